@@ -1,0 +1,7 @@
+"""Run adapted vision models on a device and switch their task in place. Needs no torch."""
+
+from runtime.errors import UdaError
+from runtime.session import Prediction, Session
+
+__all__ = ["Prediction", "Session", "UdaError"]
+__version__ = "0.1.0"

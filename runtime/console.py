@@ -1,0 +1,61 @@
+"""What every command line of ours shares: one clear line for a user's error, tables, sizes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runtime.errors import UdaError
+from runtime.files import write_bytes
+
+
+class UdaGroup(click.Group):
+    """A click group that prints a UdaError as one line on stderr and exits with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except UdaError as error:
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            sys.exit(1)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return rows as aligned text columns: the first to the left, the others to the right."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        first, *others = (
+            cell.rjust(w) if i else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join([first, *others]).rstrip()
+
+    rule = "  ".join("-" * w for w in widths)
+    return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
+
+
+def bytes_text(count: int) -> str:
+    """Return a number of bytes for people: `226.1 kB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document for programs, atomically.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    write_bytes(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())

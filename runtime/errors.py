@@ -1,0 +1,58 @@
+"""Every error a user can cause.
+
+UdaError
+├── ConfigError     a setting is unknown, of the wrong type or out of range
+├── DataError       an image, a frame, a class folder or a data set is unusable
+├── BaseModelError  base weights are missing, or are not the ones that are needed
+├── FormatError     a file of ours is truncated, altered, hostile or of another version
+├── StorageError    the disk is full or not writable
+├── TaskError       a task is unknown, ambiguous or not selected
+├── BackendError    an engine or a device cannot be used here
+├── TrainingError   training cannot go on (a loss is not finite)
+└── VerifyError     an exported engine disagrees with PyTorch
+
+A message says what was found, what was needed and what to do: lower case, no full stop, names in
+quotes. Command lines print it as one line and exit with 1.
+"""
+
+from __future__ import annotations
+
+
+class UdaError(Exception):
+    """The root of every error a user can cause."""
+
+
+class ConfigError(UdaError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class DataError(UdaError):
+    """An image, a frame, a class folder or a data set is unusable."""
+
+
+class BaseModelError(UdaError):
+    """Base weights are missing, or are not the ones that are needed."""
+
+
+class FormatError(UdaError):
+    """A file of ours is truncated, altered, hostile or of another version."""
+
+
+class StorageError(UdaError):
+    """The disk is full or not writable."""
+
+
+class TaskError(UdaError):
+    """A task is unknown, ambiguous or not selected."""
+
+
+class BackendError(UdaError):
+    """An engine or a device cannot be used here."""
+
+
+class TrainingError(UdaError):
+    """Training cannot go on."""
+
+
+class VerifyError(UdaError):
+    """An exported engine disagrees with PyTorch."""

@@ -1,0 +1,84 @@
+"""Untrusted mappings (JSON, YAML, command lines) to frozen dataclasses, checked field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from runtime.errors import FormatError, UdaError
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: object, where: str, error: type[UdaError] = FormatError) -> T:
+    """Return `cls(**values)` after checking every key and type.
+
+    Understands str, bool, int, float, `X | None`, `tuple[X, ...]`, `dict[str, X]`, `typing.Literal`
+    and nested dataclasses. An int is accepted where a float is wanted; nothing else is converted.
+
+    Args:
+        cls: A dataclass.
+        values: What a parser returned.
+        where: The name of the place, for messages.
+        error: The error to raise.
+
+    Raises:
+        UdaError: A key is unknown or missing, a type is wrong, or `cls` refuses a value.
+    """
+    if not isinstance(values, Mapping):
+        raise error(f"{where}: expected a mapping, found {_kind(values)}")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    unknown = sorted(str(key) for key in values if key not in fields)
+    if unknown:
+        raise error(f"{where}: unknown key '{unknown[0]}'; known keys are {', '.join(sorted(fields))}")
+    hints = typing.get_type_hints(cls)
+    checked = {}
+    for name, field in fields.items():
+        if name in values:
+            checked[name] = _check(hints[name], values[name], f"{where}: '{name}'", error)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise error(f"{where}: key '{name}' is missing")
+    try:
+        return cls(**checked)
+    except ValueError as problem:
+        raise error(f"{where}: {problem}") from problem
+
+
+def _check(hint: Any, value: object, where: str, error: type[UdaError]) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        (hint,) = [a for a in args if a is not type(None)]
+        return _check(hint, value, where, error)
+    if origin is typing.Literal:
+        if value not in args or type(value) is not type(args[0]):
+            raise error(f"{where} must be one of {', '.join(map(str, args))}, found {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise error(f"{where} must be a list, found {_kind(value)}")
+        return tuple(_check(args[0], v, f"{where}[{i}]", error) for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise error(f"{where} must be a mapping with text keys, found {_kind(value)}")
+        return {k: _check(args[1], v, f"{where}['{k}']", error) for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast("type[Any]", hint), value, where, error)
+    if hint is Any:
+        return value
+    if hint is float and type(value) is int:
+        value = float(value)
+    if type(value) is not hint:
+        raise error(f"{where} must be {hint.__name__}, found {_kind(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise error(f"{where} must be finite, found {value}")
+    return value
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:60]!r}"

@@ -1,0 +1,93 @@
+"""Frames and image files to the pixels a graph takes.
+
+The only implementation: training evaluates with it and export verifies with it, so a device sees
+exactly the pixels the reported accuracy was measured on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from runtime.errors import DataError
+from runtime.spec import Preprocess
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def check_frame(frame: object) -> NDArray[np.uint8]:
+    """Return `frame` if it is an RGB image, else say what is wrong with it.
+
+    Args:
+        frame: Hopefully (H, W, 3) uint8.
+
+    Raises:
+        DataError: It is not.
+    """
+    if not isinstance(frame, np.ndarray):
+        raise DataError(f"a frame must be a numpy array (H, W, 3) uint8, found {type(frame).__name__}")
+    if frame.dtype != np.uint8:
+        raise DataError(
+            f"a frame must be uint8 in 0..255, found {frame.dtype}; "
+            "convert it, for example (frame * 255).astype('uint8') for floats in 0..1"
+        )
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise DataError(f"a frame must be (H, W, 3) RGB, found shape {frame.shape}")
+    if 0 in frame.shape:
+        raise DataError(f"a frame must have pixels, found shape {frame.shape}")
+    return frame
+
+
+def preprocess(frame: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.uint8]:
+    """Resize a frame to the size a graph takes, antialiased as Pillow does it.
+
+    Args:
+        frame: (H, W, 3) uint8, RGB.
+        spec: Size S, interpolation, and whether to squash or to crop the centre.
+
+    Returns:
+        (S, S, 3) uint8. The frame itself when it already has that size.
+
+    Raises:
+        DataError: The frame is no RGB image.
+    """
+    height, width, _ = check_frame(frame).shape
+    if height == width == spec.size:
+        return frame
+    box = None
+    if spec.resize == "crop":
+        side = min(height, width)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    resized = image.resize((spec.size, spec.size), _FILTERS[spec.interpolation], box=box)
+    return np.asarray(resized)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Decode an image file to (H, W, 3) uint8 RGB, upright as its EXIF orientation says.
+
+    Raises:
+        DataError: The file is missing, no image, truncated or absurdly large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                upright: Any = ImageOps.exif_transpose(image)
+                if upright.mode in ("P", "PA") and "transparency" in upright.info:
+                    upright = upright.convert("RGBA")
+                return np.asarray(upright.convert("RGB"))
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise DataError(f"cannot read the image '{path}': {error}") from error

@@ -1,0 +1,104 @@
+"""The nouns of the deployment world, as frozen dataclasses that refuse impossible values."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["fp32", "fp16"]
+
+_TASK_ID = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+MAX_CLASSES = 100_000
+
+
+def check_sha256(value: str) -> str:
+    """Return `value` if it is 64 lower-case hexadecimal digits.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not _SHA256.fullmatch(value):
+        raise ValueError(f"'{value[:80]}' is no SHA-256 digest")
+    return value
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The untouched CLIP weights a task was trained on."""
+
+    architecture: str
+    """open_clip's name, for example `ViT-B-16-quickgelu`."""
+    pretrained: str
+    """Pretrained tag, or the name of the local file."""
+    sha256: str
+    """Digest of the image encoder's float32 tensors, see `runtime.digest`."""
+
+    def __post_init__(self) -> None:
+        check_sha256(self.sha256)
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """A source domain, a target domain and an ordered class list."""
+
+    id: str
+    """Short name, source before target: `a-c`."""
+    dataset: str
+    source: str
+    target: str
+    classes: tuple[str, ...]
+    """Class names in the order of the logits."""
+
+    def __post_init__(self) -> None:
+        if not _TASK_ID.fullmatch(self.id) or ".." in self.id:
+            raise ValueError(f"'{self.id[:80]}' is no task id; one looks like 'a-c'")
+        if not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise ValueError(f"a task needs 2 to {MAX_CLASSES} classes, found {len(self.classes)}")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"task '{self.id}' names a class twice")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a frame of any size to the pixels a graph takes."""
+
+    size: int
+    """Height and width of the result, in pixels."""
+    resize: Literal["squash", "crop"] = "squash"
+    """`squash` ignores the aspect ratio (CMKD's protocol), `crop` keeps it and cuts the centre."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    """Of RGB in [0, 1]; applied inside the graph."""
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 4096:
+            raise ValueError(f"an image size of {self.size} is outside 8..4096")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError("mean and std need three values each, std above 0")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, type and shape of one tensor."""
+
+    name: str
+    dtype: Literal["float32", "float16"]
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if any(n < 1 for n in self.shape) or self.size >= 2**32:
+            raise ValueError(f"tensor '{self.name}' has an impossible shape {self.shape}")
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes."""
+        return self.size * (4 if self.dtype == "float32" else 2)
