@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def tensors_sha256(tensors: Mapping[str, NDArray[np.generic]]) -> str:
-    """Return the SHA-256 over names, types, shapes and bytes, in the order of the names.
+def tensors_sha256(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes of tensors.
 
-    The bytes of each tensor are hashed on their own, so that several cores can share the work; the
-    result hashes one line `name dtype shape sha256` per tensor, fields separated by tabs.
+    The bytes of each tensor are hashed on their own, so that several cores share the work.
     """
-    names = sorted(tensors)
-
-    def line(name: str) -> str:
-        array = np.ascontiguousarray(tensors[name])
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        content = hashlib.sha256(little.reshape(-1).view(np.uint8)).hexdigest()
-        return f"{name}\t{array.dtype.name}\t{list(array.shape)}\t{content}\n"
-
     with ThreadPoolExecutor(max_workers=4) as pool:
-        lines = "".join(pool.map(line, names))
-    return hashlib.sha256(lines.encode()).hexdigest()
+        return combined(pool.map(line, tensors, tensors.values()))
+
+
+def line(name: str, tensor: NDArray[Any]) -> str:
+    """Return one tensor's line `name dtype shape sha256`, fields separated by tabs."""
+    array = np.ascontiguousarray(tensor).reshape(tensor.shape)
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    content = hashlib.sha256(little.reshape(-1).view(np.uint8)).hexdigest()
+    return f"{name}\t{array.dtype.name}\t{list(array.shape)}\t{content}\n"
+
+
+def combined(lines: Iterable[str]) -> str:
+    """Return the digest of a set of tensors from their lines, in any order."""
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

@@ -34,7 +34,9 @@ def build(cls: type[T], values: object, where: str, error: type[UdaError] = Form
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     unknown = sorted(str(key) for key in values if key not in fields)
     if unknown:
-        raise error(f"{where}: unknown key '{unknown[0]}'; known keys are {', '.join(sorted(fields))}")
+        raise error(
+            f"{where}: unknown key '{unknown[0]}'; known keys are {', '.join(sorted(fields))}"
+        )
     hints = typing.get_type_hints(cls)
     checked = {}
     for name, field in fields.items():

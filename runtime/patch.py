@@ -160,9 +160,7 @@ def decode(
                 f"{layout[e.name].size}; the file is damaged or belongs to another base"
             )
         first = used[e.dtype]
-        sparse = SparseTensor(
-            indices.astype(np.uint32), values[e.dtype][first : first + e.count]
-        )
+        sparse = SparseTensor(indices.astype(np.uint32), values[e.dtype][first : first + e.count])
         check(layout[e.name], sparse)
         patch[e.name] = sparse
         start += e.count
@@ -179,9 +177,7 @@ def _pack(array: NDArray[Any]) -> NDArray[np.uint8]:
     return np.frombuffer(zlib.compress(planes.tobytes(), 9), np.uint8)
 
 
-def _unpack(
-    tensors: Mapping[str, NDArray[Any]], name: str, dtype: str, count: int
-) -> NDArray[Any]:
+def _unpack(tensors: Mapping[str, NDArray[Any]], name: str, dtype: str, count: int) -> NDArray[Any]:
     kind = np.dtype(dtype)
     packed = tensors.get(name)
     if packed is None or packed.dtype != np.uint8 or packed.ndim != 1:

@@ -30,7 +30,9 @@ def check_frame(frame: object) -> NDArray[np.uint8]:
         DataError: It is not.
     """
     if not isinstance(frame, np.ndarray):
-        raise DataError(f"a frame must be a numpy array (H, W, 3) uint8, found {type(frame).__name__}")
+        raise DataError(
+            f"a frame must be a numpy array (H, W, 3) uint8, found {type(frame).__name__}"
+        )
     if frame.dtype != np.uint8:
         raise DataError(
             f"a frame must be uint8 in 0..255, found {frame.dtype}; "

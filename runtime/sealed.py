@@ -72,7 +72,9 @@ def read(path: Path, kind: str, schema: int) -> Sealed:
             meta = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
-        raise FormatError(f"'{path}' is missing or damaged ({error}); make or copy it again") from error
+        raise FormatError(
+            f"'{path}' is missing or damaged ({error}); make or copy it again"
+        ) from error
     text = meta.get("document", "")
     try:
         document = json.loads(text)

@@ -1,0 +1,28 @@
+"""Backends by name. A new one is one file here and one line in the table."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from runtime.backends.base import Backend
+from runtime.errors import BackendError
+
+BACKENDS = {"ort": "runtime.backends.ort:OrtBackend"}
+
+
+def load(name: str, device: str, threads: int | None) -> Backend:
+    """Return the backend `name` for a device.
+
+    Args:
+        name: A key of `BACKENDS`.
+        device: `cpu` or `cuda`.
+        threads: Threads within one operator on the CPU; None leaves it to the library.
+
+    Raises:
+        BackendError: The name is unknown, the library is missing or the device cannot be used.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"unknown backend '{name}'; known are {', '.join(sorted(BACKENDS))}")
+    module, attribute = BACKENDS[name].split(":")
+    backend: Backend = getattr(import_module(module), attribute)(device, threads)
+    return backend

@@ -1,0 +1,128 @@
+"""ONNX Runtime, on the CPU or on CUDA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends.base import Arrays
+from runtime.errors import BackendError
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def _library() -> Any:
+    try:
+        import onnxruntime  # here, so that `import runtime` does not need it
+    except ImportError as error:
+        raise BackendError(
+            "backend 'ort' needs onnxruntime, which is not installed; "
+            "run: pip install 'uda-edge[ort]'"
+        ) from error
+    return onnxruntime
+
+
+class OrtBackend:
+    """Opens graphs with ONNX Runtime. A provider that was asked for and does not start is an error.
+
+    Raises:
+        BackendError: onnxruntime is missing, or has no such device here.
+    """
+
+    name = "ort"
+
+    def __init__(self, device: str, threads: int | None) -> None:
+        if device not in _PROVIDERS:
+            raise BackendError(f"unknown device '{device}'; known are {', '.join(_PROVIDERS)}")
+        self._ort = _library()
+        self.version = f"onnxruntime {self._ort.__version__}"
+        self.device = device
+        self._threads = threads
+        available = self._ort.get_available_providers()
+        if _PROVIDERS[device] not in available:
+            raise BackendError(
+                f"this onnxruntime has no {_PROVIDERS[device]} (it has {', '.join(available)}); "
+                "install onnxruntime-gpu, or choose --device cpu"
+            )
+        if device == "cuda":
+            # The CUDA and cuDNN libraries may lie in Python packages, where the loader looks not.
+            self._ort.preload_dlls()
+
+    def open(self, graph: bytes) -> OrtEngine:
+        """Return an engine for the bytes of an ONNX graph.
+
+        Raises:
+            BackendError: The graph cannot be opened, or the provider does not start.
+        """
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 3
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        provider = _PROVIDERS[self.device]
+        # TF32 has the mantissa of fp16, which rounds a residual away.
+        settings = {"use_tf32": "0"} if self.device == "cuda" else {}
+        if self.device == "cuda":
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        try:
+            session = self._ort.InferenceSession(graph, options, providers=[(provider, settings)])
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise BackendError(
+                f"onnxruntime cannot open the graph on {self.device}: {error}"
+            ) from error
+        if provider not in session.get_providers():  # it only warns, then runs on the CPU
+            raise BackendError(
+                f"onnxruntime could not start {provider}; check the driver and the CUDA libraries, "
+                "or choose --device cpu"
+            )
+        return OrtEngine(self._ort, session, self.device)
+
+
+class OrtEngine:
+    """A graph opened by ONNX Runtime."""
+
+    def __init__(self, library: Any, session: Any, device: str) -> None:
+        self._ort, self._session, self._device = library, session, device
+        self._types = {i.name: i.type for i in session.get_inputs()}
+        self._output = session.get_outputs()[0].name
+        self._bound: dict[str, Any] = {}
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._binding = session.io_binding()
+        self._binding.bind_output(self._output, "cpu")
+
+    def bind(self, constants: Arrays) -> None:
+        """Bind inputs that stay at one address; on the CPU these very arrays."""
+        for name, array in constants.items():
+            if name not in self._types:
+                raise BackendError(f"the graph has no input '{name}'; the bundle is inconsistent")
+            value = self._ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+            self._bound[name], self._arrays[name] = value, array
+            self._binding.bind_ortvalue_input(name, value)
+
+    def updated(self, names: tuple[str, ...]) -> None:
+        """Copy changed arrays to the device; the CPU reads them in place."""
+        if self._device != "cpu":
+            for name in names:
+                self._bound[name].update_inplace(self._arrays[name])
+
+    def run(self, inputs: Arrays) -> NDArray[np.float32]:
+        """Run once; the result is a fresh array.
+
+        Raises:
+            BackendError: An input is missing or does not fit, or the run fails.
+        """
+        try:
+            for name, array in inputs.items():
+                self._binding.bind_cpu_input(name, array)
+            self._session.run_with_iobinding(self._binding)
+            result: NDArray[np.float32] = self._binding.copy_outputs_to_cpu()[0]
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise BackendError(f"onnxruntime failed: {error}") from error
+        return result
+
+    def close(self) -> None:
+        """Release the session and the bound values."""
+        self._binding = self._session = None
+        self._bound.clear()
+        self._arrays.clear()

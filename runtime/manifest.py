@@ -1,0 +1,115 @@
+"""The manifest: the list of everything in a bundle, under one digest."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from runtime.errors import FormatError
+from runtime.fields import build
+from runtime.files import read_bytes, sha256
+from runtime.spec import BaseModel, Precision, Preprocess, check_sha256
+
+KIND, SCHEMA = "uda-bundle", 1
+NAME = "manifest.json"
+_MAX_BYTES = 64 << 20
+_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file of the bundle: where, how large, and what digest it must have."""
+
+    path: str
+    """Relative, with forward slashes, inside the bundle."""
+    bytes: int
+    sha256: str
+    """Of the file; for base weights, of the tensors (`runtime.digest`)."""
+
+    def __post_init__(self) -> None:
+        check_sha256(self.sha256)
+        parts = PurePosixPath(self.path).parts
+        if not _PATH.fullmatch(self.path) or any(part.startswith(".") for part in parts):
+            raise ValueError(f"'{self.path[:80]}' is no path inside a bundle")
+        if self.bytes < 1:
+            raise ValueError(f"'{self.path}' cannot have {self.bytes} bytes")
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """What the manifest knows of a task; the rest is in its file."""
+
+    id: str
+    dataset: str
+    source: str
+    target: str
+    classes: int
+    method: str
+    changed: int
+    """Entries the patch changes."""
+    file: FileRef
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The list of everything in a bundle."""
+
+    base: BaseModel
+    precision: Precision
+    preprocess: Preprocess
+    parameters: int
+    """Entries of all base tensors together."""
+    tensors: FileRef
+    encoder: FileRef
+    heads: tuple[FileRef, ...]
+    tasks: tuple[TaskEntry, ...]
+    report: dict[str, Any]
+    """How the engines compared with PyTorch, per task."""
+
+    def __post_init__(self) -> None:
+        ids = [task.id for task in self.tasks]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two tasks have the same id")
+
+    def files(self) -> tuple[FileRef, ...]:
+        """Return every file of the bundle but the manifest itself."""
+        return (self.tensors, self.encoder, *self.heads, *(task.file for task in self.tasks))
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return the bytes of `manifest.json`."""
+    body = asdict(manifest)
+    document = {"kind": KIND, "schema": SCHEMA, "sha256": sha256(_canonical(body)), "body": body}
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def read(folder: Path) -> Manifest:
+    """Read and check the manifest of a bundle.
+
+    Raises:
+        FormatError: There is none, or it is damaged, altered or of another version.
+    """
+    if not (folder / NAME).is_file():
+        raise FormatError(f"'{folder}' is no bundle: it has no {NAME}; make one with uda-export")
+    where = f"'{folder / NAME}'"
+    try:
+        document = json.loads(read_bytes(folder / NAME, _MAX_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} is damaged: {error}; copy the bundle again") from error
+    if not isinstance(document, dict) or document.get("kind") != KIND:
+        raise FormatError(f"{where} is not the manifest of a bundle")
+    if document.get("schema") != SCHEMA:
+        raise FormatError(
+            f"{where} has schema {document.get('schema')!r}, this version reads {SCHEMA}; "
+            "export again, or install the version that wrote it"
+        )
+    if document.get("sha256") != sha256(_canonical(document.get("body"))):
+        raise FormatError(f"{where} was altered: its digest does not match; copy the bundle again")
+    return build(Manifest, document["body"], where)
+
+
+def _canonical(body: object) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,284 @@
+"""The live object in a camera app: engines, one set of weights, one current task."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import backends
+from runtime.backends.base import Backend, Engine
+from runtime.bundle import Bundle
+from runtime.errors import BackendError, DataError, FormatError, TaskError
+from runtime.preprocess import preprocess
+from runtime.spec import TaskInfo
+from runtime.weights import ResidentPatch, Weights, patch_nbytes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one task says about one frame."""
+
+    task: str
+    """Id of the task that judged the frame."""
+    classes: tuple[str, ...]
+    logits: NDArray[np.float32]
+    """(K,), in the order of `classes`."""
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Softmax of the logits, (K,), in [0, 1]."""
+        shifted = np.exp(self.logits - self.logits.max())
+        return shifted / shifted.sum()
+
+    @property
+    def label(self) -> str:
+        """The most likely class."""
+        return self.classes[int(self.logits.argmax())]
+
+    @property
+    def score(self) -> float:
+        """The softmax score of the most likely class, in [0, 1]."""
+        return float(self.scores.max())
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """Return the `count` most likely classes with their scores, best first."""
+        scores = self.scores
+        order = np.argsort(-scores, kind="stable")[:count]
+        return [(self.classes[i], float(scores[i])) for i in order]
+
+
+@dataclass(frozen=True)
+class _Resident:
+    """A task in memory, ready to be switched to."""
+
+    info: TaskInfo
+    head: str
+    head_tensors: dict[str, NDArray[np.float32]]
+    patch: ResidentPatch
+    tensors: tuple[str, ...]
+    """Names of the tensors the patch changes."""
+
+    @property
+    def nbytes(self) -> int:
+        heads = sum(array.nbytes for array in self.head_tensors.values())
+        return patch_nbytes(self.patch) + heads
+
+
+class Session:
+    """Runs the tasks of one bundle, one at a time. Safe to call from several threads.
+
+    Example:
+        with Session.open("office-home.bundle") as session:
+            session.switch("a-c")
+            print(session.predict(frame).label)
+    """
+
+    def __init__(self, bundle: Bundle, weights: Weights, backend: Backend, encoder: Engine) -> None:
+        """Take over opened parts; `Session.open` makes them."""
+        self.bundle, self.backend = bundle, backend
+        self._weights, self._encoder = weights, encoder
+        self._heads: dict[str, Engine] = {}
+        self._resident: dict[str, _Resident] = {}
+        self._current: _Resident | None = None
+        self._closed = False
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        backend: str = "ort",
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> Session:
+        """Open a bundle: check it, read the base weights, start the engines.
+
+        A bundle of one task starts with it; otherwise call `switch` before `predict`.
+
+        Args:
+            path: Folder of the bundle.
+            backend: `ort`.
+            device: `cpu` or `cuda`. A device that is not there is an error, never a fallback.
+            threads: Threads on the CPU; None leaves it to the backend.
+
+        Raises:
+            FormatError: The bundle is damaged.
+            BackendError: The backend or the device cannot be used here.
+        """
+        bundle = Bundle.open(path)
+        engines = backends.load(backend, device, threads)
+        weights = bundle.weights()
+        encoder = engines.open(bundle.graph(bundle.manifest.encoder))
+        session = cls(bundle, weights, engines, encoder)
+        try:
+            encoder.bind(weights.views())
+            for ref in bundle.manifest.heads:
+                session._heads[ref.sha256] = engines.open(bundle.graph(ref))
+            if len(bundle.tasks) == 1:
+                session.switch(bundle.tasks[0])
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The ids of the tasks that `switch` takes."""
+        return self.bundle.tasks
+
+    @property
+    def task(self) -> str | None:
+        """The id of the current task, or None before the first switch."""
+        current = self._current
+        return None if current is None else current.info.id
+
+    def load(self, task: str) -> int:
+        """Bring a task into memory without switching to it; return its bytes there.
+
+        Raises:
+            TaskError: The bundle has no such task.
+            FormatError: The task's file is damaged.
+        """
+        with self._lock:
+            self._check_open()
+            if task not in self._resident:
+                loaded = self.bundle.task(task, self._weights.layout)
+                patch = self._weights.prepare(loaded.patch)
+                self._resident[task] = _Resident(
+                    loaded.info, loaded.head, dict(loaded.head_tensors), patch, tuple(loaded.patch)
+                )
+            return self._resident[task].nbytes
+
+    def switch(self, task: str) -> None:
+        """Make `task` the current one, in place; does nothing when it already is.
+
+        The first switch to a task reads its file. A switch that fails leaves the current task.
+
+        Raises:
+            TaskError: The bundle has no such task.
+            FormatError: The task's file is damaged.
+        """
+        with self._lock:
+            self._check_open()
+            if self._current is not None and self._current.info.id == task:
+                return
+            self.load(task)
+            new, old = self._resident[task], self._current
+            self._weights.apply(new.patch)
+            names = new.tensors + (old.tensors if old is not None else ())
+            self._encoder.updated(tuple(dict.fromkeys(names)))
+            self._current = new
+
+    def predict(self, frame: NDArray[np.uint8]) -> Prediction:
+        """Judge one frame with the current task.
+
+        Args:
+            frame: (H, W, 3) uint8, RGB, any size.
+
+        Raises:
+            TaskError: No task is selected.
+            DataError: The frame is no RGB image.
+        """
+        return self.predict_batch([frame])[0]
+
+    def predict_batch(self, frames: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Judge several frames with the current task, in one pass; the order is kept.
+
+        Args:
+            frames: Each (H, W, 3) uint8, RGB, any size.
+
+        Raises:
+            TaskError: No task is selected.
+            DataError: A frame is no RGB image, or there is none.
+        """
+        if not len(frames):
+            raise DataError("predict needs at least one frame, found none")
+        spec = self.bundle.manifest.preprocess
+        pixels = [preprocess(frame, spec)[None] for frame in frames]
+        batch = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)
+        with self._lock:
+            current = self._selected()
+            logits = self._run(current, batch)
+        info = current.info
+        return [Prediction(info.id, info.classes, row) for row in logits]
+
+    def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the current task's logits (N, K) for preprocessed pixels (N, S, S, 3) uint8.
+
+        Raises:
+            TaskError: No task is selected.
+            DataError: The pixels do not fit the graph.
+        """
+        size = self.bundle.manifest.preprocess.size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3) or not len(pixels):
+            raise DataError(
+                f"pixels must be (N, {size}, {size}, 3) uint8, found {pixels.dtype}{pixels.shape}"
+            )
+        with self._lock:
+            return self._run(self._selected(), np.ascontiguousarray(pixels))
+
+    def infer_base(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the current task's head on the *untouched* encoder, (N, K).
+
+        What a device would say if the patch were lost; verification compares with it.
+
+        Raises:
+            TaskError: No task is selected.
+        """
+        with self._lock:
+            current = self._selected()
+            try:
+                self._weights.apply(())
+                self._encoder.updated(current.tensors)
+                return self._run(current, np.ascontiguousarray(pixels))
+            finally:
+                self._weights.apply(current.patch)
+                self._encoder.updated(current.tensors)
+
+    def close(self) -> None:
+        """Release the engines. Closing twice is harmless."""
+        with self._lock:
+            self._closed = True
+            for engine in (self._encoder, *self._heads.values()):
+                engine.close()
+            self._heads.clear()
+            self._resident.clear()
+            self._current = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, task: _Resident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        features = self._encoder.run({"pixels": pixels})
+        logits = self._heads[task.head].run({"features": features, **task.head_tensors})
+        if logits.shape != (len(pixels), len(task.info.classes)):
+            raise FormatError(
+                f"task '{task.info.id}' has {len(task.info.classes)} classes, its head returned "
+                f"shape {logits.shape}; export the bundle again"
+            )
+        return logits
+
+    def _selected(self) -> _Resident:
+        self._check_open()
+        if self._current is None:
+            raise TaskError(f"no task is selected; switch to one of {', '.join(self.tasks)}")
+        return self._current
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError("the session is closed; open a new one")
