@@ -1,0 +1,122 @@
+"""The small networks that turn image features (N, D) into logits (N, K)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from runtime.errors import FormatError
+
+
+class TaskHead(nn.Module):
+    """CMKD's trained head: BatchNorm, LayerNorm, linear map without bias (arXiv:2408.02192).
+
+    The paper says "a linear classifier"; the released code, which made its numbers, normalises twice
+    before it. BatchNorm keeps batch statistics while training, of source and target alike.
+    """
+
+    kind: ClassVar[str] = "bn-ln-linear"
+    weight_name: ClassVar[str] = "linear.weight"
+
+    def __init__(self, dim: int, classes: int) -> None:
+        """Draw the linear map from N(0, 0.001^2) with torch's global generator.
+
+        Args:
+            dim: Number of features D.
+            classes: Number of classes K.
+        """
+        super().__init__()
+        self.bn = nn.BatchNorm1d(dim)
+        self.bn.bias.requires_grad_(False)  # stays 0, as in the released code
+        self.ln = nn.LayerNorm(dim, eps=1e-6)
+        self.linear = nn.Linear(dim, classes, bias=False)
+        nn.init.normal_(self.linear.weight, std=0.001)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (N, K) of features (N, D), which need not be normalised."""
+        logits: Tensor = self.linear(self.ln(self.bn(features)))
+        return logits
+
+
+class CosineHead(nn.Module):
+    """CLIP's zero-shot classifier: cosine to each class prompt, times the logit scale. Not trained."""
+
+    kind: ClassVar[str] = "cosine"
+    weight_name: ClassVar[str] = "weight"
+    weight: Tensor
+    """(K, D) text features of unit length times the logit scale."""
+
+    def __init__(self, dim: int, classes: int) -> None:
+        """Make a head of zeros; `of` makes a useful one.
+
+        Args:
+            dim: Number of features D.
+            classes: Number of classes K.
+        """
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(classes, dim))
+
+    @classmethod
+    def of(cls, text_features: Tensor, logit_scale: float) -> CosineHead:
+        """Return the head of unit text features (K, D) and a logit scale (100 in OpenAI's CLIP)."""
+        head = cls(text_features.shape[1], text_features.shape[0])
+        head.weight = text_features.detach().float() * logit_scale
+        return head.eval()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (N, K) of features (N, D), which need not be normalised."""
+        return normalize(features, dim=-1) @ self.weight.T
+
+
+HEADS: dict[str, type[TaskHead] | type[CosineHead]] = {h.kind: h for h in (TaskHead, CosineHead)}
+"""Kind to class. A head is built as `Class(dim, classes)`."""
+
+
+def head_tensors(head: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """Return fresh copies of a head's floating tensors by name, `num_batches_tracked` left out."""
+    return {
+        name: np.array(tensor.detach().cpu().float().numpy())
+        for name, tensor in head.state_dict().items()
+        if tensor.is_floating_point()
+    }
+
+
+def build_head(kind: str, tensors: Mapping[str, NDArray[np.float32]]) -> nn.Module:
+    """Return a head in evaluation mode, with the class and feature counts that the tensors have.
+
+    Raises:
+        FormatError: The kind is unknown; a tensor is missing, extra, misshapen or not finite.
+    """
+    if kind not in HEADS:
+        raise FormatError(f"unknown head kind '{kind[:40]}'; known are {', '.join(sorted(HEADS))}")
+    cls = HEADS[kind]
+    weight = tensors.get(cls.weight_name)
+    if weight is None or weight.ndim != 2 or 0 in weight.shape:
+        raise FormatError(f"head '{kind}' needs a tensor '{cls.weight_name}' (classes, features)")
+    classes, dim = weight.shape
+    head = cls(dim, classes)
+    needed = head_tensors(head)
+    if needed.keys() != tensors.keys():
+        name = sorted(needed.keys() ^ tensors.keys())[0]
+        raise FormatError(f"head '{kind}' has a missing or an extra tensor '{name}'")
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32 or tensor.shape != needed[name].shape:
+            raise FormatError(
+                f"head tensor '{name}' is {tensor.dtype}{tensor.shape}, "
+                f"needed float32{needed[name].shape}"
+            )
+        if not bool(np.isfinite(tensor).all()):
+            raise FormatError(f"head tensor '{name}' holds a value that is not finite")
+    if kind == TaskHead.kind and float(tensors["bn.running_var"].min()) < 0:
+        raise FormatError("head tensor 'bn.running_var' holds a negative variance")
+    with torch.no_grad():
+        state = head.state_dict()
+        for name, tensor in tensors.items():
+            state[name].copy_(torch.from_numpy(np.array(tensor)))
+    return head.eval()
