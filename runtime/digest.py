@@ -24,7 +24,7 @@ def line(name: str, tensor: NDArray[Any]) -> str:
     """Return one tensor's line `name dtype shape sha256`, fields separated by tabs."""
     array = np.ascontiguousarray(tensor).reshape(tensor.shape)
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    content = hashlib.sha256(little.reshape(-1).view(np.uint8)).hexdigest()
+    content = hashlib.sha256(little.reshape(-1).view(np.uint8).data).hexdigest()
     return f"{name}\t{array.dtype.name}\t{list(array.shape)}\t{content}\n"
 
 

@@ -114,9 +114,9 @@ def encode(patch: Patch) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.uin
         {"name": n, "dtype": patch[n].values.dtype.name, "count": patch[n].indices.size}
         for n in names
     ]
-    gaps = [np.diff(patch[n].indices.astype(np.int64), prepend=-1) - 1 for n in names]
-    tensors = {GAPS: _pack(np.concatenate(gaps or [np.empty(0)]).astype("<u4"))}
-    for dtype in sorted({row["dtype"] for row in table}):
+    gaps = [_gaps(patch[n].indices) for n in names]
+    tensors = {GAPS: _pack(np.concatenate([np.empty(0, np.uint32), *gaps]).astype("<u4"))}
+    for dtype in sorted({patch[n].values.dtype.name for n in names}):
         values = [patch[n].values for n in names if patch[n].values.dtype == dtype]
         tensors[VALUES + dtype] = _pack(np.concatenate(values))
     return table, tensors
@@ -147,9 +147,10 @@ def decode(
             raise FormatError(f"the patch changes {e.count} of {layout[e.name].size} '{e.name}'")
     gaps = _unpack(tensors, GAPS, "<u4", sum(e.count for e in entries)).astype(np.int64)
     values = {
-        dtype: _unpack(tensors, VALUES + dtype, dtype, sum(e.count for e in same))
+        dtype: _unpack(
+            tensors, VALUES + dtype, dtype, sum(e.count for e in entries if e.dtype == dtype)
+        )
         for dtype in sorted({e.dtype for e in entries})
-        if (same := [e for e in entries if e.dtype == dtype])
     }
     patch, start, used = {}, 0, dict.fromkeys(values, 0)
     for e in entries:
@@ -166,6 +167,13 @@ def decode(
         start += e.count
         used[e.dtype] += e.count
     return patch
+
+
+def _gaps(indices: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return how many entries lie between each index and the one before, from 0."""
+    gaps = indices.copy()
+    gaps[1:] -= indices[:-1] + 1
+    return gaps
 
 
 def _flat(array: NDArray[Any]) -> NDArray[Any]:

@@ -34,7 +34,8 @@ class Prediction:
     def scores(self) -> NDArray[np.float32]:
         """Softmax of the logits, (K,), in [0, 1]."""
         shifted = np.exp(self.logits - self.logits.max())
-        return shifted / shifted.sum()
+        scores: NDArray[np.float32] = shifted / shifted.sum()
+        return scores
 
     @property
     def label(self) -> str:

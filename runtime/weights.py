@@ -102,8 +102,7 @@ class Weights:
             if name not in self.layout:
                 raise FormatError(f"the patch changes '{name}', which the base does not have")
             check(self.layout[name], sparse)
-            dtype = self.layout[name].dtype
-            by_type.setdefault(dtype, []).append((self._offsets[name], name))
+            by_type.setdefault(self.layout[name].dtype, []).append((self._offsets[name], name))
         scatters = []
         for dtype, places in by_type.items():
             parts = [patch[n].indices.astype(np.int64) + start for start, n in sorted(places)]

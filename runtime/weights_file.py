@@ -71,7 +71,7 @@ def _layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
 
 
 def _fill(file: int, into: NDArray[np.uint8], offset: int, path: Path) -> None:
-    view = memoryview(into)
+    view = into.data
     while view:
         count = os.preadv(file, [view], offset)
         if count == 0:
