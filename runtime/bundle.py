@@ -6,6 +6,7 @@ moment either the old one or the new one, and a reader never meets half of one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -177,10 +178,11 @@ def write(
         )
         write_bytes(path / manifest.NAME, manifest.encode(content))
     except BaseException:
-        for file in written:
-            file.unlink(missing_ok=True)
-        if created:
-            _remove_empty(path)
+        with contextlib.suppress(OSError):  # the error that brought us here is the one to tell
+            for file in written:
+                file.unlink(missing_ok=True)
+            if created:
+                _remove_empty(path)
         raise
     _collect(path, content)
 

@@ -73,6 +73,8 @@ class Manifest:
         ids = [task.id for task in self.tasks]
         if len(set(ids)) != len(ids):
             raise ValueError("two tasks have the same id")
+        if not ids:
+            raise ValueError("a bundle needs at least one task")
 
     def files(self) -> tuple[FileRef, ...]:
         """Return every file of the bundle but the manifest itself."""

@@ -61,14 +61,15 @@ def preprocess(frame: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.uint8]:
     height, width, _ = check_frame(frame).shape
     if height == width == spec.size:
         return frame
-    box = None
-    if spec.resize == "crop":
-        side = min(height, width)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
     image = Image.fromarray(np.ascontiguousarray(frame))
-    resized = image.resize((spec.size, spec.size), _FILTERS[spec.interpolation], box=box)
-    return np.asarray(resized)
+    target = (spec.size, spec.size)
+    if spec.resize == "crop":
+        # The long side is cut to whole pixels before the crop, as CLIP's own pipeline does.
+        short = min(width, height)
+        target = (spec.size * width // short, spec.size * height // short)
+    resized = image.resize(target, _FILTERS[spec.interpolation])
+    left, top = (round((side - spec.size) / 2) for side in target)
+    return np.asarray(resized)[top : top + spec.size, left : left + spec.size]
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -84,6 +85,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
                 upright: Any = ImageOps.exif_transpose(image)
                 if upright.mode in ("P", "PA") and "transparency" in upright.info:
                     upright = upright.convert("RGBA")
+                if upright.mode.startswith("I;16"):  # Pillow would clip instead of scaling
+                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
                 return np.asarray(upright.convert("RGB"))
     except (
         OSError,

@@ -22,6 +22,7 @@ from runtime.digest import tensors_sha256
 from runtime.errors import FormatError
 from runtime.files import write_bytes
 
+_META = "sealed"
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -47,7 +48,8 @@ def seal(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors) 
     """
     text = json.dumps({**document, "kind": kind, "schema": schema}, sort_keys=True, allow_nan=False)
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    return save(arrays, {"document": text, "sha256": _digest(text, arrays)})
+    # One key of metadata: safetensors writes several in random order.
+    return save(arrays, {_META: f"{_digest(text, arrays)} {text}"})
 
 
 def write(
@@ -75,7 +77,7 @@ def read(path: Path, kind: str, schema: int) -> Sealed:
         raise FormatError(
             f"'{path}' is missing or damaged ({error}); make or copy it again"
         ) from error
-    text = meta.get("document", "")
+    stored, _, text = meta.get(_META, "").partition(" ")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -89,7 +91,7 @@ def read(path: Path, kind: str, schema: int) -> Sealed:
             "make it again with this version, or install the version that wrote it"
         )
     digest = _digest(text, tensors)
-    if meta.get("sha256") != digest:
+    if stored != digest:
         raise FormatError(f"'{path}' was altered: its digest does not match; copy it again")
     del document["kind"], document["schema"]
     return Sealed(document, tensors, digest)

@@ -57,7 +57,7 @@ class OrtBackend:
             BackendError: The graph cannot be opened, or the provider does not start.
         """
         options = self._ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # failures reach the user as exceptions
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         provider = _PROVIDERS[self.device]
@@ -89,7 +89,6 @@ class OrtEngine:
         self._bound: dict[str, Any] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
         self._binding = session.io_binding()
-        self._binding.bind_output(self._output, "cpu")
 
     def bind(self, constants: Arrays) -> None:
         """Bind inputs that stay at one address; on the CPU these very arrays."""
@@ -115,6 +114,8 @@ class OrtEngine:
         try:
             for name, array in inputs.items():
                 self._binding.bind_cpu_input(name, array)
+            # Bound anew, since the last run's result fixed its shape.
+            self._binding.bind_output(self._output, "cpu")
             self._session.run_with_iobinding(self._binding)
             result: NDArray[np.float32] = self._binding.copy_outputs_to_cpu()[0]
         except Exception as error:  # onnxruntime's exceptions share no base class

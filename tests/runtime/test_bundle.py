@@ -1,0 +1,277 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import runtime
+from runtime import bundle, manifest
+from runtime.bundle import Bundle
+from runtime.errors import FormatError, StorageError, UdaError
+from runtime.files import sha256
+from runtime.spec import TensorSpec
+
+
+def read_everything(path: Path) -> None:
+    opened = Bundle.open(path)
+    weights = opened.weights()
+    for ref in (opened.manifest.encoder, *opened.manifest.heads):
+        opened.graph(ref)
+    for task in opened.tasks:
+        weights.prepare(opened.task(task, weights.layout).patch)
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {
+        str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()
+    }
+
+
+def rewrite(path: Path, change) -> None:
+    """Change the manifest's body and seal it again, as an attacker would."""
+    file = path / manifest.NAME
+    document = json.loads(file.read_text())
+    change(document["body"])
+    document["sha256"] = sha256(manifest._canonical(document["body"]))
+    file.write_text(json.dumps(document))
+
+
+def test_what_was_written_is_read_back(world):
+    opened = Bundle.open(world.path)
+    weights = opened.weights()
+    for name, array in world.base.items():
+        assert weights[name].tobytes() == array.tobytes()
+    for task, want in world.tasks.items():
+        got = opened.task(task, weights.layout)
+        assert got.info == want.info
+        assert got.head_tensors["weight"].tobytes() == want.head_tensors["weight"].tobytes()
+        assert got.patch.keys() == want.patch.keys()
+        for name, sparse in want.patch.items():
+            assert got.patch[name].indices.tobytes() == sparse.indices.tobytes()
+            assert got.patch[name].values.tobytes() == sparse.values.tobytes()
+
+
+def test_writing_the_same_parts_twice_gives_the_same_bytes(world, make_world):
+    assert tree(world.path) == tree(make_world("again.bundle").path)
+
+
+def test_a_new_bundle_replaces_the_old_one_and_leaves_no_old_files(world, make_world, frame):
+    make_world("toy.bundle", tasks=1, seed=9)
+    assert len(list((world.path / "tasks").iterdir())) == 1
+    assert len(list((world.path / "base").iterdir())) == 1
+    read_everything(world.path)
+
+
+def test_every_flipped_byte_is_found(world):
+    rng = np.random.default_rng(0)
+    for name, content in tree(world.path).items():
+        places = rng.choice(len(content), min(40, len(content)), replace=False)
+        for place in places:
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            (world.path / name).write_bytes(damaged)
+            if name == manifest.NAME and json_equal(content, damaged):
+                continue  # white space outside of strings carries nothing
+            with pytest.raises(UdaError):
+                read_everything(world.path)
+        (world.path / name).write_bytes(content)
+    read_everything(world.path)
+
+
+def json_equal(one: bytes, two: bytes) -> bool:
+    try:
+        return json.loads(one) == json.loads(two)
+    except ValueError:
+        return False
+
+
+def test_every_truncated_or_missing_file_is_found(world):
+    for name, content in tree(world.path).items():
+        for keep in (0, 1, len(content) // 2, len(content) - 1):
+            (world.path / name).write_bytes(content[:keep])
+            if name == manifest.NAME and json_equal(content, content[:keep]):
+                continue  # only the last line's end is gone
+            with pytest.raises(UdaError):
+                read_everything(world.path)
+        (world.path / name).unlink()
+        with pytest.raises(UdaError):
+            read_everything(world.path)
+        (world.path / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../secret",
+        "tasks/../../secret",
+        "tasks//x",
+        "",
+        ".hidden/x",
+        "a\\b",
+        "tasks/.x",
+    ],
+)
+def test_a_path_that_leads_out_of_the_bundle_is_refused(world, path):
+    rewrite(world.path, lambda body: body["tasks"][0]["file"].update(path=path))
+    with pytest.raises(FormatError, match="no path inside a bundle"):
+        Bundle.open(world.path)
+
+
+def test_a_link_that_leads_out_of_the_bundle_is_refused(world, tmp_path):
+    (file,) = (world.path / "tasks").glob("a-b-*")
+    outside = tmp_path / "outside"
+    outside.write_bytes(file.read_bytes())
+    file.unlink()
+    file.symlink_to(outside)
+    opened = Bundle.open(world.path)
+    with pytest.raises(FormatError, match="leads out of the bundle"):
+        opened.task("a-b", opened.weights().layout)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda b: b.update(surprise=1), "unknown key 'surprise'"),
+        (lambda b: b.pop("base"), "'base' is missing"),
+        (lambda b: b.update(precision="fp8"), "must be one of fp32, fp16"),
+        (lambda b: b["encoder"].update(bytes="9"), "must be int"),
+        (lambda b: b["encoder"].update(bytes=-1), "cannot have -1 bytes"),
+        (lambda b: b["encoder"].update(sha256="xyz"), "no SHA-256"),
+        (lambda b: b["preprocess"].update(size=10**9), "outside 8..4096"),
+        (lambda b: b["preprocess"].update(std=[1, 0, 1]), "std above 0"),
+        (lambda b: b["tasks"].append(b["tasks"][0]), "same id"),
+        (lambda b: b.update(tasks={}), "must be a list"),
+        (lambda b: b.update(tasks=[]), "needs at least one task"),
+    ],
+)
+def test_a_hostile_manifest_is_refused(world, change, message):
+    rewrite(world.path, change)
+    with pytest.raises(FormatError, match=message):
+        Bundle.open(world.path)
+
+
+def test_a_manifest_of_deep_brackets_or_another_version_is_refused(world):
+    file = world.path / manifest.NAME
+    good = json.loads(file.read_text())
+    file.write_text("[" * 100_000)
+    with pytest.raises(FormatError, match="damaged"):
+        Bundle.open(world.path)
+    file.write_text(json.dumps({**good, "schema": 2}))
+    with pytest.raises(FormatError, match="schema 2, this version reads 1"):
+        Bundle.open(world.path)
+    file.write_text(json.dumps({**good, "kind": "other"}))
+    with pytest.raises(FormatError, match="not the manifest"):
+        Bundle.open(world.path)
+
+
+def test_a_task_under_another_name_is_refused(world):
+    def swap(body):
+        one, two = body["tasks"][:2]
+        one["file"], two["file"] = two["file"], one["file"]
+
+    rewrite(world.path, swap)
+    opened = Bundle.open(world.path)
+    with pytest.raises(FormatError, match="is not the file of task 'a-b'"):
+        opened.task("a-b", opened.weights().layout)
+
+
+def test_a_task_of_another_base_is_refused(world, make_world):
+    other = make_world("other.bundle", seed=7)
+    (file,) = (other.path / "tasks").glob("a-b-*")
+    content = file.read_bytes()
+    (world.path / "tasks" / file.name).write_bytes(content)
+
+    def point(body):
+        entry = body["tasks"][0]["file"]
+        entry.update(path=f"tasks/{file.name}", bytes=len(content), sha256=sha256(content))
+
+    rewrite(world.path, point)
+    opened = Bundle.open(world.path)
+    with pytest.raises(FormatError, match="patches base"):
+        opened.task("a-b", opened.weights().layout)
+
+
+def test_a_claimed_class_count_that_the_head_does_not_have_is_found(world, make_world, frame):
+    task = world.parts["tasks"][0]
+    classes = (*task.info.classes, "one too many")
+    parts = {**world.parts, "tasks": [replace(task, info=replace(task.info, classes=classes))]}
+    bundle.write(world.path, **parts)
+    with runtime.Session.open(world.path) as session:
+        with pytest.raises(FormatError, match="has 3 classes, its head returned shape"):
+            session.predict(frame)
+
+
+def test_a_base_value_that_is_not_finite_is_not_written(world, tmp_path):
+    bad = {**world.base, "first.bias": np.full(300, np.nan, np.float32)}
+    with pytest.raises(FormatError, match="'first.bias' holds a value that is not finite"):
+        bundle.write(tmp_path / "new.bundle", **{**world.parts, "tensors": bad})
+    assert not (tmp_path / "new.bundle").exists()
+
+
+def test_a_task_for_another_base_is_not_written(world, tmp_path):
+    task = replace(world.parts["tasks"][0], base_sha256="0" * 64)
+    with pytest.raises(FormatError, match="another base"):
+        bundle.write(tmp_path / "new.bundle", **{**world.parts, "tasks": [task]})
+    assert not (tmp_path / "new.bundle").exists()
+
+
+WRITE = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from conftest import _make_world
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+from runtime.errors import StorageError
+try:
+    _make_world(Path({path!r}), tasks={tasks}, seed=11)
+except StorageError as error:
+    print(error)
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("limit", [10, 13_000])
+def test_a_disk_that_takes_no_more_leaves_the_old_bundle_as_it_was(world, limit):
+    before = tree(world.path)
+    here, root = Path(__file__).parent, Path(__file__).parents[2]
+    code = WRITE.format(here=str(here), limit=limit, path=str(world.path), tasks=40)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "cannot write" in done.stdout
+    assert tree(world.path) == before
+
+
+def test_a_disk_that_takes_no_more_leaves_no_new_bundle(tmp_path):
+    here, root = Path(__file__).parent, Path(__file__).parents[2]
+    code = WRITE.format(here=str(here), limit=500, path=str(tmp_path / "x.bundle"), tasks=2)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_no_folder_is_a_storage_error(world, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        bundle.write(tmp_path / "file" / "x.bundle", **world.parts)
+
+
+@pytest.mark.parametrize("shape", [(0,), (2**17, 2**17), (-1,)])
+def test_an_impossible_shape_is_refused(shape):
+    with pytest.raises(ValueError, match="impossible shape"):
+        TensorSpec("t", "float32", shape)

@@ -1,0 +1,127 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from runtime.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*args):
+    return CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)
+
+
+@pytest.fixture
+def image(tmp_path, frame):
+    Image.fromarray(frame).save(tmp_path / "x.png")
+    return tmp_path / "x.png"
+
+
+def test_info_lists_every_task_and_check_reads_every_file(world):
+    result = run("info", world.path, "--check")
+    assert result.exit_code == 0
+    for task in world.tasks.values():
+        assert f"{task.info.source} -> {task.info.target}" in result.output
+    assert "checked   6 files, all whole" in result.output
+
+
+def test_predict_prints_what_the_session_says(world, image, frame, tmp_path):
+    out = tmp_path / "out.json"
+    result = run("predict", world.path, image, "--task", "a-d", "--top", 2, "--json", out)
+    assert result.exit_code == 0
+    best = world.tasks["a-d"].info.classes[int(world.logits("a-d", frame[None]).argmax())]
+    assert result.output.startswith(f"{image}: {best} ")
+    assert json.loads(out.read_text())[0]["top"][0][0] == best
+
+
+def test_bench_prints_a_table_and_writes_json(world, tmp_path):
+    out = tmp_path / "bench.json"
+    result = run(
+        *("bench", world.path, "--samples", 20, "--warmup", 2, "--batch", 1, "--batch", 3),
+        *("--threads", 1, "--json", out),
+    )
+    assert result.exit_code == 0
+    report = json.loads(out.read_text())
+    rows = [r for r in report["rows"] if r["kind"] == "predict"]
+    assert [(r["task"], r["batch"]) for r in rows] == [
+        (t, b) for t in ("a-b", "a-c", "a-d") for b in (1, 3)
+    ]
+    switch = report["rows"][-1]["switch_ms"]
+    for times in [switch, *(r["predict_ms"] for r in rows), *(r["engine_ms"] for r in rows)]:
+        assert times["samples"] == 20
+        assert 0 < times["min"] <= times["p50"] <= times["p90"] <= times["p99"]
+    for r in rows:
+        rate = 1000 * r["batch"] / r["predict_ms"]["p50"]
+        assert r["images_per_second"] == pytest.approx(rate, rel=0.01)
+    assert report["machine"]["versions"]["numpy"] == np.__version__
+    assert report["peak_rss_bytes"] > 10_000_000
+    assert "switch" in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["info", "nowhere"], "is no bundle"),
+        (["predict", "nowhere", "x.png"], "is no bundle"),
+        (["predict", "BUNDLE", "IMAGE", "--task", "x-y"], "unknown task 'x-y'"),
+        (["predict", "BUNDLE", "IMAGE"], "no task is selected"),
+        (["predict", "BUNDLE", "missing.png", "--task", "a-b"], "cannot read the image"),
+        (["predict", "BUNDLE", "IMAGE", "--task", "a-b", "--backend", "x"], "unknown backend 'x'"),
+        (["bench", "BUNDLE", "--task", "x-y"], "unknown task 'x-y'"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_one(world, image, args, message):
+    names = {"BUNDLE": str(world.path), "IMAGE": str(image)}
+    result = run(*(names.get(a, a) for a in args))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_wrong_usage_exits_with_two():
+    assert run("predict").exit_code == 2
+    assert run("bench", "b", "--samples", "0").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import runtime, runtime.cli, runtime.bench, runtime.bundle",
+        "import runtime.backends.ort",
+        "from click.testing import CliRunner; from adapt.cli import main; "
+        "assert CliRunner().invoke(main, ['train', '--help']).exit_code == 0",
+        "from click.testing import CliRunner; from export.cli import main; "
+        "assert CliRunner().invoke(main, ['onnx', '--help']).exit_code == 0",
+    ],
+)
+def test_the_runtime_and_every_help_text_come_without_torch(code):
+    check = "import sys; bad = {'torch', 'open_clip', 'onnxruntime', 'onnx'} & set(sys.modules); "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; {check}assert not bad, bad"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_runtime_imports_nothing_of_ours_but_itself():
+    for file in (ROOT / "runtime").rglob("*.py"):
+        for line in file.read_text().splitlines():
+            words = line.split()
+            if words[:1] in (["import"], ["from"]):
+                assert words[1].split(".")[0] not in {"adapt", "export", "torch", "open_clip"}, file
+
+
+def test_nobody_imports_export():
+    for folder in ("runtime", "adapt"):
+        for file in (ROOT / folder).rglob("*.py"):
+            assert "import export" not in file.read_text(), file
+            assert "from export" not in file.read_text(), file
