@@ -202,8 +202,8 @@ class Session:
         if not len(frames):
             raise DataError("predict needs at least one frame, found none")
         spec = self.bundle.manifest.preprocess
-        pixels = [preprocess(frame, spec)[None] for frame in frames]
-        batch = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)
+        pixels = [preprocess(frame, spec) for frame in frames]
+        batch = np.ascontiguousarray(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
         with self._lock:
             current = self._selected()
             logits = self._run(current, batch)

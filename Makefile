@@ -1,0 +1,31 @@
+# Two commands that do all their own set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The machine may be shared: threads that wait must not burn the other core.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.export.stamp
+	$(BIN)/python -m adapt.demo.run
+
+test: $(VENV)/.dev.stamp
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo artifacts build dist
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: training needs Python 3.11 or later, found $$($(PYTHON) -V); run make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.%.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
