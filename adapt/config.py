@@ -80,7 +80,13 @@ class TrainConfig:
 C = TypeVar("C", bound=TrainConfig)
 
 
-def load_config(cls: type[C], dataset: str, method: str, overrides: Sequence[str] = ()) -> C:
+def load_config(
+    cls: type[C],
+    dataset: str,
+    method: str,
+    overrides: Sequence[str] = (),
+    folder: Path | None = None,
+) -> C:
     """Return the settings of a method on a data set.
 
     Args:
@@ -88,13 +94,15 @@ def load_config(cls: type[C], dataset: str, method: str, overrides: Sequence[str
         dataset: Name of a data set, or `folder` for the user's own image folders.
         method: Name of the method.
         overrides: `key=value` each, the value a YAML scalar; the last one wins.
+        folder: Where `<method>/<dataset>.yaml` lies; None means the shipped settings.
 
     Raises:
         ConfigError: There is no such file, a key is unknown or missing, a type or a value is wrong.
     """
-    path = _folder() / method / f"{dataset}.yaml"
-    known = {f"{p.parent.name}/{p.stem}": p for p in sorted(_folder().glob("*/*.yaml"))}
-    if f"{method}/{dataset}" not in known:
+    files = sorted((folder or shipped()).glob("*/*.yaml"))
+    known = {f"{path.parent.name}/{path.stem}": path for path in files}
+    path = known.get(f"{method}/{dataset}")
+    if path is None:
         raise ConfigError(
             f"no settings for method '{method}' on data set '{dataset}'; "
             f"there are {', '.join(known) or 'none'}"
@@ -152,8 +160,8 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _folder() -> Path:
-    """Return the folder of the shipped settings: inside an installed package, else the checkout's."""
+def shipped() -> Path:
+    """Return the folder of the shipped settings: the installed package's, else the checkout's."""
     here = Path(__file__).resolve().parent
     packaged = here / "configs"
     return packaged if packaged.is_dir() else here.parent / "configs"

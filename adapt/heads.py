@@ -17,8 +17,8 @@ from runtime.errors import FormatError
 class TaskHead(nn.Module):
     """CMKD's trained head: BatchNorm, LayerNorm, linear map without bias (arXiv:2408.02192).
 
-    The paper says "a linear classifier"; the released code, which made its numbers, normalises twice
-    before it. BatchNorm keeps batch statistics while training, of source and target alike.
+    As in the released code. While training, BatchNorm uses the statistics of each batch, and its
+    running ones become a mixture of source and target.
     """
 
     kind: ClassVar[str] = "bn-ln-linear"
@@ -45,7 +45,7 @@ class TaskHead(nn.Module):
 
 
 class CosineHead(nn.Module):
-    """CLIP's zero-shot classifier: cosine to each class prompt, times the logit scale. Not trained."""
+    """CLIP's zero-shot classifier: cosine to each class prompt, times the logit scale."""
 
     kind: ClassVar[str] = "cosine"
     weight_name: ClassVar[str] = "weight"
@@ -100,7 +100,8 @@ def build_head(kind: str, tensors: Mapping[str, NDArray[np.float32]]) -> nn.Modu
     if weight is None or weight.ndim != 2 or 0 in weight.shape:
         raise FormatError(f"head '{kind}' needs a tensor '{cls.weight_name}' (classes, features)")
     classes, dim = weight.shape
-    head = cls(dim, classes)
+    with torch.random.fork_rng(devices=[]):  # the first weights are overwritten: draw none for them
+        head = cls(dim, classes)
     needed = head_tensors(head)
     if needed.keys() != tensors.keys():
         name = sorted(needed.keys() ^ tensors.keys())[0]

@@ -1,0 +1,224 @@
+"""CLIP base models: the image encoder to adapt, and text features of class prompts."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import CLIP, CustomTextCLIP
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from adapt import weights
+from adapt.demo import weights as demo
+from runtime.digest import tensors_sha256
+from runtime.errors import BackendError, BaseModelError
+from runtime.spec import BaseModel, Preprocess
+
+QUICKGELU = "-quickgelu"
+"""Suffix of architectures whose activation is x * sigmoid(1.702 x), as OpenAI trained them."""
+_TEXT_BATCH = 256
+
+
+@dataclass
+class Clip:
+    """A loaded base model, in evaluation mode and float32."""
+
+    info: BaseModel
+    """The architecture is the one that really runs, activation included."""
+    visual: nn.Module
+    """Image encoder: normalised pixels (N, 3, S, S) to features (N, D), not of unit length.
+
+    Its parameters require gradients, those of the text encoder do not.
+    """
+    image_size: int
+    """S, in pixels."""
+    dim: int
+    """D."""
+    logit_scale: float
+    """What cosines are multiplied with; 100 in OpenAI's models."""
+    mean: tuple[float, ...]
+    """Of RGB in [0, 1], subtracted from the pixels."""
+    std: tuple[float, ...]
+    """What the pixels are divided by next."""
+    _model: nn.Module
+    _tokenizer: Any
+
+    @torch.no_grad()
+    def text_features(self, prompts: Sequence[str]) -> Tensor:
+        """Return the text features (K, D) of K prompts, rows of unit length, on the model's device.
+
+        Raises:
+            BaseModelError: A prompt is longer than the text encoder's context.
+        """
+        device = next(self._model.parameters()).device
+        rows = []
+        for start in range(0, len(prompts), _TEXT_BATCH):
+            part = list(prompts[start : start + _TEXT_BATCH])
+            rows.append(normalize(self._model.encode_text(self._tokens(part).to(device)), dim=-1))
+        return torch.cat(rows)
+
+    def preprocess(self, resize: Literal["squash", "crop"] = "squash") -> Preprocess:
+        """Return how a frame becomes this model's pixels.
+
+        Bilinear, as in CMKD's code; CLIP's own pipeline is bicubic.
+        """
+        return Preprocess(self.image_size, resize, mean=self.mean, std=self.std)
+
+    def _tokens(self, prompts: list[str]) -> Tensor:
+        tokens: Tensor = self._tokenizer(prompts)
+        encode = getattr(self._tokenizer, "encode", None)  # open_clip cuts long prompts silently
+        for prompt in prompts if encode else []:
+            if len(encode(prompt)) + 2 > tokens.shape[1]:
+                raise BaseModelError(
+                    f"the prompt '{prompt[:80]}' has more than the {tokens.shape[1] - 2} tokens "
+                    f"that {self.info.architecture} reads; shorten the class name or the prompt"
+                )
+        return tokens
+
+
+def load(architecture: str, pretrained: str, device: str = "cpu") -> Clip:
+    """Load a base model.
+
+    OpenAI's weights always run with QuickGELU, also when the architecture is given without its
+    suffix: open_clip only warns, and computes something else.
+
+    Args:
+        architecture: open_clip's name, or a model of `adapt.demo`.
+        pretrained: An open_clip tag, `demo`, or the path of a local file.
+        device: Where torch should put it.
+
+    Raises:
+        BaseModelError: The architecture or the weights are unknown, unreadable or do not fit.
+        BackendError: The device cannot be used.
+    """
+    config = _config(architecture)
+    base = architecture.removesuffix(QUICKGELU)
+    mean, std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+    name, tag = pretrained, weights.tag_config(architecture, pretrained)
+    if pretrained == "demo":
+        state, quick = demo.load_state_dict(architecture), False
+    elif tag:
+        if tag.get("quick_gelu"):
+            architecture = base + QUICKGELU
+        file = weights.read(weights.fetch(architecture, pretrained))
+        state, quick = file.state, file.openai or architecture != base
+        mean, std = tag.get("mean", mean), tag.get("std", std)
+    else:
+        path = Path(pretrained).expanduser()
+        if not path.is_file() and path.suffix.lower() not in weights.SUFFIXES:
+            tags = open_clip.list_pretrained_tags_by_model(architecture)
+            tags += ["demo"] if base in demo.ARCHITECTURES else []
+            raise BaseModelError(
+                f"'{pretrained}' is no file and no pretrained tag of {architecture}; its tags are: "
+                + (", ".join(tags) or "none")
+            )
+        file = weights.read(path)
+        state, quick, name = file.state, file.openai, path.name
+    if quick:
+        config["quick_gelu"] = True
+        architecture = base + QUICKGELU
+    model = _build(config, architecture)
+    weights.fill(model, state, f"the weights '{pretrained}' for {architecture}")
+    visual = model.visual
+    digest = tensors_sha256(encoder_tensors(visual))
+    try:
+        model = model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise BackendError(
+            f"cannot use device '{device}' ({weights.reason(error)}); pass --device cpu"
+        ) from error
+    for parameter in {*model.parameters()} - {*visual.parameters()}:
+        parameter.requires_grad_(False)
+    size = visual.image_size
+    return Clip(
+        info=BaseModel(architecture, name, digest),
+        visual=visual,
+        image_size=size[0] if isinstance(size, (tuple, list)) else size,
+        dim=config["embed_dim"],
+        logit_scale=float(model.logit_scale.exp()),
+        mean=tuple(mean),
+        std=tuple(std),
+        _model=model,
+        _tokenizer=_tokenizer(config, architecture),
+    )
+
+
+def encoder_tensors(visual: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """Return fresh float32 copies of an encoder's parameters and floating buffers, by name."""
+    tensors = [*visual.named_parameters(), *visual.named_buffers()]
+    return {
+        name: np.array(tensor.detach().cpu().float().numpy())
+        for name, tensor in tensors
+        if tensor.is_floating_point()
+    }
+
+
+def _config(architecture: str) -> dict[str, Any]:
+    """Return the open_clip configuration of an architecture; any of them may end in -quickgelu."""
+    base = architecture.removesuffix(QUICKGELU)
+    if base in demo.ARCHITECTURES:
+        config = demo.architecture(base)
+    elif architecture in _known():
+        config = open_clip.get_model_config(architecture)
+    elif base in _known():
+        config = open_clip.get_model_config(base)
+    else:
+        known = ", ".join([*demo.ARCHITECTURES, "ViT-B-16-quickgelu", "RN50-quickgelu"])
+        raise BaseModelError(
+            f"unknown architecture '{architecture}'; take one of open_clip's "
+            f"{len(_known())}, or of the demo: {known}, ..."
+        )
+    if architecture != base:
+        config["quick_gelu"] = True
+    if "multimodal_cfg" in config:
+        raise BaseModelError(
+            f"{architecture} is a captioning model whose image encoder gives no single feature "
+            "vector; take a CLIP architecture such as ViT-B-16-quickgelu"
+        )
+    return config
+
+
+def _build(config: dict[str, Any], architecture: str) -> nn.Module:
+    config = copy.deepcopy(config)
+    text = config["text_cfg"]
+    custom = config.pop("custom_text", False) or "hf_model_name" in text
+    for tower, key in (
+        ("vision_cfg", "timm_model_pretrained"),
+        ("text_cfg", "hf_model_pretrained"),
+    ):
+        config[tower][key] = False  # every weight comes from our file
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of timm and transformers, about themselves
+            model: nn.Module = (CustomTextCLIP if custom else CLIP)(**config)
+    except Exception as error:  # a text tower of the hub that is not on this machine
+        raise BaseModelError(f"cannot build {architecture}: {weights.reason(error)}") from error
+    return model
+
+
+def _tokenizer(config: dict[str, Any], architecture: str) -> Any:
+    """Return the tokenizer of an architecture; open_clip does not know the demo's."""
+    known = [n for n in (architecture, architecture.removesuffix(QUICKGELU)) if n in _known()]
+    if not known:
+        return open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+    try:
+        return open_clip.get_tokenizer(known[0])
+    except Exception as error:  # some lie on the hub
+        raise BaseModelError(
+            f"cannot load the tokenizer of {architecture}: {weights.reason(error)}"
+        ) from error
+
+
+def _known() -> list[str]:
+    names: list[str] = open_clip.list_models()
+    return names

@@ -1,0 +1,140 @@
+"""What a data set is: images with labels, a source and a target domain, classes in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import DataError, TaskError
+from runtime.spec import TaskInfo
+
+UNKNOWN = -1
+"""Label of an image whose class nobody knows."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Image files of one domain."""
+
+    paths: tuple[Path, ...]
+    labels: NDArray[np.int64]
+    """(N,) indices into `classes`, or -1 for unknown."""
+    classes: tuple[str, ...]
+    """Names in label order."""
+    domain: str
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def labelled(self) -> bool:
+        """Every image has a label."""
+        return bool((self.labels != UNKNOWN).all())
+
+    def subset(self, indices: NDArray[np.int64]) -> ImageSet:
+        """Return the images at some positions."""
+        paths = tuple(self.paths[i] for i in indices)
+        return ImageSet(paths, self.labels[indices], self.classes, self.domain)
+
+
+@dataclass(frozen=True)
+class DomainPair:
+    """Everything one task is trained and judged on."""
+
+    task: TaskInfo
+    source: ImageSet
+    """Labelled."""
+    target: ImageSet
+    """Unlabelled training images. Labels, where there are any, are for evaluation only."""
+    test: ImageSet
+    """Target images to evaluate on."""
+    held_out: bool
+    """Training never sees an image of `test`. False is the papers' transductive protocol."""
+
+
+class Dataset(Protocol):
+    """A named data set; a class of this shape and a line in `DATASETS` add one."""
+
+    def load(self, task: str, *, holdout: float = 0.0, seed: int = 0) -> DomainPair:
+        """Return the images of a task, for example `a-c`.
+
+        Args:
+            task: Short names of source and target domain.
+            holdout: Share of the target to keep for evaluation, where there is no official split.
+            seed: Of the split.
+
+        Raises:
+            TaskError: There is no such task.
+            DataError: Images are missing or unusable.
+        """
+        ...
+
+
+def class_prompts(classes: Sequence[str], template: str) -> tuple[str, ...]:
+    """Return one caption per class, in the order of the classes, so prompts cannot leave labels.
+
+    Names are lower-cased and underscores become spaces, as in CMKD's code. That code sorts prompts
+    and folders by different rules, which gives most DomainNet classes another class's prompt.
+
+    Args:
+        classes: Class names in label order.
+        template: Caption with `{}` for the name.
+
+    Raises:
+        DataError: Two classes get the same caption.
+    """
+    prompts = tuple(template.replace("{}", name.replace("_", " ").lower()) for name in classes)
+    first: dict[str, str] = {}
+    for name, prompt in zip(classes, prompts, strict=True):
+        if prompt in first:
+            raise DataError(
+                f"classes '{first[prompt]}' and '{name}' have the same caption '{prompt}'; "
+                "rename one of them, or join their folders"
+            )
+        first[prompt] = name
+    return prompts
+
+
+def split(images: ImageSet, holdout: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Return (training, held-out) images by a seeded permutation, each in the original order.
+
+    Args:
+        images: At least two.
+        holdout: Share to hold out, in (0, 1); at least one image goes to each side.
+        seed: Of NumPy's default generator.
+
+    Raises:
+        DataError: There are too few images.
+    """
+    if len(images) < 2:
+        raise DataError(f"domain '{images.domain}' has {len(images)} image; holding out needs two")
+    count = min(max(round(len(images) * holdout), 1), len(images) - 1)
+    order = np.random.default_rng(seed).permutation(len(images))
+    return images.subset(np.sort(order[count:])), images.subset(np.sort(order[:count]))
+
+
+def pick(task: str, dataset: str, domains: dict[str, str]) -> tuple[str, str]:
+    """Return the full names of a task's source and target domain.
+
+    Args:
+        task: Short names, for example `a-c`.
+        dataset: For the message.
+        domains: Short name to full name.
+
+    Raises:
+        TaskError: There is no such task; the message lists those there are.
+    """
+    source, dash, target = task.partition("-")
+    if not dash or source not in domains or target not in domains:
+        tasks = ", ".join(f"{s}-{t}" for s in domains for t in domains if s != t)
+        names = ", ".join(f"{short} = {full}" for short, full in domains.items())
+        raise TaskError(
+            f"data set '{dataset}' has no task '{task}'; there are {tasks} ({names}), "
+            "and source = target for the supervised bound"
+        )
+    return domains[source], domains[target]

@@ -1,0 +1,147 @@
+"""Decoded and resized images on disk, made once and mapped into memory.
+
+Under `$UDA_CACHE` or `~/.cache/uda-adapt`: `pixels/<key>.bin` holds the images one after another,
+`pixels/<key>.json`, written last, says how many there are and which files were unreadable. The key
+covers the paths, sizes and times of the files, and how they are resized.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapt.data.base import ImageSet
+from runtime.errors import DataError
+from runtime.files import replacing, write_bytes
+from runtime.preprocess import preprocess, read_image
+from runtime.spec import Preprocess
+
+VERSION = 1
+"""Of the cached pixels; raise it when decoding or resizing changes."""
+UNREADABLE = 0.01
+"""Share of unreadable images from which on a data set is refused."""
+_CHUNK = 256
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The readable images of an image set."""
+
+    images: NDArray[np.uint8]
+    """(M, S, S, 3), read-only, mapped from the disk."""
+    kept: NDArray[np.int64]
+    """(M,) positions in the image set."""
+    skipped: int
+    """Number of unreadable images."""
+
+
+def folder() -> Path:
+    """Return the cache folder: `$UDA_CACHE`, else `~/.cache/uda-adapt`."""
+    chosen = os.environ.get("UDA_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "uda-adapt"
+
+
+def pixels(
+    images: ImageSet,
+    size: int,
+    resize: Literal["squash", "crop"] = "squash",
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Pixels:
+    """Return the pixels of an image set, from the cache if they are there.
+
+    Args:
+        images: What to read.
+        size: Side S of the result.
+        resize: As in `Preprocess`.
+        interpolation: As in `Preprocess`.
+
+    Raises:
+        DataError: A file is missing, or at least 1 % of the images are unreadable.
+        StorageError: The cache cannot be written.
+    """
+    spec = Preprocess(size, resize, interpolation)
+    place = folder() / "pixels" / _key(images, spec)
+    kept = _kept(place.with_suffix(".json"), len(images))
+    if kept is None or _bytes(place) != len(kept) * size * size * 3:
+        kept = _make(images, spec, place)
+    skipped = len(images) - len(kept)
+    if skipped:
+        _log.warning("%d of %d images of '%s' are unreadable", skipped, len(images), images.domain)
+    array = np.memmap(place.with_suffix(".bin"), np.uint8, "r", shape=(len(kept), size, size, 3))
+    return Pixels(array, kept, skipped)
+
+
+def _make(images: ImageSet, spec: Preprocess, place: Path) -> NDArray[np.int64]:
+    kept: list[int] = []
+    first: DataError | None = None
+    with replacing(place.with_suffix(".bin")) as temporary, temporary.open("wb") as stream:
+        for index, result in enumerate(_read(images.paths, spec)):
+            if isinstance(result, DataError):
+                first = first or result
+            else:
+                stream.write(result.tobytes())
+                kept.append(index)
+        lost = len(images) - len(kept)
+        if first is not None and lost >= UNREADABLE * len(images):
+            raise DataError(
+                f"{lost} of {len(images)} images of '{images.domain}' are unreadable, the first: "
+                f"{first}; repair or delete them"
+            ) from first
+    note = json.dumps({"images": len(images), "skipped": sorted({*range(len(images))} - {*kept})})
+    write_bytes(place.with_suffix(".json"), note.encode())
+    return np.array(kept, np.int64)
+
+
+def _read(paths: tuple[Path, ...], spec: Preprocess) -> Iterator[NDArray[np.uint8] | DataError]:
+    def one(path: Path) -> NDArray[np.uint8] | DataError:
+        try:
+            return preprocess(read_image(path), spec)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+        for start in range(0, len(paths), _CHUNK):  # `map` would hold every result in memory
+            yield from pool.map(one, paths[start : start + _CHUNK])
+
+
+def _key(images: ImageSet, spec: Preprocess) -> str:
+    digest = hashlib.sha256(f"{VERSION} {spec.size} {spec.resize} {spec.interpolation}".encode())
+    for path in images.paths:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(
+                f"the image '{path}' is gone ({error.strerror}); start again"
+            ) from error
+        digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _kept(path: Path, count: int) -> NDArray[np.int64] | None:
+    try:
+        note = json.loads(path.read_bytes())
+        skipped = set(note["skipped"])
+        if note["images"] != count:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or not whole: made again
+    return np.array([i for i in range(count) if i not in skipped], np.int64)
+
+
+def _bytes(place: Path) -> int:
+    try:
+        return place.with_suffix(".bin").stat().st_size
+    except OSError:
+        return -1

@@ -1,0 +1,179 @@
+"""Pretrained CLIP weights: where they lie, what a file holds, whether it fits the model."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.convert import convert_state_dict
+from open_clip.model import convert_to_custom_text_state_dict
+from open_clip.pretrained import download_pretrained
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from runtime.errors import BaseModelError
+
+OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
+"""Entries that only OpenAI's own files have; they hold no weights."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+"""Of weights files."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The content of a weights file."""
+
+    state: dict[str, Tensor]
+    openai: bool
+    """The file is OpenAI's own, so the model was trained with QuickGELU."""
+
+
+def tag_config(architecture: str, tag: str) -> dict[str, Any]:
+    """Return what open_clip knows about a pretrained tag; empty when it does not know it."""
+    config: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag)
+    return config
+
+
+def fetch(architecture: str, tag: str) -> Path:
+    """Return the file of a pretrained tag, from open_clip's cache or downloaded.
+
+    Raises:
+        BaseModelError: It is not in the cache and cannot be downloaded.
+    """
+    config = tag_config(architecture, tag)
+    try:
+        return Path(download_pretrained(config))
+    except Exception as error:  # urllib, hub, SSL, disk: whatever a network can raise
+        folder, _, file = str(config.get("hf_hub", "")).rpartition("/")
+        names = file or f"{HF_SAFE_WEIGHTS_NAME}' or '{HF_WEIGHTS_NAME}"
+        places = [f"'{names}' of the Hugging Face repository '{folder}'"] if folder else []
+        places += [f"'{config['url']}'"] if config.get("url") else []
+        raise BaseModelError(
+            f"the weights '{tag}' of {architecture} are not on this machine and could not be "
+            f"downloaded ({reason(error)}); fetch {' or '.join(places)} elsewhere, copy it here "
+            f"and pass --set model={architecture} --set pretrained=PATH"
+        ) from error
+
+
+def read(path: Path) -> Weights:
+    """Read a weights file without running code from it.
+
+    Takes safetensors, pickled state dicts of tensors (open_clip's, also inside a training
+    checkpoint), and the TorchScript archives that OpenAI released.
+
+    Raises:
+        BaseModelError: The file is missing, damaged, or holds no tensors by name.
+    """
+    if not path.is_file():
+        raise BaseModelError(f"there is no weights file '{path}'; pass the path of one")
+    if path.suffix.lower() not in SUFFIXES:
+        raise BaseModelError(
+            f"'{path}' is no weights file; its name must end in {', '.join(SUFFIXES)}"
+        )
+    archive = _is_torchscript(path)
+    try:
+        if path.suffix.lower() == ".safetensors":
+            content: object = load_file(path)
+        elif archive:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch retires TorchScript
+                content = torch.jit.load(str(path), map_location="cpu").state_dict()
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip, safetensors and TorchScript share no base class
+        plain = isinstance(error, (OSError, SafetensorError)) or archive
+        hint = "" if plain else "; only state dicts of tensors are read, as a pickle can run code"
+        raise BaseModelError(
+            f"cannot read the weights file '{path}': {reason(error)}{hint}"
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise BaseModelError(f"'{path}' holds a {type(content).__name__} and no state dict")
+    state = dict(content)
+    if state and all(name.startswith("module.") for name in state):  # of data-parallel training
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    openai = archive or any(key in state for key in OPENAI_KEYS)
+    for key in OPENAI_KEYS:
+        state.pop(key, None)
+    return Weights(state, openai)
+
+
+def fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Put a state dict into an open_clip model, after checking every tensor.
+
+    Unlike open_clip, position embeddings of another size are refused, not resized.
+
+    Args:
+        model: Filled in place.
+        state: Tensors by name, any floating type.
+        where: What the state dict is, for messages.
+
+    Raises:
+        BaseModelError: A tensor is missing, extra, misshapen, not floating or not finite.
+    """
+    state = _converted(model, state, where)
+    own = model.state_dict()
+    advice = "is this the file of that architecture?"
+    for what, names in (("lacks", own.keys() - state.keys()), ("has", state.keys() - own.keys())):
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            unknown = ", which the model does not have" if what == "has" else ""
+            raise BaseModelError(f"{where} {what} '{min(names)}'{others}{unknown}; {advice}")
+    for name, needed in own.items():
+        tensor = state[name]
+        if not isinstance(tensor, Tensor) or (
+            needed.is_floating_point() and not tensor.is_floating_point()
+        ):
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise BaseModelError(f"{where}: '{name}' is {kind}, needed floating numbers")
+        if tensor.shape != needed.shape:
+            found, wanted = tuple(tensor.shape), tuple(needed.shape)
+            raise BaseModelError(f"{where}: '{name}' is {found}, needed {wanted}; {advice}")
+        if not bool(tensor.isfinite().all()):
+            raise BaseModelError(
+                f"{where}: '{name}' holds a value that is not finite; fetch the file again"
+            )
+    model.load_state_dict(state)
+
+
+def reason(error: Exception) -> str:
+    """Return a foreign exception as one short line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _converted(model: nn.Module, state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Return the tensors under the model's own names, as open_clip's `load_checkpoint` does it."""
+    try:
+        state = convert_state_dict(model, dict(state))
+    except Exception as error:  # Apple's layout, recognised by one name but not whole
+        raise BaseModelError(f"{where}: cannot convert the tensors: {reason(error)}") from error
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    state.pop("text.transformer.embeddings.position_ids", None)  # old transformers' constant
+    own = model.state_dict()
+    for name, tensor in own.items():
+        # BatchNorm's counter, which nothing reads, and a bias that older losses did not have
+        if name.endswith("num_batches_tracked") or name == "logit_bias":
+            state.setdefault(name, torch.zeros_like(tensor))
+    for name in ("logit_scale", "logit_bias"):  # saved as () by some and as (1,) by others
+        found = state.get(name)
+        if name in own and isinstance(found, Tensor) and found.numel() == 1:
+            state[name] = found.reshape(own[name].shape)
+    return state
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Tell an archive with code from a pickled state dict; `torch.load` refuses the former."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return any(name.endswith("/constants.pkl") for name in file.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False

@@ -1,0 +1,149 @@
+from dataclasses import dataclass, fields
+
+import pytest
+
+from adapt import methods
+from adapt.config import TrainConfig, load_config, shipped
+from runtime.errors import ConfigError
+
+FOLDER = shipped()
+SHIPPED = sorted(path.relative_to(FOLDER) for path in FOLDER.glob("*/*.yaml"))
+
+
+def load(*overrides, dataset="demo-digits", method="source_only"):
+    return load_config(TrainConfig, dataset, method, overrides)
+
+
+def test_there_are_settings_for_every_method_and_data_set():
+    datasets = {"demo-digits", "demo-objects", "folder"}
+    assert {str(path) for path in SHIPPED} == {
+        f"{method}/{dataset}.yaml" for method in methods.METHODS for dataset in datasets
+    }
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=str)
+def test_every_shipped_file_loads_and_names_every_key(path):
+    cls = methods.get(path.parent.name).Config
+    loaded = load_config(cls, path.stem, path.parent.name)
+    assert type(loaded) is cls
+    lines = [line for line in (FOLDER / path).read_text().splitlines() if line[0] != "#"]
+    assert [line.split(":")[0] for line in lines] == list(
+        dict.fromkeys(f.name for f in fields(cls))
+    )
+
+
+def test_cmkd_on_folders_has_the_papers_values_for_vit_b_16():
+    cls = methods.get("cmkd").Config
+    loaded = load_config(cls, "folder", "cmkd")
+    assert loaded == cls()
+    assert (loaded.model, loaded.pretrained) == ("ViT-B-16-quickgelu", "openai")
+    assert (loaded.lr, loaded.lr * loaded.head_lr_multiplier) == (3e-6, 3e-3)
+    assert (loaded.epochs, loaded.iterations, loaded.batch_size) == (20, 500, 32)
+    assert (loaded.lambda1, loaded.lambda2, loaded.lambda3) == (0.25, 0.1, 0.025)
+    assert (loaded.rst_threshold, loaded.ramp_iterations) == (1e-6, 10000)
+    assert (loaded.train_size, loaded.pad, loaded.flip) == (256, 0, True)
+
+
+@pytest.mark.parametrize("dataset", ["demo-digits", "demo-objects"])
+def test_cmkd_on_the_demo_has_the_measured_values(dataset):
+    loaded = load_config(methods.get("cmkd").Config, dataset, "cmkd")
+    assert (loaded.model, loaded.pretrained) == ("demo-rn32", "demo")
+    assert loaded.epochs * loaded.iterations == loaded.ramp_iterations == 600
+    assert loaded.lr * loaded.head_lr_multiplier == pytest.approx(3e-3)
+    assert (loaded.lr, loaded.rst_threshold) == (3e-4, 3e-5)
+    assert loaded.flip == (dataset == "demo-objects")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("lr=3e-6", "lr", 3e-6),
+        ("lr=1E-3", "lr", 1e-3),
+        ("lr=2", "lr", 2.0),
+        ("lr=.5", "lr", 0.5),
+        ("pad=3", "pad", 3),
+        ("flip=true", "flip", True),
+        ("rst = true", "rst", True),
+        ("amp=none", "amp", "none"),
+        ("pretrained=/data/ViT-B-16.pt", "pretrained", "/data/ViT-B-16.pt"),
+        ("pretrained='2024'", "pretrained", "2024"),
+        ('prompt=a photo of the number: "{}"', "prompt", 'a photo of the number: "{}"'),
+        ("prompt={} = a thing [drawn]", "prompt", "{} = a thing [drawn]"),
+    ],
+)
+def test_an_override_is_a_yaml_scalar(override, key, value):
+    loaded = getattr(load(override), key)
+    assert loaded == value and type(loaded) is type(value)
+
+
+def test_the_last_override_wins():
+    assert load("seed=1", "seed=2").seed == 2
+
+
+@pytest.mark.parametrize("text", ["lr", "=3", "lr=", "", "lr 3"])
+def test_a_malformed_override_says_what_one_looks_like(text):
+    with pytest.raises(ConfigError, match="not of the form key=value, for example --set lr=3e-6"):
+        load(text)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learning_rate=1", "unknown key 'learning_rate'; known keys are amp, batch_size"),
+        ("lr=fast", "'lr' must be float, found str 'fast'"),
+        ("flip=1", "'flip' must be bool, found int '1'"),
+        ("epochs=1.5", "'epochs' must be int, found float"),
+        ("epochs=true", "'epochs' must be int, found bool"),
+        ("seed=null", "'seed' must be int, found nothing"),
+        ("pretrained=2024", "'pretrained' must be str, found int"),
+        ("amp=fp8", "'amp' must be one of none, bf16, fp16, found 'fp8'"),
+        ("lr=.nan", "'lr' must be finite"),
+        ("lr=-1", "'lr' must be above 0, found -1"),
+        ("epochs=0", "'epochs' must be at least 1, found 0"),
+        ("holdout=1", r"'holdout' must be in \[0, 1\)"),
+        ("pad=-1", "'pad' must be 0 or more"),
+        ("prompt=a photo", r"'prompt' must be text with one \{\} for the class"),
+        ("prompt='a", "the value in '--set prompt='a' is not readable"),
+        ("seed=2020-13-45", "not readable"),
+    ],
+)
+def test_a_wrong_override_is_one_clear_line(override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(override)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset"), [("cmkd", "office"), ("../cmkd", "folder"), ("cmkd", "../cmkd/folder")]
+)
+def test_missing_settings_list_those_that_exist(method, dataset):
+    with pytest.raises(ConfigError, match=r"no settings for .*cmkd/demo-digits, .*cmkd/folder"):
+        load(method=method, dataset=dataset)
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "m").mkdir()
+    return tmp_path / "m" / "d.yaml"
+
+
+@dataclass(frozen=True)
+class Tiny(TrainConfig):
+    extra: int = 1
+
+
+def test_a_file_that_lacks_a_key_is_refused(own):
+    text = (FOLDER / "source_only/folder.yaml").read_text()
+    own.write_text(text)
+    with pytest.raises(ConfigError, match="lacks 'extra'"):
+        load_config(Tiny, "d", "m", folder=own.parent.parent)
+    own.write_text(text + "extra: 5\n")
+    assert load_config(Tiny, "d", "m", folder=own.parent.parent).extra == 5
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "a: [\n", "a: b: c\n", "\x00"])
+def test_a_file_that_is_no_flat_yaml_is_refused(own, text):
+    own.write_text(text)
+    with pytest.raises(ConfigError, match=r"d\.yaml") as caught:
+        load_config(Tiny, "d", "m", folder=own.parent.parent)
+    assert "\n" not in str(caught.value)
