@@ -1,0 +1,96 @@
+"""Endless training batches whose every random draw is a function of the iteration.
+
+A run that was killed needs no generator state to continue: permutations depend on (seed, role,
+pass) and augmentations on (seed, role, iteration).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from adapt.clip import Clip
+from adapt.config import TrainConfig
+from adapt.data.base import UNKNOWN
+from adapt.data.transforms import augment
+from adapt.method import Batch
+from runtime.errors import DataError
+
+Role = Literal["source", "target"]
+
+
+def draw_seed(*counters: object) -> int:
+    """Return a well mixed generator seed in [0, 2^63) that depends on the counters alone."""
+    digest = hashlib.sha256("/".join(map(str, counters)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Stream:
+    """The training images of one domain as batches: shuffled in every pass, the rest dropped."""
+
+    def __init__(
+        self,
+        role: Role,
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int64] | None,
+        config: TrainConfig,
+        clip: Clip,
+        device: torch.device,
+    ) -> None:
+        """Check that there are enough images; read none.
+
+        Args:
+            role: Source and target draw independently, also when they are the same images.
+            pixels: (N, R, R, 3) uint8 RGB, R the training size.
+            labels: (N,) class positions; None for the target, whose labels nobody may see.
+            config: Batch size, seed, augmentation.
+            clip: Whose encoder the crops S, mean and std are for.
+            device: Where to augment and train.
+
+        Raises:
+            DataError: There are fewer images than a batch takes.
+        """
+        if len(pixels) < config.batch_size:
+            raise DataError(
+                f"the {role} has {len(pixels)} training images, a batch takes {config.batch_size}; "
+                f"add images, or pass --set batch_size={max(2, len(pixels))} or less"
+            )
+        self.pixels = pixels
+        self.labels = np.full(len(pixels), UNKNOWN) if labels is None else labels
+        self._role, self._config, self._clip, self._device = role, config, clip, device
+        self._batches = len(pixels) // config.batch_size
+        self._pass = -1
+        self._order = np.empty(0, np.int64)
+
+    def indices(self, iteration: int) -> NDArray[np.int64]:
+        """Return the positions (B,) of the images of an iteration, from 0."""
+        number, position = divmod(iteration, self._batches)
+        if number != self._pass:
+            generator = torch.Generator().manual_seed(
+                draw_seed(self._config.seed, self._role, "order", number)
+            )
+            self._order = torch.randperm(len(self.pixels), generator=generator).numpy()
+            self._pass = number
+        size = self._config.batch_size
+        return self._order[position * size : (position + 1) * size]
+
+    def batch(self, iteration: int) -> Batch:
+        """Return the batch of an iteration, augmented and normalised, on the training device."""
+        where = self.indices(iteration)
+        generator = torch.Generator().manual_seed(
+            draw_seed(self._config.seed, self._role, "augment", iteration)
+        )
+        pixels = torch.from_numpy(self.pixels[where]).to(self._device)
+        config, clip = self._config, self._clip
+        images = augment(
+            pixels, clip.image_size, config.pad, config.flip, generator, clip.mean, clip.std
+        )
+        return Batch(
+            images=images,
+            labels=torch.from_numpy(self.labels[where]).to(self._device),
+            indices=torch.from_numpy(where).to(self._device),
+        )

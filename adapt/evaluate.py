@@ -1,0 +1,87 @@
+"""Accuracy on labelled images, as the device will see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adapt.data.base import UNKNOWN
+from adapt.data.transforms import MEAN, STD, normalise
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Percentages over the images whose class is known."""
+
+    accuracy: float
+    """Correct over all, in [0, 100]."""
+    mean_per_class: float
+    """Mean of the recalls of the classes that occur: VisDA's metric."""
+    per_class: dict[str, float | None]
+    """Recall of each class; None where none of its images is there."""
+    images: int
+    """How many images were scored."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the scores, JSON-serialisable."""
+        return dict(vars(self))
+
+
+def predict(
+    logits: Callable[[Tensor], Tensor],
+    pixels: NDArray[np.uint8],
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> Tensor:
+    """Return the logits (N, C), on the CPU, of pixels (N, S, S, 3) uint8 RGB.
+
+    Args:
+        logits: From normalised images (B, 3, S, S) to (B, C), in eval mode.
+        pixels: What `runtime.preprocess` makes of the images.
+        batch_size: Images per call.
+        device: Where `logits` computes.
+        mean: Of RGB in [0, 1], as the base model wants it.
+        std: Likewise.
+    """
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), batch_size):
+            # A copy: the pixels may be a read-only map of a file, which torch warns about.
+            chunk = torch.from_numpy(np.array(pixels[start : start + batch_size]))
+            parts.append(logits(normalise(chunk.to(device), mean, std)).float().cpu())
+    return torch.cat(parts)
+
+
+def score(logits: Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> Scores | None:
+    """Return the scores of logits (N, C) on labels (N,), or None when no label is known.
+
+    Args:
+        logits: One row per image.
+        labels: Class positions; UNKNOWN (-1) rows do not count.
+        classes: C names.
+    """
+    known = labels != UNKNOWN
+    if not known.any():
+        return None
+    truth = labels[known]
+    right = logits.argmax(-1).numpy()[known] == truth
+    total = np.bincount(truth, minlength=len(classes))
+    hits = np.bincount(truth, weights=right, minlength=len(classes))
+    recalls = [
+        100 * h / t if t else None for h, t in zip(hits.tolist(), total.tolist(), strict=True)
+    ]
+    present = [recall for recall in recalls if recall is not None]
+    return Scores(
+        accuracy=100 * float(right.mean()),
+        mean_per_class=sum(present) / len(present),
+        per_class=dict(zip(classes, recalls, strict=True)),
+        images=len(truth),
+    )

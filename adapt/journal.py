@@ -1,0 +1,135 @@
+"""What a run tells: a log file, one line of metrics per epoch, a progress bar, and when to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from runtime.files import storage_errors, write_bytes
+
+LOG, METRICS = "train.log", "metrics.jsonl"
+_log = logging.getLogger("adapt")
+
+
+class Journal:
+    """Writes train.log and metrics.jsonl into a folder and shows a bar on stderr."""
+
+    def __init__(self, folder: Path, total: int, show: bool) -> None:
+        """Prepare a bar of `total` iterations; `show` false keeps the terminal quiet."""
+        self._metrics = folder / METRICS
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            disable=not show,
+        )
+        self._id = self._bar.add_task("training", total=total or 1, note="")
+
+    def __enter__(self) -> Journal:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def advance(self, iteration: int, losses: Mapping[str, float]) -> None:
+        """Move the bar to `iteration` and show the latest losses."""
+        note = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self._bar.update(self._id, completed=iteration, note=note)
+
+    def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Write all rows so far to metrics.jsonl, atomically, and log the last one.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        lines = (json.dumps(row, allow_nan=False) + "\n" for row in history)
+        write_bytes(self._metrics, "".join(lines).encode())
+        row = history[-1]
+        accuracy = "unlabelled" if row["accuracy"] is None else f"{row['accuracy']:.2f} %"
+        losses = " ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
+        extra = f", survival {row['survival']:.3f}" if row["survival"] is not None else ""
+        _log.info(
+            "epoch %d: accuracy %s, %s, lr %.3g, density %.4f %%%s, %.1f s",
+            *(
+                row["epoch"],
+                accuracy,
+                losses,
+                row["lr"],
+                100 * row["density"],
+                extra,
+                row["seconds"],
+            ),
+        )
+        self._bar.update(self._id, description=f"epoch {row['epoch']}: {accuracy}")
+
+
+@contextlib.contextmanager
+def log_file(folder: Path, append: bool) -> Iterator[None]:
+    """Send the package's log to train.log, and its warnings to stderr.
+
+    Raises:
+        StorageError: The file cannot be opened.
+    """
+    with storage_errors(folder / LOG):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(folder / LOG, mode="a" if append else "w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.WARNING)
+    screen.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    level, _log.level = _log.level, logging.INFO
+    _log.addHandler(file)
+    _log.addHandler(screen)
+    try:
+        yield
+    finally:
+        _log.removeHandler(file)
+        _log.removeHandler(screen)
+        file.close()
+        _log.setLevel(level)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C or SIGTERM came; a second Ctrl-C ends at once.
+
+    An iteration is never cut in the middle, so what is saved afterwards is consistent.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set  # only the main thread may handle signals
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

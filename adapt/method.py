@@ -1,0 +1,173 @@
+"""The Method contract: what a way of adapting gives, and all that training and export see of it.
+
+A method is a module with an `encoder` and a `head`. It names its losses, says which parameters it
+trains and in which optimizer, may own its training step, and says what reaches a device. The loop,
+mixed precision, sparsity, checkpoints, evaluation and the artifact come for free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from adapt.config import TrainConfig
+
+if TYPE_CHECKING:
+    from adapt.batches import Stream
+    from adapt.clip import Clip
+    from adapt.optimize import Optimization
+
+AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The low precision of each `amp` setting."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one domain."""
+
+    images: Tensor
+    """(N, 3, S, S) float32, augmented and normalised, on the training device."""
+    labels: Tensor
+    """(N,) int64 class positions; of the target all -1, whatever the data set knows."""
+    indices: Tensor
+    """(N,) int64 positions in the domain's training set, for what a method keeps per image."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters with one learning rate, in one optimizer."""
+
+    parameters: tuple[nn.Parameter, ...]
+    lr: float
+    """At iteration 0; `Method.schedule` multiplies it."""
+    optimizer: str = "main"
+    """A parameter may stand in several optimizers; each keeps its own momentum."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What reaches the device."""
+
+    encoder: nn.Module
+    """The image encoder; what differs from the base becomes the residual, which may be empty."""
+    head: nn.Module
+    """Features (N, D) to logits (N, C); of a class in `adapt.heads.HEADS`."""
+
+
+class Method(nn.Module):
+    """One way to adapt CLIP. Subclasses give `losses` and, if it is not theirs, `build_head`.
+
+    The encoder is in eval mode always: its BatchNorm statistics stay the base's, so source and
+    target may share one pass. Heads train in train mode.
+    """
+
+    Config: ClassVar[type[TrainConfig]] = TrainConfig
+    trains: ClassVar[bool] = True
+    """Whether there is anything to train."""
+    encoder: nn.Module
+    head: nn.Module
+
+    def __init__(self, clip: Clip, prompts: Sequence[str], config: TrainConfig) -> None:
+        """Take over `clip.visual`, which is trained in place, and draw the head from the seed.
+
+        Args:
+            clip: The base model, on the training device.
+            prompts: One per class, in the order of the logits.
+            config: Of the method's own `Config` type.
+        """
+        super().__init__()
+        self.config = config
+        self.encoder = clip.visual
+        self.encoder.requires_grad_(self.trains and config.train_encoder)
+        self.register_buffer("text", clip.text_features(prompts).float(), persistent=False)
+        self.text: Tensor  # (C, D) unit rows
+        self.logit_scale = clip.logit_scale
+        device = self.text.device
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the head depends on the seed, not on what ran before
+            torch.manual_seed(config.seed)
+            self.head = self.build_head().to(device)
+        self.eval()
+
+    def build_head(self) -> nn.Module:
+        """Return the head that is deployed; by default BatchNorm, LayerNorm, linear."""
+        from adapt.heads import TaskHead
+
+        classes, features = self.text.shape
+        return TaskHead(features, classes)
+
+    def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
+        """Return the loss terms of one iteration by name; the loop sums, checks and logs them.
+
+        Args:
+            source: Labelled images.
+            target: Unlabelled images.
+            iteration: From 0.
+        """
+        raise NotImplementedError
+
+    def training_step(
+        self, source: Batch, target: Batch, iteration: int, optimization: Optimization
+    ) -> dict[str, Tensor]:
+        """Do one iteration and return its loss terms; by default sum them and step once.
+
+        A method that alternates updates overrides this: `optimization.step(teacher=a)` and then
+        `optimization.step(student=b)` when b needs the updated teacher, or
+        `optimization.step(main=a, separators=b)` when both gradients belong to the same parameters.
+        """
+        terms = self.losses(source, target, iteration)
+        optimization.step(main=torch.stack(list(terms.values())).sum())
+        return terms
+
+    def prepare(self, source: Stream, target: Stream) -> None:
+        """Prepare what training needs once per process, also when resuming; by default nothing.
+
+        What a checkpoint must hold (pseudo labels, running priors) is a buffer registered by the
+        end of this; what can be made again (a feature bank) is not.
+        """
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare what changes once per epoch (from 0); by default nothing."""
+
+    def parameter_groups(self) -> list[Group]:
+        """Return what is trained; by default the encoder, and all else at the head's rate."""
+        config = self.config
+        encoder = tuple(p for p in self.encoder.parameters() if p.requires_grad)
+        own = {id(p) for p in self.encoder.parameters()}
+        rest = tuple(p for p in self.parameters() if p.requires_grad and id(p) not in own)
+        groups = [Group(encoder, config.lr), Group(rest, config.lr * config.head_lr_multiplier)]
+        return [group for group in groups if group.parameters]
+
+    def schedule(self, iteration: int) -> float:
+        """Return the factor on every learning rate: `(1 + gamma t)^-power` (DANN's annealing)."""
+        return float((1 + self.config.lr_gamma * iteration) ** -self.config.lr_power)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return features (N, D) of images (N, 3, S, S), float32 and not normalised.
+
+        Under mixed precision only this runs in the low precision, and only while training.
+        """
+        dtype = AMP.get(self.config.amp) if self.training else None
+        with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+            features: Tensor = self.encoder(images)
+        return features.float()
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the deployed prediction's logits (N, C) of images (N, 3, S, S)."""
+        logits: Tensor = self.head(self.encode(images))
+        return logits
+
+    def deploy(self) -> Deployed:
+        """Return what reaches the device."""
+        return Deployed(self.encoder, self.head)
+
+    def train(self, mode: bool = True) -> Method:
+        """Switch the heads; the encoder stays in eval mode."""
+        super().train(mode)
+        self.encoder.eval()
+        return self

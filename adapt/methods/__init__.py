@@ -1,0 +1,34 @@
+"""The methods by name. Listing them imports none; adding one is a file and a line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from adapt.method import Method
+
+METHODS = {
+    "cmkd": "adapt.methods.cmkd:CMKD",
+    "source_only": "adapt.methods.source_only:SourceOnly",
+    "zero_shot": "adapt.methods.zero_shot:ZeroShot",
+}
+"""Name to "module:Class"."""
+
+
+def get(name: str) -> type[Method]:
+    """Return the class of a method.
+
+    Raises:
+        ConfigError: There is no such method; lists those there are.
+    """
+    from importlib import import_module
+
+    if name not in METHODS:
+        raise ConfigError(
+            f"unknown method '{name}'; known methods are {', '.join(sorted(METHODS))}"
+        )
+    module, attribute = METHODS[name].split(":")
+    method: type[Method] = getattr(import_module(module), attribute)
+    return method

@@ -1,0 +1,21 @@
+"""CLIP as it comes: the baseline that costs nothing."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from adapt.heads import CosineHead
+from adapt.method import Method
+
+
+class ZeroShot(Method):
+    """Zero-shot CLIP (Radford et al., ICML 2021, arXiv:2103.00020). Nothing is trained.
+
+    Logits are `exp(logit_scale) * cos(feature, text feature)`, with the model's own scale.
+    """
+
+    trains = False
+
+    def build_head(self) -> nn.Module:
+        """Return the cosine head over the text features of the class prompts."""
+        return CosineHead.of(self.text, self.logit_scale)

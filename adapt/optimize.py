@@ -1,0 +1,118 @@
+"""Optimizer steps: gradients, loss scale, SGD, sparsity, learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from adapt.config import TrainConfig
+from adapt.method import Group
+from adapt.rst import Projection
+
+
+class Optimization:
+    """One SGD with Nesterov momentum per optimizer name, and what happens after each of its steps.
+
+    Torch's fused implementation is used wherever it runs.
+    """
+
+    def __init__(
+        self, groups: Sequence[Group], config: TrainConfig, projection: Projection | None = None
+    ) -> None:
+        """Make the optimizers.
+
+        Args:
+            groups: What is trained; parameters must not be replaced afterwards.
+            config: Momentum, weight decay, mixed precision.
+            projection: RST over the encoder; applied after every step that trains a part of it.
+        """
+        self._projection = projection
+        self._scaler = torch.amp.GradScaler("cuda", enabled=config.amp == "fp16")
+        self._optimizers: dict[str, torch.optim.SGD] = {}
+        for name in dict.fromkeys(group.optimizer for group in groups):
+            mine = [group for group in groups if group.optimizer == name]
+            self._optimizers[name] = torch.optim.SGD(
+                [{"params": list(g.parameters), "lr": g.lr, "lr_0": g.lr} for g in mine],
+                momentum=config.momentum,
+                nesterov=config.momentum > 0,
+                weight_decay=config.weight_decay,
+                fused=True,
+            )
+
+    def step(self, **losses: Tensor) -> None:
+        """Step the named optimizers on their losses, in the order given, then apply RST.
+
+        All gradients are taken at the parameters as they are now, before the first step; an
+        optimizer's loss gives gradients to that optimizer's parameters and to no others.
+        """
+        gradients: list[list[Tensor | None]] = []
+        for position, (name, loss) in enumerate(losses.items(), 1):
+            parameters = self._parameters(name)
+            for parameter in parameters:
+                parameter.grad = None
+            self._scaler.scale(loss).backward(  # type: ignore[no-untyped-call]
+                inputs=parameters, retain_graph=position < len(losses)
+            )
+            gradients.append([parameter.grad for parameter in parameters])
+        for name, mine in zip(losses, gradients, strict=True):
+            for parameter, gradient in zip(self._parameters(name), mine, strict=True):
+                parameter.grad = gradient
+            self._scaler.step(self._optimizers[name])
+            if self._projection is not None:
+                self._projection.apply()
+        self._scaler.update()
+
+    def set_factor(self, factor: float) -> None:
+        """Set every learning rate to its value at iteration 0 times `factor`."""
+        for optimizer in self._optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["lr_0"] * factor
+
+    @property
+    def lr(self) -> float:
+        """The first group's present learning rate: the encoder's where it is trained, else 0."""
+        groups = [g for o in self._optimizers.values() for g in o.param_groups]
+        return float(groups[0]["lr"]) if groups else 0.0
+
+    def finite(self) -> bool:
+        """Return whether all weights and momenta are finite."""
+        tensors = [
+            *self.momenta().values(),
+            *(p for o in self._optimizers for p in self._parameters(o)),
+        ]
+        return all(bool(torch.isfinite(t).all()) for t in tensors)
+
+    def momenta(self) -> dict[str, Tensor]:
+        """Return the momentum buffers by optimizer and position, not copied."""
+        return {
+            f"{name}.{position}": buffer
+            for name, optimizer in self._optimizers.items()
+            for position, parameter in enumerate(self._parameters(name))
+            if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None
+        }
+
+    def load_momenta(self, momenta: dict[str, Tensor]) -> None:
+        """Restore what `momenta` returned."""
+        for name, optimizer in self._optimizers.items():
+            for position, parameter in enumerate(self._parameters(name)):
+                buffer = momenta.get(f"{name}.{position}")
+                if buffer is not None:
+                    copy = torch.empty_like(parameter, memory_format=torch.preserve_format)
+                    optimizer.state[parameter]["momentum_buffer"] = copy.copy_(buffer)
+
+    @property
+    def scale(self) -> dict[str, float]:
+        """State of the loss scale: empty unless fp16."""
+        return {k: float(v) for k, v in self._scaler.state_dict().items()}
+
+    @scale.setter
+    def scale(self, state: dict[str, float]) -> None:
+        if state:
+            self._scaler.load_state_dict(
+                {**state, "_growth_tracker": int(state["_growth_tracker"])}
+            )
+
+    def _parameters(self, name: str) -> list[nn.Parameter]:
+        return [p for group in self._optimizers[name].param_groups for p in group["params"]]

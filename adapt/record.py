@@ -1,0 +1,138 @@
+"""What is measured at the end of every epoch, and what of it an artifact tells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adapt.evaluate import Scores
+from runtime.errors import TrainingError
+
+Row = dict[str, Any]
+"""One line of metrics.jsonl. Accuracies are percentages, None where no label is known."""
+
+
+@dataclass
+class Meter:
+    """Sums of the loss terms of an epoch, kept in float64."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+    """Iterations summed."""
+
+    def add(self, pending: Sequence[Mapping[str, Tensor]], iteration: int) -> dict[str, float]:
+        """Add the terms of some iterations and return the last ones; one transfer from the device.
+
+        Args:
+            pending: Scalars by name, oldest first, with the same names each time.
+            iteration: Iterations done, these included.
+
+        Raises:
+            TrainingError: A loss is not finite.
+        """
+        names = list(pending[0])
+        values = torch.stack([t.float() for terms in pending for t in terms.values()]).tolist()
+        latest: dict[str, float] = {}
+        for row in range(len(pending)):
+            latest = dict(zip(names, values[row * len(names) :], strict=False))
+            for name, value in latest.items():
+                if not math.isfinite(value):
+                    raise TrainingError(
+                        f"the loss '{name}' became {value} at iteration "
+                        f"{iteration - len(pending) + row}; lower the learning rate, or check the "
+                        "data; no artifact was written"
+                    )
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += len(pending)
+        return latest
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each term."""
+        return {name: total / self.count for name, total in self.sums.items()}
+
+
+def epoch_row(
+    history: Sequence[Row],
+    scores: Scores | None,
+    *,
+    epoch: int,
+    iteration: int,
+    losses: Mapping[str, float],
+    lr: float,
+    density: float,
+    survival: float | None,
+    seconds: float,
+) -> Row:
+    """Return the row of an epoch.
+
+    Args:
+        history: The rows before it.
+        scores: On the test images; None when they are unlabelled.
+        epoch: From 1; 0 when nothing was trained.
+        iteration: Iterations done.
+        losses: Means over the epoch, by name.
+        lr: Of the encoder, at the last iteration.
+        density: Changed over all encoder parameters, in [0, 1].
+        survival: Share of the changes that the mixed precision sees; None without either.
+        seconds: Spent on the epoch, without evaluation.
+    """
+    accuracy = None if scores is None else scores.accuracy
+    best, best_epoch = accuracy, None if scores is None else epoch
+    before = history[-1] if history else None
+    if accuracy is not None and before is not None and before["oracle_best"] >= accuracy:
+        best, best_epoch = before["oracle_best"], before["oracle_best_epoch"]
+    return {
+        "epoch": epoch,
+        "iteration": iteration,
+        "losses": dict(losses),
+        "lr": lr,
+        "density": density,
+        "survival": survival,
+        "accuracy": accuracy,
+        "mean_per_class": None if scores is None else scores.mean_per_class,
+        "oracle_best": best,
+        "oracle_best_epoch": best_epoch,
+        "per_class": None if scores is None else scores.per_class,
+        "seconds": round(seconds, 3),
+    }
+
+
+def metrics(row: Mapping[str, Any], held_out: bool, images: int) -> dict[str, Any]:
+    """Return what an artifact says about its accuracy.
+
+    `last` is the epoch that was saved, chosen by nobody. `oracle_best` was chosen on the target's
+    test labels, which an honest user does not have; papers print it.
+
+    Args:
+        row: Of the last epoch.
+        held_out: Whether training never saw the test images.
+        images: Number of test images.
+    """
+    return {
+        "last": {k: row[k] for k in ("epoch", "accuracy", "mean_per_class", "per_class")},
+        "oracle_best": {"epoch": row["oracle_best_epoch"], "accuracy": row["oracle_best"]},
+        "density": row["density"],
+        "held_out": held_out,
+        "test_images": images,
+    }
+
+
+def density(encoder: nn.Module, base: Mapping[str, NDArray[Any]]) -> float:
+    """Return changed over all parameters of an encoder, in [0, 1].
+
+    Args:
+        encoder: As it is now.
+        base: `adapt.clip.encoder_tensors` of the base.
+    """
+    changed = total = 0
+    for name, parameter in encoder.named_parameters():
+        total += parameter.numel()
+        if parameter.requires_grad:
+            changed += int((parameter.detach().cpu() != torch.from_numpy(base[name])).sum())
+    return changed / total

@@ -1,0 +1,158 @@
+"""Where a run stands, on disk: what is needed to go on as if nothing had happened.
+
+Random draws depend on the iteration alone (`adapt.batches`), so weights, head, momenta, the loss
+scale and the iteration are all there is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapt.config import TrainConfig
+from adapt.data.base import DomainPair, ImageSet
+from adapt.method import Method
+from adapt.optimize import Optimization
+from runtime import sealed
+from runtime.errors import ConfigError, FormatError
+from runtime.fields import build
+from runtime.spec import BaseModel
+
+KIND, SCHEMA = "uda-checkpoint", 1
+FILE = "checkpoint.safetensors"
+_STATE, _MOMENTUM = "state.", "momentum."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    iteration: int
+    """Iterations done."""
+    history: tuple[dict[str, Any], ...] = ()
+    """One row per finished epoch, as in metrics.jsonl."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Sums of the loss terms since the last finished epoch."""
+    count: int = 0
+    """Iterations in these sums."""
+    seconds: float = 0.0
+    """Time spent since the last finished epoch."""
+    scale: dict[str, float] = field(default_factory=dict)
+    """State of fp16's loss scale."""
+
+
+def identity(method: str, pair: DomainPair, config: TrainConfig, base: BaseModel) -> dict[str, Any]:
+    """Return what makes a run this run and no other, as JSON values."""
+    return {
+        "method": method,
+        "task": asdict(pair.task),
+        "config": asdict(config),
+        "base": asdict(base),
+        "data": {role: _digest(getattr(pair, role)) for role in ("source", "target", "test")},
+    }
+
+
+def save(
+    path: Path,
+    identity: Mapping[str, Any],
+    progress: Progress,
+    method: Method,
+    optimization: Optimization,
+) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: The file.
+        identity: Of the run, from the function of that name.
+        progress: How far it has come.
+        method: Its state is stored; the encoder's only if it is trained.
+        optimization: Its momenta are stored.
+
+    Raises:
+        StorageError: The file cannot be written; an earlier one is still there.
+    """
+    tensors = {_STATE + name: tensor for name, tensor in _state(method).items()}
+    tensors |= {_MOMENTUM + name: tensor for name, tensor in optimization.momenta().items()}
+    document = {"identity": dict(identity), "progress": asdict(progress)}
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    sealed.write(path, KIND, SCHEMA, document, arrays)
+
+
+def load(
+    path: Path, identity: Mapping[str, Any], method: Method, optimization: Optimization
+) -> Progress:
+    """Restore method and optimization in place and return how far the run has come.
+
+    Raises:
+        FormatError: The file is damaged.
+        ConfigError: It belongs to a run with other settings, another base or other data.
+    """
+    content = sealed.read(path, KIND, SCHEMA)
+    _check_identity(path, content.document.get("identity"), identity)
+    progress = build(Progress, content.document.get("progress"), f"'{path}'")
+    state = _state(method)
+    momenta: dict[str, Tensor] = {}
+    stored = {name.removeprefix(_STATE) for name in content.tensors if name.startswith(_STATE)}
+    if stored != state.keys():
+        raise FormatError(
+            f"'{path}' lacks '{min(stored ^ state.keys())}'; start anew with --restart"
+        )
+    with torch.no_grad():
+        for name, array in content.tensors.items():
+            tensor = torch.from_numpy(array)
+            if name.startswith(_STATE):
+                own = state[name.removeprefix(_STATE)]
+                if own.numel() != tensor.numel():
+                    raise FormatError(
+                        f"'{path}' has a misshapen '{name}'; start anew with --restart"
+                    )
+                own.copy_(tensor.reshape(own.shape))
+            elif name.startswith(_MOMENTUM):
+                momenta[name.removeprefix(_MOMENTUM)] = tensor
+    optimization.load_momenta(momenta)
+    optimization.scale = progress.scale
+    return progress
+
+
+def _digest(images: ImageSet) -> str:
+    """Return a digest over names, sizes and labels of images, wherever their folder lies."""
+    digest = hashlib.sha256()
+    for path, label in zip(images.paths, images.labels.tolist(), strict=True):
+        digest.update(f"{'/'.join(path.parts[-3:])}\t{path.stat().st_size}\t{label}\n".encode())
+    return digest.hexdigest()
+
+
+def _state(method: Method) -> dict[str, Tensor]:
+    """Return the method's tensors, not copied, without an encoder that stays the base."""
+    encoder_trains = any(p.requires_grad for p in method.encoder.parameters())
+    return {
+        name: tensor
+        for name, tensor in method.state_dict().items()
+        if encoder_trains or not name.startswith("encoder.")
+    }
+
+
+def _check_identity(path: Path, found: object, needed: Mapping[str, Any]) -> None:
+    before, now = _flatten(found), _flatten(needed)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise ConfigError(
+                f"cannot resume from '{path}': it was made with {key} = {before.get(key)!r}, "
+                f"this run has {now.get(key)!r}; use the same settings and data, or start anew "
+                "with --restart"
+            )
+
+
+def _flatten(value: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(value, Mapping):
+        return {prefix: list(value) if isinstance(value, tuple) else value}
+    flat: dict[str, object] = {}
+    for key, item in value.items():
+        flat |= _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
