@@ -172,8 +172,7 @@ class Artifact:
             "task": asdict(self.task),
             "base": asdict(self.base),
             "preprocess": asdict(self.preprocess),
-            "residual": table,
-            "shapes": [self.shapes[row["name"]] for row in table],
+            "residual": {row["name"]: (row["count"], *self.shapes[row["name"]]) for row in table},
         }
         heads = {_HEAD + name: array for name, array in self.head_tensors.items()}
         try:
@@ -214,10 +213,8 @@ class _Document:
     method: str
     base: BaseModel
     preprocess: Preprocess
-    residual: tuple[Any, ...]
-    """Table of the patch codec."""
-    shapes: tuple[tuple[int, ...], ...]
-    """One per row of that table."""
+    residual: dict[str, tuple[int, ...]]
+    """Changed tensors by name: number of changed entries, then the shape."""
     parameters: int
     head: str
     prompts: tuple[str, ...]
@@ -228,21 +225,22 @@ class _Document:
 
     def arguments(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         """Return the arguments of `Artifact`."""
-        names = [row.get("name") if isinstance(row, dict) else None for row in self.residual]
-        if len(names) != len(self.shapes) or not all(isinstance(name, str) for name in names):
-            raise FormatError("the residual's table and shapes do not fit together")
+        if not all(self.residual.values()):
+            raise FormatError("a changed tensor lacks its number of entries")
+        # The codec's own table says float32 once per tensor; an eighth of the file's overhead.
+        table = [
+            {"name": name, "dtype": "float32", "count": row[0]}
+            for name, row in sorted(self.residual.items())
+        ]
         try:
-            layout = {
-                name: TensorSpec(name, "float32", shape)
-                for name, shape in zip(names, self.shapes, strict=True)
-            }
+            layout = {n: TensorSpec(n, "float32", row[1:]) for n, row in self.residual.items()}
         except ValueError as error:
             raise FormatError(str(error)) from error
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         heads = {n.removeprefix(_HEAD): a for n, a in tensors.items() if n.startswith(_HEAD)}
         return {
             **own,
-            "residual": patch.decode(list(self.residual), tensors, layout),
+            "residual": patch.decode(table, tensors, layout),
             "shapes": {name: spec.shape for name, spec in layout.items()},
             "head_tensors": heads,
         }
