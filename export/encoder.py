@@ -1,0 +1,133 @@
+"""CLIP's image encoders in deployable form: which tensors a device holds, and the graph over them.
+
+The deploy tensors are one function D of a tower's tensors, the same for the base and for a merged
+model; a patch is where the two results differ. D renames nothing that it does not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
+from torch import nn
+
+from export.encoders.resnet import ResnetForm
+from export.encoders.vit import VitForm
+from export.graph import Arrays, Graph
+from runtime.errors import BaseModelError
+from runtime.spec import Precision, Preprocess
+
+
+class Form(Protocol):
+    """One family's deployable form."""
+
+    size: int
+    """Height and width of the images, in pixels."""
+    dim: int
+    """Number of features D."""
+
+    def deploy(self, tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Return the deploy tensors of a tower's tensors, both float32."""
+        ...
+
+    def stays_float32(self, name: str) -> bool:
+        """Tell whether a tensor, of the tower or deployed, is float32 in every precision."""
+        ...
+
+    def build(self, g: Graph, image: str) -> str:
+        """Add the encoder, from normalised images (N, 3, S, S) to features (N, D)."""
+        ...
+
+
+def form_of(visual: nn.Module) -> Form:
+    """Return the deployable form of a loaded image tower.
+
+    Raises:
+        BaseModelError: There is none for this kind of tower.
+    """
+    if type(visual) is VisionTransformer:
+        return VitForm(visual)
+    if type(visual) is ModifiedResNet:
+        return ResnetForm(visual)
+    raise BaseModelError(
+        f"cannot deploy an image tower of type '{type(visual).__name__}'; the export knows "
+        "open_clip's VisionTransformer (ViT-B-16) and ModifiedResNet (RN50)"
+    )
+
+
+def deploy_tensors(
+    form: Form, tensors: Mapping[str, NDArray[np.float32]], precision: Precision
+) -> Arrays:
+    """Return D of a tower's tensors at a precision; values that do not change are shared.
+
+    Raises:
+        BaseModelError: A value is too large for float16.
+    """
+    deployed = form.deploy(tensors)
+    if precision == "fp32":
+        return deployed
+    result = {}
+    for name, array in deployed.items():
+        if not form.stays_float32(name):
+            largest = float(np.abs(array).max())
+            if largest > float(np.finfo(np.float16).max):
+                raise BaseModelError(
+                    f"'{name}' holds {largest:.3g}, which float16 cannot; export with "
+                    "--precision fp32"
+                )
+            array = array.astype(np.float16)
+        result[name] = array
+    return result
+
+
+def encoder_graph(form: Form, tensors: Arrays, preprocess: Preprocess) -> onnx.ModelProto:
+    """Return the graph from `pixels` (batch, S, S, 3) uint8 RGB to `features` (batch, D) float32.
+
+    Args:
+        form: The tower's form.
+        tensors: What `deploy_tensors` returned; their values are not read.
+        preprocess: Holds mean and std, which the graph applies.
+
+    Raises:
+        BaseModelError: The images that `preprocess` makes do not have the tower's size.
+    """
+    g = Graph(tensors, "e")
+    return _finish(form, g, form.build(g, _image(form, g, preprocess)))
+
+
+def blocked_graph(form: Form, tensors: Arrays, preprocess: Preprocess) -> onnx.ModelProto | None:
+    """Return the same graph for ONNX Runtime on the CPU, or None where it would be no faster.
+
+    Its convolutions read filters in a blocked layout, see `runtime.backends.blocked`.
+    """
+    if not isinstance(form, ResnetForm) or not form.blockable:
+        return None
+    g = Graph(tensors, "e", domains=("com.microsoft.nchwc",))
+    if g.half:
+        return None
+    return _finish(form, g, form.build(g, _image(form, g, preprocess), blocked=True))
+
+
+def _image(form: Form, g: Graph, preprocess: Preprocess) -> str:
+    """Add cast, scale, mean and std, in float32, then the cast to the precision of the weights."""
+    if preprocess.size != form.size:
+        raise BaseModelError(
+            f"the task was trained on images of {preprocess.size} pixels, this base takes "
+            f"{form.size}; train it again on this base"
+        )
+    mean, std = (np.reshape(v, (3, 1, 1)) for v in (preprocess.mean, preprocess.std))
+    x = g.cast(g.op("Transpose", "pixels", perm=[0, 3, 1, 2]), np.float32)
+    x = g.op("Mul", x, g.constant(1 / (255 * std), np.float32))
+    x = g.op("Add", x, g.constant(-mean / std, np.float32))
+    return g.cast(x, np.float16) if g.half else x
+
+
+def _finish(form: Form, g: Graph, features: str) -> onnx.ModelProto:
+    features = g.cast(features, np.float32) if g.half else features
+    shape = ["batch", form.size, form.size, 3]
+    return g.model(features, ("pixels", np.uint8, shape), ("features", ["batch", form.dim]))

@@ -1,0 +1,1 @@
+"""Image towers in deployable form, one file per family."""

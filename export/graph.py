@@ -1,0 +1,220 @@
+"""ONNX graphs whose weights are inputs, built node by node.
+
+torch's exporter is not used: it renames and transposes weights, takes seconds, and its bytes
+change with its version. Here a handful of operators, in the order that is fastest, gives the same
+bytes every time, so that tasks of one kind share an engine, and every weight keeps its own name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from runtime.errors import BaseModelError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+OPSET = 18
+"""Understood by ONNX Runtime and by TensorRT since 8.6 (JetPack 6)."""
+_IR_VERSION = 8  # the one of opset 18
+_MAX_CONSTANT = 64
+"""Elements; mean, std and shapes are smaller, weights are larger."""
+_MAX_FILE = 2**31 - 2**20  # protobuf's limit, less room for the nodes
+
+
+class Graph:
+    """A graph under construction. Values are known by their names, which the methods return."""
+
+    def __init__(self, tensors: Arrays, prefix: str, domains: Sequence[str] = ()) -> None:
+        """Start a graph.
+
+        Args:
+            tensors: Weights that become inputs, in this order; only types and shapes are read.
+            prefix: Of the names of all values in between, so that two graphs can be joined.
+            domains: Operator sets beside ONNX's own.
+        """
+        self._tensors = {name: (array.dtype, array.shape) for name, array in tensors.items()}
+        self._used: set[str] = set()
+        self._prefix, self._domains = prefix, domains
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[tuple[str, bytes, tuple[int, ...]], onnx.TensorProto] = {}
+
+    @property
+    def half(self) -> bool:
+        """Whether some weights are float16, and so what is computed with them."""
+        return any(dtype == np.float16 for dtype, _ in self._tensors.values())
+
+    def tensor(self, name: str) -> str:
+        """Return the input that holds weight `name`."""
+        if name not in self._tensors:
+            raise ValueError(f"the graph wants '{name}', which is no deploy tensor")
+        self._used.add(name)
+        return name
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of weight `name`."""
+        return self._tensors[name][1]
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the type of weight `name`."""
+        return self._tensors[name][0]
+
+    def constant(self, value: object, dtype: Any) -> str:
+        """Return a small constant; equal ones are stored once."""
+        array = np.asarray(value, dtype)
+        key = (array.dtype.str, array.tobytes(), array.shape)
+        if key not in self._constants:
+            name = f"{self._prefix}c{len(self._constants)}"
+            self._constants[key] = numpy_helper.from_array(array, name)
+        return self._constants[key].name
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output and return that."""
+        name = f"{self._prefix}{len(self._nodes)}"
+        node = helper.make_node(kind, inputs, [name], name=f"{kind}_{name}", domain=domain)
+        node.attribute.extend(
+            helper.make_attribute(key, value) for key, value in sorted(attributes.items())
+        )
+        self._nodes.append(node)
+        return name
+
+    def cast(self, value: str, dtype: Any) -> str:
+        """Return `value` converted to a NumPy type."""
+        return self.op("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def reshape(self, value: str, *shape: int) -> str:
+        """Return `value` with another shape; 0 keeps a length, -1 infers one."""
+        return self.op("Reshape", value, self.constant(shape, np.int64))
+
+    def model(
+        self,
+        value: str,
+        source: tuple[str, Any, Sequence[int | str]],
+        result: tuple[str, Sequence[int | str]],
+        symbols: Mapping[tuple[str, int], str] | None = None,
+    ) -> onnx.ModelProto:
+        """Return the finished model.
+
+        Args:
+            value: What the last node computes, float32.
+            source: Name, NumPy type and shape of the input that is no weight.
+            result: Name and shape of the output.
+            symbols: Names of the axes of weights that are not fixed, by (tensor, axis).
+
+        Raises:
+            ValueError: A tensor is not used, or the value is not the last node's.
+        """
+        unused = sorted(self._tensors.keys() - self._used)
+        if unused:
+            raise ValueError(f"the graph does not use '{unused[0]}'")
+        if not self._nodes or self._nodes[-1].output[0] != value:
+            raise ValueError(f"'{value}' is not what the last node computes")
+        self._nodes[-1].output[0] = result[0]
+        named = symbols or {}
+        inputs = [(source[0], np.dtype(source[1]), source[2])] + [
+            (name, dtype, [named.get((name, axis), n) for axis, n in enumerate(shape)])
+            for name, (dtype, shape) in self._tensors.items()
+        ]
+        graph = helper.make_graph(
+            self._nodes,
+            self._prefix,
+            [
+                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
+                for name, dtype, shape in inputs
+            ],
+            [helper.make_tensor_value_info(result[0], TensorProto.FLOAT, result[1])],
+            list(self._constants.values()),
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        opsets += [helper.make_opsetid(domain, 1) for domain in self._domains]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+        model.producer_name = "uda-export"
+        check_weight_free(model)
+        if not self._domains:
+            onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def check_weight_free(model: onnx.ModelProto) -> None:
+    """Check that no constant of a graph is as large as a weight.
+
+    Raises:
+        ValueError: One is.
+    """
+    for constant in model.graph.initializer:
+        if np.prod(constant.dims) > _MAX_CONSTANT:
+            raise ValueError(f"constant '{constant.name}' {list(constant.dims)} is a weight")
+
+
+def join(encoder: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
+    """Return one graph from pixels to logits; the head's tensors get the prefix `head.`."""
+    joined = onnx.ModelProto()
+    joined.CopyFrom(encoder)
+    weights = [i.name for i in head.graph.input if i.name != "features"]
+    renamed = {name: f"head.{name}" for name in weights}
+    for node in head.graph.node:
+        copy = joined.graph.node.add()
+        copy.CopyFrom(node)
+        copy.input[:] = [renamed.get(name, name) for name in node.input]
+    for info in head.graph.input:
+        if info.name in renamed:
+            copy = joined.graph.input.add()
+            copy.CopyFrom(info)
+            copy.name = renamed[info.name]
+    joined.graph.initializer.extend(head.graph.initializer)
+    del joined.graph.output[:]
+    joined.graph.output.extend(head.graph.output)
+    return joined
+
+
+def bake(model: onnx.ModelProto, tensors: Arrays, facts: Mapping[str, Any]) -> onnx.ModelProto:
+    """Return a plain model: weights as constants, `facts` as JSON in its metadata.
+
+    Args:
+        model: A weight-free graph.
+        tensors: A value for every input that is a weight.
+        facts: JSON-serialisable values by name, for example the class names.
+
+    Raises:
+        BaseModelError: The weights do not fit into one ONNX file.
+    """
+    size = sum(array.nbytes for array in tensors.values())
+    if size > _MAX_FILE:
+        raise BaseModelError(
+            f"{size / 2**30:.1f} GiB of weights do not fit into one ONNX file, which may have 2; "
+            "deploy the bundle instead, or export with --precision fp16"
+        )
+    baked = onnx.ModelProto()
+    baked.CopyFrom(model)
+    left = [info for info in baked.graph.input if info.name not in tensors]
+    del baked.graph.input[:]
+    baked.graph.input.extend(left)
+    symbols = _symbols(model, tensors)
+    for info in baked.graph.output:
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_param in symbols:
+                dim.dim_value = symbols[dim.dim_param]
+    for name, array in tensors.items():
+        baked.graph.initializer.append(numpy_helper.from_array(array, name))
+    for key, fact in facts.items():
+        baked.metadata_props.add(key=key, value=json.dumps(fact, ensure_ascii=False))
+    return baked
+
+
+def _symbols(model: onnx.ModelProto, tensors: Arrays) -> dict[str, int]:
+    """Return what the named axes of the weights are in `tensors`."""
+    return {
+        dim.dim_param: length
+        for info in model.graph.input
+        if info.name in tensors
+        for dim, length in zip(
+            info.type.tensor_type.shape.dim, tensors[info.name].shape, strict=True
+        )
+        if dim.dim_param
+    }
