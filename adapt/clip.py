@@ -103,7 +103,7 @@ def load(architecture: str, pretrained: str, device: str = "cpu") -> Clip:
     """
     config = _config(architecture)
     base = architecture.removesuffix(QUICKGELU)
-    mean, std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+    mean, std = _statistics(architecture, pretrained)
     name, tag = pretrained, weights.tag_config(architecture, pretrained)
     if pretrained == "demo":
         state, quick = demo.load_state_dict(architecture), False
@@ -112,7 +112,6 @@ def load(architecture: str, pretrained: str, device: str = "cpu") -> Clip:
             architecture = base + QUICKGELU
         file = weights.read(weights.fetch(architecture, pretrained))
         state, quick = file.state, file.openai or architecture != base
-        mean, std = tag.get("mean", mean), tag.get("std", std)
     else:
         path = Path(pretrained).expanduser()
         if not path.is_file() and path.suffix.lower() not in weights.SUFFIXES:
@@ -146,8 +145,8 @@ def load(architecture: str, pretrained: str, device: str = "cpu") -> Clip:
         image_size=size[0] if isinstance(size, (tuple, list)) else size,
         dim=config["embed_dim"],
         logit_scale=float(model.logit_scale.exp()),
-        mean=tuple(mean),
-        std=tuple(std),
+        mean=mean,
+        std=std,
         _model=model,
         _tokenizer=_tokenizer(config, architecture),
     )
@@ -217,6 +216,19 @@ def _tokenizer(config: dict[str, Any], architecture: str) -> Any:
         raise BaseModelError(
             f"cannot load the tokenizer of {architecture}: {weights.reason(error)}"
         ) from error
+
+
+def _statistics(architecture: str, pretrained: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and std that weights were trained with.
+
+    A local file does not say: it gets those of the architecture's tags where all agree (all but
+    those of ViT-L-14 do), else CLIP's.
+    """
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    configs = [weights.tag_config(architecture, tag) for tag in tags]
+    own = weights.tag_config(architecture, pretrained)
+    found = {(tuple(c["mean"]), tuple(c["std"])) for c in ([own] if own else configs)}
+    return found.pop() if len(found) == 1 else (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
 
 
 def _known() -> list[str]:

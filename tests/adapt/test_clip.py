@@ -305,3 +305,18 @@ def test_preprocess_has_the_models_size_and_statistics(files):
     spec = clip.load(RN, str(files / f"{RN}.safetensors")).preprocess("crop")
     assert (spec.size, spec.resize, spec.interpolation) == (32, "crop", "bilinear")
     assert spec.mean == (0.48145466, 0.4578275, 0.40821073)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pretrained", "mean"),
+    [
+        ("ViT-B-16-quickgelu", "openai", 0.48145466),
+        ("ViT-L-14", "laion2b_s32b_b82k", 0.5),
+        ("ViT-L-14", "weights.pt", 0.48145466),
+        ("ViT-B-16-SigLIP", "weights.pt", 0.5),
+        ("MobileCLIP-S1", "weights.pt", 0.0),
+        (RN, "demo", 0.48145466),
+    ],
+)
+def test_pixels_are_normalised_as_the_weights_were_trained(architecture, pretrained, mean):
+    assert clip._statistics(architecture, pretrained)[0][0] == mean
