@@ -50,7 +50,7 @@ class Clip:
     """Of RGB in [0, 1], subtracted from the pixels."""
     std: tuple[float, ...]
     """What the pixels are divided by next."""
-    _model: nn.Module
+    _model: Any
     _tokenizer: Any
 
     @torch.no_grad()
@@ -77,8 +77,8 @@ class Clip:
     def _tokens(self, prompts: list[str]) -> Tensor:
         tokens: Tensor = self._tokenizer(prompts)
         encode = getattr(self._tokenizer, "encode", None)  # open_clip cuts long prompts silently
-        for prompt in prompts if encode else []:
-            if len(encode(prompt)) + 2 > tokens.shape[1]:
+        for prompt in prompts:
+            if encode is not None and len(encode(prompt)) + 2 > tokens.shape[1]:
                 raise BaseModelError(
                     f"the prompt '{prompt[:80]}' has more than the {tokens.shape[1] - 2} tokens "
                     f"that {self.info.architecture} reads; shorten the class name or the prompt"
@@ -187,7 +187,7 @@ def _config(architecture: str) -> dict[str, Any]:
     return config
 
 
-def _build(config: dict[str, Any], architecture: str) -> nn.Module:
+def _build(config: dict[str, Any], architecture: str) -> Any:
     config = copy.deepcopy(config)
     text = config["text_cfg"]
     custom = config.pop("custom_text", False) or "hf_model_name" in text
@@ -199,7 +199,7 @@ def _build(config: dict[str, Any], architecture: str) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of timm and transformers, about themselves
-            model: nn.Module = (CustomTextCLIP if custom else CLIP)(**config)
+            model = (CustomTextCLIP if custom else CLIP)(**config)
     except Exception as error:  # a text tower of the hub that is not on this machine
         raise BaseModelError(f"cannot build {architecture}: {weights.reason(error)}") from error
     return model
