@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from runtime import backends
 from runtime.backends.base import Backend, Engine
 from runtime.bundle import Bundle
+from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, DataError, FormatError, TaskError
 from runtime.preprocess import preprocess
 from runtime.spec import TaskInfo
@@ -242,6 +243,20 @@ class Session:
             finally:
                 self._weights.apply(current.patch)
                 self._encoder.updated(current.tensors)
+
+    def base_sha256(self) -> str:
+        """Return the digest of the base as it is now in memory; a sound one equals the manifest's.
+
+        Takes the current patch off for a moment: a health check for devices that run for months.
+        """
+        with self._lock:
+            self._check_open()
+            current = () if self._current is None else self._current.patch
+            try:
+                self._weights.apply(())
+                return tensors_sha256(self._weights.views())
+            finally:
+                self._weights.apply(current)
 
     def close(self) -> None:
         """Release the engines. Closing twice is harmless."""
