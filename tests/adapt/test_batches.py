@@ -1,0 +1,78 @@
+"""Batches are functions of the iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from adapt.batches import Role, Stream
+from adapt.clip import Clip
+from adapt.config import TrainConfig
+from runtime.errors import DataError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (11, 34, 34, 3), np.uint8)
+LABELS = np.arange(11)
+CONFIG = TrainConfig(batch_size=4, pad=1, seed=5)
+
+
+@pytest.fixture
+def stream(small_clip: Callable[[str], Clip]) -> Callable[..., Stream]:
+    clip = small_clip("vit")
+
+    def make(role: Role = "source", config: TrainConfig = CONFIG) -> Stream:
+        labels = LABELS if role == "source" else None
+        return Stream(role, PIXELS, labels, config, clip, torch.device("cpu"))
+
+    return make
+
+
+def test_a_pass_shows_no_image_twice_and_drops_the_rest(stream: Callable[..., Stream]) -> None:
+    source = stream()
+    for first in (0, 2, 4):
+        seen = np.concatenate([source.indices(first), source.indices(first + 1)])
+        assert len(set(seen.tolist())) == 8
+
+
+def test_passes_are_shuffled_anew(stream: Callable[..., Stream]) -> None:
+    source = stream()
+    assert source.indices(0).tolist() != source.indices(2).tolist()
+
+
+def test_a_fresh_stream_gives_the_same_batch_at_any_iteration(
+    stream: Callable[..., Stream],
+) -> None:
+    old = stream()
+    batches = [old.batch(i) for i in range(8)]
+    for i in (7, 3, 4):  # in any order
+        new = stream().batch(i)
+        assert torch.equal(new.images, batches[i].images)
+        assert torch.equal(new.labels, batches[i].labels)
+        assert new.labels.tolist() == new.indices.tolist()
+
+
+def test_source_and_target_draw_independently(stream: Callable[..., Stream]) -> None:
+    assert stream("source").indices(0).tolist() != stream("target").indices(0).tolist()
+
+
+def test_another_seed_gives_other_batches(stream: Callable[..., Stream]) -> None:
+    other = stream(config=replace(CONFIG, seed=6))
+    assert stream().indices(0).tolist() != other.indices(0).tolist()
+
+
+def test_target_labels_are_withheld(stream: Callable[..., Stream]) -> None:
+    assert stream("target").batch(0).labels.tolist() == [-1] * 4
+
+
+def test_a_batch_does_not_touch_the_global_generator(stream: Callable[..., Stream]) -> None:
+    state = torch.get_rng_state()
+    stream().batch(0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_too_few_images_for_a_batch_are_refused(stream: Callable[..., Stream]) -> None:
+    with pytest.raises(DataError, match="has 11 training images, a batch takes 12"):
+        stream(config=replace(CONFIG, batch_size=12))

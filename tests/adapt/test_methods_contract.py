@@ -1,0 +1,184 @@
+"""What every method promises, whatever it computes."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapt import methods
+from adapt.artifact import Artifact, load_merged
+from adapt.clip import Clip, encoder_tensors
+from adapt.heads import HEADS
+from adapt.method import Batch, Method
+from adapt.methods.cmkd import CMKD, CMKDConfig
+from adapt.optimize import Optimization
+from runtime.errors import ConfigError
+from runtime.spec import Preprocess, TaskInfo
+
+Make = Callable[..., Method]
+TASK = TaskInfo("day-night", "street", "day", "night", ("bee", "cup", "dog"))
+SETTINGS = {"lr": 1e-3, "head_lr_multiplier": 10.0, "ramp_iterations": 10}
+
+
+def batch(seed: int, labelled: bool) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(6) % 3 if labelled else torch.full((6,), -1)
+    return Batch(torch.randn(6, 3, 32, 32, generator=generator), labels, torch.arange(6))
+
+
+def settings(cls: type[Method], **changes: object) -> object:
+    known = {k: v for k, v in SETTINGS.items() if k in cls.Config.__dataclass_fields__}
+    return replace(cls.Config(**known), **changes)
+
+
+@pytest.fixture(params=[(n, k) for n in sorted(methods.METHODS) for k in ("resnet", "vit")])
+def make(
+    request: pytest.FixtureRequest, small_clip: Callable[[str], Clip], prompts: Sequence[str]
+) -> Make:
+    name, kind = request.param
+    cls = methods.get(name)
+
+    def build(**changes: object) -> Method:
+        return cls(small_clip(kind), prompts, settings(cls, **changes))
+
+    return build
+
+
+def steps(method: Method, count: int = 3) -> None:
+    optimization = Optimization(method.parameter_groups(), method.config)
+    for iteration in range(count if method.trains else 0):
+        method.train()
+        source, target = batch(2 * iteration, True), batch(2 * iteration + 1, False)
+        method.training_step(source, target, iteration + 5, optimization)
+    method.eval()
+
+
+def test_losses_are_finite_named_scalars(make: Make) -> None:
+    method = make()
+    if not method.trains:
+        assert method.parameter_groups() == []
+        return
+    terms = method.train().losses(batch(0, True), batch(1, False), 5)
+    assert terms and all(term.shape == () and bool(term.isfinite()) for term in terms.values())
+
+
+def test_only_declared_parameters_are_trained(make: Make) -> None:
+    method = make()
+    declared = {id(p) for group in method.parameter_groups() for p in group.parameters}
+    before = {name: p.detach().clone() for name, p in method.named_parameters()}
+    steps(method)
+    moved = {n for n, p in method.named_parameters() if not torch.equal(p.detach(), before[n])}
+    names = {n for n, p in method.named_parameters() if id(p) in declared}
+    assert moved <= names
+    assert bool(moved) == method.trains
+
+
+def test_train_encoder_false_leaves_the_encoder_alone(make: Make) -> None:
+    method = make(train_encoder=False)
+    before = encoder_tensors(method.encoder)
+    steps(method)
+    assert all((before[n] == t).all() for n, t in encoder_tensors(method.encoder).items())
+    assert not any(p.requires_grad for p in method.encoder.parameters())
+
+
+def test_buffers_of_the_encoder_stay_the_bases(make: Make) -> None:
+    method = make()
+    before = copy.deepcopy(dict(method.encoder.named_buffers()))
+    steps(method)
+    for name, buffer in method.encoder.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+
+
+def test_target_labels_do_not_enter_the_losses(make: Make) -> None:
+    method = make()
+    if not method.trains:
+        return
+    target = batch(1, False)
+    told = replace(target, labels=torch.tensor([0, 1, 2, 0, 1, 2]))
+    state = copy.deepcopy(method.state_dict())
+    blind = method.train().losses(batch(0, True), target, 5)
+    method.load_state_dict(state)
+    for name, term in method.train().losses(batch(0, True), told, 5).items():
+        assert torch.equal(term, blind[name])
+
+
+def test_the_head_is_drawn_from_the_seed_alone(make: Make) -> None:
+    torch.manual_seed(1)
+    first = make(seed=3).head.state_dict()
+    torch.manual_seed(2)
+    again, other = make(seed=3).head.state_dict(), make(seed=4).head.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    if "linear.weight" in first:
+        assert not torch.equal(first["linear.weight"], other["linear.weight"])
+
+
+def test_the_deployed_head_gives_the_methods_logits(make: Make) -> None:
+    method = make()
+    steps(method)
+    deployed, images = method.deploy(), batch(7, False).images
+    with torch.no_grad():
+        features = deployed.encoder(images)
+        assert torch.equal(deployed.head(features), method.logits(images))
+    assert type(deployed.head) in HEADS.values()
+
+
+def test_an_artifact_gives_the_same_logits_bit_for_bit(
+    make: Make, small_clip: Callable[[str], Clip], tmp_path: Path, prompts: Sequence[str]
+) -> None:
+    method = make()
+    clip = small_clip("resnet" if hasattr(method.encoder, "attnpool") else "vit")
+    steps(method)
+    deployed = method.deploy()
+    path = tmp_path / "artifact.safetensors"
+    Artifact.of(
+        clip.info,
+        encoder_tensors(clip.visual),
+        deployed.encoder,
+        deployed.head,
+        task=TASK,
+        method="any",
+        preprocess=Preprocess(32),
+        prompts=tuple(prompts),
+        config={},
+        seed=0,
+        metrics={},
+    ).save(path)
+    loaded, images = Artifact.load(path), batch(7, False).images
+    with torch.no_grad():
+        logits = loaded.build_head()(load_merged(clip, loaded)(images))
+        assert torch.equal(logits, method.logits(images))
+
+
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_one_pass_over_both_domains_equals_two(
+    small_clip: Callable[[str], Clip], prompts: Sequence[str], kind: str
+) -> None:
+    method = CMKD(small_clip(kind), prompts, CMKDConfig()).train()
+    source, target = batch(0, True).images, batch(1, False).images
+    together = method.encode(torch.cat([source, target]))
+    apart = torch.cat([method.encode(source), method.encode(target)])
+    torch.testing.assert_close(together, apart, rtol=0, atol=2e-6)  # measured 2e-7
+
+
+def test_table_and_folder_name_the_same_methods() -> None:
+    folder = Path(methods.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert files == set(methods.METHODS)
+    assert all(issubclass(methods.get(name), Method) for name in methods.METHODS)
+
+
+def test_listing_methods_loads_no_torch() -> None:
+    code = "import sys, adapt.methods; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_unknown_method_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="known methods are cmkd, source_only, zero_shot"):
+        methods.get("dann")

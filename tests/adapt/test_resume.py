@@ -1,0 +1,181 @@
+"""A run that was stopped anywhere and continued leaves the bytes of one that was not."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adapt import resume
+from adapt.data import DomainPair, load_folders
+from adapt.methods.cmkd import CMKDConfig
+from adapt.train import _Run, train
+from runtime.errors import ConfigError, FormatError, TrainingError
+
+CHECKPOINT = Path("street") / "day-night" / "cmkd-rst" / "checkpoint.safetensors"
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A function that sends this process a signal in the middle of an iteration, from 0."""
+    step = _Run.__init__
+
+    def arm(iteration: int, number: signal.Signals = signal.SIGINT) -> None:
+        def init(self: _Run, *args: object) -> None:
+            step(self, *args)
+            losses = self.method.losses
+
+            def stopping(source: object, target: object, i: int) -> object:
+                if i == iteration:
+                    os.kill(os.getpid(), number)
+                return losses(source, target, i)
+
+            self.method.losses = stopping
+
+        monkeypatch.setattr(_Run, "__init__", init)
+
+    yield arm
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("iteration", [0, 4, 6])
+def test_ctrl_c_and_resume_equal_an_uninterrupted_run(
+    pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, stop_at: object, iteration: int,
+) -> None:  # fmt: skip
+    whole = train("cmkd", pair, rst_config, out=tmp_path / "whole")
+    stop_at(iteration)
+    with pytest.raises(TrainingError, match=rf"iteration {iteration + 1} of 10.*--resume"):
+        train("cmkd", pair, rst_config, out=tmp_path / "cut")
+    assert (tmp_path / "cut" / CHECKPOINT).exists()
+    stop_at(-1)
+    resumed = train("cmkd", pair, rst_config, out=tmp_path / "cut", go_on=True)
+    assert resumed.path.read_bytes() == whole.path.read_bytes()
+    assert not (tmp_path / "cut" / CHECKPOINT).exists()
+
+
+def test_sigterm_saves_too(
+    pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, stop_at: object
+) -> None:
+    stop_at(2, signal.SIGTERM)
+    with pytest.raises(TrainingError, match="everything is saved"):
+        train("cmkd", pair, rst_config, out=tmp_path)
+    assert (tmp_path / CHECKPOINT).exists()
+
+
+def test_kill_9_and_resume_equal_an_uninterrupted_run(
+    pair: DomainPair, images: Path, rst_config: CMKDConfig, tmp_path: Path
+) -> None:
+    config = replace(rst_config, epochs=6)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    code = f"""if True:
+        import torch
+        from pathlib import Path
+        from adapt.data import load_folders
+        from adapt.methods.cmkd import CMKDConfig
+        from adapt.train import train
+
+        torch.set_num_threads(1)
+        pair = load_folders(Path({str(images)!r}), "day", "night")
+        train("cmkd", pair, {config!r}, out=Path({str(cut)!r}))
+    """
+    process = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 120
+    while not (cut / CHECKPOINT).exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (cut / CHECKPOINT).exists() and not list(cut.rglob("artifact.safetensors"))
+    resumed = train("cmkd", pair, config, out=cut, go_on=True)
+    expected = train("cmkd", pair, config, out=whole)
+    assert resumed.path.read_bytes() == expected.path.read_bytes()
+    log = (cut / CHECKPOINT).with_name("train.log").read_text()
+    assert re.search(r"resumed at iteration (5|10|15|20|25) of 30", log)
+
+
+@pytest.fixture
+def unfinished(pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, stop_at: object) -> Path:
+    """The root of a run that stopped after iteration 7 of 10."""
+    stop_at(6)
+    with pytest.raises(TrainingError):
+        train("cmkd", pair, rst_config, out=tmp_path)
+    stop_at(-1)
+    return tmp_path
+
+
+def test_an_unfinished_run_is_not_thrown_away_unasked(
+    unfinished: Path, pair: DomainPair, rst_config: CMKDConfig
+) -> None:
+    with pytest.raises(
+        ConfigError, match="unfinished run; add --resume to go on with it, or --restart"
+    ):
+        train("cmkd", pair, rst_config, out=unfinished)
+    run = train("cmkd", pair, replace(rst_config, seed=3), out=unfinished, restart=True)
+    assert run.artifact.seed == 3 and not (unfinished / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("lr", 2e-3), ("seed", 1), ("epochs", 3), ("prompt", "a {}")]
+)
+def test_resume_refuses_other_settings_and_names_the_key(
+    unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, key: str, value: object
+) -> None:
+    other = replace(rst_config, **{key: value})
+    with pytest.raises(ConfigError, match=rf"made with config.{key} = .*--restart"):
+        train("cmkd", pair, other, out=unfinished, go_on=True)
+
+
+def test_resume_refuses_other_images(
+    unfinished: Path, pair: DomainPair, rst_config: CMKDConfig
+) -> None:
+    fewer = pair.target.subset(pair.target.labels.nonzero()[0])
+    with pytest.raises(ConfigError, match=r"made with data\.target = "):
+        train("cmkd", replace(pair, target=fewer), rst_config, out=unfinished, go_on=True)
+
+
+def test_resume_refuses_another_base(
+    unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = resume.identity
+
+    def other(*args: object) -> dict[str, object]:
+        found = identity(*args)
+        return {**found, "base": {**found["base"], "sha256": "0" * 64}}
+
+    monkeypatch.setattr(resume, "identity", other)
+    with pytest.raises(ConfigError, match=r"made with base\.sha256 = "):
+        train("cmkd", pair, rst_config, out=unfinished, go_on=True)
+
+
+def test_a_damaged_checkpoint_is_refused(
+    unfinished: Path, pair: DomainPair, rst_config: CMKDConfig
+) -> None:
+    path = unfinished / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="was altered"):
+        train("cmkd", pair, rst_config, out=unfinished, go_on=True)
+    path.write_bytes(content[:-1000])
+    with pytest.raises(FormatError, match="missing or damaged"):
+        train("cmkd", pair, rst_config, out=unfinished, go_on=True)
+
+
+def test_resume_without_a_run_starts_one_and_a_finished_one_is_left_alone(
+    images: Path, cache: Path, rst_config: CMKDConfig, tmp_path: Path
+) -> None:
+    pair = load_folders(images, "day", "night")
+    first = train("cmkd", pair, rst_config, out=tmp_path, go_on=True)
+    stamp = first.path.stat().st_mtime_ns
+    again = train("cmkd", pair, rst_config, out=tmp_path, go_on=True)
+    assert again.path.stat().st_mtime_ns == stamp
+    assert again.artifact.metrics == first.artifact.metrics
+    other = train("cmkd", pair, replace(rst_config, seed=1), out=tmp_path, go_on=True)
+    assert other.artifact.seed == 1
