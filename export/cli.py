@@ -1,0 +1,197 @@
+"""`uda-export`: onnx, verify. Torch is imported inside the commands, so --help is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from runtime.console import UdaGroup
+
+if TYPE_CHECKING:
+    from export.pipeline import Row
+    from export.proof import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _source_options(command: F) -> F:
+    """Add what says where artifacts, images and base weights are."""
+    for option in reversed(
+        [
+            click.option(
+                "--artifacts",
+                type=click.Path(file_okay=False, path_type=Path),
+                default="artifacts",
+                show_default=True,
+                help="Folder that `uda-adapt train` wrote.",
+            ),
+            click.option(
+                "--images",
+                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                help="Verify on these images; else on the data set's test images.",
+            ),
+            click.option(
+                "--max-images",
+                type=click.IntRange(min=1),
+                default=2000,
+                show_default=True,
+                help="Verify on so many images per task, evenly spaced, if there are more.",
+            ),
+            click.option(
+                "--pretrained",
+                metavar="FILE",
+                help="The base's weights, if they are not where training found them.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=UdaGroup)
+@click.version_option(package_name="uda-edge")
+def main() -> None:
+    """Turn task artifacts into what a device runs."""
+
+
+@main.command()
+@click.option(
+    "--task", "tasks", multiple=True, required=True, metavar="SRC-TGT", help="Task; repeatable."
+)
+@click.option("--dataset", metavar="NAME", help="Data set, where several have a task of that name.")
+@click.option("--method", metavar="NAME", help="Variant, where a task has several: cmkd-rst.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundle to write."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="fp16 can round a residual away; see the column `survival`.",
+)
+@click.option(
+    "--baked",
+    is_flag=True,
+    help="Also write OUT-<task>.onnx beside the bundle: plain ONNX, constant weights, class names "
+    "in its metadata.",
+)
+@_source_options
+def onnx(
+    tasks: tuple[str, ...],
+    dataset: str | None,
+    method: str | None,
+    out: Path,
+    precision: Any,
+    baked: bool,
+    artifacts: Path,
+    images: Path | None,
+    max_images: int,
+    pretrained: str | None,
+) -> None:
+    """Write a bundle of weight-free graphs, the base once, and a patch per task.
+
+    Every task is compared with PyTorch on real images first. If one disagrees, nothing is written.
+    """
+    from adapt.artifact import find
+
+    paths = [find(artifacts, task, dataset, method) for task in tasks]
+    with _progress() as progress:
+        from export.pipeline import export_bundle
+
+        rows = export_bundle(
+            paths,
+            out,
+            precision=precision,
+            baked=baked,
+            images=images,
+            limit=max_images,
+            pretrained=pretrained,
+            progress=progress,
+        )
+    _show(rows)
+    click.echo(f"wrote {out} ({precision}, verified against PyTorch)")
+    for row in rows if baked else ():
+        click.echo(f"wrote {out.parent / f'{out.stem}-{row.comparison.task}.onnx'}")
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--task", "tasks", multiple=True, metavar="SRC-TGT", help="Task; all if not given.")
+@_source_options
+def verify(
+    bundle: Path,
+    tasks: tuple[str, ...],
+    artifacts: Path,
+    images: Path | None,
+    max_images: int,
+    pretrained: str | None,
+) -> None:
+    """Compare a bundle with PyTorch again, on real images."""
+    with _progress() as progress:
+        from export.pipeline import verify_bundle
+
+        rows = verify_bundle(
+            bundle,
+            tasks,
+            artifacts,
+            images=images,
+            limit=max_images,
+            pretrained=pretrained,
+            progress=progress,
+        )
+    _show(rows)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show one bar for what is going on; nothing of it stays, and pipes see nothing."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    with Bars(console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("load", total=None)
+        yield lambda what, done, total: bars.update(
+            bar, description=what, completed=done, total=total
+        )
+
+
+def _show(rows: Sequence[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("task")
+    for name in (
+        "images",
+        "top-1 agreement",
+        "max logit difference",
+        "accuracy PyTorch",
+        "accuracy engine",
+        "density",
+        "patch",
+        "survival fp32 / fp16 / bf16",
+    ):
+        table.add_column(name, justify="right")
+    for row in rows:
+        result, facts = row.comparison, row.facts
+        table.add_row(
+            result.task,
+            f"{result.images} of {result.available}",
+            f"{result.agreement:.2%}",
+            f"{result.max_difference:.1e} of {result.spread:.3g}",
+            _percent(result.accuracy_torch),
+            _percent(result.accuracy_engine),
+            f"{facts['density']:.3%}",
+            f"{facts['patch_density']:.3%}",
+            " / ".join(f"{share:.1%}" for share in facts["survival"].values()),
+        )
+    Console().print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "no labels" if value is None else f"{value:.2f} %"

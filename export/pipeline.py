@@ -1,0 +1,198 @@
+"""Artifacts to a verified bundle. Nothing is published unless every engine agrees with PyTorch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from adapt.artifact import find, merged
+from adapt.clip import Clip, encoder_tensors
+from export.encoder import Form, deploy_tensors, encoder_graph, form_of
+from export.graph import Arrays, join
+from export.heads import head_graph
+from export.images import DEFAULT_LIMIT, sample
+from export.merge import GRIDS, density, survival, task_patch
+from export.plain import write_plain
+from export.proof import Progress, Proof
+from export.sources import Source, check_together, load_base
+from export.verify import Comparison
+from runtime import bundle
+from runtime.digest import tensors_sha256
+from runtime.errors import VerifyError
+from runtime.files import sha256, storage_errors
+from runtime.session import Session
+from runtime.spec import Precision
+from runtime.task import Task
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one task."""
+
+    comparison: Comparison
+    facts: Mapping[str, Any]
+    """Density, patch density and survival among them, see `Task.facts`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for the bundle's report."""
+        kept = ("variant", "density", "patch_density", "survival")
+        return {**self.comparison.as_dict(), **{key: self.facts[key] for key in kept}}
+
+
+def export_bundle(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    precision: Precision = "fp32",
+    baked: bool = False,
+    images: Path | None = None,
+    limit: int = DEFAULT_LIMIT,
+    pretrained: str | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> list[Row]:
+    """Export tasks to a bundle, verify it against PyTorch, then publish it.
+
+    Args:
+        paths: Artifact files that share one base model.
+        out: Folder of the bundle; an existing bundle is replaced, but only by a verified one.
+        precision: Of the deploy tensors.
+        baked: Also write `<out's stem>-<task>.onnx` beside the bundle: plain ONNX files with
+            constant weights, from pixels to logits.
+        images: Folder of images to verify on, instead of the data sets' test images.
+        limit: Images per task, at most.
+        pretrained: The base's weights, if they are not where training found them.
+        progress: For people.
+
+    Raises:
+        BaseModelError: The artifacts have different bases, or the base is missing or another.
+        DataError: There are no images to verify on.
+        FormatError: An artifact is damaged.
+        TaskError: Two artifacts are of the same task id.
+        VerifyError: An engine does not agree with PyTorch; nothing was written.
+        StorageError: The disk is full or not writable.
+    """
+    sources = [Source.read(path) for path in paths]
+    check_together(sources)
+    clip = load_base(sources[0].artifact, pretrained)
+    form = form_of(clip.visual)
+    tensors = deploy_tensors(form, encoder_tensors(clip.visual), precision)
+    preprocess = sources[0].artifact.preprocess
+    encoder = encoder_graph(form, tensors, preprocess)
+    heads = {a.head: head_graph(a.head, a.head_tensors) for a in (s.artifact for s in sources)}
+    tasks = []
+    for number, source in enumerate(sources):
+        progress("merge", number, len(sources))
+        tasks.append(_task(form, clip, source, tensors, precision, heads[source.artifact.head]))
+    parts: dict[str, Any] = {
+        "base": clip.info,
+        "precision": precision,
+        "preprocess": preprocess,
+        "encoder": encoder.SerializeToString(deterministic=True),
+        "tensors": tensors,
+        "heads": list(heads.values()),
+        "tasks": tasks,
+    }
+    rows, plain = [], []
+    with _workplace(out) as folder:
+        bundle.write(folder / "bundle", **parts, report={})
+        with Session.open(folder / "bundle") as session:
+            for source, task in zip(sources, tasks, strict=True):
+                proof = Proof(clip, source.artifact, sample(source.artifact, images, limit))
+                rows.append(Row(proof.session(session, precision, progress), task.facts))
+                if baked:
+                    file = folder / f"{out.stem}-{task.info.id}.onnx"
+                    graph = join(encoder, onnx.load_from_string(heads[source.artifact.head]))
+                    write_plain(file, graph, tensors, task, preprocess)
+                    proof.file(file, precision, progress)
+                    plain.append(file)
+        bundle.write(out, **parts, report={row.comparison.task: row.as_dict() for row in rows})
+        with storage_errors(out):
+            for file in plain:
+                file.replace(out.parent / file.name)
+    return rows
+
+
+def verify_bundle(
+    path: Path,
+    tasks: Sequence[str],
+    artifacts: Path,
+    *,
+    images: Path | None = None,
+    limit: int = DEFAULT_LIMIT,
+    pretrained: str | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> list[Row]:
+    """Compare a bundle with PyTorch again; see `export_bundle` for the arguments and errors.
+
+    Args:
+        path: Folder of the bundle.
+        tasks: Ids; all if empty.
+        artifacts: Folder with the artifacts that the bundle was exported from.
+        images: As for `export_bundle`.
+        limit: As for `export_bundle`.
+        pretrained: As for `export_bundle`.
+        progress: As for `export_bundle`.
+
+    Raises:
+        TaskError: The bundle has no such task, or its artifact is gone.
+        VerifyError: A task's artifact is not the one it was exported from, or disagrees.
+    """
+    rows, clip = [], None
+    with Session.open(path) as session:
+        layout, precision = session.bundle.weights().layout, session.bundle.manifest.precision
+        for name in tasks or session.tasks:
+            task = session.bundle.task(name, layout)
+            source = Source.read(find(artifacts, name, task.info.dataset, task.facts["variant"]))
+            if source.sha256 != task.facts["artifact"]:
+                raise VerifyError(
+                    f"task '{name}' of '{path}' was exported from another artifact than the one in "
+                    f"'{artifacts}'; export it again, or pass the right folder with --artifacts"
+                )
+            clip = clip or load_base(source.artifact, pretrained)
+            proof = Proof(clip, source.artifact, sample(source.artifact, images, limit))
+            rows.append(Row(proof.session(session, precision, progress), task.facts))
+    return rows
+
+
+@contextmanager
+def _workplace(out: Path) -> Iterator[Path]:
+    """Yield an empty folder on the disk of `out`, and remove it with all that is in it."""
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _task(
+    form: Form, clip: Clip, source: Source, tensors: Arrays, precision: Precision, head: bytes
+) -> Task:
+    artifact = source.artifact
+    changes = task_patch(form, tensors, merged(clip, artifact), precision)
+    tower = encoder_tensors(clip.visual)
+    facts = {
+        "artifact": source.sha256,
+        "variant": source.variant,
+        "density": artifact.density,
+        "patch_density": density(changes, tensors),
+        "survival": {grid: survival(form, tower, artifact.residual, grid) for grid in GRIDS},
+        "metrics": dict(artifact.metrics),
+    }
+    return Task(
+        info=artifact.task,
+        method=artifact.method,
+        base_sha256=tensors_sha256(tensors),
+        head=sha256(head),
+        head_tensors=artifact.head_tensors,
+        patch=changes,
+        facts=facts,
+    )

@@ -1,0 +1,91 @@
+"""Artifact files that are to share a bundle, and the base model under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapt import clip as base_models
+from adapt.artifact import Artifact
+from adapt.clip import Clip
+from runtime.errors import BaseModelError, ConfigError, TaskError
+from runtime.files import sha256
+
+
+@dataclass(frozen=True)
+class Source:
+    """An artifact file that was read."""
+
+    artifact: Artifact
+    variant: str
+    """Name of its folder: the method, with `-rst` if RST was on."""
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path) -> Source:
+        """Read an artifact.
+
+        Raises:
+            FormatError: It is missing or damaged.
+        """
+        artifact = Artifact.load(path)
+        return cls(artifact, path.resolve().parent.name, sha256(path.read_bytes()))
+
+
+def check_together(sources: Sequence[Source]) -> None:
+    """Check that artifacts can share a bundle.
+
+    Raises:
+        ConfigError: There are none.
+        TaskError: Two are of the same task id.
+        BaseModelError: They have different bases, or want different pixels.
+    """
+    if not sources:
+        raise ConfigError("a bundle needs at least one task; name one with --task")
+    first = sources[0].artifact
+    seen: dict[str, str] = {}
+    for source in sources:
+        artifact = source.artifact
+        name = artifact.task.id
+        if name in seen:
+            raise TaskError(
+                f"two artifacts are of task '{name}' ({seen[name]} and {artifact.task.dataset}/"
+                f"{source.variant}); a bundle has each task id once: choose one"
+            )
+        seen[name] = f"{artifact.task.dataset}/{source.variant}"
+        if artifact.base.sha256 != first.base.sha256:
+            raise BaseModelError(
+                f"task '{name}' was trained on {_base(artifact)}, but task '{first.task.id}' on "
+                f"{_base(first)}; a bundle has one base: export them to two bundles"
+            )
+        if artifact.preprocess != first.preprocess:
+            raise BaseModelError(
+                f"tasks '{name}' and '{first.task.id}' prepare images differently "
+                f"({artifact.preprocess.resize} and {first.preprocess.resize}); a bundle has one "
+                "way: export them to two bundles"
+            )
+
+
+def load_base(artifact: Artifact, pretrained: str | None) -> Clip:
+    """Return the base model of an artifact.
+
+    Args:
+        artifact: Names architecture and weights.
+        pretrained: The weights, if they are not where training found them.
+
+    Raises:
+        BaseModelError: The weights are missing, or are not those of training.
+    """
+    clip = base_models.load(artifact.base.architecture, pretrained or artifact.config["pretrained"])
+    if clip.info.sha256 != artifact.base.sha256:
+        raise BaseModelError(
+            f"task '{artifact.task.id}' was trained on {_base(artifact)}, but these weights hash "
+            f"to {clip.info.sha256[:12]}; pass the right ones with --pretrained, or train again"
+        )
+    return clip
+
+
+def _base(artifact: Artifact) -> str:
+    base = artifact.base
+    return f"{base.architecture}/{base.pretrained} ({base.sha256[:12]})"

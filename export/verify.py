@@ -1,0 +1,213 @@
+"""PyTorch against the exported engine, on real images. Nothing is published that fails here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adapt.artifact import Artifact, load_merged
+from adapt.clip import Clip
+from adapt.data.base import UNKNOWN
+from adapt.evaluate import predict
+from export.images import Sample
+from runtime import patch
+from runtime.errors import VerifyError
+from runtime.spec import Precision
+
+Logits = NDArray[np.float32]
+Engine = Callable[[NDArray[np.uint8]], Logits]
+"""From pixels (N, S, S, 3) uint8 to logits (N, K)."""
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and the number of all."""
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an engine may be from PyTorch."""
+
+    agreement: float
+    """Least share of images with the same top class, in [0, 1]."""
+    difference: float
+    """Largest logit difference, as a share of the mean spread of one image's logits."""
+    accuracy_drop: float
+    """Most points of accuracy that may be lost, where labels are known."""
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(agreement=1.0, difference=1e-3, accuracy_drop=0.0),
+    "fp16": Tolerance(agreement=0.98, difference=float("inf"), accuracy_drop=1.0),
+}
+"""Measured (tests/export, benchmarks/latency.py): fp32 differs by 2e-6 of the spread at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What PyTorch says, with adapt's own code in float32."""
+
+    merged: Logits
+    """(N, K) of the adapted encoder."""
+    base: Logits
+    """(N, K) of the untouched encoder with the same head."""
+    adapted: bool
+    """Whether the encoder was changed at all."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One task's engine against PyTorch."""
+
+    task: str
+    images: int
+    available: int
+    """Images there were to choose from."""
+    labelled: int
+    max_difference: float
+    """Largest logit difference."""
+    spread: float
+    """Mean over the images of the largest minus the smallest logit, in PyTorch."""
+    agreement: float
+    """Share of images with the same top class."""
+    accuracy_torch: float | None
+    """Percent of the labelled images."""
+    accuracy_engine: float | None
+    distance_merged: float
+    """Mean logit difference from the adapted PyTorch model."""
+    distance_base: float | None
+    """Mean logit difference from the unadapted one; None if the encoder is untouched."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers, JSON-serialisable."""
+        return asdict(self)
+
+
+def reference(clip: Clip, artifact: Artifact, sample: Sample, progress: Progress) -> Reference:
+    """Return PyTorch's logits for a task's images.
+
+    Raises:
+        BaseModelError: The artifact belongs to another base.
+        FormatError: The artifact does not fit the base.
+    """
+    head = artifact.build_head()
+    encoder = load_merged(clip, artifact)
+    adapted = patch.size(artifact.residual) > 0
+    total = len(sample.pixels) * (2 if adapted else 1)
+    merged = _torch_logits(clip, encoder, head, sample, lambda done: progress(done, total))
+    base = merged
+    if adapted:
+        half = len(sample.pixels)
+        base = _torch_logits(
+            clip, clip.visual, head, sample, lambda done: progress(half + done, total)
+        )
+    return Reference(merged, base, adapted)
+
+
+def run(engine: Engine, pixels: NDArray[np.uint8], progress: Progress) -> Logits:
+    """Return an engine's logits (N, K) for pixels (N, S, S, 3), batch by batch."""
+    parts = []
+    for start in range(0, len(pixels), BATCH):
+        parts.append(engine(np.array(pixels[start : start + BATCH])))
+        progress(min(start + BATCH, len(pixels)), len(pixels))
+    return np.concatenate(parts)
+
+
+def compare(task: str, found: Logits, expected: Reference, sample: Sample) -> Comparison:
+    """Return how an engine's logits compare with PyTorch's.
+
+    Args:
+        task: Its id.
+        found: (N, K), the engine's.
+        expected: PyTorch's, for the same images.
+        sample: The images.
+
+    Raises:
+        VerifyError: The logits are not finite, or have another shape.
+    """
+    merged = expected.merged
+    if found.shape != merged.shape or not bool(np.isfinite(found).all()):
+        raise VerifyError(
+            f"task '{task}': the engine's logits have shape {found.shape} or are not finite, "
+            f"PyTorch's are {merged.shape}; export again, with --precision fp32 if it was fp16"
+        )
+    known = sample.labels != UNKNOWN
+    distance_base = np.abs(found - expected.base).mean() if expected.adapted else None
+
+    def accuracy(logits: Logits) -> float | None:
+        right = logits.argmax(-1)[known] == sample.labels[known]
+        return 100 * float(right.mean()) if known.any() else None
+
+    return Comparison(
+        task=task,
+        images=len(found),
+        available=sample.available,
+        labelled=int(known.sum()),
+        max_difference=float(np.abs(found - merged).max()),
+        spread=float((merged.max(-1) - merged.min(-1)).mean()),
+        agreement=float((found.argmax(-1) == merged.argmax(-1)).mean()),
+        accuracy_torch=accuracy(merged),
+        accuracy_engine=accuracy(found),
+        distance_merged=float(np.abs(found - merged).mean()),
+        distance_base=None if distance_base is None else float(distance_base),
+    )
+
+
+def check(result: Comparison, precision: Precision) -> None:
+    """Check a comparison against the tolerances of a precision.
+
+    Raises:
+        VerifyError: The engine is too far from PyTorch, or nearer to the unadapted model.
+    """
+    limit = TOLERANCES[precision]
+    problems = []
+    if result.agreement < limit.agreement:
+        problems.append(
+            f"agrees with PyTorch on {result.agreement:.2%} of {result.images} images, needed "
+            f"{limit.agreement:.0%}"
+        )
+    if result.max_difference > limit.difference * result.spread:
+        problems.append(
+            f"differs by {result.max_difference:.3g} in a logit, allowed "
+            f"{limit.difference * result.spread:.3g}"
+        )
+    if result.accuracy_torch is not None and result.accuracy_engine is not None:
+        drop = result.accuracy_torch - result.accuracy_engine
+        if drop > limit.accuracy_drop:
+            problems.append(
+                f"has {result.accuracy_engine:.2f} % accuracy where PyTorch has "
+                f"{result.accuracy_torch:.2f} %"
+            )
+    if result.distance_base is not None and result.distance_base <= result.distance_merged:
+        problems.append("is nearer to the unadapted model than to the adapted one")
+    if problems:
+        remedy = (
+            "export with --precision fp32"
+            if precision == "fp16"
+            else "check that base and artifact are the ones it was trained with"
+        )
+        raise VerifyError(
+            f"task '{result.task}' in {precision}: the engine {', and '.join(problems)}; {remedy}"
+        )
+
+
+def _torch_logits(
+    clip: Clip,
+    encoder: nn.Module,
+    head: nn.Module,
+    sample: Sample,
+    done: Callable[[int], None],
+) -> Logits:
+    def logits(images: Tensor) -> Tensor:
+        result: Tensor = head(encoder(images).float())
+        return result
+
+    def batch(pixels: NDArray[np.uint8]) -> Logits:
+        found: Logits = predict(logits, pixels, BATCH, mean=clip.mean, std=clip.std).numpy()
+        return found
+
+    return run(batch, sample.pixels, lambda count, _: done(count))
