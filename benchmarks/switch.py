@@ -52,7 +52,7 @@ class Bare:
 
 
 def measure(name: str, folder: Path, samples: int) -> list[dict[str, Any]]:
-    model = make_model(name, folder / name, DENSITIES, 2)
+    model = make_model(name, folder, DENSITIES, 2)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     rows = []
