@@ -18,7 +18,7 @@ from adapt.config import TrainConfig
 from adapt.data.base import UNKNOWN
 from adapt.data.transforms import augment
 from adapt.method import Batch
-from runtime.errors import DataError
+from runtime.errors import ConfigError, DataError
 
 Role = Literal["source", "target"]
 
@@ -52,8 +52,13 @@ class Stream:
             device: Where to augment and train.
 
         Raises:
+            ConfigError: A batch is one image, which has no batch statistics.
             DataError: There are fewer images than a batch takes.
         """
+        if config.batch_size < 2:
+            raise ConfigError(
+                f"batch_size is {config.batch_size}; the head's BatchNorm needs 2 images or more"
+            )
         if len(pixels) < config.batch_size:
             raise DataError(
                 f"the {role} has {len(pixels)} training images, a batch takes {config.batch_size}; "

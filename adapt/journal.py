@@ -17,7 +17,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -38,7 +37,6 @@ class Journal:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TaskProgressColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
@@ -54,8 +52,8 @@ class Journal:
         self._bar.stop()
 
     def advance(self, iteration: int, losses: Mapping[str, float]) -> None:
-        """Move the bar to `iteration` and show the latest losses."""
-        note = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        """Move the bar to `iteration` and show the latest total loss."""
+        note = f"loss {sum(losses.values()):.3f}"
         self._bar.update(self._id, completed=iteration, note=note)
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:

@@ -103,7 +103,9 @@ def epoch_row(
     }
 
 
-def metrics(row: Mapping[str, Any], held_out: bool, images: int) -> dict[str, Any]:
+def metrics(
+    row: Mapping[str, Any], held_out: bool, images: int, data: Mapping[str, str]
+) -> dict[str, Any]:
     """Return what an artifact says about its accuracy.
 
     `last` is the epoch that was saved, chosen by nobody. `oracle_best` was chosen on the target's
@@ -113,6 +115,7 @@ def metrics(row: Mapping[str, Any], held_out: bool, images: int) -> dict[str, An
         row: Of the last epoch.
         held_out: Whether training never saw the test images.
         images: Number of test images.
+        data: Digests of the image sets, by role.
     """
     return {
         "last": {k: row[k] for k in ("epoch", "accuracy", "mean_per_class", "per_class")},
@@ -120,6 +123,7 @@ def metrics(row: Mapping[str, Any], held_out: bool, images: int) -> dict[str, An
         "density": row["density"],
         "held_out": held_out,
         "test_images": images,
+        "data": dict(data),
     }
 
 

@@ -3,8 +3,9 @@
 What a run leaves under `OUT/<dataset>/<task>/<variant>`: `artifact.safetensors`, `metrics.jsonl`
 (one line per epoch) and `train.log`; while it is unfinished also `checkpoint.safetensors`.
 
-An unfinished run is never thrown away unasked: starting again needs `go_on` (continue, bit for bit
-as if never stopped) or `restart`. A finished artifact stays until the new one replaces it.
+An unfinished run is never thrown away unasked: starting again needs `go_on` (continue, on the CPU
+bit for bit as if never stopped; on CUDA as far as its kernels repeat themselves) or `restart`. A
+finished artifact stays until the new one replaces it.
 """
 
 from __future__ import annotations
@@ -125,6 +126,7 @@ class _Run:
         self.path, self.checkpoint = folder / FILE, folder / resume.FILE
         self.clip = base_models.load(config.model, config.pretrained, str(device))
         self.base = base_models.encoder_tensors(self.clip.visual)
+        self.identity = resume.identity(name, pair, config, self.clip.info)
         self.prompts = class_prompts(pair.task.classes, config.prompt)
         self.method = cls(self.clip, self.prompts, config)
         trained = [p for p in self.method.encoder.parameters() if p.requires_grad]
@@ -139,15 +141,14 @@ class _Run:
         if not self.path.exists():
             return None
         found = Artifact.load(self.path)
-        before = found.config, found.base, found.task, found.prompts
-        same = before == (asdict(self.config), self.clip.info, self.pair.task, self.prompts)
-        return Run(found, self.path) if same else None
+        before = found.config, found.base, found.task, found.prompts, found.metrics.get("data")
+        now = asdict(self.config), self.clip.info, self.pair.task, self.prompts
+        return Run(found, self.path) if before == (*now, self.identity["data"]) else None
 
     def __call__(self, going_on: bool, show: bool) -> Run:
         pair, config = self.pair, self.config
         test = pixels(pair.test, self.clip.image_size, config.resize)
         self.test, self.truth = test.images, pair.test.labels[test.kept]
-        self.identity = resume.identity(self.name, pair, config, self.clip.info)
         source = target = None
         if self.total:
             source, target = self._stream("source"), self._stream("target")
@@ -257,7 +258,9 @@ class _Run:
             prompts=self.prompts,
             config=asdict(self.config),
             seed=self.config.seed,
-            metrics=metrics(self.history[-1], self.pair.held_out, len(self.truth)),
+            metrics=metrics(
+                self.history[-1], self.pair.held_out, len(self.truth), self.identity["data"]
+            ),
         )
         artifact.save(self.path)
         self.checkpoint.unlink(missing_ok=True)

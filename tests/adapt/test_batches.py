@@ -12,7 +12,7 @@ import torch
 from adapt.batches import Role, Stream
 from adapt.clip import Clip
 from adapt.config import TrainConfig
-from runtime.errors import DataError
+from runtime.errors import ConfigError, DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (11, 34, 34, 3), np.uint8)
 LABELS = np.arange(11)
@@ -54,6 +54,15 @@ def test_a_fresh_stream_gives_the_same_batch_at_any_iteration(
         assert new.labels.tolist() == new.indices.tolist()
 
 
+def test_an_image_is_cropped_anew_in_every_pass(stream: Callable[..., Stream]) -> None:
+    source, crops = stream(), {}
+    for i in range(40):  # twenty passes
+        batch = source.batch(i)
+        for index, image in zip(batch.indices.tolist(), batch.images, strict=True):
+            crops.setdefault(index, set()).add(image.numpy().tobytes())
+    assert min(len(found) for found in crops.values()) > CONFIG.batch_size
+
+
 def test_source_and_target_draw_independently(stream: Callable[..., Stream]) -> None:
     assert stream("source").indices(0).tolist() != stream("target").indices(0).tolist()
 
@@ -76,3 +85,8 @@ def test_a_batch_does_not_touch_the_global_generator(stream: Callable[..., Strea
 def test_too_few_images_for_a_batch_are_refused(stream: Callable[..., Stream]) -> None:
     with pytest.raises(DataError, match="has 11 training images, a batch takes 12"):
         stream(config=replace(CONFIG, batch_size=12))
+
+
+def test_a_batch_of_one_image_is_refused(stream: Callable[..., Stream]) -> None:
+    with pytest.raises(ConfigError, match="batch_size is 1"):
+        stream(config=replace(CONFIG, batch_size=1))

@@ -179,3 +179,7 @@ def test_resume_without_a_run_starts_one_and_a_finished_one_is_left_alone(
     assert again.artifact.metrics == first.artifact.metrics
     other = train("cmkd", pair, replace(rst_config, seed=1), out=tmp_path, go_on=True)
     assert other.artifact.seed == 1
+    fewer = replace(pair, target=pair.target.subset(pair.target.labels.nonzero()[0]))
+    fresh = train("cmkd", fewer, replace(rst_config, seed=1), out=tmp_path, go_on=True)
+    assert fresh.path.stat().st_mtime_ns != stamp
+    assert fresh.artifact.metrics["data"] != other.artifact.metrics["data"]
