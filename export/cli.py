@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from runtime.console import UdaGroup
+from runtime.console import UdaGroup, table
 
 if TYPE_CHECKING:
     from export.pipeline import Row
@@ -161,36 +161,32 @@ def _progress() -> Iterator[Progress]:
 
 
 def _show(rows: Sequence[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("task")
-    for name in (
-        "images",
-        "top-1 agreement",
-        "max logit difference",
-        "accuracy PyTorch",
-        "accuracy engine",
-        "density",
-        "patch",
-        "survival fp32 / fp16 / bf16",
-    ):
-        table.add_column(name, justify="right")
-    for row in rows:
-        result, facts = row.comparison, row.facts
-        table.add_row(
+    """Print what verification found, and what each precision keeps of the residuals."""
+    results = [row.comparison for row in rows]
+    header = ("task", "images", "top-1 agreement", "largest logit difference", "PyTorch", "engine")
+    cells = [
+        [
             result.task,
             f"{result.images} of {result.available}",
             f"{result.agreement:.2%}",
             f"{result.max_difference:.1e} of {result.spread:.3g}",
             _percent(result.accuracy_torch),
             _percent(result.accuracy_engine),
-            f"{facts['density']:.3%}",
-            f"{facts['patch_density']:.3%}",
-            " / ".join(f"{share:.1%}" for share in facts["survival"].values()),
-        )
-    Console().print(table)
+        ]
+        for result in results
+    ]
+    click.echo(table(header, cells) + "\n")
+    header = ("task", "density", "patch", "survives fp32", "fp16", "bf16")
+    cells = [
+        [
+            row.comparison.task,
+            f"{row.facts['density']:.3%}",
+            f"{row.facts['patch_density']:.3%}",
+            *(f"{row.facts['survival'][grid]:.1%}" for grid in ("fp32", "fp16", "bf16")),
+        ]
+        for row in rows
+    ]
+    click.echo(table(header, cells) + "\n")
 
 
 def _percent(value: float | None) -> str:

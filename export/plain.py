@@ -50,7 +50,9 @@ def plain_engine(path: Path) -> Engine:
     """Return a plain file as an engine, opened by ONNX Runtime as anybody would."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it has no float16 kernels for the CPU and says so node by node
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def engine(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = session.run(["logits"], {"pixels": pixels})[0]

@@ -1,0 +1,68 @@
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from export.cli import main
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_onnx_writes_a_bundle_and_baked_files_and_says_what_it_found(world, tmp_path):
+    out = tmp_path / "demo.bundle"
+    result = invoke(
+        *("onnx", "--task", "p-a", "--task", "c-r", "--artifacts", world.artifacts),
+        *("--out", out, "--images", world.images, "--baked"),
+    )
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    first = next(line.split() for line in lines if line.startswith("p-a"))
+    assert first[:5] == ["p-a", "36", "of", "36", "100.00%"]
+    assert lines[-3:] == [
+        f"wrote {out} (fp32, verified against PyTorch)",
+        f"wrote {tmp_path / 'demo-p-a.onnx'}",
+        f"wrote {tmp_path / 'demo-c-r.onnx'}",
+    ]
+    survives = [line.split() for line in lines if line.startswith("c-r")][-1]
+    assert survives[3] == "100.0%"
+    again = invoke(
+        *("verify", out, "--task", "c-r", "--artifacts", world.artifacts),
+        *("--images", world.images, "--max-images", 5),
+    )
+    assert again.exit_code == 0 and "5 of 36" in again.output and "p-a" not in again.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("onnx", "--task", "x-y", "--out", "o"), "no artifact of task 'x-y'"),
+        (("onnx", "--task", "p-a", "--method", "ekda", "--out", "o"), "not trained with 'ekda'"),
+        (("onnx", "--task", "p-a", "--out", "o"), "pass --images"),
+        (("verify", "nowhere.bundle"), "is no bundle"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_one(world, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*arguments, "--artifacts", world.artifacts)
+    assert result.exit_code == 1
+    errors = [line for line in result.output.splitlines() if line.strip()]
+    assert len(errors) == 1 and errors[0].startswith("error: ") and message in errors[0]
+    assert not (tmp_path / "o").exists()
+
+
+def test_missing_options_are_usage_errors():
+    assert invoke("onnx", "--task", "p-a").exit_code == 2
+    assert invoke("onnx", "--task", "p-a", "--out", "o", "--precision", "int8").exit_code == 2
+
+
+def test_help_loads_neither_torch_nor_onnx():
+    code = (
+        "import sys; from click.testing import CliRunner; from export.cli import main;"
+        "r = CliRunner().invoke(main, ['onnx', '--help']); assert r.exit_code == 0;"
+        "print(sorted({'torch', 'onnx', 'open_clip', 'onnxruntime'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
