@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt import clip as base_models
-from adapt.artifact import FILE, Artifact, load_merged
+from adapt.artifact import BASELINES, FILE, Artifact, load_merged
 from adapt.clip import Clip
 from adapt.data import DomainPair, class_prompts
 from adapt.data.cache import pixels
@@ -46,8 +46,9 @@ class Line:
 
 
 def variants(root: Path, dataset: str, task: str) -> dict[str, Path]:
-    """Return the artifact files of a task by variant, sorted."""
-    return {path.parent.name: path for path in sorted(root.glob(f"{dataset}/{task}/*/{FILE}"))}
+    """Return the artifact files of a task by variant, baselines first."""
+    found = {path.parent.name: path for path in root.glob(f"{dataset}/{task}/*/{FILE}")}
+    return {name: found[name] for name in sorted(found, key=lambda n: (n not in BASELINES, n))}
 
 
 def compare(
