@@ -5,9 +5,10 @@
 writes `table.md` and `table.json` there, and each run's artifact below `artifacts/`; a run that is
 there is not repeated, an interrupted one continues. About 25 CPU seconds a run, 24 runs a task.
 
-Selection: the learning rate and the thresholds were chosen while looking at the target accuracy of
-seed 0 on an earlier pre-training of the base model, so seed 0 is not quite innocent. The epoch is
-never chosen. The spread is over adaptation seeds on one base model; another base varies more.
+Selection: the learning rate was chosen while looking at the target accuracy of seed 0 on an earlier
+pre-training of the base model, so seed 0 is not quite innocent; the shipped thresholds (2.5e-5 for
+digits, 4e-5 for objects) were chosen by density alone. The epoch is never chosen. The spread is
+over adaptation seeds on one base model; another base varies more.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ ROWS = (
     Row("source-only, fine-tuned", "source_only"),
     Row("CMKD, head only", "cmkd", ("train_encoder=false",)),
     Row("CMKD", "cmkd"),
-    Row("CMKD + RST, 3e-5", "cmkd", ("rst=true", "rst_threshold=3e-5")),
-    Row("CMKD + RST, 1e-4", "cmkd", ("rst=true", "rst_threshold=1e-4")),
+    Row("CMKD + RST, the shipped threshold", "cmkd", ("rst=true",)),
+    Row("CMKD + RST, threshold 1e-4", "cmkd", ("rst=true", "rst_threshold=1e-4")),
     Row(
         "supervised on the target",
         "source_only",
