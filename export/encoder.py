@@ -103,7 +103,7 @@ def encoder_graph(form: Form, tensors: Arrays, preprocess: Preprocess) -> onnx.M
 def blocked_graph(form: Form, tensors: Arrays, preprocess: Preprocess) -> onnx.ModelProto | None:
     """Return the same graph for ONNX Runtime on the CPU, or None where it would be no faster.
 
-    Its convolutions read filters in a blocked layout, see `runtime.backends.blocked`.
+    Its convolutions (`com.microsoft.nchwc`) read filters in blocks of channels.
     """
     if not isinstance(form, ResnetForm) or not form.blockable:
         return None

@@ -88,7 +88,7 @@ class ResnetForm:
             g: The graph, over `deploy`'s tensors at the precision that is wanted.
             image: Normalised, (N, 3, S, S), of that precision.
             blocked: Write ONNX Runtime's own convolutions for the CPU, whose channels lie in
-                blocks and whose filters must be laid out likewise (`runtime.backends.blocked`).
+                blocks and whose filters must be laid out likewise.
 
         Returns:
             Features (N, D).
