@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -37,7 +38,7 @@ def build(cls: type[T], values: object, where: str, error: type[UdaError] = Form
         raise error(
             f"{where}: unknown key '{unknown[0]}'; known keys are {', '.join(sorted(fields))}"
         )
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     checked = {}
     for name, field in fields.items():
         if name in values:
@@ -48,6 +49,11 @@ def build(cls: type[T], values: object, where: str, error: type[UdaError] = Form
         return cls(**checked)
     except ValueError as problem:
         raise error(f"{where}: {problem}") from problem
+
+
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _check(hint: Any, value: object, where: str, error: type[UdaError]) -> Any:

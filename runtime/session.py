@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -116,11 +117,12 @@ class Session:
         """
         bundle = Bundle.open(path)
         engines = backends.load(backend, device, threads)
-        weights = bundle.weights()
-        encoder = engines.open(bundle.graph(bundle.manifest.encoder))
-        session = cls(bundle, weights, engines, encoder)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            reading = pool.submit(bundle.weights)
+            encoder = engines.open(bundle.graph(bundle.manifest.encoder))
+            session = cls(bundle, reading.result(), engines, encoder)
         try:
-            encoder.bind(weights.views())
+            encoder.bind(session._weights.views())
             for ref in bundle.manifest.heads:
                 session._heads[ref.sha256] = engines.open(bundle.graph(ref))
             if len(bundle.tasks) == 1:
