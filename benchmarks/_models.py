@@ -21,7 +21,7 @@ from torch import nn
 
 from adapt.clip import encoder_tensors
 from adapt.heads import TaskHead, head_tensors
-from export.encoder import deploy_tensors, encoder_graph, form_of
+from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
 from export.graph import join
 from export.heads import head_graph
 from export.merge import task_patch
@@ -34,7 +34,7 @@ from runtime.spec import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.task import Task
 
 CLASSES = 65  # Office-Home's
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def make_model(
     tensors = deploy_tensors(form, base, precision)
     spec = Preprocess(form.size)
     graph = encoder_graph(form, tensors, spec)
+    blocked = blocked_graph(form, tensors, spec)
     torch.manual_seed(1)
     heads = head_tensors(TaskHead(form.dim, CLASSES))
     head = head_graph(TaskHead.kind, heads)
@@ -99,6 +100,7 @@ def make_model(
         precision=precision,
         preprocess=spec,
         encoder=graph.SerializeToString(deterministic=True),
+        blocked=blocked and blocked.SerializeToString(deterministic=True),
         tensors=tensors,
         heads=[head],
         tasks=tasks,

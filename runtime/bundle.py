@@ -115,6 +115,7 @@ def write(
     precision: Precision,
     preprocess: Preprocess,
     encoder: bytes,
+    blocked: bytes | None = None,
     tensors: Mapping[str, NDArray[Any]],
     heads: Sequence[bytes],
     tasks: Sequence[Task],
@@ -128,6 +129,8 @@ def write(
         precision: Of the tensors and the encoder.
         preprocess: How frames become pixels.
         encoder: ONNX graph, inputs `pixels` and every tensor, output `features`.
+        blocked: The same for ONNX Runtime on the CPU, whose tensors of four axes are filters laid
+            out by `runtime.backends.blocked`; None where that is of no use.
         tensors: Deploy tensors of the untouched base, float32 or float16.
         heads: ONNX graphs, inputs `features` and the head's tensors, output `logits`.
         tasks: Tasks for exactly these tensors and graphs.
@@ -169,6 +172,7 @@ def write(
             parameters=sum(array.size for array in tensors.values()),
             tensors=add("base", "base", ".safetensors", save(dict(tensors)), identity),
             encoder=add("graphs", "encoder", ".onnx", encoder),
+            blocked=None if blocked is None else add("graphs", "blocked", ".onnx", blocked),
             heads=tuple(add("graphs", "head", ".onnx", graph) for graph in dict.fromkeys(heads)),
             tasks=tuple(
                 _entry(task, add("tasks", task.info.id, ".safetensors", encode_task(task)))

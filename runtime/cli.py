@@ -44,8 +44,9 @@ def info(bundle: Path, check: bool) -> None:
     )
     pre = manifest.preprocess
     click.echo(f"frames    {pre.resize} to {pre.size} x {pre.size}, {pre.interpolation}")
-    graphs = manifest.encoder.bytes + sum(head.bytes for head in manifest.heads)
-    click.echo(f"graphs    {1 + len(manifest.heads)} without weights, {bytes_text(graphs)}\n")
+    graphs = manifest.graphs()
+    size = bytes_text(sum(ref.bytes for ref in graphs))
+    click.echo(f"graphs    {len(graphs)} without weights, {size}\n")
     rows = [
         [
             task.id,
@@ -63,7 +64,7 @@ def info(bundle: Path, check: bool) -> None:
     click.echo(table(header, rows))
     if check:
         weights = opened.weights()
-        for ref in (manifest.encoder, *manifest.heads):
+        for ref in manifest.graphs():
             opened.graph(ref)
         for task in opened.tasks:
             weights.prepare(opened.task(task, weights.layout).patch)

@@ -64,6 +64,8 @@ class Manifest:
     """Entries of all base tensors together."""
     tensors: FileRef
     encoder: FileRef
+    blocked: FileRef | None
+    """The encoder over blocked filters, for ONNX Runtime on the CPU."""
     heads: tuple[FileRef, ...]
     tasks: tuple[TaskEntry, ...]
     report: dict[str, Any]
@@ -78,7 +80,12 @@ class Manifest:
 
     def files(self) -> tuple[FileRef, ...]:
         """Return every file of the bundle but the manifest itself."""
-        return (self.tensors, self.encoder, *self.heads, *(task.file for task in self.tasks))
+        return (self.tensors, *self.graphs(), *(task.file for task in self.tasks))
+
+    def graphs(self) -> tuple[FileRef, ...]:
+        """Return every graph."""
+        blocked = () if self.blocked is None else (self.blocked,)
+        return (self.encoder, *blocked, *self.heads)
 
 
 def encode(manifest: Manifest) -> bytes:

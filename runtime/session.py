@@ -100,6 +100,7 @@ class Session:
         backend: str = "ort",
         device: str = "cpu",
         threads: int | None = None,
+        blocked: bool = True,
     ) -> Session:
         """Open a bundle: check it, read the base weights, start the engines.
 
@@ -110,6 +111,8 @@ class Session:
             backend: `ort`.
             device: `cpu` or `cuda`. A device that is not there is an error, never a fallback.
             threads: Threads on the CPU; None leaves it to the backend.
+            blocked: Take the encoder for this processor's blocked convolutions if there is one;
+                False takes the one that every engine can read.
 
         Raises:
             FormatError: The bundle is damaged.
@@ -117,11 +120,15 @@ class Session:
         """
         bundle = Bundle.open(path)
         engines = backends.load(backend, device, threads)
+        graph, block = bundle.manifest.encoder, 1
+        if blocked and bundle.manifest.blocked is not None and engines.block > 1:
+            graph, block = bundle.manifest.blocked, engines.block
         with ThreadPoolExecutor(max_workers=1) as pool:
             reading = pool.submit(bundle.weights)
-            encoder = engines.open(bundle.graph(bundle.manifest.encoder))
+            encoder = engines.open(bundle.graph(graph))
             session = cls(bundle, reading.result(), engines, encoder)
         try:
+            session._weights.lay_out(block)
             encoder.bind(session._weights.views())
             for ref in bundle.manifest.heads:
                 session._heads[ref.sha256] = engines.open(bundle.graph(ref))
@@ -256,7 +263,7 @@ class Session:
             current = () if self._current is None else self._current.patch
             try:
                 self._weights.apply(())
-                return tensors_sha256(self._weights.views())
+                return tensors_sha256(self._weights.originals())
             finally:
                 self._weights.apply(current)
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends.blocked import fits, from_blocks, positions, to_blocks
 from runtime.errors import FormatError
-from runtime.patch import Patch, check
+from runtime.patch import Patch, SparseTensor, check
 from runtime.spec import TensorSpec
 
 _MAX_GAP = np.iinfo(np.uint16).max
@@ -77,6 +78,7 @@ class Weights:
                 raise FormatError(f"base tensors of type {dtype} do not lie together")
             self._flat[dtype] = buffer[start:end].view(dtype)
             start = end
+        self._block = 1
         self._applied: ResidentPatch = ()
         self._indices: dict[str, NDArray[np.intp]] = {}
         self._scratch: dict[str, NDArray[np.intp]] = {}
@@ -90,6 +92,35 @@ class Weights:
     def views(self) -> dict[str, NDArray[Any]]:
         """Return every tensor as a live view, by name."""
         return {name: self[name] for name in self.layout}
+
+    def originals(self) -> dict[str, NDArray[Any]]:
+        """Return every tensor in the bundle's order of entries: a view, or a copy of filters."""
+        return {
+            name: from_blocks(view, self._block) if self._is_blocked(name) else view
+            for name, view in self.views().items()
+        }
+
+    def lay_out(self, block: int) -> None:
+        """Lay all filters out in blocks of channels, before any patch is prepared.
+
+        Args:
+            block: Channels in a block; 1 changes nothing.
+
+        Raises:
+            FormatError: The channels make no whole blocks.
+        """
+        if block == 1:
+            return
+        filters = [spec for spec in self.layout.values() if len(spec.shape) == 4]
+        for spec in filters:
+            if not fits(spec.shape, block):
+                raise FormatError(
+                    f"the channels of '{spec.name}' {spec.shape} make no whole blocks of {block}; "
+                    "export the bundle again"
+                )
+        for spec in filters:
+            self[spec.name][...] = to_blocks(self[spec.name], block)
+        self._block = block
 
     def prepare(self, patch: Patch) -> ResidentPatch:
         """Return a patch in the form that `apply` takes; reads the base, changes nothing.
@@ -105,9 +136,8 @@ class Weights:
             by_type.setdefault(self.layout[name].dtype, []).append((self._offsets[name], name))
         scatters = []
         for dtype, places in by_type.items():
-            parts = [patch[n].indices.astype(np.int64) + start for start, n in sorted(places)]
-            values = np.concatenate([patch[n].values for _, n in sorted(places)])
-            indices = np.concatenate(parts)
+            parts = [self._placed(n, patch[n], start) for start, n in sorted(places)]
+            indices, values = (np.concatenate(part) for part in zip(*parts, strict=True))
             undo = self._base_values(dtype, indices)
             scatter = _with_fillers(dtype, indices, values, undo, self._base_values)
             self._reserve(dtype, scatter.gaps.size)
@@ -130,6 +160,19 @@ class Weights:
             np.cumsum(indices, out=indices)
             self._flat[scatter.dtype][indices] = scatter.values
             self._indices[scatter.dtype] = indices
+
+    def _is_blocked(self, name: str) -> bool:
+        return self._block > 1 and len(self.layout[name].shape) == 4
+
+    def _placed(
+        self, name: str, sparse: SparseTensor, start: int
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return the sorted places of a tensor's changed entries in its type, and their values."""
+        if not self._is_blocked(name):
+            return sparse.indices.astype(np.int64) + start, sparse.values
+        places = positions(sparse.indices, self.layout[name].shape, self._block)
+        order = np.argsort(places)
+        return places[order] + start, sparse.values[order]
 
     def _reserve(self, dtype: str, count: int) -> None:
         """Make room for the indices of `count` entries, so that a switch allocates nothing."""

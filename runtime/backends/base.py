@@ -41,6 +41,8 @@ class Backend(Protocol):
     name: str
     device: str
     version: str
+    block: int
+    """Channels in a block, if engines want filters laid out in blocks, else 1."""
 
     def open(self, graph: bytes) -> Engine:
         """Return an engine for the bytes of an ONNX graph.

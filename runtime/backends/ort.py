@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Arrays
+from runtime.backends.blocked import block_size
 from runtime.errors import BackendError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -49,6 +50,14 @@ class OrtBackend:
         if device == "cuda":
             # The CUDA and cuDNN libraries may lie in Python packages, where the loader looks not.
             self._ort.preload_dlls()
+        self._block = 0
+
+    @property
+    def block(self) -> int:
+        """Channels in a block of this processor's convolutions; 1 where nothing is blocked."""
+        if not self._block:
+            self._block = block_size(self._ort) if self.device == "cpu" else 1
+        return self._block
 
     def open(self, graph: bytes) -> OrtEngine:
         """Return an engine for the bytes of an ONNX graph.

@@ -1,0 +1,79 @@
+import numpy as np
+import onnx
+import pytest
+
+from adapt.clip import encoder_tensors
+from adapt.heads import TaskHead, head_tensors
+from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
+from export.heads import head_graph
+from export.merge import task_patch
+from runtime import bundle
+from runtime.digest import tensors_sha256
+from runtime.files import sha256
+from runtime.session import Session
+from runtime.spec import BaseModel, Preprocess, TaskInfo
+from runtime.task import Task
+from tests.export.helpers import perturb, random_pixels, resnet, vit
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """The parts of a bundle with three tasks on a ResNet whose channels make whole blocks."""
+    tower = resnet(width=32)
+    form, base, spec = form_of(tower), encoder_tensors(tower), Preprocess(64)
+    tensors = deploy_tensors(form, base, "fp32")
+    heads = head_tensors(perturb(TaskHead(form.dim, 3)))
+    head, tasks = head_graph(TaskHead.kind, heads), []
+    for seed in range(3):
+        draw = np.random.default_rng(seed)
+        merged = {
+            n: a + np.float32(0.05) * (draw.random(a.shape) < 0.02).astype(np.float32)
+            for n, a in base.items()
+        }
+        info = TaskInfo(f"a-{seed}", "toy", "a", str(seed), ("x", "y", "z"))
+        patch = task_patch(form, tensors, merged, "fp32")
+        identity = tensors_sha256(tensors)
+        tasks.append(Task(info, "cmkd", identity, sha256(head), heads, patch, {}))
+    return {
+        "base": BaseModel("toy", "none", tensors_sha256(base)),
+        "precision": "fp32",
+        "preprocess": spec,
+        "encoder": encoder_graph(form, tensors, spec).SerializeToString(),
+        "blocked": blocked_graph(form, tensors, spec).SerializeToString(),
+        "tensors": tensors,
+        "heads": [head],
+        "tasks": tasks,
+        "report": {},
+    }
+
+
+def test_session_gives_the_same_answers_with_and_without_blocks(parts, tmp_path):
+    bundle.write(tmp_path / "toy.bundle", **parts)
+    pixels = random_pixels(2, 64)
+    with (
+        Session.open(tmp_path / "toy.bundle", threads=1) as fast,
+        Session.open(tmp_path / "toy.bundle", threads=1, blocked=False) as plain,
+    ):
+        for task in np.random.default_rng(0).choice(fast.tasks, 12).tolist():
+            fast.switch(task)
+            plain.switch(task)
+            assert np.abs(fast.infer(pixels) - plain.infer(pixels)).max() <= 1e-4
+            assert np.abs(fast.infer_base(pixels) - plain.infer_base(pixels)).max() <= 1e-4
+        digest = fast.bundle.manifest.tensors.sha256
+        assert fast.base_sha256() == plain.base_sha256() == digest
+        assert not np.allclose(fast.infer(pixels), fast.infer_base(pixels), atol=1e-2)
+
+
+def test_blocked_graph_has_the_inputs_of_the_plain_one(parts):
+    plain, blocked = (onnx.load_from_string(parts[name]) for name in ("encoder", "blocked"))
+    assert list(plain.graph.input) == list(blocked.graph.input)
+    assert list(plain.graph.output) == list(blocked.graph.output)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("make", [vit, resnet])
+def test_towers_without_whole_blocks_have_no_blocked_graph(make, precision):
+    tower = make()
+    form = form_of(tower)
+    tensors = deploy_tensors(form, encoder_tensors(tower), precision)
+    assert blocked_graph(form, tensors, Preprocess(form.size)) is None

@@ -1,0 +1,92 @@
+import numpy as np
+import onnxruntime
+import pytest
+
+from runtime.backends.blocked import block_size, fits, from_blocks, positions, to_blocks
+from runtime.errors import FormatError
+from runtime.patch import SparseTensor, merge
+from runtime.spec import TensorSpec
+from runtime.weights import Weights
+
+SHAPES = [(32, 3, 3, 3), (64, 32, 3, 3), (48, 16, 1, 1), (16, 32, 2, 5)]
+
+
+def numbered(shape):
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("block", [8, 16])
+def test_blocked_order_is_the_one_of_a_loop_over_the_entries(shape, block):
+    o, i, h, w = shape
+    filters, expected = numbered(shape), []
+    inner = block if i >= block else 1
+    for ob in range(0, o, block):
+        for ib in range(0, i, inner):
+            for y in range(h):
+                for x in range(w):
+                    for c in range(inner):
+                        expected += [float(filters[ob + k, ib + c, y, x]) for k in range(block)]
+    found = to_blocks(filters, block)
+    assert found.shape == shape and found.reshape(-1).tolist() == expected
+    assert np.array_equal(from_blocks(found, block), filters)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("block", [8, 16])
+def test_positions_are_where_the_entries_went(shape, block):
+    indices = np.arange(np.prod(shape), dtype=np.uint32)
+    blocked = to_blocks(numbered(shape), block).reshape(-1)
+    assert np.array_equal(blocked[positions(indices, shape, block)], indices)
+
+
+def test_channels_that_make_no_whole_blocks_do_not_fit():
+    assert fits((32, 3, 3, 3), 16) and fits((64, 32, 1, 1), 16)
+    assert not fits((24, 3, 3, 3), 16) and not fits((32, 24, 3, 3), 16)
+
+
+def test_block_size_is_a_power_of_two_that_the_processor_can_hold():
+    assert block_size(onnxruntime) in (1, 2, 4, 8, 16)
+
+
+def make_weights():
+    draw = np.random.default_rng(0)
+    base = {"a": (16, 3, 2, 2), "b": (7,), "c": (32, 16, 3, 3), "d": (5, 4)}
+    tensors = {n: draw.standard_normal(s).astype(np.float32) for n, s in base.items()}
+    buffer = np.concatenate([t.reshape(-1) for t in tensors.values()]).view(np.uint8).copy()
+    specs = [TensorSpec(n, "float32", t.shape) for n, t in tensors.items()]
+    return tensors, Weights(buffer, specs)
+
+
+def make_patch(tensors, seed):
+    draw = np.random.default_rng(seed)
+    patch = {}
+    for name, tensor in tensors.items():
+        where = np.flatnonzero(draw.random(tensor.size) < 0.2).astype(np.uint32)
+        if where.size:
+            patch[name] = SparseTensor(where, draw.standard_normal(where.size).astype(np.float32))
+    return patch
+
+
+def test_patches_reach_the_same_entries_in_blocked_weights():
+    tensors, weights = make_weights()
+    weights.lay_out(8)
+    assert not np.array_equal(weights["c"], tensors["c"])
+    patches = [make_patch(tensors, seed) for seed in range(3)]
+    ready = [weights.prepare(patch) for patch in patches]
+    for number in np.random.default_rng(1).integers(0, 3, 40).tolist():
+        weights.apply(ready[number])
+        expected = merge(tensors, patches[number])
+        for name, tensor in weights.originals().items():
+            assert tensor.tobytes() == expected[name].tobytes()
+    weights.apply(())
+    for name, tensor in weights.originals().items():
+        assert tensor.tobytes() == tensors[name].tobytes()
+
+
+def test_weights_stay_as_they_are_without_blocks():
+    tensors, weights = make_weights()
+    weights.lay_out(1)
+    with pytest.raises(FormatError, match="'a' .* make no whole blocks of 32"):
+        weights.lay_out(32)
+    assert all(np.array_equal(weights[name], tensor) for name, tensor in tensors.items())
