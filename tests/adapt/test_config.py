@@ -48,7 +48,7 @@ def test_cmkd_on_folders_has_the_papers_values_for_vit_b_16():
 def test_cmkd_on_the_demo_has_the_measured_values(dataset):
     loaded = load_config(methods.get("cmkd").Config, dataset, "cmkd")
     assert (loaded.model, loaded.pretrained) == ("demo-rn32", "demo")
-    assert loaded.epochs * loaded.iterations == loaded.ramp_iterations == 600
+    assert loaded.epochs * loaded.iterations == loaded.ramp_iterations == 800
     assert loaded.lr * loaded.head_lr_multiplier == pytest.approx(3e-3)
     assert loaded.lr == 3e-4
     assert loaded.flip == (dataset == "demo-objects")
