@@ -19,7 +19,7 @@ lint: $(VENV)/.dev.stamp
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo artifacts build dist
+	rm -rf $(VENV) demo build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,7 +1,8 @@
 """Run adapted vision models on a device and switch their task in place. Needs no torch."""
 
 from runtime.errors import UdaError
-from runtime.session import Prediction, Session
+from runtime.prediction import Prediction
+from runtime.session import Session
 
 __all__ = ["Prediction", "Session", "UdaError"]
 __version__ = "0.1.0"

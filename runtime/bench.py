@@ -123,19 +123,14 @@ def measure(
 def _switches(session: Session, plan: Plan, done: Callable[[], object]) -> list[float]:
     for task in plan.tasks:
         session.load(task)
-    order = np.random.default_rng(0).permuted(
-        np.tile(np.arange(len(plan.tasks)), -(-(plan.samples + plan.warmup) // len(plan.tasks)) * 2)
-    )
+    draw = np.random.default_rng(0)
     times: list[float] = []
-    for i in order:
-        if plan.tasks[i] == session.task:
-            continue
-        elapsed = timed(lambda: session.switch(plan.tasks[i]))  # noqa: B023
-        times.append(elapsed)
-        if len(times) > plan.warmup:
+    for i in range(plan.warmup + plan.samples):
+        others = [task for task in plan.tasks if task != session.task]
+        task = others[int(draw.integers(len(others)))]
+        times.append(timed(lambda: session.switch(task)))  # noqa: B023
+        if i >= plan.warmup:
             done()
-        if len(times) == plan.warmup + plan.samples:
-            break
     return times[plan.warmup :]
 
 

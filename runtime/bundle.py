@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from runtime import digest, manifest
-from runtime.errors import FormatError, TaskError
+from runtime.errors import FormatError, StorageError, TaskError
 from runtime.files import read_bytes, sha256, storage_errors, write_bytes
 from runtime.manifest import FileRef, Manifest, TaskEntry
 from runtime.spec import BaseModel, Precision, Preprocess, TaskInfo, TensorSpec
@@ -27,6 +28,7 @@ from runtime.weights_file import read_weights
 
 # Of a graph or a task file; the base is far larger and is read elsewhere.
 _MAX_BYTES = 1 << 30
+_OURS = re.compile(r".+-[0-9a-f]{16}\.(onnx|safetensors)|\..+\.tmp")
 
 
 class Bundle:
@@ -130,7 +132,7 @@ def write(
         preprocess: How frames become pixels.
         encoder: ONNX graph, inputs `pixels` and every tensor, output `features`.
         blocked: The same for ONNX Runtime on the CPU, whose tensors of four axes are filters laid
-            out by `runtime.backends.blocked`; None where that is of no use.
+            out by `runtime.blocked`; None where that is of no use.
         tensors: Deploy tensors of the untouched base, float32 or float16.
         heads: ONNX graphs, inputs `features` and the head's tensors, output `logits`.
         tasks: Tasks for exactly these tensors and graphs.
@@ -138,8 +140,14 @@ def write(
 
     Raises:
         FormatError: The parts do not belong together, or a base value is not finite.
-        StorageError: The disk is full or not writable; an existing bundle stays as it was.
+        StorageError: The disk is full or not writable, or `path` is a folder of other files; an
+            existing bundle stays as it was.
     """
+    created = not path.exists()
+    if path.is_dir() and any(path.iterdir()) and not (path / manifest.NAME).is_file():
+        raise StorageError(
+            f"'{path}' has files in it and is no bundle; choose another place, or empty it"
+        )
     for name, array in tensors.items():
         if not bool(np.isfinite(array).all()):
             raise FormatError(f"base tensor '{name}' holds a value that is not finite")
@@ -148,7 +156,6 @@ def write(
     for task in tasks:
         if task.base_sha256 != identity or task.head not in graphs:
             raise FormatError(f"task '{task.info.id}' belongs to another base or head graph")
-    created = not path.exists()
     written: list[Path] = []
 
     def add(folder: str, stem: str, suffix: str, content: bytes, name: str = "") -> FileRef:
@@ -183,8 +190,10 @@ def write(
         write_bytes(path / manifest.NAME, manifest.encode(content))
     except BaseException:
         with contextlib.suppress(OSError):  # the error that brought us here is the one to tell
+            kept = _named(path)
             for file in written:
-                file.unlink(missing_ok=True)
+                if file not in kept:
+                    file.unlink(missing_ok=True)
             if created:
                 _remove_empty(path)
         raise
@@ -206,13 +215,22 @@ def _entry(task: Task, file: FileRef) -> TaskEntry:
     )
 
 
+def _named(path: Path) -> set[Path]:
+    """Return the files that the manifest on the disk names; none if there is no sound one."""
+    try:
+        return {path / ref.path for ref in manifest.read(path).files()}
+    except FormatError:
+        return set()
+
+
 def _collect(path: Path, content: Manifest) -> None:
     """Remove the files of the bundle that stood here before and that the new one does not use."""
     used = {path / ref.path for ref in content.files()}
     with storage_errors(path):
         for folder in ("base", "graphs", "tasks"):
             for file in (path / folder).iterdir():
-                if file not in used and file.is_file():
+                ours = _OURS.fullmatch(file.name) is not None
+                if ours and file not in used and file.is_file():
                     file.unlink()
 
 

@@ -142,7 +142,8 @@ def bench(
     content = Bundle.open(bundle)
     for task in tasks:
         content.entry(task)
-    plan = measuring.Plan(tasks or content.tasks, batches, samples, warmup)
+    chosen = tuple(dict.fromkeys(tasks)) or content.tasks
+    plan = measuring.Plan(chosen, tuple(dict.fromkeys(batches)), samples, warmup)
     frame = (
         np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
         if image is None
@@ -153,7 +154,7 @@ def bench(
         return Session.open(bundle, backend=backend, device=device, threads=threads)
 
     first = measuring.measure_open(open_session, frame)
-    groups = len(plan.tasks) * len(batches) + (len(plan.tasks) > 1)
+    groups = len(plan.tasks) * len(plan.batches) + (len(plan.tasks) > 1)
     with (
         open_session() as session,
         click.progressbar(length=groups * samples, label="measuring", file=sys.stderr) as bar,

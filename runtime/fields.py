@@ -79,7 +79,7 @@ def _check(hint: Any, value: object, where: str, error: type[UdaError]) -> Any:
         return build(typing.cast("type[Any]", hint), value, where, error)
     if hint is Any:
         return value
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not hint:
         raise error(f"{where} must be {hint.__name__}, found {_kind(value)}")

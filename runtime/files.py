@@ -48,7 +48,9 @@ def replacing(path: Path) -> Iterator[Path]:
             sync(temporary)
             temporary.chmod(0o644)
             temporary.replace(path)
-            sync(path.parent)
+            # The file is whole and in place; some network file systems cannot sync a folder.
+            with contextlib.suppress(OSError):
+                sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 

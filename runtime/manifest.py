@@ -11,7 +11,7 @@ from typing import Any
 from runtime.errors import FormatError
 from runtime.fields import build
 from runtime.files import read_bytes, sha256
-from runtime.spec import BaseModel, Precision, Preprocess, check_sha256
+from runtime.spec import BaseModel, Precision, Preprocess, check_sha256, check_text
 
 KIND, SCHEMA = "uda-bundle", 1
 NAME = "manifest.json"
@@ -51,6 +51,9 @@ class TaskEntry:
     changed: int
     """Entries the patch changes."""
     file: FileRef
+
+    def __post_init__(self) -> None:
+        check_text(self.id, self.dataset, self.source, self.target, self.method)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ exactly the pixels the reported accuracy was measured on.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,9 @@ from PIL import Image, ImageOps
 from runtime.errors import DataError
 from runtime.spec import Preprocess
 
+MAX_PIXELS = 80_000_000
+"""Of an image file; more is taken for a bomb that would fill the memory."""
+_MAX_RATIO = 100
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -56,7 +58,7 @@ def preprocess(frame: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.uint8]:
         (S, S, 3) uint8. The frame itself when it already has that size.
 
     Raises:
-        DataError: The frame is no RGB image.
+        DataError: The frame is no RGB image, or too narrow to crop.
     """
     height, width, _ = check_frame(frame).shape
     if height == width == spec.size:
@@ -66,6 +68,11 @@ def preprocess(frame: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.uint8]:
     if spec.resize == "crop":
         # The long side is cut to whole pixels before the crop, as CLIP's own pipeline does.
         short = min(width, height)
+        if max(width, height) > _MAX_RATIO * short:
+            raise DataError(
+                f"a frame of {width} x {height} pixels is too narrow to crop; needed a ratio of at "
+                f"most {_MAX_RATIO}; cut it first, or train with resize=squash"
+            )
         target = (spec.size * width // short, spec.size * height // short)
     resized = image.resize(target, _FILTERS[spec.interpolation])
     left, top = (round((side - spec.size) / 2) for side in target)
@@ -79,20 +86,17 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DataError: The file is missing, no image, truncated or absurdly large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                upright: Any = ImageOps.exif_transpose(image)
-                if upright.mode in ("P", "PA") and "transparency" in upright.info:
-                    upright = upright.convert("RGBA")
-                if upright.mode.startswith("I;16"):  # Pillow would clip instead of scaling
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                return np.asarray(upright.convert("RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise DataError(f"cannot read the image '{path}': {error}") from error
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"it has {image.width} x {image.height} pixels, too many")
+            upright: Any = ImageOps.exif_transpose(image)
+            if upright.mode in ("P", "PA") and "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+            if upright.mode.startswith("I;16"):  # Pillow would clip instead of scaling
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.asarray(upright.convert("RGB"))
+    except Exception as error:  # decoders raise what they like on damaged files
+        reason = str(error) or type(error).__name__
+        raise DataError(
+            f"cannot read the image '{path}': {reason}; repair or remove the file"
+        ) from error

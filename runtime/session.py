@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,43 +17,10 @@ from runtime.backends.base import Backend, Engine
 from runtime.bundle import Bundle
 from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, DataError, FormatError, TaskError
+from runtime.prediction import Prediction
 from runtime.preprocess import preprocess
-from runtime.spec import TaskInfo
+from runtime.spec import TaskInfo, TensorSpec
 from runtime.weights import ResidentPatch, Weights, patch_nbytes
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one task says about one frame."""
-
-    task: str
-    """Id of the task that judged the frame."""
-    classes: tuple[str, ...]
-    logits: NDArray[np.float32]
-    """(K,), in the order of `classes`."""
-
-    @property
-    def scores(self) -> NDArray[np.float32]:
-        """Softmax of the logits, (K,), in [0, 1]."""
-        shifted = np.exp(self.logits - self.logits.max())
-        scores: NDArray[np.float32] = shifted / shifted.sum()
-        return scores
-
-    @property
-    def label(self) -> str:
-        """The most likely class."""
-        return self.classes[int(self.logits.argmax())]
-
-    @property
-    def score(self) -> float:
-        """The softmax score of the most likely class, in [0, 1]."""
-        return float(self.scores.max())
-
-    def top(self, count: int) -> list[tuple[str, float]]:
-        """Return the `count` most likely classes with their scores, best first."""
-        scores = self.scores
-        order = np.argsort(-scores, kind="stable")[:count]
-        return [(self.classes[i], float(scores[i])) for i in order]
 
 
 @dataclass(frozen=True)
@@ -126,18 +93,27 @@ class Session:
         with ThreadPoolExecutor(max_workers=1) as pool:
             reading = pool.submit(bundle.weights)
             encoder = engines.open(bundle.graph(graph))
-            session = cls(bundle, reading.result(), engines, encoder)
+            try:
+                session = cls(bundle, reading.result(), engines, encoder)
+            except BaseException:
+                encoder.close()
+                raise
         try:
             session._weights.lay_out(block)
             encoder.bind(session._weights.views())
             for ref in bundle.manifest.heads:
-                session._heads[ref.sha256] = engines.open(bundle.graph(ref))
+                session._heads[ref.sha256] = engines.open(bundle.graph(ref), small=True)
             if len(bundle.tasks) == 1:
                 session.switch(bundle.tasks[0])
         except BaseException:
             session.close()
             raise
         return session
+
+    @property
+    def layout(self) -> Mapping[str, TensorSpec]:
+        """The base's deploy tensors by name."""
+        return self._weights.layout
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -161,6 +137,12 @@ class Session:
             self._check_open()
             if task not in self._resident:
                 loaded = self.bundle.task(task, self._weights.layout)
+                wanted = self._heads[loaded.head].inputs - {"features"}
+                if loaded.head_tensors.keys() != wanted:
+                    raise FormatError(
+                        f"task '{task}' brings {sorted(loaded.head_tensors)} for its head, needed "
+                        f"{sorted(wanted)}; export the task again"
+                    )
                 patch = self._weights.prepare(loaded.patch)
                 self._resident[task] = _Resident(
                     loaded.info, loaded.head, dict(loaded.head_tensors), patch, tuple(loaded.patch)
@@ -175,6 +157,7 @@ class Session:
         Raises:
             TaskError: The bundle has no such task.
             FormatError: The task's file is damaged.
+            BackendError: The session is closed, or the device took no new weights.
         """
         with self._lock:
             self._check_open()
@@ -182,9 +165,14 @@ class Session:
                 return
             self.load(task)
             new, old = self._resident[task], self._current
-            self._weights.apply(new.patch)
-            names = new.tensors + (old.tensors if old is not None else ())
-            self._encoder.updated(tuple(dict.fromkeys(names)))
+            names = tuple(dict.fromkeys(new.tensors + (old.tensors if old is not None else ())))
+            try:
+                self._weights.apply(new.patch)
+                self._encoder.updated(names)
+            except BaseException:
+                self._weights.apply(() if old is None else old.patch)
+                self._encoder.updated(names)
+                raise
             self._current = new
 
     def predict(self, frame: NDArray[np.uint8]) -> Prediction:
@@ -196,6 +184,8 @@ class Session:
         Raises:
             TaskError: No task is selected.
             DataError: The frame is no RGB image.
+            FormatError: The bundle's parts do not fit together, or give no finite values.
+            BackendError: The session is closed, or the engine failed.
         """
         return self.predict_batch([frame])[0]
 
@@ -208,6 +198,8 @@ class Session:
         Raises:
             TaskError: No task is selected.
             DataError: A frame is no RGB image, or there is none.
+            FormatError: The bundle's parts do not fit together, or give no finite values.
+            BackendError: The session is closed, or the engine failed.
         """
         if not len(frames):
             raise DataError("predict needs at least one frame, found none")
@@ -226,6 +218,8 @@ class Session:
         Raises:
             TaskError: No task is selected.
             DataError: The pixels do not fit the graph.
+            FormatError: The bundle's parts do not fit together, or give no finite values.
+            BackendError: The session is closed, or the engine failed.
         """
         size = self.bundle.manifest.preprocess.size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3) or not len(pixels):
@@ -235,28 +229,11 @@ class Session:
         with self._lock:
             return self._run(self._selected(), np.ascontiguousarray(pixels))
 
-    def infer_base(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the current task's head on the *untouched* encoder, (N, K).
-
-        What a device would say if the patch were lost; verification compares with it.
-
-        Raises:
-            TaskError: No task is selected.
-        """
-        with self._lock:
-            current = self._selected()
-            try:
-                self._weights.apply(())
-                self._encoder.updated(current.tensors)
-                return self._run(current, np.ascontiguousarray(pixels))
-            finally:
-                self._weights.apply(current.patch)
-                self._encoder.updated(current.tensors)
-
     def base_sha256(self) -> str:
         """Return the digest of the base as it is now in memory; a sound one equals the manifest's.
 
         Takes the current patch off for a moment: a health check for devices that run for months.
+        It reads the host's memory; with `device="cuda"` the engine has a copy of its own.
         """
         with self._lock:
             self._check_open()
@@ -295,6 +272,11 @@ class Session:
             raise FormatError(
                 f"task '{task.info.id}' has {len(task.info.classes)} classes, its head returned "
                 f"shape {logits.shape}; export the bundle again"
+            )
+        if not np.isfinite(logits).all():
+            raise FormatError(
+                f"task '{task.info.id}' gives values that are not finite; export it again, with "
+                "--precision fp32 if it was fp16"
             )
         return logits
 

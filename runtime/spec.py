@@ -9,7 +9,7 @@ from typing import Literal
 
 Precision = Literal["fp32", "fp16"]
 
-_TASK_ID = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.]+")
+_TASK_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*-[A-Za-z0-9_.]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_CLASSES = 100_000
 
@@ -25,6 +25,17 @@ def check_sha256(value: str) -> str:
     return value
 
 
+def check_text(*values: str) -> None:
+    """Check names from a file: a terminal shows them, and must not obey them.
+
+    Raises:
+        ValueError: One is empty, or has characters that are no text.
+    """
+    for value in values:
+        if not value or not value.isprintable():
+            raise ValueError(f"{value[:40]!r} is no name: it is empty or has control characters")
+
+
 @dataclass(frozen=True)
 class BaseModel:
     """The untouched CLIP weights a task was trained on."""
@@ -37,6 +48,7 @@ class BaseModel:
     """Digest of the image encoder's float32 tensors, see `runtime.digest`."""
 
     def __post_init__(self) -> None:
+        check_text(self.architecture, self.pretrained)
         check_sha256(self.sha256)
 
 
@@ -57,6 +69,7 @@ class TaskInfo:
             raise ValueError(f"'{self.id[:80]}' is no task id; one looks like 'a-c'")
         if not 2 <= len(self.classes) <= MAX_CLASSES:
             raise ValueError(f"a task needs 2 to {MAX_CLASSES} classes, found {len(self.classes)}")
+        check_text(self.dataset, self.source, self.target, *self.classes)
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"task '{self.id}' names a class twice")
 

@@ -14,7 +14,7 @@ from runtime import sealed
 from runtime.errors import FormatError
 from runtime.fields import build
 from runtime.patch import Patch, decode, encode
-from runtime.spec import TaskInfo, TensorSpec, check_sha256
+from runtime.spec import TaskInfo, TensorSpec, check_sha256, check_text
 
 KIND, SCHEMA = "uda-task", 1
 _HEAD = "head."
@@ -46,6 +46,7 @@ class _Document:
     facts: dict[str, Any]
 
     def __post_init__(self) -> None:
+        check_text(self.method)
         check_sha256(self.base_sha256)
         check_sha256(self.head)
 

@@ -7,14 +7,14 @@ at most two scatters per type: the old patch's base values, then the new patch's
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.blocked import fits, from_blocks, positions, to_blocks
+from runtime.blocked import fits, from_blocks, positions, to_blocks
 from runtime.errors import FormatError
 from runtime.patch import Patch, SparseTensor, check
 from runtime.spec import TensorSpec
@@ -199,12 +199,6 @@ class Weights:
 def patch_nbytes(patch: ResidentPatch) -> int:
     """Return the bytes of memory a resident patch takes."""
     return sum(scatter.nbytes for scatter in patch)
-
-
-def touched(layout: Mapping[str, TensorSpec], patches: Sequence[Patch]) -> tuple[str, ...]:
-    """Return the names of the tensors that any of `patches` changes, in the order of `layout`."""
-    changed = {name for patch in patches for name in patch}
-    return tuple(name for name in layout if name in changed)
 
 
 def _with_fillers(

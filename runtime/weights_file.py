@@ -39,8 +39,13 @@ def read_weights(path: Path, size: int, sha256: str) -> Weights:
         _fill(file.fileno(), buffer[offset : offset + spec.nbytes], start + offset, path)
         return digest.line(spec.name, weights[spec.name])
 
-    with path.open("rb") as file, ThreadPoolExecutor(max_workers=4) as pool:
-        found = digest.combined(pool.map(read, layout, offsets[:-1].tolist()))
+    try:
+        with path.open("rb") as file, ThreadPoolExecutor(max_workers=4) as pool:
+            found = digest.combined(pool.map(read, layout, offsets[:-1].tolist()))
+    except OSError as error:
+        raise FormatError(
+            f"cannot read '{path}': {error.strerror or error}; copy the bundle again"
+        ) from error
     if found != sha256:
         raise FormatError(f"'{path}' was altered: its digest does not match; copy it again")
     return weights

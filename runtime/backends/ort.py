@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Arrays
-from runtime.backends.blocked import block_size
+from runtime.blocked import block_size
 from runtime.errors import BackendError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -31,8 +33,6 @@ class OrtBackend:
     Raises:
         BackendError: onnxruntime is missing, or has no such device here.
     """
-
-    name = "ort"
 
     def __init__(self, device: str, threads: int | None) -> None:
         if device not in _PROVIDERS:
@@ -59,15 +59,20 @@ class OrtBackend:
             self._block = block_size(self._ort) if self.device == "cpu" else 1
         return self._block
 
-    def open(self, graph: bytes) -> OrtEngine:
+    def open(self, graph: bytes, *, small: bool = False) -> OrtEngine:
         """Return an engine for the bytes of an ONNX graph.
+
+        A small graph runs on the caller's thread alone: workers of its own would gain nothing, and
+        go on spinning on the cores that the next encoder run needs.
 
         Raises:
             BackendError: The graph cannot be opened, or the provider does not start.
         """
         options = self._ort.SessionOptions()
         options.log_severity_level = 4  # failures reach the user as exceptions
-        if self._threads is not None:
+        if small:
+            options.intra_op_num_threads = 1
+        elif self._threads is not None:
             options.intra_op_num_threads = self._threads
         provider = _PROVIDERS[self.device]
         # TF32 has the mantissa of fp16, which rounds a residual away.
@@ -88,31 +93,51 @@ class OrtBackend:
         return OrtEngine(self._ort, session, self.device)
 
 
+@contextlib.contextmanager
+def _device_errors(device: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise BackendError(
+            f"onnxruntime cannot copy the weights to {device}: {error}; free memory there"
+        ) from error
+
+
 class OrtEngine:
     """A graph opened by ONNX Runtime."""
 
     def __init__(self, library: Any, session: Any, device: str) -> None:
         self._ort, self._session, self._device = library, session, device
-        self._types = {i.name: i.type for i in session.get_inputs()}
+        self.inputs = frozenset(i.name for i in session.get_inputs())
         self._output = session.get_outputs()[0].name
         self._bound: dict[str, Any] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
         self._binding = session.io_binding()
 
     def bind(self, constants: Arrays) -> None:
-        """Bind inputs that stay at one address; on the CPU these very arrays."""
+        """Bind inputs that stay at one address; on the CPU these very arrays.
+
+        Raises:
+            BackendError: The graph has no such input, or the device cannot take it.
+        """
         for name, array in constants.items():
-            if name not in self._types:
-                raise BackendError(f"the graph has no input '{name}'; the bundle is inconsistent")
-            value = self._ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+            if name not in self.inputs:
+                raise BackendError(f"the graph has no input '{name}'; export the bundle again")
+            with _device_errors(self._device):
+                value = self._ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
             self._bound[name], self._arrays[name] = value, array
             self._binding.bind_ortvalue_input(name, value)
 
     def updated(self, names: tuple[str, ...]) -> None:
-        """Copy changed arrays to the device; the CPU reads them in place."""
+        """Copy changed arrays to the device, whole; the CPU reads them in place.
+
+        Raises:
+            BackendError: The device cannot take them.
+        """
         if self._device != "cpu":
             for name in names:
-                self._bound[name].update_inplace(self._arrays[name])
+                with _device_errors(self._device):
+                    self._bound[name].update_inplace(self._arrays[name])
 
     def run(self, inputs: Arrays) -> NDArray[np.float32]:
         """Run once; the result is a fresh array.
@@ -120,6 +145,9 @@ class OrtEngine:
         Raises:
             BackendError: An input is missing or does not fit, or the run fails.
         """
+        missing = self.inputs - self._bound.keys() - inputs.keys()
+        if missing:  # the binding would quietly use what an earlier run left there
+            raise BackendError(f"the graph wants '{min(missing)}'; export the bundle again")
         try:
             for name, array in inputs.items():
                 self._binding.bind_cpu_input(name, array)
@@ -128,7 +156,9 @@ class OrtEngine:
             self._session.run_with_iobinding(self._binding)
             result: NDArray[np.float32] = self._binding.copy_outputs_to_cpu()[0]
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise BackendError(f"onnxruntime failed: {error}") from error
+            raise BackendError(
+                f"onnxruntime failed: {error}; export the bundle again if its parts do not fit"
+            ) from error
         return result
 
     def close(self) -> None:

@@ -58,10 +58,8 @@ def test_session_gives_the_same_answers_with_and_without_blocks(parts, tmp_path)
             fast.switch(task)
             plain.switch(task)
             assert np.abs(fast.infer(pixels) - plain.infer(pixels)).max() <= 1e-4
-            assert np.abs(fast.infer_base(pixels) - plain.infer_base(pixels)).max() <= 1e-4
         digest = fast.bundle.manifest.tensors.sha256
         assert fast.base_sha256() == plain.base_sha256() == digest
-        assert not np.allclose(fast.infer(pixels), fast.infer_base(pixels), atol=1e-2)
 
 
 def test_blocked_graph_has_the_inputs_of_the_plain_one(parts):

@@ -2,7 +2,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from runtime.backends.blocked import block_size, fits, from_blocks, positions, to_blocks
+from runtime.blocked import block_size, fits, from_blocks, positions, to_blocks
 from runtime.errors import FormatError
 from runtime.patch import SparseTensor, merge
 from runtime.spec import TensorSpec

@@ -19,7 +19,7 @@ from runtime.spec import TensorSpec
 def read_everything(path: Path) -> None:
     opened = Bundle.open(path)
     weights = opened.weights()
-    for ref in (opened.manifest.encoder, *opened.manifest.heads):
+    for ref in opened.manifest.graphs():
         opened.graph(ref)
     for task in opened.tasks:
         weights.prepare(opened.task(task, weights.layout).patch)
@@ -143,6 +143,7 @@ def test_a_link_that_leads_out_of_the_bundle_is_refused(world, tmp_path):
         (lambda b: b["encoder"].update(bytes=-1), "cannot have -1 bytes"),
         (lambda b: b["encoder"].update(sha256="xyz"), "no SHA-256"),
         (lambda b: b["preprocess"].update(size=10**9), "outside 8..4096"),
+        (lambda b: b["preprocess"].update(mean=[10**400, 0, 0]), "must be float"),
         (lambda b: b["preprocess"].update(std=[1, 0, 1]), "std above 0"),
         (lambda b: b["tasks"].append(b["tasks"][0]), "same id"),
         (lambda b: b.update(tasks={}), "must be a list"),
@@ -269,6 +270,32 @@ def test_a_place_that_is_no_folder_is_a_storage_error(world, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         bundle.write(tmp_path / "file" / "x.bundle", **world.parts)
+
+
+def test_a_folder_of_other_files_is_never_written_into(world, tmp_path):
+    place = tmp_path / "mine"
+    (place / "tasks").mkdir(parents=True)
+    (place / "tasks" / "thesis.txt").write_text("years of work")
+    with pytest.raises(StorageError, match="is no bundle; choose another place"):
+        bundle.write(place, **world.parts)
+    assert tree(place) == {"tasks/thesis.txt": b"years of work"}
+
+
+def test_files_of_others_inside_a_bundle_survive_a_rewrite(world):
+    (world.path / "tasks" / "notes.txt").write_text("mine")
+    (world.path / "tasks" / "a-x-0123456789abcdef.safetensors").write_text(
+        "left by a killed writer"
+    )
+    bundle.write(world.path, **world.parts)
+    assert (world.path / "tasks" / "notes.txt").read_text() == "mine"
+    assert not (world.path / "tasks" / "a-x-0123456789abcdef.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["", "red\x1b[2Jscreen", "a\nb", "\ud800"])
+def test_names_that_a_terminal_would_obey_are_refused(world, name):
+    rewrite(world.path, lambda body: body["tasks"][0].update(dataset=name))
+    with pytest.raises(FormatError, match="is no name"):
+        Bundle.open(world.path)
 
 
 @pytest.mark.parametrize("shape", [(0,), (2**17, 2**17), (-1,)])

@@ -88,6 +88,13 @@ def test_a_truncated_or_missing_image_is_named(tmp_path):
 
 def test_an_image_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     Image.fromarray(picture(40, 40)).save(tmp_path / "x.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DataError, match="decompression bomb"):
+    monkeypatch.setattr("runtime.preprocess.MAX_PIXELS", 1000)
+    with pytest.raises(DataError, match="40 x 40 pixels, too many"):
         read_image(tmp_path / "x.png")
+
+
+def test_a_frame_too_narrow_to_crop_is_refused_before_it_fills_the_memory():
+    thin = np.zeros((1, 50_000, 3), np.uint8)
+    with pytest.raises(DataError, match="50000 x 1 pixels is too narrow to crop"):
+        preprocess(thin, Preprocess(224, "crop"))
+    assert preprocess(thin, Preprocess(224)).shape == (224, 224, 3)

@@ -64,6 +64,18 @@ def test_bench_prints_a_table_and_writes_json(world, tmp_path):
     assert "switch" in result.output
 
 
+@pytest.mark.parametrize("tasks", [("a-b", "a-c"), ("a-b", "a-c", "a-b"), ("a-b", "a-b")])
+def test_bench_measures_as_many_switches_as_asked(world, tmp_path, tasks):
+    out = tmp_path / "bench.json"
+    options = [option for task in tasks for option in ("--task", task)]
+    result = run("bench", world.path, "--samples", 31, "--warmup", 4, *options, "--json", out)
+    assert result.exit_code == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert len([r for r in rows if r["kind"] == "predict"]) == len(set(tasks))
+    switches = [r["switch_ms"]["samples"] for r in rows if r["kind"] == "switch"]
+    assert switches == ([31] if len(set(tasks)) == 2 else [])
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

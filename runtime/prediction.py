@@ -1,0 +1,42 @@
+"""What a session says about one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one task says about one frame."""
+
+    task: str
+    """Id of the task that judged the frame."""
+    classes: tuple[str, ...]
+    logits: NDArray[np.float32]
+    """(K,), in the order of `classes`."""
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Softmax of the logits, (K,), in [0, 1]."""
+        shifted = np.exp(self.logits - self.logits.max())
+        scores: NDArray[np.float32] = shifted / shifted.sum()
+        return scores
+
+    @property
+    def label(self) -> str:
+        """The most likely class."""
+        return self.classes[int(self.logits.argmax())]
+
+    @property
+    def score(self) -> float:
+        """The softmax score of the most likely class, in [0, 1]."""
+        return float(self.scores.max())
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """Return the `count` most likely classes with their scores, best first."""
+        scores = self.scores
+        order = np.argsort(-scores, kind="stable")[:count]
+        return [(self.classes[i], float(scores[i])) for i in order]
