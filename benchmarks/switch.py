@@ -10,6 +10,7 @@ values, then the new task's values, at ready-made 64-bit indices, in an array of
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,11 @@ def measure(name: str, folder: Path, samples: int) -> list[dict[str, Any]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     rows = []
-    with Session.open(model.bundle, threads=2) as session:
+
+    def open_baked() -> None:
+        onnxruntime.InferenceSession(str(model.baked), options, providers=["CPUExecutionProvider"])
+
+    with Session.open(model.bundle, threads=2, blocked=False) as session:
         entries = session.bundle.manifest.tasks
         pairs = [[e.id for e in entries[i : i + 2]] for i in range(0, 2 * len(DENSITIES), 2)]
         for density, pair in zip(DENSITIES, pairs, strict=True):
@@ -67,21 +72,20 @@ def measure(name: str, folder: Path, samples: int) -> list[dict[str, Any]]:
             times: dict[str, list[float]] = {"switch": [], "bare": [], "open": []}
             state = itertools.cycle([(pair[1], pair[0]), (pair[0], pair[1])])
             every = max(1, samples // 10)
-            for i in range(samples + 10):
-                old, new = next(state)
-                ours = timed(lambda: session.switch(new))  # noqa: B023
-                reference = timed(lambda: bare.switch(old, new))  # noqa: B023
-                if i >= 10:
-                    times["switch"].append(ours)
-                    times["bare"].append(reference)
+            for i in range(samples):
                 if i % every == 0:
-                    times["open"].append(
-                        timed(
-                            lambda: onnxruntime.InferenceSession(
-                                str(model.baked), options, providers=["CPUExecutionProvider"]
-                            )
-                        )
-                    )
+                    times["open"].append(timed(open_baked))
+                    for _ in range(2):  # the opening emptied the caches
+                        old, new = next(state)
+                        session.switch(new)
+                        bare.switch(old, new)
+                old, new = next(state)
+                sides = {
+                    "switch": partial(session.switch, new),
+                    "bare": partial(bare.switch, old, new),
+                }
+                for side in sorted(sides, reverse=i % 4 < 2):
+                    times[side].append(timed(sides[side]))
             numbers = {key: summary(value) for key, value in times.items()}
             changed = int(np.mean([e.changed for e in entries if e.id in pair]))
             rows.append(
@@ -136,6 +140,7 @@ def main(folder: Path, samples: int, json_file: Path | None) -> None:
         )
     )
     click.echo("\nmilliseconds; a switch restores the old task's entries and writes the new one's")
+    click.echo("targets: at most 1.5 x bare, p99 at most 2 x p50, 100 x faster than opening")
     if json_file:
         write_json(json_file, {"rows": rows, "samples": samples, "machine": machine()})
 
