@@ -6,7 +6,6 @@ scale and the iteration are all there is.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adapt.config import TrainConfig
-from adapt.data.base import DomainPair, ImageSet
+from adapt.data.base import DomainPair
 from adapt.method import Method
 from adapt.optimize import Optimization
 from runtime import sealed
@@ -54,7 +53,7 @@ def identity(method: str, pair: DomainPair, config: TrainConfig, base: BaseModel
         "task": asdict(pair.task),
         "config": asdict(config),
         "base": asdict(base),
-        "data": {role: _digest(getattr(pair, role)) for role in ("source", "target", "test")},
+        "data": {role: getattr(pair, role).digest() for role in ("source", "target", "test")},
     }
 
 
@@ -118,14 +117,6 @@ def load(
     optimization.load_momenta(momenta)
     optimization.scale = progress.scale
     return progress
-
-
-def _digest(images: ImageSet) -> str:
-    """Return a digest over names, sizes and labels of images, wherever their folder lies."""
-    digest = hashlib.sha256()
-    for path, label in zip(images.paths, images.labels.tolist(), strict=True):
-        digest.update(f"{'/'.join(path.parts[-3:])}\t{path.stat().st_size}\t{label}\n".encode())
-    return digest.hexdigest()
 
 
 def _state(method: Method) -> dict[str, Tensor]:

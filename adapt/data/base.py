@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,18 @@ class ImageSet:
         """Every image has a label."""
         return bool((self.labels != UNKNOWN).all())
 
+    def digest(self) -> str:
+        """Return a SHA-256 over names, sizes and labels, wherever the images' folder lies.
+
+        Raises:
+            DataError: A file is gone.
+        """
+        digest = hashlib.sha256()
+        for path, label in zip(self.paths, self.labels.tolist(), strict=True):
+            name = os.fsencode("/".join(path.parts[-3:]))
+            digest.update(b"%b\t%d\t%d\n" % (name, stat(path).st_size, label))
+        return digest.hexdigest()
+
     def subset(self, indices: NDArray[np.int64]) -> ImageSet:
         """Return the images at some positions."""
         paths = tuple(self.paths[i] for i in indices)
@@ -55,6 +69,22 @@ class DomainPair:
     """Target images to evaluate on."""
     held_out: bool
     """Training never sees an image of `test`. False is the papers' transductive protocol."""
+
+
+def stat(path: Path) -> os.stat_result:
+    """Return what the file system knows about an image.
+
+    Raises:
+        DataError: The file is gone, or the link leads nowhere.
+    """
+    try:
+        return path.stat()
+    except OSError as error:
+        kind = "link" if path.is_symlink() else "file"
+        raise DataError(
+            f"the image '{path}' cannot be reached ({error.strerror}), a readable file is needed; "
+            f"repair the {kind} or delete it, and start again"
+        ) from error
 
 
 class Dataset(Protocol):

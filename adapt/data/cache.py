@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.data.base import ImageSet
+from adapt.data.base import ImageSet, stat
 from runtime.errors import DataError
 from runtime.files import replacing, write_bytes
 from runtime.preprocess import preprocess, read_image
@@ -119,13 +119,9 @@ def _read(paths: tuple[Path, ...], spec: Preprocess) -> Iterator[NDArray[np.uint
 def _key(images: ImageSet, spec: Preprocess) -> str:
     digest = hashlib.sha256(f"{VERSION} {spec.size} {spec.resize} {spec.interpolation}".encode())
     for path in images.paths:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise DataError(
-                f"the image '{path}' is gone ({error.strerror}); start again"
-            ) from error
-        digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        found = stat(path)
+        name = os.fsencode(path.resolve())
+        digest.update(b"%b\0%d\0%d\n" % (name, found.st_size, found.st_mtime_ns))
     return digest.hexdigest()
 
 

@@ -1,4 +1,6 @@
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,11 +130,26 @@ def test_one_percent_of_unreadable_images_is_an_error_that_names_the_first(
     assert files(own_cache) == []
 
 
-def test_a_vanished_file_is_named(tmp_path):
+@pytest.mark.parametrize(("link", "what"), [(False, "file"), (True, "link")])
+def test_a_vanished_file_and_a_link_to_nowhere_are_named(link, what, tmp_path):
     some = images(tmp_path / "i")
     some.paths[3].unlink()
-    with pytest.raises(DataError, match=r"3\.png' is gone"):
-        cache.pixels(some, 8)
+    if link:
+        some.paths[3].symlink_to(tmp_path / "nowhere.png")
+    for look in (lambda: cache.pixels(some, 8), some.digest):
+        with pytest.raises(DataError, match=rf"3\.png' cannot be reached.*repair the {what} or"):
+            look()
+
+
+def test_a_file_name_that_is_no_utf_8_is_as_good_as_any(tmp_path):
+    some = images(tmp_path / "i")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / "i") + b"/caf\xe9.png"))
+    some.paths[3].rename(odd)
+    renamed = replace(some, paths=(*some.paths[:3], odd, some.paths[4]))
+    before = some.paths[0].stat()
+    assert cache.pixels(renamed, 8).images.shape == (5, 8, 8, 3)
+    assert renamed.digest() != renamed.subset(np.array([0, 1, 2, 4])).digest()
+    assert some.paths[0].stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_a_cache_that_cannot_be_written_is_a_storage_error(tmp_path, monkeypatch):
