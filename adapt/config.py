@@ -65,7 +65,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "iterations", "eval_batch_size", "train_size"):
+        for name in ("batch_size", "epochs", "iterations", "eval_batch_size"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "head_lr_multiplier"):
             _require(self, name, getattr(self, name) > 0, "above 0")
@@ -74,6 +74,8 @@ class TrainConfig:
             _require(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("momentum", "label_smoothing", "holdout"):
             _require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        _require(self, "train_size", 8 <= self.train_size <= 4096, "in 8..4096")
+        _require(self, "seed", self.seed < 2**63, "below 2^63")
         _require(self, "prompt", self.prompt.count("{}") == 1, "text with one {} for the class")
 
 

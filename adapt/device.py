@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import torch
@@ -17,9 +18,9 @@ def select(name: str) -> torch.device:
     Raises:
         BackendError: There is no such device here.
     """
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", name):
         raise BackendError(f"unknown device '{name}'; use cpu, cuda or cuda:N")
+    kind, _, number = name.partition(":")
     if kind == "cuda":
         count = torch.cuda.device_count()
         if count <= int(number or 0):

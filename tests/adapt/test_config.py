@@ -105,6 +105,9 @@ def test_a_malformed_override_says_what_one_looks_like(text):
         ("prompt=a photo", r"'prompt' must be text with one \{\} for the class"),
         ("prompt='a", "the value in '--set prompt='a' is not readable"),
         ("seed=2020-13-45", "not readable"),
+        ("seed=9223372036854775808", "'seed' must be below 2\\^63, found 9223372036854775808"),
+        ("train_size=7", r"'train_size' must be in 8..4096, found 7"),
+        ("train_size=4097", r"'train_size' must be in 8..4096, found 4097"),
     ],
 )
 def test_a_wrong_override_is_one_clear_line(override, message):

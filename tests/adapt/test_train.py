@@ -191,9 +191,10 @@ def test_a_missing_device_is_an_error_and_no_fallback(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_device_is_refused() -> None:
+@pytest.mark.parametrize("name", ["tpu", "", "cpu:0", "cuda:", "cuda:\u00b2", "cuda:-1", "cuda\n"])
+def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(BackendError, match="use cpu, cuda or cuda:N"):
-        select("tpu")
+        select(name)
 
 
 def test_rst_with_mixed_precision_is_refused_and_explained() -> None:
