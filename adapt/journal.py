@@ -83,21 +83,34 @@ class Journal:
         self._bar.update(self._id, description=f"epoch {row['epoch']}: {accuracy}")
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cannot stop: the checkpoint and the artifact say that it is full."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "a", "utf-8", errors="backslashreplace")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Print no traceback between the bar and the error message."""
+
+
 @contextlib.contextmanager
-def log_file(folder: Path, append: bool) -> Iterator[None]:
-    """Send the package's log to train.log, and its warnings to stderr.
+def log_file(folder: Path) -> Iterator[None]:
+    """Append the package's log to train.log, and send its warnings to stderr.
+
+    What an earlier run told stays: this one may not get far enough to replace its artifact.
 
     Raises:
         StorageError: The file cannot be opened.
     """
     with storage_errors(folder / LOG):
         folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(folder / LOG, mode="a" if append else "w", encoding="utf-8")
+        file = _LogFile(folder / LOG)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)
     screen.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    level, _log.level = _log.level, logging.INFO
+    level = _log.level
+    _log.setLevel(logging.INFO)
     _log.addHandler(file)
     _log.addHandler(screen)
     try:
@@ -105,7 +118,8 @@ def log_file(folder: Path, append: bool) -> Iterator[None]:
     finally:
         _log.removeHandler(file)
         _log.removeHandler(screen)
-        file.close()
+        with contextlib.suppress(OSError):  # it flushes again what did not fit on the disk
+            file.close()
         _log.setLevel(level)
 
 

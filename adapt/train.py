@@ -101,7 +101,7 @@ def train(
             "throw it away"
         )
     cuda = [place] if place.type == "cuda" else []
-    with log_file(folder, append=go_on), exact_float32(), torch.random.fork_rng(devices=cuda):
+    with log_file(folder), exact_float32(), torch.random.fork_rng(devices=cuda):
         run = _Run(name, cls, pair, config, folder, place)
         if go_on and not waiting and (done := run.finished()):
             return done
