@@ -15,6 +15,7 @@ from adapt.artifact import BASELINES, FILE, Artifact, load_merged
 from adapt.clip import Clip
 from adapt.data import DomainPair, class_prompts
 from adapt.data.cache import pixels
+from adapt.device import exact_float32
 from adapt.evaluate import Scores, predict, score
 from adapt.heads import CosineHead
 from runtime.console import bytes_text
@@ -51,6 +52,7 @@ def variants(root: Path, dataset: str, task: str) -> dict[str, Path]:
     return {name: found[name] for name in sorted(found, key=lambda n: (n not in BASELINES, n))}
 
 
+@exact_float32()
 def compare(
     pair: DomainPair, files: Mapping[str, Path], settings: Mapping[str, Any], device: str = "cpu"
 ) -> list[Line]:
