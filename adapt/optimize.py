@@ -29,6 +29,8 @@ class Optimization:
             projection: RST over the encoder; applied after every step that trains a part of it.
         """
         self._projection = projection
+        sparse = {id(p) for p in projection.parameters} if projection else set()
+        self._sparse = {g.optimizer for g in groups if any(id(p) in sparse for p in g.parameters)}
         self._scaler = torch.amp.GradScaler("cuda", enabled=config.amp == "fp16")
         self._optimizers: dict[str, torch.optim.SGD] = {}
         for name in dict.fromkeys(group.optimizer for group in groups):
@@ -42,7 +44,9 @@ class Optimization:
             )
 
     def step(self, **losses: Tensor) -> None:
-        """Step the named optimizers on their losses, in the order given, then apply RST.
+        """Step the named optimizers on their losses, in the order given.
+
+        RST follows each step that trains a part of the encoder.
 
         All gradients are taken at the parameters as they are now, before the first step; an
         optimizer's loss gives gradients to that optimizer's parameters and to no others.
@@ -60,7 +64,7 @@ class Optimization:
             for parameter, gradient in zip(self._parameters(name), mine, strict=True):
                 parameter.grad = gradient
             self._scaler.step(self._optimizers[name])
-            if self._projection is not None:
+            if self._projection is not None and name in self._sparse:
                 self._projection.apply()
         self._scaler.update()
 

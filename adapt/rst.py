@@ -49,6 +49,7 @@ class Projection:
                 f"rst compares float32 weights with their base, found {wrong.pop()}: residuals of "
                 "1e-6 vanish in anything coarser; load the base model in float32"
             )
+        self.parameters = tuple(parameters)
         self.threshold = threshold
         self.count = sum(p.numel() for p in parameters)
         starts, end = [], 0
