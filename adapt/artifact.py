@@ -1,13 +1,11 @@
 """The artifact: everything training leaves for one task, in one sealed file.
 
-`artifacts/<dataset>/<task>/<variant>/artifact.safetensors`, where the variant is the method's name,
-with `-rst` added when RST was on. The residual is kept as new values, so merging is an assignment:
-exact, and the same when done twice.
+Where it lies is told by `adapt.store`. The residual is kept as new values, so merging is an
+assignment: exact, and the same when done twice.
 """
 
 from __future__ import annotations
 
-import copy
 import platform
 import re
 from collections.abc import Mapping
@@ -17,22 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from adapt.clip import Clip, encoder_tensors
+from adapt.clip import encoder_tensors
 from adapt.heads import HEADS, build_head, head_tensors
+from adapt.merge import load_merged, merged  # noqa: F401
+from adapt.store import FILE, find  # noqa: F401
 from runtime import patch, sealed
 from runtime.digest import tensors_sha256
-from runtime.errors import BaseModelError, FormatError, TaskError
+from runtime.errors import BaseModelError, FormatError
 from runtime.fields import build
 from runtime.spec import BaseModel, Preprocess, TaskInfo, TensorSpec
 
 KIND, SCHEMA = "uda-artifact", 1
-FILE = "artifact.safetensors"
-BASELINES = ("zero_shot", "source_only")
-"""Variants that nobody deploys by accident: they must be asked for by name."""
 _HEAD = "head."
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -146,7 +142,7 @@ class Artifact:
         for name, sparse in self.residual.items():
             patch.check(TensorSpec(name, "float32", self.shapes[name]), sparse)
         build_head(self.head, self.head_tensors)
-        rows, classes = self._weight().shape[0], len(self.task.classes)
+        rows, classes = self.head_weight.shape[0], len(self.task.classes)
         if rows != classes or len(self.prompts) != classes:
             raise FormatError(
                 f"task '{self.task.id}' has {classes} classes, {len(self.prompts)} prompts and a "
@@ -201,7 +197,9 @@ class Artifact:
             raise FormatError(f"'{path}' claims more data than this machine can hold") from error
         return artifact
 
-    def _weight(self) -> NDArray[np.float32]:
+    @property
+    def head_weight(self) -> NDArray[np.float32]:
+        """(K, D), of the head's linear map."""
         return self.head_tensors[HEADS[self.head].weight_name]
 
 
@@ -244,103 +242,6 @@ class _Document:
             "shapes": {name: spec.shape for name, spec in layout.items()},
             "head_tensors": heads,
         }
-
-
-def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
-    """Return the encoder's tensors with the residual in place, bit for bit those of training.
-
-    Args:
-        clip: The base model, its encoder untouched.
-        artifact: The task.
-
-    Raises:
-        BaseModelError: The artifact belongs to another base, or the encoder was changed in memory.
-        FormatError: The artifact does not fit the base it names.
-    """
-    own, needed = clip.info, artifact.base
-    if own.sha256 != needed.sha256:
-        raise BaseModelError(
-            f"artifact '{artifact.task.id}' was trained on {needed.architecture}/"
-            f"{needed.pretrained} (sha256 {needed.sha256[:12]}...), but this base is "
-            f"{own.architecture}/{own.pretrained} (sha256 {own.sha256[:12]}...); pass the base it "
-            "was trained on, or train again"
-        )
-    tensors = encoder_tensors(clip.visual)
-    if tensors_sha256(tensors) != own.sha256:
-        raise BaseModelError(
-            f"the encoder of {own.architecture}/{own.pretrained} is not the base any more, "
-            "something trained it; load the base model again"
-        )
-    for name, shape in artifact.shapes.items():
-        found = tensors[name].shape if name in tensors else None
-        if found != shape:
-            raise FormatError(f"the artifact changes '{name}' {shape}; the base has {found}")
-    dim = artifact._weight().shape[1]
-    if dim != clip.dim:
-        raise FormatError(f"the artifact's head takes {dim} features, the encoder gives {clip.dim}")
-    return patch.merge(tensors, artifact.residual)
-
-
-def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
-    """Return a copy of the encoder that carries the residual; `clip` stays as it is.
-
-    Raises:
-        BaseModelError: The artifact belongs to another base.
-        FormatError: The artifact does not fit the base it names.
-    """
-    tensors = merged(clip, artifact)
-    encoder = copy.deepcopy(clip.visual)
-    own = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
-    with torch.no_grad():
-        for name in artifact.residual:
-            own[name].copy_(torch.from_numpy(tensors[name]))
-    return encoder.eval()
-
-
-def find(root: Path, task: str, dataset: str | None = None, method: str | None = None) -> Path:
-    """Return the artifact file of a task.
-
-    Without a method, `zero_shot` and `source_only` are left out if there is anything else.
-
-    Args:
-        root: The folder that training wrote, `artifacts` by default.
-        task: Its id.
-        dataset: Its data set, when several have a task of that name.
-        method: The variant: a method's name, with `-rst` added when RST was on.
-
-    Raises:
-        TaskError: No artifact matches, or several do.
-    """
-    files = {path.parts[-4:-1]: path for path in sorted(root.glob(f"*/*/*/{FILE}"))}
-    same = {key: path for key, path in files.items() if key[1] == task}
-    if dataset is not None:
-        same = {key: path for key, path in same.items() if key[0] == dataset}
-    if not same:
-        known = ", ".join(sorted({f"{d}/{t}" for d, t, _ in files})) or "none"
-        wanted = f"'{task}'" if dataset is None else f"'{task}' of data set '{dataset}'"
-        raise TaskError(
-            f"'{root}' has no artifact of task {wanted}; there are {known}; make it with "
-            f'"uda-adapt train --dataset {dataset or "DATASET"} --task {task} '
-            f'--method {(method or "cmkd").removesuffix("-rst")}"'
-        )
-    if len({key[0] for key in same}) > 1:
-        raise TaskError(
-            f"task '{task}' exists for the data sets {', '.join(sorted({k[0] for k in same}))}; "
-            "choose one with --dataset"
-        )
-    variants = {key[2]: path for key, path in same.items()}
-    chosen = variants
-    if method is not None:
-        chosen = {name: path for name, path in variants.items() if name == method}
-    elif len(variants) > 1:
-        adapted = {name: path for name, path in variants.items() if name not in BASELINES}
-        chosen = adapted or variants
-    if len(chosen) == 1:
-        return next(iter(chosen.values()))
-    problem = f"was not trained with '{method}'" if method is not None else "has several artifacts"
-    raise TaskError(
-        f"task '{task}' {problem}; there are {', '.join(variants)}; choose one with --method"
-    )
 
 
 def _versions() -> dict[str, str]:

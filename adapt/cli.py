@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from adapt import store
 from adapt.methods import METHODS
 from runtime.console import UdaGroup, bytes_text, table, write_json
 
@@ -152,7 +153,7 @@ def evaluate(
     would have chosen: what papers print, and what you cannot have without labels.
     """
     if task is not None and dataset is None and data is None:
-        dataset = _dataset_of(artifacts, task)
+        dataset = store.dataset_of(artifacts, task)
     pair_of = _pair_loader(dataset, task, data, source, target)
     from adapt import compare, methods
     from adapt.artifact import Artifact
@@ -164,7 +165,7 @@ def evaluate(
     config = load_config(methods.get("zero_shot").Config, dataset or "folder", "zero_shot", [])
     settings = dict(vars(config))
     pair = pair_of(config.holdout, config.seed)
-    files = compare.variants(artifacts, pair.task.dataset, pair.task.id)
+    files = store.variants(artifacts, pair.task.dataset, pair.task.id)
     if files:  # judged on the images, the base and the prompts that training had
         settings = dict(Artifact.load(next(iter(files.values()))).config)
         pair = pair_of(settings["holdout"], settings["seed"])
@@ -231,16 +232,6 @@ def _pair_loader(
         return images.load(str(dataset), str(task), holdout=holdout, seed=seed)
 
     return load
-
-
-def _dataset_of(artifacts: Path, task: str) -> str:
-    """Return the one data set that has artifacts of a task."""
-    from adapt.artifact import FILE, find
-
-    names = sorted({path.parts[-4] for path in artifacts.glob(f"*/{task}/*/{FILE}")})
-    if len(names) != 1:
-        find(artifacts, task)  # says what there is instead
-    return names[0]
 
 
 def _use_threads(threads: int | None) -> None:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from adapt import clip as base_models
-from adapt.artifact import BASELINES, FILE, Artifact, load_merged
+from adapt.artifact import Artifact
 from adapt.clip import Clip
 from adapt.data import DomainPair, class_prompts
 from adapt.data.cache import pixels
 from adapt.device import exact_float32
 from adapt.evaluate import Scores, predict, score
 from adapt.heads import CosineHead
+from adapt.merge import load_merged
 from runtime.console import bytes_text
 from runtime.errors import FormatError
 
@@ -44,12 +45,6 @@ class Line:
     def as_dict(self) -> dict[str, Any]:
         """Return the line, JSON-serialisable."""
         return asdict(self)
-
-
-def variants(root: Path, dataset: str, task: str) -> dict[str, Path]:
-    """Return the artifact files of a task by variant, baselines first."""
-    found = {path.parent.name: path for path in root.glob(f"{dataset}/{task}/*/{FILE}")}
-    return {name: found[name] for name in sorted(found, key=lambda n: (n not in BASELINES, n))}
 
 
 @exact_float32()

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from adapt import clip as base_models
-from adapt import methods, resume
-from adapt.artifact import FILE, Artifact
+from adapt import methods, resume, store
+from adapt.artifact import Artifact
 from adapt.batches import Role, Stream, draw_seed
 from adapt.config import TrainConfig
 from adapt.data import DomainPair, class_prompts
@@ -48,11 +48,6 @@ class Run:
     artifact: Artifact
     path: Path
     """Of the artifact."""
-
-
-def variant(method: str, config: TrainConfig) -> str:
-    """Return the folder name of a method with these settings: `cmkd`, or `cmkd-rst` under RST."""
-    return f"{method}-rst" if config.rst else method
 
 
 def train(
@@ -93,7 +88,9 @@ def train(
             f"rst keeps the encoder's changes sparse, but '{name}' with these settings leaves the "
             "encoder alone; set rst=false"
         )
-    folder = out / pair.task.dataset / pair.task.id / variant(name, config)
+    kind = store.variant(name, config.rst)
+    path = store.place(out, pair.task.dataset, pair.task.id, kind)
+    folder = path.parent
     waiting = (folder / resume.FILE).exists()
     if waiting and not go_on and not restart:
         raise ConfigError(
@@ -102,7 +99,7 @@ def train(
         )
     cuda = [place] if place.type == "cuda" else []
     with log_file(folder), exact_float32(), torch.random.fork_rng(devices=cuda):
-        run = _Run(name, cls, pair, config, folder, place)
+        run = _Run(name, cls, pair, config, path, place)
         if go_on and not waiting and (done := run.finished()):
             return done
         if restart:
@@ -119,11 +116,11 @@ class _Run:
         cls: type[Method],
         pair: DomainPair,
         config: TrainConfig,
-        folder: Path,
+        path: Path,
         device: torch.device,
     ) -> None:
         self.name, self.pair, self.config, self.device = name, pair, config, device
-        self.path, self.checkpoint = folder / FILE, folder / resume.FILE
+        self.path, self.checkpoint = path, path.with_name(resume.FILE)
         self.clip = base_models.load(config.model, config.pretrained, str(device))
         self.base = base_models.encoder_tensors(self.clip.visual)
         self.identity = resume.identity(name, pair, config, self.clip.info)

@@ -15,6 +15,8 @@ METHODS = {
     "zero_shot": "adapt.methods.zero_shot:ZeroShot",
 }
 """Name to "module:Class"."""
+BASELINES = ("zero_shot", "source_only")
+"""Methods that nobody deploys by accident: their artifacts must be asked for by name."""
 
 
 def get(name: str) -> type[Method]:

@@ -12,14 +12,16 @@ from safetensors.numpy import save as save_numpy
 from safetensors.torch import save_file
 
 from adapt import clip as clips
-from adapt.artifact import FILE, Artifact, find, load_merged, merged
+from adapt.artifact import Artifact
 from adapt.clip import encoder_tensors
 from adapt.demo.weights import architecture
 from adapt.heads import CosineHead, TaskHead, head_tensors
+from adapt.merge import load_merged, merged
 from adapt.methods.cmkd import CMKDConfig
+from adapt.store import FILE
 from runtime import patch, sealed
 from runtime.digest import tensors_sha256
-from runtime.errors import BaseModelError, FormatError, TaskError, UdaError
+from runtime.errors import BaseModelError, FormatError, UdaError
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 
 CLASSES = ("cup", "key", "lamp")
@@ -475,64 +477,3 @@ def test_any_safetensors_reader_opens_an_artifact(written, tmp_path):
     with safe_open(tmp_path / FILE, framework="numpy") as file:
         assert file.get_tensor("head.linear.weight").shape == (3, 96)
         assert file.get_tensor("patch.gaps").dtype == np.uint8
-
-
-@pytest.fixture
-def shelf(tmp_path):
-    def put(*variants):
-        for variant in variants:
-            path = tmp_path / variant / FILE
-            path.parent.mkdir(parents=True)
-            path.touch()
-        return tmp_path
-
-    return put
-
-
-def test_find_returns_the_only_adapted_variant(shelf):
-    root = shelf("d/f-h/zero_shot", "d/f-h/source_only", "d/f-h/cmkd-rst", "d/p-a/cmkd")
-    assert find(root, "f-h") == root / "d/f-h/cmkd-rst" / FILE
-    assert find(root, "f-h", "d", "zero_shot") == root / "d/f-h/zero_shot" / FILE
-
-
-def test_find_returns_a_baseline_when_there_is_nothing_else(shelf):
-    root = shelf("d/f-h/zero_shot")
-    assert find(root, "f-h") == root / "d/f-h/zero_shot" / FILE
-
-
-def test_find_lists_several_variants(shelf):
-    root = shelf("d/f-h/cmkd", "d/f-h/cmkd-rst", "d/f-h/zero_shot")
-    with pytest.raises(TaskError, match="cmkd, cmkd-rst, zero_shot; choose one with --method"):
-        find(root, "f-h")
-    assert find(root, "f-h", method="cmkd").parent.name == "cmkd"
-
-
-def test_find_lists_baselines_when_only_those_are_there(shelf):
-    root = shelf("d/f-h/source_only", "d/f-h/zero_shot")
-    with pytest.raises(TaskError, match="source_only, zero_shot; choose one with --method"):
-        find(root, "f-h")
-
-
-def test_find_lists_variants_when_the_method_was_not_trained(shelf):
-    with pytest.raises(TaskError, match="was not trained with 'ekda'; there are cmkd"):
-        find(shelf("d/f-h/cmkd"), "f-h", method="ekda")
-
-
-def test_find_asks_for_the_data_set_when_two_have_the_task(shelf):
-    root = shelf("one/f-h/cmkd", "two/f-h/cmkd")
-    with pytest.raises(TaskError, match="data sets one, two; choose one with --dataset"):
-        find(root, "f-h")
-    assert find(root, "f-h", "two") == root / "two/f-h/cmkd" / FILE
-
-
-@pytest.mark.parametrize("task", ["x-y", "../d/f-h", "*", "f-h/cmkd", ""])
-def test_find_lists_tasks_and_the_command_for_an_unknown_one(shelf, task):
-    with pytest.raises(TaskError) as caught:
-        find(shelf("d/f-h/cmkd", "d/p-a/cmkd"), task)
-    assert "there are d/f-h, d/p-a" in str(caught.value)
-    assert f"uda-adapt train --dataset DATASET --task {task} --method cmkd" in str(caught.value)
-
-
-def test_find_in_a_folder_that_is_not_there_says_there_are_none(tmp_path):
-    with pytest.raises(TaskError, match="there are none"):
-        find(tmp_path / "nowhere", "f-h")

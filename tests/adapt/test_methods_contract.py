@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from adapt import methods
-from adapt.artifact import Artifact, load_merged
+from adapt.artifact import Artifact
 from adapt.clip import Clip, encoder_tensors
 from adapt.heads import HEADS
+from adapt.merge import load_merged
 from adapt.method import Batch, Method
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.optimize import Optimization

@@ -1,0 +1,70 @@
+"""Base and residual to the adapted encoder."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from adapt.clip import Clip, encoder_tensors
+from runtime import patch
+from runtime.digest import tensors_sha256
+from runtime.errors import BaseModelError, FormatError
+
+if TYPE_CHECKING:
+    from adapt.artifact import Artifact
+
+
+def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
+    """Return the encoder's tensors with the residual in place, bit for bit those of training.
+
+    Args:
+        clip: The base model, its encoder untouched.
+        artifact: The task.
+
+    Raises:
+        BaseModelError: The artifact belongs to another base, or the encoder was changed in memory.
+        FormatError: The artifact does not fit the base it names.
+    """
+    own, needed = clip.info, artifact.base
+    if own.sha256 != needed.sha256:
+        raise BaseModelError(
+            f"artifact '{artifact.task.id}' was trained on {needed.architecture}/"
+            f"{needed.pretrained} (sha256 {needed.sha256[:12]}...), but this base is "
+            f"{own.architecture}/{own.pretrained} (sha256 {own.sha256[:12]}...); pass the base it "
+            "was trained on, or train again"
+        )
+    tensors = encoder_tensors(clip.visual)
+    if tensors_sha256(tensors) != own.sha256:
+        raise BaseModelError(
+            f"the encoder of {own.architecture}/{own.pretrained} is not the base any more, "
+            "something trained it; load the base model again"
+        )
+    for name, shape in artifact.shapes.items():
+        found = tensors[name].shape if name in tensors else None
+        if found != shape:
+            raise FormatError(f"the artifact changes '{name}' {shape}; the base has {found}")
+    dim = artifact.head_weight.shape[1]
+    if dim != clip.dim:
+        raise FormatError(f"the artifact's head takes {dim} features, the encoder gives {clip.dim}")
+    return patch.merge(tensors, artifact.residual)
+
+
+def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
+    """Return a copy of the encoder that carries the residual; `clip` stays as it is.
+
+    Raises:
+        BaseModelError: The artifact belongs to another base.
+        FormatError: The artifact does not fit the base it names.
+    """
+    tensors = merged(clip, artifact)
+    encoder = copy.deepcopy(clip.visual)
+    own = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
+    with torch.no_grad():
+        for name in artifact.residual:
+            own[name].copy_(torch.from_numpy(tensors[name]))
+    return encoder.eval()

@@ -1,0 +1,106 @@
+"""Where artifacts lie: `ROOT/<dataset>/<task>/<variant>/artifact.safetensors`.
+
+A name from a command line is compared with what there is, and never becomes a part of a path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapt.methods import BASELINES
+from runtime.errors import TaskError
+
+FILE = "artifact.safetensors"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artifact file; nothing of it was read."""
+
+    dataset: str
+    task: str
+    variant: str
+    path: Path
+
+
+def variant(method: str, rst: bool) -> str:
+    """Return the name of a method with or without RST: `cmkd-rst`, `cmkd`."""
+    return f"{method}-rst" if rst else method
+
+
+def place(root: Path, dataset: str, task: str, variant: str) -> Path:
+    """Return where an artifact goes."""
+    return root / dataset / task / variant / FILE
+
+
+def entries(root: Path, task: str | None = None, dataset: str | None = None) -> list[Entry]:
+    """Return the artifacts in a folder, of one task or data set if given, sorted by path."""
+    files = sorted(root.glob(f"*/*/*/{FILE}"))
+    found = [Entry(*file.parts[-4:-1], file) for file in files]
+    return [
+        entry for entry in found if task in (None, entry.task) and dataset in (None, entry.dataset)
+    ]
+
+
+def variants(root: Path, dataset: str, task: str) -> dict[str, Path]:
+    """Return the artifact files of a task by variant, baselines first."""
+    found = {entry.variant: entry.path for entry in entries(root, task, dataset)}
+    return {name: found[name] for name in sorted(found, key=lambda n: (n not in BASELINES, n))}
+
+
+def dataset_of(root: Path, task: str) -> str:
+    """Return the one data set that has artifacts of a task.
+
+    Raises:
+        TaskError: There is none, or there are several.
+    """
+    same = entries(root, task)
+    names = sorted({entry.dataset for entry in same})
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise TaskError(
+            f"task '{task}' exists for the data sets {', '.join(names)}; choose one with --dataset"
+        )
+    raise _missing(root, task, None, "cmkd")
+
+
+def find(root: Path, task: str, dataset: str | None = None, method: str | None = None) -> Path:
+    """Return the artifact file of a task.
+
+    Without a method, the baselines are left out if there is anything else.
+
+    Args:
+        root: The folder that training wrote, `artifacts` by default.
+        task: Its id.
+        dataset: Its data set, when several have a task of that name.
+        method: The variant: a method's name, with `-rst` added when RST was on.
+
+    Raises:
+        TaskError: No artifact matches, or several do.
+    """
+    if not entries(root, task, dataset):
+        raise _missing(root, task, dataset, (method or "cmkd").removesuffix("-rst"))
+    known = variants(root, dataset or dataset_of(root, task), task)
+    chosen = known
+    if method is not None:
+        chosen = {name: path for name, path in known.items() if name == method}
+    elif len(known) > 1:
+        adapted = {name: path for name, path in known.items() if name not in BASELINES}
+        chosen = adapted or known
+    if len(chosen) == 1:
+        return next(iter(chosen.values()))
+    problem = f"was not trained with '{method}'" if method is not None else "has several artifacts"
+    raise TaskError(
+        f"task '{task}' {problem}; there are {', '.join(known)}; choose one with --method"
+    )
+
+
+def _missing(root: Path, task: str, dataset: str | None, method: str) -> TaskError:
+    known = ", ".join(sorted({f"{e.dataset}/{e.task}" for e in entries(root)})) or "none"
+    wanted = f"'{task}'" if dataset is None else f"'{task}' of data set '{dataset}'"
+    return TaskError(
+        f"'{root}' has no artifact of task {wanted}; there are {known}; make it with "
+        f'"uda-adapt train --dataset {dataset or "DATASET"} --task {task} --method {method}"'
+    )
