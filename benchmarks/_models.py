@@ -22,10 +22,9 @@ from torch import nn
 from adapt.clip import encoder_tensors
 from adapt.heads import TaskHead, head_tensors
 from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
-from export.graph import join
 from export.heads import head_graph
 from export.merge import task_patch
-from export.plain import write_plain
+from export.plain import join, write_plain
 from runtime import bundle, patch
 from runtime.digest import tensors_sha256
 from runtime.files import sha256, write_bytes

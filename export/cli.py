@@ -13,7 +13,7 @@ from runtime.console import UdaGroup, table
 
 if TYPE_CHECKING:
     from export.pipeline import Row
-    from export.proof import Progress
+    from export.verify import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,8 +31,10 @@ def _source_options(command: F) -> F:
             ),
             click.option(
                 "--images",
-                type=click.Path(exists=True, file_okay=False, path_type=Path),
-                help="Verify on these images; else on the data set's test images.",
+                multiple=True,
+                metavar="[TASK=]DIR",
+                help="Verify on the images in DIR, else on the data set's test images; repeatable. "
+                "`a-c=DIR` is for task a-c alone, a DIR without a task for all others.",
             ),
             click.option(
                 "--max-images",
@@ -89,7 +91,7 @@ def onnx(
     precision: Any,
     baked: bool,
     artifacts: Path,
-    images: Path | None,
+    images: tuple[str, ...],
     max_images: int,
     pretrained: str | None,
 ) -> None:
@@ -97,10 +99,11 @@ def onnx(
 
     Every task is compared with PyTorch on real images first. If one disagrees, nothing is written.
     """
-    from adapt.artifact import find
+    from adapt.store import find
 
     paths = [find(artifacts, task, dataset, method) for task in tasks]
     with _progress() as progress:
+        from export.images import Folders
         from export.pipeline import export_bundle
 
         rows = export_bundle(
@@ -108,7 +111,7 @@ def onnx(
             out,
             precision=precision,
             baked=baked,
-            images=images,
+            images=Folders.parse(images),
             limit=max_images,
             pretrained=pretrained,
             progress=progress,
@@ -127,19 +130,20 @@ def verify(
     bundle: Path,
     tasks: tuple[str, ...],
     artifacts: Path,
-    images: Path | None,
+    images: tuple[str, ...],
     max_images: int,
     pretrained: str | None,
 ) -> None:
     """Compare a bundle with PyTorch again, on real images."""
     with _progress() as progress:
+        from export.images import Folders
         from export.pipeline import verify_bundle
 
         rows = verify_bundle(
             bundle,
             tasks,
             artifacts,
-            images=images,
+            images=Folders.parse(images),
             limit=max_images,
             pretrained=pretrained,
             progress=progress,
@@ -180,9 +184,9 @@ def _show(rows: Sequence[Row]) -> None:
     cells = [
         [
             row.comparison.task,
-            f"{row.facts['density']:.3%}",
-            f"{row.facts['patch_density']:.3%}",
-            *(f"{row.facts['survival'][grid]:.1%}" for grid in ("fp32", "fp16", "bf16")),
+            f"{row.facts.density:.3%}",
+            f"{row.facts.patch_density:.3%}",
+            *(f"{share:.1%}" for share in vars(row.facts.survival).values()),
         ]
         for row in rows
     ]

@@ -7,7 +7,6 @@ bytes every time, so that tasks of one kind share an engine, and every weight ke
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +15,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.errors import BaseModelError
-
 Arrays = Mapping[str, NDArray[Any]]
 
 OPSET = 18
@@ -25,7 +22,6 @@ OPSET = 18
 _IR_VERSION = 8  # the one of opset 18
 _MAX_CONSTANT = 64
 """Elements; mean, std and shapes are smaller, weights are larger."""
-_MAX_FILE = 2**31 - 2**20  # protobuf's limit, less room for the nodes
 
 
 class Graph:
@@ -150,71 +146,3 @@ def check_weight_free(model: onnx.ModelProto) -> None:
     for constant in model.graph.initializer:
         if np.prod(constant.dims) > _MAX_CONSTANT:
             raise ValueError(f"constant '{constant.name}' {list(constant.dims)} is a weight")
-
-
-def join(encoder: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
-    """Return one graph from pixels to logits; the head's tensors get the prefix `head.`."""
-    joined = onnx.ModelProto()
-    joined.CopyFrom(encoder)
-    weights = [i.name for i in head.graph.input if i.name != "features"]
-    renamed = {name: f"head.{name}" for name in weights}
-    for node in head.graph.node:
-        copy = joined.graph.node.add()
-        copy.CopyFrom(node)
-        copy.input[:] = [renamed.get(name, name) for name in node.input]
-    for info in head.graph.input:
-        if info.name in renamed:
-            copy = joined.graph.input.add()
-            copy.CopyFrom(info)
-            copy.name = renamed[info.name]
-    joined.graph.initializer.extend(head.graph.initializer)
-    del joined.graph.output[:]
-    joined.graph.output.extend(head.graph.output)
-    return joined
-
-
-def bake(model: onnx.ModelProto, tensors: Arrays, facts: Mapping[str, Any]) -> onnx.ModelProto:
-    """Return a plain model: weights as constants, `facts` as JSON in its metadata.
-
-    Args:
-        model: A weight-free graph.
-        tensors: A value for every input that is a weight.
-        facts: JSON-serialisable values by name, for example the class names.
-
-    Raises:
-        BaseModelError: The weights do not fit into one ONNX file.
-    """
-    size = sum(array.nbytes for array in tensors.values())
-    if size > _MAX_FILE:
-        raise BaseModelError(
-            f"{size / 2**30:.1f} GiB of weights do not fit into one ONNX file, which may have 2; "
-            "deploy the bundle instead, or export with --precision fp16"
-        )
-    baked = onnx.ModelProto()
-    baked.CopyFrom(model)
-    left = [info for info in baked.graph.input if info.name not in tensors]
-    del baked.graph.input[:]
-    baked.graph.input.extend(left)
-    symbols = _symbols(model, tensors)
-    for info in baked.graph.output:
-        for dim in info.type.tensor_type.shape.dim:
-            if dim.dim_param in symbols:
-                dim.dim_value = symbols[dim.dim_param]
-    for name, array in tensors.items():
-        baked.graph.initializer.append(numpy_helper.from_array(array, name))
-    for key, fact in facts.items():
-        baked.metadata_props.add(key=key, value=json.dumps(fact, ensure_ascii=False))
-    return baked
-
-
-def _symbols(model: onnx.ModelProto, tensors: Arrays) -> dict[str, int]:
-    """Return what the named axes of the weights are in `tensors`."""
-    return {
-        dim.dim_param: length
-        for info in model.graph.input
-        if info.name in tensors
-        for dim, length in zip(
-            info.type.tensor_type.shape.dim, tensors[info.name].shape, strict=True
-        )
-        if dim.dim_param
-    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from adapt.artifact import Artifact
 from adapt.data.base import UNKNOWN, ImageSet
 from adapt.data.cache import pixels
 from adapt.data.folder import read_domain
-from runtime.errors import DataError
+from runtime.errors import ConfigError, DataError, TaskError
 from runtime.spec import Preprocess
 
 DEFAULT_LIMIT = 2000
@@ -30,6 +31,57 @@ class Sample:
     """(N,) positions in the task's classes, or -1."""
     available: int
     """Images there are; N of them are used."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Folders of images to verify on, instead of the data sets' test images."""
+
+    common: Path | None = None
+    """For every task without its own."""
+    own: Mapping[str, Path] = field(default_factory=dict)
+    """By task id."""
+
+    @classmethod
+    def parse(cls, texts: Iterable[str]) -> Folders:
+        """Return the folders of `[TASK=]DIR` each.
+
+        What precedes the first `=` is a task unless a slash is in it: `./a=b` is a folder.
+
+        Raises:
+            ConfigError: A task, or every task, is given two folders, or a folder is missing.
+        """
+        folders: dict[str, Path] = {}
+        for text in texts:
+            task, equals, place = text.partition("=")
+            if not equals or "/" in task or "\\" in task:
+                task, place = "", text
+            if task in folders:
+                whom = f"task '{task}'" if task else "every task"
+                raise ConfigError(
+                    f"--images gives {whom} two folders, '{folders[task]}' and '{place}'; choose "
+                    "one, or say whose each is: --images TASK=DIR"
+                )
+            if not place or not Path(place).is_dir():
+                raise ConfigError(f"--images {text}: there is no folder '{place}'")
+            folders[task] = Path(place)
+        return cls(folders.pop("", None), folders)
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Check that every folder is for one of `tasks`.
+
+        Raises:
+            TaskError: One is not.
+        """
+        for task in self.own:
+            if task not in tasks:
+                raise TaskError(
+                    f"--images names task '{task}', which is not among {', '.join(tasks)}"
+                )
+
+    def of(self, task: str) -> Path | None:
+        """Return the folder of a task, or None for its data set's test images."""
+        return self.own.get(task, self.common)
 
 
 def sample(artifact: Artifact, folder: Path | None, limit: int = DEFAULT_LIMIT) -> Sample:

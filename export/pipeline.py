@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from adapt.artifact import find, merged
 from adapt.clip import Clip, encoder_tensors
+from adapt.merge import merged
+from adapt.store import find
 from export.encoder import Form, blocked_graph, deploy_tensors, encoder_graph, form_of
-from export.graph import Arrays, join
+from export.facts import Facts, Survival
+from export.graph import Arrays
 from export.heads import head_graph
-from export.images import DEFAULT_LIMIT, sample
+from export.images import DEFAULT_LIMIT, Folders, sample
 from export.merge import GRIDS, density, survival, task_patch
-from export.plain import write_plain
-from export.proof import Progress, Proof
+from export.plain import join, open_plain, write_plain
 from export.sources import Source, check_together, load_base
-from export.verify import Comparison
-from runtime import bundle
+from export.verify import Comparison, Progress, Proof
+from runtime import backends, bundle
 from runtime.digest import tensors_sha256
 from runtime.errors import VerifyError
 from runtime.files import sha256, storage_errors
@@ -37,13 +38,13 @@ class Row:
     """What became of one task."""
 
     comparison: Comparison
-    facts: Mapping[str, Any]
-    """Density, patch density and survival among them, see `Task.facts`."""
+    facts: Facts
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for the bundle's report."""
+        facts = asdict(self.facts)
         kept = ("variant", "density", "patch_density", "survival")
-        return {**self.comparison.as_dict(), **{key: self.facts[key] for key in kept}}
+        return {**self.comparison.as_dict(), **{key: facts[key] for key in kept}}
 
 
 def export_bundle(
@@ -52,7 +53,7 @@ def export_bundle(
     *,
     precision: Precision = "fp32",
     baked: bool = False,
-    images: Path | None = None,
+    images: Folders | None = None,
     limit: int = DEFAULT_LIMIT,
     pretrained: str | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -65,7 +66,7 @@ def export_bundle(
         precision: Of the deploy tensors.
         baked: Also write `<out's stem>-<task>.onnx` beside the bundle: plain ONNX files with
             constant weights, from pixels to logits.
-        images: Folder of images to verify on, instead of the data sets' test images.
+        images: Folders to verify on, instead of the data sets' test images.
         limit: Images per task, at most.
         pretrained: The base's weights, if they are not where training found them.
         progress: For people.
@@ -74,18 +75,22 @@ def export_bundle(
         BaseModelError: The artifacts have different bases, or the base is missing or another.
         DataError: There are no images to verify on.
         FormatError: An artifact is damaged.
-        TaskError: Two artifacts are of the same task id.
+        TaskError: Two artifacts are of the same task id, or `images` names another task.
         VerifyError: An engine does not agree with PyTorch; nothing was written.
         StorageError: The disk is full or not writable.
     """
     sources = [Source.read(path) for path in paths]
     check_together(sources)
+    images = images or Folders()
+    images.check([source.artifact.task.id for source in sources])
     clip = load_base(sources[0].artifact, pretrained)
     form = form_of(clip.visual)
     tensors = deploy_tensors(form, encoder_tensors(clip.visual), precision)
     preprocess = sources[0].artifact.preprocess
     encoder = encoder_graph(form, tensors, preprocess)
-    blocked = blocked_graph(form, tensors, preprocess)
+    # Where this machine has no blocked convolutions, nothing could verify their graph.
+    blockable = backends.load("ort", "cpu", None).block > 1
+    blocked = blocked_graph(form, tensors, preprocess) if blockable else None
     heads = {a.head: head_graph(a.head, a.head_tensors) for a in (s.artifact for s in sources)}
     tasks = []
     for number, source in enumerate(sources):
@@ -105,20 +110,21 @@ def export_bundle(
     with _workplace(out) as folder:
         bundle.write(folder / "bundle", **parts, report={})
         with ExitStack() as stack:
-            # Both encoders, whichever of them this machine would take.
+            # Both encoders, since a device takes either.
             sessions = [
                 stack.enter_context(Session.open(folder / "bundle", blocked=choice))
-                for choice in ((True, False) if blocked else (True,))
+                for choice in ((True, False) if blocked else (False,))
             ]
             for source, task in zip(sources, tasks, strict=True):
-                proof = Proof(clip, source.artifact, sample(source.artifact, images, limit))
-                results = [proof.session(session, precision, progress) for session in sessions]
-                rows.append(Row(results[0], task.facts))
+                pictures = sample(source.artifact, images.of(task.info.id), limit)
+                proof = Proof(clip, source.artifact, pictures, precision, progress)
+                results = [_check(proof, session) for session in sessions]
+                rows.append(Row(results[0], Facts.of(task)))
                 if baked:
                     file = folder / f"{out.stem}-{task.info.id}.onnx"
                     graph = join(encoder, onnx.load_from_string(heads[source.artifact.head]))
                     write_plain(file, graph, tensors, task, preprocess)
-                    proof.file(file, precision, progress)
+                    proof.check(open_plain(file), "baked")
                     plain.append(file)
         bundle.write(out, **parts, report={row.comparison.task: row.as_dict() for row in rows})
         with storage_errors(out):
@@ -132,7 +138,7 @@ def verify_bundle(
     tasks: Sequence[str],
     artifacts: Path,
     *,
-    images: Path | None = None,
+    images: Folders | None = None,
     limit: int = DEFAULT_LIMIT,
     pretrained: str | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -149,24 +155,34 @@ def verify_bundle(
         progress: As for `export_bundle`.
 
     Raises:
-        TaskError: The bundle has no such task, or its artifact is gone.
+        FormatError: The bundle was not written by `export_bundle`, or is damaged.
+        TaskError: The bundle has no such task, its artifact is gone, or `images` names another.
         VerifyError: A task's artifact is not the one it was exported from, or disagrees.
     """
     rows, clip = [], None
     with Session.open(path) as session:
-        layout, precision = session.bundle.weights().layout, session.bundle.manifest.precision
+        precision = session.bundle.manifest.precision
+        images = images or Folders()
+        images.check(tasks or session.tasks)
         for name in tasks or session.tasks:
-            task = session.bundle.task(name, layout)
-            source = Source.read(find(artifacts, name, task.info.dataset, task.facts["variant"]))
-            if source.sha256 != task.facts["artifact"]:
+            task = session.bundle.task(name, session.layout)
+            facts = Facts.of(task)
+            source = Source.read(find(artifacts, name, task.info.dataset, facts.variant))
+            if source.sha256 != facts.artifact:
                 raise VerifyError(
                     f"task '{name}' of '{path}' was exported from another artifact than the one in "
                     f"'{artifacts}'; export it again, or pass the right folder with --artifacts"
                 )
             clip = clip or load_base(source.artifact, pretrained)
-            proof = Proof(clip, source.artifact, sample(source.artifact, images, limit))
-            rows.append(Row(proof.session(session, precision, progress), task.facts))
+            pictures = sample(source.artifact, images.of(name), limit)
+            proof = Proof(clip, source.artifact, pictures, precision, progress)
+            rows.append(Row(_check(proof, session), facts))
     return rows
+
+
+def _check(proof: Proof, session: Session) -> Comparison:
+    session.switch(proof.artifact.task.id)
+    return proof.check(session.infer, "bundle")
 
 
 @contextmanager
@@ -187,20 +203,21 @@ def _task(
     artifact = source.artifact
     changes = task_patch(form, tensors, merged(clip, artifact), precision)
     tower = encoder_tensors(clip.visual)
-    facts = {
-        "artifact": source.sha256,
-        "variant": source.variant,
-        "density": artifact.density,
-        "patch_density": density(changes, tensors),
-        "survival": {grid: survival(form, tower, artifact.residual, grid) for grid in GRIDS},
-        "metrics": dict(artifact.metrics),
-    }
+    visible = {grid: survival(form, tower, artifact.residual, grid) for grid in GRIDS}
+    facts = Facts(
+        artifact=source.sha256,
+        variant=source.variant,
+        density=artifact.density,
+        patch_density=density(changes, tensors),
+        survival=Survival(**visible),
+        metrics=dict(artifact.metrics),
+    )
     return Task(
         info=artifact.task,
-        method=artifact.method,
+        method=source.variant,
         base_sha256=tensors_sha256(tensors),
         head=sha256(head),
         head_tensors=artifact.head_tensors,
         patch=changes,
-        facts=facts,
+        facts=asdict(facts),
     )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
-from export.graph import Arrays, bake
-from export.verify import Engine
+from export.graph import Arrays
+from export.verify import Infer
 from runtime import patch
+from runtime.errors import BaseModelError
 from runtime.files import write_bytes
 from runtime.spec import Preprocess
 from runtime.task import Task
+
+_MAX_FILE = 2**31 - 2**20  # protobuf's limit, less room for the nodes
 
 
 def write_plain(
@@ -46,16 +53,84 @@ def write_plain(
     write_bytes(path, model.SerializeToString(deterministic=True))
 
 
-def plain_engine(path: Path) -> Engine:
-    """Return a plain file as an engine, opened by ONNX Runtime as anybody would."""
+def open_plain(path: Path) -> Infer:
+    """Return what a plain file computes, opened by ONNX Runtime as anybody would."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it has no float16 kernels for the CPU and says so node by node
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def engine(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = session.run(["logits"], {"pixels": pixels})[0]
         return logits
 
-    return engine
+    return infer
+
+
+def join(encoder: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
+    """Return one graph from pixels to logits; the head's tensors get the prefix `head.`."""
+    joined = onnx.ModelProto()
+    joined.CopyFrom(encoder)
+    weights = [i.name for i in head.graph.input if i.name != "features"]
+    renamed = {name: f"head.{name}" for name in weights}
+    for node in head.graph.node:
+        copy = joined.graph.node.add()
+        copy.CopyFrom(node)
+        copy.input[:] = [renamed.get(name, name) for name in node.input]
+    for info in head.graph.input:
+        if info.name in renamed:
+            copy = joined.graph.input.add()
+            copy.CopyFrom(info)
+            copy.name = renamed[info.name]
+    joined.graph.initializer.extend(head.graph.initializer)
+    del joined.graph.output[:]
+    joined.graph.output.extend(head.graph.output)
+    return joined
+
+
+def bake(model: onnx.ModelProto, tensors: Arrays, facts: Mapping[str, Any]) -> onnx.ModelProto:
+    """Return a plain model: weights as constants, `facts` as JSON in its metadata.
+
+    Args:
+        model: A weight-free graph.
+        tensors: A value for every input that is a weight.
+        facts: JSON-serialisable values by name, for example the class names.
+
+    Raises:
+        BaseModelError: The weights do not fit into one ONNX file.
+    """
+    size = sum(array.nbytes for array in tensors.values())
+    if size > _MAX_FILE:
+        raise BaseModelError(
+            f"{size / 2**30:.1f} GiB of weights do not fit into one ONNX file, which may have 2; "
+            "deploy the bundle instead, or export with --precision fp16"
+        )
+    baked = onnx.ModelProto()
+    baked.CopyFrom(model)
+    left = [info for info in baked.graph.input if info.name not in tensors]
+    del baked.graph.input[:]
+    baked.graph.input.extend(left)
+    symbols = _symbols(model, tensors)
+    for info in baked.graph.output:
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_param in symbols:
+                dim.dim_value = symbols[dim.dim_param]
+    for name, array in tensors.items():
+        baked.graph.initializer.append(numpy_helper.from_array(array, name))
+    for key, fact in facts.items():
+        baked.metadata_props.add(key=key, value=json.dumps(fact, ensure_ascii=False))
+    return baked
+
+
+def _symbols(model: onnx.ModelProto, tensors: Arrays) -> dict[str, int]:
+    """Return what the named axes of the weights are in `tensors`."""
+    return {
+        dim.dim_param: length
+        for info in model.graph.input
+        if info.name in tensors
+        for dim, length in zip(
+            info.type.tensor_type.shape.dim, tensors[info.name].shape, strict=True
+        )
+        if dim.dim_param
+    }

@@ -10,20 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adapt.artifact import Artifact, load_merged
+from adapt.artifact import Artifact
 from adapt.clip import Clip
 from adapt.data.base import UNKNOWN
 from adapt.evaluate import predict
+from adapt.merge import load_merged
 from export.images import Sample
 from runtime import patch
 from runtime.errors import VerifyError
 from runtime.spec import Precision
 
 Logits = NDArray[np.float32]
-Engine = Callable[[NDArray[np.uint8]], Logits]
+Infer = Callable[[NDArray[np.uint8]], Logits]
 """From pixels (N, S, S, 3) uint8 to logits (N, K)."""
-Progress = Callable[[int, int], None]
-"""Called with the number of images done and the number of all."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
 
 BATCH = 32
 
@@ -87,6 +88,38 @@ class Comparison:
         return asdict(self)
 
 
+@dataclass
+class Proof:
+    """One task's images and what PyTorch says about them, for any number of engines."""
+
+    clip: Clip
+    artifact: Artifact
+    images: Sample
+    precision: Precision
+    progress: Progress
+    _expected: Reference | None = None
+
+    def check(self, infer: Infer, name: str) -> Comparison:
+        """Return how an engine compares with PyTorch, which is asked once.
+
+        Args:
+            infer: The engine.
+            name: What to call it while it runs.
+
+        Raises:
+            BaseModelError: The artifact belongs to another base.
+            FormatError: The artifact does not fit the base.
+            VerifyError: The engine does not agree.
+        """
+        task, pixels = self.artifact.task.id, self.images.pixels
+        if self._expected is None:
+            self._expected = reference(self.clip, self.artifact, self.images, self.progress)
+        found = run(infer, pixels, lambda done: self.progress(f"{task}: {name}", done, len(pixels)))
+        result = compare(task, found, self._expected, self.images)
+        check(result, self.precision)
+        return result
+
+
 def reference(clip: Clip, artifact: Artifact, sample: Sample, progress: Progress) -> Reference:
     """Return PyTorch's logits for a task's images.
 
@@ -95,25 +128,32 @@ def reference(clip: Clip, artifact: Artifact, sample: Sample, progress: Progress
         FormatError: The artifact does not fit the base.
     """
     head = artifact.build_head()
-    encoder = load_merged(clip, artifact)
     adapted = patch.size(artifact.residual) > 0
-    total = len(sample.pixels) * (2 if adapted else 1)
-    merged = _torch_logits(clip, encoder, head, sample, lambda done: progress(done, total))
-    base = merged
-    if adapted:
-        half = len(sample.pixels)
-        base = _torch_logits(
-            clip, clip.visual, head, sample, lambda done: progress(half + done, total)
-        )
-    return Reference(merged, base, adapted)
+    encoders = [load_merged(clip, artifact), *([clip.visual] if adapted else [])]
+    count, what = len(sample.pixels), f"{artifact.task.id}: PyTorch"
+
+    def logits(number: int, encoder: nn.Module) -> Logits:
+        def told(done: int) -> None:
+            progress(what, number * count + done, len(encoders) * count)
+
+        return run(_torch(clip, encoder, head), sample.pixels, told)
+
+    found = [logits(number, encoder) for number, encoder in enumerate(encoders)]
+    return Reference(found[0], found[-1], adapted)
 
 
-def run(engine: Engine, pixels: NDArray[np.uint8], progress: Progress) -> Logits:
-    """Return an engine's logits (N, K) for pixels (N, S, S, 3), batch by batch."""
+def run(infer: Infer, pixels: NDArray[np.uint8], told: Callable[[int], None]) -> Logits:
+    """Return an engine's logits (N, K) for pixels (N, S, S, 3), batch by batch.
+
+    Args:
+        infer: The engine.
+        pixels: All of them.
+        told: Called with the number of images done.
+    """
     parts = []
     for start in range(0, len(pixels), BATCH):
-        parts.append(engine(np.array(pixels[start : start + BATCH])))
-        progress(min(start + BATCH, len(pixels)), len(pixels))
+        parts.append(infer(np.array(pixels[start : start + BATCH])))
+        told(min(start + BATCH, len(pixels)))
     return np.concatenate(parts)
 
 
@@ -195,19 +235,13 @@ def check(result: Comparison, precision: Precision) -> None:
         )
 
 
-def _torch_logits(
-    clip: Clip,
-    encoder: nn.Module,
-    head: nn.Module,
-    sample: Sample,
-    done: Callable[[int], None],
-) -> Logits:
+def _torch(clip: Clip, encoder: nn.Module, head: nn.Module) -> Infer:
     def logits(images: Tensor) -> Tensor:
         result: Tensor = head(encoder(images).float())
         return result
 
-    def batch(pixels: NDArray[np.uint8]) -> Logits:
+    def infer(pixels: NDArray[np.uint8]) -> Logits:
         found: Logits = predict(logits, pixels, BATCH, mean=clip.mean, std=clip.std).numpy()
         return found
 
-    return run(batch, sample.pixels, lambda count, _: done(count))
+    return infer

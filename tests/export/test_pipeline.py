@@ -1,5 +1,7 @@
 import json
 import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -7,11 +9,15 @@ import onnxruntime
 import pytest
 
 from adapt import clip as clips
-from adapt.artifact import Artifact, load_merged
+from adapt.artifact import Artifact
+from adapt.demo.weights import ARCHITECTURES, architecture
 from adapt.evaluate import predict
-from export import graph as graphs
-from export.images import sample
+from adapt.merge import load_merged
+from export import plain
+from export.facts import Facts, Survival
+from export.images import Folders, sample
 from export.pipeline import export_bundle, verify_bundle
+from runtime import blocked
 from runtime.bundle import Bundle
 from runtime.errors import (
     BaseModelError,
@@ -24,6 +30,8 @@ from runtime.errors import (
 )
 from runtime.preprocess import preprocess, read_image
 from runtime.session import Session
+from runtime.spec import TaskInfo
+from runtime.task import Task
 from tests.export.helpers import CLASSES, save_base
 
 
@@ -31,22 +39,22 @@ def artifact(world, task="p-a"):
     return world.artifacts / "my-objects" / task / "cmkd-rst" / "artifact.safetensors"
 
 
-def expected_logits(path, pixels):
-    """Adapt's own path in PyTorch."""
+def expected_logits(path, pixels, adapted=True):
+    """Adapt's own path in PyTorch, with the adapted encoder or the base's."""
     found = Artifact.load(path)
     clip = clips.load(found.config["model"], found.config["pretrained"])
-    encoder, head = load_merged(clip, found), found.build_head()
+    encoder, head = load_merged(clip, found) if adapted else clip.visual, found.build_head()
     return predict(lambda images: head(encoder(images)), pixels, 8).numpy()
 
 
 def left_in(folder):
-    return sorted(path.name for path in folder.iterdir() if path.name != "cache")
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("tasks", [("p-a", "c-r"), ("a-c",)])
 def test_bundle_answers_as_pytorch_does_on_image_files(world, tmp_path, tasks):
     paths = [artifact(world, task) for task in tasks]
-    export_bundle(paths, tmp_path / "out.bundle", images=world.images)
+    export_bundle(paths, tmp_path / "out.bundle", images=Folders(world.images))
     files = sorted(world.images.glob("*/*.png"))
     with Session.open(tmp_path / "out.bundle", threads=1) as session:
         for task, path in [*zip(tasks, paths, strict=True)] * 2:
@@ -60,7 +68,7 @@ def test_bundle_answers_as_pytorch_does_on_image_files(world, tmp_path, tasks):
 
 
 def test_report_in_the_bundle_holds_what_was_measured(world, tmp_path):
-    (row,) = export_bundle([artifact(world)], tmp_path / "out.bundle", images=world.images)
+    (row,) = export_bundle([artifact(world)], tmp_path / "out.bundle", images=Folders(world.images))
     report = Bundle.open(tmp_path / "out.bundle").manifest.report["p-a"]
     assert report == row.as_dict()
     assert (report["images"], report["labelled"], report["agreement"]) == (36, 36, 1.0)
@@ -70,21 +78,37 @@ def test_report_in_the_bundle_holds_what_was_measured(world, tmp_path):
     assert report["distance_base"] > 100 * report["distance_merged"] > 0
 
 
-def test_fp16_bundle_is_half_as_large_and_agrees(world, tmp_path):
-    sizes = {}
+def test_fp16_bundle_is_half_as_large_and_its_report_is_what_numpy_counts(world, tmp_path):
+    reports, sizes = {}, {}
     for precision in ("fp32", "fp16"):
         out = tmp_path / precision
-        (row,) = export_bundle([artifact(world)], out, precision=precision, images=world.images)
-        assert row.comparison.agreement >= 0.98
-        assert Bundle.open(out).manifest.precision == precision
-        sizes[precision] = Bundle.open(out).manifest.tensors.bytes
+        export_bundle([artifact(world)], out, precision=precision, images=Folders(world.images))
+        manifest = Bundle.open(out).manifest
+        assert manifest.precision == precision
+        reports[precision], sizes[precision] = manifest.report["p-a"], manifest.tensors.bytes
     assert 0.49 < sizes["fp16"] / sizes["fp32"] < 0.52
+
+    pictures = sample(Artifact.load(artifact(world)), world.images)
+    with Session.open(tmp_path / "fp16", threads=1) as session:
+        found = session.infer(pictures.pixels)
+    expected = expected_logits(artifact(world), pictures.pixels)
+    unadapted = expected_logits(artifact(world), pictures.pixels, adapted=False)
+    top, right = found.argmax(1), expected.argmax(1)
+    report = reports["fp16"]
+    assert report["agreement"] == np.mean(top == right)
+    assert report["accuracy_engine"] == pytest.approx(100 * np.mean(top == pictures.labels))
+    assert report["accuracy_torch"] == pytest.approx(100 * np.mean(right == pictures.labels))
+    assert report["max_difference"] == pytest.approx(np.abs(found - expected).max(), rel=0.02)
+    assert report["distance_merged"] == pytest.approx(np.abs(found - expected).mean(), rel=0.02)
+    assert report["distance_base"] == pytest.approx(np.abs(found - unadapted).mean(), rel=0.02)
+    assert report["spread"] == pytest.approx(np.ptp(expected, 1).mean(), rel=1e-4)
+    assert report["max_difference"] > 10 * reports["fp32"]["max_difference"]
 
 
 def test_exporting_again_gives_the_same_files(world, tmp_path):
     contents = []
     for name in ("first", "second"):
-        export_bundle([artifact(world)], tmp_path / name, images=world.images)
+        export_bundle([artifact(world)], tmp_path / name, images=Folders(world.images))
         files = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
         contents.append({p.relative_to(tmp_path / name): p.read_bytes() for p in files})
     assert contents[0] == contents[1]
@@ -92,13 +116,15 @@ def test_exporting_again_gives_the_same_files(world, tmp_path):
 
 def test_tasks_of_one_kind_share_their_graphs(world, tmp_path):
     paths = [artifact(world, task) for task in ("p-a", "c-r")]
-    export_bundle(paths, tmp_path / "out.bundle", images=world.images)
+    export_bundle(paths, tmp_path / "out.bundle", images=Folders(world.images))
     manifest = Bundle.open(tmp_path / "out.bundle").manifest
     assert len(manifest.heads) == 1 and len(manifest.tasks) == 2
 
 
 def test_baked_file_needs_nothing_of_ours(world, tmp_path):
-    export_bundle([artifact(world)], tmp_path / "out.bundle", images=world.images, baked=True)
+    export_bundle(
+        [artifact(world)], tmp_path / "out.bundle", images=Folders(world.images), baked=True
+    )
     assert left_in(tmp_path) == ["out-p-a.onnx", "out.bundle"]
     session = onnxruntime.InferenceSession(
         tmp_path / "out-p-a.onnx", providers=["CPUExecutionProvider"]
@@ -116,9 +142,9 @@ def test_baked_file_needs_nothing_of_ours(world, tmp_path):
 
 
 def test_weights_too_large_for_one_onnx_file_are_refused(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(graphs, "_MAX_FILE", 1_000_000)
+    monkeypatch.setattr(plain, "_MAX_FILE", 1_000_000)
     with pytest.raises(BaseModelError, match="do not fit into one ONNX file.*fp16"):
-        export_bundle([artifact(world)], tmp_path / "o", images=world.images, baked=True)
+        export_bundle([artifact(world)], tmp_path / "o", images=Folders(world.images), baked=True)
     assert left_in(tmp_path) == []
 
 
@@ -137,19 +163,22 @@ def test_failed_verification_leaves_nothing(world, tmp_path):
     path, out = too_small_for_fp16(world, tmp_path), tmp_path / "out.bundle"
     before = left_in(tmp_path)
     with pytest.raises(VerifyError, match="'p-a' in fp16: the engine agrees .*--precision fp32"):
-        export_bundle([path], out, precision="fp16", images=world.images, baked=True)
+        export_bundle([path], out, precision="fp16", images=Folders(world.images), baked=True)
     assert left_in(tmp_path) == before
-    (row,) = export_bundle([path], out, images=world.images)
+    (row,) = export_bundle([path], out, images=Folders(world.images))
     assert row.comparison.agreement == 1.0
 
 
 def test_failed_verification_leaves_the_old_bundle(world, tmp_path):
     out = tmp_path / "out.bundle"
-    export_bundle([artifact(world)], out, images=world.images)
+    export_bundle([artifact(world)], out, images=Folders(world.images))
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     with pytest.raises(VerifyError):
         export_bundle(
-            [too_small_for_fp16(world, tmp_path)], out, precision="fp16", images=world.images
+            [too_small_for_fp16(world, tmp_path)],
+            out,
+            precision="fp16",
+            images=Folders(world.images),
         )
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
@@ -157,14 +186,16 @@ def test_failed_verification_leaves_the_old_bundle(world, tmp_path):
 def test_two_bases_are_refused(world, tmp_path):
     paths = [artifact(world, "p-a"), artifact(world, "a-c")]
     with pytest.raises(BaseModelError, match="'a-c'.*demo-vit32.*'p-a'.*demo-rn32.*two bundles"):
-        export_bundle(paths, tmp_path / "out.bundle", images=world.images)
+        export_bundle(paths, tmp_path / "out.bundle", images=Folders(world.images))
     assert left_in(tmp_path) == []
 
 
 def test_wrong_base_is_refused(world, tmp_path):
     other = save_base("demo-rn32", tmp_path / "other.safetensors", seed=9)
     with pytest.raises(BaseModelError, match="these weights hash to .*--pretrained"):
-        export_bundle([artifact(world)], tmp_path / "o", images=world.images, pretrained=str(other))
+        export_bundle(
+            [artifact(world)], tmp_path / "o", images=Folders(world.images), pretrained=str(other)
+        )
     assert left_in(tmp_path) == ["other.safetensors"]
 
 
@@ -174,14 +205,14 @@ def test_base_that_moved_is_found_with_pretrained(world, tmp_path):
     path = world.train("p-a", pretrained=home, root=tmp_path / "artifacts")
     home.rename(moved)
     with pytest.raises(BaseModelError, match="home.safetensors"):
-        export_bundle([path], tmp_path / "o", images=world.images)
-    export_bundle([path], tmp_path / "o", images=world.images, pretrained=str(moved))
+        export_bundle([path], tmp_path / "o", images=Folders(world.images))
+    export_bundle([path], tmp_path / "o", images=Folders(world.images), pretrained=str(moved))
 
 
 def test_same_task_twice_is_refused(world, tmp_path):
     other = world.train("p-a", seed=5, root=tmp_path / "artifacts", variant="cmkd")
     with pytest.raises(TaskError, match="two artifacts are of task 'p-a'.*cmkd-rst.*/cmkd"):
-        export_bundle([artifact(world), other], tmp_path / "o", images=world.images)
+        export_bundle([artifact(world), other], tmp_path / "o", images=Folders(world.images))
 
 
 def test_bundle_without_tasks_is_refused(tmp_path):
@@ -194,7 +225,7 @@ def test_without_images_nothing_is_exported(world, tmp_path):
         export_bundle([artifact(world)], tmp_path / "o")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images"):
-        export_bundle([artifact(world)], tmp_path / "o", images=tmp_path / "empty")
+        export_bundle([artifact(world)], tmp_path / "o", images=Folders(tmp_path / "empty"))
     assert left_in(tmp_path) == ["empty"]
 
 
@@ -203,13 +234,15 @@ def test_damaged_artifact_is_refused(world, tmp_path):
     content[-5] ^= 1
     (tmp_path / "artifact.safetensors").write_bytes(content)
     with pytest.raises(FormatError, match="altered"):
-        export_bundle([tmp_path / "artifact.safetensors"], tmp_path / "o", images=world.images)
+        export_bundle(
+            [tmp_path / "artifact.safetensors"], tmp_path / "o", images=Folders(world.images)
+        )
 
 
 def test_out_that_is_a_file_is_refused(world, tmp_path):
     (tmp_path / "o").write_text("mine")
     with pytest.raises(StorageError, match="cannot write"):
-        export_bundle([artifact(world)], tmp_path / "o", images=world.images)
+        export_bundle([artifact(world)], tmp_path / "o", images=Folders(world.images))
     assert (tmp_path / "o").read_text() == "mine" and left_in(tmp_path) == ["o"]
 
 
@@ -224,22 +257,113 @@ def test_images_in_folders_of_other_names_have_no_labels(world, tmp_path):
         shutil.copytree(world.images / name, tmp_path / "mine" / f"folder {number}")
     found = sample(Artifact.load(artifact(world)), tmp_path / "mine")
     assert len(found.pixels) == 36 and set(found.labels.tolist()) == {-1}
-    (row,) = export_bundle([artifact(world)], tmp_path / "o", images=tmp_path / "mine")
+    (row,) = export_bundle([artifact(world)], tmp_path / "o", images=Folders(tmp_path / "mine"))
     assert row.comparison.accuracy_torch is None and row.comparison.labelled == 0
 
 
 def test_verifying_again_finds_the_same_numbers(world, tmp_path):
     rows = export_bundle(
-        [artifact(world), artifact(world, "c-r")], tmp_path / "o", images=world.images
+        [artifact(world), artifact(world, "c-r")], tmp_path / "o", images=Folders(world.images)
     )
-    again = verify_bundle(tmp_path / "o", (), world.artifacts, images=world.images)
+    again = verify_bundle(tmp_path / "o", (), world.artifacts, images=Folders(world.images))
     assert [row.comparison for row in again] == [row.comparison for row in rows]
-    (one,) = verify_bundle(tmp_path / "o", ("c-r",), world.artifacts, images=world.images)
+    (one,) = verify_bundle(tmp_path / "o", ("c-r",), world.artifacts, images=Folders(world.images))
     assert one.comparison == rows[1].comparison
 
 
 def test_verifying_against_a_retrained_artifact_fails(world, tmp_path):
-    export_bundle([artifact(world)], tmp_path / "o", images=world.images)
+    export_bundle([artifact(world)], tmp_path / "o", images=Folders(world.images))
     world.train("p-a", seed=7, root=tmp_path / "artifacts")
     with pytest.raises(VerifyError, match="exported from another artifact"):
-        verify_bundle(tmp_path / "o", (), tmp_path / "artifacts", images=world.images)
+        verify_bundle(tmp_path / "o", (), tmp_path / "artifacts", images=Folders(world.images))
+
+
+def test_each_task_is_verified_on_its_own_folder(world, tmp_path):
+    few = tmp_path / "few"
+    shutil.copytree(world.images, few)
+    for file in few.glob("*/1*.png"):
+        file.unlink()
+    paths = [artifact(world, task) for task in ("p-a", "c-r")]
+    folders = Folders.parse([f"c-r={few}", str(world.images)])
+    rows = export_bundle(paths, tmp_path / "o", images=folders)
+    assert [row.comparison.images for row in rows] == [36, 27]
+    again = verify_bundle(tmp_path / "o", (), world.artifacts, images=folders)
+    assert [row.comparison for row in again] == [row.comparison for row in rows]
+
+
+def test_folder_of_a_task_that_is_not_exported_is_refused(world, tmp_path):
+    folders = Folders.parse([f"x-y={world.images}"])
+    with pytest.raises(TaskError, match="names task 'x-y', which is not among p-a"):
+        export_bundle([artifact(world)], tmp_path / "o", images=folders)
+    assert left_in(tmp_path) == []
+
+
+def test_images_option_reads_tasks_and_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "a-c", "odd=name"):
+        (tmp_path / name).mkdir()
+    assert Folders.parse([]) == Folders()
+    assert Folders.parse(["a"]) == Folders(Path("a"))
+    assert Folders.parse(["p-a=a", "a-c"]) == Folders(Path("a-c"), {"p-a": Path("a")})
+    assert Folders.parse(["./odd=name"]) == Folders(Path("odd=name"))
+    assert Folders.parse(["a-c=odd=name"]).of("a-c") == Path("odd=name")
+    assert Folders.parse(["a-c=odd=name"]).of("p-a") is None
+    for texts, message in (
+        (["a", "a-c"], "every task two folders, 'a' and 'a-c'"),
+        (["a-c=a", "a-c=a-c"], "task 'a-c' two folders"),
+        (["a-c=b"], "no folder 'b'"),
+        (["a-c="], "no folder ''"),
+        (["b"], "no folder 'b'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Folders.parse(texts)
+
+
+def test_manifest_names_the_variant(world, tmp_path):
+    export_bundle([artifact(world)], tmp_path / "o", images=Folders(world.images))
+    assert Bundle.open(tmp_path / "o").entry("p-a").method == "cmkd-rst"
+
+
+@pytest.fixture
+def wide(world, tmp_path, monkeypatch):
+    """An artifact on a ResNet whose channels make whole blocks, which the demo's do not."""
+    config = architecture("demo-rn32")
+    config["vision_cfg"] |= {"width": 32, "layers": [1, 1, 1, 1]}
+    (tmp_path / "wide.json").write_text(json.dumps(config))
+    monkeypatch.setitem(ARCHITECTURES, "wide-rn32", tmp_path / "wide.json")
+    base = save_base("wide-rn32", tmp_path / "wide.safetensors")
+    return world.train("p-a", "wide-rn32", base, root=tmp_path / "artifacts")
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_blocked_graph_is_published_only_where_it_could_be_verified(
+    world, wide, tmp_path, monkeypatch, blocks
+):
+    if not blocks:  # as on a processor that ONNX Runtime has no blocked convolutions for
+        monkeypatch.setattr(blocked, "_PROBE", b"")
+    there = blocked.block_size(onnxruntime) > 1
+    assert not there or blocks
+    export_bundle([wide], tmp_path / "o", images=Folders(world.images))
+    assert (Bundle.open(tmp_path / "o").manifest.blocked is not None) == there
+
+
+FACTS = Facts("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"residual": 1, "patch": 2}, "'artifact' is missing.*'uda-export onnx'"),
+        ({**asdict(FACTS), "artifact": "../x"}, "no SHA-256"),
+        ({**asdict(FACTS), "variant": 3}, "'variant' must be str"),
+        ({**asdict(FACTS), "survival": {"fp32": 1.0}}, "'fp16' is missing"),
+        ({**asdict(FACTS), "survival": None}, "expected a mapping"),
+        ({**asdict(FACTS), "density": "all"}, "'density' must be float"),
+    ],
+)
+def test_facts_that_the_export_did_not_write_are_a_clear_error(facts, message):
+    info = TaskInfo("a-c", "toy", "a", "c", ("x", "y"))
+    task = Task(info, "cmkd", "0" * 64, "0" * 64, {}, {}, {**asdict(FACTS), "more": 1})
+    assert Facts.of(task) == FACTS
+    with pytest.raises(FormatError, match=f"facts of task 'a-c'.*{message}"):
+        Facts.of(replace(task, facts=facts))

@@ -1,0 +1,55 @@
+"""What the export notes in a task file for people and for `uda-export verify`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from runtime.errors import FormatError
+from runtime.fields import build
+from runtime.spec import check_sha256
+from runtime.task import Task
+
+
+@dataclass(frozen=True)
+class Survival:
+    """Shares of a residual that are still visible at a precision, see `export.merge.survival`."""
+
+    fp32: float
+    fp16: float
+    bf16: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of a task that `export_bundle` wrote; `Task.facts` holds them as a mapping."""
+
+    artifact: str
+    """SHA-256 of the artifact file."""
+    variant: str
+    """Name of the artifact's folder: `cmkd-rst`."""
+    density: float
+    """Changed over all encoder parameters, in [0, 1]."""
+    patch_density: float
+    """Changed over all deploy values, in [0, 1]; more where a gain is folded into a filter."""
+    survival: Survival
+    metrics: dict[str, Any]
+    """Of the artifact."""
+
+    def __post_init__(self) -> None:
+        check_sha256(self.artifact)
+
+    @classmethod
+    def of(cls, task: Task) -> Facts:
+        """Return the facts of a task; further ones are ignored.
+
+        Raises:
+            FormatError: One is missing or of the wrong type.
+        """
+        known = {f.name: task.facts[f.name] for f in fields(cls) if f.name in task.facts}
+        try:
+            return build(cls, known, f"facts of task '{task.info.id}'")
+        except FormatError as error:
+            raise FormatError(
+                f"{error}; use a bundle that 'uda-export onnx' wrote, or export it again"
+            ) from error
