@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -29,6 +30,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return made
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UDA_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for the session, or the user's: drawing the demo takes a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "UDA_CACHE" not in os.environ:
+            patch.setenv("UDA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -16,11 +16,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from adapt import clip as clips
-from adapt.artifact import FILE, Artifact
+from adapt.artifact import Artifact
 from adapt.clip import encoder_tensors
 from adapt.data.transforms import normalise
 from adapt.demo.weights import architecture
 from adapt.heads import TaskHead
+from adapt.store import FILE
 from runtime.spec import TaskInfo
 
 CLASSES = ("cup", "key", "lamp")
