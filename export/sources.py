@@ -9,6 +9,7 @@ from pathlib import Path
 from adapt import clip as base_models
 from adapt.artifact import Artifact
 from adapt.clip import Clip
+from adapt.store import variant
 from runtime.errors import BaseModelError, ConfigError, TaskError
 from runtime.files import sha256
 
@@ -19,7 +20,7 @@ class Source:
 
     artifact: Artifact
     variant: str
-    """Name of its folder: the method, with `-rst` if RST was on."""
+    """The method, with `-rst` if RST was on; training names its folder so."""
     sha256: str
 
     @classmethod
@@ -30,7 +31,8 @@ class Source:
             FormatError: It is missing or damaged.
         """
         artifact = Artifact.load(path)
-        return cls(artifact, path.resolve().parent.name, sha256(path.read_bytes()))
+        name = variant(artifact.method, artifact.config["rst"])
+        return cls(artifact, name, sha256(path.read_bytes()))
 
 
 def check_together(sources: Sequence[Source]) -> None:

@@ -44,7 +44,9 @@ def expected_logits(path, pixels, adapted=True):
     found = Artifact.load(path)
     clip = clips.load(found.config["model"], found.config["pretrained"])
     encoder, head = load_merged(clip, found) if adapted else clip.visual, found.build_head()
-    return predict(lambda images: head(encoder(images)), pixels, 8).numpy()
+    return predict(
+        lambda images: head(encoder(images)), pixels, 8, mean=clip.mean, std=clip.std
+    ).numpy()
 
 
 def left_in(folder):

@@ -6,8 +6,8 @@ import pytest
 
 from adapt import clip as clips
 from adapt import data
-from adapt.merge import load_merged
 from adapt.evaluate import predict
+from adapt.merge import load_merged
 from adapt.methods.cmkd import CMKDConfig
 from adapt.train import train
 from export.images import sample
@@ -58,8 +58,11 @@ def test_trained_tasks_answer_in_a_session_as_in_pytorch(trained, tmp_path):
             encoder, head = load_merged(clip, artifact), artifact.build_head()
             expected = predict(
                 lambda images, encoder=encoder, head=head: head(encoder(images)),
-                pixels, 64, "cpu", clip.mean, clip.std,
-            ).numpy()  # fmt: skip
+                pixels,
+                64,
+                mean=clip.mean,
+                std=clip.std,
+            ).numpy()
             session.switch(name)
             assert session.base_sha256() == digest
             answers = session.predict_batch(frames)
