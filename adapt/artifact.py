@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from adapt import methods
 from adapt.clip import encoder_tensors
 from adapt.heads import HEADS, build_head, head_tensors
-from adapt.merge import load_merged, merged  # noqa: F401
-from adapt.store import FILE, find  # noqa: F401
+from adapt.metrics import Metrics
 from runtime import patch, sealed
 from runtime.digest import tensors_sha256
-from runtime.errors import BaseModelError, FormatError
+from runtime.errors import BaseModelError, ConfigError, FormatError
 from runtime.fields import build
 from runtime.spec import BaseModel, Preprocess, TaskInfo, TensorSpec
 
@@ -60,6 +60,7 @@ class Artifact:
     """The settings as training resolved them."""
     seed: int
     metrics: Mapping[str, Any]
+    """The fields of `adapt.metrics.Metrics`."""
     versions: Mapping[str, str]
     """Of Python and of the libraries that computed."""
 
@@ -92,7 +93,7 @@ class Artifact:
             prompts: Of the classes.
             config: Resolved settings.
             seed: Of the run.
-            metrics: JSON-serialisable.
+            metrics: From `adapt.record.metrics`.
 
         Raises:
             BaseModelError: The reference is not the base's.
@@ -137,6 +138,8 @@ class Artifact:
         for name in (self.task.dataset, self.method):
             if not _NAME.fullmatch(name):
                 raise FormatError(f"'{name[:80]}' cannot name a data set or a method")
+        build(Metrics, self.metrics, "metrics")
+        self._check_config()
         if self.parameters < max(patch.size(self.residual), 1):
             raise FormatError(f"the encoder cannot have {self.parameters} parameters")
         for name, sparse in self.residual.items():
@@ -148,6 +151,16 @@ class Artifact:
                 f"task '{self.task.id}' has {classes} classes, {len(self.prompts)} prompts and a "
                 f"head for {rows}; these must be equal"
             )
+
+    def _check_config(self) -> None:
+        try:
+            cls = methods.get(self.method).Config
+        except ConfigError as error:
+            raise FormatError(f"{error}; update uda-edge, or train the task again") from error
+        build(cls, self.config, "config")
+        missing = sorted({field.name for field in fields(cls)} - self.config.keys())
+        if missing:
+            raise FormatError(f"config: key '{missing[0]}' is missing; train the task again")
 
     def build_head(self) -> nn.Module:
         """Return the head, features (N, D) to logits (N, K), in evaluation mode."""

@@ -106,10 +106,7 @@ def epoch_row(
 def metrics(
     row: Mapping[str, Any], held_out: bool, images: int, data: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what an artifact says about its accuracy.
-
-    `last` is the epoch that was saved, chosen by nobody. `oracle_best` was chosen on the target's
-    test labels, which an honest user does not have; papers print it.
+    """Return what an artifact says about its accuracy, see `adapt.metrics.Metrics`.
 
     Args:
         row: Of the last epoch.

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from adapt import clip as clips
 from adapt.artifact import Artifact
 from adapt.clip import encoder_tensors
+from adapt.config import TrainConfig
 from adapt.demo.weights import architecture
 from adapt.heads import CosineHead, TaskHead, head_tensors
 from adapt.merge import load_merged, merged
@@ -26,6 +27,19 @@ from runtime.spec import BaseModel, Preprocess, TaskInfo
 
 CLASSES = ("cup", "key", "lamp")
 TASK = TaskInfo("p-a", "demo-objects", "product", "art", CLASSES)
+METRICS = {
+    "last": {
+        "epoch": 2,
+        "accuracy": 75.0,
+        "mean_per_class": 75.0,
+        "per_class": {"cup": 50.0, "key": 100.0, "lamp": None},
+    },
+    "oracle_best": {"epoch": 1, "accuracy": 87.5},
+    "density": 0.01,
+    "held_out": True,
+    "test_images": 8,
+    "data": dict.fromkeys(("source", "target", "test"), "0" * 64),
+}
 PROMPTS = tuple(f"an image of a {name}" for name in CLASSES)
 
 
@@ -61,9 +75,9 @@ def make(base, seed=0, head=None, **changes):
         "method": "cmkd",
         "preprocess": base.preprocess(),
         "prompts": PROMPTS,
-        "config": {"lr": 3e-4, "amp": "none", "rst": True},
+        "config": dataclasses.asdict(CMKDConfig(lr=3e-4, rst=True)),
         "seed": seed,
-        "metrics": {"last": {"accuracy": 0.875, "per_class": [0.5, 1.0, 0.75]}},
+        "metrics": METRICS,
         **changes,
     }
     return Artifact.of(
@@ -119,7 +133,9 @@ def test_a_round_trip_keeps_everything(artifact, tmp_path):
 def test_a_head_comes_back_as_it_was(files, tmp_path):
     base = load("demo-rn32", files)
     head = CosineHead.of(base.text_features(PROMPTS), base.logit_scale)
-    make(base, head=head, method="zero_shot").save(tmp_path / FILE)
+    make(base, head=head, method="zero_shot", config=dataclasses.asdict(TrainConfig())).save(
+        tmp_path / FILE
+    )
     read = Artifact.load(tmp_path / FILE)
     features = torch.randn(4, 96)
     assert read.head == "cosine"
@@ -147,9 +163,9 @@ def test_an_untouched_encoder_has_an_empty_residual(files, tmp_path):
         method="source_only",
         preprocess=base.preprocess(),
         prompts=PROMPTS,
-        config={},
+        config=dataclasses.asdict(TrainConfig()),
         seed=0,
-        metrics={},
+        metrics=METRICS,
     )
     artifact.save(tmp_path / FILE)
     read = Artifact.load(tmp_path / FILE)
@@ -221,7 +237,7 @@ def test_an_artifact_takes_at_most_5_5_bytes_per_changed_weight(name, published,
         prompts=tuple(f"a photo of a class {i}" for i in range(65)),
         config=dataclasses.asdict(CMKDConfig()),
         seed=0,
-        metrics={"last": {"accuracy": 0.788}, "oracle_best": {"accuracy": 0.791}},
+        metrics=METRICS,
         versions={"python": "3.11.7", "torch": "2.14.1"},
     )
     artifact.save(tmp_path / FILE)
@@ -408,6 +424,19 @@ HOSTILE = {
     "missing key": (without("base"), "key 'base' is missing"),
     "task of text": (setter("task", value="a-b"), "'task': expected a mapping"),
     "config of text": (setter("config", value="x"), "'config' must be a mapping"),
+    "empty config": (setter("config", value={}), "config: key 'amp' is missing; train"),
+    "setting of another type": (setter("config", "lr", value="fast"), "'lr' must be float"),
+    "setting out of range": (setter("config", "holdout", value=2), "'holdout' must be in"),
+    "unknown setting": (setter("config", "x", value=1), "config: unknown key 'x'"),
+    "unknown method": (setter("method", value="dann"), "unknown method 'dann'; known .*; update"),
+    "config of another method": (setter("method", value="source_only"), "unknown key 'lambda1'"),
+    "empty metrics": (setter("metrics", value={}), "metrics: key 'last' is missing"),
+    "metrics of a list": (setter("metrics", "last", value=[1]), "'last': expected a mapping"),
+    "accuracy of text": (setter("metrics", "last", "accuracy", value="x"), "must be float"),
+    "accuracy above all": (setter("metrics", "last", "accuracy", value=101), "in 0..100"),
+    "half an accuracy": (setter("metrics", "oracle_best", "accuracy", value=None), "or none is"),
+    "no data digests": (setter("metrics", "data", value={}), "key 'source' is missing"),
+    "a digest of text": (setter("metrics", "data", "test", value="x"), "no SHA-256"),
 }
 
 
@@ -441,11 +470,11 @@ def test_a_head_for_another_encoder_is_refused(files):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), np.float32(1)])
-def test_metrics_that_are_no_json_write_nothing(value, files, tmp_path):
-    artifact = make(load("demo-rn32", files), metrics={"loss": value})
-    with pytest.raises(FormatError, match="plain, finite values"):
-        artifact.save(tmp_path / "deep" / FILE)
-    assert not (tmp_path / "deep" / FILE).exists()
+def test_metrics_and_versions_that_are_no_json_write_nothing(value, artifact, tmp_path):
+    for change in ({"metrics": {**METRICS, "density": value}}, {"versions": {"torch": value}}):
+        with pytest.raises(FormatError, match="'density' must be|plain, finite values"):
+            dataclasses.replace(artifact, **change).save(tmp_path / "deep" / FILE)
+        assert not (tmp_path / "deep" / FILE).exists()
 
 
 def test_a_diverged_encoder_writes_nothing(files):
@@ -466,9 +495,9 @@ def test_a_diverged_encoder_writes_nothing(files):
             base.visual,
             TaskHead(96, 3),
             **arguments,
-            config={},
+            config=dataclasses.asdict(CMKDConfig()),
             seed=0,
-            metrics={},
+            metrics=METRICS,
         )
 
 
