@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from adapt import clip as base_models
@@ -20,7 +19,7 @@ from adapt.evaluate import Scores, predict, score
 from adapt.heads import CosineHead
 from adapt.merge import load_merged
 from runtime.console import bytes_text
-from runtime.errors import FormatError
+from runtime.errors import DataError, FormatError
 
 ZERO_SHOT = "zero_shot"
 
@@ -49,24 +48,31 @@ class Line:
 
 @exact_float32()
 def compare(
-    pair: DomainPair, files: Mapping[str, Path], settings: Mapping[str, Any], device: str = "cpu"
+    pair: DomainPair,
+    files: Mapping[str, Path],
+    settings: Mapping[str, Any],
+    device: str = "cpu",
+    pretrained: str | None = None,
 ) -> list[Line]:
     """Return zero-shot CLIP, computed here and now, and every trained variant.
 
     Args:
         pair: The task's images; only `test` is read.
         files: Artifacts by variant.
-        settings: `model`, `pretrained`, `prompt`, `resize` and `eval_batch_size` of zero-shot.
+        settings: Of zero-shot, and those that `pair` was split with.
         device: Where to compute.
+        pretrained: The bases' weights, if they are not where training found them.
 
     Raises:
+        DataError: An artifact's training knew other test images, so it may have trained on these.
         UdaError: An artifact is damaged, belongs to another task's classes, or its base is missing.
     """
+    digest = pair.test.digest()
     found = {name: Artifact.load(path) for name, path in files.items()}
     bases: dict[tuple[str, str], Clip] = {}
 
     def base(config: Mapping[str, Any]) -> Clip:
-        key = config["model"], config["pretrained"]
+        key = config["model"], pretrained or config["pretrained"]
         if key not in bases:
             bases[key] = base_models.load(*key, device)
         return bases[key]
@@ -80,7 +86,15 @@ def compare(
                 f"'{files[name]}' was trained for {artifact.task.dataset} {artifact.task.id} with "
                 f"{len(artifact.task.classes)} classes, which these images do not have; train again"
             )
-        clip, config = base(artifact.config), artifact.config
+        config = artifact.config
+        if artifact.metrics["data"]["test"] != digest:
+            raise DataError(
+                f"'{files[name]}' kept other target images out of its training (holdout "
+                f"{config['holdout']:g}, seed {artifact.seed}) than are judged here (holdout "
+                f"{settings['holdout']:g}, seed {settings['seed']}), or the images have changed; "
+                "train all variants with the same --seed and holdout, or move this one away"
+            )
+        clip = base(config)
         encoder = load_merged(clip, artifact).to(device)
         head = artifact.build_head().to(device)
         lines.append(
@@ -131,7 +145,7 @@ def _scores(
         return result
 
     size = config["eval_batch_size"]
-    found = predict(logits, test.images, size, torch.device(device), clip.mean, clip.std)
+    found = predict(logits, test.images, size, device, mean=clip.mean, std=clip.std)
     return score(found, pair.test.labels[test.kept], pair.task.classes)
 
 

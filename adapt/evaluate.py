@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapt.data.base import UNKNOWN
-from adapt.data.transforms import MEAN, STD, normalise
+from adapt.data.transforms import normalise
 
 
 @dataclass(frozen=True)
@@ -28,18 +27,15 @@ class Scores:
     images: int
     """How many images were scored."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the scores, JSON-serialisable."""
-        return dict(vars(self))
-
 
 def predict(
     logits: Callable[[Tensor], Tensor],
     pixels: NDArray[np.uint8],
     batch_size: int,
     device: torch.device | str = "cpu",
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> Tensor:
     """Return the logits (N, C), on the CPU, of pixels (N, S, S, 3) uint8 RGB.
 

@@ -207,8 +207,8 @@ class _Run:
             )
         method, sparse, amp = self.method.eval(), self.projection, AMP.get(self.config.amp)
         known = (self.truth != UNKNOWN).any()
-        size, mean, std = self.config.eval_batch_size, self.clip.mean, self.clip.std
-        logits = predict(method.logits, self.test, size, self.device, mean, std) if known else None
+        size, style = self.config.eval_batch_size, {"mean": self.clip.mean, "std": self.clip.std}
+        logits = predict(method.logits, self.test, size, self.device, **style) if known else None
         row = epoch_row(
             self.history,
             None if logits is None else score(logits, self.truth, self.pair.task.classes),

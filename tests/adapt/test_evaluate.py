@@ -43,7 +43,7 @@ def test_predictions_do_not_depend_on_the_batch_size() -> None:
         assert not torch.is_grad_enabled()
         return images.mean((2, 3))
 
-    whole = predict(channel_means, pixels, 7, "cpu", mean, std)
-    torch.testing.assert_close(predict(channel_means, pixels, 3, "cpu", mean, std), whole)
+    whole = predict(channel_means, pixels, 7, mean=mean, std=std)
+    torch.testing.assert_close(predict(channel_means, pixels, 3, mean=mean, std=std), whole)
     expected = (pixels.mean((1, 2)) / 255 - mean) / std
     np.testing.assert_allclose(whole.numpy(), expected, rtol=0, atol=1e-5)

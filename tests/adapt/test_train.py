@@ -58,6 +58,18 @@ def test_the_reported_accuracy_is_that_of_the_artifact(
     assert lines[1].images == 27
 
 
+def test_a_variant_that_trained_on_other_images_of_the_target_is_not_judged(
+    images: Path, cache: Path, config: CMKDConfig, tmp_path: Path
+) -> None:
+    settings = replace(config, holdout=0.4)
+    pair = load_folders(images, "day", "night", holdout=0.4, seed=0)
+    run = train("cmkd", pair, settings, out=tmp_path)
+    assert compare(pair, {"cmkd": run.path}, asdict(settings))[1].images == len(pair.test)
+    other = load_folders(images, "day", "night", holdout=0.4, seed=1)
+    with pytest.raises(DataError, match=r"\(holdout 0\.4, seed 0\) than .* seed 1\).*same --seed"):
+        compare(other, {"cmkd": run.path}, asdict(replace(settings, seed=1)))
+
+
 def test_under_rst_a_saved_weight_is_farther_from_the_base_than_the_threshold(
     pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path
 ) -> None:
