@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -22,6 +24,13 @@ from runtime.errors import BaseModelError
 
 OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
 """Entries that only OpenAI's own files have; they hold no weights."""
+OPENAI_ARCHIVES = frozenset(
+    found.group(1)
+    for architecture, tag in open_clip.list_pretrained()
+    if (url := open_clip.get_pretrained_cfg(architecture, tag).get("url"))
+    and (found := re.search(r"openaipublic\.azureedge\.net/.*/([0-9a-f]{64})/", url))
+)
+"""SHA-256 of the TorchScript archives that OpenAI released, as open_clip's table names them."""
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """Of weights files."""
 
@@ -63,13 +72,15 @@ def fetch(architecture: str, tag: str) -> Path:
 
 
 def read(path: Path) -> Weights:
-    """Read a weights file without running code from it.
+    """Read a weights file without running code that a stranger wrote.
 
-    Takes safetensors, pickled state dicts of tensors (open_clip's, also inside a training
-    checkpoint), and the TorchScript archives that OpenAI released.
+    Takes safetensors and pickled state dicts of tensors (open_clip's, also inside a training
+    checkpoint). A TorchScript archive brings code that loading runs, so it must be one that OpenAI
+    released, by its SHA-256.
 
     Raises:
-        BaseModelError: The file is missing, damaged, or holds no tensors by name.
+        BaseModelError: The file is missing, damaged, holds no tensors by name, or is a TorchScript
+            archive of anybody else.
     """
     if not path.is_file():
         raise BaseModelError(f"there is no weights file '{path}'; pass the path of one")
@@ -78,6 +89,8 @@ def read(path: Path) -> Weights:
             f"'{path}' is no weights file; its name must end in {', '.join(SUFFIXES)}"
         )
     archive = _is_torchscript(path)
+    if archive:
+        _check_archive(path)
     try:
         if path.suffix.lower() == ".safetensors":
             content: object = load_file(path)
@@ -168,6 +181,20 @@ def _converted(model: nn.Module, state: dict[str, Tensor], where: str) -> dict[s
         if name in own and isinstance(found, Tensor) and found.numel() == 1:
             state[name] = found.reshape(own[name].shape)
     return state
+
+
+def _check_archive(path: Path) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    found = digest.hexdigest()
+    if found not in OPENAI_ARCHIVES:
+        raise BaseModelError(
+            f"'{path}' is a TorchScript archive with SHA-256 {found[:12]}..., none of the "
+            f"{len(OPENAI_ARCHIVES)} that OpenAI released; loading it would run its code: where "
+            "you trust it, save its state_dict() as safetensors, and pass that file"
+        )
 
 
 def _is_torchscript(path: Path) -> bool:

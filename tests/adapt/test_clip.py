@@ -10,10 +10,11 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
-from adapt import clip
+from adapt import clip, weights
 from adapt.demo.weights import architecture
 from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, BaseModelError
+from runtime.files import sha256
 
 RN, VIT = "demo-rn32", "demo-vit32"
 PROMPTS = ["an image of a key", "an image of the number seven", "a photo of a lamp"]
@@ -129,10 +130,13 @@ def openai_archive(state, path):
 
 @pytest.mark.parametrize("kind", ["archive", "state dict"])
 @pytest.mark.parametrize("asked", [VIT, f"{VIT}-quickgelu"])
-def test_openai_files_run_with_quickgelu_whatever_was_asked_for(kind, asked, vit_state, tmp_path):
+def test_openai_files_run_with_quickgelu_whatever_was_asked_for(
+    kind, asked, vit_state, tmp_path, monkeypatch
+):
     path = tmp_path / "openai.pt"
     if kind == "archive":
         openai_archive(vit_state, path)
+        monkeypatch.setattr(weights, "OPENAI_ARCHIVES", {sha256(path.read_bytes())})
     else:
         extras = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(12)}
         torch.save({**{k: v.half() for k, v in vit_state.items()}, **extras}, path)
@@ -148,6 +152,18 @@ def test_openai_files_run_with_quickgelu_whatever_was_asked_for(kind, asked, vit
         text = reference.encode_text(open_clip.SimpleTokenizer(context_length=12)(PROMPTS))
     torch.testing.assert_close(loaded.text_features(PROMPTS), normalize(text, dim=-1))
     assert loaded.info.architecture == f"{VIT}-quickgelu"
+
+
+def test_an_archive_that_is_not_openais_is_not_loaded(vit_state, tmp_path):
+    openai_archive(vit_state, tmp_path / "other.pt")
+    with pytest.raises(BaseModelError, match=r"TorchScript archive.*none of the 9 .*safetensors"):
+        clip.load(VIT, str(tmp_path / "other.pt"))
+
+
+def test_openais_archives_are_known_by_their_digests():
+    assert len(weights.OPENAI_ARCHIVES) == 9
+    vit_b_16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
+    assert vit_b_16 in weights.OPENAI_ARCHIVES
 
 
 def test_a_plain_local_file_keeps_the_activation_that_was_asked_for(files):
