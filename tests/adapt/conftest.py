@@ -49,18 +49,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def cache(_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache folder of the tests' own; one torch thread, as on the smallest machine."""
-    monkeypatch.setenv("UDA_CACHE", str(_cache))
+def cache(uda_cache: Path) -> Iterator[Path]:
+    """The cache folder; one torch thread, as on the smallest machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield _cache
+    yield uda_cache
     torch.set_num_threads(threads)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,12 +25,3 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made.train("c-r", seed=2)
     made.train("a-c", base="demo-vit32", seed=3)
     return made
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One cache for the session, or the user's: drawing the demo takes a while."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "UDA_CACHE" not in os.environ:
-            patch.setenv("UDA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield

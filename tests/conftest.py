@@ -1,0 +1,18 @@
+"""One cache for all tests, so that the demo's pictures are drawn once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def uda_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep `$UDA_CACHE` if the user has one, so that its pictures are checked and reused."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not os.environ.get("UDA_CACHE"):
+            patch.setenv("UDA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield Path(os.environ["UDA_CACHE"])
