@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from adapt import store
 from adapt.methods import METHODS
+from adapt.options import pair_loader, task_options, use_threads
 from runtime.console import UdaGroup, bytes_text, table, write_json
-
-if TYPE_CHECKING:
-    from adapt.data import DomainPair
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _task_options(command: F) -> F:
-    """Add what says which images a command is about."""
-    for option in reversed(
-        [
-            click.option("--dataset", metavar="NAME", help="demo-digits or demo-objects."),
-            click.option("--task", metavar="SRC-TGT", help="Task of that data set, like f-h."),
-            click.option(
-                "--data",
-                type=click.Path(exists=True, file_okay=False, path_type=Path),
-                help="Your own images instead: a folder ROOT/<domain>/<class>/*.jpg.",
-            ),
-            click.option("--source", metavar="DOMAIN", help="Labelled domain folder of --data."),
-            click.option("--target", metavar="DOMAIN", help="Unlabelled domain folder of --data."),
-            click.option(
-                "--device",
-                default="cpu",
-                show_default=True,
-                help="cpu, cuda or cuda:N; no fallback.",
-            ),
-            click.option(
-                "--threads",
-                type=click.IntRange(min=1),
-                help="CPU threads; torch's choice if absent.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
 
 
 @click.group(cls=UdaGroup)
@@ -55,7 +20,7 @@ def main() -> None:
 
 
 @main.command()
-@_task_options
+@task_options
 @click.option("--method", type=click.Choice(sorted(METHODS)), default="cmkd", show_default=True)
 @click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of every random draw.  [default: 0]")
@@ -98,12 +63,12 @@ def train(
     """
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
-    pair_of = _pair_loader(dataset, task, data, source, target)
+    pair_of = pair_loader(dataset, task, data, source, target)
     from adapt import methods
     from adapt import train as training
     from adapt.config import load_config
 
-    _use_threads(threads)
+    use_threads(threads)
     settings = list(overrides)
     settings += [] if rst is None else [f"rst={str(rst).lower()}"]
     settings += [] if seed is None else [f"seed={seed}"]
@@ -122,18 +87,26 @@ def train(
             f"(epoch {best['epoch']}), mean per class {last['mean_per_class']:.2f} %"
         )
         click.echo(f"           on {run.artifact.metrics['test_images']} {where}")
+    if run.skipped:
+        log = run.path.with_name("train.log")
+        click.echo(f"skipped    {run.skipped} unreadable images, see '{log}'")
     click.echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
     click.echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
 
 
 @main.command("eval")
-@_task_options
+@task_options
 @click.option(
     "--artifacts",
     type=click.Path(file_okay=False, path_type=Path),
     default="artifacts",
     show_default=True,
     help="Folder that `uda-adapt train` wrote.",
+)
+@click.option(
+    "--pretrained",
+    metavar="FILE",
+    help="The base's weights, if they are not where training found them.",
 )
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
 def evaluate(
@@ -145,6 +118,7 @@ def evaluate(
     device: str,
     threads: int | None,
     artifacts: Path,
+    pretrained: str | None,
     json_file: Path | None,
 ) -> None:
     """Compare zero-shot CLIP with every trained variant of a task.
@@ -154,14 +128,14 @@ def evaluate(
     """
     if task is not None and dataset is None and data is None:
         dataset = store.dataset_of(artifacts, task)
-    pair_of = _pair_loader(dataset, task, data, source, target)
+    pair_of = pair_loader(dataset, task, data, source, target)
     from adapt import compare, methods
     from adapt.artifact import Artifact
     from adapt.config import load_config
     from adapt.device import select
 
     select(device)
-    _use_threads(threads)
+    use_threads(threads)
     config = load_config(methods.get("zero_shot").Config, dataset or "folder", "zero_shot", [])
     settings = dict(vars(config))
     pair = pair_of(config.holdout, config.seed)
@@ -169,7 +143,7 @@ def evaluate(
     if files:  # judged on the images, the base and the prompts that training had
         settings = dict(Artifact.load(next(iter(files.values()))).config)
         pair = pair_of(settings["holdout"], settings["seed"])
-    lines = compare.compare(pair, files, settings, device)
+    lines = compare.compare(pair, files, settings, device, pretrained)
     where = "held-out target images" if pair.held_out else "the target images themselves"
     click.echo(f"{pair.task.dataset} {pair.task.id}: accuracy on {lines[0].images} {where}\n")
     click.echo(table(compare.HEADER, compare.rows(lines)))
@@ -207,38 +181,6 @@ def inspect(artifact: Path) -> None:
     }
     for name, fact in facts.items():
         click.echo(f"{name:<10}{fact}")
-
-
-def _pair_loader(
-    dataset: str | None,
-    task: str | None,
-    data: Path | None,
-    source: str | None,
-    target: str | None,
-) -> Callable[[float, int], DomainPair]:
-    """Return a function of holdout and seed that loads the images the options name."""
-    named, own = (dataset, task), (data, source, target)
-    if not (all(named) and not any(own)) and not (all(own) and not any(named)):
-        raise click.UsageError(
-            "say which images: --dataset NAME --task SRC-TGT, or --data ROOT --source DOMAIN "
-            "--target DOMAIN"
-        )
-
-    def load(holdout: float, seed: int) -> DomainPair:
-        from adapt import data as images
-
-        if data and source and target:
-            return images.load_folders(data, source, target, holdout=holdout, seed=seed)
-        return images.load(str(dataset), str(task), holdout=holdout, seed=seed)
-
-    return load
-
-
-def _use_threads(threads: int | None) -> None:
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
 
 
 def _some(names: Sequence[str]) -> str:

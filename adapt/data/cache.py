@@ -43,14 +43,14 @@ class Pixels:
     """(M, S, S, 3), read-only, mapped from the disk."""
     kept: NDArray[np.int64]
     """(M,) positions in the image set."""
-    skipped: int
-    """Number of unreadable images."""
+    skipped: tuple[int, ...]
+    """Positions of the unreadable ones, which were left out."""
 
 
 def folder() -> Path:
     """Return the cache folder: `$UDA_CACHE`, else `~/.cache/uda-adapt`."""
     chosen = os.environ.get("UDA_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "uda-adapt"
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "uda-adapt"
 
 
 def pixels(
@@ -76,9 +76,12 @@ def pixels(
     kept = _kept(place.with_suffix(".json"), len(images))
     if kept is None or _bytes(place) != len(kept) * size * size * 3:
         kept = _make(images, spec, place)
-    skipped = len(images) - len(kept)
+    skipped = tuple(sorted({*range(len(images))} - {*kept.tolist()}))
     if skipped:
-        _log.warning("%d of %d images of '%s' are unreadable", skipped, len(images), images.domain)
+        _log.warning(
+            "%d of %d images of '%s' are unreadable and left out, the first: '%s'",
+            len(skipped), len(images), images.domain, images.paths[skipped[0]],
+        )  # fmt: skip
     array = np.memmap(place.with_suffix(".bin"), np.uint8, "r", shape=(len(kept), size, size, 3))
     return Pixels(array, kept, skipped)
 

@@ -8,7 +8,6 @@ Inside the returned folder: `<train or test>/<domain>/<class>/<nnnn>.png`, 32 x 
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 import warnings
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
+from adapt.data import cache
 from adapt.demo import jobs
 from adapt.demo.corpus import DIGIT_NAMES
 from adapt.demo.domains import OBJECT_DOMAINS
@@ -97,7 +97,7 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
 
     Args:
         name: "demo-digits" or "demo-objects".
-        root: Cache folder; None means `$UDA_CACHE`, or `~/.cache/uda-adapt`.
+        root: Cache folder; None means `adapt.data.cache.folder`.
         workers: Processes that draw.
 
     Raises:
@@ -106,21 +106,13 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
     """
     if name not in DEMO_SETS:
         raise DataError(f"unknown demo data set '{name}'; choose one of {sorted(DEMO_SETS)}")
-    folder = cache_root(root) / "demo" / f"{name}-v1"
+    folder = (root or cache.folder()) / "demo" / f"{name}-v1"
     if not folder.exists():
         results = jobs.run([part.job for part in DEMO_SETS[name].parts], f"drawing {name}", workers)
         with storage_errors(folder):
             _publish(name, results, folder)
     _check_digest(name, folder)
     return folder
-
-
-def cache_root(root: Path | None = None) -> Path:
-    """Return the given folder, else `$UDA_CACHE`, else `~/.cache/uda-adapt`."""
-    if root is not None:
-        return root
-    named = os.environ.get("UDA_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "uda-adapt"
 
 
 def pixel_digest(folder: Path) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from safetensors.torch import save_file
 
 from adapt.cli import main
+from adapt.demo import weights as demo
+from tests.adapt.conftest import draw
 
 QUICK = (
     "model=demo-rn32 pretrained=demo batch_size=8 epochs=1 iterations=3 train_size=36 "
@@ -40,17 +40,6 @@ def trained(images: Path, cache: Path, tmp_path: Path) -> Path:
     return out
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["eval"], ["inspect"]])
-def test_help_loads_no_torch(words: list[str]) -> None:
-    code = (
-        "import sys\nfrom adapt.cli import main\n"
-        f"try: main({[*words, '--help']!r})\nexcept SystemExit: pass\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'open_clip', 'rich', 'yaml')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.returncode == 0 and "Usage:" in done.stdout
-
-
 def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path: Path) -> None:
     result = call("train", *own_images(images, "--rst", "--seed", 4, "--out", tmp_path), *quick())
     assert result.exit_code == 0
@@ -77,11 +66,40 @@ def test_eval_compares_zero_shot_with_every_variant(
     assert document["held_out"] is False
 
 
-def test_eval_without_artifacts_shows_zero_shot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_eval_finds_moved_weights_with_pretrained(
+    images: Path, cache: Path, tmp_path: Path
 ) -> None:
-    if "UDA_CACHE" not in os.environ:  # the demo's own tests have drawn the pictures already
-        monkeypatch.setenv("UDA_CACHE", str(tmp_path / "cache"))
+    here, moved = tmp_path / "here.safetensors", tmp_path / "moved.safetensors"
+    state = demo.load_state_dict("demo-rn32")
+    save_file(state, here)
+    words = own_images(images, "--out", tmp_path)
+    assert call("train", *words, *quick(f"pretrained={here}")).exit_code == 0
+    here.rename(moved)
+    words = own_images(images, "--artifacts", tmp_path)
+    lost = call("eval", *words)
+    assert lost.exit_code == 1 and "there is no weights file" in lost.stderr
+    found = call("eval", *words, "--pretrained", moved)
+    assert found.exit_code == 0 and "cmkd" in found.stdout, found.output
+    state["visual.conv1.weight"] += 1
+    save_file(state, moved)
+    other = call("eval", *words, "--pretrained", moved)
+    assert other.exit_code == 1 and "pass the base it was trained on" in other.stderr
+
+
+def test_train_ends_with_the_number_of_unreadable_images(cache: Path, tmp_path: Path) -> None:
+    root = tmp_path / "street"
+    draw(root, "day", 60, count=34)
+    draw(root, "night", 10, count=34)
+    (root / "day" / "cup" / "cup3.png").write_bytes(b"no image")
+    result = call("train", *own_images(root, "--out", tmp_path), *quick())
+    assert result.exit_code == 0, result.output
+    log = tmp_path / "street" / "day-night" / "cmkd" / "train.log"
+    assert f"skipped    1 unreadable images, see '{log}'" in result.stdout
+    assert "1 of 102 images of 'day' are unreadable" in log.read_text()
+    assert "cup3.png" in log.read_text()
+
+
+def test_eval_without_artifacts_shows_zero_shot(tmp_path: Path) -> None:
     result = call("eval", "--dataset", "demo-digits", "--task", "f-h", "--artifacts", tmp_path)
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1].startswith("zero_shot")

@@ -42,7 +42,7 @@ def test_pixels_are_what_the_runtime_sees(resize, interpolation, tmp_path):
     spec = Preprocess(16, resize, interpolation)
     for path, array in zip(some.paths, found.images, strict=True):
         assert np.array_equal(array, preprocess(read_image(path), spec))
-    assert found.kept.tolist() == [0, 1, 2, 3, 4] and found.skipped == 0
+    assert found.kept.tolist() == [0, 1, 2, 3, 4] and found.skipped == ()
 
 
 def test_more_images_than_one_chunk_keep_their_order(tmp_path):
@@ -111,12 +111,12 @@ def test_few_unreadable_images_are_skipped_and_counted(tmp_path, caplog):
     for _ in range(2):  # made, then read back
         caplog.clear()
         found = cache.pixels(some, 8)
-        assert found.skipped == 2
+        assert found.skipped == (7, 100)
         assert found.kept.tolist() == [i for i in range(201) if i not in (7, 100)]
         assert found.images.shape == (199, 8, 8, 3)
         expected = preprocess(read_image(some.paths[101]), Preprocess(8))
         assert np.array_equal(found.images[99], expected)
-        assert "2 of 201 images of 'real' are unreadable" in caplog.text
+        assert "2 of 201 images of 'real' are unreadable and left out, the first: '" in caplog.text
 
 
 @pytest.mark.parametrize("count", [3, 100])
@@ -163,3 +163,5 @@ def test_the_cache_lies_in_the_home_folder_unless_told(monkeypatch, tmp_path):
     monkeypatch.delenv("UDA_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.folder() == tmp_path / ".cache" / "uda-adapt"
+    monkeypatch.setenv("UDA_CACHE", "~/pictures")
+    assert cache.folder() == tmp_path / "pictures"

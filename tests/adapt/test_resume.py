@@ -16,8 +16,9 @@ import pytest
 
 from adapt import resume
 from adapt.data import DomainPair, load_folders
+from adapt.loop import Loop
 from adapt.methods.cmkd import CMKDConfig
-from adapt.train import _Run, train
+from adapt.train import train
 from runtime.errors import ConfigError, FormatError, TrainingError
 
 CHECKPOINT = Path("street") / "day-night" / "cmkd-rst" / "checkpoint.safetensors"
@@ -26,10 +27,10 @@ CHECKPOINT = Path("street") / "day-night" / "cmkd-rst" / "checkpoint.safetensors
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """A function that sends this process a signal in the middle of an iteration, from 0."""
-    step = _Run.__init__
+    step = Loop.__init__
 
     def arm(iteration: int, number: signal.Signals = signal.SIGINT) -> None:
-        def init(self: _Run, *args: object) -> None:
+        def init(self: Loop, *args: object) -> None:
             step(self, *args)
             losses = self.method.losses
 
@@ -40,7 +41,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
             self.method.losses = stopping
 
-        monkeypatch.setattr(_Run, "__init__", init)
+        monkeypatch.setattr(Loop, "__init__", init)
 
     yield arm
     monkeypatch.undo()
