@@ -28,8 +28,10 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from adapt.data.transforms import normalise
 from adapt.demo import jobs, weights
-from adapt.demo.zero_shot import PROMPTS, accuracies, class_prompts, held_out_splits, normalize
+from adapt.demo.datasets import DEMO_SETS
+from adapt.demo.zero_shot import accuracies, held_out_splits, prompts
 from runtime.files import sha256, write_bytes
 
 Report = Callable[[dict[str, Any]], None]
@@ -67,8 +69,8 @@ def draw_corpus(seed: int, count: int) -> tuple[Tensor, list[str]]:
         for part in range(8)
     ]
     images, captions = zip(*jobs.run(parts, "drawing the corpus"), strict=True)
-    pixels = torch.from_numpy(np.concatenate(images)).permute(0, 3, 1, 2)
-    return pixels, np.concatenate(captions).tolist()
+    drawn = torch.from_numpy(np.concatenate(images)).permute(0, 3, 1, 2)
+    return drawn, np.concatenate(captions).tolist()
 
 
 def train(
@@ -117,7 +119,7 @@ def augment(images: Tensor) -> Tensor:
     digits must not be mirrored.
     """
     side = images.shape[-1]
-    padded = F.pad(normalize(images), (2, 2, 2, 2), mode="replicate")
+    padded = F.pad(normalise(images.permute(0, 2, 3, 1)), (2, 2, 2, 2), mode="replicate")
     left, top = torch.randint(0, 5, (2,)).tolist()
     crop = padded[:, :, top : top + side, left : left + side]
     contrast = 1 + 0.2 * torch.randn(len(images), 1, 1, 1)
@@ -152,8 +154,8 @@ def pretrain(name: str, seed: int, recipe: Recipe, out: Path, command: str) -> N
     with sdpa_kernel(SDPBackend.MATH):  # bf16 flash attention is many times slower on a CPU
         train(model, images, tokens, recipe, after_epoch)
 
-    prompts = tokenizer([prompt for data_set in PROMPTS for prompt in class_prompts(data_set)])
-    rows = torch.cat([tokens, prompts]).unique()
+    asked = tokenizer([prompt for data_set in DEMO_SETS for prompt in prompts(data_set)])
+    rows = torch.cat([tokens, asked]).unique()
     metadata = {"architecture": name, "seed": seed, "epochs": recipe.epochs}
     metadata |= {"images": recipe.images, "command": command}
     path = out / f"{name}.safetensors"

@@ -1,47 +1,37 @@
 """Zero-shot accuracy of a model on the test split of every domain of the drawn world."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import numpy as np
 import torch
-from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from PIL import Image
 from torch import Tensor, nn
 
+from adapt.config import TrainConfig, load_config
+from adapt.data.base import ImageSet, class_prompts
+from adapt.data.cache import pixels
+from adapt.data.folder import read_domain
+from adapt.data.transforms import MEAN, STD
 from adapt.demo.datasets import DEMO_SETS, render
-
-PROMPTS = {"demo-digits": "an image of the number {}", "demo-objects": "an image of a {}"}
-"""Data set to the prompt that its class names are put in."""
+from adapt.evaluate import predict, score
 
 
-def class_prompts(name: str) -> list[str]:
-    """Return one prompt per class of a data set, in label order."""
-    return [PROMPTS[name].format(class_name) for class_name in DEMO_SETS[name].classes]
+def prompts(data_set: str) -> tuple[str, ...]:
+    """Return the captions of a data set's classes, as zero-shot evaluation uses them."""
+    template = load_config(TrainConfig, data_set, "zero_shot").prompt
+    return class_prompts(sorted(DEMO_SETS[data_set].classes), template)
 
 
-def normalize(images: Tensor) -> Tensor:
-    """Turn pixels (N, 3, S, S) uint8 into CLIP's input: float, minus mean, over deviation."""
-    mean = torch.tensor(OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
-    deviation = torch.tensor(OPENAI_DATASET_STD).view(1, 3, 1, 1)
-    return (images.float() / 255 - mean) / deviation
-
-
-def held_out_splits() -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
-    """Return data set -> domain -> pixels (N, 3, 32, 32) uint8 and labels (N,)."""
+def held_out_splits() -> dict[str, list[ImageSet]]:
+    """Return the test images of every domain, by data set."""
+    roots = {name: render(name) / "test" for name in DEMO_SETS}
     return {
-        name: {
-            folder.name: _read_folder(folder, DEMO_SETS[name].classes)
-            for folder in sorted((render(name) / "test").iterdir())
-        }
-        for name in DEMO_SETS
+        name: [read_domain(root, folder.name) for folder in sorted(root.iterdir())]
+        for name, root in roots.items()
     }
 
 
 @torch.no_grad()
 def accuracies(
-    model: nn.Module,
-    tokenizer: nn.Module,
-    splits: dict[str, dict[str, tuple[Tensor, Tensor]]],
+    model: nn.Module, tokenizer: nn.Module, splits: dict[str, list[ImageSet]]
 ) -> dict[str, float]:
     """Return the percentage of right zero-shot answers per domain; leaves the model in eval mode.
 
@@ -53,22 +43,16 @@ def accuracies(
     model.eval()
     result = {}
     for name, domains in splits.items():
-        text = model.encode_text(tokenizer(class_prompts(name)), normalize=True)  # (C, D)
-        for domain, (images, labels) in domains.items():
-            features = torch.cat(
-                [model.encode_image(normalize(part), normalize=True) for part in images.split(500)]
-            )
-            right = (features @ text.T).argmax(1) == labels
-            result[domain] = round(100 * right.float().mean().item(), 2)
+        text = model.encode_text(tokenizer(list(prompts(name))), normalize=True)  # (C, D)
+
+        def cosines(images: Tensor, text: Tensor = text) -> Tensor:
+            features: Tensor = model.encode_image(images, normalize=True)
+            return features @ text.T
+
+        for images in domains:
+            content = pixels(images, 32)
+            logits = predict(cosines, content.images, 500, mean=MEAN, std=STD)
+            scores = score(logits, images.labels[content.kept], images.classes)
+            if scores is not None:
+                result[images.domain] = round(scores.accuracy, 2)
     return result
-
-
-def _read_folder(folder: Path, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    images, labels = [], []
-    for label, class_name in enumerate(classes):
-        for path in sorted((folder / class_name).iterdir()):
-            with Image.open(path) as image:
-                images.append(np.asarray(image))
-            labels.append(label)
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return pixels, torch.tensor(labels)

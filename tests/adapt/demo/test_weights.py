@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from adapt.demo import weights
 from adapt.demo.weights import WEIGHTS, architecture, load_state_dict
-from adapt.demo.zero_shot import accuracies, class_prompts, held_out_splits
+from adapt.demo.zero_shot import accuracies, held_out_splits, prompts
 from runtime.errors import BaseModelError
 
 NAMES = ["demo-rn32", "demo-vit32"]
@@ -75,9 +75,9 @@ def test_stored_words_keep_their_row_and_unknown_words_are_zero(name):
 def test_every_word_of_the_prompts_has_a_row(name):
     weights.register()
     tokenizer = open_clip.get_tokenizer(name)
-    prompts = class_prompts("demo-digits") + class_prompts("demo-objects")
+    captions = prompts("demo-digits") + prompts("demo-objects")
     known = load_state_dict(name)["token_embedding.weight"].any(1)
-    assert known[tokenizer(prompts)].all()
+    assert known[tokenizer(list(captions))].all()
 
 
 @pytest.mark.parametrize("name", NAMES)
