@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -237,5 +238,41 @@ def test_the_supervised_bound_is_the_task_from_a_domain_to_itself(
     pair = load_folders(images, "night", "night", holdout=0.3)
     run = train("source_only", pair, settings, out=tmp_path)
     assert run.path.parts[-3:-1] == ("night-night", "source_only")
-    assert math.isfinite(run.artifact.metrics["last"]["accuracy"])
-    assert run.artifact.metrics["held_out"] is True
+    probe = replace(settings, train_encoder=False, head_lr_multiplier=1e-6)
+    bound, start = (
+        train("source_only", pair, s, out=tmp_path / str(s.train_encoder)).artifact.metrics
+        for s in (replace(settings, iterations=30), probe)
+    )
+    assert bound["last"]["accuracy"] > start["last"]["accuracy"] + 20
+    assert bound["held_out"] is True and bound["test_images"] == len(pair.test) == 8
+
+
+FULL_DISK = """
+import resource, signal, sys
+from adapt.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("limit", [100, 300_000])
+def test_a_full_disk_is_one_clear_line_and_leaves_the_old_artifact(
+    images: Path, pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, limit: int
+) -> None:
+    run = train("cmkd", pair, rst_config, out=tmp_path)
+    before = run.path.read_bytes()
+    settings = {**asdict(rst_config), "seed": 1}
+    words = [f"--set={key}={value}" for key, value in settings.items() if key != "rst"]
+    words += ["--rst", "--out", str(tmp_path), "--threads", "1"]
+    words += ["--data", str(images), "--source", "day", "--target", "night"]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(limit), "train", *words],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr and "Logging error" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: cannot write '") and "free some space" in last
+    assert run.path.read_bytes() == before
+    assert not list(tmp_path.rglob("*.tmp"))
