@@ -138,8 +138,7 @@ class Artifact:
         for name in (self.task.dataset, self.method):
             if not _NAME.fullmatch(name):
                 raise FormatError(f"'{name[:80]}' cannot name a data set or a method")
-        build(Metrics, self.metrics, "metrics")
-        self._check_config()
+        self._check_record()
         if self.parameters < max(patch.size(self.residual), 1):
             raise FormatError(f"the encoder cannot have {self.parameters} parameters")
         for name, sparse in self.residual.items():
@@ -152,15 +151,16 @@ class Artifact:
                 f"head for {rows}; these must be equal"
             )
 
-    def _check_config(self) -> None:
+    def _check_record(self) -> None:
         try:
             cls = methods.get(self.method).Config
-        except ConfigError as error:
-            raise FormatError(f"{error}; update uda-edge, or train the task again") from error
-        build(cls, self.config, "config")
-        missing = sorted({field.name for field in fields(cls)} - self.config.keys())
-        if missing:
-            raise FormatError(f"config: key '{missing[0]}' is missing; train the task again")
+            build(Metrics, self.metrics, "metrics")
+            build(cls, self.config, "config")
+            missing = sorted({field.name for field in fields(cls)} - self.config.keys())
+            if missing:
+                raise FormatError(f"config: key '{missing[0]}' is missing")
+        except (ConfigError, FormatError) as error:
+            raise FormatError(f"{error}; train the task again, or update uda-edge") from error
 
     def build_head(self) -> nn.Module:
         """Return the head, features (N, D) to logits (N, K), in evaluation mode."""

@@ -37,7 +37,7 @@ def place(root: Path, dataset: str, task: str, variant: str) -> Path:
 def entries(root: Path, task: str | None = None, dataset: str | None = None) -> list[Entry]:
     """Return the artifacts in a folder, of one task or data set if given, sorted by path."""
     files = sorted(root.glob(f"*/*/*/{FILE}"))
-    found = [Entry(*file.parts[-4:-1], file) for file in files]
+    found = [Entry(file.parts[-4], file.parts[-3], file.parts[-2], file) for file in files]
     return [
         entry for entry in found if task in (None, entry.task) and dataset in (None, entry.dataset)
     ]
