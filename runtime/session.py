@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -19,25 +18,9 @@ from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, DataError, FormatError, TaskError
 from runtime.prediction import Prediction
 from runtime.preprocess import preprocess
-from runtime.spec import TaskInfo, TensorSpec
-from runtime.weights import ResidentPatch, Weights, patch_nbytes
-
-
-@dataclass(frozen=True)
-class _Resident:
-    """A task in memory, ready to be switched to."""
-
-    info: TaskInfo
-    head: str
-    head_tensors: dict[str, NDArray[np.float32]]
-    patch: ResidentPatch
-    tensors: tuple[str, ...]
-    """Names of the tensors the patch changes."""
-
-    @property
-    def nbytes(self) -> int:
-        heads = sum(array.nbytes for array in self.head_tensors.values())
-        return patch_nbytes(self.patch) + heads
+from runtime.residents import Resident, Residents
+from runtime.spec import TensorSpec
+from runtime.weights import Weights
 
 
 class Session:
@@ -54,8 +37,8 @@ class Session:
         self.bundle, self.backend = bundle, backend
         self._weights, self._encoder = weights, encoder
         self._heads: dict[str, Engine] = {}
-        self._resident: dict[str, _Resident] = {}
-        self._current: _Resident | None = None
+        self._residents = Residents(bundle, weights, self._heads)
+        self._current: Resident | None = None
         self._closed = False
         self._lock = threading.RLock()
 
@@ -135,19 +118,7 @@ class Session:
         """
         with self._lock:
             self._check_open()
-            if task not in self._resident:
-                loaded = self.bundle.task(task, self._weights.layout)
-                wanted = self._heads[loaded.head].inputs - {"features"}
-                if loaded.head_tensors.keys() != wanted:
-                    raise FormatError(
-                        f"task '{task}' brings {sorted(loaded.head_tensors)} for its head, needed "
-                        f"{sorted(wanted)}; export the task again"
-                    )
-                patch = self._weights.prepare(loaded.patch)
-                self._resident[task] = _Resident(
-                    loaded.info, loaded.head, dict(loaded.head_tensors), patch, tuple(loaded.patch)
-                )
-            return self._resident[task].nbytes
+            return self._residents.get(task).nbytes
 
     def switch(self, task: str) -> None:
         """Make `task` the current one, in place; does nothing when it already is.
@@ -163,8 +134,7 @@ class Session:
             self._check_open()
             if self._current is not None and self._current.info.id == task:
                 return
-            self.load(task)
-            new, old = self._resident[task], self._current
+            new, old = self._residents.get(task), self._current
             names = tuple(dict.fromkeys(new.tensors + (old.tensors if old is not None else ())))
             try:
                 self._weights.apply(new.patch)
@@ -251,7 +221,7 @@ class Session:
             for engine in (self._encoder, *self._heads.values()):
                 engine.close()
             self._heads.clear()
-            self._resident.clear()
+            self._residents = Residents(self.bundle, self._weights, self._heads)
             self._current = None
 
     def __enter__(self) -> Session:
@@ -265,7 +235,7 @@ class Session:
     ) -> None:
         self.close()
 
-    def _run(self, task: _Resident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run(self, task: Resident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         features = self._encoder.run({"pixels": pixels})
         logits = self._heads[task.head].run({"features": features, **task.head_tensors})
         if logits.shape != (len(pixels), len(task.info.classes)):
@@ -280,7 +250,7 @@ class Session:
             )
         return logits
 
-    def _selected(self) -> _Resident:
+    def _selected(self) -> Resident:
         self._check_open()
         if self._current is None:
             raise TaskError(f"no task is selected; switch to one of {', '.join(self.tasks)}")
