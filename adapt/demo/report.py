@@ -140,11 +140,15 @@ def latency(bench: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(9, 0.42 * len(rows) + 1), layout="constrained")
     axis = figure.subplots()
     names = [name for name, _ in rows]
-    bars = axis.barh(names, [t["p50"] for _, t in rows], color=_INK)
-    axis.bar_label(bars, fmt="%.2f", fontsize=9, padding=14)
-    axis.plot([t["p99"] for _, t in rows], names, "|", color=_WRONG, markersize=14, label="p99")
+    axis.barh(names, [t["p50"] for _, t in rows], color=_INK)
+    axis.plot([t["p99"] for _, t in rows], names, "|", color=_WRONG, markersize=14)
+    for name, t in rows:
+        axis.text(
+            t["p99"] * 1.15, name, f"{t['p50']:.3g} / {t['p99']:.3g}", va="center", fontsize=9
+        )
     axis.invert_yaxis()
-    axis.set_xlabel("milliseconds; bar: p50")
-    axis.legend(frameon=False)
+    axis.set_xscale("log")
+    axis.set_xlim(right=4 * max(t["p99"] for _, t in rows))
+    axis.set_xlabel("milliseconds, logarithmic; bar: p50, mark: p99")
     axis.spines[["top", "right"]].set_visible(False)
     return figure
