@@ -78,7 +78,7 @@ def train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True
     )
     last, best = run.artifact.metrics["last"], run.artifact.metrics["oracle_best"]
-    where = "held-out target images" if pair.held_out else "the target images it was adapted to"
+    where = "held-out" if pair.held_out else "the very"
     if last["accuracy"] is None:
         click.echo("accuracy   unknown: the target has no labels")
     else:
@@ -86,7 +86,10 @@ def train(
             f"accuracy   {last['accuracy']:.2f} % last epoch, {best['accuracy']:.2f} % oracle-best "
             f"(epoch {best['epoch']}), mean per class {last['mean_per_class']:.2f} %"
         )
-        click.echo(f"           on {run.artifact.metrics['test_images']} {where}")
+        seen = "" if pair.held_out else " it was adapted to"
+        click.echo(
+            f"           on {where} {run.artifact.metrics['test_images']} target images{seen}"
+        )
     if run.skipped:
         log = run.path.with_name("train.log")
         click.echo(f"skipped    {run.skipped} unreadable images, see '{log}'")
@@ -140,12 +143,19 @@ def evaluate(
     settings = dict(vars(config))
     pair = pair_of(config.holdout, config.seed)
     files = store.variants(artifacts, pair.task.dataset, pair.task.id)
+    if data and not files:  # its base is unknown, and nothing is fetched to find out
+        store.find(artifacts, pair.task.id, pair.task.dataset)
     if files:  # judged on the images, the base and the prompts that training had
         settings = dict(Artifact.load(next(iter(files.values()))).config)
         pair = pair_of(settings["holdout"], settings["seed"])
     lines = compare.compare(pair, files, settings, device, pretrained)
-    where = "held-out target images" if pair.held_out else "the target images themselves"
-    click.echo(f"{pair.task.dataset} {pair.task.id}: accuracy on {lines[0].images} {where}\n")
+    judged = (
+        f"accuracy on {'held-out' if pair.held_out else 'the very'} {lines[0].images} target images"
+        f"{'' if pair.held_out else ' it was adapted to'}"
+        if lines[0].images
+        else "no accuracy: the target has no labels"
+    )
+    click.echo(f"{pair.task.dataset} {pair.task.id}: {judged}\n")
     click.echo(table(compare.HEADER, compare.rows(lines)))
     if json_file:
         document = {"dataset": pair.task.dataset, "task": pair.task.id, "held_out": pair.held_out}

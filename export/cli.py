@@ -74,7 +74,7 @@ def main() -> None:
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="fp16 can round a residual away; see the column `survival`.",
+    help="fp16 can round a residual away; see the column `survives`.",
 )
 @click.option(
     "--baked",

@@ -60,7 +60,7 @@ def info(bundle: Path, check: bool) -> None:
         ]
         for task in manifest.tasks
     ]
-    header = ("task", "data set", "domains", "method", "classes", "changed", "density", "file")
+    header = ("task", "data set", "domains", "method", "classes", "changed", "patch", "file")
     click.echo(table(header, rows))
     if check:
         weights = opened.weights()

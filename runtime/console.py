@@ -13,6 +13,11 @@ import click
 from runtime.errors import UdaError
 from runtime.files import write_bytes
 
+OPTIONAL = frozenset(
+    "torch torchvision open_clip onnx onnxruntime yaml rich sklearn matplotlib".split()
+)
+"""Packages that only some installs have."""
+
 
 class UdaGroup(click.Group):
     """A click group that prints a UdaError as one line on stderr and exits with 1."""
@@ -22,8 +27,16 @@ class UdaGroup(click.Group):
         try:
             return super().invoke(ctx)
         except UdaError as error:
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            sys.exit(1)
+            message = str(error)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in OPTIONAL:
+                raise
+            message = (
+                f"this command needs '{error.name}', which is not installed; install the project "
+                "with the extra [export], for example: pip install '.[export]'"
+            )
+        click.echo(f"error: {' '.join(message.split())}", err=True)
+        sys.exit(1)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

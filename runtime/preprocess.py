@@ -97,6 +97,5 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             return np.asarray(upright.convert("RGB"))
     except Exception as error:  # decoders raise what they like on damaged files
         reason = str(error) or type(error).__name__
-        raise DataError(
-            f"cannot read the image '{path}': {reason}; repair or remove the file"
-        ) from error
+        remedy = "repair or remove the file" if path.is_file() else "check the path: it is no file"
+        raise DataError(f"cannot read the image '{path}': {reason}; {remedy}") from error

@@ -253,7 +253,9 @@ class Session:
     def _selected(self) -> Resident:
         self._check_open()
         if self._current is None:
-            raise TaskError(f"no task is selected; switch to one of {', '.join(self.tasks)}")
+            raise TaskError(
+                f"no task is selected; choose one (--task, or switch): {', '.join(self.tasks)}"
+            )
         return self._current
 
     def _check_open(self) -> None:

@@ -110,10 +110,13 @@ def check_same_classes(source: ImageSet, target: ImageSet) -> None:
     if source.classes != target.classes:
         here = sorted(set(source.classes) - set(target.classes))
         there = sorted(set(target.classes) - set(source.classes))
-        raise DataError(
-            f"the class folders differ: only source '{source.domain}' has {_some(here)}; "
-            f"only target '{target.domain}' has {_some(there)}; give both the same names"
+        sides = (("source", source, here), ("target", target, there))
+        found = "; ".join(
+            f"only {role} '{domain.domain}' has {_some(names)}"
+            for role, domain, names in sides
+            if names
         )
+        raise DataError(f"the class folders differ: {found}; give both the same names")
 
 
 def task_info(root: Path, source: str, target: str, classes: tuple[str, ...]) -> TaskInfo:

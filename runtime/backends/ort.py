@@ -22,7 +22,7 @@ def _library() -> Any:
     except ImportError as error:
         raise BackendError(
             "backend 'ort' needs onnxruntime, which is not installed; "
-            "run: pip install 'uda-edge[ort]'"
+            "run: pip install '.[ort]', or install your device's own build"
         ) from error
     return onnxruntime
 
@@ -49,6 +49,7 @@ class OrtBackend:
             )
         if device == "cuda":
             # The CUDA and cuDNN libraries may lie in Python packages, where the loader looks not.
+            self._ort.set_default_logger_severity(4)  # failures reach the user as exceptions
             self._ort.preload_dlls()
         self._block = 0
 
@@ -82,8 +83,13 @@ class OrtBackend:
         try:
             session = self._ort.InferenceSession(graph, options, providers=[(provider, settings)])
         except Exception as error:  # onnxruntime's exceptions share no base class
+            remedy = (
+                "check the bundle with uda-runtime info --check"
+                if self.device == "cpu"
+                else "check the driver and the CUDA libraries, or choose --device cpu"
+            )
             raise BackendError(
-                f"onnxruntime cannot open the graph on {self.device}: {error}"
+                f"onnxruntime cannot open the graph on {self.device}: {error}; {remedy}"
             ) from error
         if provider not in session.get_providers():  # it only warns, then runs on the CPU
             raise BackendError(

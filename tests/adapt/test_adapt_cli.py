@@ -46,7 +46,7 @@ def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path:
     lines = result.stdout.splitlines()[-4:]
     assert [line[:11].strip() for line in lines] == ["accuracy", "", "density", "artifact"]
     assert "% last epoch" in lines[0] and "% oracle-best (epoch 1)" in lines[0]
-    assert "27 the target images it was adapted to" in lines[1]
+    assert "the very 27 target images it was adapted to" in lines[1]
     path = tmp_path / "street" / "day-night" / "cmkd-rst" / "artifact.safetensors"
     assert str(path) in lines[3] and path.exists()
 
@@ -103,13 +103,22 @@ def test_eval_without_artifacts_shows_zero_shot(tmp_path: Path) -> None:
     result = call("eval", "--dataset", "demo-digits", "--task", "f-h", "--artifacts", tmp_path)
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1].startswith("zero_shot")
-    assert "797 held-out target images" in result.stdout
+    assert "held-out 797 target images" in result.stdout
 
 
 def test_eval_of_an_unknown_task_says_what_there_is(trained: Path) -> None:
     result = call("eval", "--task", "x-y", "--artifacts", trained)
     assert result.exit_code == 1
     assert "street/day-night" in result.stderr and "uda-adapt train" in result.stderr
+
+
+def test_eval_of_own_images_that_nobody_trained_on_fetches_nothing(
+    trained: Path, images: Path
+) -> None:
+    swapped = ("--data", images, "--source", "night", "--target", "day")
+    result = call("eval", *swapped, "--artifacts", trained)
+    assert result.exit_code == 1
+    assert "night-day" in result.stderr and "street/day-night" in result.stderr
 
 
 def test_inspect_prints_what_an_artifact_is(trained: Path) -> None:

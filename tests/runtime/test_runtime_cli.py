@@ -137,3 +137,15 @@ def test_nobody_imports_export():
         for file in (ROOT / folder).rglob("*.py"):
             assert "import export" not in file.read_text(), file
             assert "from export" not in file.read_text(), file
+
+
+def test_a_command_that_needs_a_missing_extra_says_which(tmp_path):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from adapt.cli import main\n"
+        "main(['train', '--dataset', 'demo-digits', '--task', 'f-h'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: this command needs 'torch'")
+    assert "pip install '.[export]'" in done.stderr and done.stderr.count("\n") == 1
