@@ -144,9 +144,11 @@ def write(
             existing bundle stays as it was.
     """
     created = not path.exists()
-    if path.is_dir() and any(path.iterdir()) and not (path / manifest.NAME).is_file():
+    foreign = None if (path / manifest.NAME).is_file() else _foreign(path)
+    if foreign:
         raise StorageError(
-            f"'{path}' has files in it and is no bundle; choose another place, or empty it"
+            f"'{path}' has files of others in it ('{foreign.name}') and is no bundle; choose "
+            "another place, or empty it"
         )
     for name, array in tensors.items():
         if not bool(np.isfinite(array).all()):
@@ -213,6 +215,12 @@ def _entry(task: Task, file: FileRef) -> TaskEntry:
         changed,
         file,
     )
+
+
+def _foreign(path: Path) -> Path | None:
+    """Return a file below `path` that no killed writer of a bundle can have left there."""
+    files = (file for file in path.rglob("*") if not file.is_dir())
+    return next((file for file in files if not _OURS.fullmatch(file.name)), None)
 
 
 def _named(path: Path) -> set[Path]:

@@ -2,6 +2,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from runtime import blocked
 from runtime.blocked import block_size, fits, from_blocks, positions, to_blocks
 from runtime.errors import FormatError
 from runtime.patch import SparseTensor, merge
@@ -45,8 +46,12 @@ def test_channels_that_make_no_whole_blocks_do_not_fit():
     assert not fits((24, 3, 3, 3), 16) and not fits((32, 24, 3, 3), 16)
 
 
-def test_block_size_is_a_power_of_two_that_the_processor_can_hold():
-    assert block_size(onnxruntime) in (1, 2, 4, 8, 16)
+def test_the_probed_block_size_is_how_this_processor_orders_channels():
+    block = block_size(onnxruntime)
+    session = onnxruntime.InferenceSession(blocked._PROBE, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).standard_normal((1, 64, 1, 2)).astype(np.float32)
+    want = x.reshape(64 // block, block, 2).transpose(0, 2, 1).reshape(x.shape)
+    assert np.array_equal(session.run(None, {"x": x})[0], want)
 
 
 def make_weights():

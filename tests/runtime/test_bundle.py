@@ -276,9 +276,16 @@ def test_a_folder_of_other_files_is_never_written_into(world, tmp_path):
     place = tmp_path / "mine"
     (place / "tasks").mkdir(parents=True)
     (place / "tasks" / "thesis.txt").write_text("years of work")
-    with pytest.raises(StorageError, match="is no bundle; choose another place"):
+    with pytest.raises(StorageError, match=r"'thesis.txt'.*is no bundle; choose another place"):
         bundle.write(place, **world.parts)
     assert tree(place) == {"tasks/thesis.txt": b"years of work"}
+
+
+def test_what_a_killed_writer_left_is_no_obstacle(world):
+    (world.path / manifest.NAME).unlink()
+    (world.path / ".manifest.json.abc.tmp").write_text("{")
+    bundle.write(world.path, **world.parts)
+    read_everything(world.path)
 
 
 def test_files_of_others_inside_a_bundle_survive_a_rewrite(world):
