@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from export.graph import Arrays, Graph
 from runtime.errors import FormatError
 
+_NORM = ("weight", "bias", "running_mean", "running_var")
+_EPSILON = 1e-5
+"""Of torch's BatchNorm1d."""
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """How one kind of head becomes a graph."""
+
+    build: Callable[[Graph], str]
+    """Adds the head to a graph, from `features` to logits."""
+    takes: str
+    """A tensor whose second axis is the features D."""
+    classes: tuple[str, ...]
+    """The tensors whose first axis is the classes K."""
+
 
 def _bn_ln_linear(g: Graph) -> str:
-    names = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
-    x = g.op("BatchNormalization", "features", *map(g.tensor, names), epsilon=1e-5)
+    x = g.op("BatchNormalization", "features", *_norm(g), epsilon=_EPSILON)
     x = g.op(
         "LayerNormalization", x, g.tensor("ln.weight"), g.tensor("ln.bias"), axis=-1, epsilon=1e-6
     )
@@ -20,17 +36,41 @@ def _bn_ln_linear(g: Graph) -> str:
 
 
 def _cosine(g: Graph) -> str:
-    norm = g.op("ReduceL2", "features", g.constant([-1], np.int64), keepdims=1)
+    return g.op("Gemm", _unit(g, "features"), g.tensor("weight"), transB=1)
+
+
+def _affine(g: Graph) -> str:
+    unit = _unit(g, "features")
+    return g.op("Gemm", unit, g.tensor("weight"), g.tensor("bias"), transB=1)
+
+
+def _projector_cosine(g: Graph) -> str:
+    x = g.op("BatchNormalization", _linear(g, "features", "proj1"), *_norm(g), epsilon=_EPSILON)
+    x = _linear(g, g.op("Relu", x), "proj2")
+    return g.op("Gemm", _unit(g, x), g.tensor("weight"), transB=1)
+
+
+def _linear(g: Graph, x: str, name: str) -> str:
+    return g.op("Gemm", x, g.tensor(f"{name}.weight"), g.tensor(f"{name}.bias"), transB=1)
+
+
+def _norm(g: Graph) -> list[str]:
+    return [g.tensor(f"bn.{part}") for part in _NORM]
+
+
+def _unit(g: Graph, x: str) -> str:
+    norm = g.op("ReduceL2", x, g.constant([-1], np.int64), keepdims=1)
     # torch's `normalize` divides by at least this much, so a zero row stays zero.
-    unit = g.op("Div", "features", g.op("Max", norm, g.constant(1e-12, np.float32)))
-    return g.op("Gemm", unit, g.tensor("weight"), transB=1)
+    return g.op("Div", x, g.op("Max", norm, g.constant(1e-12, np.float32)))
 
 
-GRAPHS: dict[str, tuple[Callable[[Graph], str], str]] = {
-    "bn-ln-linear": (_bn_ln_linear, "linear.weight"),
-    "cosine": (_cosine, "weight"),
+GRAPHS: dict[str, HeadKind] = {
+    "affine": HeadKind(_affine, "weight", ("weight", "bias")),
+    "bn-ln-linear": HeadKind(_bn_ln_linear, "linear.weight", ("linear.weight",)),
+    "cosine": HeadKind(_cosine, "weight", ("weight",)),
+    "projector-cosine": HeadKind(_projector_cosine, "proj1.weight", ("weight",)),
 }
-"""Kind to its graph and to the tensor (K, D) whose first axis is the classes."""
+"""By the kinds of `adapt.heads.HEADS`."""
 
 
 def head_graph(kind: str, tensors: Arrays) -> bytes:
@@ -47,15 +87,14 @@ def head_graph(kind: str, tensors: Arrays) -> bytes:
     """
     if kind not in GRAPHS:
         raise FormatError(f"no graph for head kind '{kind[:40]}'; add one to export/heads.py")
-    build, weight = GRAPHS[kind]
+    own = GRAPHS[kind]
     graph = Graph({name: tensors[name] for name in sorted(tensors)}, "h")
-    value = build(graph)
-    dim = graph.shape(weight)[1]
+    value = own.build(graph)
     model = graph.model(
         value,
-        ("features", np.float32, ["batch", dim]),
+        ("features", np.float32, ["batch", graph.shape(own.takes)[1]]),
         ("logits", ["batch", "classes"]),
-        {(weight, 0): "classes"},
+        {(name, 0): "classes" for name in own.classes},
     )
     content: bytes = model.SerializeToString(deterministic=True)
     return content
