@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapt.data.base import UNKNOWN
+from adapt.confusion import Confusion
 from adapt.data.transforms import normalise
 
 
@@ -64,20 +64,12 @@ def score(logits: Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> 
         labels: Class positions; UNKNOWN (-1) rows do not count.
         classes: C names.
     """
-    known = labels != UNKNOWN
-    if not known.any():
+    found = Confusion.of(logits, labels, classes)
+    if found.accuracy is None or found.mean_per_class is None:
         return None
-    truth = labels[known]
-    right = logits.argmax(-1).numpy()[known] == truth
-    total = np.bincount(truth, minlength=len(classes))
-    hits = np.bincount(truth, weights=right, minlength=len(classes))
-    recalls = [
-        100 * h / t if t else None for h, t in zip(hits.tolist(), total.tolist(), strict=True)
-    ]
-    present = [recall for recall in recalls if recall is not None]
     return Scores(
-        accuracy=100 * float(right.mean()),
-        mean_per_class=sum(present) / len(present),
-        per_class=dict(zip(classes, recalls, strict=True)),
-        images=len(truth),
+        accuracy=found.accuracy,
+        mean_per_class=found.mean_per_class,
+        per_class={line.name: line.recall for line in found.lines()},
+        images=found.images,
     )
