@@ -1,0 +1,119 @@
+"""What papers print for a data set: one YAML file each, to be set beside our own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Literal
+
+from runtime.errors import FormatError
+from runtime.fields import build
+
+By = Literal["tasks", "targets", "classes"]
+Protocol = Literal["standard", "partial", "cprs"]
+TOLERANCE = 0.1
+"""Percent: printed values and their printed average are each rounded, some averages cut."""
+BACKBONES = {"RN50": "RN50", "RN101": "RN101", "ViT-B-16": "ViT-B/16", "ViT-L-14": "ViT-L/14"}
+"""open_clip's names, without `-quickgelu`, to those in the papers."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a printed table, in percent."""
+
+    label: str
+    """Of the method, as people call it."""
+    backbone: str
+    """A value of `BACKBONES`."""
+    source: str
+    """A key of `Published.sources`."""
+    average: float
+    variant: str | None = None
+    """Our name for it, as in the artifacts' folders; None where we have no such method."""
+    by: By | None = None
+    """What the values are about; None where only the average is known."""
+    values: tuple[float, ...] = ()
+    """One per column of that kind."""
+    mean: float | None = None
+    """Of the values, where the printed average is not that."""
+    dsp: float | None = None
+    """Parameters stored for all tasks together, in millions."""
+    protocol: Protocol = "standard"
+    """`partial`: the target lacks classes of the source. `cprs`: four of DomainNet's domains."""
+    note: str = ""
+    """What one must know before comparing."""
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES.values():
+            raise ValueError(f"'{self.label}' has an unknown backbone '{self.backbone}'")
+        if not all(0 <= value <= 100 for value in (*self.values, self.average)):
+            raise ValueError(f"'{self.label}' has a value that is no percentage")
+        if (self.by is None) != (not self.values):
+            raise ValueError(f"'{self.label}' must have both 'by' and 'values', or neither")
+        expected = self.average if self.mean is None else self.mean
+        if self.values and abs(mean(self.values) - expected) > TOLERANCE + 1e-9:
+            raise ValueError(
+                f"the values of '{self.label}' on {self.backbone} have the mean "
+                f"{mean(self.values):.2f}, not {expected}"
+            )
+
+
+@dataclass(frozen=True)
+class Published:
+    """All that is known of one data set."""
+
+    dataset: str
+    metric: Literal["accuracy", "mean_per_class"]
+    """What the data set is judged by."""
+    columns: dict[str, tuple[str, ...]]
+    """Tasks, target domains or classes, in the printed order."""
+    sources: dict[str, str]
+    """Where the figures stand."""
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if row.source not in self.sources:
+                raise ValueError(f"'{row.label}' names no known source: '{row.source}'")
+            if row.by and len(row.values) != len(self.columns.get(row.by, ())):
+                raise ValueError(f"'{row.label}' has {len(row.values)} values for its {row.by}")
+
+    def of(self, model: str, protocol: str) -> tuple[Row, ...]:
+        """Return the rows of a backbone and a protocol, in the file's order.
+
+        Args:
+            model: open_clip's name of the architecture.
+            protocol: One of `Protocol`.
+        """
+        backbone = BACKBONES.get(model.removesuffix("-quickgelu"))
+        return tuple(r for r in self.rows if (r.backbone, r.protocol) == (backbone, protocol))
+
+
+def load(dataset: str, folder: Path | None = None) -> Published | None:
+    """Return what papers print for a data set; None where nothing is known.
+
+    Args:
+        dataset: Its name.
+        folder: Where the files lie; None means the shipped ones.
+
+    Raises:
+        FormatError: The file is damaged.
+    """
+    import yaml
+
+    known = {path.stem: path for path in files(folder)}
+    if dataset not in known:
+        return None
+    where = f"published figures of '{dataset}'"
+    try:
+        values = yaml.safe_load(known[dataset].read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise FormatError(f"{where} cannot be read: {' '.join(str(error).split())}") from error
+    return build(Published, values, where)
+
+
+def files(folder: Path | None = None) -> Sequence[Path]:
+    """Return the files of published figures, one per data set."""
+    return sorted((folder or Path(__file__).parent).glob("*.yaml"))
