@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from adapt import methods
 from adapt.clip import encoder_tensors
@@ -29,7 +29,8 @@ from runtime.fields import build
 from runtime.spec import BaseModel, Preprocess, TaskInfo, TensorSpec
 
 KIND, SCHEMA = "uda-artifact", 1
-_HEAD = "head."
+_HEAD, _TOKENS = "head.", "tokens."
+_TOKEN = re.compile(r"prompts\.(0|[1-9][0-9]{0,3})")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -54,6 +55,8 @@ class Artifact:
     head: str
     """Kind of head, a key of `adapt.heads.HEADS`."""
     head_tensors: Tensors
+    tokens: Tensors
+    """Learned prompt tokens `prompts.<block>` (n, W) of the encoder; empty for most methods."""
     prompts: tuple[str, ...]
     """One per class, in the order of the classes."""
     config: Mapping[str, Any]
@@ -79,6 +82,7 @@ class Artifact:
         config: Mapping[str, Any],
         seed: int,
         metrics: Mapping[str, Any],
+        tokens: Mapping[str, Tensor] | None = None,
     ) -> Artifact:
         """Return the artifact of a trained encoder and head.
 
@@ -94,6 +98,7 @@ class Artifact:
             config: Resolved settings.
             seed: Of the run.
             metrics: From `adapt.record.metrics`.
+            tokens: Prompt tokens, if the encoder runs with any.
 
         Raises:
             BaseModelError: The reference is not the base's.
@@ -115,6 +120,7 @@ class Artifact:
             parameters=sum(p.numel() for p in encoder.parameters()),
             head=next((k for k, c in HEADS.items() if type(head) is c), type(head).__name__),
             head_tensors=head_tensors(head),
+            tokens={n: t.detach().cpu().float().numpy() for n, t in (tokens or {}).items()},
             prompts=prompts,
             config=dict(config),
             seed=seed,
@@ -144,6 +150,12 @@ class Artifact:
         for name, sparse in self.residual.items():
             patch.check(TensorSpec(name, "float32", self.shapes[name]), sparse)
         build_head(self.head, self.head_tensors)
+        for name, token in self.tokens.items():
+            good = _TOKEN.fullmatch(name) and token.dtype == np.float32 and token.ndim == 2
+            if not good or not token.size or not bool(np.isfinite(token).all()):
+                raise FormatError(
+                    f"'{name[:80]}' are no prompt tokens: (n, width) finite float32 is needed"
+                )
         rows, classes = self.head_weight.shape[0], len(self.task.classes)
         if rows != classes or len(self.prompts) != classes:
             raise FormatError(
@@ -184,8 +196,9 @@ class Artifact:
             "residual": {row["name"]: (row["count"], *self.shapes[row["name"]]) for row in table},
         }
         heads = {_HEAD + name: array for name, array in self.head_tensors.items()}
+        tokens = {_TOKENS + name: array for name, array in self.tokens.items()}
         try:
-            sealed.write(path, KIND, SCHEMA, document, {**tensors, **heads})
+            sealed.write(path, KIND, SCHEMA, document, {**tensors, **heads, **tokens})
         except (TypeError, ValueError) as error:  # json's, for NaN or an object in the metrics
             raise FormatError(
                 f"cannot write '{path}': {error}; use plain, finite values"
@@ -249,11 +262,13 @@ class _Document:
             raise FormatError(str(error)) from error
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         heads = {n.removeprefix(_HEAD): a for n, a in tensors.items() if n.startswith(_HEAD)}
+        tokens = {n.removeprefix(_TOKENS): a for n, a in tensors.items() if n.startswith(_TOKENS)}
         return {
             **own,
             "residual": patch.decode(table, tensors, layout),
             "shapes": {name: spec.shape for name, spec in layout.items()},
             "head_tensors": heads,
+            "tokens": tokens,
         }
 
 

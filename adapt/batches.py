@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adapt import parallel
 from adapt.clip import Clip
 from adapt.config import TrainConfig
 from adapt.data.base import UNKNOWN
@@ -40,6 +41,9 @@ class Stream:
         config: TrainConfig,
         clip: Clip,
         device: torch.device,
+        *,
+        digest: str,
+        images: bool = True,
     ) -> None:
         """Check that there are enough images; read none.
 
@@ -50,23 +54,32 @@ class Stream:
             config: Batch size, seed, augmentation.
             clip: Whose encoder the crops S, mean and std are for.
             device: Where to augment and train.
+            digest: Names the pixels: the files, and how they were resized.
+            images: False leaves the images out of the batches.
 
         Raises:
-            ConfigError: A batch is one image, which has no batch statistics.
+            ConfigError: A batch is one image, which has no batch statistics, or it does not divide
+                evenly over the processes.
             DataError: There are fewer images than a batch takes.
         """
         if config.batch_size < 2:
             raise ConfigError(
                 f"batch_size is {config.batch_size}; the head's BatchNorm needs 2 images or more"
             )
+        if config.batch_size % parallel.world():
+            raise ConfigError(
+                f"batch_size is {config.batch_size}, which {parallel.world()} processes cannot "
+                "share evenly; choose a multiple"
+            )
         if len(pixels) < config.batch_size:
             raise DataError(
                 f"the {role} has {len(pixels)} training images, a batch takes {config.batch_size}; "
                 f"add images, or pass --set batch_size={max(2, len(pixels))} or less"
             )
-        self.pixels = pixels
+        self.pixels, self.digest = pixels, digest
         self.labels = np.full(len(pixels), UNKNOWN) if labels is None else labels
         self._role, self._config, self._clip, self._device = role, config, clip, device
+        self._images = images
         self._batches = len(pixels) // config.batch_size
         self._pass = -1
         self._order = np.empty(0, np.int64)
@@ -86,6 +99,10 @@ class Stream:
     def batch(self, iteration: int) -> Batch:
         """Return the batch of an iteration, augmented and normalised, on the training device."""
         where = self.indices(iteration)
+        labels = torch.from_numpy(self.labels[where]).to(self._device)
+        indices = torch.from_numpy(where).to(self._device)
+        if not self._images:
+            return Batch(torch.empty(len(where), 0, device=self._device), labels, indices)
         generator = torch.Generator().manual_seed(
             draw_seed(self._config.seed, self._role, "augment", iteration)
         )
@@ -94,8 +111,5 @@ class Stream:
         images = augment(
             pixels, clip.image_size, config.pad, config.flip, generator, clip.mean, clip.std
         )
-        return Batch(
-            images=images,
-            labels=torch.from_numpy(self.labels[where]).to(self._device),
-            indices=torch.from_numpy(where).to(self._device),
-        )
+        # Augmenting the whole batch and keeping a share: the draws do not depend on the processes.
+        return Batch(images[parallel.share(len(where))], labels, indices)

@@ -64,18 +64,33 @@ class Clip:
         rows = []
         for start in range(0, len(prompts), _TEXT_BATCH):
             part = list(prompts[start : start + _TEXT_BATCH])
-            rows.append(normalize(self._model.encode_text(self._tokens(part).to(device)), dim=-1))
+            rows.append(normalize(self._model.encode_text(self.tokenize(part).to(device)), dim=-1))
         return torch.cat(rows)
 
-    def preprocess(self, resize: Literal["squash", "crop"] = "squash") -> Preprocess:
+    def preprocess(
+        self,
+        resize: Literal["squash", "crop"] = "squash",
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    ) -> Preprocess:
         """Return how a frame becomes this model's pixels.
 
-        Bilinear, as in CMKD's code; CLIP's own pipeline is bicubic.
+        Squashed and bilinear in CMKD's code; CLIP's own pipeline is a bicubic crop.
         """
-        return Preprocess(self.image_size, resize, mean=self.mean, std=self.std)
+        return Preprocess(self.image_size, resize, interpolation, mean=self.mean, std=self.std)
 
-    def _tokens(self, prompts: list[str]) -> Tensor:
-        tokens: Tensor = self._tokenizer(prompts)
+    @property
+    def text_tower(self) -> nn.Module:
+        """The module that has the text encoder's parts, for methods that look inside."""
+        tower: nn.Module = self._model
+        return tower
+
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        """Return the tokens (K, L) int64 of K prompts, L the text encoder's context, on the CPU.
+
+        Raises:
+            BaseModelError: A prompt is longer than the context.
+        """
+        tokens: Tensor = self._tokenizer(list(prompts))
         encode = getattr(self._tokenizer, "encode", None)  # open_clip cuts long prompts silently
         for prompt in prompts:
             if encode is not None and len(encode(prompt)) + 2 > tokens.shape[1]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from adapt import clip as base_models
 from adapt.artifact import Artifact
@@ -17,7 +17,7 @@ from adapt.data.cache import pixels
 from adapt.device import exact_float32
 from adapt.evaluate import Scores, predict, score
 from adapt.heads import CosineHead
-from adapt.merge import load_merged
+from adapt.merge import Network
 from runtime.console import bytes_text
 from runtime.errors import DataError, FormatError
 
@@ -95,12 +95,11 @@ def compare(
                 "train all variants with the same --seed and holdout, or move this one away"
             )
         clip = base(config)
-        encoder = load_merged(clip, artifact).to(device)
-        head = artifact.build_head().to(device)
+        network = Network.of(clip, artifact).to(device)
         lines.append(
             _line(
                 name,
-                _scores(clip, encoder, head, pair, config, device),
+                _scores(clip, network, pair, config, device),
                 seed=artifact.seed,
                 oracle_best=artifact.metrics["oracle_best"]["accuracy"],
                 density=artifact.density,
@@ -123,29 +122,23 @@ def _line(name: str, scores: Scores | None, **others: Any) -> Line:
 
 
 def _zero_shot(clip: Clip, pair: DomainPair, config: Mapping[str, Any], device: str) -> Line:
-    prompts = class_prompts(pair.task.classes, config["prompt"])
+    prompts = class_prompts(pair.task.classes, config["prompt"], pair.task.target)
     head = CosineHead.of(clip.text_features(prompts), clip.logit_scale)
-    scores = _scores(clip, clip.visual, head, pair, config, device)
+    scores = _scores(clip, Network(clip.visual, head), pair, config, device)
     best = None if scores is None else scores.accuracy
     return _line(ZERO_SHOT, scores, seed=None, oracle_best=best, density=0.0, file_bytes=None)
 
 
 def _scores(
     clip: Clip,
-    encoder: nn.Module,
-    head: nn.Module,
+    network: nn.Module,
     pair: DomainPair,
     config: Mapping[str, Any],
     device: str,
 ) -> Scores | None:
-    test = pixels(pair.test, clip.image_size, config["resize"])
-
-    def logits(images: Tensor) -> Tensor:
-        result: Tensor = head(encoder(images).float())
-        return result
-
+    test = pixels(pair.test, clip.image_size, config["resize"], config["interpolation"])
     size = config["eval_batch_size"]
-    found = predict(logits, test.images, size, device, mean=clip.mean, std=clip.std)
+    found = predict(network, test.images, size, device, mean=clip.mean, std=clip.std)
     return score(found, pair.test.labels[test.kept], pair.task.classes)
 
 

@@ -26,13 +26,15 @@ class TrainConfig:
     """Images per step of the source, and as many of the target."""
     epochs: int = 20
     iterations: int = 500
-    """Optimizer steps per epoch."""
+    """Optimizer steps per epoch; 0 is the method's own epoch, see `Method.epoch_length`."""
     lr: float = 3e-6
     """Learning rate of the encoder at step 0."""
     head_lr_multiplier: float = 1000.0
     """The head learns this many times faster."""
     momentum: float = 0.9
-    """Of SGD with Nesterov's correction."""
+    """Of SGD."""
+    nesterov: bool = True
+    """Nesterov's correction of the momentum."""
     weight_decay: float = 5e-4
     lr_gamma: float = 3e-4
     """lr(t) = lr * (1 + lr_gamma * t) ** -lr_power, t in steps."""
@@ -45,38 +47,91 @@ class TrainConfig:
     """Residual Sparse Training: small weight changes fall back to the base after every step."""
     rst_threshold: float = 1e-6
     """A weight that moved at most this far from the base falls back."""
+    rst_density: float = 0.0
+    """Above 0: instead of the threshold, a budget, changed over all encoder parameters. The largest
+    changes stay, all of them at first, this share at the end."""
+    grid: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Train on the grid of the precision that will be deployed: the forward pass sees rounded
+    weights, and an entry counts as changed only if its rounded value is."""
     rst_allow_rounding: bool = False
     """Train although the mixed precision rounds most of the residual out of the forward pass."""
     amp: Literal["none", "bf16", "fp16"] = "none"
     """Mixed precision, CUDA only."""
+    compile: bool = False
+    """Compile the encoder with torch.compile: a minute at the start, faster steps on a GPU."""
     resize: Literal["squash", "crop"] = "squash"
     """`squash` ignores the aspect ratio, `crop` cuts the centre."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Of every resize, in training, evaluation and on the device."""
     train_size: int = 256
     """Training images are resized to this many pixels before the random crop."""
     pad: int = 0
     """Pixels repeated at each border before the random crop."""
+    crop_min: float = 0.0
+    """Above 0: crop a random share of the area, from this one to `crop_max`, with an aspect ratio
+    of 3/4 to 4/3, and resize it; 0: crop without resizing."""
+    crop_max: float = 1.0
+    rotate: float = 0.0
+    """Rotate training images by up to so many degrees either way."""
     flip: bool = True
     """Mirror half of the training images."""
     prompt: str = "a photo of a {}"
-    """Caption of a class; `{}` is its name."""
+    """Caption of a class; `{}` is its name, `{domain}` the target domain's."""
+    partial: bool = False
+    """The target has some of the source's classes only; which ones is not told to the method."""
+    target_classes: int = 0
+    """With `partial`: keep the target's first so many classes by name, as the benchmarks do; 0
+    takes the target as it is."""
+    select: str = "last"
+    """Which epoch's weights are saved: the last, or the best by a score that needs no labels; see
+    `adapt.selection`."""
     holdout: float = 0.0
     """Share of the target kept out of training for evaluation, in [0, 1)."""
     eval_batch_size: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "iterations", "eval_batch_size"):
+        for name in ("batch_size", "epochs", "eval_batch_size"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "head_lr_multiplier"):
             _require(self, name, getattr(self, name) > 0, "above 0")
-        not_negative = ("weight_decay", "lr_gamma", "lr_power", "rst_threshold", "pad", "seed")
+        not_negative = (
+            *("iterations", "weight_decay", "lr_gamma", "lr_power", "rst_threshold", "pad"),
+            *("crop_min", "rotate", "target_classes", "seed"),
+        )
         for name in not_negative:
             _require(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("momentum", "label_smoothing", "holdout"):
             _require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         _require(self, "train_size", 8 <= self.train_size <= 4096, "in 8..4096")
         _require(self, "seed", self.seed < 2**63, "below 2^63")
+        _require(self, "rst_density", 0 <= self.rst_density <= 1, "a share in [0, 1]")
+        _require(self, "crop_max", self.crop_max >= self.crop_min, "crop_min or more")
+        meant = self.partial or not self.target_classes
+        _require(self, "target_classes", meant, "0 unless partial is true")
         _require(self, "prompt", self.prompt.count("{}") == 1, "text with one {} for the class")
+
+    @property
+    def pair_classes(self) -> int | None:
+        """What `adapt.data.load` calls `target_classes`: None where both sides have the same."""
+        return self.target_classes if self.partial else None
+
+
+@dataclass(frozen=True)
+class TaskHeadConfig(TrainConfig):
+    """Of methods that train a task head, which FixMatch can sharpen."""
+
+    fixmatch: float = 0.0
+    """Weight of FixMatch's term, 0 for none. CMKD: 0.5, VisDA 2.0, DomainNet 0.1."""
+    fixmatch_threshold: float = 0.95
+    """Least confidence of a pseudo label in the weak view. VisDA: 0.8."""
+    strong: Literal["randaugment", "mild"] = "randaugment"
+    """The strong view; `mild` suits small pictures."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self, "fixmatch", self.fixmatch >= 0, "0 or more")
+        _require(self, "fixmatch_threshold", 0 <= self.fixmatch_threshold < 1, "in [0, 1)")
 
 
 C = TypeVar("C", bound=TrainConfig)

@@ -5,29 +5,31 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from adapt import clip as base_models
-from adapt import resume
+from adapt import resume, selection
 from adapt.artifact import Artifact
 from adapt.batches import Role, Stream, draw_seed
 from adapt.config import TrainConfig
 from adapt.data import DomainPair, class_prompts
-from adapt.data.base import UNKNOWN
 from adapt.data.cache import pixels
-from adapt.evaluate import predict, score
 from adapt.journal import Journal, interruptible
+from adapt.judge import Judge
 from adapt.method import AMP, Method
 from adapt.optimize import Optimization
 from adapt.record import Meter, Row, density, epoch_row, metrics
 from adapt.rst import Projection
-from runtime.errors import DataError, TrainingError
+from runtime.errors import ConfigError, DataError, Interrupted, TrainingError
+from runtime.files import storage_errors
 
 _log = logging.getLogger(__name__)
+SELECTED = "selected.safetensors"
+"""The artifact of the epoch that is the best so far, while training goes on."""
 _LOOK_EVERY = {"cpu": 1, "cuda": 20}
 """Iterations between looks at the losses: on a GPU each look waits for it."""
 
@@ -65,12 +67,21 @@ class Loop:
             path: Of the artifact to be.
             device: Where to train.
         """
+        if config.select not in selection.names():
+            raise ConfigError(
+                f"unknown selector '{config.select[:40]}'; set select to one of "
+                f"{', '.join(selection.names())}"
+            )
+        if not config.iterations and cls.trains:
+            length = cls.epoch_length(config, len(pair.source), len(pair.target))
+            config = replace(config, iterations=length)
         self.name, self.pair, self.config, self.device = name, pair, config, device
         self.path, self.checkpoint = path, path.with_name(resume.FILE)
+        self.selected = path.with_name(SELECTED)
         self.clip = base_models.load(config.model, config.pretrained, str(device))
         self.base = base_models.encoder_tensors(self.clip.visual)
         self.identity = resume.identity(name, pair, config, self.clip.info)
-        self.prompts = class_prompts(pair.task.classes, config.prompt)
+        self.prompts = class_prompts(pair.task.classes, config.prompt, pair.task.target)
         self.method = cls(self.clip, self.prompts, config)
         trained = [p for p in self.method.encoder.parameters() if p.requires_grad]
         self.projection = Projection(trained, config.rst_threshold) if config.rst else None
@@ -78,9 +89,8 @@ class Loop:
         self.total = config.epochs * config.iterations if cls.trains else 0
         self.iteration, self.seconds, self.history = 0, 0.0, list[Row]()
         self.meter = Meter()
-        test = pixels(pair.test, self.clip.image_size, config.resize)
-        self.test, self.truth = test.images, pair.test.labels[test.kept]
-        self.skipped = {pair.test.paths[i] for i in test.skipped}
+        self.judge = Judge(self.method, self.clip, pair, config, device)
+        self.skipped = {pair.test.paths[i] for i in self.judge.test.skipped}
 
     def finished(self) -> Run | None:
         """Return the run that wrote its artifact with these very settings, if there is one."""
@@ -113,8 +123,10 @@ class Loop:
         return self._finish()
 
     def _stream(self, role: Role) -> Stream:
-        images = self.pair.source if role == "source" else self.pair.target
-        content = pixels(images, self.config.train_size, self.config.resize)
+        images, config = self.pair.source if role == "source" else self.pair.target, self.config
+        seen = self.method.uses_images
+        size = config.train_size if seen else self.clip.image_size
+        content = pixels(images, size, config.resize, config.interpolation)
         self.skipped |= {images.paths[i] for i in content.skipped}
         if role == "source" and not images.labelled:
             raise DataError(
@@ -122,7 +134,10 @@ class Loop:
                 "each; sort them into class folders"
             )
         labels = images.labels[content.kept] if role == "source" else None
-        return Stream(role, content.images, labels, self.config, self.clip, self.device)
+        return Stream(
+            role, content.images, labels, config, self.clip, self.device,
+            digest=content.key, images=seen,
+        )  # fmt: skip
 
     def _loop(
         self, source: Stream, target: Stream, journal: Journal, asked: Callable[[], bool]
@@ -150,7 +165,7 @@ class Loop:
             if ends or stop:
                 self._save()
             if stop and self.iteration < self.total:
-                raise TrainingError(
+                raise Interrupted(
                     f"interrupted at iteration {self.iteration} of {self.total}, everything is "
                     "saved; run the same command with --resume to go on"
                 )
@@ -161,24 +176,33 @@ class Loop:
                 f"a weight is not finite after iteration {self.iteration} of {self.total}; lower "
                 f"the learning rate (lr={self.config.lr:g}); no artifact was written"
             )
-        method, sparse, amp = self.method.eval(), self.projection, AMP.get(self.config.amp)
-        known = (self.truth != UNKNOWN).any()
-        size, style = self.config.eval_batch_size, {"mean": self.clip.mean, "std": self.clip.std}
-        logits = predict(method.logits, self.test, size, self.device, **style) if known else None
+        sparse, amp = self.projection, AMP.get(self.config.amp)
+        scores, judgements = self.judge()
         row = epoch_row(
             self.history,
-            None if logits is None else score(logits, self.truth, self.pair.task.classes),
-            epoch=self.iteration // self.config.iterations,
+            scores,
+            epoch=self.iteration // max(self.config.iterations, 1),
             iteration=self.iteration,
             losses=self.meter.means(),
             lr=self.optimization.lr,
-            density=sparse.density if sparse else density(method.encoder, self.base),
+            density=sparse.density if sparse else density(self.method.encoder, self.base),
             survival=sparse.survival(amp) if sparse and amp else None,
             seconds=self.seconds,
+            judgements=judgements,
         )
         self.history.append(row)
         self.meter, self.seconds = Meter(), 0.0
         journal.epoch(self.history)
+        if self._selected() == len(self.history) - 1 and self._selects:
+            self._artifact().save(self.selected)
+
+    @property
+    def _selects(self) -> bool:
+        return self.config.select != selection.LAST and bool(self.total)
+
+    def _selected(self) -> int:
+        """Return the position of the epoch whose weights are to be saved."""
+        return selection.choose(self.history, self.config.select if self._selects else "last")
 
     def _save(self) -> None:
         progress = resume.Progress(
@@ -199,23 +223,37 @@ class Loop:
         _log.info("resumed at iteration %d of %d", self.iteration, self.total)
 
     def _finish(self) -> Run:
-        deployed = self.method.deploy()
-        artifact = Artifact.of(
+        artifact = self._artifact()
+        if self._selected() < len(self.history) - 1:
+            artifact = replace(Artifact.load(self.selected), metrics=artifact.metrics)
+        artifact.save(self.path)
+        with storage_errors(self.path):
+            self.selected.unlink(missing_ok=True)
+            self.checkpoint.unlink(missing_ok=True)
+        _log.info("wrote %s, %d bytes", self.path, self.path.stat().st_size)
+        return Run(artifact, self.path, len(self.skipped))
+
+    def _artifact(self) -> Artifact:
+        """Return the weights as they are now, with the metrics of all epochs so far."""
+        deployed, config = self.method.deploy(), self.config
+        chosen = (config.select, self._selected()) if self._selects else None
+        return Artifact.of(
             self.clip.info,
             self.base,
             deployed.encoder,
             deployed.head,
             task=self.pair.task,
             method=self.name,
-            preprocess=self.clip.preprocess(self.config.resize),
+            preprocess=self.clip.preprocess(config.resize, config.interpolation),
             prompts=self.prompts,
-            config=asdict(self.config),
-            seed=self.config.seed,
+            config=asdict(config),
+            seed=config.seed,
             metrics=metrics(
-                self.history[-1], self.pair.held_out, len(self.truth), self.identity["data"]
+                self.history,
+                self.pair.held_out,
+                len(self.judge.truth),
+                self.identity["data"],
+                chosen,
             ),
+            tokens=deployed.tokens,
         )
-        artifact.save(self.path)
-        self.checkpoint.unlink(missing_ok=True)
-        _log.info("wrote %s, %d bytes", self.path, self.path.stat().st_size)
-        return Run(artifact, self.path, len(self.skipped))

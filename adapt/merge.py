@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from adapt.clip import Clip, encoder_tensors
 from runtime import patch
@@ -55,7 +55,9 @@ def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
 
 
 def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
-    """Return a copy of the encoder that carries the residual; `clip` stays as it is.
+    """Return a copy of the encoder that carries the residual, and its prompt tokens if it has any.
+
+    `clip` stays as it is.
 
     Raises:
         BaseModelError: The artifact belongs to another base.
@@ -67,4 +69,33 @@ def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
     with torch.no_grad():
         for name in artifact.residual:
             own[name].copy_(torch.from_numpy(tensors[name]))
+    if artifact.tokens:
+        from adapt.prompts import Prompted
+
+        tokens = {name: torch.from_numpy(token) for name, token in artifact.tokens.items()}
+        return Prompted(encoder, tokens).eval()
     return encoder.eval()
+
+
+class Network(nn.Module):
+    """What a task computes, from normalised images (N, 3, S, S) to logits (N, K)."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        """Take the parts."""
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    @classmethod
+    def of(cls, clip: Clip, artifact: Artifact) -> Network:
+        """Return an artifact's network on its base, in evaluation mode on the CPU.
+
+        Raises:
+            BaseModelError: The artifact belongs to another base.
+            FormatError: The artifact does not fit the base it names.
+        """
+        return cls(load_merged(clip, artifact), artifact.build_head()).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits; the head computes in float32."""
+        logits: Tensor = self.head(self.encoder(images).float())
+        return logits

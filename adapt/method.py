@@ -7,14 +7,15 @@ mixed precision, sparsity, checkpoints, evaluation and the artifact come for fre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from adapt.config import TrainConfig
+from adapt.parallel import gather
 
 if TYPE_CHECKING:
     from adapt.batches import Stream
@@ -30,11 +31,14 @@ class Batch:
     """Images of one domain."""
 
     images: Tensor
-    """(N, 3, S, S) float32, augmented and normalised, on the training device."""
+    """(N, 3, S, S) float32, augmented and normalised, on the training device; this process's share
+    under torchrun. (N, 0) for methods with `uses_images` false."""
     labels: Tensor
     """(N,) int64 class positions; of the target all -1, whatever the data set knows."""
     indices: Tensor
     """(N,) int64 positions in the domain's training set, for what a method keeps per image."""
+    strong: Tensor | None = None
+    """(N, 3, S, S): a strongly augmented view of the target, if FixMatch is on."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Deployed:
     """The image encoder; what differs from the base becomes the residual, which may be empty."""
     head: nn.Module
     """Features (N, D) to logits (N, C); of a class in `adapt.heads.HEADS`."""
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)
+    """Learned prompt tokens `prompts.<block>` (n, W) that the encoder runs with; mostly none."""
 
 
 class Method(nn.Module):
@@ -68,6 +74,9 @@ class Method(nn.Module):
     Config: ClassVar[type[TrainConfig]] = TrainConfig
     trains: ClassVar[bool] = True
     """Whether there is anything to train."""
+    uses_images: ClassVar[bool] = True
+    """False: batches are labels and indices only, and streams hold the pixels that evaluation sees;
+    the method looks up what `prepare` made of them."""
     encoder: nn.Module
     head: nn.Module
 
@@ -100,6 +109,17 @@ class Method(nn.Module):
 
         classes, features = self.text.shape
         return TaskHead(features, classes)
+
+    @classmethod
+    def epoch_length(cls, config: TrainConfig, sources: int, targets: int) -> int:
+        """Return the iterations per epoch when the settings leave them to the method (0).
+
+        Args:
+            config: The settings.
+            sources: Number of source images.
+            targets: Number of target images.
+        """
+        return max(sources // config.batch_size, 1)
 
     def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
         """Return the loss terms of one iteration by name; the loop sums, checks and logs them.
@@ -157,14 +177,36 @@ class Method(nn.Module):
             features: Tensor = self.encoder(images)
         return features.float()
 
+    def features(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Return the features of several batches of images, in one pass through the encoder.
+
+        No layer of the encoder mixes images, its BatchNorm being in eval mode. Under torchrun the
+        images are this process's share, and the features are those of all processes, through which
+        gradients flow back: heads and losses see the whole batch.
+        """
+        return gather(self.encode(torch.cat(images)), [len(batch) for batch in images])
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return the deployed prediction's logits (N, C) of features (N, D) from `encode`."""
+        logits: Tensor = self.head(features)
+        return logits
+
     def logits(self, images: Tensor) -> Tensor:
         """Return the deployed prediction's logits (N, C) of images (N, 3, S, S)."""
-        logits: Tensor = self.head(self.encode(images))
-        return logits
+        return self.classify(self.encode(images))
+
+    def tokens(self) -> dict[str, Tensor]:
+        """Return learned prompt tokens by name, `prompts.<block>` (n, W); by default none."""
+        return {}
 
     def deploy(self) -> Deployed:
         """Return what reaches the device."""
-        return Deployed(self.encoder, self.head)
+        return Deployed(self.encoder, self.head, self.tokens())
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the features of an image stay the same throughout training."""
+        return not self.tokens() and not any(p.requires_grad for p in self.encoder.parameters())
 
     def train(self, mode: bool = True) -> Method:
         """Switch the heads; the encoder stays in eval mode."""

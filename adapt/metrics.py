@@ -9,13 +9,25 @@ from runtime.spec import check_sha256
 
 @dataclass(frozen=True)
 class Last:
-    """The epoch that was saved, chosen by nobody. Percentages, None where no label is known."""
+    """The final epoch, chosen by nobody. Percentages, None where no label is known."""
 
     epoch: int
     accuracy: float | None
     mean_per_class: float | None
     per_class: dict[str, float | None] | None
     """Recall by class; None where none of its images is there."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The epoch whose weights were saved, chosen by a score that needs no labels."""
+
+    by: str
+    """Name of the score, see `adapt.selection`."""
+    epoch: int
+    accuracy: float | None
+    mean_per_class: float | None
+    per_class: dict[str, float | None] | None
 
 
 @dataclass(frozen=True)
@@ -46,18 +58,29 @@ class Metrics:
     last: Last
     oracle_best: OracleBest
     density: float
-    """Changed over all encoder parameters, in [0, 1]."""
+    """Changed over all encoder parameters, in [0, 1], of the saved weights."""
     held_out: bool
     """Whether training never saw the test images."""
     test_images: int
     data: Digests
+    selected: Selected | None = None
+    """None where the last epoch's weights were saved."""
 
     def __post_init__(self) -> None:
         last, best = self.last, self.oracle_best
-        known = {n is not None for n in (last.accuracy, last.mean_per_class, last.per_class)}
-        known |= {best.epoch is not None, best.accuracy is not None}
+        judged = [last] if self.selected is None else [last, self.selected]
+        known = {best.epoch is not None, best.accuracy is not None}
+        for epoch in judged:
+            values = (epoch.accuracy, epoch.mean_per_class, epoch.per_class)
+            known |= {value is not None for value in values}
         if len(known) > 1:
             raise ValueError("either all accuracies are known or none is")
-        for value in (last.accuracy, last.mean_per_class, best.accuracy):
+        percentages = [v for e in judged for v in (e.accuracy, e.mean_per_class)]
+        for value in (*percentages, best.accuracy):
             if value is not None and not 0 <= value <= 100:
                 raise ValueError(f"an accuracy must be in 0..100, found {value}")
+
+    @property
+    def saved(self) -> Last | Selected:
+        """The epoch whose weights were saved."""
+        return self.selected or self.last

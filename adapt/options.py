@@ -50,8 +50,8 @@ def pair_loader(
     data: Path | None,
     source: str | None,
     target: str | None,
-) -> Callable[[float, int], DomainPair]:
-    """Return a function of holdout and seed that loads the images the options name."""
+) -> Callable[..., DomainPair]:
+    """Return a function of holdout, seed and target classes that loads what the options name."""
     named, own = (dataset, task), (data, source, target)
     if not (all(named) and not any(own)) and not (all(own) and not any(named)):
         raise click.UsageError(
@@ -59,7 +59,7 @@ def pair_loader(
             "--target DOMAIN"
         )
 
-    def load(holdout: float, seed: int) -> DomainPair:
+    def load(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
         from adapt import data as images
 
         if data and source and target:
@@ -75,3 +75,19 @@ def use_threads(threads: int | None) -> None:
 
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def sparsity(rst: bool | None, density: str | None) -> list[str]:
+    """Return the settings that `--rst` and `--density` stand for; a density implies RST."""
+    if density is None:
+        return [] if rst is None else [f"rst={str(rst).lower()}"]
+    try:
+        value = float(density.removesuffix("%")) / (100 if density.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1 or rst is False:
+        raise click.UsageError(
+            f"--density {density}: say a share of the encoder's weights, like 0.1% or 0.001, and "
+            "not --no-rst"
+        )
+    return ["rst=true", f"rst_density={value!r}"]

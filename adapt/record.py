@@ -68,6 +68,7 @@ def epoch_row(
     density: float,
     survival: float | None,
     seconds: float,
+    judgements: Mapping[str, float],
 ) -> Row:
     """Return the row of an epoch.
 
@@ -81,6 +82,7 @@ def epoch_row(
         density: Changed over all encoder parameters, in [0, 1].
         survival: Share of the changes that the mixed precision sees; None without either.
         seconds: Spent on the epoch, without evaluation.
+        judgements: Scores that need no labels, by name, see `adapt.selection`.
     """
     accuracy = None if scores is None else scores.accuracy
     best, best_epoch = accuracy, None if scores is None else epoch
@@ -100,27 +102,37 @@ def epoch_row(
         "oracle_best_epoch": best_epoch,
         "per_class": None if scores is None else scores.per_class,
         "seconds": round(seconds, 3),
+        "scores": dict(judgements),
     }
 
 
 def metrics(
-    row: Mapping[str, Any], held_out: bool, images: int, data: Mapping[str, str]
+    history: Sequence[Row],
+    held_out: bool,
+    images: int,
+    data: Mapping[str, str],
+    selected: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return what an artifact says about its accuracy, see `adapt.metrics.Metrics`.
 
     Args:
-        row: Of the last epoch.
+        history: The rows of all epochs.
         held_out: Whether training never saw the test images.
         images: Number of test images.
         data: Digests of the image sets, by role.
+        selected: The name of the score that chose the saved epoch, and the position of its row;
+            None where the last was saved.
     """
+    keys, last = ("epoch", "accuracy", "mean_per_class", "per_class"), history[-1]
+    saved = last if selected is None else history[selected[1]]
     return {
-        "last": {k: row[k] for k in ("epoch", "accuracy", "mean_per_class", "per_class")},
-        "oracle_best": {"epoch": row["oracle_best_epoch"], "accuracy": row["oracle_best"]},
-        "density": row["density"],
+        "last": {k: last[k] for k in keys},
+        "oracle_best": {"epoch": last["oracle_best_epoch"], "accuracy": last["oracle_best"]},
+        "density": saved["density"],
         "held_out": held_out,
         "test_images": images,
         "data": dict(data),
+        "selected": selected and {"by": selected[0], **{k: saved[k] for k in keys}},
     }
 
 

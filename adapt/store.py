@@ -5,8 +5,10 @@ A name from a command line is compared with what there is, and never becomes a p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adapt.methods import BASELINES
 from runtime.errors import TaskError
@@ -24,9 +26,19 @@ class Entry:
     path: Path
 
 
-def variant(method: str, rst: bool) -> str:
-    """Return the name of a method with or without RST: `cmkd-rst`, `cmkd`."""
-    return f"{method}-rst" if rst else method
+def variant(method: str, config: Mapping[str, Any]) -> str:
+    """Return the name of a method with what was added to it: `cmkd`, `cmkd-fixmatch-rst`.
+
+    Args:
+        method: Its name.
+        config: Resolved settings.
+    """
+    added = {
+        "fixmatch": config.get("fixmatch", 0) > 0,
+        "partial": config["partial"],
+        "rst": config["rst"],
+    }
+    return "-".join([method, *(name for name, there in added.items() if there)])
 
 
 def place(root: Path, dataset: str, task: str, variant: str) -> Path:

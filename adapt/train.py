@@ -10,6 +10,7 @@ finished artifact stays until the new one replaces it.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -61,7 +62,7 @@ def train(
             f"rst keeps the encoder's changes sparse, but '{name}' with these settings leaves the "
             "encoder alone; set rst=false"
         )
-    kind = store.variant(name, config.rst)
+    kind = store.variant(name, asdict(config))
     path = store.place(out, pair.task.dataset, pair.task.id, kind)
     folder = path.parent
     waiting = (folder / resume.FILE).exists()

@@ -31,7 +31,7 @@ class Source:
             FormatError: It is missing or damaged.
         """
         artifact = Artifact.load(path)
-        name = variant(artifact.method, artifact.config["rst"])
+        name = variant(artifact.method, artifact.config)
         return cls(artifact, name, sha256(path.read_bytes()))
 
 

@@ -9,6 +9,7 @@ UdaError
 ├── TaskError       a task is unknown, ambiguous or not selected
 ├── BackendError    an engine or a device cannot be used here
 ├── TrainingError   training cannot go on (a loss is not finite)
+│   └── Interrupted someone asked it to stop; it can be resumed
 └── VerifyError     an exported engine disagrees with PyTorch
 
 A message says what was found, what was needed and what to do: lower case, no full stop, names in
@@ -52,6 +53,10 @@ class BackendError(UdaError):
 
 class TrainingError(UdaError):
     """Training cannot go on."""
+
+
+class Interrupted(TrainingError):
+    """Someone asked training to stop; everything is saved, and it can be resumed."""
 
 
 class VerifyError(UdaError):

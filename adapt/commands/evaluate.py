@@ -55,13 +55,14 @@ def evaluate(
     use_threads(threads)
     config = load_config(methods.get("zero_shot").Config, dataset or "folder", "zero_shot", [])
     settings = dict(vars(config))
-    pair = pair_of(config.holdout, config.seed)
+    pair = pair_of(config.holdout, config.seed, config.pair_classes)
     files = store.variants(artifacts, pair.task.dataset, pair.task.id)
     if data and not files:  # its base is unknown, and nothing is fetched to find out
         store.find(artifacts, pair.task.id, pair.task.dataset)
     if files:  # judged on the images, the base and the prompts that training had
         settings = dict(Artifact.load(next(iter(files.values()))).config)
-        pair = pair_of(settings["holdout"], settings["seed"])
+        partial = settings["target_classes"] if settings["partial"] else None
+        pair = pair_of(settings["holdout"], settings["seed"], partial)
     lines = compare.compare(pair, files, settings, device, pretrained)
     judged = (
         f"accuracy on {'held-out' if pair.held_out else 'the very'} {lines[0].images} target images"

@@ -15,11 +15,14 @@ from runtime.console import bytes_text
 def inspect(artifact: Path) -> None:
     """Print what an artifact is."""
     from adapt.artifact import Artifact
+    from adapt.metrics import Metrics
     from runtime import patch
+    from runtime.fields import build
 
     found = Artifact.load(artifact)
-    task, base, last = found.task, found.base, found.metrics["last"]
-    accuracy = last["accuracy"]
+    task, base = found.task, found.base
+    metrics = build(Metrics, found.metrics, "metrics")
+    saved, chosen = metrics.saved, metrics.selected
     facts = {
         "task": f"{task.dataset} {task.id}: {task.source} -> {task.target}",
         "classes": f"{len(task.classes)}: {_some(task.classes)}",
@@ -30,10 +33,10 @@ def inspect(artifact: Path) -> None:
         "head": f"{found.head}, {sum(t.size for t in found.head_tensors.values()):,} numbers",
         "prompt": found.config["prompt"],
         "image": f"{found.preprocess.size} x {found.preprocess.size}, {found.preprocess.resize}",
+        "epoch": f"{saved.epoch}, {f'chosen by {chosen.by}' if chosen else 'the last'}",
         "accuracy": "target has no labels"
-        if accuracy is None
-        else f"{accuracy:.2f} % (epoch {last['epoch']}, the last), "
-        f"{found.metrics['oracle_best']['accuracy']:.2f} % oracle-best",
+        if saved.accuracy is None
+        else f"{saved.accuracy:.2f} %, {metrics.oracle_best.accuracy:.2f} % oracle-best",
         "versions": ", ".join(f"{name} {version}" for name, version in found.versions.items()),
         "file": bytes_text(artifact.stat().st_size),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapt.methods import METHODS
-from adapt.options import pair_loader, task_options, use_threads
+from adapt.options import pair_loader, sparsity, task_options, use_threads
 from runtime.console import bytes_text
 
 
@@ -15,6 +15,17 @@ from runtime.console import bytes_text
 @task_options
 @click.option("--method", type=click.Choice(sorted(METHODS)), default="cmkd", show_default=True)
 @click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse.")
+@click.option(
+    "--density",
+    metavar="SHARE",
+    help="RST with a budget instead of a threshold: change at most this share, like 0.1%.",
+)
+@click.option(
+    "--grid",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="Train on the grid of the precision that will be deployed.",
+)
+@click.option("--select", metavar="NAME", help="Epoch to keep: last, or a score without labels.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of every random draw.  [default: 0]")
 @click.option(
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a setting; repeatable."
@@ -43,6 +54,9 @@ def train(
     threads: int | None,
     method: str,
     rst: bool | None,
+    density: str | None,
+    grid: str | None,
+    select: str | None,
     seed: int | None,
     overrides: tuple[str, ...],
     out: Path,
@@ -59,29 +73,34 @@ def train(
     from adapt import methods
     from adapt import train as training
     from adapt.config import load_config
+    from adapt.metrics import Metrics
+    from runtime.fields import build
 
     use_threads(threads)
     settings = list(overrides)
-    settings += [] if rst is None else [f"rst={str(rst).lower()}"]
-    settings += [] if seed is None else [f"seed={seed}"]
+    settings += sparsity(rst, density)
+    chosen = {"grid": grid, "select": select, "seed": seed}
+    settings += [f"{name}={value}" for name, value in chosen.items() if value is not None]
     config = load_config(methods.get(method).Config, dataset or "folder", method, settings)
-    pair = pair_of(config.holdout, config.seed)
+    pair = pair_of(config.holdout, config.seed, config.pair_classes)
     run = training.train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True
     )
-    last, best = run.artifact.metrics["last"], run.artifact.metrics["oracle_best"]
-    where = "held-out" if pair.held_out else "the very"
-    if last["accuracy"] is None:
+    metrics = build(Metrics, run.artifact.metrics, "metrics")
+    last, best, saved = metrics.last, metrics.oracle_best, metrics.saved
+    if metrics.selected:
+        click.echo(f"epoch      {saved.epoch}, chosen by {metrics.selected.by} without labels")
+    if last.accuracy is None:
         click.echo("accuracy   unknown: the target has no labels")
     else:
+        chosen_one = f"{saved.accuracy:.2f} % chosen epoch, " if metrics.selected else ""
         click.echo(
-            f"accuracy   {last['accuracy']:.2f} % last epoch, {best['accuracy']:.2f} % oracle-best "
-            f"(epoch {best['epoch']}), mean per class {last['mean_per_class']:.2f} %"
+            f"accuracy   {chosen_one}{last.accuracy:.2f} % last epoch, {best.accuracy:.2f} % "
+            f"oracle-best (epoch {best.epoch}), mean per class {saved.mean_per_class:.2f} %"
         )
+        where = "held-out" if pair.held_out else "the very"
         seen = "" if pair.held_out else " it was adapted to"
-        click.echo(
-            f"           on {where} {run.artifact.metrics['test_images']} target images{seen}"
-        )
+        click.echo(f"           on {where} {metrics.test_images} target images{seen}")
     if run.skipped:
         log = run.path.with_name("train.log")
         click.echo(f"skipped    {run.skipped} unreadable images, see '{log}'")

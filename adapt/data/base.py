@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,22 +91,52 @@ def stat(path: Path) -> os.stat_result:
 class Dataset(Protocol):
     """A named data set; a class of this shape and a line in `DATASETS` add one."""
 
-    def load(self, task: str, *, holdout: float = 0.0, seed: int = 0) -> DomainPair:
+    name: ClassVar[str]
+    """Its key in `DATASETS`."""
+
+    def load(
+        self,
+        task: str,
+        *,
+        root: Path | None = None,
+        holdout: float = 0.0,
+        seed: int = 0,
+        target_classes: int | None = None,
+    ) -> DomainPair:
         """Return the images of a task, for example `a-c`.
 
         Args:
             task: Short names of source and target domain.
+            root: Folder of the data set, or the folder that holds it.
             holdout: Share of the target to keep for evaluation, where there is no official split.
             seed: Of the split.
+            target_classes: See `adapt.data.pairing.match`.
 
         Raises:
             TaskError: There is no such task.
+            ConfigError: A holdout was asked for where the test images are fixed, or the number of
+                target classes is impossible.
+            DataError: Images are missing or unusable, or the domains' classes differ.
+        """
+        ...
+
+    def survey(self, root: Path | None, short: str) -> dict[str, Counter[str]]:
+        """Return the number of images per class of one domain, by split.
+
+        Args:
+            root: As in `load`.
+            short: The domain's short name.
+
+        Returns:
+            Keys `train` and `test`, or only `all` where the data set has no split of its own.
+
+        Raises:
             DataError: Images are missing or unusable.
         """
         ...
 
 
-def class_prompts(classes: Sequence[str], template: str) -> tuple[str, ...]:
+def class_prompts(classes: Sequence[str], template: str, domain: str = "") -> tuple[str, ...]:
     """Return one caption per class, in the order of the classes, so prompts cannot leave labels.
 
     Names are lower-cased and underscores become spaces, as in CMKD's code. That code sorts prompts
@@ -113,12 +144,14 @@ def class_prompts(classes: Sequence[str], template: str) -> tuple[str, ...]:
 
     Args:
         classes: Class names in label order.
-        template: Caption with `{}` for the name.
+        template: Caption with `{}` for the name, and maybe `{domain}`.
+        domain: Name of the target domain, written as class names are.
 
     Raises:
         DataError: Two classes get the same caption.
     """
-    prompts = tuple(template.replace("{}", name.replace("_", " ").lower()) for name in classes)
+    template = template.replace("{domain}", _words(domain))
+    prompts = tuple(template.replace("{}", _words(name)) for name in classes)
     first: dict[str, str] = {}
     for name, prompt in zip(classes, prompts, strict=True):
         if prompt in first:
@@ -128,6 +161,16 @@ def class_prompts(classes: Sequence[str], template: str) -> tuple[str, ...]:
             )
         first[prompt] = name
     return prompts
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").lower()
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """Return a few names in quotes, and how many more there are, for a message."""
+    shown = ", ".join(f"'{name}'" for name in names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "none"
 
 
 def split(images: ImageSet, holdout: float, seed: int) -> tuple[ImageSet, ImageSet]:

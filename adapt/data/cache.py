@@ -45,6 +45,8 @@ class Pixels:
     """(M,) positions in the image set."""
     skipped: tuple[int, ...]
     """Positions of the unreadable ones, which were left out."""
+    key: str
+    """Names the pixels: changes with the files, their contents and how they are resized."""
 
 
 def folder() -> Path:
@@ -83,7 +85,7 @@ def pixels(
             len(skipped), len(images), images.domain, images.paths[skipped[0]],
         )  # fmt: skip
     array = np.memmap(place.with_suffix(".bin"), np.uint8, "r", shape=(len(kept), size, size, 3))
-    return Pixels(array, kept, skipped)
+    return Pixels(array, kept, skipped, place.name)
 
 
 def _make(images: ImageSet, spec: Preprocess, place: Path) -> NDArray[np.int64]:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from adapt.config import TrainConfig
+from adapt.config import TaskHeadConfig
 from adapt.heads import CosineHead
 from adapt.losses import RAMP_ITERATIONS, agreement, cross_entropy, gini_impurity, ramp
 from adapt.method import Batch, Method
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CMKDConfig(TrainConfig):
+class CMKDConfig(TaskHeadConfig):
     """Settings of CMKD; the defaults are the paper's."""
 
     lambda1: float = 0.25
@@ -62,9 +61,7 @@ class CMKD(Method):
     def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
         """Return the terms "source", "task", "distill" and "reg", weighted, to be summed."""
         c, lam = self.config, ramp(iteration, self.config.ramp_iterations)
-        # One pass for both: no layer of the encoder mixes images, its BatchNorm being in eval mode.
-        features = self.encode(torch.cat([source.images, target.images]))
-        f_s, f_t = features.split([len(source.images), len(target.images)])
+        f_s, f_t = self.features(source.images, target.images)
         # In the released order: the head's BatchNorm updates its statistics source first.
         z_s, z_t = self.head(f_s), self.head(f_t)
         clip_s, clip_t = self.clip_head(f_s), self.clip_head(f_t)

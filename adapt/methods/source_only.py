@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from adapt.config import TaskHeadConfig
 from adapt.losses import cross_entropy
 from adapt.method import Batch, Method
 
@@ -17,7 +18,11 @@ class SourceOnly(Method):
     Target images are not looked at: the head's BatchNorm sees the source alone.
     """
 
+    Config = TaskHeadConfig
+    config: TaskHeadConfig
+
     def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
         """Return the label-smoothed cross entropy of the source batch."""
-        logits = self.head(self.encode(source.images))
-        return {"source": cross_entropy(logits, source.labels, self.config.label_smoothing)}
+        (features,) = self.features(source.images)
+        smoothing = self.config.label_smoothing
+        return {"source": cross_entropy(self.head(features), source.labels, smoothing)}

@@ -25,7 +25,7 @@ def stream(small_clip: Callable[[str], Clip]) -> Callable[..., Stream]:
 
     def make(role: Role = "source", config: TrainConfig = CONFIG) -> Stream:
         labels = LABELS if role == "source" else None
-        return Stream(role, PIXELS, labels, config, clip, torch.device("cpu"))
+        return Stream(role, PIXELS, labels, config, clip, torch.device("cpu"), digest="")
 
     return make
 

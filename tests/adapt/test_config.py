@@ -3,7 +3,7 @@ from dataclasses import dataclass, fields
 import pytest
 
 from adapt import methods
-from adapt.config import TrainConfig, load_config, shipped
+from adapt.config import TaskHeadConfig, load_config, shipped
 from runtime.errors import ConfigError
 
 FOLDER = shipped()
@@ -11,7 +11,7 @@ SHIPPED = sorted(path.relative_to(FOLDER) for path in FOLDER.glob("*/*.yaml"))
 
 
 def load(*overrides, dataset="demo-digits", method="source_only"):
-    return load_config(TrainConfig, dataset, method, overrides)
+    return load_config(TaskHeadConfig, dataset, method, overrides)
 
 
 def test_there_are_settings_for_every_method_and_data_set():
@@ -131,7 +131,7 @@ def own(tmp_path):
 
 
 @dataclass(frozen=True)
-class Tiny(TrainConfig):
+class Tiny(TaskHeadConfig):
     extra: int = 1
 
 

@@ -83,7 +83,7 @@ def test_the_data_set_of_a_task_is_the_only_one_that_has_it(shelf):
 
 
 def test_an_artifact_is_found_where_it_is_put(shelf):
-    path = place(shelf(), "d", "f-h", variant("cmkd", rst=True))
+    path = place(shelf(), "d", "f-h", variant("cmkd", {"rst": True, "partial": False}))
     path.parent.mkdir(parents=True)
     path.touch()
     [entry] = entries(shelf())

@@ -1,0 +1,89 @@
+"""What is measured at the end of every epoch: accuracy, and scores that need no labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adapt import selection
+from adapt.clip import Clip
+from adapt.config import TrainConfig
+from adapt.data import DomainPair
+from adapt.data.base import UNKNOWN
+from adapt.data.cache import Pixels, pixels
+from adapt.evaluate import Scores, predict, score
+from adapt.heads import CosineHead
+from adapt.method import Method
+
+
+class Judge:
+    """Looks at the test images for accuracy and at the training target for label-free scores.
+
+    Both are seen as the device will see them. Where they are the same images they are seen once;
+    where the encoder is frozen its features are computed once.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        clip: Clip,
+        pair: DomainPair,
+        config: TrainConfig,
+        device: torch.device,
+    ) -> None:
+        """Open the images; compute nothing.
+
+        Args:
+            method: Is judged.
+            clip: Its base, whose own head says what CLIP would.
+            pair: The images.
+            config: Says how they are resized.
+            device: Where to compute.
+        """
+        self._method, self._clip, self._config, self._device = method, clip, config, device
+        self._classes = pair.task.classes
+        self._clip_head = CosineHead.of(method.text, method.logit_scale)
+        self._same = pair.test is pair.target
+        self.test = self._open(pair, "test")
+        self._target = self.test if self._same or not method.trains else self._open(pair, "target")
+        self.truth: NDArray[np.int64] = pair.test.labels[self.test.kept]
+        self.known = bool((self.truth != UNKNOWN).any())
+        self._features: dict[int, Tensor] = {}
+
+    def _open(self, pair: DomainPair, role: str) -> Pixels:
+        size, config = self._clip.image_size, self._config
+        return pixels(getattr(pair, role), size, config.resize, config.interpolation)
+
+    def __call__(self) -> tuple[Scores | None, dict[str, float]]:
+        """Return the scores on the test images, and the label-free ones by name."""
+        method = self._method.eval()
+        target = self._see(self._target)
+        logits = self._classify(target)
+        judgements = {}
+        if method.trains:
+            clip_logits = self._clip_head(target)
+            judgements = selection.scores(logits.cpu(), clip_logits=clip_logits.cpu())
+        if not self.known:
+            return None, judgements
+        if self._target is not self.test:
+            logits = self._classify(self._see(self.test))
+        return score(logits.cpu(), self.truth, self._classes), judgements
+
+    def _see(self, images: Pixels) -> Tensor:
+        """Return the features (N, D) of images, on the device."""
+        known = self._features.get(id(images))
+        if known is not None:
+            return known
+        size, clip = self._config.eval_batch_size, self._clip
+        found = predict(
+            self._method.encode, images.images, size, self._device, mean=clip.mean, std=clip.std
+        ).to(self._device)
+        if self._method.frozen:
+            self._features[id(images)] = found
+        return found
+
+    @torch.inference_mode()
+    def _classify(self, features: Tensor) -> Tensor:
+        return self._method.classify(features)
