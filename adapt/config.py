@@ -143,8 +143,15 @@ def load_config(
     method: str,
     overrides: Sequence[str] = (),
     folder: Path | None = None,
+    *,
+    task: str | None = None,
+    presets: Sequence[str] = (),
 ) -> C:
     """Return the settings of a method on a data set.
+
+    A file names every key. It may end with two sections of values that go together: `tasks`, for
+    what differs in one task, and `presets`, to be asked for by name (another backbone, a variant).
+    The file is overruled by its task, that by presets in their order, and these by overrides.
 
     Args:
         cls: The method's own configuration class.
@@ -152,9 +159,12 @@ def load_config(
         method: Name of the method.
         overrides: `key=value` each, the value a YAML scalar; the last one wins.
         folder: Where `<method>/<dataset>.yaml` lies; None means the shipped settings.
+        task: Task of the data set.
+        presets: Names of presets in the file.
 
     Raises:
-        ConfigError: There is no such file, a key is unknown or missing, a type or a value is wrong.
+        ConfigError: There is no such file or preset, a key is unknown or missing, a type or a value
+            is wrong.
     """
     files = sorted((folder or shipped()).glob("*/*.yaml"))
     known = {f"{path.parent.name}/{path.stem}": path for path in files}
@@ -165,9 +175,18 @@ def load_config(
             f"there are {', '.join(known) or 'none'}"
         )
     values = _read(path)
+    for_tasks, named = _sections(values, "tasks", path), _sections(values, "presets", path)
     missing = sorted({f.name for f in fields(cls)} - values.keys())
     if missing:
         raise ConfigError(f"'{path.name}' of {method} lacks '{missing[0]}'; it must name every key")
+    values |= for_tasks.get(task or "", {})
+    for preset in presets:
+        if preset not in named:
+            raise ConfigError(
+                f"the settings {method}/{dataset} have no preset '{preset[:40]}'; there are "
+                f"{', '.join(named) or 'none'}"
+            )
+        values |= named[preset]
     for override in overrides:
         key, value = _override(override)
         values[key] = value
@@ -193,6 +212,13 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"'{path}' must hold one 'key: value' per line")
     return values
+
+
+def _sections(values: dict[str, Any], name: str, path: Path) -> dict[str, dict[str, Any]]:
+    found = values.pop(name, {})
+    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
+        raise ConfigError(f"'{name}' in '{path}' must hold one 'name: {{key: value}}' per line")
+    return {str(key): value for key, value in found.items()}
 
 
 def _override(text: str) -> tuple[str, Any]:

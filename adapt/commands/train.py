@@ -26,6 +26,13 @@ from runtime.console import bytes_text
     help="Train on the grid of the precision that will be deployed.",
 )
 @click.option("--select", metavar="NAME", help="Epoch to keep: last, or a score without labels.")
+@click.option(
+    "--preset",
+    "presets",
+    metavar="NAME",
+    multiple=True,
+    help="Values of the settings file that go together, like rn50; repeatable.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Of every random draw.  [default: 0]")
 @click.option(
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a setting; repeatable."
@@ -57,6 +64,7 @@ def train(
     density: str | None,
     grid: str | None,
     select: str | None,
+    presets: tuple[str, ...],
     seed: int | None,
     overrides: tuple[str, ...],
     out: Path,
@@ -81,7 +89,10 @@ def train(
     settings += sparsity(rst, density)
     chosen = {"grid": grid, "select": select, "seed": seed}
     settings += [f"{name}={value}" for name, value in chosen.items() if value is not None]
-    config = load_config(methods.get(method).Config, dataset or "folder", method, settings)
+    config = load_config(
+        methods.get(method).Config, dataset or "folder", method, settings,
+        task=task, presets=presets,
+    )  # fmt: skip
     pair = pair_of(config.holdout, config.seed, config.pair_classes)
     run = training.train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True

