@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from adapt.config import TrainConfig
 from adapt.method import Group
+from adapt.parallel import average
 from adapt.rst import Projection
 
 
 class Optimization:
-    """One SGD with Nesterov momentum per optimizer name, and what happens after each of its steps.
+    """One SGD with momentum per optimizer name, and what happens after each of its steps.
 
     Torch's fused implementation is used wherever it runs.
     """
@@ -26,8 +28,11 @@ class Optimization:
         Args:
             groups: What is trained; parameters must not be replaced afterwards.
             config: Momentum, weight decay, mixed precision.
-            projection: RST over the encoder; applied after every step that trains a part of it.
+            projection: RST over the encoder, and its grid; applied after every step that trains a
+                part of it.
         """
+        self.progress = 1.0
+        """Share of the run that is done after the next step: a budget tightens by it."""
         self._projection = projection
         sparse = {id(p) for p in projection.parameters} if projection else set()
         self._sparse = {g.optimizer for g in groups if any(id(p) in sparse for p in g.parameters)}
@@ -38,7 +43,7 @@ class Optimization:
             self._optimizers[name] = torch.optim.SGD(
                 [{"params": list(g.parameters), "lr": g.lr, "lr_0": g.lr} for g in mine],
                 momentum=config.momentum,
-                nesterov=config.momentum > 0,
+                nesterov=config.nesterov and config.momentum > 0,
                 weight_decay=config.weight_decay,
                 fused=True,
             )
@@ -46,7 +51,8 @@ class Optimization:
     def step(self, **losses: Tensor) -> None:
         """Step the named optimizers on their losses, in the order given.
 
-        RST follows each step that trains a part of the encoder.
+        RST follows each step that trains a part of the encoder; on a grid that step moves the
+        float32 masters.
 
         All gradients are taken at the parameters as they are now, before the first step; an
         optimizer's loss gives gradients to that optimizer's parameters and to no others.
@@ -59,14 +65,27 @@ class Optimization:
             self._scaler.scale(loss).backward(  # type: ignore[no-untyped-call]
                 inputs=parameters, retain_graph=position < len(losses)
             )
+            average([p.grad for p in parameters if p.grad is not None])
             gradients.append([parameter.grad for parameter in parameters])
         for name, mine in zip(losses, gradients, strict=True):
             for parameter, gradient in zip(self._parameters(name), mine, strict=True):
                 parameter.grad = gradient
-            self._scaler.step(self._optimizers[name])
-            if self._projection is not None and name in self._sparse:
-                self._projection.apply()
+            if self._projection is None or name not in self._sparse:
+                self._scaler.step(self._optimizers[name])
+                continue
+            with self._projection.masters():
+                self._scaler.step(self._optimizers[name])
+                self._projection.apply(self.progress)
         self._scaler.update()
+
+    @contextmanager
+    def masters(self) -> Iterator[None]:
+        """Let the parameters hold what the optimizers step: on a grid, not what the forward sees.
+
+        A checkpoint is saved and loaded in here.
+        """
+        with self._projection.masters() if self._projection else nullcontext():
+            yield
 
     def set_factor(self, factor: float) -> None:
         """Set every learning rate to its value at iteration 0 times `factor`."""

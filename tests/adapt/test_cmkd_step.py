@@ -19,7 +19,7 @@ from adapt.clip import Clip
 from adapt.method import Batch
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.optimize import Optimization
-from adapt.rst import Projection
+from adapt.rst import Projection, Threshold
 from runtime.spec import BaseModel
 
 Array = NDArray[np.float64]
@@ -128,7 +128,7 @@ def parameters(method: CMKD) -> dict[str, Tensor]:
 
 def test_two_iterations_equal_the_naive_computation() -> None:
     method = tiny_method()
-    projection = Projection(list(method.encoder.parameters()), CONFIG.rst_threshold)
+    projection = Projection(list(method.encoder.parameters()), Threshold(CONFIG.rst_threshold))
     optimization = Optimization(method.parameter_groups(), CONFIG, projection)
     text = method.text.double().numpy()
     p = {n: t.detach().double().numpy().copy() for n, t in parameters(method).items()}

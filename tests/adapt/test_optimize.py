@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from adapt.config import TrainConfig
 from adapt.method import Group
 from adapt.optimize import Optimization
-from adapt.rst import Projection
+from adapt.rst import Projection, Threshold
 
 CONFIG = TrainConfig(momentum=0.9, weight_decay=0.0)
 
@@ -85,7 +85,7 @@ def test_weights_that_are_not_finite_are_noticed() -> None:
 
 def test_sparsity_follows_the_steps_of_the_encoder_and_no_others() -> None:
     encoder, head = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([3.0]))
-    projection = Projection([encoder], threshold=1.0)
+    projection = Projection([encoder], Threshold(1.0))
     groups = [Group((encoder,), 0.1, "body"), Group((head,), 0.1, "top")]
     optimization = Optimization(groups, CONFIG, projection)
     with torch.no_grad():

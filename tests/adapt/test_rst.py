@@ -31,7 +31,7 @@ def bits(tensors: list[Tensor]) -> list[Tensor]:
 
 def test_twelve_steps_equal_the_per_parameter_loop_bit_for_bit() -> None:
     fused, loop = network(), network()
-    projection = rst.Projection(list(fused.parameters()), TAU)
+    projection = rst.Projection(list(fused.parameters()), rst.Threshold(TAU))
     base = [p.detach().clone() for p in loop.parameters()]
     images = torch.randn(12, 8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     settings = {"lr": LR, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
@@ -60,7 +60,7 @@ def test_twelve_steps_equal_the_per_parameter_loop_bit_for_bit() -> None:
 def test_after_the_projection_a_weight_is_the_base_or_farther_than_the_threshold() -> None:
     net = network()
     base = copy.deepcopy(net)
-    projection = rst.Projection(list(net.parameters()), TAU)
+    projection = rst.Projection(list(net.parameters()), rst.Threshold(TAU))
     with torch.no_grad():
         for p in net.parameters():
             p.add_(torch.randn_like(p) * TAU)
@@ -71,7 +71,7 @@ def test_after_the_projection_a_weight_is_the_base_or_farther_than_the_threshold
 
 def test_a_change_of_exactly_the_threshold_falls_back() -> None:
     p = nn.Parameter(torch.zeros(3))
-    projection = rst.Projection([p], 0.25)
+    projection = rst.Projection([p], rst.Threshold(0.25))
     with torch.no_grad():
         p.copy_(torch.tensor([0.25, -0.25, 0.2500001]))
     projection.apply()
@@ -80,7 +80,7 @@ def test_a_change_of_exactly_the_threshold_falls_back() -> None:
 
 def test_storage_never_moves() -> None:
     net = network()
-    projection = rst.Projection(list(net.parameters()), TAU)
+    projection = rst.Projection(list(net.parameters()), rst.Threshold(TAU))
     pointers = [p.data_ptr() for p in net.parameters()]
     view = net[0].weight.data
     for _ in range(3):
@@ -95,7 +95,7 @@ def test_storage_never_moves() -> None:
 
 def test_taking_over_parameters_keeps_their_values_and_shapes() -> None:
     before, net = network(), network()
-    rst.Projection(list(net.parameters()), TAU)
+    rst.Projection(list(net.parameters()), rst.Threshold(TAU))
     for p, q in zip(net.parameters(), before.parameters(), strict=True):
         assert torch.equal(p, q) and p.shape == q.shape
 
@@ -106,7 +106,7 @@ def test_buffers_larger_than_a_chunk_are_projected_to_the_end(
     monkeypatch.setattr(rst, "_CPU_CHUNK", 64)
     w0 = torch.randn(1000)
     p = nn.Parameter(w0.clone())
-    projection = rst.Projection([p], 0.5)
+    projection = rst.Projection([p], rst.Threshold(0.5))
     moved = w0 + torch.randn(1000)
     with torch.no_grad():
         p.copy_(moved)
@@ -116,7 +116,7 @@ def test_buffers_larger_than_a_chunk_are_projected_to_the_end(
 
 def test_negative_zeros_of_the_base_stay_negative_zeros() -> None:
     p = nn.Parameter(torch.tensor([-0.0, 1.0]))
-    projection = rst.Projection([p], 0.5)
+    projection = rst.Projection([p], rst.Threshold(0.5))
     with torch.no_grad():
         p.add_(0.1)
     projection.apply()
@@ -125,7 +125,7 @@ def test_negative_zeros_of_the_base_stay_negative_zeros() -> None:
 
 def test_survival_is_the_share_of_changes_that_a_precision_keeps() -> None:
     p = nn.Parameter(torch.full((4,), 0.0078125 * 3))  # a value that fp16 holds
-    projection = rst.Projection([p], 1e-7)
+    projection = rst.Projection([p], rst.Threshold(1e-7))
     with torch.no_grad():
         p.add_(torch.tensor([0.0, 1e-6, 1e-6, 1e-3]))
     projection.apply()
@@ -135,15 +135,15 @@ def test_survival_is_the_share_of_changes_that_a_precision_keeps() -> None:
 
 
 def test_nothing_changed_survives_completely() -> None:
-    projection = rst.Projection([nn.Parameter(torch.ones(3))], 1e-7)
+    projection = rst.Projection([nn.Parameter(torch.ones(3))], rst.Threshold(1e-7))
     assert (projection.density, projection.survival(torch.float16)) == (0.0, 1.0)
 
 
 def test_half_precision_weights_are_refused() -> None:
     with pytest.raises(ConfigError, match="load the base model in float32"):
-        rst.Projection([nn.Parameter(torch.ones(3, dtype=torch.float16))], 1e-6)
+        rst.Projection([nn.Parameter(torch.ones(3, dtype=torch.float16))], rst.Threshold(1e-6))
 
 
 def test_a_negative_threshold_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be 0 or more"):
-        rst.Projection([nn.Parameter(torch.ones(3))], -1.0)
+        rst.Threshold(-1.0)
