@@ -1,34 +1,53 @@
-"""Data sets by name, and the user's own image folders."""
+"""Data sets by name, and the user's own image folders and list files."""
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 from adapt.data.base import Dataset, DomainPair, ImageSet, class_prompts
 from adapt.data.folder import load_folders
 from runtime.errors import DataError
 
-__all__ = ["DATASETS", "DomainPair", "ImageSet", "class_prompts", "load", "load_folders"]
+__all__ = [
+    "DATASETS",
+    "DomainPair",
+    "ImageSet",
+    "class_prompts",
+    "get",
+    "load",
+    "load_folders",
+    "tasks",
+]
+    "DATASETS",
+    "DomainPair",
+    "ImageSet",
+    "class_prompts",
+    "get",
+    "load",
+    "load_folders",
+    "tasks",
+]
 
 DATASETS = {
+    "office31": "adapt.data.office31:Office31",
+    "office-home": "adapt.data.office_home:OfficeHome",
+    "visda": "adapt.data.visda:VisDA",
+    "domainnet": "adapt.data.domainnet:DomainNet",
+    "mini-domainnet": "adapt.data.mini_domainnet:MiniDomainNet",
+    "imageclef": "adapt.data.imageclef:ImageCLEF",
+    "digits": "adapt.data.digits:Digits",
     "demo-digits": "adapt.data.demo:DemoDigits",
     "demo-objects": "adapt.data.demo:DemoObjects",
 }
 """Name to `module:Class`; the class fulfils `adapt.data.base.Dataset`."""
 
 
-def load(dataset: str, task: str, *, holdout: float = 0.0, seed: int = 0) -> DomainPair:
-    """Return the images of a task of a named data set.
-
-    Args:
-        dataset: A key of `DATASETS`.
-        task: Source and target domain, for example `a-c`; equal ones give the supervised bound.
-        holdout: Share of the target to keep for evaluation, where there is no official split.
-        seed: Of that split.
+def get(dataset: str) -> Dataset:
+    """Return a data set by its name.
 
     Raises:
-        DataError: The data set is unknown, or its images are missing or unusable.
-        TaskError: The data set has no such task.
+        DataError: The name is unknown; the message lists the known ones.
     """
     if dataset not in DATASETS:
         raise DataError(
@@ -36,5 +55,44 @@ def load(dataset: str, task: str, *, holdout: float = 0.0, seed: int = 0) -> Dom
             "folders with --data ROOT --source A --target B"
         )
     module, _, name = DATASETS[dataset].partition(":")
-    loader: Dataset = getattr(importlib.import_module(module), name)()
-    return loader.load(task, holdout=holdout, seed=seed)
+    found: Dataset = getattr(importlib.import_module(module), name)()
+    return found
+
+
+def tasks(dataset: str) -> tuple[str, ...]:
+    """Return the tasks of a data set that papers report, in the order of their columns.
+
+    Raises:
+        DataError: The data set is unknown.
+    """
+    return get(dataset).tasks()
+
+
+def load(
+    dataset: str,
+    task: str,
+    *,
+    root: Path | None = None,
+    holdout: float = 0.0,
+    seed: int = 0,
+    target_classes: int | None = None,
+) -> DomainPair:
+    """Return the images of a task of a named data set.
+
+    Args:
+        dataset: A key of `DATASETS`.
+        task: Source and target domain, for example `a-c`; equal ones give the supervised bound.
+        root: Folder of the data set, or the folder that holds it; None for the drawn ones.
+        holdout: Share of the target to keep for evaluation, where there is no official split.
+        seed: Of that split.
+        target_classes: None: both domains must have the same classes; 0: the target may lack some;
+            n: it is cut to its first n classes by name. See `adapt.data.pairing.match`.
+
+    Raises:
+        DataError: The data set is unknown, or its images are missing or unusable.
+        TaskError: The data set has no such task.
+        ConfigError: A holdout of a fixed split, or an impossible number of target classes.
+    """
+    return get(dataset).load(
+        task, root=root, holdout=holdout, seed=seed, target_classes=target_classes
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -88,11 +88,29 @@ def stat(path: Path) -> os.stat_result:
         ) from error
 
 
+@dataclass(frozen=True)
+class Domain:
+    """One domain of a published data set."""
+
+    name: str
+    """As tasks and prompts spell it."""
+    images: int
+    """Published number of images, over all splits."""
+    spellings: tuple[str, ...] = ()
+    """Other names of its folder."""
+
+
 class Dataset(Protocol):
     """A named data set; a class of this shape and a line in `DATASETS` add one."""
 
     name: ClassVar[str]
     """Its key in `DATASETS`."""
+    domains: ClassVar[Mapping[str, Domain]]
+    """By short name, as in a task id."""
+    classes: ClassVar[tuple[str, ...]]
+    """Published names in label order, where they are needed or worth comparing; else empty."""
+    class_count: ClassVar[int]
+    """Published number of classes."""
 
     def load(
         self,
@@ -118,6 +136,10 @@ class Dataset(Protocol):
                 target classes is impossible.
             DataError: Images are missing or unusable, or the domains' classes differ.
         """
+        ...
+
+    def tasks(self) -> tuple[str, ...]:
+        """Return the tasks that papers report, in the order of their columns."""
         ...
 
     def survey(self, root: Path | None, short: str) -> dict[str, Counter[str]]:

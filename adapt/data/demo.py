@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from pathlib import Path
 
-from adapt.data.base import DomainPair, pick
-from adapt.data.folder import check_same_classes, read_domain
+from adapt.data.base import Domain
+from adapt.data.benchmark import Benchmark, Part
+from adapt.data.folder import read_domain
 from adapt.demo import datasets
-from runtime.errors import ConfigError
-from runtime.spec import TaskInfo
+from runtime.errors import DataError
 
 
-class _Demo:
-    name: ClassVar[str]
-    domains: ClassVar[dict[str, str]]
-    """Short name, as in a task id, to folder name."""
+class _Demo(Benchmark):
+    home = "drawn on first use"
 
-    def load(self, task: str, *, holdout: float = 0.0, seed: int = 0) -> DomainPair:
-        """Return the images of a task, drawing them if need be; see `adapt.data.base.Dataset`.
+    def root(self, root: Path | None) -> Path:
+        """Return the folder of the drawn images, drawing them if need be.
 
         Raises:
-            TaskError: There is no such task.
-            ConfigError: A holdout was asked for, though the test images are fixed.
+            DataError: The user gave a folder.
         """
-        del seed  # the split is the data set's own
-        source, target = pick(task, self.name, self.domains)
-        if holdout:
-            raise ConfigError(
-                f"'{self.name}' has a test split of its own, a holdout of {holdout} would mean "
-                "nothing; pass --set holdout=0"
+        if root is not None:
+            raise DataError(
+                f"'{self.name}' draws its own images, '{root}' would not be used; leave out --data"
             )
-        root = datasets.render(self.name)
-        labelled = read_domain(root / "train", source)
-        unlabelled = read_domain(root / "train", target)
-        test = read_domain(root / "test", target)
-        check_same_classes(labelled, unlabelled)
-        check_same_classes(labelled, test)
-        info = TaskInfo(task, self.name, source, target, labelled.classes)
-        return DomainPair(info, labelled, unlabelled, test, held_out=True)
+        return datasets.render(self.name)
+
+    def read(self, root: Path, short: str) -> Part:
+        """Return the images of one domain."""
+        domain = self.domains[short].name
+        return Part(read_domain(root / "train", domain), read_domain(root / "test", domain))
 
 
 class DemoDigits(_Demo):
@@ -47,7 +39,8 @@ class DemoDigits(_Demo):
     """
 
     name = "demo-digits"
-    domains = {"f": "font", "h": "hand"}
+    domains = {"f": Domain("font", 2500), "h": Domain("hand", 1797)}
+    class_count = 10
 
 
 class DemoObjects(_Demo):
@@ -57,4 +50,10 @@ class DemoObjects(_Demo):
     """
 
     name = "demo-objects"
-    domains = {"a": "art", "c": "clipart", "p": "product", "r": "real"}
+    domains = {
+        "a": Domain("art", 1800),
+        "c": Domain("clipart", 1800),
+        "p": Domain("product", 1800),
+        "r": Domain("real", 1800),
+    }
+    class_count = 12

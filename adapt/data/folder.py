@@ -2,79 +2,108 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
 
 import numpy as np
 
-from adapt.data.base import UNKNOWN, DomainPair, ImageSet, split
-from runtime.errors import DataError, TaskError
-from runtime.spec import TaskInfo
+from adapt.data import listfile, pairing
+from adapt.data.base import UNKNOWN, DomainPair, ImageSet, some
+from runtime.errors import DataError
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"))
-"""Of image files, in lower case."""
+SUFFIXES = listfile.SUFFIXES
 
 
 def load_folders(
-    root: Path, source: str, target: str, *, holdout: float = 0.0, seed: int = 0
+    root: Path,
+    source: str,
+    target: str,
+    *,
+    holdout: float = 0.0,
+    seed: int = 0,
+    target_classes: int | None = None,
 ) -> DomainPair:
-    """Return the task of two domain folders.
+    """Return the task of two domain folders or list files of the user's own.
 
-    Classes are matched by name and ordered by name; domains are named after their folders.
+    Classes are matched by name and ordered by name; domains are named after their folders or lists.
 
     Args:
         root: Folder of the data set; its name becomes the data set's.
-        source: Folder in it, with one folder of images per class.
-        target: Folder in it, with the same classes, or with images only.
+        source: Folder in it, with one folder of images per class, or a list file.
+        target: Folder in it, with the same classes, or with images only, or a list file.
         holdout: Share of the target to keep for evaluation; 0 evaluates on what was trained on.
         seed: Of the split.
+        target_classes: See `adapt.data.pairing.match`.
 
     Raises:
         DataError: A folder is missing or empty, there are fewer than two classes, or the two
             domains have different ones.
+        ConfigError: The number of target classes is impossible.
         TaskError: The folder names make no task id.
     """
-    labelled = read_domain(root, source)
+    labelled = read_side(root, source)
     if not labelled.classes:
         raise DataError(
             f"the source '{root / source}' has images but no class folders; the source needs "
-            "labels: sort its images into one folder per class"
+            "labels: sort its images into one folder per class, or name them in a list file"
         )
-    unlabelled = read_domain(root, target)
-    if not unlabelled.classes:
-        unlabelled = ImageSet(
-            unlabelled.paths, unlabelled.labels, labelled.classes, unlabelled.domain
-        )
-    check_same_classes(labelled, unlabelled)
-    info = task_info(root, source, target, labelled.classes)
-    if not holdout:
-        return DomainPair(info, labelled, unlabelled, unlabelled, held_out=False)
-    train, test = split(unlabelled, holdout, seed)
-    # The supervised bound learns the labels of the target: not those it is judged on.
-    supervised = train if (root / source).resolve() == (root / target).resolve() else labelled
-    return DomainPair(info, supervised, train, test, held_out=True)
+    unlabelled = read_side(root, target)
+    if (root / source).resolve() == (root / target).resolve():  # one folder under two names
+        unlabelled = dataclasses.replace(labelled, domain=unlabelled.domain)
+    dataset = re.sub(r"[^A-Za-z0-9_.-]", "_", root.resolve().name).lstrip(".") or "folder"
+    names = (labelled.domain, unlabelled.domain)
+    short = [re.sub(r"[^A-Za-z0-9_.]", "_", name).lower() for name in names]
+    return pairing.make(
+        "-".join(short), dataset, labelled, unlabelled,
+        holdout=holdout, seed=seed, target_classes=target_classes,
+    )  # fmt: skip
+
+
+def read_side(root: Path, name: str) -> ImageSet:
+    """Return the images of a domain folder, or those that a list file names.
+
+    Raises:
+        DataError: There are none, or they are unusable.
+    """
+    if listfile.is_list(root, name):
+        return listfile.read_list(root, name)
+    return read_domain(root, name)
 
 
 def read_domain(root: Path, domain: str) -> ImageSet:
-    """Return the images of one domain folder, sorted by path.
-
-    Images directly in the folder are unlabelled: labels are -1 and `classes` is empty. Names that
-    start with a dot are ignored. A class folder may have folders inside.
+    """Return the images of one domain folder, sorted by path; see `read_folder`.
 
     Raises:
-        DataError: The folder is missing, is a file, holds no images, has an empty class folder, has
-            fewer than two classes, or has images beside its class folders.
+        DataError: The folder is missing or unusable.
     """
     folder = root / domain
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
-        domains = ", ".join(_folders(root)) if root.is_dir() else ""
+        domains = ", ".join(folders(root)) if root.is_dir() else ""
         raise DataError(
             f"the domain folder '{folder}' {found}; "
             + (f"'{root}' has {domains}" if domains else f"'{root}' has no folders; check --data")
         )
-    classes, loose = _folders(folder), _images(folder, recursive=False)
+    return read_folder(folder, domain)
+
+
+def read_folder(folder: Path, domain: str) -> ImageSet:
+    """Return the images of a folder, sorted by path.
+
+    Images directly in the folder are unlabelled: labels are -1 and `classes` is empty. Names that
+    start with a dot are ignored. A class folder may have folders inside.
+
+    Args:
+        folder: Holds one folder of images per class, or images.
+        domain: What to call it.
+
+    Raises:
+        DataError: The folder holds no images, has an empty class folder, has fewer than two
+            classes, or has images beside its class folders.
+    """
+    classes, loose = folders(folder), _images(folder, recursive=False)
     if classes and loose:
         raise DataError(
             f"'{folder}' has {len(loose)} images beside its {len(classes)} class folders, "
@@ -89,51 +118,23 @@ def read_domain(root: Path, domain: str) -> ImageSet:
     empty = [name for name, found in zip(classes, files, strict=True) if not found]
     if empty:
         raise DataError(
-            f"'{folder}' has class folders without images: {_some(empty)}; fill or delete them"
+            f"'{folder}' has class folders without images: {some(empty)}; fill or delete them"
         )
     if len(classes) < 2:
         raise DataError(
             f"'{folder}' has one class only, '{classes[0]}'; telling images apart needs two or more"
         )
     labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
-    return ImageSet(
-        tuple(path for found in files for path in found), labels, tuple(classes), domain
-    )
+    paths = tuple(path for found in files for path in found)
+    return ImageSet(paths, labels, tuple(classes), domain)
 
 
-def check_same_classes(source: ImageSet, target: ImageSet) -> None:
-    """Check that two domains have the same classes.
-
-    Raises:
-        DataError: They have not; the message names the first that only one side has.
-    """
-    if source.classes != target.classes:
-        here = sorted(set(source.classes) - set(target.classes))
-        there = sorted(set(target.classes) - set(source.classes))
-        sides = (("source", source, here), ("target", target, there))
-        found = "; ".join(
-            f"only {role} '{domain.domain}' has {_some(names)}"
-            for role, domain, names in sides
-            if names
-        )
-        raise DataError(f"the class folders differ: {found}; give both the same names")
-
-
-def task_info(root: Path, source: str, target: str, classes: tuple[str, ...]) -> TaskInfo:
-    """Return the task between two domain folders; its id is made of their names in lower case.
+def folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; those that start with a dot left out.
 
     Raises:
-        TaskError: The names make no task id.
+        DataError: The folder cannot be listed.
     """
-    dataset = re.sub(r"[^A-Za-z0-9_.-]", "_", root.resolve().name).lstrip(".") or "folder"
-    short = [re.sub(r"[^A-Za-z0-9_.]", "_", name).lower() for name in (source, target)]
-    try:
-        return TaskInfo("-".join(short), dataset, source, target, classes)
-    except ValueError as error:
-        raise TaskError(f"domains '{source}' and '{target}' make no task: {error}") from error
-
-
-def _folders(folder: Path) -> list[str]:
     try:
         return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     except OSError as error:
@@ -142,16 +143,11 @@ def _folders(folder: Path) -> list[str]:
 
 def _images(folder: Path, recursive: bool) -> list[Path]:
     found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+    for place, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = [name for name in inside if recursive and not name.startswith(".")]
         found += [
             Path(place, name)
             for name in names
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
         ]
     return sorted(found)
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none"

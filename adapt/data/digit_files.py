@@ -1,0 +1,135 @@
+"""The original files of MNIST, USPS and SVHN to arrays; nothing in them is trusted."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import DataError
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+_LIMIT = 2**30
+"""Bytes that a packed file may have when unpacked."""
+_USPS_SIDE = 16
+
+
+def mnist_labels(images: Path, labels: Path) -> Labels:
+    """Return the labels (N,) of an IDX file, 0 to 9."""
+    del images
+    return _checked(_idx(labels, 1).astype(np.int64), labels)
+
+
+def mnist(images: Path, labels: Path) -> tuple[Pixels, Labels]:
+    """Return MNIST's pictures (N, 28, 28) and labels (N,) from IDX files, plain or gzipped.
+
+    Raises:
+        DataError: A file is damaged, or they disagree.
+    """
+    return _same_length(_idx(images, 3), mnist_labels(images, labels), images)
+
+
+def usps(path: Path) -> tuple[Pixels, Labels]:
+    """Return USPS' pictures (N, 16, 16) and labels (N,) from LIBSVM text, bzip2-packed or plain.
+
+    A line is `label 1:value ... 256:value`, the label from 1 to 10 for the digits 0 to 9, values
+    from -1 (black) to 1 (white).
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    features = _USPS_SIDE**2
+    try:
+        raw = _unpacked(path, bz2.open) if path.suffix == ".bz2" else path.read_bytes()
+        numbers = np.array(raw.replace(b":", b" ").split(), np.float64).reshape(
+            -1, 1 + 2 * features
+        )
+    except (OSError, EOFError, ValueError) as error:
+        raise _damaged(path, f"no lines of a label and {features} 'index:value' pairs") from error
+    if not (numbers[:, 1::2] == np.arange(1, features + 1)).all():
+        raise _damaged(path, f"feature numbers are not 1 to {features}")
+    values = np.clip((numbers[:, 2::2] + 1) * 127.5, 0, 255).round().astype(np.uint8)
+    labels = _checked(numbers[:, 0].astype(np.int64) - 1, path)
+    return values.reshape(-1, _USPS_SIDE, _USPS_SIDE), labels
+
+
+def usps_labels(path: Path) -> Labels:
+    """Return the labels (N,) of a USPS file, 0 to 9."""
+    return usps(path)[1]
+
+
+def svhn(path: Path) -> tuple[Pixels, Labels]:
+    """Return SVHN's cropped pictures (N, 32, 32, 3) and labels (N,); its label 10 is the digit 0.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    pixels = _matlab(path, "X")
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or pixels.shape[2] != 3:
+        raise _damaged(path, f"'X' is {pixels.dtype} {pixels.shape}, not uint8 (32, 32, 3, N)")
+    return _same_length(np.moveaxis(pixels, 3, 0), svhn_labels(path), path)
+
+
+def svhn_labels(path: Path) -> Labels:
+    """Return the labels (N,) of an SVHN file, 0 to 9."""
+    labels = _matlab(path, "y").reshape(-1).astype(np.int64)
+    return _checked(np.where(labels == 10, 0, labels), path)
+
+
+def _idx(path: Path, dimensions: int) -> Pixels:
+    """Return the bytes of an IDX file: magic, sizes as big-endian integers, then the data."""
+    try:
+        raw = _unpacked(path, gzip.open) if path.suffix == ".gz" else path.read_bytes()
+        magic, *sizes = struct.unpack_from(f">{1 + dimensions}I", raw)
+    except (OSError, EOFError, struct.error, zlib.error) as error:
+        raise _damaged(path, str(error)) from error
+    data = np.frombuffer(raw, np.uint8, offset=4 * (1 + dimensions))
+    if magic != 0x0800 + dimensions or data.size != int(np.prod(sizes, dtype=object)):
+        raise _damaged(
+            path, f"magic {magic:#x}, sizes {sizes} and {data.size} bytes do not fit together"
+        )
+    return data.reshape(sizes)
+
+
+def _matlab(path: Path, name: str) -> NDArray[Any]:
+    from scipy.io import loadmat  # comes with scikit-learn; slow to import
+
+    try:
+        found: NDArray[Any] = loadmat(path, variable_names=[name])[name]
+    except Exception as error:  # the reader raises what it likes on damaged files
+        raise _damaged(path, f"no MATLAB 5 file with '{name}': {error or 'cut off'}") from error
+    return found
+
+
+def _unpacked(path: Path, opener: Callable[[Path, str], Any]) -> bytes:
+    with opener(path, "rb") as stream:
+        content = io.BytesIO(stream.read(_LIMIT + 1)).getvalue()
+    if len(content) > _LIMIT:
+        raise OSError(f"it unpacks to more than {_LIMIT} bytes")
+    return content
+
+
+def _checked(labels: Labels, path: Path) -> Labels:
+    if not labels.size or labels.min() < 0 or labels.max() > 9:
+        raise _damaged(path, "labels are not digits")
+    return labels
+
+
+def _same_length(images: Pixels, labels: Labels, path: Path) -> tuple[Pixels, Labels]:
+    if len(images) != len(labels):
+        raise _damaged(path, f"{len(images)} pictures and {len(labels)} labels")
+    return images, labels
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"'{path}' is damaged or no original file: {why}; get it again")

@@ -1,0 +1,178 @@
+"""Digits: MNIST (LeCun 1998), USPS (Hull, PAMI 1994), SVHN (Netzer et al., NIPS workshop 2011)."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from adapt.data import cache, digit_files, layouts
+from adapt.data.base import Domain, ImageSet
+from adapt.data.benchmark import Benchmark, Part, among
+from adapt.data.digit_files import Labels, Pixels
+from adapt.data.folder import read_folder
+from runtime.errors import DataError
+from runtime.files import storage_errors
+
+DONE = "DONE.txt"
+"""Says how many pictures a folder of the cache has."""
+VERSION = 1
+"""Of the pictures in the cache; raise it when decoding changes."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one domain's files are called and read."""
+
+    files: dict[str, tuple[str, ...]]
+    """By split, each needed file's name without packing."""
+    decode: Callable[..., tuple[Pixels, Labels]]
+    labels: Callable[..., Labels]
+    """Only the labels: quick."""
+
+
+FORMATS = {
+    "mnist": Format(
+        {
+            "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+            "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+        },
+        digit_files.mnist,
+        digit_files.mnist_labels,
+    ),
+    "usps": Format(
+        {"train": ("usps",), "test": ("usps.t",)}, digit_files.usps, digit_files.usps_labels
+    ),
+    "svhn": Format(
+        {"train": ("train_32x32.mat",), "test": ("test_32x32.mat",)},
+        digit_files.svhn,
+        digit_files.svhn_labels,
+    ),
+}
+"""By domain."""
+
+
+class Digits(Benchmark):
+    """Ten digits: handwritten (MNIST), from envelopes (USPS), from house numbers (SVHN).
+
+    Read from the original files in ROOT, ROOT/mnist or ROOT/MNIST/raw. Official training splits are
+    trained on, the target's official test split is judged on. Pictures are unpacked once into the
+    cache, 178,000 small files for all three.
+    """
+
+    name = "digits"
+    folders = ("digits",)
+    home = (
+        "MNIST's idx files; usps.bz2 and usps.t.bz2 of the LIBSVM data sets; train_32x32.mat and "
+        "test_32x32.mat from http://ufldl.stanford.edu/housenumbers/"
+    )
+    domains = {
+        "m": Domain("mnist", 70_000),
+        "u": Domain("usps", 9_298),
+        "s": Domain("svhn", 99_289),
+    }
+    reported = ("s-m", "u-m", "m-u")
+    class_count = 10
+    classes = tuple("0123456789")
+
+    def read(self, root: Path, short: str) -> Part:
+        """Return the images of one domain, unpacking its files if the cache does not hold them.
+
+        Raises:
+            DataError: A file is missing or damaged.
+            StorageError: The cache cannot be written.
+        """
+        name = self.domains[short].name
+        train, test = (
+            unpack(name, split, self.originals(root, short, split)) for split in ("train", "test")
+        )
+        return Part(among(train, self.classes), among(test, self.classes))
+
+    def survey(self, root: Path | None, short: str) -> dict[str, Counter[str]]:
+        """Return the number of images per digit of one domain, by split; unpacks nothing."""
+        form, place = FORMATS[self.domains[short].name], self.root(root)
+        counts = {}
+        for split in form.files:
+            labels = form.labels(*self.originals(place, short, split))
+            numbers = np.bincount(labels, minlength=len(self.classes)).tolist()
+            counts[split] = Counter(dict(zip(self.classes, numbers, strict=True)))
+        return counts
+
+    def originals(self, root: Path, short: str, split: str) -> tuple[Path, ...]:
+        """Return the original files of one split.
+
+        Raises:
+            DataError: One is missing.
+        """
+        domain = self.domains[short]
+        places = layouts.bases(root, self.folders)
+        places += [p for p in layouts.bases(root, (domain.name,)) if p not in places]
+        places += [place / "raw" for place in places]
+        found = []
+        for name in FORMATS[domain.name].files[split]:
+            names = {name + end for end in ("", ".gz", ".bz2")}
+            names |= {other.replace("-idx", ".idx") for other in names}
+            path = next((p / n for p in places for n in sorted(names) if (p / n).is_file()), None)
+            if path is None:
+                raise DataError(
+                    f"the file '{name}' of {domain.name} is missing, neither in '{root}' nor in "
+                    f"'{root / domain.name}'; get the original files: {self.home}"
+                )
+            found.append(path)
+        return tuple(found)
+
+
+def unpack(name: str, split: str, originals: tuple[Path, ...]) -> ImageSet:
+    """Return the pictures of original files as PNG files of the cache, written once.
+
+    Several processes may do so at once: each writes a folder of its own, the first to finish puts
+    it in place, the others use that one. The folder's name has the files' digest.
+
+    Raises:
+        DataError: A file is damaged, or the cached folder lost some pictures.
+        StorageError: The cache cannot be written.
+    """
+    digest = hashlib.sha256(f"{VERSION}".encode())
+    for path in originals:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    folder = cache.folder() / "digits" / f"{name}-{split}-{digest.hexdigest()[:16]}"
+    if not folder.exists():
+        images, labels = FORMATS[name].decode(*originals)
+        with storage_errors(folder):
+            _publish(images, labels, folder)
+    found = read_folder(folder, name)
+    done = folder / DONE
+    if not done.is_file() or done.read_text() != str(len(found)):
+        raise DataError(
+            f"'{folder}' has lost some of its pictures, {len(found)} are left; delete it, and they "
+            "will be unpacked again"
+        )
+    return found
+
+
+def _publish(images: Any, labels: Labels, folder: Path) -> None:
+    """Write pictures beside `folder` and move them there in one step."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        for digit in sorted(set(labels.tolist())):
+            (temporary / str(digit)).mkdir(parents=True)
+        for number, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            path = temporary / str(label) / f"{number:05}.png"
+            Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
+        (temporary / DONE).write_text(str(len(labels)))
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster: use its folder
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,201 @@
+"""Where published data sets lie on disk: every spelling and nesting their archives and users have.
+
+Names are compared without case, blanks, underscores and hyphens: `Real World` is `real_world`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from adapt.data import listfile
+from adapt.data.base import Domain, ImageSet, some
+from adapt.data.folder import folders, read_folder
+from runtime.errors import DataError
+
+LIST_FOLDERS = ("image_list", "image_lists", "list", "lists")
+"""Folders that hold list files beside the domains."""
+_IMAGES = "images"
+"""A level that archives have above the domains or above the classes."""
+
+
+def key(name: str) -> str:
+    """Return a name in lower case without anything but letters and digits."""
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def keys(domain: Domain) -> frozenset[str]:
+    """Return what a domain's folder may be called, as `key` spells it."""
+    return frozenset(key(name) for name in (domain.name, *domain.spellings))
+
+
+def bases(root: Path, names: Sequence[str]) -> list[Path]:
+    """Return the folders in which a data set's domains may lie, the likeliest first.
+
+    Args:
+        root: The data set's folder, or the folder that holds it.
+        names: What the data set's folder is usually called.
+    """
+    known = {key(name) for name in names}
+    found = [root, *(root / name for name in folders(root) if key(name) in known)]
+    return [place for base in found for place in (base, base / _IMAGES) if place.is_dir()]
+
+
+def domain_folder(places: Iterable[Path], domain: Domain) -> Path | None:
+    """Return the folder of a domain that has its class folders or images, or None.
+
+    Raises:
+        DataError: There are two.
+    """
+    for base in places:
+        same = [base / name for name in folders(base) if key(name) in keys(domain)]
+        if len({place.resolve() for place in same}) > 1:
+            raise DataError(
+                f"'{base}' has several folders of the domain '{domain.name}': "
+                f"{some([place.name for place in same])}; keep one of them"
+            )
+        if same:
+            inner = folders(same[0])
+            return same[0] / inner[0] if [key(name) for name in inner] == [_IMAGES] else same[0]
+    return None
+
+
+def list_file(places: Iterable[Path], names: Iterable[str]) -> Path | None:
+    """Return the first list file in some folders that is called like one of the names, or None.
+
+    Raises:
+        DataError: A folder has two.
+    """
+    known = {key(name) for name in names}
+    for folder in places:
+        texts = sorted(folder.glob("*.[tT][xX][tT]")) if folder.is_dir() else []
+        same = [path for path in texts if key(path.stem) in known and path.is_file()]
+        if len(same) > 1:
+            raise DataError(
+                f"'{folder}' has several lists of one domain: {some([p.name for p in same])}; keep "
+                "one of them"
+            )
+        if same:
+            return same[0]
+    return None
+
+
+def list_folders(places: Sequence[Path], names: Sequence[str] = LIST_FOLDERS) -> list[Path]:
+    """Return the folders of some names in the places, then the places themselves."""
+    known = {key(name) for name in names}
+    inner = [base / name for base in places for name in folders(base) if key(name) in known]
+    return [*inner, *places]
+
+
+def read_listed(path: Path, folder: Path, domain: Domain, numbered: Sequence[str] = ()) -> ImageSet:
+    """Return the images of a domain that one of its lists names.
+
+    Lists were written on other people's machines (`/data/office-home/images/Art/Mug/1.jpg 3`), so
+    what precedes the domain in a path is left out; the rest must lie in the domain's folder.
+
+    Args:
+        path: The list.
+        folder: The domain's images.
+        domain: Its names.
+        numbered: Class names in the order of the label numbers, for images in no class folder.
+
+    Raises:
+        DataError: The list is damaged, an image does not exist, or labels have no names.
+    """
+    lines = listfile.read_lines(path)
+    if lines[0].label is None:
+        raise DataError(
+            f"the list '{path}' of domain '{domain.name}' has no labels; give it 'path label' lines"
+        )
+    files, home = listfile.Files(), str(folder)
+    found: list[str] = []
+    missing: list[str] = []
+    for line in lines:
+        inside = next((p for p in _inside(line.path, domain) if f"{home}/{p}" in files), None)
+        if inside is None:
+            missing.append(line.path)
+        else:
+            found.append(inside)
+    listfile.check_found(missing, path, f"'{folder}'")
+    classes = [inside.partition("/")[0] if "/" in inside else None for inside in found]
+    if None not in classes:
+        _check_numbers(lines, classes, path)
+        lines = [listfile.Line(line.path, name) for line, name in zip(lines, classes, strict=True)]
+    paths = tuple(folder / inside for inside in found)
+    return listfile.labelled(paths, lines, classes, domain.name, path, numbered)
+
+
+def read_classes(folder: Path, domain: Domain, lists: str) -> ImageSet:
+    """Return the images of a domain's class folders.
+
+    Args:
+        folder: Of the domain.
+        domain: Its names.
+        lists: The name of the list file that could have labelled them, for the message.
+
+    Raises:
+        DataError: There are none, or images without labels.
+    """
+    images = read_folder(folder, domain.name)
+    if not images.classes:
+        raise DataError(
+            f"'{folder}' has images but no class folders, and there is no list file '{lists}' that "
+            "labels them; restore it, or sort the images into one folder per class"
+        )
+    return images
+
+
+def spelled(images: ImageSet, classes: Sequence[str]) -> ImageSet:
+    """Return images with class names as they were published, in one order for every domain.
+
+    Args:
+        images: With class folders in any spelling, `alarm clock` for `Alarm_Clock`.
+        classes: Published names; others stay as they are.
+
+    Raises:
+        DataError: Two folders are the same class.
+    """
+    published = {key(name): name for name in classes}
+    names = [published.get(key(name), name) for name in images.classes]
+    twice = [name for name in set(names) if names.count(name) > 1]
+    if twice:
+        same = [a for a, b in zip(images.classes, names, strict=True) if b == twice[0]]
+        raise DataError(
+            f"domain '{images.domain}' has the class '{twice[0]}' twice: {some(same)}; join them"
+        )
+    order = sorted(names)
+    moved = np.array([order.index(name) for name in names], np.int64)
+    return replace(images, labels=moved[images.labels], classes=tuple(order))
+
+
+def _inside(path: str, domain: Domain) -> Iterator[str]:
+    """Yield what of a listed path may lie in the domain's folder, the longest first."""
+    parts = path.split("/")
+    for start in range(len(parts)):
+        before = [part for part in parts[:start] if part != "."]
+        if before and key(before[-1]) == _IMAGES:
+            before.pop()
+        within = not before or key(before[-1]) in keys(domain)
+        if within and not {"", ".", ".."} & set(parts[start:]):
+            yield "/".join(parts[start:])
+
+
+def _check_numbers(
+    lines: Sequence[listfile.Line], classes: Sequence[str | None], path: Path
+) -> None:
+    pairs = sorted(
+        {(str(line.label), str(name)) for line, name in zip(lines, classes, strict=True)}
+    )
+    for side, what, other in ((0, "label", "folders"), (1, "folder", "labels")):
+        first: dict[str, tuple[str, str]] = {}
+        for pair in pairs:
+            known = first.setdefault(pair[side], pair)
+            if known != pair:
+                raise DataError(
+                    f"the list '{path}' gives the {what} '{pair[side]}' two {other}, "
+                    f"'{known[1 - side]}' and '{pair[1 - side]}'; it is damaged: take the original"
+                )

@@ -1,0 +1,246 @@
+"""List files: one image per line, `path label` or `path class_name`, or `path` for a target.
+
+Nothing in a list is trusted: its images lie below the data set's folder, or it is refused. Label
+numbers of two lists may disagree, so a class is known by its name: the folder of its images, or its
+line in a `classes.txt` beside the list.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adapt.data.base import UNKNOWN, ImageSet, some
+from runtime.errors import DataError
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"))
+"""Of image files, in lower case."""
+NAMES = "classes.txt"
+"""Class names beside a list, one per line: the first is label 0."""
+_LIMIT = 256 * 2**20
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a list."""
+
+    path: str
+    """As written, with forward slashes."""
+    label: str | None
+    """A number, a class name, or None."""
+
+
+class Files:
+    """Answers whether files exist, listing each folder once: lists have 100,000s of lines."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in self._known:
+            try:
+                self._known[folder] = frozenset(os.listdir(folder))
+            except (OSError, ValueError):  # no such folder, or no possible name of one
+                self._known[folder] = frozenset()
+        return name in self._known[folder]
+
+
+def is_list(root: Path, name: str) -> bool:
+    """Return whether a domain's name means a list file rather than a folder."""
+    return name.lower().endswith(".txt") and not (root / name).is_dir()
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Return the lines of a list.
+
+    A label is what follows the last blank, or the last tab if there is one, so that paths may have
+    blanks (`Real World/Mug/1.jpg 3`). A line that ends like an image file has no label; nor has one
+    whose label is -1.
+
+    Raises:
+        DataError: The file is missing, too large, no UTF-8 text, empty, or some lines have labels
+            and others have none.
+    """
+    lines = [_line(text) for text in _text(path).splitlines() if text.strip()]
+    if not lines:
+        raise DataError(f"the list '{path}' is empty; give it one 'path label' per line")
+    bare = sum(line.label is None for line in lines)
+    if 0 < bare < len(lines):
+        first = next(line.path for line in lines if line.label is None)
+        raise DataError(
+            f"{bare} of {len(lines)} lines of '{path}' have no label, the first: '{first}'; "
+            "label every line, or none of a target"
+        )
+    return lines
+
+
+def read_list(root: Path, name: str) -> ImageSet:
+    """Return the images that a list file names; the domain is called after the file.
+
+    Args:
+        root: Folder of the data set. Images are looked for in it and beside the list.
+        name: The list, in `root` or elsewhere.
+
+    Raises:
+        DataError: The list or an image is missing, a path leaves `root`, or classes have no names.
+    """
+    path = next((place for place in (root / name, Path(name)) if place.is_file()), None)
+    if path is None:
+        raise DataError(f"there is no list file '{name}', neither in '{root}' nor here")
+    lines = read_lines(path)
+    places = _locate(lines, root, path)
+    domain = path.stem
+    paths = tuple(Path(place) for place in places)
+    if lines[0].label is None:
+        return ImageSet(paths, np.full(len(paths), UNKNOWN), (), domain)
+    folders = [_folder(place, root) for place in places]
+    return labelled(paths, lines, folders, domain, path, _classes(path.with_name(NAMES)))
+
+
+def labelled(
+    paths: tuple[Path, ...],
+    lines: Sequence[Line],
+    folders: Sequence[str | None],
+    domain: str,
+    path: Path,
+    numbered: Sequence[str] = (),
+) -> ImageSet:
+    """Return images with the classes that a list gives them, sorted by name.
+
+    Label numbers are translated by `numbered`, or else by the images' folders if each number has
+    one folder of its own.
+
+    Args:
+        paths: (N,) images.
+        lines: (N,) of the list, all with labels.
+        folders: (N,) class folders, None for an image in none.
+        domain: Name for the result.
+        path: The list, for messages.
+        numbered: Class names in the order of the numbers, if they are known.
+
+    Raises:
+        DataError: A number has no name, or its name contradicts the folder.
+    """
+    labels = [str(line.label) for line in lines]
+    names = labels
+    if all(_NUMBER.fullmatch(label) for label in labels):
+        table = _table([int(label) for label in labels], folders, path, numbered)
+        names = [table[int(label)] for label in labels]
+    classes = sorted(set(names))
+    if len(classes) < 2:
+        raise DataError(
+            f"the list '{path}' has one class only, '{classes[0]}'; telling images apart needs two "
+            "or more"
+        )
+    index = {name: position for position, name in enumerate(classes)}
+    return ImageSet(paths, np.array([index[n] for n in names], np.int64), tuple(classes), domain)
+
+
+def _table(
+    numbers: list[int], folders: Sequence[str | None], path: Path, numbered: Sequence[str]
+) -> dict[int, str]:
+    pairs = sorted(set(zip(numbers, folders, strict=True)), key=str)
+    by_folder = {number: folder for number, folder in pairs if folder is not None}
+    whole = len(by_folder) == len(pairs) == len(set(by_folder.values()))
+    if not numbered:
+        if whole:
+            return by_folder
+        raise DataError(
+            f"the label numbers of '{path}' have no names, and the folders of its images do not "
+            f"tell them apart; write the names into '{path.with_name(NAMES)}', one per line and "
+            "label 0 first, or put names in the list"
+        )
+    beyond = [number for number in set(numbers) if not 0 <= number < len(numbered)]
+    if beyond:
+        raise DataError(
+            f"'{path}' has label {beyond[0]}, but there are {len(numbered)} class names, counted "
+            f"from 0; repair the list or '{NAMES}'"
+        )
+    table = {number: numbered[number] for number in set(numbers)}
+    known = set(numbered)
+    for number, folder in by_folder.items() if whole else ():
+        if folder in known and folder != table[number]:
+            raise DataError(
+                f"'{path}' gives label {number} to the folder '{folder}', but '{NAMES}' calls it "
+                f"'{table[number]}'; repair one of them"
+            )
+    return table
+
+
+def check_found(missing: Sequence[str], path: Path, looked: str) -> None:
+    """Check that no line of a list was left without its image.
+
+    Raises:
+        DataError: Some were; the message counts them and names the first.
+    """
+    if missing:
+        raise DataError(
+            f"the list '{path}' names {len(missing)} images that do not exist in {looked}, the "
+            f"first: {some(missing, 1).split(' and ')[0]}; complete the images, or repair the list"
+        )
+
+
+def _line(text: str) -> Line:
+    text = text.strip().replace("\\", "/")
+    if "\t" not in text and os.path.splitext(text)[1].lower() in SUFFIXES:
+        return Line(text, None)
+    parts = text.rsplit("\t", 1) if "\t" in text else text.rsplit(None, 1)
+    label = parts[1].strip() if len(parts) == 2 else None
+    return Line(parts[0].strip(), None if label == str(UNKNOWN) else label)
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise DataError(f"'{path}' is larger than a list of images can be")
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read the list '{path}': {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"the list '{path}' is no UTF-8 text: {error}; save it as UTF-8") from error
+
+
+def _classes(path: Path) -> list[str]:
+    """Return the names in `classes.txt`, or nothing if there is no such file."""
+    if not path.is_file():
+        return []
+    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+
+
+def _locate(lines: Sequence[Line], root: Path, path: Path) -> list[str]:
+    """Return where the images of a list are, without following links: those may lead anywhere."""
+    homes = {place.rstrip(os.sep) + os.sep for place in _homes(root)}
+    bases = [os.path.abspath(root), os.path.abspath(path.parent)]
+    files, found, missing = Files(), [], []
+    for line in lines:
+        tried = {os.path.normpath(os.path.join(base, line.path)): None for base in bases}
+        inside = [place for place in tried if any(place.startswith(home) for home in homes)]
+        if not inside:
+            kind = "is an absolute path" if os.path.isabs(line.path) else "leads"
+            raise DataError(
+                f"'{line.path}' in '{path}' {kind} outside of '{root}'; write paths relative to "
+                "that folder, or pass a --data that holds all images"
+            )
+        place = next((place for place in inside if place in files), None)
+        if place is None:
+            missing.append(line.path)
+        else:
+            found.append(place)
+    check_found(missing, path, f"'{root}'")
+    return found
+
+
+def _folder(place: str, root: Path) -> str | None:
+    folder = os.path.dirname(place)
+    return None if folder in _homes(root) else os.path.basename(folder)
+
+
+def _homes(root: Path) -> tuple[str, str]:
+    return os.path.abspath(root), os.path.realpath(root)
