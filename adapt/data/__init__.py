@@ -19,15 +19,6 @@ __all__ = [
     "load_folders",
     "tasks",
 ]
-    "DATASETS",
-    "DomainPair",
-    "ImageSet",
-    "class_prompts",
-    "get",
-    "load",
-    "load_folders",
-    "tasks",
-]
 
 DATASETS = {
     "office31": "adapt.data.office31:Office31",
