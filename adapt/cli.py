@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from adapt.commands.data import data
 from adapt.commands.evaluate import evaluate
 from adapt.commands.inspect import inspect
+from adapt.commands.spot_check import spot_check
 from adapt.commands.train import train
 from runtime.console import UdaGroup
 
@@ -16,5 +18,8 @@ def main() -> None:
     """Adapt CLIP's image encoder to an unlabelled domain."""
 
 
-for _command in (train, evaluate, inspect):
+for _command in (train, evaluate, spot_check, inspect, data):
     main.add_command(_command)
+
+if __name__ == "__main__":  # for torchrun -m adapt.cli
+    main()

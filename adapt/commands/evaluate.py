@@ -25,6 +25,12 @@ from runtime.console import table, write_json
     metavar="FILE",
     help="The base's weights, if they are not where training found them.",
 )
+@click.option("--method", metavar="VARIANT", help="Show a table of this variant's classes too.")
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write every variant's confusion matrix to DIR/<variant>/confusion.json and .png.",
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
 def evaluate(
     dataset: str | None,
@@ -36,42 +42,51 @@ def evaluate(
     threads: int | None,
     artifacts: Path,
     pretrained: str | None,
+    method: str | None,
+    report: Path | None,
     json_file: Path | None,
 ) -> None:
     """Compare zero-shot CLIP with every trained variant of a task.
 
-    "last" is the artifact's accuracy, measured now. "oracle-best" is the epoch that the test labels
-    would have chosen: what papers print, and what you cannot have without labels.
+    Each figure is "overall / mean per class", in percent. "accuracy" is the artifact's, measured
+    now; its epoch was chosen without labels, or is the last. "last" is the final epoch.
+    "oracle-best" is the epoch that the test labels would have chosen: what papers print, and what
+    you cannot have without labels.
     """
     if task is not None and dataset is None and data is None:
         dataset = store.dataset_of(artifacts, task)
     pair_of = pair_loader(dataset, task, data, source, target)
-    from adapt import compare, methods
-    from adapt.artifact import Artifact
-    from adapt.config import load_config
+    from adapt import compare, confusion
     from adapt.device import select
+    from adapt.variants import stored
 
     select(device)
     use_threads(threads)
-    config = load_config(methods.get("zero_shot").Config, dataset or "folder", "zero_shot", [])
-    settings = dict(vars(config))
-    pair = pair_of(config.holdout, config.seed, config.pair_classes)
-    files = store.variants(artifacts, pair.task.dataset, pair.task.id)
-    if data and not files:  # its base is unknown, and nothing is fetched to find out
+    found = stored(pair_of, artifacts, dataset, method)
+    pair = found.pair
+    if data and not found.files:  # its base is unknown, and nothing is fetched to find out
         store.find(artifacts, pair.task.id, pair.task.dataset)
-    if files:  # judged on the images, the base and the prompts that training had
-        settings = dict(Artifact.load(next(iter(files.values()))).config)
-        partial = settings["target_classes"] if settings["partial"] else None
-        pair = pair_of(settings["holdout"], settings["seed"], partial)
-    lines = compare.compare(pair, files, settings, device, pretrained)
+    lines = compare.compare(pair, found.files, found.settings, device, pretrained)
+    name = f"{pair.task.dataset} {pair.task.id}"
     judged = (
         f"accuracy on {'held-out' if pair.held_out else 'the very'} {lines[0].images} target images"
-        f"{'' if pair.held_out else ' it was adapted to'}"
+        f"{'' if pair.held_out else ' it was adapted to'}, in % (overall / mean per class)"
         if lines[0].images
         else "no accuracy: the target has no labels"
     )
-    click.echo(f"{pair.task.dataset} {pair.task.id}: {judged}\n")
+    click.echo(f"{name}: {judged}\n")
     click.echo(table(compare.HEADER, compare.rows(lines)))
+    if found.left_out:
+        click.echo(f"\nleft out, of another set of target classes: {', '.join(found.left_out)}")
+    for line in lines:
+        if line.variant == method:
+            cells, note = confusion.rows(line.confusion.lines())
+            click.echo(f"\n{method}{note and ', ' + note}:\n\n{table(confusion.HEADER, cells)}")
+        if report and line.images:
+            title = f"{name}, {line.variant}: {line.accuracy:.2f} % of {line.images} images"
+            line.confusion.write(report / line.variant, title)
+    if report and lines[0].images:
+        click.echo(f"\nreport     {report}")
     if json_file:
         document = {"dataset": pair.task.dataset, "task": pair.task.id, "held_out": pair.held_out}
         write_json(json_file, document | {"variants": [line.as_dict() for line in lines]})

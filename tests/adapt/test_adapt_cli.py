@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
+from adapt.artifact import Artifact
 from adapt.cli import main
 from adapt.demo import weights as demo
 from tests.adapt.conftest import draw
@@ -54,16 +55,41 @@ def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path:
 def test_eval_compares_zero_shot_with_every_variant(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
-    call("train", *own_images(images, "--method", "source_only", "--out", trained), *quick())
-    file = tmp_path / "out.json"
-    result = call("eval", *own_images(images, "--artifacts", trained, "--json", file))
+    words = own_images(images, "--method", "source_only", "--out", trained)
+    call("train", *words, *quick("epochs=3", "select=infomax"))
+    file, report = tmp_path / "out.json", tmp_path / "report"
+    words = own_images(images, "--artifacts", trained, "--json", file, "--report", report)
+    result = call("eval", *words, "--method", "cmkd-rst")
     assert result.exit_code == 0, result.output
-    rows = [line.split()[0] for line in result.stdout.splitlines()[4:]]
-    assert rows == ["zero_shot", "source_only", "cmkd-rst"]
+    table, _, classes = result.stdout.partition("cmkd-rst:")
+    rows = [line.split() for line in table.splitlines()[4:7]]
+    assert [row[:3] for row in (rows[0], rows[2])] == [["zero_shot", "-", "-"],
+                                                       ["cmkd-rst", "1", "last"]]  # fmt: skip
+    assert rows[1][0] == "source_only" and rows[1][2] == "infomax"
+    assert [line.split()[0] for line in classes.splitlines()[4:7]] == ["bee", "cup", "dog"]
     document = json.loads(file.read_text())
-    assert [v["variant"] for v in document["variants"]] == rows
-    assert document["variants"][0]["density"] == 0 < document["variants"][2]["density"] < 1
+    lines = document["variants"]
+    assert [v["variant"] for v in lines] == [row[0] for row in rows]
+    assert lines[0]["density"] == 0 < lines[2]["density"] < 1
     assert document["held_out"] is False
+    path = trained / "street" / "day-night" / "source_only" / "artifact.safetensors"
+    metrics = Artifact.load(path).metrics
+    chosen = metrics["selected"]
+    assert (lines[1]["epoch"], lines[1]["accuracy"]) == (chosen["epoch"], chosen["accuracy"])
+    assert lines[1]["last"] == metrics["last"]["accuracy"]
+    for line in lines:
+        found = json.loads((report / line["variant"] / "confusion.json").read_text())
+        assert found["accuracy"] == line["accuracy"]
+        assert found["mean_per_class"] == line["mean_per_class"]
+        assert sum(map(sum, found["counts"])) == line["images"] == 27
+        assert (report / line["variant"] / "confusion.png").stat().st_size > 1000
+
+
+def test_eval_of_a_variant_that_is_not_there_says_which_are(trained: Path, images: Path) -> None:
+    words = own_images(images, "--artifacts", trained, "--method", "ekda")
+    result = call("eval", *words)
+    assert result.exit_code == 1
+    assert "was not trained with 'ekda'; there are cmkd-rst" in result.stderr
 
 
 def test_eval_finds_moved_weights_with_pretrained(

@@ -1,0 +1,120 @@
+"""`uda-adapt spot-check`: an accuracy from a few images that a person sorts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adapt import store
+from adapt.options import pair_loader, task_options, use_threads
+from runtime.console import table, write_json
+
+_artifacts = click.option(
+    "--artifacts",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="artifacts",
+    show_default=True,
+    help="Folder that `uda-adapt train` wrote.",
+)
+
+
+@click.group("spot-check")
+def spot_check() -> None:
+    """Measure accuracy without labels: draw images, sort them by hand, score."""
+
+
+@spot_check.command()
+@task_options
+@_artifacts
+@click.option("--method", metavar="VARIANT", help="Variant to check, where several differ in data.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images to sort."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="New folder for the images.",
+)
+def draw(
+    dataset: str | None,
+    task: str | None,
+    data: Path | None,
+    source: str | None,
+    target: str | None,
+    device: str,
+    threads: int | None,
+    artifacts: Path,
+    method: str | None,
+    count: int,
+    seed: int,
+    out: Path,
+) -> None:
+    """Copy random target images into a folder, to be sorted into classes.
+
+
+    They are those that training keeps out, if it does.
+    """
+    del device, threads
+    if task is not None and dataset is None and data is None:
+        dataset = store.dataset_of(artifacts, task)
+    pair_of = pair_loader(dataset, task, data, source, target)
+    from adapt import spot_check as check
+    from adapt.variants import stored
+
+    manifest = check.draw(stored(pair_of, artifacts, dataset, method).pair, count, seed, out)
+    held = "held-out target" if manifest.held_out else "target"
+    click.echo(f"drew       {count} of {manifest.population} {held} images at random")
+    click.echo(f"now        move each from '{out / check.UNSORTED}' into its class below")
+    click.echo(f"           '{out / check.SORTED}', or into '{check.NONE}'")
+    click.echo(f'then       uda-adapt spot-check score "{out}" --artifacts "{artifacts}"')
+
+
+@spot_check.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_artifacts
+@click.option(
+    "--method", "methods", metavar="VARIANT", multiple=True, help="Only these; repeatable."
+)
+@click.option(
+    "--pretrained",
+    metavar="FILE",
+    help="The base's weights, if they are not where training found them.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+def score(
+    folder: Path,
+    artifacts: Path,
+    methods: tuple[str, ...],
+    pretrained: str | None,
+    device: str,
+    threads: int | None,
+    json_file: Path | None,
+) -> None:
+    """Compare every variant's predictions with where the images were put."""
+    from adapt import spot_check as check
+    from adapt import spot_score
+    from adapt.device import select
+
+    select(device)
+    use_threads(threads)
+    sorting = check.collect(folder)
+    report = spot_score.score(sorting, artifacts, methods, device, pretrained)
+    task, count = sorting.manifest.task, len(sorting.paths)
+    click.echo(f"{task.dataset} {task.id}: accuracy on {count} images that a person sorted\n")
+    click.echo(table(spot_score.HEADER, spot_score.rows(report)))
+    if report.pairs:
+        click.echo(f"\n{table(spot_score.PAIRS, spot_score.pair_rows(report))}")
+    if sorting.unsorted or sorting.none:
+        click.echo("")
+    if sorting.unsorted:
+        click.echo(f"unsorted   {sorting.unsorted} images, left out: if these are the hard ones,")
+        click.echo("           the figure flatters")
+    if sorting.none:
+        click.echo(f"no class   {sorting.none} images, left out: no prediction can be right")
+    if json_file:
+        write_json(json_file, report.as_dict())

@@ -1,0 +1,225 @@
+"""An accuracy without labels: a person sorts a few random target images into classes.
+
+`draw` copies images into a folder; a person moves them; `collect` reads where they are now. Layout:
+
+    FOLDER/manifest.json        what was drawn, with a digest of each file
+    FOLDER/unsorted/            the images, numbered in random order: no name tells a class
+    FOLDER/sorted/<class>/      where the person moves them
+    FOLDER/none-of-these/       for what is in no class
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapt.data.base import DomainPair, ImageSet
+from runtime.console import write_json
+from runtime.errors import DataError, FormatError
+from runtime.fields import build
+from runtime.files import read_bytes, storage_errors
+from runtime.preprocess import read_image
+from runtime.spec import TaskInfo, check_sha256
+
+MANIFEST, UNSORTED, SORTED, NONE = "manifest.json", "unsorted", "sorted", "none-of-these"
+_IGNORED = frozenset(("thumbs.db", "desktop.ini"))
+"""What file managers leave behind, besides names with a dot in front."""
+_MAX_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One image."""
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_sha256(self.sha256)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was drawn from what."""
+
+    kind: Literal["uda-spot-check"]
+    schema: Literal[1]
+    task: TaskInfo
+    population: int
+    """Images that were drawn from."""
+    digest: str
+    """`ImageSet.digest` of those."""
+    held_out: bool
+    """Whether training keeps them out."""
+    seed: int
+    images: tuple[Drawn, ...]
+
+    def __post_init__(self) -> None:
+        check_sha256(self.digest)
+        if len({image.file for image in self.images}) != len(self.images):
+            raise ValueError("a file is named twice")
+
+
+@dataclass(frozen=True, eq=False)
+class Sorting:
+    """What a person made of it."""
+
+    manifest: Manifest
+    paths: tuple[Path, ...]
+    """Of the images that are in a class."""
+    labels: NDArray[np.int64]
+    """Their classes, positions in the task's classes."""
+    unsorted: int
+    none: int
+    """Images in none of the classes."""
+
+
+def draw(pair: DomainPair, count: int, seed: int, folder: Path) -> Manifest:
+    """Copy a random set of a task's test images into a new folder, ready to be sorted.
+
+    Drawn without replacement, each image with the same chance. Unreadable images are passed over.
+
+    Args:
+        pair: `test` is drawn from: the held-out target images, or the target itself.
+        count: Number of images.
+        seed: Of the draw.
+        folder: Must not exist, or be empty; it appears whole or not at all.
+
+    Raises:
+        DataError: There are fewer images, or the folder is taken, or a class cannot name a folder.
+        StorageError: The folder cannot be written.
+    """
+    for name in pair.task.classes:
+        if name.startswith(".") or "/" in name or "\\" in name:
+            raise DataError(f"class '{name}' cannot name a folder; rename it, without / and \\")
+    with storage_errors(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"'{folder}' is there and not empty; choose another --out")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            for name in (UNSORTED, NONE, *(f"{SORTED}/{c}" for c in pair.task.classes)):
+                (temporary / name).mkdir(parents=True)
+            manifest = Manifest(
+                kind="uda-spot-check",
+                schema=1,
+                task=pair.task,
+                population=len(pair.test),
+                digest=pair.test.digest(),
+                held_out=pair.held_out,
+                seed=seed,
+                images=_copy(pair.test, count, seed, temporary / UNSORTED),
+            )
+            write_json(temporary / MANIFEST, asdict(manifest))
+            temporary.chmod(0o755)
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def _copy(images: ImageSet, count: int, seed: int, folder: Path) -> tuple[Drawn, ...]:
+    drawn: list[Drawn] = []
+    for index in np.random.default_rng(seed).permutation(len(images)).tolist():
+        if len(drawn) == count:
+            break
+        source = images.paths[index]
+        try:
+            read_image(source)
+        except DataError:
+            continue
+        name = f"{len(drawn) + 1:0{max(len(str(count)), 3)}d}{source.suffix.lower()}"
+        shutil.copyfile(source, folder / name)
+        drawn.append(Drawn(name, _sha256(folder / name)))
+    if len(drawn) < count:
+        raise DataError(
+            f"the target '{images.domain}' has {len(drawn)} readable images to draw from, "
+            f"{count} were asked for; lower --count"
+        )
+    return tuple(drawn)
+
+
+def collect(folder: Path) -> Sorting:
+    """Return where a person put the images. Nothing in the folder is trusted.
+
+    Raises:
+        FormatError: There is no manifest, or it is damaged or of another version.
+        DataError: An image is missing, altered, there twice or foreign, or a folder is no class.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise FormatError(
+            f"'{folder}' has no {MANIFEST}; pass a folder that \"uda-adapt spot-check draw\" made"
+        )
+    try:
+        content = json.loads(read_bytes(folder / MANIFEST, _MAX_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"'{folder / MANIFEST}' is no JSON; draw again") from error
+    manifest = build(Manifest, content, f"'{folder / MANIFEST}'")
+    known = {image.file: image.sha256 for image in manifest.images}
+    classes = {name: label for label, name in enumerate(manifest.task.classes)}
+    found: dict[str, tuple[Path, str]] = {}
+    places = [(path.name, path) for path in _listed(folder) if path.name in (UNSORTED, NONE)]
+    for path in _listed(folder / SORTED):
+        if path.name not in classes:
+            raise DataError(
+                f"'{path}' is no folder of a class of '{manifest.task.id}'; move its images into "
+                f"one of those that were there, or into {NONE}/"
+            )
+        places.append((f"{SORTED}/{path.name}", path))
+    for place, where in places:
+        for path in _listed(where):
+            if path.name not in known or not path.is_file():
+                raise DataError(f"'{path}' was not drawn; take it out of '{folder}'")
+            if path.name in found:
+                first = found[path.name][0]
+                raise DataError(f"'{path.name}' is in '{first.parent}' and in '{where}'; keep one")
+            if _sha256(path) != known[path.name]:
+                raise DataError(f"'{path}' is not the image that was drawn; draw again")
+            found[path.name] = path, place
+    missing = sorted(known.keys() - found.keys())
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(known)} drawn images are gone from '{folder}', the first: "
+            f"'{missing[0]}'; put them back (images that fit no class go into {NONE}/), or draw "
+            "again: leaving some out would bend the accuracy"
+        )
+    in_class = [
+        name for name, (_, place) in sorted(found.items()) if place.startswith(f"{SORTED}/")
+    ]
+    return Sorting(
+        manifest,
+        tuple(found[name][0] for name in in_class),
+        np.array([classes[found[name][0].parent.name] for name in in_class], np.int64),
+        unsorted=sum(place == UNSORTED for _, place in found.values()),
+        none=sum(place == NONE for _, place in found.values()),
+    )
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what lies in a folder, sorted, without the litter of file managers."""
+    if not folder.is_dir():
+        return []  # emptied and deleted; what was in it is missed by name
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot list '{folder}': {error.strerror or error}") from error
+    return [folder / n for n in names if not n.startswith(".") and n.lower() not in _IGNORED]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.sha256()
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror or error}") from error
+    return digest.hexdigest()

@@ -1,0 +1,150 @@
+"""Accuracy on the images that a person sorted, with what chance leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapt import store
+from adapt.artifact import Artifact
+from adapt.chance import sign_test, wilson
+from adapt.device import exact_float32
+from adapt.spot_check import Sorting
+from adapt.variants import ZERO_SHOT, check, variants
+from runtime.errors import DataError, TaskError
+from runtime.preprocess import preprocess, read_image
+
+HEADER = ("variant", "right", "accuracy %", "95 % interval")
+PAIRS = ("pair", "only it is right", "only the other", "p (exact McNemar)")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One variant. Percentages."""
+
+    variant: str
+    right: int
+    images: int
+    accuracy: float
+    low: float
+    """Ends of the 95 % Wilson interval."""
+    high: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two variants on the same images."""
+
+    first: str
+    second: str
+    better: int
+    """Images that only the second gets right."""
+    worse: int
+    """Images that only the first gets right."""
+    p: float
+    """Of McNemar's exact test, two-sided."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All variants."""
+
+    task: str
+    unsorted: int
+    none: int
+    results: tuple[Result, ...]
+    pairs: tuple[Pair, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, JSON-serialisable."""
+        return asdict(self)
+
+
+@exact_float32()
+def score(
+    sorting: Sorting,
+    artifacts: Path,
+    only: Sequence[str] = (),
+    device: str = "cpu",
+    pretrained: str | None = None,
+) -> Report:
+    """Return how often each variant says what the person said.
+
+    Args:
+        sorting: From `adapt.spot_check.collect`.
+        artifacts: Folder that training wrote.
+        only: Variants; all of the task, and zero-shot CLIP, when empty.
+        device: Where to compute.
+        pretrained: The bases' weights, if they are not where training found them.
+
+    Raises:
+        TaskError: There is no artifact of the task, or none of a name in `only`.
+        DataError: No image is sorted, or an artifact may have been trained on them.
+        UdaError: An artifact is damaged, or its base is missing.
+    """
+    task, images = sorting.manifest.task, len(sorting.paths)
+    if not images:
+        raise DataError(
+            f"none of the {len(sorting.manifest.images)} images is in a class folder; sort them "
+            "first, at least some"
+        )
+    files = store.variants(artifacts, task.dataset, task.id)
+    if not files:
+        store.find(artifacts, task.id, task.dataset)
+    unknown = [name for name in only if name not in files and name != ZERO_SHOT]
+    if unknown:
+        raise TaskError(f"no artifact '{unknown[0]}' of '{task.id}'; there are {', '.join(files)}")
+    settings = Artifact.load(next(iter(files.values()))).config
+    files = {name: path for name, path in files.items() if not only or name in only}
+    check(task, files, sorting.manifest.digest)
+    frames = [read_image(path) for path in sorting.paths]
+    hits: dict[str, NDArray[np.bool_]] = {}
+    for variant in variants(task, files, settings, device, pretrained):
+        if not only or variant.name in only:
+            pixels = np.stack([preprocess(frame, variant.preprocess) for frame in frames])
+            hits[variant.name] = variant.logits(pixels).argmax(-1).numpy() == sorting.labels
+    return Report(
+        task=f"{task.dataset} {task.id}",
+        unsorted=sorting.unsorted,
+        none=sorting.none,
+        results=tuple(_result(name, int(right.sum()), images) for name, right in hits.items()),
+        pairs=tuple(_pair(a, b, hits) for a, b in combinations(hits, 2)),
+    )
+
+
+def _result(name: str, right: int, images: int) -> Result:
+    low, high = wilson(right, images)
+    return Result(name, right, images, 100 * right / images, 100 * low, 100 * high)
+
+
+def _pair(first: str, second: str, hits: Mapping[str, NDArray[np.bool_]]) -> Pair:
+    better = int((hits[second] & ~hits[first]).sum())
+    worse = int((hits[first] & ~hits[second]).sum())
+    return Pair(first, second, better, worse, sign_test(better, worse))
+
+
+def rows(report: Report) -> list[list[str]]:
+    """Return the results as cells of a table, for people."""
+    return [
+        [
+            result.variant,
+            f"{result.right} of {result.images}",
+            f"{result.accuracy:.1f}",
+            f"{result.low:.1f} to {result.high:.1f}",
+        ]
+        for result in report.results
+    ]
+
+
+def pair_rows(report: Report) -> list[list[str]]:
+    """Return the comparisons as cells of a table, for people."""
+    return [
+        [f"{pair.second} over {pair.first}", str(pair.better), str(pair.worse), f"{pair.p:.2g}"]
+        for pair in report.pairs
+    ]

@@ -1,0 +1,167 @@
+"""The variants of a task, ready to predict: zero-shot CLIP, then each artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adapt import clip as base_models
+from adapt import methods, store
+from adapt.artifact import Artifact
+from adapt.clip import Clip
+from adapt.config import load_config
+from adapt.data import DomainPair, class_prompts
+from adapt.evaluate import predict
+from adapt.heads import CosineHead
+from adapt.merge import Network
+from runtime.errors import DataError, FormatError
+from runtime.spec import Preprocess, TaskInfo
+
+ZERO_SHOT = "zero_shot"
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A network, and what it was made of."""
+
+    name: str
+    artifact: Artifact | None
+    """None for zero-shot CLIP, which needs no file."""
+    network: nn.Module
+    """From normalised images (N, 3, S, S) to logits (N, K)."""
+    preprocess: Preprocess
+    batch_size: int
+    device: str
+
+    def logits(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Return the logits (N, K), on the CPU, of pixels (N, S, S, 3) uint8 RGB."""
+        mean, std = self.preprocess.mean, self.preprocess.std
+        return predict(self.network, pixels, self.batch_size, self.device, mean=mean, std=std)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A task's images, and the artifacts that can be judged on them."""
+
+    pair: DomainPair
+    files: Mapping[str, Path]
+    """Artifacts by variant."""
+    settings: Mapping[str, Any]
+    """Those that the images were split with; zero-shot CLIP is judged with them."""
+    left_out: tuple[str, ...]
+    """Variants that were trained for another set of target classes."""
+
+
+def stored(
+    pair_of: Callable[..., DomainPair], root: Path, dataset: str | None, method: str | None = None
+) -> Stored:
+    """Return the images of a task, split as the training of its artifacts did.
+
+    Args:
+        pair_of: From `adapt.options.pair_loader`.
+        root: Folder of the artifacts.
+        dataset: Its name, or None for the user's own folders.
+        method: Variant whose training says how the images are split; else the first there is.
+
+    Raises:
+        TaskError: There is no artifact of the method.
+        UdaError: Images or artifacts are unusable.
+    """
+    settings = default_settings(dataset)
+    pair = pair_of(settings["holdout"], settings["seed"])
+    files = store.variants(root, pair.task.dataset, pair.task.id)
+    if method is not None and method != ZERO_SHOT:
+        store.find(root, pair.task.id, pair.task.dataset, method)
+    if not files:
+        return Stored(pair, {}, settings, ())
+    settings = dict(Artifact.load(files.get(method or "", next(iter(files.values())))).config)
+    partial = settings["target_classes"] if settings["partial"] else None
+    pair = pair_of(settings["holdout"], settings["seed"], partial)
+    same = {n: p for n, p in files.items() if ("partial" in n.split("-")) == settings["partial"]}
+    return Stored(pair, same, settings, tuple(files.keys() - same.keys()))
+
+
+def default_settings(dataset: str | None) -> dict[str, Any]:
+    """Return zero-shot CLIP's shipped settings for a data set; None for the user's own folders."""
+    config = load_config(methods.get(ZERO_SHOT).Config, dataset or "folder", ZERO_SHOT)
+    return dict(vars(config))
+
+
+def check(task: TaskInfo, files: Mapping[str, Path], digest: str) -> None:
+    """Check artifacts before anything is computed.
+
+    Args:
+        task: What they must have been trained for.
+        files: Artifacts by variant.
+        digest: `ImageSet.digest` of the images they will be judged on.
+
+    Raises:
+        FormatError: One is damaged, or was trained for other classes.
+        DataError: One knew other test images, so it may have trained on these.
+    """
+    for path in files.values():
+        artifact = Artifact.load(path)
+        if artifact.task != task:
+            raise FormatError(
+                f"'{path}' was trained for {artifact.task.dataset} {artifact.task.id} with "
+                f"{len(artifact.task.classes)} classes, which these images do not have; train again"
+            )
+        if artifact.metrics["data"]["test"] != digest:
+            raise DataError(
+                f"'{path}' kept other target images out of its training (holdout "
+                f"{artifact.config['holdout']:g}, seed {artifact.seed}) than are judged here, or "
+                "the images have changed; train all variants with the same --seed and holdout, or "
+                "move this one away"
+            )
+
+
+def variants(
+    task: TaskInfo,
+    files: Mapping[str, Path],
+    settings: Mapping[str, Any],
+    device: str = "cpu",
+    pretrained: str | None = None,
+) -> Iterator[Variant]:
+    """Yield zero-shot CLIP, computed here and now, then every other variant, one at a time.
+
+    Args:
+        task: Of all of them.
+        files: Artifacts by variant.
+        settings: Of zero-shot CLIP.
+        device: Where to compute.
+        pretrained: The bases' weights, if they are not where training found them.
+
+    Raises:
+        BaseModelError: A base is missing, or is not the one an artifact needs.
+        FormatError: An artifact is damaged.
+    """
+    bases: dict[tuple[str, str], Clip] = {}
+
+    def base(config: Mapping[str, Any]) -> Clip:
+        key = config["model"], pretrained or config["pretrained"]
+        if key not in bases:
+            bases[key] = base_models.load(*key, device)
+        return bases[key]
+
+    def variant(
+        name: str, config: Mapping[str, Any], network: nn.Module, artifact: Artifact | None = None
+    ) -> Variant:
+        pixels = base(config).preprocess(config["resize"], config["interpolation"])
+        size = config["eval_batch_size"]
+        return Variant(name, artifact, network.to(device).eval(), pixels, size, device)
+
+    clip = base(settings)
+    prompts = class_prompts(task.classes, settings["prompt"], task.target)
+    head = CosineHead.of(clip.text_features(prompts), clip.logit_scale)
+    yield variant(ZERO_SHOT, settings, Network(clip.visual, head))
+    for name, path in files.items():
+        if name != ZERO_SHOT:
+            artifact = Artifact.load(path)
+            network = Network.of(base(artifact.config), artifact)
+            yield variant(name, artifact.config, network, artifact)
