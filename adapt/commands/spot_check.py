@@ -54,7 +54,6 @@ def draw(
 ) -> None:
     """Copy random target images into a folder, to be sorted into classes.
 
-
     They are those that training keeps out, if it does.
     """
     del device, threads
