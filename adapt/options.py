@@ -14,19 +14,46 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+NAMES = (
+    "office31",
+    "office-home",
+    "visda",
+    "domainnet",
+    "mini-domainnet",
+    "imageclef",
+    "digits",
+    "demo-digits",
+    "demo-objects",
+)
+"""The keys of `adapt.data.DATASETS`, written out because importing them takes NumPy."""
+
+data_option = click.option(
+    "--data",
+    metavar="ROOT",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the data set, or of your own images: ROOT/<domain>/<class>/*.jpg.",
+)
+
+
 def task_options(command: F) -> F:
     """Add what says which images a command is about."""
     for option in reversed(
         [
-            click.option("--dataset", metavar="NAME", help="demo-digits or demo-objects."),
-            click.option("--task", metavar="SRC-TGT", help="Task of that data set, like f-h."),
+            click.option("--dataset", metavar="NAME", help=f"One of {', '.join(NAMES)}."),
             click.option(
-                "--data",
-                type=click.Path(exists=True, file_okay=False, path_type=Path),
-                help="Your own images instead: a folder ROOT/<domain>/<class>/*.jpg.",
+                "--task", metavar="SRC-TGT", help="Task of that data set by short names, like a-c."
             ),
-            click.option("--source", metavar="DOMAIN", help="Labelled domain folder of --data."),
-            click.option("--target", metavar="DOMAIN", help="Unlabelled domain folder of --data."),
+            data_option,
+            click.option(
+                "--source",
+                metavar="DOMAIN",
+                help="Of your own images: the labelled domain, a folder or a list file (.txt).",
+            ),
+            click.option(
+                "--target",
+                metavar="DOMAIN",
+                help="Of your own images: the unlabelled domain, a folder or a list file.",
+            ),
             click.option(
                 "--device",
                 default="cpu",
@@ -51,22 +78,50 @@ def pair_loader(
     source: str | None,
     target: str | None,
 ) -> Callable[..., DomainPair]:
-    """Return a function of holdout, seed and target classes that loads what the options name."""
-    named, own = (dataset, task), (data, source, target)
-    if not (all(named) and not any(own)) and not (all(own) and not any(named)):
+    """Return a function of holdout, seed and target classes that loads what the options name.
+
+    Raises:
+        click.UsageError: The options name no images, or too many.
+    """
+    problem = _problem(dataset, task, data, source, target)
+    if problem:
         raise click.UsageError(
-            "say which images: --dataset NAME --task SRC-TGT, or --data ROOT --source DOMAIN "
-            "--target DOMAIN"
+            f"{problem}; say which images: --dataset NAME --task SRC-TGT (with --data ROOT, unless "
+            "it is a demo), or your own with --data ROOT --source DOMAIN --target DOMAIN"
         )
 
     def load(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
         from adapt import data as images
 
         if data and source and target:
-            return images.load_folders(data, source, target, holdout=holdout, seed=seed)
-        return images.load(str(dataset), str(task), holdout=holdout, seed=seed)
+            return images.load_folders(
+                data, source, target, holdout=holdout, seed=seed, target_classes=target_classes
+            )
+        return images.load(
+            str(dataset), str(task),
+            root=data, holdout=holdout, seed=seed, target_classes=target_classes,
+        )  # fmt: skip
 
     return load
+
+
+def _problem(
+    dataset: str | None, task: str | None, data: Path | None, source: str | None, target: str | None
+) -> str | None:
+    """Return what is wrong with a choice of images, or None."""
+    if (dataset or task) and (source or target):
+        return "--source and --target name your own folders, --dataset and --task a known data set"
+    if dataset and not task:
+        return f"--dataset {dataset} needs a --task"
+    if task and not dataset:
+        return f"--task {task} needs the --dataset it belongs to"
+    if source or target:
+        if not (source and target):
+            return f"--{'source' if source else 'target'} needs the other domain too"
+        return None if data else "--source and --target need the --data folder they lie in"
+    if dataset:
+        return None
+    return "--data needs a --dataset and --task, or --source and --target" if data else "no images"
 
 
 def use_threads(threads: int | None) -> None:

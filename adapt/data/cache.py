@@ -2,11 +2,13 @@
 
 Under `$UDA_CACHE` or `~/.cache/uda-adapt`: `pixels/<key>.bin` holds the images one after another,
 `pixels/<key>.json`, written last, says how many there are and which files were unreadable. The key
-covers the paths, sizes and times of the files, and how they are resized.
+covers the paths, sizes and times of the files, and how they are resized. Of several processes that
+need the same pixels one makes them, and the others wait.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 from adapt.data.base import ImageSet, stat
 from runtime.errors import DataError
-from runtime.files import replacing, write_bytes
+from runtime.files import replacing, storage_errors, write_bytes
 from runtime.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
 
@@ -75,9 +77,14 @@ def pixels(
     """
     spec = Preprocess(size, resize, interpolation)
     place = folder() / "pixels" / _key(images, spec)
-    kept = _kept(place.with_suffix(".json"), len(images))
-    if kept is None or _bytes(place) != len(kept) * size * size * 3:
-        kept = _make(images, spec, place)
+    kept = _ready(place, len(images), size)
+    if kept is None:
+        with _alone(place.name) as locked:
+            kept = _ready(place, len(images), size)  # another process may have made it meanwhile
+            if kept is None:
+                for left in place.parent.glob(f".{place.name}.*.tmp") if locked else ():
+                    left.unlink(missing_ok=True)  # of a process that was killed
+                kept = _make(images, spec, place)
     skipped = tuple(sorted({*range(len(images))} - {*kept.tolist()}))
     if skipped:
         _log.warning(
@@ -130,19 +137,37 @@ def _key(images: ImageSet, spec: Preprocess) -> str:
     return digest.hexdigest()
 
 
-def _kept(path: Path, count: int) -> NDArray[np.int64] | None:
+def _ready(place: Path, count: int, size: int) -> NDArray[np.int64] | None:
+    """Return the positions of the cached images, or None if they must be made (again)."""
     try:
-        note = json.loads(path.read_bytes())
+        note = json.loads(place.with_suffix(".json").read_bytes())
         skipped = set(note["skipped"])
-        if note["images"] != count:
+        kept = np.array([i for i in range(count) if i not in skipped], np.int64)
+        found = place.with_suffix(".bin").stat().st_size
+        if note["images"] != count or found != len(kept) * size * size * 3:
             return None
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there, or not whole: made again
-    return np.array([i for i in range(count) if i not in skipped], np.int64)
+        return None  # not there, or not whole
+    return kept
 
 
-def _bytes(place: Path) -> int:
-    try:
-        return place.with_suffix(".bin").stat().st_size
-    except OSError:
-        return -1
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[bool]:
+    """Let one process at a time make a part of the cache; the others wait for it.
+
+    Yields whether there is a lock: some network file systems have none. Then each process makes the
+    same bytes and puts them in place, which is slower and as right.
+    """
+    path = folder() / "locks" / name
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("ab")
+    with stream:
+        locked = False
+        if os.name == "posix":
+            import fcntl
+
+            with contextlib.suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)  # until the file is closed
+                locked = True
+        yield locked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -113,7 +112,7 @@ def _matlab(path: Path, name: str) -> NDArray[Any]:
 
 def _unpacked(path: Path, opener: Callable[[Path, str], Any]) -> bytes:
     with opener(path, "rb") as stream:
-        content = io.BytesIO(stream.read(_LIMIT + 1)).getvalue()
+        content: bytes = stream.read(_LIMIT + 1)
     if len(content) > _LIMIT:
         raise OSError(f"it unpacks to more than {_LIMIT} bytes")
     return content

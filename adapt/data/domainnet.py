@@ -25,7 +25,7 @@ class DomainNet(Benchmark):
     """
 
     name = "domainnet"
-    folders = ("domainnet", "domain_net")
+    folders: ClassVar[tuple[str, ...]] = ("domainnet", "domain_net")
     home = "https://ai.bu.edu/M3SDA/"
     domains = {
         "c": Domain("clipart", 48_129),
