@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from adapt import methods
 from adapt.clip import encoder_tensors
+from adapt.grid import on_grid
 from adapt.heads import HEADS, build_head, head_tensors
 from adapt.metrics import Metrics
 from runtime import patch, sealed
@@ -47,7 +48,8 @@ class Artifact:
     """The untouched model that the residual belongs to."""
     preprocess: Preprocess
     residual: patch.Patch
-    """New values of the encoder entries that training changed."""
+    """New values of the encoder entries that training changed; the rest is the base, rounded to the
+    grid of `config` if there is one."""
     shapes: Mapping[str, tuple[int, ...]]
     """Of the tensors in `residual`."""
     parameters: int
@@ -66,6 +68,8 @@ class Artifact:
     """The fields of `adapt.metrics.Metrics`."""
     versions: Mapping[str, str]
     """Of Python and of the libraries that computed."""
+    guides: tuple[BaseModel, ...] = ()
+    """Other base models that training learned from, like EKDA's teacher."""
 
     @classmethod
     def of(
@@ -83,6 +87,7 @@ class Artifact:
         seed: int,
         metrics: Mapping[str, Any],
         tokens: Mapping[str, Tensor] | None = None,
+        guides: tuple[BaseModel, ...] = (),
     ) -> Artifact:
         """Return the artifact of a trained encoder and head.
 
@@ -99,6 +104,7 @@ class Artifact:
             seed: Of the run.
             metrics: From `adapt.record.metrics`.
             tokens: Prompt tokens, if the encoder runs with any.
+            guides: Other base models that training learned from.
 
         Raises:
             BaseModelError: The reference is not the base's.
@@ -109,7 +115,8 @@ class Artifact:
                 f"the reference weights are not those of {base.architecture}/{base.pretrained}; "
                 "take encoder_tensors(clip.visual) before training changes them"
             )
-        residual = patch.diff(reference, encoder_tensors(encoder))
+        seen = on_grid(reference, encoder, config.get("grid", "fp32"))
+        residual = patch.diff(seen, encoder_tensors(encoder))
         artifact = cls(
             task=task,
             method=method,
@@ -126,6 +133,7 @@ class Artifact:
             seed=seed,
             metrics=dict(metrics),
             versions=_versions(),
+            guides=guides,
         )
         artifact.check()
         return artifact
@@ -192,6 +200,7 @@ class Artifact:
             **{name: getattr(self, name) for name in plain},
             "task": asdict(self.task),
             "base": asdict(self.base),
+            "guides": [asdict(guide) for guide in self.guides],
             "preprocess": asdict(self.preprocess),
             "residual": {row["name"]: (row["count"], *self.shapes[row["name"]]) for row in table},
         }
@@ -246,6 +255,7 @@ class _Document:
     seed: int
     metrics: dict[str, Any]
     versions: dict[str, str]
+    guides: tuple[BaseModel, ...]
 
     def arguments(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         """Return the arguments of `Artifact`."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import linear, normalize
 
 from runtime.errors import FormatError
 
@@ -74,8 +74,77 @@ class CosineHead(nn.Module):
         return normalize(features, dim=-1) @ self.weight.T
 
 
-HEADS: dict[str, type[TaskHead] | type[CosineHead]] = {h.kind: h for h in (TaskHead, CosineHead)}
-"""Kind to class. A head is built as `Class(dim, classes)`."""
+class AffineHead(nn.Module):
+    """L2 norm and one affine map: a linear probe, and all that UniMoS is at test time."""
+
+    kind: ClassVar[str] = "affine"
+    weight_name: ClassVar[str] = "weight"
+    weight: Tensor
+    """(K, D)."""
+    bias: Tensor
+    """(K,)."""
+
+    def __init__(self, dim: int, classes: int, trained: bool = True) -> None:
+        """Make a head of zeros.
+
+        Args:
+            dim: Number of features D.
+            classes: Number of classes K.
+            trained: Whether its tensors are parameters; else they are buffers, for somebody to set.
+        """
+        super().__init__()
+        for name, shape in (("weight", (classes, dim)), ("bias", (classes,))):
+            if trained:
+                self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+            else:
+                self.register_buffer(name, torch.zeros(shape))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (N, K) of features (N, D), which need not be normalised."""
+        return linear(normalize(features, dim=-1), self.weight, self.bias)
+
+
+class ProjectorHead(nn.Module):
+    """EKDA's student head: a small network into the teacher's space, then cosine to its classes.
+
+    Linear, BatchNorm, ReLU, linear, with torch's default initialisation; PromptKD's, whose 1x1
+    convolutions are these linear maps.
+    """
+
+    kind: ClassVar[str] = "projector-cosine"
+    weight_name: ClassVar[str] = "weight"
+    input_name: ClassVar[str] = "proj1.weight"
+    weight: Tensor
+    """(K, E) the teacher's text features of unit length times the student's logit scale."""
+
+    def __init__(self, dim: int, classes: int, width: int) -> None:
+        """Draw the network with torch's global generator; the class centres are zero.
+
+        Args:
+            dim: Number of features D.
+            classes: Number of classes K.
+            width: Number of the teacher's features E.
+        """
+        super().__init__()
+        self.proj1 = nn.Linear(dim, width)
+        self.bn = nn.BatchNorm1d(width)
+        self.proj2 = nn.Linear(width, width)
+        self.register_buffer("weight", torch.zeros(classes, width))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return rows of unit length (N, E) in the teacher's space, of features (N, D)."""
+        return normalize(self.proj2(self.bn(self.proj1(features)).relu()), dim=-1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (N, K) of features (N, D), which need not be normalised."""
+        return self.project(features) @ self.weight.T
+
+
+Head = TaskHead | CosineHead | AffineHead | ProjectorHead
+HEADS: dict[str, type[Head]] = {
+    head.kind: head for head in (TaskHead, CosineHead, AffineHead, ProjectorHead)
+}
+"""Kind to class. A head is built as `Class(dim, classes)`, a projector with its width besides."""
 
 
 def head_tensors(head: nn.Module) -> dict[str, NDArray[np.float32]]:
@@ -85,6 +154,24 @@ def head_tensors(head: nn.Module) -> dict[str, NDArray[np.float32]]:
         for name, tensor in head.state_dict().items()
         if tensor.is_floating_point()
     }
+
+
+def head_dim(kind: str, tensors: Mapping[str, NDArray[np.float32]]) -> int:
+    """Return how many features D a head takes.
+
+    Args:
+        kind: A key of `HEADS`.
+        tensors: The head's.
+
+    Raises:
+        FormatError: The tensor that says so is missing or no matrix.
+    """
+    cls = HEADS[kind]
+    name = cls.input_name if issubclass(cls, ProjectorHead) else cls.weight_name
+    first = tensors.get(name)
+    if first is None or first.ndim != 2 or 0 in first.shape:
+        raise FormatError(f"head '{kind}' needs a tensor '{name}' (outputs, features)")
+    return int(first.shape[1])
 
 
 def build_head(kind: str, tensors: Mapping[str, NDArray[np.float32]]) -> nn.Module:
@@ -99,9 +186,9 @@ def build_head(kind: str, tensors: Mapping[str, NDArray[np.float32]]) -> nn.Modu
     weight = tensors.get(cls.weight_name)
     if weight is None or weight.ndim != 2 or 0 in weight.shape:
         raise FormatError(f"head '{kind}' needs a tensor '{cls.weight_name}' (classes, features)")
-    classes, dim = weight.shape
+    sizes = (head_dim(kind, tensors), *weight.shape)  # the last is ProjectorHead's alone
     with torch.random.fork_rng(devices=[]):  # the first weights are overwritten: draw none for them
-        head = cls(dim, classes)
+        head = cls(*sizes) if cls is ProjectorHead else cls(*sizes[:2])
     needed = head_tensors(head)
     if needed.keys() != tensors.keys():
         name = sorted(needed.keys() ^ tensors.keys())[0]
@@ -114,7 +201,7 @@ def build_head(kind: str, tensors: Mapping[str, NDArray[np.float32]]) -> nn.Modu
             )
         if not bool(np.isfinite(tensor).all()):
             raise FormatError(f"head tensor '{name}' holds a value that is not finite")
-    if kind == TaskHead.kind and float(tensors["bn.running_var"].min()) < 0:
+    if "bn.running_var" in tensors and float(tensors["bn.running_var"].min()) < 0:
         raise FormatError("head tensor 'bn.running_var' holds a negative variance")
     with torch.no_grad():
         state = head.state_dict()

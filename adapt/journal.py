@@ -30,9 +30,15 @@ _log = logging.getLogger("adapt")
 class Journal:
     """Writes train.log and metrics.jsonl into a folder and shows a bar on stderr."""
 
-    def __init__(self, folder: Path, total: int, show: bool) -> None:
-        """Prepare a bar of `total` iterations; `show` false keeps the terminal quiet."""
-        self._metrics = folder / METRICS
+    def __init__(self, folder: Path | None, total: int, show: bool) -> None:
+        """Prepare a bar of `total` iterations.
+
+        Args:
+            folder: None writes nothing, as all but one of several processes do.
+            total: Iterations.
+            show: False keeps the terminal quiet.
+        """
+        self._metrics = folder and folder / METRICS
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -63,7 +69,8 @@ class Journal:
             StorageError: The file cannot be written.
         """
         lines = (json.dumps(row, allow_nan=False) + "\n" for row in history)
-        write_bytes(self._metrics, "".join(lines).encode())
+        if self._metrics is not None:
+            write_bytes(self._metrics, "".join(lines).encode())
         row = history[-1]
         accuracy = "unlabelled" if row["accuracy"] is None else f"{row['accuracy']:.2f} %"
         losses = " ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapt import selection
+from adapt import parallel, selection
 from adapt.clip import Clip
 from adapt.config import TrainConfig
 from adapt.data import DomainPair
@@ -77,9 +77,11 @@ class Judge:
         if known is not None:
             return known
         size, clip = self._config.eval_batch_size, self._clip
-        found = predict(
-            self._method.encode, images.images, size, self._device, mean=clip.mean, std=clip.std
-        ).to(self._device)
+        count = len(images.images)
+        own = images.images[parallel.portion(count)]
+        style = {"mean": clip.mean, "std": clip.std}
+        found = predict(self._method.encode, own, size, self._device, **style).to(self._device)
+        found = parallel.collect(found, count)
         if self._method.frozen:
             self._features[id(images)] = found
         return found

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapt import clip as base_models
-from adapt import resume, selection
+from adapt import parallel, resume, rst, selection
 from adapt.artifact import Artifact
 from adapt.batches import Role, Stream, draw_seed
 from adapt.config import TrainConfig
@@ -23,7 +23,6 @@ from adapt.judge import Judge
 from adapt.method import AMP, Method
 from adapt.optimize import Optimization
 from adapt.record import Meter, Row, density, epoch_row, metrics
-from adapt.rst import Projection
 from runtime.errors import ConfigError, DataError, Interrupted, TrainingError
 from runtime.files import storage_errors
 
@@ -80,11 +79,11 @@ class Loop:
         self.selected = path.with_name(SELECTED)
         self.clip = base_models.load(config.model, config.pretrained, str(device))
         self.base = base_models.encoder_tensors(self.clip.visual)
-        self.identity = resume.identity(name, pair, config, self.clip.info)
         self.prompts = class_prompts(pair.task.classes, config.prompt, pair.task.target)
         self.method = cls(self.clip, self.prompts, config)
-        trained = [p for p in self.method.encoder.parameters() if p.requires_grad]
-        self.projection = Projection(trained, config.rst_threshold) if config.rst else None
+        guides = [asdict(guide) for guide in self.method.guides()]
+        self.identity = resume.identity(name, pair, config, self.clip.info) | {"guides": guides}
+        self.projection = rst.over(self.method.encoder, config)
         self.optimization = Optimization(self.method.parameter_groups(), config, self.projection)
         self.total = config.epochs * config.iterations if cls.trains else 0
         self.iteration, self.seconds, self.history = 0, 0.0, list[Row]()
@@ -115,7 +114,8 @@ class Loop:
         if going_on:
             self._restore()
         _log.info("%s on %s %s, %s", self.name, pair.task.dataset, pair.task.id, self.device)
-        with Journal(self.path.parent, self.total, show) as journal, interruptible() as asked:
+        folder = self.path.parent if parallel.rank() == 0 else None
+        with Journal(folder, self.total, show) as journal, interruptible() as asked:
             if source and target:
                 self._loop(source, target, journal, asked)
             else:
@@ -151,10 +151,12 @@ class Loop:
                 method.start_epoch(i // config.iterations)
             method.train()
             self.optimization.set_factor(method.schedule(i))
+            self.optimization.progress = (i + 1) / self.total
             terms = method.training_step(source.batch(i), target.batch(i), i, self.optimization)
             pending.append({name: term.detach() for name, term in terms.items()})
             self.iteration = i + 1
-            ends, stop = self.iteration % config.iterations == 0, asked()
+            ends = self.iteration % config.iterations == 0
+            stop = parallel.any_process(asked())
             if ends or stop or len(pending) == _LOOK_EVERY[self.device.type]:
                 journal.advance(self.iteration, self.meter.add(pending, self.iteration))
                 pending = []
@@ -193,7 +195,7 @@ class Loop:
         self.history.append(row)
         self.meter, self.seconds = Meter(), 0.0
         journal.epoch(self.history)
-        if self._selected() == len(self.history) - 1 and self._selects:
+        if self._selected() == len(self.history) - 1 and self._selects and parallel.rank() == 0:
             self._artifact().save(self.selected)
 
     @property
@@ -201,10 +203,20 @@ class Loop:
         return self.config.select != selection.LAST and bool(self.total)
 
     def _selected(self) -> int:
-        """Return the position of the epoch whose weights are to be saved."""
-        return selection.choose(self.history, self.config.select if self._selects else "last")
+        """Return the position of the epoch whose weights are to be saved.
+
+        Of a run with a budget only the epochs that keep it; from its middle on all do.
+        """
+        by, budget = self.config.select if self._selects else "last", self.config.rst_density
+        first = 0
+        if self.config.rst and budget:
+            rows = enumerate(self.history)
+            first = next((i for i, row in rows if row["density"] <= budget), len(self.history) - 1)
+        return first + selection.choose(self.history[first:], by)
 
     def _save(self) -> None:
+        if parallel.rank():
+            return
         progress = resume.Progress(
             iteration=self.iteration,
             history=tuple(self.history),
@@ -226,6 +238,9 @@ class Loop:
         artifact = self._artifact()
         if self._selected() < len(self.history) - 1:
             artifact = replace(Artifact.load(self.selected), metrics=artifact.metrics)
+        parallel.wait()
+        if parallel.rank():
+            return Run(artifact, self.path, len(self.skipped))
         artifact.save(self.path)
         with storage_errors(self.path):
             self.selected.unlink(missing_ok=True)
@@ -256,4 +271,5 @@ class Loop:
                 chosen,
             ),
             tokens=deployed.tokens,
+            guides=self.method.guides(),
         )

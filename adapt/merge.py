@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adapt.clip import Clip, encoder_tensors
+from adapt.grid import on_grid
+from adapt.heads import head_dim
 from runtime import patch
 from runtime.digest import tensors_sha256
 from runtime.errors import BaseModelError, FormatError
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
     """Return the encoder's tensors with the residual in place, bit for bit those of training.
+
+    Where training was on a grid, the base's own values are rounded to it, as training saw them.
 
     Args:
         clip: The base model, its encoder untouched.
@@ -48,10 +52,10 @@ def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
         found = tensors[name].shape if name in tensors else None
         if found != shape:
             raise FormatError(f"the artifact changes '{name}' {shape}; the base has {found}")
-    dim = artifact.head_weight.shape[1]
+    dim = head_dim(artifact.head, artifact.head_tensors)
     if dim != clip.dim:
         raise FormatError(f"the artifact's head takes {dim} features, the encoder gives {clip.dim}")
-    return patch.merge(tensors, artifact.residual)
+    return patch.merge(on_grid(tensors, clip.visual, artifact.config["grid"]), artifact.residual)
 
 
 def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
@@ -67,8 +71,8 @@ def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
     encoder = copy.deepcopy(clip.visual)
     own = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
     with torch.no_grad():
-        for name in artifact.residual:
-            own[name].copy_(torch.from_numpy(tensors[name]))
+        for name, array in tensors.items():
+            own[name].copy_(torch.from_numpy(array))
     if artifact.tokens:
         from adapt.prompts import Prompted
 

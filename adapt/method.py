@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from adapt.config import TrainConfig
 from adapt.parallel import gather
+from runtime.spec import BaseModel
 
 if TYPE_CHECKING:
     from adapt.batches import Stream
@@ -74,6 +75,8 @@ class Method(nn.Module):
     Config: ClassVar[type[TrainConfig]] = TrainConfig
     trains: ClassVar[bool] = True
     """Whether there is anything to train."""
+    trains_encoder: ClassVar[bool] = True
+    """False: the encoder's own weights stay the base's, so there is nothing for RST to do."""
     uses_images: ClassVar[bool] = True
     """False: batches are labels and indices only, and streams hold the pixels that evaluation sees;
     the method looks up what `prepare` made of them."""
@@ -91,7 +94,8 @@ class Method(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = clip.visual
-        self.encoder.requires_grad_(self.trains and config.train_encoder)
+        tuned = self.trains and self.trains_encoder and config.train_encoder
+        self.encoder.requires_grad_(tuned)
         self.register_buffer("text", clip.text_features(prompts).float(), persistent=False)
         self.text: Tensor  # (C, D) unit rows
         self.logit_scale = clip.logit_scale
@@ -199,6 +203,10 @@ class Method(nn.Module):
         """Return learned prompt tokens by name, `prompts.<block>` (n, W); by default none."""
         return {}
 
+    def guides(self) -> tuple[BaseModel, ...]:
+        """Return other base models that training learns from and no device needs; mostly none."""
+        return ()
+
     def deploy(self) -> Deployed:
         """Return what reaches the device."""
         return Deployed(self.encoder, self.head, self.tokens())
@@ -210,6 +218,8 @@ class Method(nn.Module):
 
     def train(self, mode: bool = True) -> Method:
         """Switch the heads; the encoder stays in eval mode."""
+        if mode == self.training:
+            return self
         super().train(mode)
         self.encoder.eval()
         return self

@@ -36,6 +36,8 @@ class OracleBest:
 
     epoch: int | None
     accuracy: float | None
+    mean_per_class: float | None = None
+    """Of that epoch."""
 
 
 @dataclass(frozen=True)

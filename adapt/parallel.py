@@ -10,11 +10,51 @@ DistributedDataParallel takes it, is right for every parameter of every method.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_gather
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
+
+from runtime.errors import BackendError
+
+
+@contextlib.contextmanager
+def processes(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that torchrun started, if it did, and yield this one's device.
+
+    Args:
+        device: What was asked for; `cuda` becomes the process's own GPU.
+
+    Raises:
+        BackendError: A numbered GPU was asked for, there are fewer GPUs than processes here, or
+            the processes cannot reach each other.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield device
+        return
+    number = int(os.environ["LOCAL_RANK"])
+    if device.type == "cuda":
+        if device.index is not None or torch.cuda.device_count() <= number:
+            raise BackendError(
+                f"torchrun started process {number} for device '{device}', and this machine has "
+                f"{torch.cuda.device_count()} CUDA devices; pass --device cuda, and as many "
+                "processes as there are devices"
+            )
+        device = torch.device("cuda", number)
+        torch.cuda.set_device(device)
+    try:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BackendError(f"the processes of torchrun cannot meet: {reason}") from error
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
 
 
 def world() -> int:
@@ -25,6 +65,11 @@ def world() -> int:
 def rank() -> int:
     """Return this process's number, from 0. Only process 0 writes files."""
     return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def leads() -> bool:
+    """Return whether this process speaks for the run, also after it has ended."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def share(count: int) -> slice:
@@ -42,8 +87,68 @@ def gather(features: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """
     if world() == 1:
         return features.split(list(sizes))
-    parts = [part.split(list(sizes)) for part in all_gather(features)]
+    joined: Tensor = _Gather.apply(features)
+    parts = [part.split(list(sizes)) for part in joined]
     return tuple(torch.cat(batch) for batch in zip(*parts, strict=True))
+
+
+class _Gather(Function):
+    """Features (n, D) of each process to (processes, n, D) in all; gradients add up backwards."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, features: Tensor) -> Tensor:
+        parts = [torch.empty_like(features) for _ in range(world())]
+        distributed.all_gather(parts, features.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total[rank()]
+
+
+def collect(part: Tensor, total: int) -> Tensor:
+    """Return the rows (total, D) of which each process computed `portion(total)`.
+
+    Args:
+        part: (n, D), of this process.
+        total: Rows of all processes.
+    """
+    if world() == 1:
+        return part
+    rows = -(-total // world())
+    padded = part.new_zeros(rows, part.shape[1])
+    padded[: len(part)] = part
+    parts = [torch.empty_like(padded) for _ in range(world())]
+    distributed.all_gather(parts, padded)
+    return torch.cat(parts)[:total]
+
+
+def portion(total: int) -> slice:
+    """Return which of `total` rows this process computes; the last may compute fewer."""
+    rows = -(-total // world())
+    return slice(min(rank() * rows, total), min((rank() + 1) * rows, total))
+
+
+def any_process(here: bool) -> bool:
+    """Return whether something holds in any process; all of them must ask."""
+    if world() == 1:
+        return here
+    flag = torch.tensor([float(here)], device=_device())
+    distributed.all_reduce(flag)
+    return bool(flag.item())
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    if world() > 1:
+        distributed.barrier()
+
+
+def _device() -> torch.device:
+    cuda = distributed.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
 def average(gradients: Sequence[Tensor]) -> None:

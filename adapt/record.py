@@ -85,10 +85,15 @@ def epoch_row(
         judgements: Scores that need no labels, by name, see `adapt.selection`.
     """
     accuracy = None if scores is None else scores.accuracy
-    best, best_epoch = accuracy, None if scores is None else epoch
+    per_class = None if scores is None else scores.mean_per_class
+    best = {
+        "oracle_best": accuracy,
+        "oracle_best_epoch": None if scores is None else epoch,
+        "oracle_best_mean_per_class": per_class,
+    }
     before = history[-1] if history else None
     if accuracy is not None and before is not None and before["oracle_best"] >= accuracy:
-        best, best_epoch = before["oracle_best"], before["oracle_best_epoch"]
+        best = {key: before[key] for key in best}
     return {
         "epoch": epoch,
         "iteration": iteration,
@@ -97,9 +102,8 @@ def epoch_row(
         "density": density,
         "survival": survival,
         "accuracy": accuracy,
-        "mean_per_class": None if scores is None else scores.mean_per_class,
-        "oracle_best": best,
-        "oracle_best_epoch": best_epoch,
+        "mean_per_class": per_class,
+        **best,
         "per_class": None if scores is None else scores.per_class,
         "seconds": round(seconds, 3),
         "scores": dict(judgements),
@@ -127,7 +131,11 @@ def metrics(
     saved = last if selected is None else history[selected[1]]
     return {
         "last": {k: last[k] for k in keys},
-        "oracle_best": {"epoch": last["oracle_best_epoch"], "accuracy": last["oracle_best"]},
+        "oracle_best": {
+            "epoch": last["oracle_best_epoch"],
+            "accuracy": last["oracle_best"],
+            "mean_per_class": last["oracle_best_mean_per_class"],
+        },
         "density": saved["density"],
         "held_out": held_out,
         "test_images": images,

@@ -79,8 +79,9 @@ def save(
     tensors = {_STATE + name: tensor for name, tensor in _state(method).items()}
     tensors |= {_MOMENTUM + name: tensor for name, tensor in optimization.momenta().items()}
     document = {"identity": dict(identity), "progress": asdict(progress)}
-    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-    sealed.write(path, KIND, SCHEMA, document, arrays)
+    with optimization.masters():
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        sealed.write(path, KIND, SCHEMA, document, arrays)
 
 
 def load(
@@ -102,7 +103,7 @@ def load(
         raise FormatError(
             f"'{path}' lacks '{min(stored ^ state.keys())}'; start anew with --restart"
         )
-    with torch.no_grad():
+    with torch.no_grad(), optimization.masters():
         for name, array in content.tensors.items():
             tensor = torch.from_numpy(array)
             if name.startswith(_STATE):

@@ -10,12 +10,13 @@ finished artifact stays until the new one replaces it.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from adapt import methods, resume, store
+from adapt import methods, parallel, resume, store
 from adapt.config import TrainConfig
 from adapt.data import DomainPair
 from adapt.device import check_precision, exact_float32, select
@@ -44,7 +45,7 @@ def train(
         pair: The images.
         config: Of the method's `Config` type.
         out: Root folder of the artifacts.
-        device: `cpu`, `cuda` or `cuda:N`.
+        device: `cpu`, `cuda` or `cuda:N`; under torchrun each process takes its own GPU.
         go_on: Continue an unfinished run. A run that has finished with these settings is returned
             as it is; without any earlier run a new one starts.
         restart: Throw an unfinished run away.
@@ -57,7 +58,7 @@ def train(
     place = select(device)
     check_precision(config, place)
     cls = methods.get(name)
-    if config.rst and not (cls.trains and config.train_encoder):
+    if config.rst and not (cls.trains and cls.trains_encoder and config.train_encoder):
         raise ConfigError(
             f"rst keeps the encoder's changes sparse, but '{name}' with these settings leaves the "
             "encoder alone; set rst=false"
@@ -72,10 +73,15 @@ def train(
             "throw it away"
         )
     cuda = [place] if place.type == "cuda" else []
-    with log_file(folder), exact_float32(), torch.random.fork_rng(devices=cuda):
-        run = Loop(name, cls, pair, config, path, place)
+    with (
+        parallel.processes(place) as own,
+        log_file(folder) if parallel.rank() == 0 else nullcontext(),
+        exact_float32(),
+        torch.random.fork_rng(devices=cuda),
+    ):
+        run = Loop(name, cls, pair, config, path, own)
         if go_on and not waiting and (done := run.finished()):
             return done
-        if restart:
+        if restart and parallel.rank() == 0:
             (folder / resume.FILE).unlink(missing_ok=True)
-        return run(go_on and waiting, show)
+        return run(go_on and waiting, show and parallel.rank() == 0)

@@ -1,0 +1,82 @@
+"""Two processes, as torchrun starts them, against one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from adapt.artifact import Artifact
+from adapt.demo import datasets
+
+SETTINGS = ("epochs=2", "iterations=6", "batch_size=16", "rst_threshold=1e-5")
+
+
+def launch(out, processes, method="cmkd", settings=SETTINGS):
+    datasets.render("demo-digits")  # once, before two processes want it
+    torchrun = ("torch.distributed.run", f"--nproc-per-node={processes}", "-m")
+    command = [
+        *(sys.executable, "-m", *(torchrun if processes > 1 else ()), "adapt.cli", "train"),
+        *("--dataset", "demo-digits", "--task", "f-h", "--method", method, "--out", str(out)),
+        *(word for setting in settings for word in ("--set", setting)),
+        *(("--rst", "--select", "infomax") if method == "cmkd" else ()),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    return done
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("parallel")
+    done = {count: launch(root / str(count), count) for count in (1, 2)}
+    for result in done.values():
+        assert result.returncode == 0, result.stderr
+    return root, done
+
+
+def artifact(root, count):
+    return Artifact.load(next((root / str(count)).glob("*/*/*/artifact.safetensors")))
+
+
+def test_two_processes_give_the_result_of_one(runs):
+    root, _ = runs
+    one, two = artifact(root, 1), artifact(root, 2)
+    assert one.residual.keys() == two.residual.keys()
+    for name, own in one.residual.items():
+        other = two.residual[name]
+        same = np.intersect1d(own.indices, other.indices, return_indices=True)
+        # A change right at the threshold may fall on either side of it.
+        assert len(same[0]) >= 0.99 * max(len(own.indices), len(other.indices))
+        np.testing.assert_allclose(own.values[same[1]], other.values[same[2]], rtol=0, atol=1e-5)
+    for name, tensor in one.head_tensors.items():
+        np.testing.assert_allclose(tensor, two.head_tensors[name], rtol=1e-5, atol=1e-5)
+    assert one.density > 0
+
+
+def test_both_log_the_same_losses_and_accuracies(runs):
+    root, _ = runs
+    lines = [
+        [
+            json.loads(line)
+            for line in next(root.glob(f"{n}/*/*/*/metrics.jsonl")).read_text().splitlines()
+        ]
+        for n in (1, 2)
+    ]
+    for one, two in zip(*lines, strict=True):
+        assert one["losses"] == pytest.approx(two["losses"], rel=1e-5, abs=1e-6)
+        assert one["accuracy"] == pytest.approx(two["accuracy"], abs=0.26)  # two images of 797
+        assert one["scores"] == pytest.approx(two["scores"], rel=1e-4)
+
+
+def test_only_one_process_speaks(runs):
+    _, done = runs
+    assert done[2].stdout.count("accuracy ") == 1
+
+
+def test_a_batch_that_cannot_be_shared_is_one_clear_line(tmp_path):
+    done = launch(tmp_path, 2, settings=("batch_size=15",))
+    assert done.returncode != 0
+    assert "error: batch_size is 15, which 2 processes cannot share evenly" in done.stderr
