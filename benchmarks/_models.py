@@ -26,6 +26,7 @@ from export.heads import head_graph
 from export.merge import task_patch
 from export.plain import join, write_plain
 from runtime import bundle, patch
+from runtime.bundle import EncoderGraph, HeadGraph
 from runtime.digest import tensors_sha256
 from runtime.files import sha256, write_bytes
 from runtime.patch import SparseTensor
@@ -33,7 +34,7 @@ from runtime.spec import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.task import Task
 
 CLASSES = 65  # Office-Home's
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ def make_model(
     spec = Preprocess(form.size)
     graph = encoder_graph(form, tensors, spec)
     blocked = blocked_graph(form, tensors, spec)
+    encoder = EncoderGraph(
+        graph.SerializeToString(deterministic=True),
+        spec,
+        blocked=blocked and blocked.SerializeToString(deterministic=True),
+    )
     torch.manual_seed(1)
     heads = head_tensors(TaskHead(form.dim, CLASSES))
     head = head_graph(TaskHead.kind, heads)
@@ -91,17 +97,27 @@ def make_model(
         info = TaskInfo(task, "random", "a", "b", tuple(f"class {i}" for i in range(CLASSES)))
         facts = {"residual": patch.size(residual), "patch": patch.size(changes)}
         tasks.append(
-            Task(info, "random", tensors_sha256(tensors), sha256(head), heads, changes, facts)
+            Task(
+                info=info,
+                method="random",
+                resize=spec.resize,
+                interpolation=spec.interpolation,
+                base_sha256=tensors_sha256(tensors),
+                encoder=sha256(encoder.graph),
+                tokens={},
+                head=sha256(head),
+                head_tensors=heads,
+                patch=changes,
+                facts=facts,
+            )
         )
     bundle.write(
         model.bundle,
         base=BaseModel(name, "random", tensors_sha256(base)),
         precision=precision,
-        preprocess=spec,
-        encoder=graph.SerializeToString(deterministic=True),
-        blocked=blocked and blocked.SerializeToString(deterministic=True),
+        encoders=[encoder],
         tensors=tensors,
-        heads=[head],
+        heads=[HeadGraph(TaskHead.kind, head)],
         tasks=tasks,
         report={},
     )

@@ -71,10 +71,11 @@ def main() -> None:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16"]),
+    type=click.Choice(["fp32", "fp16", "bf16"]),
     default="fp32",
     show_default=True,
-    help="fp16 can round a residual away; see the column `survives`.",
+    help="fp16 and bf16 can round a residual away, see the column `survives`, unless --grid of "
+    "`uda-adapt train` was the same. bf16 weights are stored and multiplied as float32.",
 )
 @click.option(
     "--baked",

@@ -7,7 +7,7 @@ model; a patch is where the two results differ. D renames nothing that it does n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
+from adapt.grid import rounded
 from export.encoders.resnet import ResnetForm
 from export.encoders.vit import VitForm
 from export.graph import Arrays, Graph
@@ -44,8 +45,13 @@ class Form(Protocol):
         ...
 
 
-def form_of(visual: nn.Module) -> Form:
+def form_of(visual: nn.Module, *, apart: bool = False) -> Form:
     """Return the deployable form of a loaded image tower.
+
+    Args:
+        visual: The tower; its values are not read.
+        apart: Fold no BatchNorm into its convolution: slower, but each filter that a device holds
+            is one of the tower's, as training on a grid needs it.
 
     Raises:
         BaseModelError: There is none for this kind of tower.
@@ -53,7 +59,7 @@ def form_of(visual: nn.Module) -> Form:
     if type(visual) is VisionTransformer:
         return VitForm(visual)
     if type(visual) is ModifiedResNet:
-        return ResnetForm(visual)
+        return ResnetForm(visual, apart)
     raise BaseModelError(
         f"cannot deploy an image tower of type '{type(visual).__name__}'; the export knows "
         "open_clip's VisionTransformer (ViT-B-16) and ModifiedResNet (RN50)"
@@ -65,6 +71,9 @@ def deploy_tensors(
 ) -> Arrays:
     """Return D of a tower's tensors at a precision; values that do not change are shared.
 
+    "fp16" are float16 arrays, "bf16" float32 arrays of bfloat16 values: few processors multiply
+    those, so a device computes in float32 with them.
+
     Raises:
         BaseModelError: A value is too large for float16.
     """
@@ -73,7 +82,9 @@ def deploy_tensors(
         return deployed
     result = {}
     for name, array in deployed.items():
-        if not form.stays_float32(name):
+        if precision == "bf16" and not form.stays_float32(name):
+            array = rounded(array, "bf16")
+        elif not form.stays_float32(name):
             largest = float(np.abs(array).max())
             if largest > float(np.finfo(np.float16).max):
                 raise BaseModelError(
@@ -85,18 +96,50 @@ def deploy_tensors(
     return result
 
 
-def encoder_graph(form: Form, tensors: Arrays, preprocess: Preprocess) -> onnx.ModelProto:
+def deploy_tokens(
+    tokens: Mapping[str, NDArray[np.float32]], precision: Precision
+) -> dict[str, NDArray[Any]]:
+    """Return a task's prompt tokens at a precision, in the order of their names.
+
+    Raises:
+        BaseModelError: A value is too large for float16.
+    """
+    result: dict[str, NDArray[Any]] = {}
+    for name in sorted(tokens):
+        array = rounded(tokens[name], precision)
+        if not bool(np.isfinite(array).all()):
+            raise BaseModelError(
+                f"tokens '{name}' hold a value that float16 cannot; export with --precision fp32"
+            )
+        result[name] = array.astype(np.float16) if precision == "fp16" else array
+    return result
+
+
+def encoder_graph(
+    form: Form, tensors: Arrays, preprocess: Preprocess, tokens: Arrays | None = None
+) -> onnx.ModelProto:
     """Return the graph from `pixels` (batch, S, S, 3) uint8 RGB to `features` (batch, D) float32.
 
     Args:
         form: The tower's form.
         tensors: What `deploy_tensors` returned; their values are not read.
         preprocess: Holds mean and std, which the graph applies.
+        tokens: What `deploy_tokens` returned, if the encoder is to take prompt tokens; their
+            values are not read. Their number is fixed in the graph.
 
     Raises:
-        BaseModelError: The images that `preprocess` makes do not have the tower's size.
+        BaseModelError: The images that `preprocess` makes do not have the tower's size, or the
+            tokens do not fit the tower.
     """
-    g = Graph(tensors, "e")
+    if tokens:
+        shapes = {name: array.shape for name, array in tokens.items()}
+        if not isinstance(form, VitForm):
+            raise BaseModelError(
+                f"the task has prompt tokens ({', '.join(sorted(shapes))}), which only a vision "
+                "transformer takes; choose a base like ViT-B-16"
+            )
+        form.check_tokens(shapes)
+    g = Graph({**tensors, **(tokens or {})}, "e")
     return _finish(form, g, form.build(g, _image(form, g, preprocess)))
 
 

@@ -27,7 +27,7 @@ class Facts:
     artifact: str
     """SHA-256 of the artifact file."""
     variant: str
-    """The artifact's method, with `-rst` if RST was on: `cmkd-rst`."""
+    """The artifact's method with what was added to it: `cmkd-rst`."""
     density: float
     """Changed over all encoder parameters, in [0, 1]."""
     patch_density: float

@@ -53,6 +53,10 @@ class Graph:
         self._used.add(name)
         return name
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a weight `name`."""
+        return name in self._tensors
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of weight `name`."""
         return self._tensors[name][1]

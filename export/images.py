@@ -111,7 +111,13 @@ def _test_images(artifact: Artifact) -> ImageSet:
             f"no images to verify task '{task.id}' on: '{task.dataset}' is no named data set; "
             f"pass --images with the folder of its target domain '{task.target}'"
         )
-    pair = data.load(task.dataset, task.id, holdout=config["holdout"], seed=artifact.seed)
+    pair = data.load(
+        task.dataset,
+        task.id,
+        holdout=config["holdout"],
+        seed=artifact.seed,
+        target_classes=config["target_classes"] if config["partial"] else None,
+    )
     if pair.task.classes != task.classes:
         raise DataError(
             f"data set '{task.dataset}' has other classes than the artifact of '{task.id}'; "

@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
+from adapt.clip import encoder_tensors
+from adapt.grid import Grid, on_grid, rounded
 from export.encoder import Form, deploy_tensors
 from export.graph import Arrays
 from runtime import patch
+from runtime.errors import BaseModelError
 from runtime.patch import Patch
 from runtime.spec import Precision
 
 Tower = Mapping[str, NDArray[np.float32]]
-Grid = Literal["fp32", "fp16", "bf16"]
-GRIDS: tuple[Grid, ...] = ("fp32", "fp16", "bf16")
+
+
+def shared_base(
+    form: Form, visual: nn.Module, grids: Iterable[Grid], precision: Precision
+) -> Arrays:
+    """Return D(base) for tasks that share a bundle; each saw the base on the grid it trained on.
+
+    Args:
+        form: The tower's deployable form.
+        visual: The base's image tower.
+        grids: Of the tasks.
+        precision: Of the result.
+
+    Raises:
+        BaseModelError: The tasks need different bases, or a value is too large for float16.
+    """
+    names, tower = sorted(set(grids)), encoder_tensors(visual)
+    bases = [deploy_tensors(form, on_grid(tower, visual, grid), precision) for grid in names]
+    if any(patch.diff(bases[0], base) for base in bases[1:]):
+        low = ", ".join(f"--precision {grid}" for grid in names if grid != "fp32")
+        raise BaseModelError(
+            f"the tasks were trained on different grids ({', '.join(names)}), whose base weights "
+            f"differ at {precision}; a bundle has one base: export them to two bundles, or try "
+            f"{low}"
+        )
+    return bases[0]
 
 
 def task_patch(form: Form, base: Arrays, merged: Tower, precision: Precision) -> Patch:
@@ -24,7 +52,7 @@ def task_patch(form: Form, base: Arrays, merged: Tower, precision: Precision) ->
 
     Args:
         form: The tower's deployable form.
-        base: D(base) at `precision`, from `deploy_tensors`.
+        base: D(base) at `precision`, from `shared_base` or `deploy_tensors`.
         merged: The merged tower's tensors.
         precision: Of the result.
 
@@ -54,19 +82,6 @@ def survival(form: Form, base: Tower, residual: Patch, grid: Grid) -> float:
         visible += int(np.count_nonzero(rounded(old, kept) != rounded(sparse.values, kept)))
         total += sparse.indices.size
     return visible / total if total else 1.0
-
-
-def rounded(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
-    """Return float32 values rounded to the nearest ones of a grid, ties to even."""
-    if grid == "fp32":
-        return values
-    if grid == "fp16":
-        with np.errstate(over="ignore"):  # infinite on both sides is not visible
-            return values.astype(np.float16).astype(np.float32)
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    # bfloat16 is the upper half of a float32: add half a unit, a little less where that is a tie.
-    nearest = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return nearest.view(np.float32)
 
 
 def density(changes: Patch, tensors: Mapping[str, NDArray[Any]]) -> float:

@@ -10,27 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
-from adapt.clip import Clip, encoder_tensors
-from adapt.merge import merged
 from adapt.store import find
-from export.encoder import Form, blocked_graph, deploy_tensors, encoder_graph, form_of
-from export.facts import Facts, Survival
-from export.graph import Arrays
-from export.heads import head_graph
+from export.facts import Facts
 from export.images import DEFAULT_LIMIT, Folders, sample
-from export.merge import GRIDS, density, survival, task_patch
+from export.parts import make_parts
 from export.plain import join, open_plain, write_plain
 from export.sources import Source, check_together, load_base
 from export.verify import Comparison, Progress, Proof
-from runtime import backends, bundle
-from runtime.digest import tensors_sha256
+from runtime import bundle
 from runtime.errors import VerifyError
-from runtime.files import sha256, storage_errors
+from runtime.files import storage_errors
 from runtime.session import Session
 from runtime.spec import Precision
-from runtime.task import Task
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,8 @@ def export_bundle(
         progress: For people.
 
     Raises:
-        BaseModelError: The artifacts have different bases, or the base is missing or another.
+        BaseModelError: The artifacts have different bases, or the base is missing or another, or
+            has no place for a task's tokens.
         DataError: There are no images to verify on.
         FormatError: An artifact is damaged.
         TaskError: Two artifacts are of the same task id, or `images` names another task.
@@ -84,28 +76,9 @@ def export_bundle(
     images = images or Folders()
     images.check([source.artifact.task.id for source in sources])
     clip = load_base(sources[0].artifact, pretrained)
-    form = form_of(clip.visual)
-    tensors = deploy_tensors(form, encoder_tensors(clip.visual), precision)
-    preprocess = sources[0].artifact.preprocess
-    encoder = encoder_graph(form, tensors, preprocess)
-    # Where this machine has no blocked convolutions, nothing could verify their graph.
-    blockable = backends.load("ort", "cpu", None).block > 1
-    blocked = blocked_graph(form, tensors, preprocess) if blockable else None
-    heads = {a.head: head_graph(a.head, a.head_tensors) for a in (s.artifact for s in sources)}
-    tasks = []
-    for number, source in enumerate(sources):
-        progress("merge", number, len(sources))
-        tasks.append(_task(form, clip, source, tensors, precision, heads[source.artifact.head]))
-    parts: dict[str, Any] = {
-        "base": clip.info,
-        "precision": precision,
-        "preprocess": preprocess,
-        "encoder": encoder.SerializeToString(deterministic=True),
-        "blocked": blocked and blocked.SerializeToString(deterministic=True),
-        "tensors": tensors,
-        "heads": list(heads.values()),
-        "tasks": tasks,
-    }
+    made = make_parts(clip, sources, precision, lambda done: progress("merge", done, len(sources)))
+    parts = {"base": clip.info, "precision": precision, **made.arguments()}
+    blocked = any(encoder.blocked for encoder in made.encoders.values())
     rows, plain = [], []
     with _workplace(out) as folder:
         bundle.write(folder / "bundle", **parts, report={})
@@ -115,15 +88,15 @@ def export_bundle(
                 stack.enter_context(Session.open(folder / "bundle", blocked=choice))
                 for choice in ((True, False) if blocked else (False,))
             ]
-            for source, task in zip(sources, tasks, strict=True):
+            for source, task in zip(sources, made.tasks, strict=True):
                 pictures = sample(source.artifact, images.of(task.info.id), limit)
                 proof = Proof(clip, source.artifact, pictures, precision, progress)
                 results = [_check(proof, session) for session in sessions]
                 rows.append(Row(results[0], Facts.of(task)))
                 if baked:
                     file = folder / f"{out.stem}-{task.info.id}.onnx"
-                    graph = join(encoder, onnx.load_from_string(heads[source.artifact.head]))
-                    write_plain(file, graph, tensors, task, preprocess)
+                    graph = join(*made.graphs(task))
+                    write_plain(file, graph, made.tensors, task, made.preprocess(task))
                     proof.check(open_plain(file), "baked")
                     plain.append(file)
         bundle.write(out, **parts, report={row.comparison.task: row.as_dict() for row in rows})
@@ -195,29 +168,3 @@ def _workplace(out: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _task(
-    form: Form, clip: Clip, source: Source, tensors: Arrays, precision: Precision, head: bytes
-) -> Task:
-    artifact = source.artifact
-    changes = task_patch(form, tensors, merged(clip, artifact), precision)
-    tower = encoder_tensors(clip.visual)
-    visible = {grid: survival(form, tower, artifact.residual, grid) for grid in GRIDS}
-    facts = Facts(
-        artifact=source.sha256,
-        variant=source.variant,
-        density=artifact.density,
-        patch_density=density(changes, tensors),
-        survival=Survival(**visible),
-        metrics=dict(artifact.metrics),
-    )
-    return Task(
-        info=artifact.task,
-        method=source.variant,
-        base_sha256=tensors_sha256(tensors),
-        head=sha256(head),
-        head_tensors=artifact.head_tensors,
-        patch=changes,
-        facts=asdict(facts),
-    )

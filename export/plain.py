@@ -36,7 +36,7 @@ def write_plain(
         path: The file.
         graph: From `pixels` to `logits`, without weights; the head's have the prefix `head.`.
         tensors: The base's deploy tensors.
-        task: Patch, head tensors and class names.
+        task: Patch, tokens, head tensors and class names.
         preprocess: How a frame becomes pixels.
 
     Raises:
@@ -49,7 +49,7 @@ def write_plain(
         "classes": task.info.classes,
         "preprocess": asdict(preprocess),
     }
-    model = bake(graph, {**patch.merge(tensors, task.patch), **heads}, facts)
+    model = bake(graph, {**patch.merge(tensors, task.patch), **task.tokens, **heads}, facts)
     write_bytes(path, model.SerializeToString(deterministic=True))
 
 

@@ -20,7 +20,7 @@ class Source:
 
     artifact: Artifact
     variant: str
-    """The method, with `-rst` if RST was on; training names its folder so."""
+    """The method with what was added to it, as training names its folder: `cmkd-rst`."""
     sha256: str
 
     @classmethod
@@ -41,7 +41,7 @@ def check_together(sources: Sequence[Source]) -> None:
     Raises:
         ConfigError: There are none.
         TaskError: Two are of the same task id.
-        BaseModelError: They have different bases, or want different pixels.
+        BaseModelError: They have different bases.
     """
     if not sources:
         raise ConfigError("a bundle needs at least one task; name one with --task")
@@ -60,12 +60,6 @@ def check_together(sources: Sequence[Source]) -> None:
             raise BaseModelError(
                 f"task '{name}' was trained on {_base(artifact)}, but task '{first.task.id}' on "
                 f"{_base(first)}; a bundle has one base: export them to two bundles"
-            )
-        if artifact.preprocess != first.preprocess:
-            raise BaseModelError(
-                f"tasks '{name}' and '{first.task.id}' prepare images differently "
-                f"({artifact.preprocess.resize} and {first.preprocess.resize}); a bundle has one "
-                "way: export them to two bundles"
             )
 
 

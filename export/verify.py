@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from adapt.artifact import Artifact
 from adapt.clip import Clip
 from adapt.data.base import UNKNOWN
 from adapt.evaluate import predict
-from adapt.merge import load_merged
+from adapt.merge import Network
 from export.images import Sample
 from runtime import patch
 from runtime.errors import VerifyError
@@ -44,6 +43,7 @@ class Tolerance:
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(agreement=1.0, difference=1e-3, accuracy_drop=0.0),
     "fp16": Tolerance(agreement=0.98, difference=float("inf"), accuracy_drop=1.0),
+    "bf16": Tolerance(agreement=0.98, difference=float("inf"), accuracy_drop=1.0),
 }
 """Measured (tests/export, benchmarks/latency.py): fp32 differs by 2e-6 of the spread at most."""
 
@@ -57,7 +57,7 @@ class Reference:
     base: Logits
     """(N, K) of the untouched encoder with the same head."""
     adapted: bool
-    """Whether the encoder was changed at all."""
+    """Whether the encoder was changed at all, by a residual or by tokens."""
 
 
 @dataclass(frozen=True)
@@ -127,18 +127,18 @@ def reference(clip: Clip, artifact: Artifact, sample: Sample, progress: Progress
         BaseModelError: The artifact belongs to another base.
         FormatError: The artifact does not fit the base.
     """
-    head = artifact.build_head()
-    adapted = patch.size(artifact.residual) > 0
-    encoders = [load_merged(clip, artifact), *([clip.visual] if adapted else [])]
+    network = Network.of(clip, artifact)
+    adapted = patch.size(artifact.residual) > 0 or bool(artifact.tokens)
+    networks = [network, *([Network(clip.visual, network.head)] if adapted else [])]
     count, what = len(sample.pixels), f"{artifact.task.id}: PyTorch"
 
-    def logits(number: int, encoder: nn.Module) -> Logits:
+    def logits(number: int, network: Network) -> Logits:
         def told(done: int) -> None:
-            progress(what, number * count + done, len(encoders) * count)
+            progress(what, number * count + done, len(networks) * count)
 
-        return run(_torch(clip, encoder, head), sample.pixels, told)
+        return run(_torch(clip, network), sample.pixels, told)
 
-    found = [logits(number, encoder) for number, encoder in enumerate(encoders)]
+    found = [logits(number, network) for number, network in enumerate(networks)]
     return Reference(found[0], found[-1], adapted)
 
 
@@ -226,8 +226,8 @@ def check(result: Comparison, precision: Precision) -> None:
         problems.append("is nearer to the unadapted model than to the adapted one")
     if problems:
         remedy = (
-            "export with --precision fp32"
-            if precision == "fp16"
+            f"train with --grid {precision}, or export with --precision fp32"
+            if precision != "fp32"
             else "check that base and artifact are the ones it was trained with"
         )
         raise VerifyError(
@@ -235,13 +235,9 @@ def check(result: Comparison, precision: Precision) -> None:
         )
 
 
-def _torch(clip: Clip, encoder: nn.Module, head: nn.Module) -> Infer:
-    def logits(images: Tensor) -> Tensor:
-        result: Tensor = head(encoder(images).float())
-        return result
-
+def _torch(clip: Clip, network: Network) -> Infer:
     def infer(pixels: NDArray[np.uint8]) -> Logits:
-        found: Logits = predict(logits, pixels, BATCH, mean=clip.mean, std=clip.std).numpy()
+        found: Logits = predict(network, pixels, BATCH, mean=clip.mean, std=clip.std).numpy()
         return found
 
     return infer

@@ -92,9 +92,9 @@ def measure(
         frame: (H, W, 3) uint8; a batch repeats it.
         done: Called after every timed call, for progress.
     """
-    pixels = preprocess(frame, session.bundle.manifest.preprocess)
     for task in plan.tasks:
         session.switch(task)
+        pixels = preprocess(frame, session.preprocess)
         for batch in plan.batches:
             frames = [frame] * batch
             stack = np.ascontiguousarray(np.broadcast_to(pixels, (batch, *pixels.shape)))

@@ -6,10 +6,9 @@ moment either the old one or the new one, and a reader never meets half of one.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,41 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from runtime import digest, manifest
-from runtime.errors import FormatError, StorageError, TaskError
-from runtime.files import read_bytes, sha256, storage_errors, write_bytes
-from runtime.manifest import FileRef, Manifest, TaskEntry
-from runtime.spec import BaseModel, Precision, Preprocess, TaskInfo, TensorSpec
-from runtime.task import Task, encode_task, read_task
+from runtime.errors import FormatError, TaskError
+from runtime.files import read_bytes, sha256
+from runtime.manifest import Encoder, FileRef, Head, Manifest, TaskEntry
+from runtime.spec import BaseModel, Precision, Preprocess, TensorSpec
+from runtime.staging import Staging
+from runtime.task import Shapes, Task, check_tokens, encode_task, read_task
 from runtime.weights import Weights
 from runtime.weights_file import read_weights
 
 # Of a graph or a task file; the base is far larger and is read elsewhere.
 _MAX_BYTES = 1 << 30
-_OURS = re.compile(r".+-[0-9a-f]{16}\.(onnx|safetensors)|\..+\.tmp")
+
+
+@dataclass(frozen=True)
+class EncoderGraph:
+    """An encoder to be written into a bundle."""
+
+    graph: bytes
+    """ONNX; inputs `pixels`, every base tensor and the tokens, output `features`."""
+    preprocess: Preprocess
+    """Its size, mean and std; how a frame is resized is each task's own."""
+    tokens: Shapes = field(default_factory=dict)
+    """Shapes (n, W) of the inputs that each task brings."""
+    blocked: bytes | None = None
+    """The same graph for ONNX Runtime on the CPU, whose base tensors of four axes are filters laid
+    out by `runtime.blocked`; None where that is of no use."""
+
+
+@dataclass(frozen=True)
+class HeadGraph:
+    """A head to be written into a bundle."""
+
+    kind: str
+    graph: bytes
+    """ONNX; inputs `features` and the head's tensors, output `logits`."""
 
 
 class Bundle:
@@ -64,6 +87,15 @@ class Bundle:
             raise TaskError(f"unknown task '{task}'; '{self.path}' has {known}")
         return self._tasks[task]
 
+    def preprocess(self, task: str) -> Preprocess:
+        """Return how frames become pixels for a task.
+
+        Raises:
+            TaskError: The bundle has no such task.
+        """
+        entry = self.entry(task)
+        return self.manifest.encoder(entry).preprocess(entry.resize, entry.interpolation)
+
     def graph(self, ref: FileRef) -> bytes:
         """Return the bytes of a graph after checking its digest.
 
@@ -73,18 +105,19 @@ class Bundle:
         return self._content(ref)
 
     def task(self, task: str, layout: Mapping[str, TensorSpec]) -> Task:
-        """Read a task's file and check it against the base's layout.
+        """Read a task's file and check it against the base's layout and its encoder.
 
         Raises:
             TaskError: The bundle has no such task.
-            FormatError: The file is missing, altered or of another base.
+            FormatError: The file is missing, altered, or does not fit base or encoder.
         """
         entry = self.entry(task)
         path = self._locate(entry.file)
         self._content(entry.file)
         loaded = read_task(path, self.manifest.tensors.sha256, layout)
-        if loaded.info.id != task or loaded.head not in {h.sha256 for h in self.manifest.heads}:
+        if _entry(loaded, entry.file) != entry:
             raise FormatError(f"'{path}' is not the file of task '{task}' in this bundle")
+        check_tokens(loaded, self.manifest.encoder(entry).tokens, self.manifest.precision)
         return loaded
 
     def weights(self) -> Weights:
@@ -115,11 +148,9 @@ def write(
     *,
     base: BaseModel,
     precision: Precision,
-    preprocess: Preprocess,
-    encoder: bytes,
-    blocked: bytes | None = None,
+    encoders: Sequence[EncoderGraph],
     tensors: Mapping[str, NDArray[Any]],
-    heads: Sequence[bytes],
+    heads: Sequence[HeadGraph],
     tasks: Sequence[Task],
     report: Mapping[str, Any],
 ) -> None:
@@ -128,121 +159,90 @@ def write(
     Args:
         path: Folder of the bundle.
         base: The CLIP model the tensors come from.
-        precision: Of the tensors and the encoder.
-        preprocess: How frames become pixels.
-        encoder: ONNX graph, inputs `pixels` and every tensor, output `features`.
-        blocked: The same for ONNX Runtime on the CPU, whose tensors of four axes are filters laid
-            out by `runtime.blocked`; None where that is of no use.
+        precision: Of the tensors and the encoders.
+        encoders: Each graph once.
         tensors: Deploy tensors of the untouched base, float32 or float16.
-        heads: ONNX graphs, inputs `features` and the head's tensors, output `logits`.
+        heads: Each graph once.
         tasks: Tasks for exactly these tensors and graphs.
         report: How the engines compared with PyTorch.
 
     Raises:
-        FormatError: The parts do not belong together, or a base value is not finite.
+        FormatError: The parts do not belong together, or a value is not finite.
         StorageError: The disk is full or not writable, or `path` is a folder of other files; an
             existing bundle stays as it was.
     """
-    created = not path.exists()
-    foreign = None if (path / manifest.NAME).is_file() else _foreign(path)
-    if foreign:
-        raise StorageError(
-            f"'{path}' has files of others in it ('{foreign.name}') and is no bundle; choose "
-            "another place, or empty it"
-        )
-    for name, array in tensors.items():
-        if not bool(np.isfinite(array).all()):
-            raise FormatError(f"base tensor '{name}' holds a value that is not finite")
+    staging = Staging(path)
     identity = digest.tensors_sha256(tensors)
-    graphs = {sha256(graph) for graph in heads}
-    for task in tasks:
-        if task.base_sha256 != identity or task.head not in graphs:
-            raise FormatError(f"task '{task.info.id}' belongs to another base or head graph")
-    written: list[Path] = []
-
-    def add(folder: str, stem: str, suffix: str, content: bytes, name: str = "") -> FileRef:
-        content_sha = sha256(content)
-        ref = FileRef(
-            f"{folder}/{stem}-{(name or content_sha)[:16]}{suffix}",
-            len(content),
-            name or content_sha,
-        )
-        target = path / ref.path
-        if not target.exists():
-            written.append(target)
-        write_bytes(target, content)
-        return ref
-
+    _check(identity, precision, encoders, tensors, heads, tasks)
     try:
         content = Manifest(
             base=base,
             precision=precision,
-            preprocess=preprocess,
             parameters=sum(array.size for array in tensors.values()),
-            tensors=add("base", "base", ".safetensors", save(dict(tensors)), identity),
-            encoder=add("graphs", "encoder", ".onnx", encoder),
-            blocked=None if blocked is None else add("graphs", "blocked", ".onnx", blocked),
-            heads=tuple(add("graphs", "head", ".onnx", graph) for graph in dict.fromkeys(heads)),
+            tensors=staging.add("base", "base", ".safetensors", save(dict(tensors)), identity),
+            encoders=tuple(_add_encoder(staging, encoder) for encoder in encoders),
+            heads=tuple(
+                Head(h.kind, staging.add("graphs", "head", ".onnx", h.graph)) for h in heads
+            ),
             tasks=tuple(
-                _entry(task, add("tasks", task.info.id, ".safetensors", encode_task(task)))
+                _entry(task, staging.add("tasks", task.info.id, ".safetensors", encode_task(task)))
                 for task in tasks
             ),
             report=dict(report),
         )
-        write_bytes(path / manifest.NAME, manifest.encode(content))
+        staging.publish(content)
     except BaseException:
-        with contextlib.suppress(OSError):  # the error that brought us here is the one to tell
-            kept = _named(path)
-            for file in written:
-                if file not in kept:
-                    file.unlink(missing_ok=True)
-            if created:
-                _remove_empty(path)
+        staging.discard()
         raise
-    _collect(path, content)
+    staging.clear(content)
 
 
-def _entry(task: Task, file: FileRef) -> TaskEntry:
-    info: TaskInfo = task.info
-    changed = sum(sparse.indices.size for sparse in task.patch.values())
-    return TaskEntry(
-        info.id,
-        info.dataset,
-        info.source,
-        info.target,
-        len(info.classes),
-        task.method,
-        changed,
-        file,
+def _check(
+    identity: str,
+    precision: Precision,
+    encoders: Sequence[EncoderGraph],
+    tensors: Mapping[str, NDArray[Any]],
+    heads: Sequence[HeadGraph],
+    tasks: Sequence[Task],
+) -> None:
+    for name, array in tensors.items():
+        if not bool(np.isfinite(array).all()):
+            raise FormatError(f"base tensor '{name}' holds a value that is not finite")
+    shapes = {sha256(encoder.graph): encoder.tokens for encoder in encoders}
+    known = {sha256(head.graph) for head in heads}
+    for task in tasks:
+        if task.base_sha256 != identity or task.head not in known or task.encoder not in shapes:
+            raise FormatError(
+                f"task '{task.info.id}' belongs to another base, encoder or head graph"
+            )
+        check_tokens(task, shapes[task.encoder], precision)
+
+
+def _add_encoder(staging: Staging, encoder: EncoderGraph) -> Encoder:
+    blocked, spec = encoder.blocked, encoder.preprocess
+    return Encoder(
+        graph=staging.add("graphs", "encoder", ".onnx", encoder.graph),
+        blocked=None if blocked is None else staging.add("graphs", "blocked", ".onnx", blocked),
+        size=spec.size,
+        mean=spec.mean,
+        std=spec.std,
+        tokens=dict(encoder.tokens),
     )
 
 
-def _foreign(path: Path) -> Path | None:
-    """Return a file below `path` that no killed writer of a bundle can have left there."""
-    files = (file for file in path.rglob("*") if not file.is_dir())
-    return next((file for file in files if not _OURS.fullmatch(file.name)), None)
-
-
-def _named(path: Path) -> set[Path]:
-    """Return the files that the manifest on the disk names; none if there is no sound one."""
-    try:
-        return {path / ref.path for ref in manifest.read(path).files()}
-    except FormatError:
-        return set()
-
-
-def _collect(path: Path, content: Manifest) -> None:
-    """Remove the files of the bundle that stood here before and that the new one does not use."""
-    used = {path / ref.path for ref in content.files()}
-    with storage_errors(path):
-        for folder in ("base", "graphs", "tasks"):
-            for file in (path / folder).iterdir():
-                ours = _OURS.fullmatch(file.name) is not None
-                if ours and file not in used and file.is_file():
-                    file.unlink()
-
-
-def _remove_empty(path: Path) -> None:
-    for folder in (*(path / name for name in ("base", "graphs", "tasks")), path):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+def _entry(task: Task, file: FileRef) -> TaskEntry:
+    info = task.info
+    return TaskEntry(
+        id=info.id,
+        dataset=info.dataset,
+        source=info.source,
+        target=info.target,
+        classes=len(info.classes),
+        method=task.method,
+        resize=task.resize,
+        interpolation=task.interpolation,
+        encoder=task.encoder,
+        head=task.head,
+        changed=sum(sparse.indices.size for sparse in task.patch.values()),
+        file=file,
+    )

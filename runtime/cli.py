@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from runtime.console import UdaGroup, bytes_text, table, write_json
+
+if TYPE_CHECKING:
+    from runtime.manifest import Encoder
 
 _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 _DEVICE = click.option(
@@ -42,8 +46,6 @@ def info(bundle: Path, check: bool) -> None:
         f"base      {base.architecture} / {base.pretrained}, sha256 {base.sha256[:12]}, "
         f"{manifest.precision}, {bytes_text(manifest.tensors.bytes)}"
     )
-    pre = manifest.preprocess
-    click.echo(f"frames    {pre.resize} to {pre.size} x {pre.size}, {pre.interpolation}")
     graphs = manifest.graphs()
     size = bytes_text(sum(ref.bytes for ref in graphs))
     click.echo(f"graphs    {len(graphs)} without weights, {size}\n")
@@ -52,15 +54,21 @@ def info(bundle: Path, check: bool) -> None:
             task.id,
             task.dataset,
             f"{task.source} -> {task.target}",
-            task.method,
             task.classes,
+            task.method,
+            f"{task.resize} {manifest.encoder(task).size}, {task.interpolation}",
+            _encoder(manifest.encoder(task)),
+            manifest.head(task).kind,
             f"{task.changed:,}",
             f"{task.changed / manifest.parameters:.3%}",
             bytes_text(task.file.bytes),
         ]
         for task in manifest.tasks
     ]
-    header = ("task", "data set", "domains", "method", "classes", "changed", "patch", "file")
+    header = (
+        *("task", "data set", "domains", "classes", "method", "frames", "encoder", "head"),
+        *("changed", "patch", "file"),
+    )
     click.echo(table(header, rows))
     if check:
         weights = opened.weights()
@@ -69,6 +77,16 @@ def info(bundle: Path, check: bool) -> None:
         for task in opened.tasks:
             weights.prepare(opened.task(task, weights.layout).patch)
         click.echo(f"\nchecked   {len(manifest.files())} files, all whole")
+
+
+def _encoder(encoder: Encoder) -> str:
+    """Say what an encoder takes beside the base: `base`, or `base + 12 x 4 tokens`."""
+    counts = [shape[0] for shape in encoder.tokens.values()]
+    if not counts:
+        return "base"
+    same = len(set(counts)) == 1
+    number = f"{len(counts)} x {counts[0]}" if same else str(sum(counts))
+    return f"base + {number} tokens"
 
 
 @main.command()

@@ -11,11 +11,21 @@ from typing import Any
 from runtime.errors import FormatError
 from runtime.fields import build
 from runtime.files import read_bytes, sha256
-from runtime.spec import BaseModel, Precision, Preprocess, check_sha256, check_text
+from runtime.spec import (
+    BaseModel,
+    Interpolation,
+    Precision,
+    Preprocess,
+    Resize,
+    TensorSpec,
+    check_sha256,
+    check_text,
+)
 
 KIND, SCHEMA = "uda-bundle", 1
 NAME = "manifest.json"
 _MAX_BYTES = 64 << 20
+_MAX_TOKENS = 1 << 24
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -39,6 +49,47 @@ class FileRef:
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """An encoder graph: the base alone, or the base with room for a task's tokens."""
+
+    graph: FileRef
+    blocked: FileRef | None
+    """The same over blocked filters, for ONNX Runtime on the CPU."""
+    size: int
+    """Height and width of the pixels it takes."""
+    mean: tuple[float, ...]
+    """Of RGB in [0, 1]; applied inside the graph, like `std`."""
+    std: tuple[float, ...]
+    tokens: dict[str, tuple[int, ...]]
+    """Shapes of the inputs that each task brings; none in an encoder of the base alone."""
+
+    def __post_init__(self) -> None:
+        self.preprocess("squash", "bilinear")
+        check_text(*self.tokens)
+        shapes = [TensorSpec(name, "float32", shape) for name, shape in self.tokens.items()]
+        if any(len(s.shape) != 2 for s in shapes) or sum(s.size for s in shapes) > _MAX_TOKENS:
+            raise ValueError(
+                f"an encoder takes tokens (n, width), at most {_MAX_TOKENS} values together"
+            )
+
+    def preprocess(self, resize: Resize, interpolation: Interpolation) -> Preprocess:
+        """Return how frames become this encoder's pixels for a task that resizes them so."""
+        return Preprocess(self.size, resize, interpolation, self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head graph."""
+
+    kind: str
+    """For people."""
+    graph: FileRef
+
+    def __post_init__(self) -> None:
+        check_text(self.kind)
+
+
+@dataclass(frozen=True)
 class TaskEntry:
     """What the manifest knows of a task; the rest is in its file."""
 
@@ -48,6 +99,12 @@ class TaskEntry:
     target: str
     classes: int
     method: str
+    resize: Resize
+    interpolation: Interpolation
+    encoder: str
+    """SHA-256 of its encoder's graph, the one that is not blocked."""
+    head: str
+    """SHA-256 of its head's graph."""
     changed: int
     """Entries the patch changes."""
     file: FileRef
@@ -62,14 +119,11 @@ class Manifest:
 
     base: BaseModel
     precision: Precision
-    preprocess: Preprocess
     parameters: int
     """Entries of all base tensors together."""
     tensors: FileRef
-    encoder: FileRef
-    blocked: FileRef | None
-    """The encoder over blocked filters, for ONNX Runtime on the CPU."""
-    heads: tuple[FileRef, ...]
+    encoders: tuple[Encoder, ...]
+    heads: tuple[Head, ...]
     tasks: tuple[TaskEntry, ...]
     report: dict[str, Any]
     """How the engines compared with PyTorch, per task."""
@@ -80,6 +134,23 @@ class Manifest:
             raise ValueError("two tasks have the same id")
         if not ids:
             raise ValueError("a bundle needs at least one task")
+        encoders = [encoder.graph.sha256 for encoder in self.encoders]
+        heads = [head.graph.sha256 for head in self.heads]
+        if len(set(encoders)) != len(encoders) or len(set(heads)) != len(heads):
+            raise ValueError("two encoders or heads have the same graph")
+        if len({encoder.blocked is None for encoder in self.encoders}) > 1:
+            raise ValueError("only some encoders have a graph over blocked filters")
+        for task in self.tasks:
+            if task.encoder not in encoders or task.head not in heads:
+                raise ValueError(f"task '{task.id[:80]}' wants a graph that is not in the bundle")
+
+    def encoder(self, task: TaskEntry) -> Encoder:
+        """Return the encoder of one of the tasks."""
+        return next(e for e in self.encoders if e.graph.sha256 == task.encoder)
+
+    def head(self, task: TaskEntry) -> Head:
+        """Return the head of one of the tasks."""
+        return next(h for h in self.heads if h.graph.sha256 == task.head)
 
     def files(self) -> tuple[FileRef, ...]:
         """Return every file of the bundle but the manifest itself."""
@@ -87,8 +158,8 @@ class Manifest:
 
     def graphs(self) -> tuple[FileRef, ...]:
         """Return every graph."""
-        blocked = () if self.blocked is None else (self.blocked,)
-        return (self.encoder, *blocked, *self.heads)
+        encoders = [ref for e in self.encoders for ref in (e.graph, e.blocked) if ref is not None]
+        return (*encoders, *(head.graph for head in self.heads))
 
 
 def encode(manifest: Manifest) -> bytes:

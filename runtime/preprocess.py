@@ -6,6 +6,7 @@ exactly the pixels the reported accuracy was measured on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,16 @@ def preprocess(frame: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.uint8]:
     resized = image.resize(target, _FILTERS[spec.interpolation])
     left, top = (round((side - spec.size) / 2) for side in target)
     return np.asarray(resized)[top : top + spec.size, left : left + spec.size]
+
+
+def preprocess_batch(frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> NDArray[np.uint8]:
+    """Return at least one frame, each as `preprocess` makes it, as one batch (N, S, S, 3).
+
+    Raises:
+        DataError: A frame is no RGB image, or too narrow to crop.
+    """
+    pixels = [preprocess(frame, spec) for frame in frames]
+    return np.ascontiguousarray(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

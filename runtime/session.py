@@ -1,26 +1,25 @@
-"""The live object in a camera app: engines, one set of weights, one current task."""
+"""The live object in a camera app: engines over one set of weights, one current task."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime import backends
-from runtime.backends.base import Backend, Engine
+from runtime.backends.base import Backend
 from runtime.bundle import Bundle
 from runtime.digest import tensors_sha256
-from runtime.errors import BackendError, DataError, FormatError, TaskError
+from runtime.engines import Engines
+from runtime.errors import BackendError, DataError, TaskError
 from runtime.prediction import Prediction
-from runtime.preprocess import preprocess
+from runtime.preprocess import preprocess_batch
 from runtime.residents import Resident, Residents
-from runtime.spec import TensorSpec
-from runtime.weights import Weights
+from runtime.spec import Preprocess, TensorSpec
 
 
 class Session:
@@ -32,12 +31,11 @@ class Session:
             print(session.predict(frame).label)
     """
 
-    def __init__(self, bundle: Bundle, weights: Weights, backend: Backend, encoder: Engine) -> None:
+    def __init__(self, bundle: Bundle, engines: Engines) -> None:
         """Take over opened parts; `Session.open` makes them."""
-        self.bundle, self.backend = bundle, backend
-        self._weights, self._encoder = weights, encoder
-        self._heads: dict[str, Engine] = {}
-        self._residents = Residents(bundle, weights, self._heads)
+        self.bundle = bundle
+        self._engines = engines
+        self._residents = Residents(bundle, engines)
         self._current: Resident | None = None
         self._closed = False
         self._lock = threading.RLock()
@@ -52,7 +50,7 @@ class Session:
         threads: int | None = None,
         blocked: bool = True,
     ) -> Session:
-        """Open a bundle: check it, read the base weights, start the engines.
+        """Open a bundle: check it, read the base weights, start every engine it has.
 
         A bundle of one task starts with it; otherwise call `switch` before `predict`.
 
@@ -69,23 +67,10 @@ class Session:
             BackendError: The backend or the device cannot be used here.
         """
         bundle = Bundle.open(path)
-        engines = backends.load(backend, device, threads)
-        graph, block = bundle.manifest.encoder, 1
-        if blocked and bundle.manifest.blocked is not None and engines.block > 1:
-            graph, block = bundle.manifest.blocked, engines.block
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            reading = pool.submit(bundle.weights)
-            encoder = engines.open(bundle.graph(graph))
-            try:
-                session = cls(bundle, reading.result(), engines, encoder)
-            except BaseException:
-                encoder.close()
-                raise
+        session = cls(
+            bundle, Engines.open(bundle, backends.load(backend, device, threads), blocked)
+        )
         try:
-            session._weights.lay_out(block)
-            encoder.bind(session._weights.views())
-            for ref in bundle.manifest.heads:
-                session._heads[ref.sha256] = engines.open(bundle.graph(ref), small=True)
             if len(bundle.tasks) == 1:
                 session.switch(bundle.tasks[0])
         except BaseException:
@@ -94,9 +79,14 @@ class Session:
         return session
 
     @property
+    def backend(self) -> Backend:
+        """What runs the engines."""
+        return self._engines.backend
+
+    @property
     def layout(self) -> Mapping[str, TensorSpec]:
         """The base's deploy tensors by name."""
-        return self._weights.layout
+        return self._engines.weights.layout
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -108,6 +98,16 @@ class Session:
         """The id of the current task, or None before the first switch."""
         current = self._current
         return None if current is None else current.info.id
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How the current task turns frames into pixels.
+
+        Raises:
+            TaskError: No task is selected.
+            BackendError: The session is closed.
+        """
+        return self._selected().preprocess
 
     def load(self, task: str) -> int:
         """Bring a task into memory without switching to it; return its bytes there.
@@ -134,15 +134,8 @@ class Session:
             self._check_open()
             if self._current is not None and self._current.info.id == task:
                 return
-            new, old = self._residents.get(task), self._current
-            names = tuple(dict.fromkeys(new.tensors + (old.tensors if old is not None else ())))
-            try:
-                self._weights.apply(new.patch)
-                self._encoder.updated(names)
-            except BaseException:
-                self._weights.apply(() if old is None else old.patch)
-                self._encoder.updated(names)
-                raise
+            new = self._residents.get(task)
+            self._engines.switch(new, self._current)
             self._current = new
 
     def predict(self, frame: NDArray[np.uint8]) -> Prediction:
@@ -173,12 +166,13 @@ class Session:
         """
         if not len(frames):
             raise DataError("predict needs at least one frame, found none")
-        spec = self.bundle.manifest.preprocess
-        pixels = [preprocess(frame, spec) for frame in frames]
-        batch = np.ascontiguousarray(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
+        spec = self.preprocess
+        pixels = preprocess_batch(frames, spec)
         with self._lock:
             current = self._selected()
-            logits = self._run(current, batch)
+            if current.preprocess != spec:  # another thread switched while this one resized
+                pixels = preprocess_batch(frames, current.preprocess)
+            logits = self._engines.run(current, pixels)
         info = current.info
         return [Prediction(info.id, info.classes, row) for row in logits]
 
@@ -191,37 +185,38 @@ class Session:
             FormatError: The bundle's parts do not fit together, or give no finite values.
             BackendError: The session is closed, or the engine failed.
         """
-        size = self.bundle.manifest.preprocess.size
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3) or not len(pixels):
-            raise DataError(
-                f"pixels must be (N, {size}, {size}, 3) uint8, found {pixels.dtype}{pixels.shape}"
-            )
         with self._lock:
-            return self._run(self._selected(), np.ascontiguousarray(pixels))
+            current = self._selected()
+            size = current.preprocess.size
+            if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3) or not len(pixels):
+                raise DataError(
+                    f"pixels must be (N, {size}, {size}, 3) uint8, found "
+                    f"{pixels.dtype}{pixels.shape}"
+                )
+            return self._engines.run(current, np.ascontiguousarray(pixels))
 
     def base_sha256(self) -> str:
         """Return the digest of the base as it is now in memory; a sound one equals the manifest's.
 
         Takes the current patch off for a moment: a health check for devices that run for months.
-        It reads the host's memory; with `device="cuda"` the engine has a copy of its own.
+        It reads the host's memory; with `device="cuda"` the engines have a copy of their own.
         """
         with self._lock:
             self._check_open()
+            weights = self._engines.weights
             current = () if self._current is None else self._current.patch
             try:
-                self._weights.apply(())
-                return tensors_sha256(self._weights.originals())
+                weights.apply(())
+                return tensors_sha256(weights.originals())
             finally:
-                self._weights.apply(current)
+                weights.apply(current)
 
     def close(self) -> None:
         """Release the engines. Closing twice is harmless."""
         with self._lock:
             self._closed = True
-            for engine in (self._encoder, *self._heads.values()):
-                engine.close()
-            self._heads.clear()
-            self._residents = Residents(self.bundle, self._weights, self._heads)
+            self._engines.close()
+            self._residents = Residents(self.bundle, self._engines)
             self._current = None
 
     def __enter__(self) -> Session:
@@ -235,28 +230,14 @@ class Session:
     ) -> None:
         self.close()
 
-    def _run(self, task: Resident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        features = self._encoder.run({"pixels": pixels})
-        logits = self._heads[task.head].run({"features": features, **task.head_tensors})
-        if logits.shape != (len(pixels), len(task.info.classes)):
-            raise FormatError(
-                f"task '{task.info.id}' has {len(task.info.classes)} classes, its head returned "
-                f"shape {logits.shape}; export the bundle again"
-            )
-        if not np.isfinite(logits).all():
-            raise FormatError(
-                f"task '{task.info.id}' gives values that are not finite; export it again, with "
-                "--precision fp32 if it was fp16"
-            )
-        return logits
-
     def _selected(self) -> Resident:
         self._check_open()
-        if self._current is None:
+        current = self._current  # read once: another thread may close the session
+        if current is None:
             raise TaskError(
                 f"no task is selected; choose one (--task, or switch): {', '.join(self.tasks)}"
             )
-        return self._current
+        return current
 
     def _check_open(self) -> None:
         if self._closed:

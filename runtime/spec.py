@@ -7,7 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16"]
+"""Of the encoder's weights; bf16 values are stored and multiplied as float32."""
+Resize = Literal["squash", "crop"]
+Interpolation = Literal["bilinear", "bicubic"]
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*-[A-Za-z0-9_.]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -80,9 +83,9 @@ class Preprocess:
 
     size: int
     """Height and width of the result, in pixels."""
-    resize: Literal["squash", "crop"] = "squash"
+    resize: Resize = "squash"
     """`squash` ignores the aspect ratio (CMKD's protocol), `crop` keeps it and cuts the centre."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
     """Of RGB in [0, 1]; applied inside the graph."""
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)

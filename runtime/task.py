@@ -1,4 +1,4 @@
-"""The task file: a patch, a small head, the class names. A few hundred kB for one domain."""
+"""The task file: a patch, a small head, tokens, class names. A few hundred kB for one domain."""
 
 from __future__ import annotations
 
@@ -14,10 +14,20 @@ from runtime import sealed
 from runtime.errors import FormatError
 from runtime.fields import build
 from runtime.patch import Patch, decode, encode
-from runtime.spec import TaskInfo, TensorSpec, check_sha256, check_text
+from runtime.spec import (
+    Interpolation,
+    Precision,
+    Resize,
+    TaskInfo,
+    TensorSpec,
+    check_sha256,
+    check_text,
+)
 
 KIND, SCHEMA = "uda-task", 1
-_HEAD = "head."
+_HEAD, _TOKENS = "head.", "tokens."
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -26,8 +36,15 @@ class Task:
 
     info: TaskInfo
     method: str
+    resize: Resize
+    """How frames become the size that the encoder takes, see `runtime.spec.Preprocess`."""
+    interpolation: Interpolation
     base_sha256: str
     """Digest of the base tensors the patch belongs to, in the bundle's precision."""
+    encoder: str
+    """SHA-256 of the encoder graph that runs it, the one that is not blocked."""
+    tokens: Mapping[str, NDArray[Any]]
+    """What that graph takes beside the base, (n, W) each, in the bundle's precision."""
     head: str
     """SHA-256 of the head graph that `head_tensors` go into."""
     head_tensors: Mapping[str, NDArray[np.float32]]
@@ -40,30 +57,33 @@ class Task:
 class _Document:
     info: TaskInfo
     method: str
+    resize: Resize
+    interpolation: Interpolation
     base_sha256: str
+    encoder: str
     head: str
     patch: tuple[Any, ...]
     facts: dict[str, Any]
 
     def __post_init__(self) -> None:
         check_text(self.method)
-        check_sha256(self.base_sha256)
-        check_sha256(self.head)
+        for digest in (self.base_sha256, self.encoder, self.head):
+            check_sha256(digest)
 
 
 def encode_task(task: Task) -> bytes:
     """Return the bytes of a task file."""
     table, tensors = encode(task.patch)
+    plain = ("method", "resize", "interpolation", "base_sha256", "encoder", "head")
     document = {
+        **{name: getattr(task, name) for name in plain},
         "info": asdict(task.info),
-        "method": task.method,
-        "base_sha256": task.base_sha256,
-        "head": task.head,
         "patch": table,
         "facts": dict(task.facts),
     }
     heads = {_HEAD + name: array for name, array in task.head_tensors.items()}
-    return sealed.seal(KIND, SCHEMA, document, {**tensors, **heads})
+    tokens = {_TOKENS + name: array for name, array in task.tokens.items()}
+    return sealed.seal(KIND, SCHEMA, document, {**tensors, **heads, **tokens})
 
 
 def read_task(path: Path, base_sha256: str, layout: Mapping[str, TensorSpec]) -> Task:
@@ -84,16 +104,56 @@ def read_task(path: Path, base_sha256: str, layout: Mapping[str, TensorSpec]) ->
             f"'{path}' patches base {document.base_sha256[:12]}, this bundle holds "
             f"{base_sha256[:12]}; export the task again with this bundle's base and precision"
         )
-    heads = {n.removeprefix(_HEAD): a for n, a in file.tensors.items() if n.startswith(_HEAD)}
+    heads = _part(file.tensors, _HEAD)
     for name, array in heads.items():
         if array.dtype != np.float32 or not bool(np.isfinite(array).all()):
             raise FormatError(f"'{path}': head tensor '{name}' is not finite float32")
     return Task(
-        document.info,
-        document.method,
-        document.base_sha256,
-        document.head,
-        heads,
-        decode(list(document.patch), file.tensors, layout),
-        document.facts,
+        info=document.info,
+        method=document.method,
+        resize=document.resize,
+        interpolation=document.interpolation,
+        base_sha256=document.base_sha256,
+        encoder=document.encoder,
+        tokens=_part(file.tensors, _TOKENS),
+        head=document.head,
+        head_tensors=heads,
+        patch=decode(list(document.patch), file.tensors, layout),
+        facts=document.facts,
     )
+
+
+def check_tokens(task: Task, shapes: Shapes, precision: Precision) -> None:
+    """Check that a task brings the tokens that its encoder takes.
+
+    Args:
+        task: The task.
+        shapes: Of the encoder's tokens, by name.
+        precision: Of the bundle.
+
+    Raises:
+        FormatError: Names, shapes or types differ, or a value is not finite.
+    """
+    dtype = token_type(precision)
+    needed = {name: f"{dtype}{tuple(shape)}" for name, shape in shapes.items()}
+    found = {name: f"{array.dtype}{array.shape}" for name, array in task.tokens.items()}
+    if found != needed:
+        name = min(n for n in {**found, **needed} if found.get(n) != needed.get(n))
+        raise FormatError(
+            f"task '{task.info.id}' brings tokens '{name}' as {found.get(name, 'nothing')}, its "
+            f"encoder needs {needed.get(name, 'none of that name')}; export the task again"
+        )
+    for name, array in task.tokens.items():
+        if not bool(np.isfinite(array).all()):
+            raise FormatError(
+                f"tokens '{name}' of task '{task.info.id}' hold a value that is not finite"
+            )
+
+
+def token_type(precision: Precision) -> str:
+    """Return the type of tokens in a bundle of a precision."""
+    return "float16" if precision == "fp16" else "float32"
+
+
+def _part(tensors: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)}

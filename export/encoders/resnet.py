@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from open_clip.modified_resnet import AttentionPool2d, Bottleneck, ModifiedResNet
 from torch import nn
 
+from adapt.grid import float32_names
 from export.encoders.attention import attend, split_heads
 from export.graph import Graph
 from runtime.errors import BaseModelError
@@ -20,12 +21,18 @@ class ResnetForm:
     """CLIP's ResNet: three stem convolutions, bottlenecks, attention pooling of one token.
 
     Every BatchNorm is folded into its convolution on the host, which then has the name
-    `<conv>.weight` and `<conv>.bias`. The attention pool's `k_proj.bias` has no effect on one
+    `<conv>.weight` and `<conv>.bias`; or it stays apart, in float32 at every precision, as
+    `<conv>.scale` and `<conv>.shift` (C, 1, 1) after a convolution with the tower's own filters.
+    The attention pool's `k_proj.bias` has no effect on one
     query's result and is left out.
     """
 
-    def __init__(self, visual: ModifiedResNet) -> None:
+    def __init__(self, visual: ModifiedResNet, apart: bool = False) -> None:
         """Read the architecture off a loaded tower.
+
+        Args:
+            visual: The tower.
+            apart: Fold no BatchNorm.
 
         Raises:
             BaseModelError: The tower has a part that this form does not know.
@@ -52,13 +59,16 @@ class ResnetForm:
             if isinstance(module, nn.BatchNorm2d)
         }
         widths = [m.out_channels for m in visual.modules() if isinstance(m, nn.Conv2d)]
-        self.blockable = all(width % 16 == 0 for width in widths)
+        self.apart = apart
+        self._exact = float32_names(visual) if apart else frozenset()
+        self.blockable = not apart and all(width % 16 == 0 for width in widths)
 
     def deploy(self, tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Return the deploy tensors of a tower's tensors, both float32; unchanged ones are shared.
 
         BatchNorm is folded in float64 and rounded once:
-        `W' = W g / sqrt(var + eps)`, `b' = beta - mean g / sqrt(var + eps)`.
+        `W' = W g / sqrt(var + eps)`, `b' = beta - mean g / sqrt(var + eps)`. Apart, the factor is
+        the scale and b' the shift.
         """
         result: dict[str, NDArray[np.float32]] = {}
         for conv, (norm, epsilon) in self.norms.items():
@@ -67,9 +77,15 @@ class ResnetForm:
                 for part in ("weight", "bias", "running_mean", "running_var")
             )
             scale = gain / np.sqrt(var + epsilon)
-            weight = tensors[f"{conv}.weight"] * scale[:, None, None, None]
-            result[f"{conv}.weight"] = weight.astype(np.float32)
-            result[f"{conv}.bias"] = (bias - mean * scale).astype(np.float32)
+            shift = (bias - mean * scale).astype(np.float32)
+            if self.apart:
+                result[f"{conv}.weight"] = tensors[f"{conv}.weight"]
+                result[f"{conv}.scale"] = scale.astype(np.float32).reshape(-1, 1, 1)
+                result[f"{conv}.shift"] = shift.reshape(-1, 1, 1)
+            else:
+                weight = tensors[f"{conv}.weight"] * scale[:, None, None, None]
+                result[f"{conv}.weight"] = weight.astype(np.float32)
+                result[f"{conv}.bias"] = shift
         for name, array in tensors.items():
             if not name.startswith("attnpool.") or name == "attnpool.k_proj.bias":
                 continue
@@ -78,8 +94,9 @@ class ResnetForm:
         return result
 
     def stays_float32(self, name: str) -> bool:
-        """Tell whether a tensor is float32 in every precision: none is."""
-        return False
+        """Tell whether a tensor is float32 in every precision: BatchNorm's, where it is apart."""
+        deployed = self.apart and name.endswith((".scale", ".shift"))
+        return deployed or name in self._exact
 
     def build(self, g: Graph, image: str, blocked: bool = False) -> str:
         """Add the encoder to a graph.
@@ -93,7 +110,7 @@ class ResnetForm:
         Returns:
             Features (N, D).
         """
-        layers = _Blocked(g) if blocked else _Plain(g)
+        layers = _Blocked(g) if blocked else _Apart(g) if self.apart else _Plain(g)
         x = layers.conv(image, "conv1", stride=2)
         x = layers.conv(layers.conv(x, "conv2"), "conv3")
         x = layers.pool(x, 2)
@@ -142,6 +159,20 @@ class _Plain:
     def _shape(self, name: str, stride: int) -> dict[str, list[int]]:
         size = self.g.shape(f"{name}.weight")[2]
         return {"kernel_shape": [size] * 2, "strides": [stride] * 2, "pads": [size // 2] * 4}
+
+
+class _Apart(_Plain):
+    """BatchNorm as two steps in float32, whatever the type of the filters."""
+
+    def conv(self, x: str, name: str, stride: int = 1, relu: bool = True, add: str = "") -> str:
+        g, self.channels = self.g, self.g.shape(f"{name}.weight")[0]
+        x = g.op("Conv", x, g.tensor(f"{name}.weight"), **self._shape(name, stride))
+        x = g.cast(x, np.float32) if g.half else x
+        x = g.op("Mul", x, g.tensor(f"{name}.scale"))
+        x = g.op("Add", x, g.tensor(f"{name}.shift"))
+        x = g.cast(x, np.float16) if g.half else x
+        x = g.op("Add", x, add) if add else x
+        return g.op("Relu", x) if relu else x
 
 
 class _Blocked(_Plain):

@@ -16,6 +16,7 @@ from open_clip.transformer import (
 )
 from torch import nn
 
+from adapt.grid import float32_names
 from export.encoders.attention import attend, softmax, split_heads
 from export.graph import Graph
 from runtime.errors import BaseModelError
@@ -56,12 +57,13 @@ class VitForm:
                 )
         self.size = int(visual.image_size[0])
         self.patch = int(visual.patch_size[0])
-        self.dim = int(visual.proj.shape[1])
+        self.width, self.dim = (int(length) for length in visual.proj.shape)
         self.heads = int(blocks[0].attn.num_heads)
         self.depth = len(blocks)
         self.quick = isinstance(blocks[0].mlp.gelu, QuickGELU)
         self.normed_input = not isinstance(visual.ln_pre, nn.Identity)
         self.epsilon = float(visual.ln_post.eps)
+        self._exact = float32_names(visual)
 
     @property
     def _last(self) -> str:
@@ -87,10 +89,30 @@ class VitForm:
 
     def stays_float32(self, name: str) -> bool:
         """Tell whether a tensor is float32 in every precision: those of LayerNorm are."""
-        return ".ln_" in f".{name}"
+        return name in self._exact
+
+    def check_tokens(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check the shapes of prompt tokens, by names `prompts.<block>`.
+
+        Raises:
+            BaseModelError: They do not fit this tower or each other.
+        """
+        names = [_prompts(index) for index in range(self.depth)]
+        first = shapes.get(names[0])
+        needed = None if first is None else (first[0], self.width)
+        if shapes.keys() - {*names} or any(shape != needed for shape in shapes.values()):
+            raise BaseModelError(
+                f"the task has prompt tokens {dict(sorted(shapes.items()))}; this base takes "
+                f"'{names[0]}' (n, {self.width}), and the same for others of its {self.depth} "
+                "blocks; train the task again on this base"
+            )
 
     def build(self, g: Graph, image: str) -> str:
         """Add the encoder to a graph.
+
+        Where the graph holds prompt tokens `prompts.<block>` (n, W), they stand right after the
+        class token: those of block 0 join before the first norm, those of a later block replace
+        what became of the earlier ones.
 
         Args:
             g: The graph, over `deploy`'s tensors at the precision that is wanted.
@@ -99,8 +121,10 @@ class VitForm:
         Returns:
             Features (N, D).
         """
-        width = g.shape("conv1.weight")[0]
+        width = self.width
         grid = self.size // self.patch
+        prompts = g.shape(_prompts(0))[0] if g.has(_prompts(0)) else 0
+        length = 1 + prompts + grid * grid
         x = g.op(
             "Conv",
             image,
@@ -109,28 +133,43 @@ class VitForm:
             strides=[self.patch] * 2,
         )
         x = g.op("Transpose", g.reshape(x, 0, width, grid * grid), perm=[0, 2, 1])
-        # An empty token in front, and the class embedding in the first row of the positions: no
-        # need to ask for the batch size.
-        x = g.op("Pad", x, g.constant([0, 1, 0, 0, 0, 0], np.int64))
+        # Empty tokens in front, and class embedding and prompts in the first rows of the positions:
+        # no need to ask for the batch size.
+        x = g.op("Pad", x, g.constant([0, 1 + prompts, 0, 0, 0, 0], np.int64))
         first = g.reshape(g.tensor("class_embedding"), 1, width)
         first = g.op("Pad", first, g.constant([0, 0, grid * grid, 0], np.int64))
-        x = g.op("Add", x, g.op("Add", g.tensor("positional_embedding"), first))
-        x = g.reshape(x, -1, width)  # (N T, W)
+        rows = g.op("Add", g.tensor("positional_embedding"), first)
+        if prompts:
+            first, others = _rows(g, rows, 0, 1), _rows(g, rows, 1, 1 + grid * grid)
+            rows = g.op("Concat", first, g.tensor(_prompts(0)), others, axis=0)
+        x = g.reshape(g.op("Add", x, rows), -1, width)  # (N T, W)
         if self.normed_input:
             x = self._norm(g, x, "ln_pre.")
         for index in range(self.depth):
             name = f"transformer.resblocks.{index}."
+            if index and g.has(_prompts(index)):
+                x = self._replace(g, g.reshape(x, -1, length, width), index, prompts, length)
             y = self._norm(g, x, f"{name}ln_1.")
             if index < self.depth - 1:
-                y = self._attention(g, y, f"{name}attn.")
+                y = self._attention(g, y, f"{name}attn.", length)
             else:
-                tokens = g.reshape(y, -1, grid * grid + 1, width)
-                x = self._class_token(g, g.reshape(x, -1, grid * grid + 1, width))
+                tokens = g.reshape(y, -1, length, width)
+                x = self._class_token(g, g.reshape(x, -1, length, width))
                 y = attend(g, self._class_token(g, tokens), tokens, f"{name}attn.")
             x = g.op("Add", x, _linear(g, y, f"{name}attn.out_proj."))
             y = _linear(g, self._norm(g, x, f"{name}ln_2."), f"{name}mlp.c_fc.")
             x = g.op("Add", x, _linear(g, self._activation(g, y, name), f"{name}mlp.c_proj."))
         return g.op("MatMul", self._norm(g, x, "ln_post."), g.tensor("proj"))
+
+    def _replace(self, g: Graph, x: str, index: int, prompts: int, length: int) -> str:
+        """Return (N T, W) of tokens (N, T, W) after a block's prompts took their places."""
+        # The class token over empty ones, plus an empty token over the prompts.
+        first = _rows(g, x, 0, 1, axis=1)
+        first = g.op("Pad", first, g.constant([0, 0, 0, 0, prompts, 0], np.int64))
+        own = g.op("Pad", g.tensor(_prompts(index)), g.constant([1, 0, 0, 0], np.int64))
+        patches = _rows(g, x, 1 + prompts, length, axis=1)
+        x = g.op("Concat", g.op("Add", first, own), patches, axis=1)
+        return g.reshape(x, -1, self.width)
 
     def _class_token(self, g: Graph, tokens: str) -> str:
         return g.op("Gather", tokens, g.constant(0, np.int64), axis=1)
@@ -141,9 +180,8 @@ class VitForm:
         x = g.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=self.epsilon)
         return g.cast(x, np.float16) if g.half else x
 
-    def _attention(self, g: Graph, y: str, name: str) -> str:
+    def _attention(self, g: Graph, y: str, name: str, tokens: int) -> str:
         """Return all tokens' attention to all, (N T, W), before the output projection."""
-        tokens = (self.size // self.patch) ** 2 + 1
         packed, width = g.shape(f"{name}in_proj_weight")
         depth, dtype = width // self.heads, g.dtype(f"{name}in_proj_weight")
         weight, bias = g.tensor(f"{name}in_proj_weight"), g.tensor(f"{name}in_proj_bias")
@@ -168,6 +206,16 @@ class VitForm:
             return g.op("Mul", y, g.op("Sigmoid", g.op("Mul", y, scalar(1.702))))
         z = g.op("Add", g.op("Erf", g.op("Div", y, scalar(2**0.5))), scalar(1))
         return g.op("Mul", g.op("Mul", y, z), scalar(0.5))
+
+
+def _prompts(block: int) -> str:
+    """Return the name of a block's prompt tokens."""
+    return f"prompts.{block}"
+
+
+def _rows(g: Graph, x: str, start: int, end: int, axis: int = 0) -> str:
+    """Return the rows from `start` to before `end` along an axis."""
+    return g.op("Slice", x, *(g.constant([value], np.int64) for value in (start, end, axis)))
 
 
 def _linear(g: Graph, x: str, name: str) -> str:

@@ -1,8 +1,8 @@
-"""What a backend gives: engines, opened from graphs that hold no weights."""
+"""What a backend gives: engines for graphs that hold no weights, and memory for the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,28 +11,43 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]
 
 
+class Constants(Protocol):
+    """Arrays at one address that engines read at every run; any number of them share one copy.
+
+    On the CPU these are the given arrays themselves. A device with memory of its own copies them
+    when they are placed, and again when `updated` says so.
+    """
+
+    handles: Mapping[str, Any]
+    """What the engines of this backend bind, by name."""
+
+    def updated(self, names: Iterable[str]) -> None:
+        """Take note that the arrays of these names hold new values.
+
+        Raises:
+            BackendError: The device cannot take them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the device's memory. Closing twice is harmless."""
+        ...
+
+
 class Engine(Protocol):
     """A graph, opened. One caller at a time; Session holds the lock."""
 
     inputs: frozenset[str]
     """Names of all inputs of the graph."""
 
-    def bind(self, constants: Arrays) -> None:
-        """Bind inputs that stay at one address: the weights.
+    def bind(self, constants: Constants) -> None:
+        """Bind inputs that stay at one address: weights and tokens.
 
-        An engine on the CPU reads the given arrays in place at every run. One with memory of its
-        own copies them now, and again when `updated` says so.
+        Args:
+            constants: From `place` of this engine's backend.
 
         Raises:
             BackendError: The graph has no such input, or the device cannot take it.
-        """
-        ...
-
-    def updated(self, names: tuple[str, ...]) -> None:
-        """Take note that the bound arrays of these names hold new values.
-
-        Raises:
-            BackendError: The device cannot take them.
         """
         ...
 
@@ -62,5 +77,13 @@ class Backend(Protocol):
 
         Raises:
             BackendError: The graph or the device cannot be used.
+        """
+        ...
+
+    def place(self, arrays: Arrays) -> Constants:
+        """Return arrays in the form that engines bind; the arrays are kept, and read in place.
+
+        Raises:
+            BackendError: The device cannot take them.
         """
         ...

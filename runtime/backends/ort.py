@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Arrays
+from runtime.backends.base import Arrays, Constants
 from runtime.blocked import block_size
 from runtime.errors import BackendError
 
@@ -96,7 +96,15 @@ class OrtBackend:
                 f"onnxruntime could not start {provider}; check the driver and the CUDA libraries, "
                 "or choose --device cpu"
             )
-        return OrtEngine(self._ort, session, self.device)
+        return OrtEngine(session)
+
+    def place(self, arrays: Arrays) -> OrtConstants:
+        """Return arrays as OrtValues: on the CPU these very arrays, else copies.
+
+        Raises:
+            BackendError: The device cannot take them.
+        """
+        return OrtConstants(self._ort, arrays, self.device)
 
 
 @contextlib.contextmanager
@@ -109,41 +117,54 @@ def _device_errors(device: str) -> Iterator[None]:
         ) from error
 
 
-class OrtEngine:
-    """A graph opened by ONNX Runtime."""
+class OrtConstants:
+    """Arrays that any number of engines read, one copy of them per device."""
 
-    def __init__(self, library: Any, session: Any, device: str) -> None:
-        self._ort, self._session, self._device = library, session, device
-        self.inputs = frozenset(i.name for i in session.get_inputs())
-        self._output = session.get_outputs()[0].name
-        self._bound: dict[str, Any] = {}
-        self._arrays: dict[str, NDArray[Any]] = {}
-        self._binding = session.io_binding()
+    def __init__(self, library: Any, arrays: Arrays, device: str) -> None:
+        self._arrays, self._device = dict(arrays), device
+        with _device_errors(device):
+            self.handles: Mapping[str, Any] = {
+                name: library.OrtValue.ortvalue_from_numpy(array, device, 0)
+                for name, array in arrays.items()
+            }
 
-    def bind(self, constants: Arrays) -> None:
-        """Bind inputs that stay at one address; on the CPU these very arrays.
-
-        Raises:
-            BackendError: The graph has no such input, or the device cannot take it.
-        """
-        for name, array in constants.items():
-            if name not in self.inputs:
-                raise BackendError(f"the graph has no input '{name}'; export the bundle again")
-            with _device_errors(self._device):
-                value = self._ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
-            self._bound[name], self._arrays[name] = value, array
-            self._binding.bind_ortvalue_input(name, value)
-
-    def updated(self, names: tuple[str, ...]) -> None:
+    def updated(self, names: Iterable[str]) -> None:
         """Copy changed arrays to the device, whole; the CPU reads them in place.
 
         Raises:
             BackendError: The device cannot take them.
         """
         if self._device != "cpu":
-            for name in names:
-                with _device_errors(self._device):
-                    self._bound[name].update_inplace(self._arrays[name])
+            with _device_errors(self._device):
+                for name in names:
+                    self.handles[name].update_inplace(self._arrays[name])
+
+    def close(self) -> None:
+        """Release the OrtValues."""
+        self.handles, self._arrays = {}, {}
+
+
+class OrtEngine:
+    """A graph opened by ONNX Runtime."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = frozenset(i.name for i in session.get_inputs())
+        self._output = session.get_outputs()[0].name
+        self._bound: dict[str, Any] = {}
+        self._binding = session.io_binding()
+
+    def bind(self, constants: Constants) -> None:
+        """Bind inputs that stay at one address.
+
+        Raises:
+            BackendError: The graph has no such input, or the device cannot take it.
+        """
+        for name, value in constants.handles.items():
+            if name not in self.inputs:
+                raise BackendError(f"the graph has no input '{name}'; export the bundle again")
+            self._binding.bind_ortvalue_input(name, value)
+            self._bound[name] = value
 
     def run(self, inputs: Arrays) -> NDArray[np.float32]:
         """Run once; the result is a fresh array.
@@ -171,4 +192,3 @@ class OrtEngine:
         """Release the session and the bound values."""
         self._binding = self._session = None
         self._bound.clear()
-        self._arrays.clear()

@@ -8,6 +8,7 @@ from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
 from export.heads import head_graph
 from export.merge import task_patch
 from runtime import bundle
+from runtime.bundle import EncoderGraph, HeadGraph
 from runtime.digest import tensors_sha256
 from runtime.files import sha256
 from runtime.session import Session
@@ -22,6 +23,8 @@ def parts():
     tower = resnet(width=32)
     form, base, spec = form_of(tower), encoder_tensors(tower), Preprocess(64)
     tensors = deploy_tensors(form, base, "fp32")
+    graphs = [make(form, tensors, spec) for make in (encoder_graph, blocked_graph)]
+    encoder, blocked = (graph.SerializeToString() for graph in graphs)
     heads = head_tensors(perturb(TaskHead(form.dim, 3)))
     head, tasks = head_graph(TaskHead.kind, heads), []
     for seed in range(3):
@@ -33,15 +36,27 @@ def parts():
         info = TaskInfo(f"a-{seed}", "toy", "a", str(seed), ("x", "y", "z"))
         patch = task_patch(form, tensors, merged, "fp32")
         identity = tensors_sha256(tensors)
-        tasks.append(Task(info, "cmkd", identity, sha256(head), heads, patch, {}))
+        tasks.append(
+            Task(
+                info=info,
+                method="cmkd",
+                resize=spec.resize,
+                interpolation=spec.interpolation,
+                base_sha256=identity,
+                encoder=sha256(encoder),
+                tokens={},
+                head=sha256(head),
+                head_tensors=heads,
+                patch=patch,
+                facts={},
+            )
+        )
     return {
         "base": BaseModel("toy", "none", tensors_sha256(base)),
         "precision": "fp32",
-        "preprocess": spec,
-        "encoder": encoder_graph(form, tensors, spec).SerializeToString(),
-        "blocked": blocked_graph(form, tensors, spec).SerializeToString(),
+        "encoders": [EncoderGraph(encoder, spec, blocked=blocked)],
         "tensors": tensors,
-        "heads": [head],
+        "heads": [HeadGraph(TaskHead.kind, head)],
         "tasks": tasks,
         "report": {},
     }
@@ -63,7 +78,8 @@ def test_session_gives_the_same_answers_with_and_without_blocks(parts, tmp_path)
 
 
 def test_blocked_graph_has_the_inputs_of_the_plain_one(parts):
-    plain, blocked = (onnx.load_from_string(parts[name]) for name in ("encoder", "blocked"))
+    (made,) = parts["encoders"]
+    plain, blocked = (onnx.load_from_string(content) for content in (made.graph, made.blocked))
     assert list(plain.graph.input) == list(blocked.graph.input)
     assert list(plain.graph.output) == list(blocked.graph.output)
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from adapt.clip import encoder_tensors
+from adapt.grid import GRIDS
 from export.encoder import deploy_tensors, form_of
-from export.merge import GRIDS, density, rounded, survival, task_patch
+from export.merge import density, survival, task_patch
 from runtime import patch
 from tests.export.helpers import resnet, vit
 
@@ -105,15 +106,6 @@ def test_coarser_grids_keep_less():
     base, _, residual = change(tower, step=1e-5)
     shares = [survival(form_of(tower), base, residual, grid) for grid in GRIDS]
     assert shares[0] == 1.0 and shares[0] > shares[1] > shares[2] > 0
-
-
-def test_rounding_to_bfloat16_is_torchs():
-    draw = np.random.default_rng(0)
-    values = (draw.standard_normal(20_000) * 10.0 ** draw.integers(-20, 20, 20_000)).astype("f4")
-    ties = (np.arange(64, dtype=np.uint32) * 0x8000 + 0x3F800000).view(np.float32)
-    values = np.concatenate([values, ties, np.float32([0, -0.0])])
-    expected = torch.from_numpy(values).bfloat16().float().numpy()
-    assert np.array_equal(rounded(values, "bf16").view(np.uint32), expected.view(np.uint32))
 
 
 def test_density_is_entries_over_all_entries():

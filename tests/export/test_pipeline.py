@@ -346,7 +346,8 @@ def test_blocked_graph_is_published_only_where_it_could_be_verified(
     there = blocked.block_size(onnxruntime) > 1
     assert not there or blocks
     export_bundle([wide], tmp_path / "o", images=Folders(world.images))
-    assert (Bundle.open(tmp_path / "o").manifest.blocked is not None) == there
+    (encoder,) = Bundle.open(tmp_path / "o").manifest.encoders
+    assert (encoder.blocked is not None) == there
 
 
 FACTS = Facts("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
@@ -365,7 +366,10 @@ FACTS = Facts("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
 )
 def test_facts_that_the_export_did_not_write_are_a_clear_error(facts, message):
     info = TaskInfo("a-c", "toy", "a", "c", ("x", "y"))
-    task = Task(info, "cmkd", "0" * 64, "0" * 64, {}, {}, {**asdict(FACTS), "more": 1})
+    parts = dict.fromkeys(("base_sha256", "encoder", "head"), "0" * 64)
+    parts |= {"resize": "squash", "interpolation": "bilinear"}
+    parts |= {"tokens": {}, "head_tensors": {}, "patch": {}}
+    task = Task(info=info, method="cmkd", **parts, facts={**asdict(FACTS), "more": 1})
     assert Facts.of(task) == FACTS
     with pytest.raises(FormatError, match=f"facts of task 'a-c'.*{message}"):
         Facts.of(replace(task, facts=facts))

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from runtime import bundle
+from runtime.bundle import EncoderGraph, HeadGraph
 from runtime.digest import tensors_sha256
 from runtime.files import sha256
 from runtime.patch import SparseTensor, merge
@@ -18,48 +19,67 @@ from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.task import Task
 
 SIZE, DIM, WIDTH = 16, 6, 300
+TOKENS = {"prompts.0": (2, WIDTH), "prompts.1": (2, DIM)}
 
 
 def _graph(nodes, inputs, outputs, initializers=()):
-    graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node(kind, given, [made], **more) for kind, given, made, more in nodes],
+        "g",
+        [value(name, kind, shape) for name, kind, shape in inputs],
+        [value(name, TensorProto.FLOAT, shape) for name, shape in outputs],
+        initializers,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return model.SerializeToString()
 
 
-def encoder_graph() -> bytes:
-    value = helper.make_tensor_value_info
+def encoder_graph(tokens: bool = False) -> bytes:
+    """Return the toy encoder; the one with tokens adds their sums behind its two layers."""
+    kept = {"keepdims": 0}
+    sums = [
+        ("ReduceSum", ["prompts.0", "first"], "sum.0", kept),
+        ("ReduceSum", ["prompts.1", "first"], "sum.1", kept),
+        ("Add", ["hb", "sum.0"], "hidden", {}),
+        ("Add", ["out", "sum.1"], "features", {}),
+    ]
+    nodes = [
+        ("Cast", ["pixels"], "f", {"to": TensorProto.FLOAT}),
+        ("ReduceMean", ["f", "axes"], "m", kept),
+        ("MatMul", ["m", "first.weight"], "h", {}),
+        ("Add", ["h", "first.bias"], "hb", {}),
+        *(sums[:3] if tokens else []),
+        ("Relu", ["hidden" if tokens else "hb"], "r", {}),
+        ("MatMul", ["r", "second.weight"], "out" if tokens else "features", {}),
+        *(sums[3:] if tokens else []),
+    ]
+    shapes = {"first.weight": [3, WIDTH], "first.bias": [WIDTH], "second.weight": [WIDTH, DIM]}
+    shapes |= {name: list(shape) for name, shape in TOKENS.items()} if tokens else {}
     return _graph(
+        nodes,
         [
-            helper.make_node("Cast", ["pixels"], ["f"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["f", "axes"], ["m"], keepdims=0),
-            helper.make_node("MatMul", ["m", "first.weight"], ["h"]),
-            helper.make_node("Add", ["h", "first.bias"], ["hb"]),
-            helper.make_node("Relu", ["hb"], ["r"]),
-            helper.make_node("MatMul", ["r", "second.weight"], ["features"]),
+            ("pixels", TensorProto.UINT8, ["batch", SIZE, SIZE, 3]),
+            *((name, TensorProto.FLOAT, shape) for name, shape in shapes.items()),
         ],
+        [("features", ["batch", DIM])],
         [
-            value("pixels", TensorProto.UINT8, ["batch", SIZE, SIZE, 3]),
-            value("first.weight", TensorProto.FLOAT, [3, WIDTH]),
-            value("first.bias", TensorProto.FLOAT, [WIDTH]),
-            value("second.weight", TensorProto.FLOAT, [WIDTH, DIM]),
+            helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+            *([helper.make_tensor("first", TensorProto.INT64, [1], [0])] if tokens else []),
         ],
-        [value("features", TensorProto.FLOAT, ["batch", DIM])],
-        [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])],
     )
 
 
-def head_graph() -> bytes:
-    value = helper.make_tensor_value_info
+def head_graph(bias: bool = False) -> bytes:
+    shapes = {"weight": ["classes", DIM], **({"bias": ["classes"]} if bias else {})}
     return _graph(
+        [("Gemm", ["features", *shapes], "logits", {"transB": 1})],
         [
-            helper.make_node("Gemm", ["features", "weight"], ["logits"], transB=1),
+            ("features", TensorProto.FLOAT, ["batch", DIM]),
+            *((name, TensorProto.FLOAT, shape) for name, shape in shapes.items()),
         ],
-        [
-            value("features", TensorProto.FLOAT, ["batch", DIM]),
-            value("weight", TensorProto.FLOAT, ["classes", DIM]),
-        ],
-        [value("logits", TensorProto.FLOAT, ["batch", "classes"])],
+        [("logits", ["batch", "classes"])],
     )
 
 
@@ -72,24 +92,34 @@ class World:
     tasks: dict
     parts: dict
 
-    def logits(self, task: str | None, pixels: np.ndarray, head: str | None = None) -> np.ndarray:
-        """Compute in NumPy what the engines must return; task None is the bare base."""
-        patch = {} if task is None else self.tasks[task].patch
-        w = merge(self.base, patch)
+    def logits(self, task: str, pixels: np.ndarray) -> np.ndarray:
+        """Compute in NumPy what the engines must return."""
+        own = self.tasks[task]
+        w = merge(self.base, own.patch)
+        first, second = (own.tokens.get(name, np.zeros((1, 1))).sum(0) for name in TOKENS)
         mean = pixels.astype(np.float32).mean((1, 2))
-        features = np.maximum(mean @ w["first.weight"] + w["first.bias"], 0) @ w["second.weight"]
-        return features @ self.tasks[head or task].head_tensors["weight"].T
+        hidden = np.maximum(mean @ w["first.weight"] + w["first.bias"] + first, 0)
+        features = hidden @ w["second.weight"] + second
+        return features @ own.head_tensors["weight"].T + own.head_tensors.get("bias", 0)
 
 
-def _make_world(path: Path, tasks: int = 3, seed: int = 0) -> World:
+def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) -> World:
+    """Write a bundle; a mixed one has two encoders, two heads and two ways to resize."""
     rng = np.random.default_rng(seed)
     shapes = {"first.weight": (3, WIDTH), "first.bias": (WIDTH,), "second.weight": (WIDTH, DIM)}
     base = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
-    identity, head = tensors_sha256(base), head_graph()
+    identity = tensors_sha256(base)
+    spec = Preprocess(SIZE)
+    encoders = [
+        EncoderGraph(encoder_graph(), spec),
+        EncoderGraph(encoder_graph(True), spec, TOKENS),
+    ]
+    heads = [HeadGraph("linear", head_graph()), HeadGraph("affine", head_graph(True))]
     made = {}
     for number in range(tasks):
+        prompted, affine = mixed and number % 2 == 1, mixed and number % 4 > 1
         patch = {}
-        for name in ("first.weight", "second.weight")[: 1 + number % 2]:
+        for name in () if prompted else ("first.weight", "second.weight")[: 1 + number % 2]:
             count = int(rng.integers(1, 200))
             where = np.sort(rng.choice(base[name].size, count, replace=False)).astype(np.uint32)
             patch[name] = SparseTensor(where, rng.standard_normal(count).astype(np.float32))
@@ -101,15 +131,31 @@ def _make_world(path: Path, tasks: int = 3, seed: int = 0) -> World:
             f"target {number}",
             classes,
         )
-        weight = rng.standard_normal((len(classes), DIM)).astype(np.float32)
-        made[info.id] = Task(info, "cmkd", identity, sha256(head), {"weight": weight}, patch, {})
+        head = {"weight": rng.standard_normal((len(classes), DIM)).astype(np.float32)}
+        if affine:
+            head["bias"] = rng.standard_normal(len(classes)).astype(np.float32)
+        made[info.id] = Task(
+            info=info,
+            method="ekda" if prompted else "cmkd",
+            resize="crop" if prompted else "squash",
+            interpolation="bicubic" if prompted else "bilinear",
+            base_sha256=identity,
+            encoder=sha256(encoders[prompted].graph),
+            tokens={
+                name: 30 * rng.standard_normal(shape).astype(np.float32)
+                for name, shape in (TOKENS if prompted else {}).items()
+            },
+            head=sha256(heads[affine].graph),
+            head_tensors=head,
+            patch=patch,
+            facts={},
+        )
     parts = {
         "base": BaseModel("toy", "none", identity),
         "precision": "fp32",
-        "preprocess": Preprocess(SIZE),
-        "encoder": encoder_graph(),
+        "encoders": encoders[: 1 + mixed],
         "tensors": base,
-        "heads": [head],
+        "heads": heads[: 1 + mixed],
         "tasks": list(made.values()),
         "report": {},
     }
@@ -126,6 +172,12 @@ def make_world(tmp_path: Path):
 @pytest.fixture
 def world(make_world) -> World:
     return make_world("toy.bundle")
+
+
+@pytest.fixture
+def mixed(make_world) -> World:
+    """Five tasks: two encoders, two heads, two ways to resize."""
+    return make_world("mixed.bundle", tasks=5, mixed=True)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from runtime.bundle import Bundle
 from runtime.errors import FormatError, StorageError, UdaError
 from runtime.files import sha256
 from runtime.spec import TensorSpec
+from tests.runtime.helpers import rewrite
 
 
 def read_everything(path: Path) -> None:
@@ -29,15 +30,6 @@ def tree(path: Path) -> dict[str, bytes]:
     return {
         str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()
     }
-
-
-def rewrite(path: Path, change) -> None:
-    """Change the manifest's body and seal it again, as an attacker would."""
-    file = path / manifest.NAME
-    document = json.loads(file.read_text())
-    change(document["body"])
-    document["sha256"] = sha256(manifest._canonical(document["body"]))
-    file.write_text(json.dumps(document))
 
 
 def test_what_was_written_is_read_back(world):
@@ -139,12 +131,23 @@ def test_a_link_that_leads_out_of_the_bundle_is_refused(world, tmp_path):
         (lambda b: b.update(surprise=1), "unknown key 'surprise'"),
         (lambda b: b.pop("base"), "'base' is missing"),
         (lambda b: b.update(precision="fp8"), "must be one of fp32, fp16"),
-        (lambda b: b["encoder"].update(bytes="9"), "must be int"),
-        (lambda b: b["encoder"].update(bytes=-1), "cannot have -1 bytes"),
-        (lambda b: b["encoder"].update(sha256="xyz"), "no SHA-256"),
-        (lambda b: b["preprocess"].update(size=10**9), "outside 8..4096"),
-        (lambda b: b["preprocess"].update(mean=[10**400, 0, 0]), "must be float"),
-        (lambda b: b["preprocess"].update(std=[1, 0, 1]), "std above 0"),
+        (lambda b: b["encoders"][0]["graph"].update(bytes="9"), "must be int"),
+        (lambda b: b["encoders"][0]["graph"].update(bytes=-1), "cannot have -1 bytes"),
+        (lambda b: b["encoders"][0]["graph"].update(sha256="xyz"), "no SHA-256"),
+        (lambda b: b["encoders"][0].update(size=10**9), "outside 8..4096"),
+        (lambda b: b["encoders"][0].update(mean=[10**400, 0, 0]), "must be float"),
+        (lambda b: b["encoders"][0].update(std=[1, 0, 1]), "std above 0"),
+        (lambda b: b["encoders"][0].update(tokens={"x": [2**20, 2**20]}), "impossible shape"),
+        (lambda b: b["encoders"][0].update(tokens={"x": [2**12, 2**13]}), "at most 16777216"),
+        (lambda b: b["encoders"][0].update(tokens={"x": [4, 4, 4]}), r"tokens \(n, width\)"),
+        (lambda b: b["encoders"][0].update(tokens={"x": [0, 4]}), "impossible shape"),
+        (lambda b: b["encoders"][0].update(tokens={"\x1b[2J": [4, 4]}), "is no name"),
+        (lambda b: b["encoders"].append(b["encoders"][0]), "have the same graph"),
+        (lambda b: b.update(encoders=[]), "wants a graph that is not in the bundle"),
+        (lambda b: b["tasks"][1].update(encoder="0" * 64), "'a-c' wants a graph that is not"),
+        (lambda b: b["tasks"][1].update(head="0" * 64), "'a-c' wants a graph that is not"),
+        (lambda b: b["tasks"][1].update(resize="stretch"), "must be one of squash, crop"),
+        (lambda b: b["heads"][0].update(kind="a\nb"), "is no name"),
         (lambda b: b["tasks"].append(b["tasks"][0]), "same id"),
         (lambda b: b.update(tasks={}), "must be a list"),
         (lambda b: b.update(tasks=[]), "needs at least one task"),
@@ -168,6 +171,15 @@ def test_a_manifest_of_deep_brackets_or_another_version_is_refused(world):
     file.write_text(json.dumps({**good, "kind": "other"}))
     with pytest.raises(FormatError, match="not the manifest"):
         Bundle.open(world.path)
+
+
+def test_only_some_blocked_graphs_are_refused(mixed):
+    def block_one(body):
+        body["encoders"][0]["blocked"] = body["encoders"][0]["graph"]
+
+    rewrite(mixed.path, block_one)
+    with pytest.raises(FormatError, match="only some encoders"):
+        Bundle.open(mixed.path)
 
 
 def test_a_task_under_another_name_is_refused(world):

@@ -61,7 +61,7 @@ def test_a_thousand_random_switches_restore_the_base_bit_for_bit(world, frame):
 def test_a_damaged_base_in_memory_is_seen(world):
     with runtime.Session.open(world.path) as session:
         session.switch("a-b")
-        session._weights["first.bias"][7] += 1
+        session._engines.weights["first.bias"][7] += 1
         assert session.base_sha256() != session.bundle.manifest.tensors.sha256
 
 
@@ -153,33 +153,36 @@ def test_cuda_gives_the_numbers_of_the_cpu_for_every_task(world, frame):
 
 
 class Flaky(OrtBackend):
-    """A device whose copy of the weights can fail."""
+    """A device whose copy of the weights or tokens can fail."""
 
-    broken = False
+    broken = ""
 
-    def open(self, graph, *, small=False):
-        engine, backend = super().open(graph, small=small), self
-        updated = engine.updated
+    def place(self, arrays):
+        constants, backend = super().place(arrays), self
+        updated = constants.updated
 
         def fail_once(names):
-            if backend.broken:
-                backend.broken = False
+            if backend.broken in arrays:
+                backend.broken = ""
                 raise BackendError("out of device memory")
             updated(names)
 
-        engine.updated = fail_once
-        return engine
+        constants.updated = fail_once
+        return constants
 
 
-def test_a_switch_that_the_device_refuses_leaves_the_current_task(world, frame, monkeypatch):
+@pytest.mark.parametrize(("start", "broken"), [("a-b", "first.bias"), ("a-c", "prompts.1")])
+def test_a_switch_that_the_device_refuses_leaves_the_current_task(
+    mixed, frame, monkeypatch, start, broken
+):
     monkeypatch.setattr(backends, "load", lambda name, device, threads: Flaky(device, threads))
-    with runtime.Session.open(world.path, backend="flaky") as session:
-        session.switch("a-b")
+    with runtime.Session.open(mixed.path, backend="flaky") as session:
+        session.switch(start)
         want = session.predict(frame).logits
-        session.backend.broken = True
+        session.backend.broken = broken
         with pytest.raises(BackendError, match="out of device memory"):
-            session.switch("a-c")
-        assert session.task == "a-b"
+            session.switch("a-e")
+        assert session.task == start
         np.testing.assert_array_equal(session.predict(frame).logits, want)
         assert session.base_sha256() == session.bundle.manifest.tensors.sha256
 
