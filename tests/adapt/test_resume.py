@@ -62,6 +62,31 @@ def test_ctrl_c_and_resume_equal_an_uninterrupted_run(
     assert not (tmp_path / "cut" / CHECKPOINT).exists()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rst_density": 0.01},
+        {"rst_density": 0.01, "grid": "fp16"},
+        {"grid": "bf16"},
+        {"grid": "bf16", "rst": False},
+    ],
+    ids=["budget", "budget on a grid", "threshold on a grid", "dense on a grid"],
+)
+def test_budgets_and_master_weights_come_back_too(
+    pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, stop_at: object,
+    settings: dict[str, object],
+) -> None:  # fmt: skip
+    config = replace(rst_config, rst_threshold=1e-5, **settings)
+    whole = train("cmkd", pair, config, out=tmp_path / "whole")
+    stop_at(6)
+    with pytest.raises(TrainingError, match="iteration 7 of 10"):
+        train("cmkd", pair, config, out=tmp_path / "cut")
+    stop_at(-1)
+    resumed = train("cmkd", pair, config, out=tmp_path / "cut", go_on=True)
+    assert resumed.path.read_bytes() == whole.path.read_bytes()
+    assert 0 < whole.artifact.density <= (config.rst_density or 1)
+
+
 def test_sigterm_saves_too(
     pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, stop_at: object
 ) -> None:
