@@ -98,9 +98,10 @@ class VitForm:
             BaseModelError: They do not fit this tower or each other.
         """
         names = [_prompts(index) for index in range(self.depth)]
-        first = shapes.get(names[0])
-        needed = None if first is None else (first[0], self.width)
-        if shapes.keys() - {*names} or any(shape != needed for shape in shapes.values()):
+        first = shapes.get(names[0], ())
+        fits = len(first) == 2 and first[0] > 0 and first[1] == self.width
+        same = set(shapes.values()) == {first} and shapes.keys() <= {*names}
+        if not fits or not same:
             raise BaseModelError(
                 f"the task has prompt tokens {dict(sorted(shapes.items()))}; this base takes "
                 f"'{names[0]}' (n, {self.width}), and the same for others of its {self.depth} "
