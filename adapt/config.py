@@ -56,7 +56,7 @@ class TrainConfig:
     rst_allow_rounding: bool = False
     """Train although the mixed precision rounds most of the residual out of the forward pass."""
     amp: Literal["none", "bf16", "fp16"] = "none"
-    """Mixed precision, CUDA only."""
+    """Mixed precision of the encoder while training; fp16 needs CUDA."""
     compile: bool = False
     """Compile the encoder with torch.compile: a minute at the start, faster steps on a GPU."""
     resize: Literal["squash", "crop"] = "squash"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adapt.config import TrainConfig
 from runtime.errors import BackendError, ConfigError
@@ -35,13 +36,15 @@ def check_precision(config: TrainConfig, device: torch.device) -> None:
     """Refuse a mixed precision that cannot work, or that would hide what is trained.
 
     Raises:
-        BackendError: Mixed precision was asked for on the CPU.
+        BackendError: fp16 was asked for on the CPU.
         ConfigError: RST with mixed precision, without `rst_allow_rounding` and not on its grid.
     """
     if config.amp == "none":
         return
-    if device.type != "cuda":
-        raise BackendError(f"amp={config.amp} needs --device cuda, this run is on {device}")
+    if device.type != "cuda" and config.amp != "bf16":
+        raise BackendError(
+            f"amp={config.amp} needs --device cuda, this run is on {device}; take amp=bf16 or none"
+        )
     if config.rst and config.grid != config.amp and not config.rst_allow_rounding:
         raise ConfigError(
             f"rst with amp={config.amp} trains what it cannot see: the forward pass casts weights, "
@@ -70,3 +73,16 @@ def exact_float32() -> Iterator[None]:
         yield
     finally:
         matmul.fp32_precision, conv.fp32_precision, cudnn.deterministic, cudnn.benchmark = before
+
+
+def attention(device: torch.device, low: bool) -> contextlib.AbstractContextManager[None]:
+    """Return the context in which attention is fastest.
+
+    Args:
+        device: Where to compute.
+        low: In a low precision: on a CPU the backward pass of torch's fused attention is then
+            several times slower than plain products.
+    """
+    if low and device.type == "cpu":
+        return sdpa_kernel(SDPBackend.MATH)
+    return contextlib.nullcontext()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.config import TrainConfig
+from adapt.device import attention
 from adapt.parallel import gather
 from runtime.spec import BaseModel
 
@@ -96,6 +97,8 @@ class Method(nn.Module):
         self.encoder = clip.visual
         tuned = self.trains and self.trains_encoder and config.train_encoder
         self.encoder.requires_grad_(tuned)
+        if config.compile:
+            self.encoder.compile()
         self.register_buffer("text", clip.text_features(prompts).float(), persistent=False)
         self.text: Tensor  # (C, D) unit rows
         self.logit_scale = clip.logit_scale
@@ -177,7 +180,8 @@ class Method(nn.Module):
         Under mixed precision only this runs in the low precision, and only while training.
         """
         dtype = AMP.get(self.config.amp) if self.training else None
-        with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+        low = dtype is not None
+        with attention(images.device, low), torch.autocast(images.device.type, dtype, enabled=low):
             features: Tensor = self.encoder(images)
         return features.float()
 

@@ -17,6 +17,7 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from open_clip.model import _build_vision_tower
+from safetensors.torch import save_file
 from torch import nn
 
 from adapt.clip import encoder_tensors
@@ -28,7 +29,7 @@ from export.plain import join, write_plain
 from runtime import bundle, patch
 from runtime.bundle import EncoderGraph, HeadGraph
 from runtime.digest import tensors_sha256
-from runtime.files import sha256, write_bytes
+from runtime.files import replacing, sha256, write_bytes
 from runtime.patch import SparseTensor
 from runtime.spec import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.task import Task
@@ -150,6 +151,21 @@ def random_tower(name: str, seed: int = 0) -> nn.Module:
             else:
                 tensor.copy_(0.1 * noise)
     return tower.eval()
+
+
+def random_clip(name: str, folder: Path) -> Path:
+    """Return a file with all of a CLIP, image tower as `random_tower` draws it; written once."""
+    path = folder / f"{name}-clip.safetensors"
+    if not path.is_file():
+        config = open_clip.get_model_config(name)
+        config.pop("quick_gelu", None)
+        torch.manual_seed(0)
+        state = open_clip.model.CLIP(**config, quick_gelu=True).state_dict()
+        tower = random_tower(name)
+        state |= {f"visual.{key}": tensor for key, tensor in tower.state_dict().items()}
+        with replacing(path) as temporary:
+            save_file({key: tensor.contiguous() for key, tensor in state.items()}, temporary)
+    return path
 
 
 def random_residual(

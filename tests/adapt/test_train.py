@@ -218,9 +218,9 @@ def test_rst_with_mixed_precision_is_refused_and_explained() -> None:
     check_precision(replace(config, rst=False), torch.device("cuda"))
 
 
-def test_mixed_precision_on_the_cpu_is_refused() -> None:
-    with pytest.raises(BackendError, match="amp=bf16 needs --device cuda"):
-        check_precision(TrainConfig(amp="bf16"), CPU)
+def test_fp16_on_the_cpu_is_refused() -> None:
+    with pytest.raises(BackendError, match="amp=fp16 needs --device cuda"):
+        check_precision(TrainConfig(amp="fp16"), CPU)
 
 
 def test_tf32_is_off_while_training() -> None:

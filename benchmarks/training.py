@@ -1,0 +1,306 @@
+"""Training steps per second of CMKD + RST against a plain re-implementation, end to end.
+
+    python -m benchmarks.training --folder FOLDER
+
+`Plain` below is written from the method's description alone, without a thought of speed: images are
+decoded and cropped by PIL in a DataLoader, source and target pass the encoder one after the other,
+SGD and RST walk over the parameters one by one, and a second full model is kept for w0. Both train
+from the same image files with the same batch sizes, alternating step by step in one process; memory
+is the peak of a process of its own. Random weights at full size: timings need no real ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from adapt import clip as base_models
+from adapt import rst
+from adapt.batches import Stream
+from adapt.clip import Clip
+from adapt.data import DomainPair, load, load_folders
+from adapt.data.base import class_prompts
+from adapt.data.cache import pixels
+from adapt.device import check_precision, exact_float32
+from adapt.methods.cmkd import CMKD, CMKDConfig
+from adapt.optimize import Optimization
+from benchmarks._models import random_clip
+from runtime.console import UdaGroup, bytes_text, table, write_json
+
+THRESHOLD = 2.5e-5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model and its batch."""
+
+    name: str
+    config: CMKDConfig
+    steps: int
+
+
+def cases(folder: Path) -> dict[str, Case]:
+    """Return what is measured."""
+    shared = {"rst": True, "rst_threshold": THRESHOLD, "lr": 3e-4, "head_lr_multiplier": 10.0}
+    demo = CMKDConfig(
+        model="demo-rn32", pretrained="demo", train_size=32, pad=2, flip=False, **shared
+    )
+    vit = CMKDConfig(
+        batch_size=8, pretrained=str(random_clip("ViT-B-16-quickgelu", folder)), **shared
+    )
+    big = replace(vit, batch_size=32)
+    return {
+        "demo": Case("demo-rn32, 32 + 32", demo, 60),
+        "vit": Case("ViT-B/16, 8 + 8", vit, 6),
+        "vit32": Case("ViT-B/16, 32 + 32", big, 30),
+    }
+
+
+class Plain:
+    """CMKD + RST as its description reads, with PIL, two passes and a model kept for w0."""
+
+    def __init__(self, clip: Clip, roots: tuple[Path, Path], case: Case, device: str) -> None:
+        """Build loaders, heads, optimizer and the second model."""
+        c = self.c = case.config
+        self.device = device
+        size = clip.image_size
+        crop = [transforms.RandomCrop(size, padding=c.pad or None, padding_mode="edge")]
+        flip = [transforms.RandomHorizontalFlip()] if c.flip else []
+        view = transforms.Compose(
+            [transforms.Resize((c.train_size, c.train_size)), *crop, *flip]
+            + [transforms.ToTensor(), transforms.Normalize(clip.mean, clip.std)]
+        )
+        sets = [datasets.ImageFolder(str(root), view) for root in roots]
+        workers = {"num_workers": 2, "persistent_workers": True} if device != "cpu" else {}
+        self.loaders = [
+            self._endless(DataLoader(s, c.batch_size, shuffle=True, drop_last=True, **workers))
+            for s in sets
+        ]
+        self.model = clip.visual
+        self.teacher = copy.deepcopy(clip._model)  # the released code keeps all of CLIP for w0
+        self.text = clip.text_features(class_prompts(sets[0].classes, c.prompt))
+        self.scale = clip.logit_scale
+        self.bn = nn.BatchNorm1d(clip.dim).to(device)
+        self.ln = nn.LayerNorm(clip.dim, eps=1e-6).to(device)
+        self.fc = nn.Linear(clip.dim, len(sets[0].classes), bias=False).to(device)
+        nn.init.normal_(self.fc.weight, std=0.001)
+        head = [*self.bn.parameters(), *self.ln.parameters(), *self.fc.parameters()]
+        self.optimizer = torch.optim.SGD(
+            [
+                {"params": list(self.model.parameters()), "lr": c.lr},
+                {"params": head, "lr": c.lr * c.head_lr_multiplier},
+            ],
+            momentum=0.9, weight_decay=5e-4, nesterov=True, foreach=False,
+        )  # fmt: skip
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda t: (1 + 3e-4 * t) ** -0.75
+        )
+        self.t = 0
+
+    def _endless(self, loader: Any) -> Iterator[Any]:
+        while True:
+            yield from loader
+
+    def step(self) -> None:
+        """Do one iteration."""
+        c = self.c
+        (x_s, y), (x_t, _) = (next(loader) for loader in self.loaders)
+        x_s, y, x_t = x_s.to(self.device), y.to(self.device), x_t.to(self.device)
+        f_s, f_t = self.model(x_s), self.model(x_t)
+        z_s, z_t = self._head(f_s), self._head(f_t)
+        g_s, g_t = self._zero_shot(f_s), self._zero_shot(f_t)
+        lam = 2 / (1 + math.exp(-min(self.t, 10000) / 10000)) - 1
+        p, q = z_t.softmax(1), g_t.softmax(1)
+        kl = (q * (g_t.log_softmax(1) - z_t.log_softmax(1))).sum(1)
+        a = torch.exp(-kl).detach()
+        m = (p + q.detach()) / 2
+        loss = functional.cross_entropy(z_s, y, label_smoothing=0.1)
+        loss = loss + c.lambda1 * lam * (self._gini(p, a) + self._gini(m, 1 - a))
+        loss = loss + c.lambda2 * functional.cross_entropy(g_s, y)
+        loss = loss + c.lambda3 * lam * self._gini(q, torch.ones_like(a))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        base = dict(self.teacher.visual.named_parameters())
+        for name, parameter in self.model.named_parameters():
+            moved = (parameter.data - base[name].data).abs() > c.rst_threshold
+            parameter.data = torch.where(moved, parameter.data, base[name].data)
+        self.schedule.step()
+        self.t += 1
+        loss.item()
+
+    def _head(self, features: Tensor) -> Tensor:
+        return self.fc(self.ln(self.bn(features)))
+
+    def _zero_shot(self, features: Tensor) -> Tensor:
+        return self.scale * functional.normalize(features, dim=1) @ self.text.T
+
+    def _gini(self, p: Tensor, weight: Tensor) -> Tensor:
+        return (weight * (1 - (p**2 / p.sum(0).detach()).sum(1))).sum()
+
+
+class Ours:
+    """The parts that the training loop runs in every iteration."""
+
+    def __init__(self, clip: Clip, pair: DomainPair, config: CMKDConfig, device: str) -> None:
+        """Build what `adapt.loop.Loop` builds."""
+        place = torch.device(device)
+        check_precision(config, place)
+        self.method = CMKD(clip, class_prompts(pair.task.classes, config.prompt), config).train()
+        self.optimization = Optimization(
+            self.method.parameter_groups(), config, rst.over(self.method.encoder, config)
+        )
+        self.streams = []
+        for role in ("source", "target"):
+            images = getattr(pair, role)
+            found = pixels(images, config.train_size, config.resize, config.interpolation)
+            labels = images.labels[found.kept] if role == "source" else None
+            self.streams.append(
+                Stream(role, found.images, labels, config, clip, place, digest=found.key)
+            )
+        self.t = 0
+
+    def step(self) -> None:
+        """Do one iteration."""
+        self.optimization.set_factor(self.method.schedule(self.t))
+        batches = [stream.batch(self.t) for stream in self.streams]
+        terms = self.method.training_step(*batches, self.t, self.optimization)
+        self.t += 1
+        torch.stack(list(terms.values())).tolist()
+
+
+def pictures(folder: Path) -> Path:
+    """Return a data set of two domains of JPEG photographs' size, smooth noise, drawn once."""
+    root = folder / "pictures"
+    draw = np.random.default_rng(0)
+    for domain in ("a", "b"):
+        for label in range(5):
+            for number in range(32):
+                path = root / domain / f"class{label}" / f"{number:02}.jpg"
+                if not path.exists():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    small = draw.integers(0, 256, (12, 16, 3), np.uint8)
+                    Image.fromarray(small).resize((400, 300), Image.Resampling.BICUBIC).save(path)
+    return root
+
+
+def variants(case: Case, device: str, folder: Path) -> dict[str, Callable[[], Any]]:
+    """Return the ways to train by name, each a function that builds it."""
+    config = case.config
+
+    def clip() -> Clip:
+        return base_models.load(config.model, config.pretrained, device)
+
+    if config.model.startswith("demo"):
+        pair = load("demo-digits", "f-h")
+    else:
+        pair = load_folders(pictures(folder), "a", "b")
+    roots = tuple(images.paths[0].parents[1] for images in (pair.source, pair.target))
+    low = replace(config, amp="bf16", grid="bf16")
+    found: dict[str, Callable[[], Any]] = {
+        "plain": lambda: Plain(clip(), roots, case, device),  # type: ignore[arg-type]
+        "ours": lambda: Ours(clip(), pair, config, device),
+        "ours, bf16 on its grid": lambda: Ours(clip(), pair, low, device),
+    }
+    if device != "cpu":
+        compiled = replace(low, compile=True)
+        found["ours, bf16, compiled"] = lambda: Ours(clip(), pair, compiled, device)
+    return found
+
+
+def measure(case: Case, device: str, folder: Path) -> dict[str, list[float]]:
+    """Return seconds per step of each variant, taken in turns."""
+    built = {name: make() for name, make in variants(case, device, folder).items()}
+    times: dict[str, list[float]] = {name: [] for name in built}
+    for number in range(case.steps + 2):
+        for name, trainer in built.items():
+            started = time.perf_counter()
+            trainer.step()
+            if number >= 2:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def peak(key: str, name: str, device: str, folder: Path, threads: int) -> int:
+    """Return the peak memory in bytes of a process that does three steps of one variant."""
+    command = [sys.executable, "-m", "benchmarks.training", "--folder", str(folder)]
+    command += ["--case", key, "--device", device, "--threads", str(threads), "--memory-of", name]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(json.loads(done.stdout.splitlines()[-1])["peak"])
+
+
+@click.group(cls=UdaGroup, invoke_without_command=True)
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--case", "keys", multiple=True, default=("demo", "vit"), show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--threads", type=int, default=2, show_default=True)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--memory-of", hidden=True)
+def main(
+    folder: Path,
+    keys: tuple[str, ...],
+    device: str,
+    threads: int,
+    json_file: Path | None,
+    memory_of: str | None,
+) -> None:
+    """Compare training steps per second."""
+    torch.set_num_threads(threads)
+    known = cases(folder)
+    if memory_of:
+        with exact_float32():
+            trainer = variants(known[keys[0]], device, folder)[memory_of]()
+            for _ in range(3):
+                trainer.step()
+        cuda = device != "cpu"
+        used = torch.cuda.max_memory_allocated() if cuda else 0
+        used = used or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        click.echo(json.dumps({"peak": used}))
+        return
+    rows, document = [], []
+    for key in keys:
+        case = known[key]
+        with exact_float32():
+            times = measure(case, device, folder)
+        middle = {name: statistics.median(values) for name, values in times.items()}
+        for name, values in times.items():
+            # Step by step: what else the machine does then weighs on both sides.
+            ratios = [p / v for p, v in zip(times["plain"], values, strict=True)]
+            used = peak(key, name, device, folder, threads)
+            row = {
+                "case": case.name, "variant": name, "step_ms": 1000 * middle[name],
+                "steps_per_second": 1 / middle[name], "ratio": statistics.median(ratios),
+                "steps": len(values), "peak_bytes": used,
+            }  # fmt: skip
+            document.append(row)
+            rows.append(
+                [case.name, name, f"{row['step_ms']:.1f}", f"{row['steps_per_second']:.2f}"]
+                + [f"{row['ratio']:.2f} x", bytes_text(used)]
+            )
+    header = ("model, batch", "variant", "ms a step", "steps/s", "to plain", "peak memory")
+    click.echo(table(header, rows))
+    if json_file:
+        write_json(json_file, {"device": device, "threads": threads, "rows": document})
+
+
+if __name__ == "__main__":
+    main()
