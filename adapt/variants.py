@@ -74,7 +74,7 @@ def stored(
         UdaError: Images or artifacts are unusable.
     """
     settings = default_settings(dataset)
-    pair = pair_of(settings["holdout"], settings["seed"])
+    pair = pair_of(settings["holdout"], settings["seed"], 0)  # the target may lack classes
     files = store.variants(root, pair.task.dataset, pair.task.id)
     if method is not None and method != ZERO_SHOT:
         store.find(root, pair.task.id, pair.task.dataset, method)

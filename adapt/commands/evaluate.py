@@ -53,7 +53,7 @@ def evaluate(
     "oracle-best" is the epoch that the test labels would have chosen: what papers print, and what
     you cannot have without labels.
     """
-    if task is not None and dataset is None and data is None:
+    if task is not None and dataset is None and not (source or target):
         dataset = store.dataset_of(artifacts, task)
     pair_of = pair_loader(dataset, task, data, source, target)
     from adapt import compare, confusion
@@ -64,7 +64,7 @@ def evaluate(
     use_threads(threads)
     found = stored(pair_of, artifacts, dataset, method)
     pair = found.pair
-    if data and not found.files:  # its base is unknown, and nothing is fetched to find out
+    if dataset is None and not found.files:  # nothing is fetched to find its base
         store.find(artifacts, pair.task.id, pair.task.dataset)
     lines = compare.compare(pair, found.files, found.settings, device, pretrained)
     name = f"{pair.task.dataset} {pair.task.id}"

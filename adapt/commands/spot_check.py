@@ -57,7 +57,7 @@ def draw(
     They are those that training keeps out, if it does.
     """
     del device, threads
-    if task is not None and dataset is None and data is None:
+    if task is not None and dataset is None and not (source or target):
         dataset = store.dataset_of(artifacts, task)
     pair_of = pair_loader(dataset, task, data, source, target)
     from adapt import spot_check as check
