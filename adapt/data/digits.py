@@ -148,14 +148,13 @@ def unpack(name: str, split: str, originals: tuple[Path, ...]) -> ImageSet:
         images, labels = FORMATS[name].decode(*originals)
         with storage_errors(folder):
             _publish(images, labels, folder)
-    found = read_folder(folder, name)
-    done = folder / DONE
-    if not done.is_file() or done.read_text() != str(len(found)):
+    done, left = folder / DONE, sum(1 for _ in folder.glob("*/*.png"))
+    if not done.is_file() or done.read_text() != str(left):
         raise DataError(
-            f"'{folder}' has lost some of its pictures, {len(found)} are left; delete it, and they "
-            "will be unpacked again"
+            f"'{folder}' has lost some of its pictures, {left} are left; delete it, and they will "
+            "be unpacked again"
         )
-    return found
+    return read_folder(folder, name)
 
 
 def _publish(images: Any, labels: Labels, folder: Path) -> None:

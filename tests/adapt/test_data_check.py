@@ -1,0 +1,200 @@
+"""`uda-adapt data check`, and the options that say which images a command is about."""
+
+import json
+
+import pytest
+from click import UsageError
+from click.testing import CliRunner
+from PIL import Image
+
+from adapt.cli import main
+from adapt.data import DATASETS
+from adapt.data.office_home import OfficeHome
+from adapt.options import NAMES, pair_loader
+
+
+def call(*words):
+    return CliRunner().invoke(main, ["data", "check", *map(str, words)])
+
+
+def domains(root, names, classes, count=1):
+    for name in names:
+        for label in classes:
+            for number in range(count):
+                path = root / name / label / f"{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8)).save(path)
+
+
+def row(result, domain):
+    return next(line.split() for line in result.output.splitlines() if line.startswith(domain))
+
+
+@pytest.fixture
+def home(tmp_path):
+    domains(tmp_path, ("Art", "Clipart", "Product", "Real World"), OfficeHome.classes[:5])
+    return tmp_path
+
+
+def test_a_table_compares_with_the_published_counts(home):
+    result = call("--dataset", "office-home", "--data", home)
+    assert result.exit_code == 0
+    assert row(result, "real_world ") == ["real_world", "r", "5", "5", "-", "4,357", "-4,352"]
+    assert "art: missing 60 classes: 'Bottle', 'Bucket', " in result.output
+    assert "art: has 5 images, published are 2,427" in result.output
+
+
+def test_a_complete_domain_has_no_remarks(tmp_path):
+    for short in ("i", "p"):
+        domains(tmp_path, (short,), ["bike"], 40)
+    result = call("--dataset", "imageclef", "--data", tmp_path, "--task", "i-p")
+    assert result.exit_code == 1 and "one class only, 'bike'" in result.stderr
+    for short in ("i", "p"):
+        names = "aeroplane bike bird boat bottle bus car dog horse monitor motorbike people".split()
+        domains(tmp_path, (short,), [n for n in names if n != "bike"], 51)
+    result = call("--dataset", "imageclef", "--data", tmp_path, "--task", "i-p")
+    assert result.exit_code == 0
+    assert row(result, "imagenet") == ["imagenet", "i", "12", "601", "-", "600", "+1"]
+    (tmp_path / "i" / "bike" / "0.jpg").unlink()
+    result = call("--dataset", "imageclef", "--data", tmp_path, "--task", "i-i")
+    assert row(result, "imagenet")[-1] == "0" and "imagenet:" not in result.output
+
+
+def test_a_class_missing_in_one_domain_makes_it_unusable(home):
+    (home / "Clipart" / "Bed" / "0.jpg").unlink()
+    (home / "Clipart" / "Bed").rmdir()
+    result = call("--dataset", "office-home", "--data", home)
+    assert result.exit_code == 1
+    assert (
+        result.stderr == "error: the classes differ: 'clipart' lacks 'Bed'; complete the images\n"
+    )
+    assert "clipart: missing 61 classes: 'Bed'" in result.output
+    assert call("--dataset", "office-home", "--data", home, "--task", "a-p").exit_code == 0
+
+
+def test_a_missing_domain_and_an_unknown_class_are_told(home):
+    (home / "Product").rename(home / "Produce")
+    domains(home, ("Art",), ("zebra",))
+    result = call("--dataset", "office-home", "--data", home)
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert "has no folder of the domain 'product'" in result.stderr
+    assert row(result, "product") == ["product", "p", "-", "-", "-", "4,439", "-"]
+    assert "art: has 1 class: 'zebra' that nobody published" in result.output
+
+
+def test_json_has_the_names_and_decode_finds_broken_images(home, tmp_path):
+    broken = home / "Art" / "Bed" / "1.jpg"
+    broken.write_bytes((home / "Art" / "Bed" / "0.jpg").read_bytes()[:300])
+    words = ("--dataset", "office-home", "--data", home, "--task", "a-c", "--decode")
+    result = call(*words, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0
+    assert f"art: 1 images cannot be read, the first: '{broken}'" in result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["usable"] and report["dataset"] == "office-home"
+    assert [r["short"] for r in report["rows"]] == ["a", "c"]
+    assert report["rows"][0]["classes"] == list(OfficeHome.classes[:5])
+    assert report["rows"][0]["images"] == 6
+    assert report["unreadable"] == {"art": [str(broken)], "clipart": []}
+
+
+def test_splits_have_columns_of_their_own(tmp_path):
+    domains(tmp_path, ("clipart", "sketch"), ("axe", "bat"), 2)
+    for name in ("clipart", "sketch"):
+        text = "".join(f"{name}/{c}/0.jpg {n}\n" for n, c in enumerate(("axe", "bat")))
+        (tmp_path / f"{name}_test.txt").write_text(text)
+        (tmp_path / f"{name}_train.txt").write_text(text.replace("0.jpg", "1.jpg"))
+    (tmp_path / "sketch_train.txt").write_text("sketch/axe/1.jpg 0\nsketch/axe/1.jpg 0\n")
+    result = call("--dataset", "domainnet", "--data", tmp_path, "--task", "c-s")
+    assert "one class only" in result.stderr
+    domains(tmp_path, ("clipart", "sketch"), ("cat",), 2)
+    for name in ("clipart", "sketch"):
+        with (tmp_path / f"{name}_test.txt").open("a") as stream:
+            stream.write(f"{name}/cat/0.jpg 7\n")
+    text = "sketch/axe/1.jpg 0\nsketch/bat/1.jpg 1\n"
+    (tmp_path / "sketch_train.txt").write_text(text)
+    result = call("--dataset", "domainnet", "--data", tmp_path, "--task", "c-s")
+    assert result.exit_code == 0
+    assert row(result, "sketch ") == ["sketch", "s", "3", "2", "3", "69,128", "-69,123"]
+    assert "sketch: has test images only of 1 class: 'cat'" in result.output
+    assert "all domains: 3 classes, published are 345" in result.output
+
+
+def test_own_folders_are_listed_and_compared(home):
+    (home / "Clipart" / "Bed" / "0.jpg").unlink()
+    (home / "Clipart" / "Bed").rmdir()
+    (home / "notes").mkdir()
+    result = call("--data", home)
+    assert result.exit_code == 0
+    assert row(result, "Real World")[-5:] == ["5", "5", "-", "-", "-"]
+    assert "Clipart: missing 1 class: 'Bed'" in result.output
+    assert "notes: " in result.output and "holds no images" in result.output
+    result = call("--data", home, "--source", "Art", "--target", "Clipart")
+    assert result.exit_code == 1 and "'Clipart' lacks 'Bed'" in result.stderr
+
+
+def test_an_unlabelled_target_is_no_mismatch(home):
+    (home / "new.txt").write_text("Art/Bed/0.jpg\n")
+    result = call("--data", home, "--source", "Art", "--target", "new.txt")
+    assert result.exit_code == 0 and row(result, "new.txt")[-4:] == ["1", "-", "-", "-"]
+
+
+def test_a_folder_of_nothing_is_an_error(tmp_path):
+    result = call("--data", tmp_path)
+    assert result.exit_code == 1 and "has no folders" in result.stderr
+
+
+def test_the_demo_is_whole():
+    result = call("--dataset", "demo-digits")
+    assert result.exit_code == 0
+    assert row(result, "hand") == ["hand", "h", "10", "1,000", "797", "1,797", "0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((), "say what to check"),
+        (("--task", "a-c"), "say what to check"),
+        (("--dataset", "visda", "--source", "x"), "leave out --dataset"),
+    ],
+)
+def test_a_check_of_nothing_is_a_usage_error(words, text):
+    result = call(*words)
+    assert result.exit_code == 2 and text in result.output
+
+
+def test_unknown_names_and_missing_roots_are_one_line():
+    for words, text in (
+        (("--dataset", "office"), "unknown data set 'office'; known are demo-digits"),
+        (("--dataset", "visda"), "pass its folder with --data ROOT"),
+        (("--dataset", "demo-digits", "--task", "x-y"), "has no task 'x-y'"),
+    ):
+        result = call(*words)
+        assert result.exit_code == 1 and text in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_help_names_every_data_set():
+    assert sorted(NAMES) == sorted(DATASETS)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ((None, None, None, None, None), "no images;"),
+        (("visda", None, None, None, None), "--dataset visda needs a --task"),
+        ((None, "s-r", None, None, None), "--task s-r needs the --dataset"),
+        ((None, None, "root", None, None), "--data needs a --dataset and --task, or --source"),
+        ((None, None, "root", "a", None), "--source needs the other domain too"),
+        ((None, None, None, "a", "b"), "need the --data folder"),
+        (("visda", "s-r", None, "a", "b"), "--source and --target name your own folders"),
+    ],
+)
+def test_a_choice_of_images_that_says_too_little_or_too_much_is_a_usage_error(options, problem):
+    with pytest.raises(UsageError, match=problem):
+        pair_loader(*options)
+
+
+def test_the_options_load_data_sets_folders_and_parts_of_them(home):
+    pair = pair_loader("office-home", "a-c", home, None, None)(0.4, 0, 2)
+    assert pair.held_out and len(pair.target) + len(pair.test) == 2
+    pair = pair_loader(None, None, home, "Art", "Real World")(0.0, 0, 3)
+    assert pair.task.id == "art-real_world" and len(pair.target) == 3

@@ -1,0 +1,212 @@
+"""MNIST, USPS and SVHN from miniatures of their original files."""
+
+import bz2
+import gzip
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from adapt import data
+from adapt.data import digit_files
+from adapt.data.digits import Digits
+from runtime.errors import ConfigError, DataError
+
+LABELS = {"train": [5, 0, 4, 1, 9, 9, 2, 3], "test": [7, 2, 1, 0]}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UDA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def pictures(split, side, channels=()):
+    rng = np.random.default_rng(len(split))
+    return rng.integers(0, 256, (len(LABELS[split]), side, side, *channels), np.uint8)
+
+
+def write_mnist(folder, pack=False):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, name in (("train", "train"), ("test", "t10k")):
+        images, labels = pictures(split, 28), np.array(LABELS[split], np.uint8)
+        content = struct.pack(">4I", 0x803, *images.shape) + images.tobytes()
+        files = {f"{name}-images-idx3-ubyte": content}
+        files[f"{name}-labels-idx1-ubyte"] = (
+            struct.pack(">2I", 0x801, len(labels)) + labels.tobytes()
+        )
+        for file, raw in files.items():
+            path = folder / (file + ".gz" if pack else file)
+            path.write_bytes(gzip.compress(raw, mtime=0) if pack else raw)
+
+
+def write_usps(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, name in (("train", "usps"), ("test", "usps.t")):
+        lines = []
+        for image, label in zip(pictures(split, 16), LABELS[split], strict=True):
+            values = image.reshape(-1) / 127.5 - 1
+            pairs = (f"{i}:{v:.6f}" for i, v in enumerate(values, 1))
+            lines.append(f"{label + 1} {' '.join(pairs)} \n")
+        (folder / f"{name}.bz2").write_bytes(bz2.compress("".join(lines).encode()))
+
+
+def write_svhn(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in LABELS:
+        labels = np.array([[10 if n == 0 else n] for n in LABELS[split]], np.uint8)
+        images = np.moveaxis(pictures(split, 32, (3,)), 0, 3)
+        savemat(folder / f"{split}_32x32.mat", {"X": images, "y": labels}, do_compression=True)
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_mnist(tmp_path / "digits" / "MNIST" / "raw", pack=True)
+    write_usps(tmp_path / "digits" / "usps")
+    write_svhn(tmp_path / "digits")
+    return tmp_path / "digits"
+
+
+@pytest.mark.parametrize("task", ["s-m", "u-m", "m-u", "u-u"])
+def test_official_splits_are_kept_apart(task, root):
+    pair = data.load("digits", task, root=root)
+    assert pair.held_out and pair.task.classes == tuple("0123456789")
+    assert sorted(pair.source.labels) == sorted(pair.target.labels) == sorted(LABELS["train"])
+    assert sorted(pair.test.labels) == sorted(LABELS["test"])
+    prompts = data.class_prompts(pair.task.classes, 'a photo of the number: "{}".')
+    assert prompts[7] == 'a photo of the number: "7".'
+
+
+@pytest.mark.parametrize(
+    ("short", "side", "channels"), [("m", 28, ()), ("u", 16, ()), ("s", 32, (3,))]
+)
+def test_every_picture_is_the_original(short, side, channels, root):
+    part = Digits().read(root, short)
+    for split, images in part.splits().items():
+        expected = pictures(split, side, channels)
+        for path, label in zip(images.paths, images.labels, strict=True):
+            number = int(path.stem)
+            assert label == LABELS[split][number]
+            assert np.array_equal(np.asarray(Image.open(path)), expected[number])
+
+
+def test_plain_and_packed_files_are_the_same(tmp_path):
+    write_mnist(tmp_path / "plain")
+    write_mnist(tmp_path / "packed", pack=True)
+    plain = digit_files.mnist(
+        tmp_path / "plain" / "train-images-idx3-ubyte",
+        tmp_path / "plain" / "train-labels-idx1-ubyte",
+    )
+    packed = digit_files.mnist(
+        tmp_path / "packed" / "train-images-idx3-ubyte.gz",
+        tmp_path / "packed" / "train-labels-idx1-ubyte.gz",
+    )
+    assert np.array_equal(plain[0], packed[0]) and plain[1].tolist() == LABELS["train"]
+
+
+def test_pictures_are_unpacked_once_and_again_when_files_change(root, own_cache):
+    first = data.load("digits", "m-u", root=root)
+    times = {path: path.stat().st_mtime_ns for path in first.source.paths}
+    again = data.load("digits", "m-u", root=root)
+    assert {path: path.stat().st_mtime_ns for path in again.source.paths} == times
+    LABELS["train"][0] = 6
+    try:
+        write_mnist(root / "MNIST" / "raw", pack=True)
+    finally:
+        LABELS["train"][0] = 5
+    changed = data.load("digits", "m-u", root=root).source
+    assert 6 in changed.labels and changed.paths[0].parent.parent != first.source.paths[0].parent
+
+
+READ = """
+import pathlib, sys
+from adapt.data.digits import Digits
+
+print("ready", flush=True)
+sys.stdin.read()
+for path in Digits().read(pathlib.Path(sys.argv[1]), "u").train.paths:
+    print(path, path.stat().st_ino)
+"""
+
+
+def test_processes_that_unpack_at_once_share_one_folder(root, own_cache):
+    words = [sys.executable, "-c", READ, str(root)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = [subprocess.Popen(words, **pipes) for _ in range(2)]
+    for worker in workers:
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        worker.stdin.close()
+    found = [worker.stdout.read() for worker in workers]
+    for worker in workers:
+        worker.stdout.close()
+        assert worker.wait(60) == 0
+    assert found[0] == found[1] and found[0].count("\n") == 8
+    names = sorted(path.name.rsplit("-", 1)[0] for path in (own_cache / "digits").iterdir())
+    assert names == ["usps-test", "usps-train"]
+
+
+def test_lost_pictures_are_noticed(root):
+    data.load("digits", "m-u", root=root).source.paths[0].unlink()
+    with pytest.raises(DataError, match="has lost some of its pictures, 7 are left; delete it"):
+        data.load("digits", "m-u", root=root)
+
+
+def test_a_survey_counts_without_unpacking(root, own_cache):
+    counts = Digits().survey(root, "s")
+    assert counts["train"]["9"] == 2 and counts["train"].total() == 8
+    assert counts["test"].total() == 4 and counts["test"]["9"] == 0
+    assert not own_cache.exists()
+
+
+def test_a_missing_file_is_named(root):
+    (root / "usps" / "usps.t.bz2").unlink()
+    with pytest.raises(DataError, match=r"'usps\.t' of usps is missing, .* LIBSVM"):
+        data.load("digits", "m-u", root=root)
+
+
+@pytest.mark.parametrize("cut", [0, 7, 100])
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("m-u", "MNIST/raw/train-images-idx3-ubyte.gz"),
+        ("m-u", "MNIST/raw/train-labels-idx1-ubyte.gz"),
+        ("u-m", "usps/usps.bz2"),
+        ("s-m", "train_32x32.mat"),
+    ],
+)
+def test_a_truncated_file_is_named(task, name, cut, root):
+    path = root / name
+    path.write_bytes(path.read_bytes()[: -1 if cut == 100 else cut])
+    with pytest.raises(DataError, match=rf"{path.name}' is damaged or no original file.*; get it"):
+        data.load("digits", task, root=root)
+
+
+def test_files_that_disagree_are_refused(root):
+    raw = root / "MNIST" / "raw"
+    test = (raw / "t10k-labels-idx1-ubyte.gz").read_bytes()
+    (raw / "train-labels-idx1-ubyte.gz").write_bytes(test)
+    with pytest.raises(DataError, match="8 pictures and 4 labels"):
+        data.load("digits", "m-u", root=root)
+
+
+def test_labels_that_are_no_digits_are_refused(root):
+    images = np.zeros((32, 32, 3, 2), np.uint8)
+    savemat(root / "train_32x32.mat", {"X": images, "y": np.array([[3], [11]], np.uint8)})
+    with pytest.raises(DataError, match="labels are not digits"):
+        data.load("digits", "s-m", root=root)
+
+
+def test_other_pictures_than_colour_ones_are_refused(root):
+    savemat(root / "train_32x32.mat", {"X": np.zeros((4, 32, 32)), "y": np.ones((4, 1))})
+    with pytest.raises(DataError, match=r"'X' is float64 \(4, 32, 32\), not uint8"):
+        data.load("digits", "s-m", root=root)
+
+
+def test_a_holdout_is_refused(root):
+    with pytest.raises(ConfigError, match="'digits' has a test split of its own"):
+        data.load("digits", "s-m", root=root, holdout=0.2)
