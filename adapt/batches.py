@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from adapt import parallel
 from adapt.clip import Clip
-from adapt.config import TrainConfig
+from adapt.config import TaskHeadConfig, TrainConfig
 from adapt.data.base import UNKNOWN
+from adapt.data.strong import strong
 from adapt.data.transforms import augment
 from adapt.method import Batch
 from runtime.errors import ConfigError, DataError
@@ -103,13 +104,29 @@ class Stream:
         indices = torch.from_numpy(where).to(self._device)
         if not self._images:
             return Batch(torch.empty(len(where), 0, device=self._device), labels, indices)
-        generator = torch.Generator().manual_seed(
-            draw_seed(self._config.seed, self._role, "augment", iteration)
-        )
         pixels = torch.from_numpy(self.pixels[where]).to(self._device)
         config, clip = self._config, self._clip
         images = augment(
-            pixels, clip.image_size, config.pad, config.flip, generator, clip.mean, clip.std
-        )
+            pixels, clip.image_size, config.pad, config.flip, self._generator("augment", iteration),
+            clip.mean, clip.std, crop_min=config.crop_min, crop_max=config.crop_max,
+            rotate=config.rotate, interpolation=config.interpolation,
+        )  # fmt: skip
+        strongly = self._strong(pixels, iteration)
         # Augmenting the whole batch and keeping a share: the draws do not depend on the processes.
-        return Batch(images[parallel.share(len(where))], labels, indices)
+        mine = parallel.share(len(where))
+        other = None if strongly is None else strongly[mine]
+        return Batch(images[mine], labels, indices, other)
+
+    def _strong(self, pixels: torch.Tensor, iteration: int) -> torch.Tensor | None:
+        """Return the strong view of the target, if the settings ask for one."""
+        config, clip = self._config, self._clip
+        if self._role == "source" or not isinstance(config, TaskHeadConfig) or not config.fixmatch:
+            return None
+        generator = self._generator("strong", iteration)
+        return strong(
+            pixels, clip.image_size, config.strong, config.flip, generator, clip.mean, clip.std
+        )
+
+    def _generator(self, purpose: str, iteration: int) -> torch.Generator:
+        seed = draw_seed(self._config.seed, self._role, purpose, iteration)
+        return torch.Generator().manual_seed(seed)
