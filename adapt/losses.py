@@ -82,3 +82,24 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
         smoothing: Share of the target mass that is spread over all C classes, in [0, 1].
     """
     return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def fixmatch(
+    weak: Tensor, strong: Tensor, threshold: float, classes: Tensor | None = None
+) -> Tensor:
+    """Return FixMatch's `1/N sum_i 1[max_c p_ic >= threshold] CE(strong_i, argmax_c p_ic)`.
+
+    `p = softmax(weak)`; pseudo labels and mask are detached. The mean is over all N images, also
+    those without a confident label. (Sohn et al., NeurIPS 2020, arXiv:2001.07685, equation 4.)
+
+    Args:
+        weak: Logits (N, C) of the weakly augmented views.
+        strong: Logits (N, C) of the strongly augmented views of the same images.
+        threshold: Least confidence of a pseudo label, in [0, 1].
+        classes: (C,), 0 for classes that no pseudo label may name; the others' probabilities stay
+            as they are, not renormalised ([C]'s partial-set variant). None allows all.
+    """
+    p = weak.detach().softmax(-1)
+    confidence, label = (p if classes is None else p * classes).max(-1)  # (N,)
+    loss = functional.cross_entropy(strong, label, reduction="none")
+    return (loss * (confidence >= threshold)).mean()

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from adapt.config import TaskHeadConfig
+from adapt.evaluate import predict
 from adapt.heads import CosineHead
-from adapt.losses import RAMP_ITERATIONS, agreement, cross_entropy, gini_impurity, ramp
+from adapt.losses import RAMP_ITERATIONS, agreement, cross_entropy, fixmatch, gini_impurity, ramp
 from adapt.method import Batch, Method
+from runtime.errors import TrainingError
 
 if TYPE_CHECKING:
+    from adapt.batches import Stream
     from adapt.clip import Clip
+
+_log = logging.getLogger(__name__)
+PARTIAL_SOURCE, PARTIAL_TARGET = 0.5, 0.1
+"""Weights of the source term and of all others in the partial-set variant, in the released code."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +40,15 @@ class CMKDConfig(TaskHeadConfig):
     ramp_iterations: int = RAMP_ITERATIONS
     """Iterations until the ramp stops growing: 10,000 in the paper, however long the run. A run of
     600 needs 600, or the target terms never matter."""
+    partial_minimum: int = 14
+    """With `partial`: a class counts as the target's when so many target images are predicted as
+    it (Office-Home)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ramp_iterations < 1:
-            raise ValueError(f"ramp_iterations is {self.ramp_iterations}; it must be 1 or more")
+        for name in ("ramp_iterations", "partial_minimum"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
 
 
 class CMKD(Method):
@@ -45,6 +59,15 @@ class CMKD(Method):
     The text features are constant, but the teacher moves: it reads the CURRENT encoder, as the
     released code does.
 
+    With `fixmatch`, both heads must also classify a strong view as they classify the weak one.
+
+    With `partial`, the target has some of the source's classes only. From the second epoch on the
+    target terms see the classes alone that the task head predicts often enough on the target
+    (without renormalising, the agreement still over all), and all terms weigh less: see
+    `PARTIAL_SOURCE`. Pseudo labels of FixMatch are of these classes too. The prediction stays over
+    all classes. Deviations: the released code predicts on test images, here on the training pixels,
+    resized likewise; it forgets the classes under mixed precision, here it does not.
+
     Deviations of the paper from the code, which is followed: the direction of the KL in
     `agreement`, the batch-normalised and summed Gini impurity, and the formula of the ramp; see
     `adapt.losses`. The released code counts iterations inside its loss; here the loop passes them.
@@ -52,25 +75,70 @@ class CMKD(Method):
 
     Config = CMKDConfig
     config: CMKDConfig
+    kept: Tensor | None
+    """(C,) ones and zeros: the classes that the target is thought to have; None: not `partial`."""
 
     def __init__(self, clip: Clip, prompts: Sequence[str], config: CMKDConfig) -> None:
         """Build the task head, and CLIP's head from the prompts."""
         super().__init__(clip, prompts, config)
         self.clip_head = CosineHead.of(self.text, self.logit_scale)
+        kept = torch.ones(len(self.text), device=self.text.device) if config.partial else None
+        self.register_buffer("kept", kept)
+        self._side, self._style = clip.image_size, {"mean": clip.mean, "std": clip.std}
+        self._target: Stream | None = None
+
+    def prepare(self, source: Stream, target: Stream) -> None:
+        """Keep the target, whose classes `partial` has to find out."""
+        self._target = target
+
+    def start_epoch(self, epoch: int) -> None:
+        """Find out, from the second epoch of `partial` on, which classes the target has."""
+        if self.kept is None or self._target is None or not epoch:
+            return
+        counts = self.eval().predicted_classes(self._target).bincount(minlength=len(self.kept))
+        kept = counts >= self.config.partial_minimum
+        if not kept.any():
+            raise TrainingError(
+                f"no class is predicted for {self.config.partial_minimum} of the target's "
+                f"{int(counts.sum())} images; lower partial_minimum"
+            )
+        self.kept.copy_(kept)
+        _log.info("the target seems to have %d of %d classes", kept.sum(), len(kept))
+
+    def predicted_classes(self, stream: Stream) -> Tensor:
+        """Return the task head's prediction (N,) int64 for all images of a stream, whole."""
+        side, mode = (self._side, self._side), self.config.interpolation
+
+        def logits(images: Tensor) -> Tensor:
+            if images.shape[-1] != self._side:
+                images = interpolate(images, side, mode=mode, antialias=True)
+            return self.logits(images)
+
+        size, device = self.config.eval_batch_size, self.text.device
+        return predict(logits, stream.pixels, size, device, **self._style).argmax(-1)
 
     def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
-        """Return the terms "source", "task", "distill" and "reg", weighted, to be summed."""
+        """Return the weighted terms "source", "task", "distill", "reg" and, if on, "fixmatch"."""
         c, lam = self.config, ramp(iteration, self.config.ramp_iterations)
-        f_s, f_t = self.features(source.images, target.images)
+        near, far = (PARTIAL_SOURCE, PARTIAL_TARGET) if c.partial else (1.0, 1.0)
+        views = [source.images, target.images, *([] if target.strong is None else [target.strong])]
+        features = self.features(*views)
         # In the released order: the head's BatchNorm updates its statistics source first.
-        z_s, z_t = self.head(f_s), self.head(f_t)
-        clip_s, clip_t = self.clip_head(f_s), self.clip_head(f_t)
+        z_s, z_t, *z_u = [self.head(f) for f in features]
+        clip_s, clip_t, *clip_u = [self.clip_head(f) for f in features]
         p, q = z_t.softmax(-1), clip_t.softmax(-1)  # (N, C)
         agree = agreement(z_t, clip_t)  # (N,), detached
+        if self.kept is not None:
+            p, q = p * self.kept, q * self.kept
         anchor = cross_entropy(clip_s, source.labels)  # no smoothing, no ramp
-        return {
-            "source": cross_entropy(z_s, source.labels, c.label_smoothing),
-            "task": c.lambda1 * lam * gini_impurity(p, agree),
-            "distill": c.lambda1 * lam * gini_impurity((p + q.detach()) / 2, 1 - agree),
-            "reg": c.lambda2 * anchor + c.lambda3 * lam * gini_impurity(q),
+        terms = {
+            "source": near * cross_entropy(z_s, source.labels, c.label_smoothing),
+            "task": far * c.lambda1 * lam * gini_impurity(p, agree),
+            "distill": far * c.lambda1 * lam * gini_impurity((p + q.detach()) / 2, 1 - agree),
+            "reg": far * (c.lambda2 * anchor + c.lambda3 * lam * gini_impurity(q)),
         }
+        if target.strong is not None:
+            labels = fixmatch(z_t, z_u[0], c.fixmatch_threshold, self.kept)
+            clip_labels = fixmatch(clip_t, clip_u[0], c.fixmatch_threshold, self.kept)
+            terms["fixmatch"] = far * c.fixmatch * (labels + clip_labels)
+        return terms

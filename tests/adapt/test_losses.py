@@ -125,3 +125,45 @@ def test_cross_entropy_smooths_labels_over_all_classes() -> None:
             expected -= ((0.9 if c == label else 0) + 0.1 / 3) * math.log(p) / 4
     value = losses.cross_entropy(tensor(TASK), torch.tensor(LABELS), 0.1)
     assert value.item() == pytest.approx(expected, rel=1e-12)
+
+
+def naive_fixmatch(
+    weak: list[list[float]], strong: list[list[float]], threshold: float, kept: list[int]
+) -> float:
+    total = 0.0
+    for row, other in zip(weak, strong, strict=True):
+        p = softmax(row)
+        confidence, label = max((p[c], c) for c in kept)
+        if confidence >= threshold:
+            total -= math.log(softmax(other)[label])
+    return total / len(weak)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.7, 0.9, 0.97])
+@pytest.mark.parametrize("kept", [[0, 1, 2], [0, 2], [1]])
+def test_fixmatch_equals_the_loop(threshold: float, kept: list[int]) -> None:
+    mask = torch.zeros(3, dtype=torch.float64)
+    mask[kept] = 1
+    value = losses.fixmatch(tensor(TASK), tensor(CLIP), threshold, mask)
+    expected = naive_fixmatch(TASK, CLIP, threshold, kept)
+    assert value.item() == pytest.approx(expected, rel=1e-12)
+    if len(kept) == 3:
+        assert losses.fixmatch(tensor(TASK), tensor(CLIP), threshold).item() == value.item()
+
+
+def test_fixmatch_without_a_confident_image_is_zero_with_zero_gradient() -> None:
+    strong = tensor(CLIP).requires_grad_()
+    value = losses.fixmatch(tensor(TASK), strong, 0.999)
+    value.backward()
+    assert value.item() == 0 and strong.grad is not None and not strong.grad.any()
+
+
+def test_fixmatch_teaches_the_strong_view_alone() -> None:
+    weak, strong = tensor(TASK).requires_grad_(), tensor(CLIP).requires_grad_()
+    losses.fixmatch(weak, strong, 0.7).backward()
+    assert weak.grad is None and strong.grad is not None
+    for i, (row, other) in enumerate(zip(TASK, CLIP, strict=True)):
+        p, q = softmax(row), softmax(other)
+        for c in range(3):
+            slope = (q[c] - (c == p.index(max(p)))) / 4 if max(p) >= 0.7 else 0.0
+            assert strong.grad[i, c].item() == pytest.approx(slope, abs=1e-12)
