@@ -22,13 +22,12 @@ from adapt.journal import Journal, interruptible
 from adapt.judge import Judge
 from adapt.method import AMP, Method
 from adapt.optimize import Optimization
-from adapt.record import Meter, Row, density, epoch_row, metrics
+from adapt.outcome import Outcome
+from adapt.record import Meter, Row, density, epoch_row
 from runtime.errors import ConfigError, DataError, Interrupted, TrainingError
 from runtime.files import storage_errors
 
 _log = logging.getLogger(__name__)
-SELECTED = "selected.safetensors"
-"""The artifact of the epoch that is the best so far, while training goes on."""
 _LOOK_EVERY = {"cpu": 1, "cuda": 20}
 """Iterations between looks at the losses: on a GPU each look waits for it."""
 
@@ -76,7 +75,6 @@ class Loop:
             config = replace(config, iterations=length)
         self.name, self.pair, self.config, self.device = name, pair, config, device
         self.path, self.checkpoint = path, path.with_name(resume.FILE)
-        self.selected = path.with_name(SELECTED)
         self.clip = base_models.load(config.model, config.pretrained, str(device))
         self.base = base_models.encoder_tensors(self.clip.visual)
         self.prompts = class_prompts(pair.task.classes, config.prompt, pair.task.target)
@@ -89,6 +87,17 @@ class Loop:
         self.iteration, self.seconds, self.history = 0, 0.0, list[Row]()
         self.meter = Meter()
         self.judge = Judge(self.method, self.clip, pair, config, device)
+        facts = {
+            "task": pair.task,
+            "method": name,
+            "preprocess": self.clip.preprocess(config.resize, config.interpolation),
+            "prompts": self.prompts,
+            "config": asdict(config),
+            "seed": config.seed,
+            "guides": self.method.guides(),
+        }
+        about = pair.held_out, len(self.judge.truth), self.identity["data"]
+        self.outcome = Outcome(self.method, self.clip.info, self.base, path, facts, about)
         self.skipped = {pair.test.paths[i] for i in self.judge.test.skipped}
 
     def finished(self) -> Run | None:
@@ -120,7 +129,11 @@ class Loop:
                 self._loop(source, target, journal, asked)
             else:
                 self._end_epoch(journal)
-        return self._finish()
+        artifact = self.outcome.finish(self.history)
+        if parallel.rank() == 0:
+            with storage_errors(self.checkpoint):
+                self.checkpoint.unlink(missing_ok=True)
+        return Run(artifact, self.path, len(self.skipped))
 
     def _stream(self, role: Role) -> Stream:
         images, config = self.pair.source if role == "source" else self.pair.target, self.config
@@ -195,24 +208,7 @@ class Loop:
         self.history.append(row)
         self.meter, self.seconds = Meter(), 0.0
         journal.epoch(self.history)
-        if self._selected() == len(self.history) - 1 and self._selects and parallel.rank() == 0:
-            self._artifact().save(self.selected)
-
-    @property
-    def _selects(self) -> bool:
-        return self.config.select != selection.LAST and bool(self.total)
-
-    def _selected(self) -> int:
-        """Return the position of the epoch whose weights are to be saved.
-
-        Of a run with a budget only the epochs that keep it; from its middle on all do.
-        """
-        by, budget = self.config.select if self._selects else "last", self.config.rst_density
-        first = 0
-        if self.config.rst and budget:
-            rows = enumerate(self.history)
-            first = next((i for i, row in rows if row["density"] <= budget), len(self.history) - 1)
-        return first + selection.choose(self.history[first:], by)
+        self.outcome.keep(self.history)
 
     def _save(self) -> None:
         if parallel.rank():
@@ -233,43 +229,3 @@ class Loop:
         self.history = list(progress.history)
         self.meter = Meter(dict(progress.sums), progress.count)
         _log.info("resumed at iteration %d of %d", self.iteration, self.total)
-
-    def _finish(self) -> Run:
-        artifact = self._artifact()
-        if self._selected() < len(self.history) - 1:
-            artifact = replace(Artifact.load(self.selected), metrics=artifact.metrics)
-        parallel.wait()
-        if parallel.rank():
-            return Run(artifact, self.path, len(self.skipped))
-        artifact.save(self.path)
-        with storage_errors(self.path):
-            self.selected.unlink(missing_ok=True)
-            self.checkpoint.unlink(missing_ok=True)
-        _log.info("wrote %s, %d bytes", self.path, self.path.stat().st_size)
-        return Run(artifact, self.path, len(self.skipped))
-
-    def _artifact(self) -> Artifact:
-        """Return the weights as they are now, with the metrics of all epochs so far."""
-        deployed, config = self.method.deploy(), self.config
-        chosen = (config.select, self._selected()) if self._selects else None
-        return Artifact.of(
-            self.clip.info,
-            self.base,
-            deployed.encoder,
-            deployed.head,
-            task=self.pair.task,
-            method=self.name,
-            preprocess=self.clip.preprocess(config.resize, config.interpolation),
-            prompts=self.prompts,
-            config=asdict(config),
-            seed=config.seed,
-            metrics=metrics(
-                self.history,
-                self.pair.held_out,
-                len(self.judge.truth),
-                self.identity["data"],
-                chosen,
-            ),
-            tokens=deployed.tokens,
-            guides=self.method.guides(),
-        )

@@ -15,7 +15,7 @@ import torch
 from adapt import clip as base_models
 from adapt.artifact import Artifact
 from adapt.compare import compare
-from adapt.config import TrainConfig
+from adapt.config import TaskHeadConfig, TrainConfig
 from adapt.data import DomainPair, load_folders
 from adapt.device import check_precision, exact_float32, select
 from adapt.methods.cmkd import CMKDConfig
@@ -67,7 +67,7 @@ def test_a_variant_that_trained_on_other_images_of_the_target_is_not_judged(
     run = train("cmkd", pair, settings, out=tmp_path)
     assert compare(pair, {"cmkd": run.path}, asdict(settings))[1].images == len(pair.test)
     other = load_folders(images, "day", "night", holdout=0.4, seed=1)
-    with pytest.raises(DataError, match=r"\(holdout 0\.4, seed 0\) than .* seed 1\).*same --seed"):
+    with pytest.raises(DataError, match=r"holdout 0\.4, seed 0\) than .*same --seed"):
         compare(other, {"cmkd": run.path}, asdict(replace(settings, seed=1)))
 
 
@@ -232,8 +232,8 @@ def test_tf32_is_off_while_training() -> None:
 def test_the_supervised_bound_is_the_task_from_a_domain_to_itself(
     images: Path, cache: Path, config: CMKDConfig, tmp_path: Path
 ) -> None:
-    settings = TrainConfig(
-        **{k: v for k, v in asdict(config).items() if k in TrainConfig.__dataclass_fields__}
+    settings = TaskHeadConfig(
+        **{k: v for k, v in asdict(config).items() if k in TaskHeadConfig.__dataclass_fields__}
     )
     pair = load_folders(images, "night", "night", holdout=0.3)
     run = train("source_only", pair, settings, out=tmp_path)

@@ -1,0 +1,106 @@
+"""What a run leaves: the artifact of the epoch that was chosen, written when training is over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from adapt import parallel, selection
+from adapt.artifact import Artifact
+from adapt.method import Method
+from adapt.record import Row, metrics
+from runtime.files import storage_errors
+from runtime.spec import BaseModel
+
+FILE = "selected.safetensors"
+"""The artifact of the epoch that is the best so far, while training goes on."""
+_log = logging.getLogger(__name__)
+
+
+class Outcome:
+    """Chooses the epoch whose weights are saved, and writes them."""
+
+    def __init__(
+        self,
+        method: Method,
+        base: BaseModel,
+        reference: Mapping[str, NDArray[Any]],
+        path: Path,
+        facts: Mapping[str, Any],
+        judged: tuple[bool, int, Mapping[str, str]],
+    ) -> None:
+        """Write nothing yet.
+
+        Args:
+            method: What is trained.
+            base: Its base model.
+            reference: `encoder_tensors` of the base, taken before anything touched it.
+            path: Of the artifact.
+            facts: The other arguments of `Artifact.of`, but for the metrics.
+            judged: Whether the test images are held out, how many there are, and the digests of
+                the image sets, by role.
+        """
+        self._method, self._base, self._reference = method, base, reference
+        self._path, self._facts, self._judged = path, facts, judged
+        config = facts["config"]
+        self._by = config["select"] if method.trains else selection.LAST
+        self._budget = config["rst_density"] if config["rst"] else 0.0
+        self._kept = path.with_name(FILE)
+
+    def keep(self, history: Sequence[Row]) -> None:
+        """Set the weights aside if the last epoch of `history` is the one to choose so far.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        chooses = self._by != selection.LAST
+        if chooses and parallel.rank() == 0 and self.chosen(history) == len(history) - 1:
+            self._artifact(history).save(self._kept)
+
+    def finish(self, history: Sequence[Row]) -> Artifact:
+        """Write the artifact of the chosen epoch, with the metrics of all, and return it.
+
+        Raises:
+            FormatError: What was set aside is damaged.
+            StorageError: The file cannot be written.
+        """
+        artifact = self._artifact(history)
+        if self.chosen(history) < len(history) - 1:
+            artifact = replace(Artifact.load(self._kept), metrics=artifact.metrics)
+        parallel.wait()  # until every process has read it
+        if parallel.rank() == 0:
+            artifact.save(self._path)
+            with storage_errors(self._kept):
+                self._kept.unlink(missing_ok=True)
+            _log.info("wrote %s, %d bytes", self._path, self._path.stat().st_size)
+        return artifact
+
+    def chosen(self, history: Sequence[Row]) -> int:
+        """Return the position of the epoch whose weights are to be saved.
+
+        Of a run with a budget only the epochs that keep it count; from its middle on all do.
+        """
+        first = 0
+        if self._budget:
+            kept = [i for i, row in enumerate(history) if row["density"] <= self._budget]
+            first = kept[0] if kept else len(history) - 1
+        return first + selection.choose(history[first:], self._by)
+
+    def _artifact(self, history: Sequence[Row]) -> Artifact:
+        """Return the weights as they are now, with the metrics of all epochs so far."""
+        deployed = self._method.deploy()
+        chosen = None if self._by == selection.LAST else (self._by, self.chosen(history))
+        return Artifact.of(
+            self._base,
+            self._reference,
+            deployed.encoder,
+            deployed.head,
+            metrics=metrics(history, *self._judged, chosen),
+            tokens=deployed.tokens,
+            **self._facts,
+        )

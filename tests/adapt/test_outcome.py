@@ -1,0 +1,73 @@
+"""Which epoch is saved, from real runs of a few iterations."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from adapt.artifact import Artifact
+from adapt.compare import compare
+from adapt.selection import SELECTORS
+from adapt.train import train
+from runtime.errors import ConfigError
+
+
+def rows(run):
+    lines = run.path.with_name("metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("name", sorted(SELECTORS))
+def test_the_saved_weights_are_those_of_the_epoch_the_score_prefers(pair, config, tmp_path, name):
+    settings = replace(config, epochs=4, lr=4e-3, rst=True, select=name)  # a rate that wanders
+    run = train("cmkd", pair, settings, out=tmp_path)
+    history = rows(run)
+    values = [row["scores"][name] for row in history]
+    best = max(values) if SELECTORS[name] else min(values)
+    wanted = max(i for i, value in enumerate(values) if value == best)
+    chosen = run.artifact.metrics["selected"]
+    assert chosen == {
+        "by": name,
+        **{k: history[wanted][k] for k in ("epoch", "accuracy", "mean_per_class", "per_class")},
+    }
+    # The run as far as that epoch ends in the very weights.
+    short = train(
+        "cmkd", pair, replace(settings, epochs=wanted + 1, select="last"), out=tmp_path / "short"
+    )
+    assert run.artifact.residual.keys() == short.artifact.residual.keys()
+    for key, sparse in short.artifact.residual.items():
+        assert np.array_equal(run.artifact.residual[key].values, sparse.values)
+    for key, tensor in short.artifact.head_tensors.items():
+        assert np.array_equal(run.artifact.head_tensors[key], tensor)
+    assert run.artifact.metrics["last"]["epoch"] == 4
+    assert not run.path.with_name("selected.safetensors").exists()
+    line = compare(pair, {"cmkd-rst": run.path}, dict(run.artifact.config))[1]
+    assert line.accuracy == pytest.approx(chosen["accuracy"])
+
+
+def test_without_a_choice_the_last_epoch_is_saved(pair, config, tmp_path):
+    run = train("cmkd", pair, config, out=tmp_path)
+    assert run.artifact.metrics["selected"] is None
+    assert set(rows(run)[0]["scores"]) == set(SELECTORS)
+
+
+def test_an_unknown_selector_is_refused_before_training(pair, config, tmp_path):
+    with pytest.raises(ConfigError, match="unknown selector 'best'.*infomax"):
+        train("cmkd", pair, replace(config, select="best"), out=tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_budget_is_kept_by_the_chosen_epoch(pair, config, tmp_path):
+    settings = replace(config, epochs=4, rst=True, rst_density=0.01, select="entropy")
+    run = train("cmkd", pair, settings, out=tmp_path)
+    assert rows(run)[0]["density"] > 0.01 >= run.artifact.density > 0
+    assert Artifact.load(run.path).density == run.artifact.metrics["density"]
+
+
+def test_a_run_is_the_same_from_its_artifacts_settings(pair, config, tmp_path):
+    first = train("cmkd", pair, replace(config, rst=True, iterations=0), out=tmp_path / "first")
+    settings = type(config)(**first.artifact.config)
+    again = train("cmkd", pair, settings, out=tmp_path / "again")
+    assert first.path.read_bytes() == again.path.read_bytes()
+    assert settings.iterations == 27 // 8
