@@ -13,8 +13,6 @@ from adapt.data import listfile, pairing
 from adapt.data.base import UNKNOWN, DomainPair, ImageSet, some
 from runtime.errors import DataError
 
-SUFFIXES = listfile.SUFFIXES
-
 
 def load_folders(
     root: Path,
@@ -113,7 +111,7 @@ def read_folder(folder: Path, domain: str) -> ImageSet:
         return ImageSet(tuple(loose), np.full(len(loose), UNKNOWN), (), domain)
     files = [_images(folder / name, recursive=True) for name in classes]
     if not any(files):
-        kinds = " ".join(sorted(SUFFIXES))
+        kinds = " ".join(sorted(listfile.SUFFIXES))
         raise DataError(f"'{folder}' holds no images ({kinds}), neither directly nor in folders")
     empty = [name for name, found in zip(classes, files, strict=True) if not found]
     if empty:
@@ -148,6 +146,6 @@ def _images(folder: Path, recursive: bool) -> list[Path]:
         found += [
             Path(place, name)
             for name in names
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+            if Path(name).suffix.lower() in listfile.SUFFIXES and not name.startswith(".")
         ]
     return sorted(found)

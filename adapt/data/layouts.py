@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adapt.data import listfile
+from adapt.data import label_names, listfile
 from adapt.data.base import Domain, ImageSet, some
 from adapt.data.folder import folders, read_folder
+from adapt.data.label_names import Line
 from runtime.errors import DataError
 
 LIST_FOLDERS = ("image_list", "image_lists", "list", "lists")
@@ -124,9 +125,9 @@ def read_listed(path: Path, folder: Path, domain: Domain, numbered: Sequence[str
     classes = [inside.partition("/")[0] if "/" in inside else None for inside in found]
     if None not in classes:
         _check_numbers(lines, classes, path)
-        lines = [listfile.Line(line.path, name) for line, name in zip(lines, classes, strict=True)]
+        lines = [Line(line.path, name) for line, name in zip(lines, classes, strict=True)]
     paths = tuple(folder / inside for inside in found)
-    return listfile.labelled(paths, lines, classes, domain.name, path, numbered)
+    return label_names.labelled(paths, lines, classes, domain.name, path, numbered)
 
 
 def read_classes(folder: Path, domain: Domain, lists: str) -> ImageSet:
@@ -184,9 +185,7 @@ def _inside(path: str, domain: Domain) -> Iterator[str]:
             yield "/".join(parts[start:])
 
 
-def _check_numbers(
-    lines: Sequence[listfile.Line], classes: Sequence[str | None], path: Path
-) -> None:
+def _check_numbers(lines: Sequence[Line], classes: Sequence[str | None], path: Path) -> None:
     pairs = sorted(
         {(str(line.label), str(name)) for line, name in zip(lines, classes, strict=True)}
     )

@@ -1,48 +1,17 @@
 """Every published data set in miniature, in every layout its archives and users have."""
 
-import io
 import logging
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from adapt import data
 from adapt.data.office31 import Office31
 from adapt.data.office_home import OfficeHome
-from adapt.data.visda import VisDA
 from runtime.errors import DataError, TaskError
+from tests.adapt.pictures import domains, folder_names, names, picture, write_list
 
-_png = io.BytesIO()
-Image.new("RGB", (8, 8), (200, 10, 10)).save(_png, "PNG")
-PICTURE = _png.getvalue()
 HOME = ("Alarm_Clock", "Drill", "Exit_Sign", "TV", "Table")
-
-
-def picture(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(PICTURE)
-
-
-def domains(root, names, classes, inner="", count=2):
-    """Write `ROOT/<name>/<inner>/<class>/<number>.jpg`."""
-    for name in names:
-        for label in classes:
-            for number in range(count):
-                picture(root / name / inner / label / f"{number:05}.jpg")
-
-
-def write_list(path, *lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
-
-
-def folder_names(images):
-    return [path.parent.name for path in images.paths]
-
-
-def names(images):
-    return [images.classes[label] for label in images.labels]
 
 
 @pytest.mark.parametrize("inner", ["", "images"])
@@ -150,58 +119,6 @@ def test_counts_other_than_the_published_ones_are_told(tmp_path, caplog):
     assert "'art' has 10 images of 5 classes, published are 2427 of 65" in caplog.text
 
 
-@pytest.mark.parametrize("lists", ["none", "inside", "beside", "renamed"])
-def test_visda_is_found_with_every_kind_of_list(lists, tmp_path):
-    # One of the classes is called like the training split: "train".
-    root = tmp_path / "visda17"
-    domains(root, ("train", "validation"), VisDA.classes, count=1)
-    for split in ("train", "validation") if lists != "none" else ():
-        lines = [f"{name}/00000.jpg {label}" for label, name in enumerate(VisDA.classes)]
-        if lists == "inside":
-            write_list(root / split / "image_list.txt", *lines)
-        elif lists == "beside":
-            write_list(root / "image_list" / f"{split}.txt", *(f"{split}/{line}" for line in lines))
-        else:
-            write_list(root / f"{split}_list.txt", *(f"./{split}/{line}" for line in lines))
-    pair = data.load("visda", "s-r", root=tmp_path)
-    assert (pair.task.source, pair.task.target) == ("synthetic", "real")
-    assert pair.task.classes == VisDA.classes
-    assert folder_names(pair.source) == names(pair.source) == list(VisDA.classes)
-    assert pair.source.labels.tolist() == pair.target.labels.tolist() == list(range(12))
-
-
-def test_visda_labels_without_folders_follow_the_official_order(tmp_path):
-    for split in ("train", "validation"):
-        for number in range(12):
-            picture(tmp_path / split / f"{number}.jpg")
-        write_list(tmp_path / split / "image_list.txt", *(f"{n}.jpg {11 - n}" for n in range(12)))
-    pair = data.load("visda", "s-r", root=tmp_path)
-    assert names(pair.source)[0] == "truck" and names(pair.source)[11] == "aeroplane"
-
-
-def test_a_list_that_gives_two_classes_one_number_is_refused(tmp_path):
-    domains(tmp_path, ("train", "validation"), ("car", "bus"), count=1)
-    write_list(tmp_path / "train" / "image_list.txt", "car/00000.jpg 3", "bus/00000.jpg 3")
-    with pytest.raises(DataError, match=r"the label '3' two folders, 'bus' and 'car'"):
-        data.load("visda", "s-r", root=tmp_path)
-
-
-def test_a_list_that_gives_one_class_two_numbers_is_refused(tmp_path):
-    domains(tmp_path, ("train", "validation"), ("car", "bus"))
-    lines = ("car/00000.jpg 3", "car/00001.jpg 2", "bus/00000.jpg 1")
-    write_list(tmp_path / "train" / "image_list.txt", *lines)
-    with pytest.raises(DataError, match=r"the folder 'car' two labels, '2' and '3'"):
-        data.load("visda", "s-r", root=tmp_path)
-
-
-def test_a_list_of_missing_images_counts_them(tmp_path):
-    domains(tmp_path, ("train", "validation"), ("car", "bus"), count=1)
-    lines = ("car/00000.jpg 3", "car/9.jpg 3", "bus/8.jpg 1", "../validation/car/00000.jpg 3")
-    write_list(tmp_path / "train" / "image_list.txt", *lines)
-    with pytest.raises(DataError, match=r"names 3 images that do not exist .* first: 'car/9\.jpg'"):
-        data.load("visda", "s-r", root=tmp_path)
-
-
 def test_imageclef_is_read_from_flat_folders_and_lists(tmp_path):
     for short in "ipc":
         for number in range(12):
@@ -226,89 +143,10 @@ def test_flat_images_without_their_list_are_refused(tmp_path):
         data.load("imageclef", "i-p", root=tmp_path)
 
 
-NET = ("The_Eiffel_Tower", "The_Mona_Lisa", "aircraft_carrier", "t-shirt", "zebra")
-
-
-def splits(root, folder, names, train=NET, test=NET):
-    """Write split files with label numbers in the order of lower-cased names."""
-    for name in names:
-        order = sorted(NET, key=str.lower)
-        for split, classes, number in (("train", train, 0), ("test", test, 1)):
-            lines = [f"{name}/{c}/{number:05}.jpg {order.index(c)}" for c in classes]
-            write_list(root / folder / f"{name}_{split}.txt", *lines)
-
-
-def test_domainnet_without_lists_takes_whole_folders(tmp_path):
-    domains(tmp_path / "domainnet", ("clipart", "sketch"), NET)
-    pair = data.load("domainnet", "c-s", root=tmp_path)
-    assert not pair.held_out and pair.test is pair.target and len(pair.target) == 10
-
-
-@pytest.mark.parametrize("folder", ["splits", "", "image_list"])
-def test_domainnet_splits_keep_test_images_from_training(folder, tmp_path):
-    domains(tmp_path, ("clipart", "sketch"), NET)
-    splits(tmp_path, folder, ("clipart", "sketch"))
-    pair = data.load("domainnet", "c-s", root=tmp_path)
-    assert pair.held_out
-    assert {path.name for path in (*pair.source.paths, *pair.target.paths)} == {"00000.jpg"}
-    assert {path.name for path in pair.test.paths} == {"00001.jpg"}
-
-
-def test_domainnet_folders_with_a_capital_t_get_their_own_prompts(tmp_path):
-    # Prompts sorted without case against folders sorted with it: CMKD's teacher was scrambled.
-    domains(tmp_path, ("clipart", "sketch"), NET)
-    splits(tmp_path, "splits", ("clipart", "sketch"))
-    pair = data.load("domainnet", "c-s", root=tmp_path)
-    prompts = data.class_prompts(pair.task.classes, "a {}")
-    for images in (pair.source, pair.target, pair.test):
-        assert len(images) == 5
-        for path, label in zip(images.paths, images.labels, strict=True):
-            assert prompts[label] == f"a {path.parent.name.replace('_', ' ').lower()}"
-
-
-def test_a_class_that_only_the_test_list_has_stays_a_class(tmp_path):
-    # DomainNet's painting_train.txt has no t-shirt.
-    domains(tmp_path, ("clipart", "painting"), NET)
-    splits(tmp_path, "splits", ("clipart",))
-    splits(tmp_path, "splits", ("painting",), train=[name for name in NET if name != "t-shirt"])
-    pair = data.load("domainnet", "p-c", root=tmp_path)
-    assert pair.task.classes == NET and len(pair.source) == 4
-    assert folder_names(pair.source) == names(pair.source)
-    assert names(data.load("domainnet", "c-p", root=tmp_path).test) == list(NET)
-
-
-def test_half_of_the_split_files_is_refused(tmp_path):
-    domains(tmp_path, ("clipart", "sketch"), NET)
-    splits(tmp_path, "splits", ("clipart", "sketch"))
-    (tmp_path / "splits" / "sketch_test.txt").unlink()
-    with pytest.raises(DataError, match=r"split file 'sketch_test\.txt' .* is missing; put it"):
-        data.load("domainnet", "c-s", root=tmp_path)
-
-
-def test_mini_domainnet_needs_its_lists_and_ignores_those_of_domainnet(tmp_path):
-    domains(tmp_path, ("clipart", "real"), (*NET, "axe"))
-    splits(tmp_path, "splits", ("clipart", "real"))
-    with pytest.raises(DataError, match=r"'clipart_train\.txt' .* splits_mini.*Dassl"):
-        data.load("mini-domainnet", "c-r", root=tmp_path)
-    splits(tmp_path, "splits_mini", ("clipart", "real"), NET[1:4], NET[1:4])
-    pair = data.load("mini-domainnet", "c-r", root=tmp_path)
-    assert pair.task.classes == NET[1:4] and pair.held_out and len(pair.test) == 3
-    assert folder_names(pair.test) == names(pair.test)
-
-
-def test_a_test_image_that_is_trained_on_is_refused(tmp_path):
-    domains(tmp_path, ("clipart", "sketch"), NET)
-    splits(tmp_path, "splits", ("clipart", "sketch"))
-    text = (tmp_path / "splits" / "sketch_test.txt").read_text()
-    (tmp_path / "splits" / "sketch_train.txt").write_text(text)
-    with pytest.raises(DataError, match=r"5 training images of 'sketch' are test images too"):
-        data.load("domainnet", "c-s", root=tmp_path)
-
-
 @pytest.mark.parametrize("dataset", ["office31", "office-home", "visda", "domainnet", "imageclef"])
 def test_every_reported_task_loads_with_one_class_order(dataset, tmp_path):
     found = data.get(dataset)
-    classes = found.classes[:3] or NET
+    classes = found.classes[:3] or HOME
     domains(tmp_path, [domain.name for domain in found.domains.values()], classes, count=1)
     for task in found.tasks():
         pair = data.load(dataset, task, root=tmp_path)

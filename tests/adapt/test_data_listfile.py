@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from adapt.data import load_folders
-from adapt.data.listfile import Line, read_lines, read_list
+from adapt.data.label_names import Line
+from adapt.data.listfile import read_lines, read_list
 from runtime.errors import DataError
 
 
