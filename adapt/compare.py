@@ -99,7 +99,7 @@ def _line(variant: Variant, pair: DomainPair, path: Path | None) -> Line:
         last=metrics.last.accuracy,
         last_mean_per_class=metrics.last.mean_per_class,
         oracle_best=metrics.oracle_best.accuracy,
-        oracle_best_mean_per_class=getattr(metrics.oracle_best, "mean_per_class", None),
+        oracle_best_mean_per_class=metrics.oracle_best.mean_per_class,
         density=artifact.density,
         file_bytes=path.stat().st_size,
         images=found.images,

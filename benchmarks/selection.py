@@ -125,11 +125,13 @@ def picture(results: Sequence[dict[str, Any]], path: Path) -> None:
                 color="#222222", linewidth=1)  # fmt: skip
     labels = [f"{name}\n{mean:.2f}" for name, mean in zip(found, means, strict=True)]
     axis.set_xticks(range(len(found)), labels)
-    axis.set_ylabel("points behind oracle-best")
+    axis.set_yscale("symlog", linthresh=2)
+    axis.set_yticks([0, 1, 2, 5, 10, 20], ["0", "1", "2", "5", "10", "20"])
+    axis.set_ylabel("points behind oracle-best (log above 2)")
     axis.set_xlabel("selector, and its mean over the methods")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(-0.1, max(5.0, *(1.2 * max(behind(results, name)) for name in found)))
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=8, frameon=False, ncols=2)
+    figure.legend(loc="outside upper center", fontsize=8, frameon=False, ncols=4)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 

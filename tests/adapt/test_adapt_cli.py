@@ -77,6 +77,8 @@ def test_eval_compares_zero_shot_with_every_variant(
     chosen = metrics["selected"]
     assert (lines[1]["epoch"], lines[1]["accuracy"]) == (chosen["epoch"], chosen["accuracy"])
     assert lines[1]["last"] == metrics["last"]["accuracy"]
+    best = metrics["oracle_best"]["mean_per_class"]
+    assert lines[1]["oracle_best_mean_per_class"] == best
     for line in lines:
         found = json.loads((report / line["variant"] / "confusion.json").read_text())
         assert found["accuracy"] == line["accuracy"]
