@@ -57,7 +57,8 @@ def randaugment(images: Tensor, fill: Sequence[float], generator: Generator) -> 
         if len(which):
             maps = warp_maps(mine[which] - len(COLOURS), m[which], images.shape[-1])
             there = which.to(images.device)
-            images[there] = warp(images[there], maps, fill).round_().to(torch.uint8)
+            turned = warp(images.index_select(0, there), maps, fill)
+            images.index_copy_(0, there, turned.round_().to(torch.uint8))
 
 
 def draw(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -92,4 +93,4 @@ def apply(images: Tensor, where: Tensor, change: Change, strength: Tensor) -> No
     which = where.nonzero()[:, 0]
     if len(which):
         there = which.to(images.device)
-        images[there] = change(images[there], strength[which])
+        images.index_copy_(0, there, change(images.index_select(0, there), strength[which]))

@@ -32,14 +32,14 @@ def warp(images: Tensor, maps: Tensor, fill: Sequence[float] | None = None) -> T
     theta[..., 2] *= 2 / side
     theta = theta.to(images.device, torch.float32)
     centres = (torch.arange(side, device=images.device) * 2 + 1) / side - 1
-    points = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1).flatten(0, 1)
-    grid = torch.baddbmm(
-        theta[:, None, :, 2], points.expand(len(images), -1, -1), theta[..., :2].mT
-    ).view(-1, side, side, 2)
-    read = grid_sample(images.float(), grid, "bilinear", "border", align_corners=False)
+    across, down, start = (theta[..., i, None, None] for i in range(3))  # (N, 2, 1, 1)
+    x, y = (across * centres + (down * centres[:, None] + start)).unbind(1)  # (N, S, S)
+    read = grid_sample(
+        images.float(), torch.stack([x, y], -1), "bilinear", "border", align_corners=False
+    )
     if fill is None:
         return read
-    inside = ((grid >= -1) & (grid < 1)).all(-1)[:, None]
+    inside = ((x >= -1) & (x < 1) & (y >= -1) & (y < 1))[:, None]
     colour = torch.tensor(fill, dtype=torch.float32, device=images.device).view(3, 1, 1)
     return torch.where(inside, read, colour)
 

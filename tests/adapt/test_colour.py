@@ -13,6 +13,8 @@ from torchvision.transforms.v2 import functional
 
 from adapt.data import colour
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 FACTORS = torch.tensor([0.1, 0.6, 1.0, 1.4, 1.9])
 Pillow = Callable[[Image.Image, float], Image.Image]
 

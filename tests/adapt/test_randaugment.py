@@ -15,6 +15,8 @@ from torch import Tensor
 from adapt.data.randaugment import COLOURS, WARPS, draw, randaugment, warp_maps
 from adapt.data.warp import warp
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 SIDE = 20
 FILL = (123, 117, 104)
 TIMM = {

@@ -11,6 +11,8 @@ from adapt.data.randaugment import randaugment
 from adapt.data.strong import MIXES, Kind, jitter, mild_maps, strong
 from adapt.data.transforms import augment
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 SIDE = 20
 FILL = (123, 117, 104)
 MEAN = tuple(value / 255 for value in FILL)

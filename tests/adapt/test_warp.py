@@ -11,6 +11,8 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from adapt.data.warp import about_centre, rotations, warp
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 FILL = (123, 117, 104)
 
 
