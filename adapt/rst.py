@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from adapt import grid as grids
 from adapt.config import TrainConfig
+from adapt.cut import cut
 from adapt.grid import Grid
 from runtime.errors import ConfigError
 
@@ -127,7 +128,6 @@ class Projection:
         low = size if self._split else 0
         self._low = torch.empty(2, low, device=device, dtype=grids.DTYPES[grid])
         self._masters = self._now[: self._split].clone()
-        self._hint = 0.0  # saves time and changes no result, so that no checkpoint needs it
         self._round()
 
     @contextmanager
@@ -155,12 +155,12 @@ class Projection:
         """
         if self.rule is None:
             return
+        self._forget_hidden()
         if isinstance(self.rule, Threshold):
             tau = self.rule.tau
         else:
-            tau = self._cut(int(self.rule.share(progress) * self.count))
-        for where, rounds in self._chunks:
-            distance = self._distances(where, rounds)
+            tau = cut(self._distances, self.count, int(self.rule.share(progress) * self.count))
+        for (where, _), distance in zip(self._chunks, self._distances(), strict=True):
             keep = torch.gt(distance, tau, out=self._keep[: distance.numel()])
             now = self._now[where]
             torch.where(keep, now, self._base[where], out=now)
@@ -187,39 +187,22 @@ class Projection:
             seen += int((now.to(dtype) != base.to(dtype)).sum())
         return seen / total if total else 1.0
 
-    def _cut(self, count: int) -> float:
-        """Return the distance that at most `count` weights exceed: the next one's, exactly.
+    def _distances(self) -> Iterator[Tensor]:
+        """Yield |w - w0| chunk by chunk; each is overwritten by the next."""
+        for where, _ in self._chunks:
+            now = self._now[where]
+            distance = self._distance[: now.numel()]
+            yield torch.sub(now, self._base[where], out=distance).abs_()
 
-        Where distances are equal, fewer than `count` exceed it.
-        """
-        if count >= self.count:
-            return 0.0
-        beyond = self._beyond(self._hint)
-        if beyond.numel() <= count and self._hint:
-            beyond = self._beyond(0.0)
-        if beyond.numel() <= count:
-            return 0.0
-        cut = float(beyond.kthvalue(beyond.numel() - count).values)
-        self._hint = 0.9 * cut
-        return cut
-
-    def _beyond(self, least: float) -> Tensor:
-        """Return all distances above `least`, fresh."""
-        parts = [d[d > least] for d in (self._distances(*chunk) for chunk in self._chunks)]
-        return torch.cat(parts)
-
-    def _distances(self, where: slice, rounds: bool) -> Tensor:
-        """Return |w - w0| of a chunk, 0 where the grid does not show it; overwritten by the next.
-
-        Only within `masters`, if there is a grid.
-        """
-        now, base = self._now[where], self._base[where]
-        distance = torch.sub(now, base, out=self._distance[: now.numel()]).abs_()
-        if rounds:
-            low, low_base = self._low[0, : now.numel()], self._low[1, : now.numel()]
-            same = torch.eq(low.copy_(now), low_base.copy_(base), out=self._keep[: now.numel()])
-            distance.masked_fill_(same, 0.0)
-        return distance
+    def _forget_hidden(self) -> None:
+        """Set what looks like the base once it is rounded back to w0."""
+        for where, rounds in self._chunks:
+            if rounds:
+                now, base = self._now[where], self._base[where]
+                low, low_base = self._low[:, : now.numel()]
+                seen = self._keep[: now.numel()]
+                torch.ne(low.copy_(now), low_base.copy_(base), out=seen)
+                torch.where(seen, now, base, out=now)
 
     def _changes(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield which weights of each chunk differ from the base's, as the forward pass sees it."""

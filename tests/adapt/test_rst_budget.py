@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from adapt import rst
+from adapt import cut, rst
 from adapt.config import TrainConfig
 from adapt.grid import DTYPES, Grid
 from adapt.method import Group
@@ -98,6 +98,24 @@ def test_counts_are_exact_over_a_run_that_tightens_and_never_above_the_schedule(
         found.append(projection.changed())
     assert found == [int(0.1 ** min(1.0, step / 20) * total) for step in range(1, 41)]
     assert found[-1] == int(0.1 * total) and found[0] > 0.8 * total
+
+
+@pytest.mark.parametrize("sample", [1, 7, 64])
+@pytest.mark.parametrize("density", [0.002, 0.05, 0.6])
+def test_a_sample_saves_time_and_changes_no_count(
+    monkeypatch: pytest.MonkeyPatch, sample: int, density: float
+) -> None:
+    monkeypatch.setattr(cut, "_SAMPLE", sample)
+    draw = torch.Generator().manual_seed(1)
+    p = nn.Parameter(torch.zeros(5000))
+    projection = rst.Projection([p], rst.Budget(density))
+    moved = torch.randn(5000, generator=draw)
+    moved[:300] *= 100  # a few far ahead, in a row, as a sample may miss them
+    with torch.no_grad():
+        p.copy_(moved)
+    projection.apply()
+    expected = moved.abs().topk(int(density * 5000)).indices
+    assert p.detach().nonzero().flatten().tolist() == sorted(expected.tolist())
 
 
 def test_equal_distances_at_the_edge_all_fall_back() -> None:
