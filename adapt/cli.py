@@ -8,6 +8,7 @@ from adapt.commands.data import data
 from adapt.commands.evaluate import evaluate
 from adapt.commands.inspect import inspect
 from adapt.commands.spot_check import spot_check
+from adapt.commands.sweep import sweep
 from adapt.commands.train import train
 from runtime.console import UdaGroup
 
@@ -18,7 +19,7 @@ def main() -> None:
     """Adapt CLIP's image encoder to an unlabelled domain."""
 
 
-for _command in (train, evaluate, spot_check, inspect, data):
+for _command in (train, sweep, evaluate, spot_check, inspect, data):
     main.add_command(_command)
 
 if __name__ == "__main__":  # for torchrun -m adapt.cli

@@ -1,0 +1,167 @@
+"""`uda-adapt sweep`: all tasks, several seeds, the paper's table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adapt.methods import METHODS
+from adapt.options import sparsity
+
+if TYPE_CHECKING:
+    from adapt.sweep.jobs import Job
+    from adapt.sweep.run import Outcome
+
+
+@click.command()
+@click.option("--dataset", metavar="NAME", required=True, help="A named data set.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Its folder, where it is not drawn by this project.",
+)
+@click.option("--method", type=click.Choice(sorted(METHODS)), default="cmkd", show_default=True)
+@click.option("--tasks", default="all", show_default=True, help="Like a-c,a-p; all: the papers'.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="Of every random draw.")
+@click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse.")
+@click.option("--density", metavar="SHARE", help="RST with a budget, like 0.1%.")
+@click.option(
+    "--grid",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="Train on the grid of the precision that will be deployed.",
+)
+@click.option("--select", metavar="NAME", help="Epoch to keep: last, or a score without labels.")
+@click.option(
+    "--preset",
+    "presets",
+    metavar="NAME",
+    multiple=True,
+    help="Values of the settings file that go together, like rn50; repeatable.",
+)
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a setting; repeatable."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each run.")
+@click.option(
+    "--ray",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="local",
+    help="Run on a Ray cluster: without an address on this machine alone, else on a running one, "
+    "auto or HOST:PORT.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Runs at once, with --ray alone.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="sweeps",
+    show_default=True,
+    help="Runs and table go to OUT/<dataset>/<variant>-<digest of the settings>.",
+)
+def sweep(
+    dataset: str,
+    data: Path | None,
+    method: str,
+    tasks: str,
+    seeds: str,
+    rst: bool | None,
+    density: str | None,
+    grid: str | None,
+    select: str | None,
+    presets: tuple[str, ...],
+    overrides: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    ray: str | None,
+    workers: int | None,
+    out: Path,
+) -> None:
+    """Run every task with every seed and print the paper's table.
+
+    What is finished is not repeated, and what was interrupted goes on: run the same command again.
+    """
+    if workers is not None and ray != "local":
+        raise click.UsageError("--workers goes with --ray alone: a running cluster has its own")
+    from adapt.sweep import cluster
+    from adapt.sweep.jobs import check, plan
+
+    if ray is not None:
+        cluster.need_ray()
+    settings = [*overrides, *sparsity(rst, density)]
+    chosen = {"grid": grid, "select": select}
+    settings += [f"{name}={value}" for name, value in chosen.items() if value is not None]
+    jobs = plan(
+        method, dataset, () if tasks == "all" else _list(tasks), _seeds(seeds), out=out,
+        settings=settings, presets=presets, device=device, root=data, threads=threads,
+    )  # fmt: skip
+    check(jobs, here=ray in (None, "local"))
+    _end(jobs, _follow(jobs, ray, workers))
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in _list(text)]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise click.BadParameter(f"'{text}' is no list of numbers like 0,1,2", param_hint="--seeds")
+    return seeds
+
+
+def _follow(jobs: tuple[Job, ...], ray: str | None, workers: int | None) -> list[Outcome]:
+    """Do all runs behind a bar, and return how they ended."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
+
+    from adapt.sweep import cluster
+    from adapt.sweep.run import collect, in_turn
+
+    screen = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
+    done: list[Outcome] = []
+    with Progress(*columns, console=screen) as bar:
+        line = bar.add_task("sweep", total=len(jobs))
+        if ray is None:
+            found = in_turn(jobs, lambda job: bar.update(line, description=str(job)))
+        else:
+            found = cluster.outcomes(jobs, ray, workers)
+        for outcome in collect(found, len(jobs)):
+            done.append(outcome)
+            bar.update(line, completed=len(done))
+            screen.print(_told(outcome), highlight=False, markup=False, soft_wrap=True)
+    return done
+
+
+def _told(outcome: Outcome) -> str:
+    if outcome.error:
+        return f"{outcome.job}: failed: {outcome.error}"
+    seen = "no labels" if outcome.accuracy is None else f"{outcome.accuracy:.2f} %"
+    return f"{outcome.job}: {seen}{'' if outcome.fresh else ' (was there)'}"
+
+
+def _end(jobs: tuple[Job, ...], outcomes: list[Outcome]) -> None:
+    """Print and write the table, and fail if a run did."""
+    from adapt.sweep.report import Report
+    from runtime.errors import TrainingError
+
+    found = Report.of(jobs)
+    if found.results:
+        found.write(outcomes)
+        folder = jobs[0].out.parent
+        click.echo(f"{found.text()}\n\nwrote '{folder}/table.md' and '{folder}/table.json'")
+    failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failed:
+        click.echo(f"failed: {outcome.job}: {outcome.error}", err=True)
+    if failed:
+        raise TrainingError(
+            f"{len(failed)} of {len(jobs)} runs failed, see above; the same command tries them "
+            "again and repeats nothing else"
+        )

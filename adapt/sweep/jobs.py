@@ -1,0 +1,125 @@
+"""Which runs a sweep has, and whether they can start at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from adapt import data, methods, store
+from adapt.config import TrainConfig, load_config
+from runtime.errors import ConfigError
+from runtime.files import sha256
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: all that a worker must know, on whatever machine it is."""
+
+    method: str
+    dataset: str
+    task: str
+    config: TrainConfig
+    out: Path
+    """Root folder of the artifacts of this seed."""
+    device: str = "cpu"
+    root: Path | None = None
+    """Folder of the data set, where it needs one."""
+    threads: int | None = None
+    """CPU threads; None leaves torch its choice."""
+
+    @property
+    def path(self) -> Path:
+        """Where its artifact goes."""
+        variant = store.variant(self.method, asdict(self.config))
+        return store.place(self.out, self.dataset, self.task, variant)
+
+    def __str__(self) -> str:
+        return f"{self.task} seed {self.config.seed}"
+
+    def load(self) -> data.DomainPair:
+        """Return its images."""
+        config = self.config
+        return data.load(
+            self.dataset, self.task, root=self.root, holdout=config.holdout, seed=config.seed,
+            target_classes=config.pair_classes,
+        )  # fmt: skip
+
+
+def plan(
+    method: str,
+    dataset: str,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    out: Path,
+    settings: Sequence[str] = (),
+    presets: Sequence[str] = (),
+    device: str = "cpu",
+    root: Path | None = None,
+    threads: int | None = None,
+) -> tuple[Job, ...]:
+    """Return the runs of a sweep, all tasks of a seed before the next seed.
+
+    Args:
+        method: A key of `adapt.methods.METHODS`.
+        dataset: A key of `adapt.data.DATASETS`.
+        tasks: Task ids; none means those that papers report.
+        seeds: Of the runs.
+        out: The runs go to a folder below it.
+        settings: `key=value` each, as for `load_config`.
+        presets: Likewise.
+        device: `cpu`, `cuda` or `cuda:N`.
+        root: Folder of the data set.
+        threads: CPU threads of each run.
+
+    Raises:
+        ConfigError: There are no such settings, or a task or seed comes twice.
+        DataError: There is no such data set.
+    """
+    cls, every = methods.get(method).Config, data.tasks(dataset)
+    chosen = tuple(tasks) or every
+    for name, values in (("task", chosen), ("seed", seeds)):
+        twice = [value for value in values if list(values).count(value) > 1]
+        if twice:
+            raise ConfigError(f"{name} '{twice[0]}' comes twice; name each {name} once")
+    configs = {
+        task: load_config(cls, dataset, method, [*settings, "seed=0"], task=task, presets=presets)
+        for task in dict.fromkeys((*every, *chosen))
+    }
+    # Of all tasks, so that a sweep over some of them finds the same folder.
+    text = json.dumps({task: asdict(configs[task]) for task in every}, sort_keys=True)
+    variant = store.variant(method, asdict(configs[chosen[0]]))
+    folder = out / dataset / f"{variant}-{sha256(text.encode())[:8]}"
+    return tuple(
+        Job(
+            method, dataset, task, replace(configs[task], seed=seed),
+            folder / f"seed{seed}", device, root, threads,
+        )
+        for seed in seeds
+        for task in chosen
+    )  # fmt: skip
+
+
+def check(jobs: Iterable[Job], here: bool = True) -> None:
+    """Find out what no run could survive, before any of them trains.
+
+    Args:
+        jobs: The runs.
+        here: They will run on this machine, so that it must have the device.
+
+    Raises:
+        UdaError: Images, base model, device or precision cannot be used.
+    """
+    from adapt import clip as base_models
+    from adapt.device import check_precision, select
+
+    by_task = {job.task: job for job in jobs}
+    models = {(job.config.model, job.config.pretrained) for job in by_task.values()}
+    for job in by_task.values():
+        if here:
+            check_precision(job.config, select(job.device))
+        job.load()
+    for architecture, weights in sorted(models):
+        base_models.load(architecture, weights)

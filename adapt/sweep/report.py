@@ -1,0 +1,91 @@
+"""What a sweep prints and writes at its end: the table, its sources, and every run's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adapt import data, published
+from adapt.sweep.jobs import Job
+from adapt.sweep.results import Result, read
+from adapt.sweep.run import Outcome
+from adapt.sweep.table import Table, tables
+from runtime.console import write_json
+from runtime.files import write_bytes
+
+REMARKS = (
+    "mean: of the columns; ±: standard deviation over the seeds",
+    "last: the final epoch; oracle-best: the one that the target's labels would choose, as the "
+    "papers do; M param.: stored for all tasks, in millions",
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of a sweep, as far as it came."""
+
+    jobs: Sequence[Job]
+    results: Sequence[Result]
+    tables: Sequence[Table]
+    """The first is for the screen."""
+    sources: Sequence[str]
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job]) -> Report:
+        """Read what the runs left.
+
+        Raises:
+            FormatError: An artifact is damaged.
+        """
+        name = jobs[0].dataset
+        known = published.load(name)
+        metric = known.metric if known else "accuracy"
+        results = [found for job in jobs if (found := read(job, metric))]
+        made = tables(jobs, results, data.tasks(name), known) if results else []
+        labels = [line.label for table in made for line in table.lines]
+        sources = [
+            f"[{key}] {text}"
+            for key, text in (known.sources if known else {}).items()
+            if any(label.endswith(f"[{key}]") for label in labels)
+        ]
+        return cls(jobs, results, made, sources)
+
+    @property
+    def title(self) -> str:
+        """Data set, model and seeds."""
+        seeds = sorted({result.seed for result in self.results})
+        of = ", ".join(map(str, seeds))
+        return f"{self.jobs[0].dataset}, {self.jobs[0].config.model}, seeds {of}"
+
+    def text(self) -> str:
+        """Return the table for the screen, and what one must know to read it."""
+        notes = "\n".join((*REMARKS, *self.sources, *self.tables[0].notes()))
+        return f"{self.title}\n\n{self.tables[0].text()}\n\n{notes}"
+
+    def write(self, outcomes: Iterable[Outcome]) -> None:
+        """Write `table.md` and `table.json` into the sweep's folder.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        folder = self.jobs[0].out.parent
+        notes = [*REMARKS, *self.sources]
+        notes += dict.fromkeys(note for table in self.tables for note in table.notes())
+        parts = [f"# {self.title}\n", *(table.markdown() for table in self.tables)]
+        parts.append("".join(f"- {note}\n" for note in notes))
+        write_bytes(folder / "table.md", "\n".join(parts).encode())
+        failed = [{"run": str(o.job), "error": o.error} for o in outcomes if o.error]
+        write_json(folder / "table.json", self._document() | {"failed": failed})
+
+    def _document(self) -> dict[str, Any]:
+        job, folder = self.jobs[0], self.jobs[0].out.parent
+        runs = [{**vars(r), "path": str(r.path.relative_to(folder))} for r in self.results]
+        return {
+            "dataset": job.dataset,
+            "method": job.method,
+            "variant": job.path.parent.name,
+            "settings": {j.task: {**asdict(j.config), "seed": None} for j in self.jobs},
+            "runs": runs,
+            "tables": [asdict(table) for table in self.tables],
+        }

@@ -1,0 +1,80 @@
+"""What a finished run has to say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapt.artifact import Artifact
+from adapt.journal import METRICS
+from adapt.sweep.jobs import Job
+from runtime import patch
+
+EPOCHS = ("last", "selected", "oracle-best")
+"""What a run can be judged by: its final epoch, the one that was saved if a score without labels
+chose it, and the one that the target's labels would choose."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run has to say."""
+
+    task: str
+    seed: int
+    path: Path
+    epochs: Mapping[str, Mapping[str, Any]]
+    """Accuracies in percent of the epochs called as in `EPOCHS`."""
+    stored: int
+    """Parameters that a device needs for the task, as CMKD's tables count them."""
+    density: float
+    base: str
+    """SHA-256 of the base model."""
+
+    def figure(self, epoch: str, metric: str, by: str, column: str) -> float | None:
+        """Return the recall of class `column` if `by` is `classes`, else the metric."""
+        row = self.epochs.get(epoch, {})
+        value: float | None = (
+            (row.get("per_class") or {}).get(column) if by == "classes" else row.get(metric)
+        )
+        return value
+
+
+def read(job: Job, metric: str) -> Result | None:
+    """Return the result of a run; None if it is not finished.
+
+    Args:
+        job: The run.
+        metric: `accuracy` or `mean_per_class`: what the oracle would have looked at.
+
+    Raises:
+        FormatError: The artifact is damaged.
+    """
+    if not job.path.exists():
+        return None
+    found = Artifact.load(job.path)
+    epochs = {"last": found.metrics["last"]}
+    if found.metrics.get("selected"):
+        epochs["selected"] = found.metrics["selected"]
+    try:
+        lines = job.path.with_name(METRICS).read_text(encoding="utf-8").splitlines()
+        known = [row for row in map(json.loads, lines) if row.get(metric) is not None]
+    except (OSError, ValueError):
+        known = []  # the artifact is what counts; only this row of the table needs its history
+    if known:
+        epochs["oracle-best"] = max(known, key=lambda row: row[metric])
+    weight = found.head_weight.size
+    head = sum(tensor.size for tensor in found.head_tensors.values())
+    return Result(
+        job.task,
+        job.config.seed,
+        job.path,
+        epochs,
+        patch.size(found.residual)
+        + sum(tokens.size for tokens in found.tokens.values())
+        + (weight if found.head == "bn-ln-linear" else head),  # their tables leave out the norms
+        found.density,
+        found.base.sha256,
+    )

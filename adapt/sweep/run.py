@@ -1,0 +1,102 @@
+"""One run of a sweep, one after the other, and when to give up."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapt.locks import exclusive
+from adapt.sweep.jobs import Job
+from runtime.errors import Interrupted, StorageError, TrainingError, UdaError
+from runtime.files import write_bytes
+
+LOCK = "sweep.lock"
+FAILURE = "failure.txt"
+ALIKE = 2
+"""So many runs that all fail with one kind of error, before any succeeds, end a sweep."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    job: Job
+    fresh: bool = False
+    """It was trained now; False if it was there already, or failed."""
+    accuracy: float | None = None
+    """Percent of the last epoch; None if it failed."""
+    error: str | None = None
+    kind: str = ""
+    """Class of the error."""
+
+
+def run(job: Job) -> Outcome:
+    """Do a run, go on with it, or find it done. Only an interruption leaves as an exception.
+
+    Raises:
+        Interrupted: Someone asked it to stop.
+    """
+    import torch
+
+    from adapt.train import train
+
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    try:
+        with exclusive(job.path.with_name(LOCK)):
+            before = _written(job.path)
+            found = train(
+                job.method, job.load(), job.config, out=job.out, device=job.device, go_on=True
+            )
+            fresh = _written(job.path) != before
+    except Interrupted as error:
+        raise Interrupted(
+            f"interrupted in {job}, everything is saved; run the same command again to go on"
+        ) from error
+    except UdaError as error:
+        return Outcome(job, error=str(error), kind=type(error).__name__)
+    except Exception as error:  # one run's bug must not cost the others' results
+        note = job.path.with_name(FAILURE)
+        write_bytes(note, traceback.format_exc().encode())
+        message = f"{type(error).__name__}: {error}; see '{note}'"
+        return Outcome(job, error=message, kind=type(error).__name__)
+    return Outcome(job, fresh, found.artifact.metrics["last"]["accuracy"])
+
+
+def in_turn(jobs: Iterable[Job], begin: Callable[[Job], None]) -> Generator[Outcome]:
+    """Yield the outcome of one run after the other; `begin` is called before each."""
+    for job in jobs:
+        begin(job)
+        yield run(job)
+
+
+def collect(outcomes: Generator[Outcome], total: int) -> Iterator[Outcome]:
+    """Yield outcomes, failures among them, unless going on is hopeless.
+
+    Args:
+        outcomes: As they come; closed when this ends.
+        total: How many there will be.
+
+    Raises:
+        StorageError: A run could not write.
+        TrainingError: The first runs all failed in one way.
+    """
+    kinds: list[str] = []
+    with contextlib.closing(outcomes):
+        for outcome in outcomes:
+            yield outcome
+            kinds.append(outcome.kind)
+            if outcome.kind == StorageError.__name__:
+                raise StorageError(f"{outcome.job}: {outcome.error}")
+            if outcome.error and len(kinds) == ALIKE < total and len(set(kinds)) == 1:
+                raise TrainingError(
+                    f"the first {ALIKE} runs failed alike, the others were not tried; "
+                    f"{outcome.job}: {outcome.error}"
+                )
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0

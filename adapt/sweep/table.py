@@ -1,0 +1,178 @@
+"""The table of a sweep: our runs as the papers print theirs, and what the papers print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from statistics import mean, stdev
+
+from adapt.published import By, Published, Row
+from adapt.sweep.jobs import Job
+from adapt.sweep.results import EPOCHS, Result
+from runtime.console import table
+
+CPRS = frozenset(f"{s}-{t}" for s in "cprs" for t in "cprs" if s != t)
+"""The DomainNet tasks that some papers keep to."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: ours with a value per seed, or a published one with one value."""
+
+    label: str
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By column, percent."""
+    averages: tuple[float, ...] = ()
+    stored: tuple[float, ...] = ()
+    """Parameters of all tasks together, in millions."""
+    published: bool = False
+    note: str = ""
+
+    def cells(self, columns: Sequence[str]) -> list[str]:
+        """Return the line as text: label, one cell per column, average, parameters."""
+        inner = [spread(self.values.get(column, ())) for column in columns]
+        stored = f"{mean(self.stored):.4g}" if self.stored else ""
+        return [self.label, *inner, spread(self.averages), stored]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines under common columns."""
+
+    by: By
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    def text(self, every: bool = False) -> str:
+        """Return aligned columns; without `every`, only lines that fill some of them."""
+        lines = [line for line in self.lines if every or line.values or not line.published]
+        return table(self._header, [line.cells(self.columns) for line in lines])
+
+    def markdown(self) -> str:
+        """Return all lines as a Markdown table."""
+        rows = [list(self._header), ["---"] * len(self._header)]
+        rows += [line.cells(self.columns) for line in self.lines]
+        return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
+
+    def notes(self) -> list[str]:
+        """Return what one must know before comparing, a line each."""
+        return [f"{line.label}: {line.note}" for line in self.lines if line.note]
+
+    @property
+    def _header(self) -> tuple[str, ...]:
+        return "%", *self.columns, "mean", "M param."
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return mean and sample standard deviation: `79.3±0.2`, `79.3` of one value, `-` of none."""
+    if not values:
+        return "-"
+    return f"{mean(values):.1f}" + (f"±{stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def protocol(job: Job, tasks: Sequence[str]) -> str:
+    """Return which of the papers' protocols a sweep follows, see `adapt.published.Protocol`."""
+    if job.config.partial:
+        return "partial"
+    return "cprs" if job.dataset == "domainnet" and CPRS == set(tasks) else "standard"
+
+
+def tables(
+    jobs: Sequence[Job], results: Sequence[Result], every: Sequence[str], known: Published | None
+) -> list[Table]:
+    """Return the table of a sweep; the first is for the screen.
+
+    Columns are tasks; or classes, where papers print a recall by class; or target domains and then
+    tasks, where they print means by target and all tasks were run.
+
+    Args:
+        jobs: The sweep.
+        results: Of the runs that are finished.
+        every: The data set's tasks.
+        known: What papers print for the data set.
+    """
+    tasks = tuple(dict.fromkeys(job.task for job in jobs))
+    follows = protocol(jobs[0], tasks)
+    whole = set(tasks) == set(every) or follows == "cprs"
+    kinds: list[By] = ["tasks"]
+    columns: dict[By, tuple[str, ...]] = {"tasks": tasks}
+    if known and whole and follows == "standard":
+        for by in ("classes", "targets"):
+            if by in known.columns:
+                kinds.insert(0, by)
+                columns[by] = known.columns[by]
+    rows = known.of(jobs[0].config.model, follows) if known else ()
+    variant = jobs[0].path.parent.name
+    rows = tuple(sorted(rows, key=lambda row: row.variant != variant))
+    metric = known.metric if known else "accuracy"
+    return [
+        Table(by, columns[by], (
+            *_ours(by, columns[by], tasks, variant, results, metric),
+            *(_theirs(by, columns[by], rows, known, whole) if known else ()),
+        ))
+        for by in kinds
+    ]  # fmt: skip
+
+
+def _ours(
+    by: By,
+    columns: Sequence[str],
+    tasks: Sequence[str],
+    variant: str,
+    results: Sequence[Result],
+    metric: str,
+) -> list[Line]:
+    runs = {(result.task, result.seed): result for result in results}
+    seeds = sorted({result.seed for result in results})
+    lines = []
+    for epoch in EPOCHS:
+        cells: dict[tuple[str, int], float] = {}
+        for column, seed in product(columns, seeds):
+            found = [runs.get((task, seed)) for task in _tasks_of(column, by, tasks)]
+            numbers = [run.figure(epoch, metric, by, column) if run else None for run in found]
+            known = [number for number in numbers if number is not None]
+            if known and len(known) == len(numbers):
+                cells[column, seed] = mean(known)
+        if not cells:
+            continue
+        whole = [s for s in seeds if all((column, s) in cells for column in columns)]
+        done = [s for s in seeds if all((task, s) in runs for task in tasks)]
+        lines.append(
+            Line(
+                f"{variant}, {epoch}",
+                {c: tuple(cells[c, s] for s in seeds if (c, s) in cells) for c in columns},
+                tuple(mean(cells[column, s] for column in columns) for s in whole),
+                tuple(sum(runs[task, s].stored for task in tasks) / 1e6 for s in done),
+            )
+        )
+    return lines
+
+
+def _tasks_of(column: str, by: By, tasks: Sequence[str]) -> Sequence[str]:
+    """Return the tasks whose figures a column averages."""
+    if by == "tasks":
+        return [column]
+    return tasks if by == "classes" else [task for task in tasks if task.endswith(f"-{column}")]
+
+
+def _theirs(
+    by: By, columns: Sequence[str], rows: Sequence[Row], known: Published, whole: bool
+) -> list[Line]:
+    lines, filled = [], {row.label for row in rows if row.by == by}
+    for row in rows:
+        values: dict[str, tuple[float, ...]] = {}
+        average = row.average
+        if row.by == by:
+            printed = dict(zip(known.columns[by], row.values, strict=True))
+            values = {column: (printed[column],) for column in columns if column in printed}
+        elif not whole or row.label in filled:
+            continue  # the average of other tasks than ours, or of figures that another row has
+        if not whole:
+            if not values:
+                continue
+            average = mean(value for (value,) in values.values())
+        stored = () if row.dsp is None or not whole else (row.dsp,)
+        label = f"{row.label} [{row.source}]"
+        lines.append(Line(label, values, (average,), stored, published=True, note=row.note))
+    return lines
