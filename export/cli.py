@@ -37,6 +37,12 @@ def _source_options(command: F) -> F:
                 "`a-c=DIR` is for task a-c alone, a DIR without a task for all others.",
             ),
             click.option(
+                "--data",
+                metavar="ROOT",
+                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                help="Folder of the data sets that tasks are of; the demo draws its own.",
+            ),
+            click.option(
                 "--max-images",
                 type=click.IntRange(min=1),
                 default=2000,
@@ -93,6 +99,7 @@ def onnx(
     baked: bool,
     artifacts: Path,
     images: tuple[str, ...],
+    data: Path | None,
     max_images: int,
     pretrained: str | None,
 ) -> None:
@@ -112,7 +119,7 @@ def onnx(
             out,
             precision=precision,
             baked=baked,
-            images=Folders.parse(images),
+            images=Folders.parse(images, data),
             limit=max_images,
             pretrained=pretrained,
             progress=progress,
@@ -132,6 +139,7 @@ def verify(
     tasks: tuple[str, ...],
     artifacts: Path,
     images: tuple[str, ...],
+    data: Path | None,
     max_images: int,
     pretrained: str | None,
 ) -> None:
@@ -144,7 +152,7 @@ def verify(
             bundle,
             tasks,
             artifacts,
-            images=Folders.parse(images),
+            images=Folders.parse(images, data),
             limit=max_images,
             pretrained=pretrained,
             progress=progress,

@@ -19,6 +19,7 @@ from runtime.spec import Preprocess
 
 DEFAULT_LIMIT = 2000
 """Images per task; more are thinned out evenly."""
+_DRAWN = ("demo-digits", "demo-objects")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,18 +36,24 @@ class Sample:
 
 @dataclass(frozen=True)
 class Folders:
-    """Folders of images to verify on, instead of the data sets' test images."""
+    """Where the images to verify on are: the data sets' test images, or folders instead."""
 
     common: Path | None = None
-    """For every task without its own."""
+    """Images for every task without its own."""
     own: Mapping[str, Path] = field(default_factory=dict)
-    """By task id."""
+    """Images by task id."""
+    data: Path | None = None
+    """Of the data sets, for tasks without either; the demo draws its own."""
 
     @classmethod
-    def parse(cls, texts: Iterable[str]) -> Folders:
+    def parse(cls, texts: Iterable[str], data: Path | None = None) -> Folders:
         """Return the folders of `[TASK=]DIR` each.
 
         What precedes the first `=` is a task unless a slash is in it: `./a=b` is a folder.
+
+        Args:
+            texts: From a command line.
+            data: Of the data sets.
 
         Raises:
             ConfigError: A task, or every task, is given two folders, or a folder is missing.
@@ -65,7 +72,7 @@ class Folders:
             if not place or not Path(place).is_dir():
                 raise ConfigError(f"--images {text}: there is no folder '{place}'")
             folders[task] = Path(place)
-        return cls(folders.pop("", None), folders)
+        return cls(folders.pop("", None), folders, data)
 
     def check(self, tasks: Sequence[str]) -> None:
         """Check that every folder is for one of `tasks`.
@@ -79,12 +86,19 @@ class Folders:
                     f"--images names task '{task}', which is not among {', '.join(tasks)}"
                 )
 
-    def of(self, task: str) -> Path | None:
-        """Return the folder of a task, or None for its data set's test images."""
-        return self.own.get(task, self.common)
+    def sample(self, artifact: Artifact, limit: int = DEFAULT_LIMIT) -> Sample:
+        """Return images to verify a task on, see `sample`.
+
+        Raises:
+            DataError: There are no images.
+        """
+        task = artifact.task.id
+        return sample(artifact, self.own.get(task, self.common), limit, self.data)
 
 
-def sample(artifact: Artifact, folder: Path | None, limit: int = DEFAULT_LIMIT) -> Sample:
+def sample(
+    artifact: Artifact, folder: Path | None, limit: int = DEFAULT_LIMIT, root: Path | None = None
+) -> Sample:
     """Return images to verify a task on: all of them, or `limit` evenly spaced ones.
 
     Args:
@@ -92,11 +106,12 @@ def sample(artifact: Artifact, folder: Path | None, limit: int = DEFAULT_LIMIT) 
         folder: Images to take instead: directly in it, or in class folders, whose names give
             labels if they are those of the task.
         limit: At most so many.
+        root: Folder of the data set, or one that holds it.
 
     Raises:
         DataError: There are no images.
     """
-    images = _test_images(artifact) if folder is None else _folder_images(artifact, folder)
+    images = _test_images(artifact, root) if folder is None else _folder_images(artifact, folder)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), limit)).round())
     subset = images.subset(chosen.astype(np.int64))
     spec: Preprocess = artifact.preprocess
@@ -104,16 +119,20 @@ def sample(artifact: Artifact, folder: Path | None, limit: int = DEFAULT_LIMIT) 
     return Sample(found.images, subset.labels[found.kept], len(images))
 
 
-def _test_images(artifact: Artifact) -> ImageSet:
+def _test_images(artifact: Artifact, root: Path | None) -> ImageSet:
     task, config = artifact.task, artifact.config
-    if task.dataset not in data.DATASETS:
+    drawn = task.dataset in _DRAWN
+    if task.dataset not in data.DATASETS or (root is None and not drawn):
+        named = task.dataset in data.DATASETS
+        remedy = "pass its folder with --data, or" if named else "it is no named data set;"
         raise DataError(
-            f"no images to verify task '{task.id}' on: '{task.dataset}' is no named data set; "
-            f"pass --images with the folder of its target domain '{task.target}'"
+            f"no images of '{task.dataset}' to verify task '{task.id}' on: {remedy} pass --images "
+            f"with the folder of its target domain '{task.target}'"
         )
     pair = data.load(
         task.dataset,
         task.id,
+        root=None if drawn else root,
         holdout=config["holdout"],
         seed=artifact.seed,
         target_classes=config["target_classes"] if config["partial"] else None,

@@ -12,7 +12,7 @@ from typing import Any
 
 from adapt.store import find
 from export.facts import Facts
-from export.images import DEFAULT_LIMIT, Folders, sample
+from export.images import DEFAULT_LIMIT, Folders
 from export.parts import make_parts
 from export.plain import join, open_plain, write_plain
 from export.sources import Source, check_together, load_base
@@ -57,7 +57,7 @@ def export_bundle(
         precision: Of the deploy tensors.
         baked: Also write `<out's stem>-<task>.onnx` beside the bundle: plain ONNX files with
             constant weights, from pixels to logits.
-        images: Folders to verify on, instead of the data sets' test images.
+        images: Where the images to verify on are.
         limit: Images per task, at most.
         pretrained: The base's weights, if they are not where training found them.
         progress: For people.
@@ -89,7 +89,7 @@ def export_bundle(
                 for choice in ((True, False) if blocked else (False,))
             ]
             for source, task in zip(sources, made.tasks, strict=True):
-                pictures = sample(source.artifact, images.of(task.info.id), limit)
+                pictures = images.sample(source.artifact, limit)
                 proof = Proof(clip, source.artifact, pictures, precision, progress)
                 results = [_check(proof, session) for session in sessions]
                 rows.append(Row(results[0], Facts.of(task)))
@@ -147,7 +147,7 @@ def verify_bundle(
                     f"'{artifacts}'; export it again, or pass the right folder with --artifacts"
                 )
             clip = clip or load_base(source.artifact, pretrained)
-            pictures = sample(source.artifact, images.of(name), limit)
+            pictures = images.sample(source.artifact, limit)
             proof = Proof(clip, source.artifact, pictures, precision, progress)
             rows.append(Row(_check(proof, session), facts))
     return rows

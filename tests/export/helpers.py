@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from adapt.artifact import Artifact
 from adapt.clip import encoder_tensors
 from adapt.data.transforms import normalise
 from adapt.demo.weights import architecture
-from adapt.heads import TaskHead
+from adapt.heads import HEADS, TaskHead
 from adapt.methods.cmkd import CMKDConfig
 from adapt.store import FILE
 from runtime.spec import TaskInfo
@@ -113,34 +113,57 @@ class World:
         step: float = 1e-3,
         root: Path | None = None,
         variant: str = "cmkd-rst",
+        head: str = TaskHead.kind,
+        prompts: tuple[int, int] = (0, 0),
+        resize: str = "squash",
+        interpolation: str = "bilinear",
     ) -> Path:
-        """Write the artifact of a task whose encoder was changed a little, as RST leaves it."""
+        """Write the artifact of a task whose encoder was changed a little, as RST leaves it.
+
+        Args:
+            task: Its id.
+            base: An architecture.
+            pretrained: Its weights, if not the world's.
+            seed: Of all that is random.
+            share: Of the encoder's parameters that change.
+            step: Standard deviation of a change.
+            root: Where artifacts lie.
+            variant: Of the folder; an ending `-rst` goes into the settings.
+            head: Kind.
+            prompts: Number of blocks with prompt tokens, and of tokens in each.
+            resize: Of evaluation, like `interpolation`.
+        """
         file = pretrained or self.base(base)
         clip = clips.load(base, str(file))
         reference = encoder_tensors(clip.visual)
         draw = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for parameter in clip.visual.parameters():
+            for parameter in clip.visual.parameters() if share else ():
                 chosen = torch.rand(parameter.shape, generator=draw) < share
                 noise = torch.randn(parameter.shape, generator=draw) * step
                 parameter += torch.where(chosen, noise, torch.zeros(()))
         torch.manual_seed(seed)
-        head = perturb(TaskHead(clip.dim, len(CLASSES)), seed)
+        sizes = (clip.dim, len(CLASSES), *([24] if head == "projector-cosine" else []))
+        tokens = {
+            f"prompts.{block}": torch.randn(prompts[1], clip.visual.conv1.out_channels)
+            for block in range(prompts[0])
+        }
         source, target = task.split("-")
         artifact = Artifact.of(
             clip.info,
             reference,
             clip.visual,
-            head,
+            perturb(HEADS[head](*sizes), seed),
             task=TaskInfo(task, "my-objects", source, target, CLASSES),
             method="cmkd",
-            preprocess=clip.preprocess(),
+            preprocess=replace(clip.preprocess(), resize=resize, interpolation=interpolation),
             prompts=CLASSES,
             config=asdict(
                 CMKDConfig(model=base, pretrained=str(file), rst=variant.endswith("-rst"))
             ),
             seed=seed,
             metrics=UNLABELLED,
+            tokens=tokens,
         )
         path = (root or self.artifacts) / "my-objects" / task / variant / FILE
         artifact.save(path)

@@ -2,58 +2,25 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import batch_norm, linear, normalize, relu
 
 from adapt.heads import HEADS, head_tensors
 from export.heads import GRAPHS, head_graph
 from runtime.errors import FormatError
 from tests.export.helpers import perturb, run_onnx
 
-BN = ("running_mean", "running_var", "weight", "bias")
-
-
-class Affine(nn.Module):
-    """L2 norm, then one affine map, in plain torch."""
-
-    def __init__(self, dim, classes):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(classes, dim))
-        self.bias = nn.Parameter(torch.zeros(classes))
-
-    def forward(self, features):
-        return linear(normalize(features, dim=-1), self.weight, self.bias)
-
-
-class Projector(nn.Module):
-    """Two linear maps around BatchNorm and ReLU, then cosines, in plain torch."""
-
-    def __init__(self, dim, classes, wide=9):
-        super().__init__()
-        self.proj1, self.proj2 = nn.Linear(dim, wide), nn.Linear(wide, wide)
-        self.bn = nn.BatchNorm1d(wide)
-        self.register_buffer("weight", torch.zeros(classes, wide))
-
-    def forward(self, features):
-        state = [getattr(self.bn, name) for name in BN]
-        x = self.proj2(relu(batch_norm(self.proj1(features), *state)))
-        return normalize(x, dim=-1) @ self.weight.T
-
-
-KINDS = {**HEADS, "affine": Affine, "projector-cosine": Projector}
-
 
 def make(kind, dim, classes, seed=0):
     torch.manual_seed(seed)
-    head = perturb(KINDS[kind](dim, classes), seed)
+    width = {"width": 9} if kind == "projector-cosine" else {}
+    head = perturb(HEADS[kind](dim, classes, **width), seed)
     return head, head_tensors(head)
 
 
 def test_every_kind_of_head_has_a_graph():
-    assert GRAPHS.keys() == KINDS.keys()
+    assert GRAPHS.keys() == HEADS.keys()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("classes", [2, 7, 9, 12])  # 9 and 12 are also numbers of features
 def test_one_head_graph_serves_every_class_count(kind, classes):
     _, other = make(kind, 12, 5)
@@ -69,7 +36,7 @@ def test_one_head_graph_serves_every_class_count(kind, classes):
     assert np.abs(found - expected).max() <= 2e-6  # measured 5e-7
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_head_graph_names_its_dynamic_axes(kind):
     model = onnx.load_from_string(head_graph(kind, make(kind, 12, 5)[1]))
     onnx.checker.check_model(model, full_check=True)

@@ -223,7 +223,7 @@ def test_bundle_without_tasks_is_refused(tmp_path):
 
 
 def test_without_images_nothing_is_exported(world, tmp_path):
-    with pytest.raises(DataError, match="no images to verify task 'p-a' on.*--images.*'a'"):
+    with pytest.raises(DataError, match="of 'my-objects' to verify task 'p-a' on.*--images.*'a'"):
         export_bundle([artifact(world)], tmp_path / "o")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images"):
@@ -261,6 +261,22 @@ def test_images_in_folders_of_other_names_have_no_labels(world, tmp_path):
     assert len(found.pixels) == 36 and set(found.labels.tolist()) == {-1}
     (row,) = export_bundle([artifact(world)], tmp_path / "o", images=Folders(tmp_path / "mine"))
     assert row.comparison.accuracy_torch is None and row.comparison.labelled == 0
+
+
+def test_partial_task_of_a_named_data_set_is_verified_on_the_classes_its_target_has(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("UDA_CACHE", str(tmp_path / "cache"))
+    for domain in ("amazon", "dslr"):
+        shutil.copytree(world.images, tmp_path / "office31" / domain / "images")
+    whole = Artifact.load(artifact(world))
+    named = replace(whole, task=replace(whole.task, id="a-d", dataset="office31"))
+    config = {**whole.config, "partial": True, "target_classes": 2}
+    with pytest.raises(DataError, match="'office31'.*its folder with --data, or pass --images"):
+        Folders().sample(named)
+    folders = Folders(data=tmp_path / "office31")
+    found = [folders.sample(a).labels for a in (named, replace(named, config=config))]
+    assert [np.bincount(labels).tolist() for labels in found] == [[12, 12, 12], [12, 12]]
 
 
 def test_verifying_again_finds_the_same_numbers(world, tmp_path):
@@ -308,8 +324,8 @@ def test_images_option_reads_tasks_and_folders(tmp_path, monkeypatch):
     assert Folders.parse(["a"]) == Folders(Path("a"))
     assert Folders.parse(["p-a=a", "a-c"]) == Folders(Path("a-c"), {"p-a": Path("a")})
     assert Folders.parse(["./odd=name"]) == Folders(Path("odd=name"))
-    assert Folders.parse(["a-c=odd=name"]).of("a-c") == Path("odd=name")
-    assert Folders.parse(["a-c=odd=name"]).of("p-a") is None
+    assert Folders.parse(["a-c=odd=name"]).own == {"a-c": Path("odd=name")}
+    assert Folders.parse([], Path("a")) == Folders(data=Path("a"))
     for texts, message in (
         (["a", "a-c"], "every task two folders, 'a' and 'a-c'"),
         (["a-c=a", "a-c=a-c"], "task 'a-c' two folders"),
