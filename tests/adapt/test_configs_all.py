@@ -17,8 +17,11 @@ PAPERS = {
     "cmkd": ("office-home", "office31", "imageclef", "digits", "visda", "domainnet"),
     "source_only": ("office-home", "office31", "imageclef", "digits", "visda", "domainnet"),
     "zero_shot": tuple(path.stem for path in published.files()),
+    "linear_probe": tuple(path.stem for path in published.files()),
+    "unimos": ("office-home", "visda", "domainnet", "mini-domainnet"),
+    "ekda": ("office-home", "office31", "visda", "domainnet", "mini-domainnet"),
 }
-"""The data sets for which a paper reports a method."""
+"""The data sets for which a paper reports a method, and all for the baselines of no paper."""
 MODELS = {"RN50-quickgelu", "RN101-quickgelu", "ViT-B-16-quickgelu", "ViT-L-14-quickgelu"}
 SECTIONS = ("tasks", "presets")
 
@@ -45,7 +48,7 @@ def test_there_are_settings_for_every_method_and_every_data_set_that_a_paper_rep
     assert {str(path) for path in SHIPPED} == {
         f"{method}/{dataset}.yaml"
         for method in methods.METHODS
-        for dataset in (*DEMO, *PAPERS.get(method, ()))
+        for dataset in (*DEMO, *PAPERS[method])
     }
 
 
@@ -142,8 +145,49 @@ def test_usps_is_augmented_like_nothing_else():
     assert (usps.train_size, usps.pad, usps.crop_min, usps.rotate) == (28 * 8, 4 * 8, 0, 10)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "presets", "model", "epochs", "lr", "weights"),
+    [
+        ("office-home", [], "RN50", 50, 3e-3, (1, 1)),
+        ("office-home", ["vit-b16"], "ViT-B-16", 50, 3e-3, (1, 1)),
+        ("office-home", ["vit-l14"], "ViT-L-14", 50, 3e-3, (1, 1)),
+        ("visda", [], "RN101", 10, 9e-4, (0.001, 0.1)),
+        ("domainnet", [], "ViT-B-16", 50, 3e-3, (1, 1)),
+        ("mini-domainnet", [], "RN50", 50, 3e-3, (1, 1)),
+        ("mini-domainnet", ["vit-b16"], "ViT-B-16", 50, 3e-3, (1, 1)),
+    ],
+)
+def test_unimos_settings_are_those_of_paper_and_code(dataset, presets, model, epochs, lr, weights):
+    found = load("unimos", dataset, presets=presets)
+    assert (found.model, found.epochs, found.lr) == (f"{model}-quickgelu", epochs, lr)
+    assert (found.alpha, found.beta) == weights
+    assert (found.batch_size, found.iterations, found.lr_gamma) == (32, 0, 1e-3)
+    assert (found.weight_decay, found.nesterov, found.gamma) == (0, False, 0.01)
+    assert (found.resize, found.interpolation) == ("crop", "bicubic")
+    assert found.prompt == "a {domain} photo of a {}."
+
+
+@pytest.mark.parametrize(
+    ("dataset", "batch", "epochs", "lr"),
+    [
+        ("office31", 32, 20, 0.005),
+        ("office-home", 32, 20, 0.005),
+        ("visda", 8, 10, 0.003),
+        ("domainnet", 32, 10, 0.005),
+        ("mini-domainnet", 32, 10, 0.005),
+    ],
+)
+def test_ekda_settings_are_those_of_the_code(dataset, batch, epochs, lr):
+    found = load("ekda", dataset)
+    assert (found.model, found.teacher) == ("ViT-B-16-quickgelu", "ViT-L-14-quickgelu")
+    assert (found.batch_size, found.epochs, found.lr) == (batch, epochs, lr)
+    assert (found.n_ctx, found.kd_weight, found.tau) == (4, 100, 1)
+    assert (found.momentum, found.weight_decay, found.nesterov) == (0.9, 5e-4, False)
+    assert (found.crop_min, found.crop_max, found.interpolation) == (0.08, 1.0, "bicubic")
+
+
 def test_the_partial_task_of_office_home_has_25_target_classes():
-    for method in ("cmkd", "source_only", "zero_shot"):
+    for method in ("cmkd", "source_only", "zero_shot", "linear_probe"):
         found = load(method, "office-home", presets=["partial"])
         assert (found.partial, found.target_classes) == (True, 25)
 
