@@ -1,0 +1,125 @@
+"""Image features computed once per domain, for methods that leave the encoder alone.
+
+Under `$UDA_CACHE/features`, one sealed file per domain, base model and way of preprocessing. The
+file's name is a digest of all that the features depend on, and the same facts stand inside; a file
+that is damaged, or that speaks of something else, is made again. Two writers replace each other's
+equal files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from adapt.data.cache import folder
+from adapt.evaluate import predict
+from adapt.method import Method
+from runtime import sealed
+from runtime.errors import BaseModelError, FormatError
+
+if TYPE_CHECKING:
+    from adapt.batches import Stream
+    from adapt.clip import Clip
+    from adapt.config import TrainConfig
+
+KIND, SCHEMA = "uda-features", 1
+"""Raise the schema when features come to mean something else."""
+BATCH = 64
+"""Images per call of the encoder: a constant, because the last bits may depend on it."""
+_ROWS = "features"
+
+_log = logging.getLogger(__name__)
+
+
+class FeatureMethod(Method):
+    """A method over features of the untouched encoder, which it sees once per image.
+
+    Always float32 and without augmentation: what the settings say of mixed precision, of cropping
+    and of flipping means nothing here.
+    """
+
+    trains_encoder = False
+    uses_images = False
+
+    def __init__(self, clip: Clip, prompts: Sequence[str], config: TrainConfig) -> None:
+        """Note what features depend on."""
+        super().__init__(clip, prompts, config)
+        self._facts = {"base": clip.info.sha256, "mean": list(clip.mean), "std": list(clip.std)}
+
+    def bank(self, stream: Stream) -> Tensor:
+        """Return the features (N, D) of a domain's training images on the training device.
+
+        Float32, rows of unit length, in the order of the images; from the cache if they are there.
+
+        Raises:
+            BaseModelError: A feature is not finite, or is 0.
+            StorageError: The cache cannot be written.
+        """
+        device = self.text.device
+        facts = {
+            **self._facts,
+            "pixels": stream.digest,
+            "shape": [len(stream.pixels), self.text.shape[1]],
+            "batch": BATCH,
+            "torch": torch.__version__,
+            "device": device.type,
+        }
+        text = json.dumps(facts, sort_keys=True)
+        path = folder() / "features" / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
+        try:
+            file = sealed.read(path, KIND, SCHEMA) if path.exists() else None
+        except FormatError as error:
+            _log.warning("features are made again: %s", error)
+            file = None
+        if file is None or file.document != facts or not _usable(file.tensors, facts["shape"]):
+            features = self._extract(stream.pixels)
+            sealed.write(path, KIND, SCHEMA, facts, {_ROWS: features.numpy()})
+        else:
+            features = torch.from_numpy(file.tensors[_ROWS])
+        return features.to(device)
+
+    def _extract(self, pixels: NDArray[np.uint8]) -> Tensor:
+        _log.info("computing the features of %d images", len(pixels))
+        screen = Console(stderr=True)
+        parts = [
+            predict(
+                self.encode,
+                pixels[start : start + BATCH],
+                BATCH,
+                self.text.device,
+                mean=self._facts["mean"],
+                std=self._facts["std"],
+            )
+            for start in track(
+                range(0, len(pixels), BATCH),
+                "features",
+                console=screen,
+                transient=True,
+                disable=not screen.is_terminal,
+            )
+        ]
+        features = normalize(torch.cat(parts), dim=-1)
+        if not _usable({_ROWS: features.numpy()}, list(features.shape)):
+            raise BaseModelError(
+                "the base model gives features that are not finite, or 0; check its weights"
+            )
+        return features
+
+
+def _usable(tensors: Mapping[str, NDArray[Any]], shape: object) -> bool:
+    """Return whether the tensors are features of that shape, rows finite and of unit length."""
+    rows = tensors.get(_ROWS)
+    if rows is None or rows.dtype != np.float32 or list(rows.shape) != shape:
+        return False
+    return bool(np.allclose(np.square(rows).sum(-1), 1, rtol=0, atol=1e-4))  # false for NaN too

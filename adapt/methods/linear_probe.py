@@ -1,0 +1,61 @@
+"""A linear classifier on the untouched encoder's features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from adapt.config import TrainConfig
+from adapt.features import FeatureMethod
+from adapt.heads import AffineHead
+from adapt.losses import cross_entropy
+from adapt.method import Batch
+
+if TYPE_CHECKING:
+    from adapt.batches import Stream
+
+
+@dataclass(frozen=True)
+class LinearProbeConfig(TrainConfig):
+    """Settings of the linear probe. Features have length 1, so its rate is far above others."""
+
+    iterations: int = 0
+    lr: float = 1.0
+    head_lr_multiplier: float = 1.0
+    train_encoder: bool = False
+    resize: Literal["squash", "crop"] = "crop"
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train_encoder:
+            raise ValueError("a linear probe leaves the encoder alone; set train_encoder=false")
+
+
+class LinearProbe(FeatureMethod):
+    """Linear probe (Radford et al., ICML 2021, arXiv:2103.00020) on cached source features.
+
+    Cross entropy on the source, of an affine map of unit features that starts at zero. The target
+    is not looked at; on a task whose source and target are one domain (`h-h`) it tells how far an
+    untouched encoder could get. Deviation: the paper fits with L-BFGS, this is SGD.
+    """
+
+    Config = LinearProbeConfig
+    source_bank: Tensor
+
+    def build_head(self) -> nn.Module:
+        """Return the map that is trained and deployed."""
+        classes, features = self.text.shape
+        return AffineHead(features, classes)
+
+    def prepare(self, source: Stream, target: Stream) -> None:
+        """Compute the source's features, or read them from the cache."""
+        self.register_buffer("source_bank", self.bank(source), persistent=False)
+
+    def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
+        """Return the label-smoothed cross entropy of the source batch."""
+        logits = linear(self.source_bank[source.indices], self.head.weight, self.head.bias)
+        return {"source": cross_entropy(logits, source.labels, self.config.label_smoothing)}
