@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 METHODS = {
     "cmkd": "adapt.methods.cmkd:CMKD",
+    "linear_probe": "adapt.methods.linear_probe:LinearProbe",
     "source_only": "adapt.methods.source_only:SourceOnly",
+    "unimos": "adapt.methods.unimos:UniMoS",
     "zero_shot": "adapt.methods.zero_shot:ZeroShot",
 }
 """Name to "module:Class"."""
-BASELINES = ("zero_shot", "source_only")
+BASELINES = ("zero_shot", "source_only", "linear_probe")
 """Methods that nobody deploys by accident: their artifacts must be asked for by name."""
 
 
