@@ -68,10 +68,16 @@ def main() -> None:
 
 @main.command()
 @click.option(
-    "--task", "tasks", multiple=True, required=True, metavar="SRC-TGT", help="Task; repeatable."
+    "--task",
+    "tasks",
+    multiple=True,
+    required=True,
+    metavar="SRC-TGT[=NAME]",
+    help="Task; repeatable. `a-c=unimos` takes that variant of it; tasks of different methods on "
+    "one base share a bundle.",
 )
 @click.option("--dataset", metavar="NAME", help="Data set, where several have a task of that name.")
-@click.option("--method", metavar="NAME", help="Variant, where a task has several: cmkd-rst.")
+@click.option("--method", metavar="NAME", help="Variant of tasks that name none: cmkd-rst.")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundle to write."
 )
@@ -109,7 +115,8 @@ def onnx(
     """
     from adapt.store import find
 
-    paths = [find(artifacts, task, dataset, method) for task in tasks]
+    chosen = [task.partition("=") for task in tasks]
+    paths = [find(artifacts, task, dataset, own or method) for task, _, own in chosen]
     with _progress() as progress:
         from export.images import Folders
         from export.pipeline import export_bundle
@@ -189,10 +196,11 @@ def _show(rows: Sequence[Row]) -> None:
         for result in results
     ]
     click.echo(table(header, cells) + "\n")
-    header = ("task", "density", "patch", "survives fp32", "fp16", "bf16")
+    header = ("task", "method", "density", "patch", "survives fp32", "fp16", "bf16")
     cells = [
         [
             row.comparison.task,
+            row.facts.variant,
             f"{row.facts.density:.3%}",
             f"{row.facts.patch_density:.3%}",
             *(f"{share:.1%}" for share in vars(row.facts.survival).values()),

@@ -2,6 +2,7 @@ import pytest
 from click.testing import CliRunner
 
 from export.cli import main
+from runtime.bundle import Bundle
 
 
 def invoke(*arguments):
@@ -24,12 +25,28 @@ def test_onnx_writes_a_bundle_and_baked_files_and_says_what_it_found(world, tmp_
         f"wrote {tmp_path / 'demo-c-r.onnx'}",
     ]
     survives = [line.split() for line in lines if line.startswith("c-r")][-1]
-    assert survives[3] == "100.0%"
+    assert survives[1] == "cmkd-rst" and survives[4] == "100.0%"
     again = invoke(
         *("verify", out, "--task", "c-r", "--artifacts", world.artifacts),
         *("--images", world.images, "--max-images", 5),
     )
     assert again.exit_code == 0 and "5 of 36" in again.output and "p-a" not in again.output
+
+
+def test_each_task_may_name_its_own_variant(world, tmp_path):
+    root = tmp_path / "artifacts"
+    for task, variant in (("p-a", "cmkd"), ("p-a", "cmkd-rst"), ("c-r", "cmkd"), ("c-r", "other")):
+        world.train(task, root=root, variant=variant)
+    options = ("--artifacts", root, "--images", world.images, "--max-images", 3)
+    result = invoke(
+        *("onnx", "--task", "p-a=cmkd-rst", "--task", "c-r", "--method", "cmkd", *options),
+        *("--out", tmp_path / "o"),
+    )
+    assert result.exit_code == 0, result.output
+    opened = Bundle.open(tmp_path / "o")
+    assert [opened.entry(task).method for task in ("p-a", "c-r")] == ["cmkd-rst", "cmkd"]
+    result = invoke("onnx", "--task", "p-a=ekda", "--out", tmp_path / "x", *options)
+    assert result.exit_code == 1 and "was not trained with 'ekda'" in result.output
 
 
 @pytest.mark.parametrize(
