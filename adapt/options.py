@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from adapt.methods import METHODS
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
@@ -122,6 +124,61 @@ def _problem(
     if dataset:
         return None
     return "--data needs a --dataset and --task, or --source and --target" if data else "no images"
+
+
+def setting_options(command: F) -> F:
+    """Add what chooses a method and its settings."""
+    for option in reversed(
+        [
+            click.option(
+                "--method", type=click.Choice(sorted(METHODS)), default="cmkd", show_default=True
+            ),
+            click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse."),
+            click.option(
+                "--density",
+                metavar="SHARE",
+                help="RST with a budget instead of a threshold: change at most this share, like "
+                "0.1%.",
+            ),
+            click.option(
+                "--grid",
+                type=click.Choice(["fp32", "fp16", "bf16"]),
+                help="Train on the grid of the precision that will be deployed.",
+            ),
+            click.option(
+                "--select", metavar="NAME", help="Epoch to keep: last, or a score without labels."
+            ),
+            click.option(
+                "--preset",
+                "presets",
+                metavar="NAME",
+                multiple=True,
+                help="Values of the settings file that go together, like rn50; repeatable.",
+            ),
+            click.option(
+                "--set",
+                "overrides",
+                metavar="KEY=VALUE",
+                multiple=True,
+                help="Change a setting; repeatable.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def changed(
+    overrides: Sequence[str],
+    rst: bool | None,
+    density: str | None,
+    grid: str | None,
+    select: str | None,
+) -> list[str]:
+    """Return the settings that the options change, as `key=value`; named options come last."""
+    named = {"grid": grid, "select": select}
+    others = [f"{name}={value}" for name, value in named.items() if value is not None]
+    return [*overrides, *sparsity(rst, density), *others]
 
 
 def use_threads(threads: int | None) -> None:

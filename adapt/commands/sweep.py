@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapt.methods import METHODS
-from adapt.options import sparsity
+from adapt.options import NAMES, changed, data_option, setting_options
 
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job
@@ -16,33 +15,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--dataset", metavar="NAME", required=True, help="A named data set.")
-@click.option(
-    "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Its folder, where it is not drawn by this project.",
-)
-@click.option("--method", type=click.Choice(sorted(METHODS)), default="cmkd", show_default=True)
+@click.option("--dataset", metavar="NAME", required=True, help=f"One of {', '.join(NAMES)}.")
+@data_option
 @click.option("--tasks", default="all", show_default=True, help="Like a-c,a-p; all: the papers'.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Of every random draw.")
-@click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse.")
-@click.option("--density", metavar="SHARE", help="RST with a budget, like 0.1%.")
-@click.option(
-    "--grid",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
-    help="Train on the grid of the precision that will be deployed.",
-)
-@click.option("--select", metavar="NAME", help="Epoch to keep: last, or a score without labels.")
-@click.option(
-    "--preset",
-    "presets",
-    metavar="NAME",
-    multiple=True,
-    help="Values of the settings file that go together, like rn50; repeatable.",
-)
-@click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a setting; repeatable."
-)
+@setting_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each run.")
 @click.option(
@@ -90,12 +67,10 @@ def sweep(
 
     if ray is not None:
         cluster.need_ray()
-    settings = [*overrides, *sparsity(rst, density)]
-    chosen = {"grid": grid, "select": select}
-    settings += [f"{name}={value}" for name, value in chosen.items() if value is not None]
     jobs = plan(
         method, dataset, () if tasks == "all" else _list(tasks), _seeds(seeds), out=out,
-        settings=settings, presets=presets, device=device, root=data, threads=threads,
+        settings=changed(overrides, rst, density, grid, select), presets=presets,
+        device=device, root=data, threads=threads,
     )  # fmt: skip
     check(jobs, here=ray in (None, "local"))
     _end(jobs, _follow(jobs, ray, workers))

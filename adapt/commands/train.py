@@ -6,37 +6,14 @@ from pathlib import Path
 
 import click
 
-from adapt.methods import METHODS
-from adapt.options import pair_loader, sparsity, task_options, use_threads
+from adapt.options import changed, pair_loader, setting_options, task_options, use_threads
 from runtime.console import bytes_text
 
 
 @click.command()
 @task_options
-@click.option("--method", type=click.Choice(sorted(METHODS)), default="cmkd", show_default=True)
-@click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse.")
-@click.option(
-    "--density",
-    metavar="SHARE",
-    help="RST with a budget instead of a threshold: change at most this share, like 0.1%.",
-)
-@click.option(
-    "--grid",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
-    help="Train on the grid of the precision that will be deployed.",
-)
-@click.option("--select", metavar="NAME", help="Epoch to keep: last, or a score without labels.")
-@click.option(
-    "--preset",
-    "presets",
-    metavar="NAME",
-    multiple=True,
-    help="Values of the settings file that go together, like rn50; repeatable.",
-)
+@setting_options
 @click.option("--seed", type=click.IntRange(min=0), help="Of every random draw.  [default: 0]")
-@click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a setting; repeatable."
-)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -78,17 +55,15 @@ def train(
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
     pair_of = pair_loader(dataset, task, data, source, target)
-    from adapt import methods
+    from adapt import methods, parallel
     from adapt import train as training
     from adapt.config import load_config
     from adapt.metrics import Metrics
     from runtime.fields import build
 
     use_threads(threads)
-    settings = list(overrides)
-    settings += sparsity(rst, density)
-    chosen = {"grid": grid, "select": select, "seed": seed}
-    settings += [f"{name}={value}" for name, value in chosen.items() if value is not None]
+    settings = changed(overrides, rst, density, grid, select)
+    settings += [] if seed is None else [f"seed={seed}"]
     config = load_config(
         methods.get(method).Config, dataset or "folder", method, settings,
         task=task, presets=presets,
@@ -97,6 +72,8 @@ def train(
     run = training.train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True
     )
+    if not parallel.leads():
+        return
     metrics = build(Metrics, run.artifact.metrics, "metrics")
     last, best, saved = metrics.last, metrics.oracle_best, metrics.saved
     if metrics.selected:
