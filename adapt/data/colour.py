@@ -50,12 +50,14 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
 
 def autocontrast(images: Tensor, strength: Tensor) -> Tensor:
     """Stretch each channel to 0..255, whatever the strength."""
-    return functional.autocontrast(images)
+    stretched: Tensor = functional.autocontrast(images)
+    return stretched
 
 
 def equalize(images: Tensor, strength: Tensor) -> Tensor:
     """Make each channel's histogram flat, whatever the strength."""
-    return functional.equalize(images)
+    flat: Tensor = functional.equalize(images)
+    return flat
 
 
 def invert(images: Tensor, strength: Tensor) -> Tensor:
