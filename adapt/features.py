@@ -55,7 +55,8 @@ class FeatureMethod(Method):
     def __init__(self, clip: Clip, prompts: Sequence[str], config: TrainConfig) -> None:
         """Note what features depend on."""
         super().__init__(clip, prompts, config)
-        self._facts = {"base": clip.info.sha256, "mean": list(clip.mean), "std": list(clip.std)}
+        style = {"mean": list(clip.mean), "std": list(clip.std)}
+        self._facts = {"base": clip.info.sha256, "grid": config.grid, **style}
 
     def bank(self, stream: Stream) -> Tensor:
         """Return the features (N, D) of a domain's training images on the training device.

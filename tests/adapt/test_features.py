@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from adapt import rst
 from adapt.batches import Stream
 from adapt.clip import Clip
 from adapt.data import DomainPair
@@ -107,6 +109,18 @@ def test_a_changed_weight_of_the_base_gets_a_bank_of_its_own(
         next(clip.visual.parameters()).mul_(1.5)
     clip.info = type(clip.info)("small-vit", "random", "1" * 64)
     second = LinearProbe(clip, prompts, CONFIG).bank(stream)
+    assert len(files(tmp_path)) == 2 and not torch.equal(first, second)
+
+
+def test_another_grid_gets_a_bank_of_its_own(
+    make: Make, tmp_path: Path, small_clip: Callable[[str], Clip], prompts: Sequence[str]
+) -> None:
+    method, stream = make()
+    first = method.bank(stream)
+    config = replace(CONFIG, grid="bf16")
+    method = LinearProbe(small_clip("vit"), prompts, config)
+    assert rst.over(method.encoder, config) is None  # it rounds, as the loop lets it
+    second = method.bank(stream)
     assert len(files(tmp_path)) == 2 and not torch.equal(first, second)
 
 

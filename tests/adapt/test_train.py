@@ -216,6 +216,9 @@ def test_rst_with_mixed_precision_is_refused_and_explained() -> None:
         check_precision(config, torch.device("cuda"))
     check_precision(replace(config, rst_allow_rounding=True), torch.device("cuda"))
     check_precision(replace(config, rst=False), torch.device("cuda"))
+    check_precision(replace(config, grid="fp16"), torch.device("cuda"))  # it sees what it trains
+    with pytest.raises(ConfigError, match="grid=fp16"):
+        check_precision(replace(config, grid="bf16"), torch.device("cuda"))
 
 
 def test_fp16_on_the_cpu_is_refused() -> None:
