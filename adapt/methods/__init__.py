@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 METHODS = {
     "cmkd": "adapt.methods.cmkd:CMKD",
+    "ekda": "adapt.methods.ekda:EKDA",
     "linear_probe": "adapt.methods.linear_probe:LinearProbe",
     "source_only": "adapt.methods.source_only:SourceOnly",
     "unimos": "adapt.methods.unimos:UniMoS",

@@ -23,6 +23,7 @@ from adapt.merge import load_merged
 from adapt.method import Batch, Method
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.optimize import Optimization
+from adapt.prompts import Prompted
 from runtime.errors import ConfigError
 from runtime.spec import Preprocess, TaskInfo
 
@@ -36,7 +37,15 @@ METRICS = {
     "test_images": 0,
     "data": dict.fromkeys(("source", "target", "test"), "0" * 64),
 }
-SETTINGS = {"lr": 1e-3, "head_lr_multiplier": 10.0, "ramp_iterations": 10}
+SETTINGS = {
+    "lr": 1e-3,
+    "head_lr_multiplier": 10.0,
+    "ramp_iterations": 10,
+    "prompt": "a photo of a {}",
+    "teacher": "demo-vit32",
+    "teacher_pretrained": "demo",
+    "templates": "prompt",
+}
 
 
 def batch(seed: int, labelled: bool) -> Batch:
@@ -148,9 +157,9 @@ def test_the_deployed_head_gives_the_methods_logits(make: Make) -> None:
     method = make()
     steps(method)
     deployed, images = method.deploy(), batch(7, False).images
+    encoder = Prompted(deployed.encoder, deployed.tokens) if deployed.tokens else deployed.encoder
     with torch.no_grad():
-        features = deployed.encoder(images)
-        assert torch.equal(deployed.head(features), method.logits(images))
+        assert torch.equal(deployed.head(encoder(images)), method.logits(images))
     assert type(deployed.head) in HEADS.values()
 
 
@@ -168,6 +177,7 @@ def test_an_artifact_gives_the_same_logits_bit_for_bit(
         encoder_tensors(clip.visual),
         deployed.encoder,
         deployed.head,
+        tokens=deployed.tokens,
         task=TASK,
         method=name,
         preprocess=Preprocess(32),

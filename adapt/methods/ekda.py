@@ -1,0 +1,249 @@
+"""End-to-End Knowledge Distillation for Unsupervised Domain Adaptation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adapt import clip as base_models
+from adapt.config import TrainConfig
+from adapt.heads import ProjectorHead
+from adapt.method import AMP, Batch, Group, Method
+from adapt.prompts import by_block, check_visual, encode_images
+from adapt.teacher import STD, Teacher, divergence
+from runtime.errors import ConfigError
+from runtime.spec import BaseModel
+
+if TYPE_CHECKING:
+    from adapt.clip import Clip
+    from adapt.optimize import Optimization
+
+
+@dataclass(frozen=True)
+class EKDAConfig(TrainConfig):
+    """Settings of EKDA; the defaults are the released code's for Office-Home.
+
+    `lr` is for the prompts of teacher and student and falls along a cosine once per epoch;
+    `head_lr_multiplier` is for the projector. `lr_gamma`, `lr_power` and `train_encoder` mean
+    nothing here.
+    """
+
+    iterations: int = 0
+    lr: float = 0.005
+    head_lr_multiplier: float = 1.0
+    nesterov: bool = False
+    label_smoothing: float = 0.0
+    resize: Literal["squash", "crop"] = "crop"
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    crop_min: float = 0.08
+    prompt: str = "a photo of a {}."
+    eval_batch_size: int = 128
+    teacher: str = "ViT-L-14-quickgelu"
+    """Architecture of the teacher, which must see images as `model` does."""
+    teacher_pretrained: str = "openai"
+    """Its weights: an open_clip tag, `demo`, or the path of a local file."""
+    teacher_lr_multiplier: float = 1.0
+    """The teacher's prompts learn this many times faster than the student's."""
+    n_ctx: int = 4
+    """Learned words in the teacher's text, tokens in its images, and in each block of the
+    student."""
+    ctx_init: Literal["random", "words"] = "random"
+    """How the learned words start. The released code sets words and then draws over them."""
+    templates: Literal["imagenet", "prompt"] = "imagenet"
+    """What the teacher's text stays close to: the mean of OpenAI's 80 captions, or the prompt."""
+    text_weight: float = 25.0
+    """Of the distance of the teacher's text features to the base's."""
+    image_weight: float = 10.0
+    """Of the distance of the teacher's image features to the base's."""
+    kd_weight: float = 100.0
+    """Of the divergence between student and teacher; per image it counts 1/classes of this."""
+    tau: float = 1.0
+    """Temperature of that divergence."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("teacher_lr_multiplier", "n_ctx", "tau"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"'{name}' must be above 0, found {getattr(self, name)!r}")
+        for name in ("text_weight", "image_weight", "kd_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"'{name}' must be 0 or more, found {getattr(self, name)!r}")
+
+
+class EKDA(Method):
+    """End-to-End Knowledge Distillation for UDA with Large Vision-Language Models.
+
+    Follows github.com/1d1x1w/EKDA as far as it could be read. A large frozen CLIP, the teacher,
+    learns a few prompt tokens from labelled source images. In the same iteration the student learns
+    from the teacher on target images: prompt tokens in every block of its frozen encoder, and a
+    projector into the teacher's feature space, where the teacher's text features are the classes.
+    The student, its projector and those class centres are deployed; teacher and text stay home.
+
+    Deviations of the code, none of which changes what is computed unless said so: the teacher runs
+    without gradients in the student's step, where the original computes and then drops them; the
+    student's unused learned words are left out; texts are cut to the longest; frozen encoders run
+    in low precision only under `amp`, everything else in float32. A ResNet student has no prompts,
+    only the projector, and here its BatchNorm keeps the base's statistics (this one changes what is
+    computed): the original lets them drift to the target's, probably as an oversight, and they
+    would have to be shipped with every task.
+    """
+
+    Config = EKDAConfig
+    config: EKDAConfig
+    head: ProjectorHead
+    trains_encoder: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        clip: Clip,
+        prompts: Sequence[str],
+        config: EKDAConfig,
+        teacher: Clip | None = None,
+    ) -> None:
+        """Load the teacher and draw prompts and projector from the seed.
+
+        Args:
+            clip: The student's model, on the training device.
+            prompts: One per class.
+            config: Settings.
+            teacher: The teacher's model, on the same device; None loads what the settings name.
+
+        Raises:
+            ConfigError: The two models want different images, or the prompt is too short.
+            BaseModelError: The teacher cannot be loaded, or a model has no place for prompts.
+        """
+        device = next(clip.visual.parameters()).device
+        if teacher is None:
+            teacher = base_models.load(config.teacher, config.teacher_pretrained, str(device))
+        _check_images(clip, teacher)
+        self._width = teacher.dim
+        super().__init__(clip, prompts, config)
+        generator = torch.Generator().manual_seed(config.seed)
+        self.teacher = Teacher(
+            teacher,
+            prompts,
+            config.prompt,
+            config.n_ctx,
+            words=config.ctx_init == "words",
+            templates=config.templates,
+            generator=generator,
+        )
+        self.prompts = nn.ParameterDict()
+        if hasattr(clip.visual, "transformer"):
+            visual = check_visual(clip.visual)
+            for block in range(len(visual.transformer.resblocks)):
+                tokens = torch.empty(config.n_ctx, visual.conv1.out_channels)
+                nn.init.normal_(tokens, std=STD, generator=generator)
+                self.prompts[str(block)] = nn.Parameter(tokens.to(device))
+        self.eval()
+
+    def build_head(self) -> nn.Module:
+        """Return the projector, whose class centres `eval` fills in."""
+        return ProjectorHead(self.text.shape[1], self.text.shape[0], self._width)
+
+    def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
+        """Return the weighted terms of both steps, as if the teacher did not move in between."""
+        return self.teacher_losses(source) | self.student_losses(target)
+
+    def teacher_losses(self, source: Batch) -> dict[str, Tensor]:
+        """Return the weighted terms "teacher_ce", "_text", "_image" and "_kl" on the source."""
+        c = self.config
+        with self._precision():
+            plain, features = (
+                self.teacher.plain_image(source.images),
+                self.teacher.image(source.images),
+            )
+            text = self.teacher.text()
+        terms = self.teacher.losses(features, plain, text, source.labels, c.label_smoothing)
+        weights = {"text": c.text_weight, "image": c.image_weight}
+        return {f"teacher_{name}": weights.get(name, 1.0) * term for name, term in terms.items()}
+
+    def student_losses(self, target: Batch) -> dict[str, Tensor]:
+        """Return the weighted terms "distill", "pseudo" and "align" on the target.
+
+        "distill" is the divergence from the teacher's prediction, "pseudo" the cross entropy to its
+        first choice for every image, however unsure, "align" the squared distance between unit
+        features.
+        """
+        c, teacher = self.config, self.teacher
+        with torch.no_grad(), self._precision():
+            guide, text = teacher.image(target.images), teacher.text()  # (N, E), (K, E)
+        aim = teacher.logits(guide, text)
+        (features,) = self.features(target.images)
+        found = self.head.project(features)  # (N, E)
+        logits = self.logit_scale * found @ text.T
+        return {
+            "distill": c.kd_weight * divergence(aim, logits, c.tau),
+            "pseudo": functional.cross_entropy(logits, aim.argmax(-1)),
+            "align": (guide - found).square().sum(-1).mean(),
+        }
+
+    def training_step(
+        self, source: Batch, target: Batch, iteration: int, optimization: Optimization
+    ) -> dict[str, Tensor]:
+        """Let the teacher take a step on the source, then the student one after the new teacher."""
+        taught = self.teacher_losses(source)
+        optimization.step(teacher=torch.stack(list(taught.values())).sum())
+        learned = self.student_losses(target)
+        optimization.step(student=torch.stack(list(learned.values())).sum())
+        return taught | learned
+
+    def parameter_groups(self) -> list[Group]:
+        """Return the teacher's prompts, the student's prompts and the projector."""
+        c = self.config
+        student = tuple(self.prompts.values())
+        return [
+            Group((self.teacher.ctx, self.teacher.vctx), c.lr * c.teacher_lr_multiplier, "teacher"),
+            *([Group(student, c.lr, "student")] if student else []),
+            Group(tuple(self.head.parameters()), c.lr * c.head_lr_multiplier, "student"),
+        ]
+
+    def schedule(self, iteration: int) -> float:
+        """Return half a cosine from 1 towards 0, constant within an epoch."""
+        epoch = iteration // max(self.config.iterations, 1)
+        return 0.5 * (1 + math.cos(math.pi * epoch / self.config.epochs))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the student's features (N, D) of images (N, 3, S, S), prompts included."""
+        if not self.prompts:
+            return super().encode(images)
+        with self._precision():
+            return encode_images(self.encoder, images, by_block(self.prompts)).float()
+
+    def tokens(self) -> dict[str, Tensor]:
+        """Return the student's prompt tokens."""
+        return {f"prompts.{block}": tokens for block, tokens in self.prompts.items()}
+
+    def guides(self) -> tuple[BaseModel, ...]:
+        """Return the teacher's model."""
+        return (self.teacher.clip.info,)
+
+    def train(self, mode: bool = True) -> EKDA:
+        """Switch the projector; evaluation sees the classes where the teacher has them now."""
+        super().train(mode)
+        if not mode and hasattr(self, "teacher"):
+            with torch.no_grad():
+                self.head.weight.copy_(self.logit_scale * self.teacher.text())
+        return self
+
+    def _precision(self) -> torch.autocast:
+        dtype = AMP.get(self.config.amp) if self.training else None
+        return torch.autocast(self.text.device.type, dtype, enabled=dtype is not None)
+
+
+def _check_images(student: Clip, teacher: Clip) -> None:
+    def wants(clip: Clip) -> str:
+        return f"{clip.image_size} px, mean {clip.mean}, std {clip.std}"
+
+    if wants(student) != wants(teacher):
+        raise ConfigError(
+            f"the student {student.info.architecture} wants images of {wants(student)}, the "
+            f"teacher {teacher.info.architecture} of {wants(teacher)}; both see the same batch: "
+            "choose models that agree"
+        )

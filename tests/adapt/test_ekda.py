@@ -1,0 +1,276 @@
+"""EKDA's promises: sizes, who learns in which step, what is deployed, and that it adapts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from open_clip.model import CLIP
+from torch import Tensor
+
+from adapt.artifact import Artifact
+from adapt.clip import Clip, encoder_tensors
+from adapt.merge import load_merged
+from adapt.method import Batch
+from adapt.methods.ekda import EKDA, EKDAConfig
+from adapt.optimize import Optimization
+from adapt.teacher import Teacher, class_names, divergence
+from runtime.errors import ConfigError
+from runtime.spec import BaseModel, Preprocess, TaskInfo
+
+Make = Callable[[str], Clip]
+SETTINGS = EKDAConfig(
+    lr=0.02, n_ctx=2, epochs=4, iterations=3, templates="prompt", prompt="a photo of a {}"
+)
+METRICS = {
+    "last": dict.fromkeys(("accuracy", "mean_per_class", "per_class")) | {"epoch": 0},
+    "oracle_best": {"epoch": None, "accuracy": None},
+    "density": 0.0,
+    "held_out": False,
+    "test_images": 0,
+    "data": dict.fromkeys(("source", "target", "test"), "0" * 64),
+}
+
+
+def meta_clip(architecture: str) -> Clip:
+    """A real architecture without any memory behind it."""
+    config = open_clip.get_model_config(architecture)
+    with torch.device("meta"):
+        model = CLIP(**config).eval()
+    return Clip(
+        info=BaseModel(architecture, "none", "0" * 64), visual=model.visual, image_size=224,
+        dim=config["embed_dim"], logit_scale=100.0, mean=(0.5,) * 3, std=(0.5,) * 3, _model=model,
+        _tokenizer=open_clip.SimpleTokenizer(),
+    )  # fmt: skip
+
+
+def small_teacher(seed: int, text_width: int = 24) -> Clip:
+    """Another small CLIP for 32 px, with its own widths."""
+    vision = {"image_size": 32, "patch_size": 8, "width": 48, "layers": 2, "head_width": 16}
+    text = {"context_length": 20, "vocab_size": 49408, "width": text_width, "heads": 1, "layers": 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = CLIP(24, vision, text).eval()
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    tokenizer = open_clip.SimpleTokenizer(context_length=20)
+    info = BaseModel("small-teacher", "random", "1" * 64)
+    return Clip(info, model.visual, 32, 24, 20.0, mean, std, model, tokenizer)
+
+
+def batch(seed: int, labelled: bool) -> Batch:
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    labels = torch.arange(6) % 3 if labelled else torch.full((6,), -1)
+    return Batch(images, labels, torch.arange(6))
+
+
+def snapshot(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("student", "n_ctx", "teacher", "prompts", "head"),
+    [
+        ("ViT-B-16", 4, 3_072 + 4_096, 3_072 + 33_792, 986_112),
+        ("ViT-B-16", 2, 1_536 + 2_048, 1_536 + 16_896, 986_112),
+        ("RN50", 4, 3_072 + 4_096, 0, 1_379_328),
+        ("RN101", 4, 3_072 + 4_096, 0, 986_112),
+    ],
+)
+def test_a_vit_l_teacher_and_the_papers_students_learn_so_many_numbers(
+    student: str, n_ctx: int, teacher: int, prompts: int, head: int
+) -> None:
+    config = EKDAConfig(n_ctx=n_ctx, templates="prompt")
+    names = ("a photo of a bee.", "a photo of a hot dog.", "a photo of a cup.")
+    method = EKDA(meta_clip(student), names, config, meta_clip("ViT-L-14"))
+    counts = [sum(p.numel() for p in g.parameters) for g in method.parameter_groups()]
+    assert counts == [count for count in (teacher, prompts, head) if count]
+    if student == "ViT-B-16" and n_ctx == 4:
+        assert sum(counts) == 1_030_144
+    learned = {id(p) for g in method.parameter_groups() for p in g.parameters}
+    assert learned == {id(p) for p in method.parameters() if p.requires_grad}
+    assert tuple(method.head.weight.shape) == (3, 768)
+    own = {**method.state_dict(), **method.tokens()}
+    assert sum(t.numel() for n, t in own.items() if n.startswith("prompts.")) == prompts
+
+
+def test_each_step_moves_its_own_model_and_leaves_the_other_alone(
+    small_clip: Make, prompts: Sequence[str]
+) -> None:
+    method = EKDA(small_clip("vit"), prompts, SETTINGS, small_teacher(1))
+    optimization = Optimization(method.parameter_groups(), method.config)
+    method.train()
+    teacher = dict(method.teacher.named_parameters())
+    student = {**method.tokens(), **dict(method.head.named_parameters())}
+    assert set(teacher) == {"ctx", "vctx"} and len(student) == 2 + 6
+
+    before = snapshot(student)
+    optimization.step(teacher=sum(method.teacher_losses(batch(0, True)).values()))
+    assert all(torch.equal(student[n], before[n]) and student[n].grad is None for n in student)
+
+    before, gradients = snapshot(teacher), snapshot({n: p.grad for n, p in teacher.items()})
+    optimization.step(student=sum(method.student_losses(batch(1, False)).values()))
+    assert all(torch.equal(teacher[n], before[n]) for n in teacher)
+    assert all(torch.equal(teacher[n].grad, gradients[n]) for n in teacher)
+    assert all(bool(p.grad.any()) for p in student.values())
+    frozen = [*method.encoder.parameters(), *method.teacher.clip._model.parameters()]
+    assert not any(p.requires_grad or p.grad is not None for p in frozen)
+
+
+def test_the_student_follows_the_teacher_as_it_is_after_its_step(
+    small_clip: Make, prompts: Sequence[str]
+) -> None:
+    teacher = small_teacher(1)
+    method = EKDA(small_clip("vit"), prompts, SETTINGS, teacher).train()
+    apart = EKDA(small_clip("vit"), prompts, SETTINGS, teacher).train()
+    source, target = batch(0, True), batch(1, False)
+    optimization = Optimization(method.parameter_groups(), method.config)
+    found = method.training_step(source, target, 0, optimization)
+    early = apart.losses(source, target, 0)
+    optimization = Optimization(apart.parameter_groups(), method.config)
+    optimization.step(teacher=sum(apart.teacher_losses(source).values()))
+    late = apart.student_losses(target)
+    for name in ("distill", "pseudo", "align"):
+        assert torch.equal(found[name], late[name]) and not torch.equal(found[name], early[name])
+    assert list(found) == list(early)
+
+
+def test_the_learning_rate_falls_once_per_epoch_along_a_cosine(
+    small_clip: Make, prompts: Sequence[str]
+) -> None:
+    method = EKDA(small_clip("resnet"), prompts, SETTINGS, small_teacher(1))
+    factors = [method.schedule(i) for i in range(12)]
+    for i, factor in enumerate(factors):
+        assert factor == pytest.approx((1 + math.cos(math.pi * (i // 3) / 4)) / 2)
+    assert factors[0] == 1.0
+    assert [g.lr for g in method.parameter_groups()] == [0.02, 0.02]
+    assert EKDA.epoch_length(SETTINGS, 100, 999) == 3  # source batches, the rest dropped
+
+
+def test_divergence_is_the_double_sum_over_all_entries() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target, logits = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64) * 3
+    total = 0.0
+    for b in range(4):
+        p, q = ([math.exp(v / 2) for v in row[b].tolist()] for row in (target, logits))
+        for c in range(3):
+            share = p[c] / sum(p)
+            total += share * math.log(share / (q[c] / sum(q)))
+    assert divergence(target, logits, 2.0).item() == pytest.approx(4 * total / 12, rel=1e-12)
+    certain = torch.tensor([[0.0, 500.0, -500.0]])
+    assert divergence(certain, certain).item() == 0
+
+
+def test_align_is_two_minus_twice_the_cosine(small_clip: Make, prompts: Sequence[str]) -> None:
+    method = EKDA(small_clip("vit"), prompts, SETTINGS, small_teacher(1)).train()
+    target = batch(1, False)
+    found = method.student_losses(target)["align"]
+    guide = method.teacher.image(target.images)
+    own = method.head.project(method.encode(target.images))
+    cosine = torch.cosine_similarity(guide, own).mean()
+    torch.testing.assert_close(found, 2 - 2 * cosine, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_teachers_text_stays_close_to_the_mean_of_all_80_captions(
+    prompts: Sequence[str],
+) -> None:
+    clip = small_teacher(1)
+    arguments = {"words": True, "templates": "imagenet", "generator": torch.Generator()}
+    teacher = Teacher(clip, prompts, "a photo of a {}", 2, **arguments)
+    for row, name in zip(teacher.plain_text, ("bee", "cup", "dog"), strict=True):
+        total = torch.zeros(24)
+        for template in open_clip.OPENAI_IMAGENET_TEMPLATES:
+            total += clip._model.encode_text(clip.tokenize([template(name)]))[0] / 80
+        torch.testing.assert_close(row, total / total.norm(), rtol=0, atol=1e-6)
+    expected = clip.text_features(prompts)  # as the words are still those of the prompt
+    torch.testing.assert_close(teacher.text(), expected, rtol=0, atol=1e-6)
+
+
+def test_class_names_are_read_out_of_the_prompts() -> None:
+    names = class_names(["a sea photo of a hot dog."], "a {domain} photo of a {}.")
+    assert names == ["hot dog"]
+    with pytest.raises(ConfigError, match="'two cups' was not made of the prompt 'a {}'"):
+        class_names(["a cup", "two cups"], "a {}")
+
+
+def test_an_artifact_gives_the_methods_logits_with_the_teacher_gone(
+    small_clip: Make, prompts: Sequence[str], tmp_path: Path
+) -> None:
+    clip = small_clip("vit")
+    reference = encoder_tensors(clip.visual)
+    method = EKDA(clip, prompts, SETTINGS, small_teacher(1))
+    optimization = Optimization(method.parameter_groups(), method.config)
+    for i in range(2):
+        method.train().training_step(batch(i, True), batch(i + 9, False), i, optimization)
+    method.eval()
+    images = batch(7, False).images
+    with torch.no_grad():
+        centres = method.teacher.text()
+        expected = method.logit_scale * method.head.project(method.encode(images)) @ centres.T
+    deployed = method.deploy()
+    Artifact.of(
+        clip.info, reference, deployed.encoder, deployed.head, tokens=deployed.tokens,
+        task=TaskInfo("day-night", "street", "day", "night", ("bee", "cup", "dog")),
+        method="ekda", preprocess=Preprocess(32), prompts=tuple(prompts), seed=0, metrics=METRICS,
+        config=asdict(method.config), guides=method.guides(),
+    ).save(tmp_path / "a.safetensors")  # fmt: skip
+    del method, deployed
+
+    found = Artifact.load(tmp_path / "a.safetensors")
+    assert found.guides == (BaseModel("small-teacher", "random", "1" * 64),)
+    assert found.density == 0 and sorted(found.tokens) == ["prompts.0", "prompts.1"]
+    with torch.no_grad():
+        logits = found.build_head()(load_merged(small_clip("vit"), found)(images))
+    torch.testing.assert_close(logits, expected, rtol=0, atol=2e-5)  # logits up to 20
+
+
+def test_checkpoints_hold_the_prompts_and_nothing_of_the_frozen_models(
+    small_clip: Make, prompts: Sequence[str]
+) -> None:
+    method = EKDA(small_clip("vit"), prompts, SETTINGS, small_teacher(1))
+    own = {name for name in method.state_dict() if not name.startswith(("encoder.", "head."))}
+    assert own == {"prompts.0", "prompts.1", "teacher.ctx", "teacher.vctx"}
+
+
+def test_a_teacher_that_wants_other_images_is_refused(
+    small_clip: Make, prompts: Sequence[str]
+) -> None:
+    with pytest.raises(ConfigError, match="small-vit wants images of 32 px.*ViT-L-14 of 224 px"):
+        EKDA(small_clip("vit"), prompts, SETTINGS, meta_clip("ViT-L-14"))
+
+
+def toy(domain: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Images that are red or green; domains differ in contrast and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    images = torch.randn(count, 3, 32, 32, generator=generator) * (0.5, 0.8)[domain]
+    images[torch.arange(count), labels] += (1.5, 0.9)[domain]
+    return images, labels
+
+
+def test_on_a_separable_toy_the_student_learns_the_target_without_its_labels(
+    small_clip: Make,
+) -> None:
+    prompts = ("a photo of a bee", "a photo of a dog")
+    config = replace(SETTINGS, lr=0.1, epochs=4, iterations=10, text_weight=1.0, image_weight=1.0)
+    clip = small_clip("vit")
+    method = EKDA(clip, prompts, config, small_teacher(1))
+    optimization = Optimization(method.parameter_groups(), config)
+    images, truth = toy(1, 300, 999)
+    with torch.no_grad():
+        features = torch.nn.functional.normalize(clip.visual(images), dim=-1)
+        zero_shot = (features @ clip.text_features(prompts).T).argmax(-1) == truth
+    for i in range(40):
+        (x_s, y), (x_t, _) = toy(0, 24, i), toy(1, 24, 100 + i)
+        optimization.set_factor(method.schedule(i))
+        target = Batch(x_t, torch.full((24,), -1), torch.arange(24))
+        method.train().training_step(Batch(x_s, y, torch.arange(24)), target, i, optimization)
+    with torch.no_grad():
+        adapted = method.eval().logits(images).argmax(-1) == truth
+    assert zero_shot.float().mean() < 0.6
+    assert adapted.float().mean() > 0.9  # measured 0.97; the models are random
