@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from adapt import parallel
 from adapt.data.cache import folder
 from adapt.evaluate import predict
 from adapt.method import Method
@@ -29,7 +31,6 @@ from runtime import sealed
 from runtime.errors import BaseModelError, FormatError
 
 if TYPE_CHECKING:
-    from adapt.batches import Stream
     from adapt.clip import Clip
     from adapt.config import TrainConfig
 
@@ -58,64 +59,77 @@ class FeatureMethod(Method):
         style = {"mean": list(clip.mean), "std": list(clip.std)}
         self._facts = {"base": clip.info.sha256, "grid": config.grid, **style}
 
-    def bank(self, stream: Stream) -> Tensor:
-        """Return the features (N, D) of a domain's training images on the training device.
+    def bank(self, pixels: NDArray[np.uint8], key: str) -> Tensor:
+        """Return the features (N, D) of a domain's images on the training device.
 
         Float32, rows of unit length, in the order of the images; from the cache if they are there.
+
+        Args:
+            pixels: (N, S, S, 3) uint8 RGB, S the encoder's size.
+            key: Names the pixels, see `adapt.data.cache.Pixels`.
 
         Raises:
             BaseModelError: A feature is not finite, or is 0.
             StorageError: The cache cannot be written.
         """
-        device = self.text.device
         facts = {
             **self._facts,
-            "pixels": stream.digest,
-            "shape": [len(stream.pixels), self.text.shape[1]],
+            "pixels": key,
+            "shape": [len(pixels), self.text.shape[1]],
             "batch": BATCH,
             "torch": torch.__version__,
-            "device": device.type,
+            "device": self.text.device.type,
         }
         text = json.dumps(facts, sort_keys=True)
         path = folder() / "features" / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
-        try:
-            file = sealed.read(path, KIND, SCHEMA) if path.exists() else None
-        except FormatError as error:
-            _log.warning("features are made again: %s", error)
-            file = None
-        if file is None or file.document != facts or not _usable(file.tensors, facts["shape"]):
-            features = self._extract(stream.pixels)
-            sealed.write(path, KIND, SCHEMA, facts, {_ROWS: features.numpy()})
-        else:
-            features = torch.from_numpy(file.tensors[_ROWS])
-        return features.to(device)
+        features = _read(path, facts)
+        lacking = parallel.any_process(features is None)  # under torchrun all compute, or none
+        if features is None or lacking:
+            features = self._extract(pixels)
+            if parallel.rank() == 0:
+                sealed.write(path, KIND, SCHEMA, facts, {_ROWS: features.cpu().numpy()})
+        return features.to(self.text.device)
 
     def _extract(self, pixels: NDArray[np.uint8]) -> Tensor:
         _log.info("computing the features of %d images", len(pixels))
-        screen = Console(stderr=True)
+        screen, own = Console(stderr=True), parallel.portion(len(pixels))
         parts = [
             predict(
                 self.encode,
-                pixels[start : start + BATCH],
+                pixels[start : min(start + BATCH, own.stop)],
                 BATCH,
                 self.text.device,
                 mean=self._facts["mean"],
                 std=self._facts["std"],
             )
             for start in track(
-                range(0, len(pixels), BATCH),
+                range(own.start, own.stop, BATCH),
                 "features",
                 console=screen,
                 transient=True,
-                disable=not screen.is_terminal,
+                disable=not screen.is_terminal or parallel.rank() > 0,
             )
         ]
-        features = normalize(torch.cat(parts), dim=-1)
-        if not _usable({_ROWS: features.numpy()}, list(features.shape)):
+        none = torch.empty(0, self.text.shape[1])  # of a process without a share
+        here = torch.cat([none, *parts]).to(self.text.device)
+        features = normalize(parallel.collect(here, len(pixels)), dim=-1)
+        if not _usable({_ROWS: features.cpu().numpy()}, list(features.shape)):
             raise BaseModelError(
                 "the base model gives features that are not finite, or 0; check its weights"
             )
         return features
+
+
+def _read(path: Path, facts: Mapping[str, Any]) -> Tensor | None:
+    if not path.exists():
+        return None
+    try:
+        file = sealed.read(path, KIND, SCHEMA)
+    except FormatError as error:
+        _log.warning("features are computed again: %s", error)
+        return None
+    good = file.document == facts and _usable(file.tensors, facts["shape"])
+    return torch.from_numpy(file.tensors[_ROWS]) if good else None
 
 
 def _usable(tensors: Mapping[str, NDArray[Any]], shape: object) -> bool:

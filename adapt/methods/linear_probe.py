@@ -53,7 +53,9 @@ class LinearProbe(FeatureMethod):
 
     def prepare(self, source: Stream, target: Stream) -> None:
         """Compute the source's features, or read them from the cache."""
-        self.register_buffer("source_bank", self.bank(source), persistent=False)
+        self.register_buffer(
+            "source_bank", self.bank(source.pixels, source.digest), persistent=False
+        )
 
     def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
         """Return the label-smoothed cross entropy of the source batch."""

@@ -136,8 +136,10 @@ class UniMoS(FeatureMethod):
 
     def prepare(self, source: Stream, target: Stream) -> None:
         """Compute both domains' features, or read them; start with zero-shot labels."""
-        rows = self.bank(target)
-        self.register_buffer("source_bank", self.bank(source), persistent=False)
+        rows = self.bank(target.pixels, target.digest)
+        self.register_buffer(
+            "source_bank", self.bank(source.pixels, source.digest), persistent=False
+        )
         self.register_buffer("target_bank", rows, persistent=False)
         self.register_buffer("teacher", rows @ self.prompt_matrix.T, persistent=False)
         self.register_buffer("pseudo", self.teacher.argmax(-1))

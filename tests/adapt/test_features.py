@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
 def test_the_bank_holds_each_images_unit_feature(make: Make, kind: str) -> None:
     method, stream = make(kind)
-    bank = method.bank(stream)
+    bank = method.bank(stream.pixels, stream.digest)
     assert bank.dtype == torch.float32 and bank.shape == (27, 16)
     for row, picture in zip(bank, stream.pixels, strict=True):
         image = normalise(
@@ -69,11 +70,11 @@ def test_a_second_run_computes_nothing(
 ) -> None:
     method, stream = make()
     with caplog.at_level(logging.INFO, "adapt.features"):
-        first = method.bank(stream)
+        first = method.bank(stream.pixels, stream.digest)
         (file,) = files(tmp_path)
         written = file.stat().st_mtime_ns
         method, stream = make()
-        again = method.bank(stream)
+        again = method.bank(stream.pixels, stream.digest)
     assert torch.equal(first, again) and file.stat().st_mtime_ns == written
     assert [record.getMessage() for record in caplog.records] == [
         "computing the features of 27 images"
@@ -85,14 +86,14 @@ def test_another_base_preprocessing_or_file_gets_a_bank_of_its_own(
 ) -> None:
     for kind, resize in (("vit", "squash"), ("resnet", "squash"), ("vit", "crop")):
         method, stream = make(kind, resize)
-        method.bank(stream)
+        method.bank(stream.pixels, stream.digest)
     assert len(files(tmp_path)) == 3
     path = pair.source.paths[0]
     before = path.read_bytes(), path.stat()
     try:
         path.write_bytes(pair.source.paths[20].read_bytes())
         method, stream = make()
-        fresh = method.bank(stream)
+        fresh = method.bank(stream.pixels, stream.digest)
         assert len(files(tmp_path)) == 4
         assert torch.equal(fresh[0], fresh[20]) and not torch.equal(fresh[0], fresh[1])
     finally:
@@ -103,12 +104,12 @@ def test_a_changed_weight_of_the_base_gets_a_bank_of_its_own(
     make: Make, tmp_path: Path, small_clip: Callable[[str], Clip], prompts: Sequence[str]
 ) -> None:
     method, stream = make()
-    first = method.bank(stream)
+    first = method.bank(stream.pixels, stream.digest)
     clip = small_clip("vit")
     with torch.no_grad():
         next(clip.visual.parameters()).mul_(1.5)
     clip.info = type(clip.info)("small-vit", "random", "1" * 64)
-    second = LinearProbe(clip, prompts, CONFIG).bank(stream)
+    second = LinearProbe(clip, prompts, CONFIG).bank(stream.pixels, stream.digest)
     assert len(files(tmp_path)) == 2 and not torch.equal(first, second)
 
 
@@ -116,11 +117,11 @@ def test_another_grid_gets_a_bank_of_its_own(
     make: Make, tmp_path: Path, small_clip: Callable[[str], Clip], prompts: Sequence[str]
 ) -> None:
     method, stream = make()
-    first = method.bank(stream)
+    first = method.bank(stream.pixels, stream.digest)
     config = replace(CONFIG, grid="bf16")
     method = LinearProbe(small_clip("vit"), prompts, config)
     assert rst.over(method.encoder, config) is None  # it rounds, as the loop lets it
-    second = method.bank(stream)
+    second = method.bank(stream.pixels, stream.digest)
     assert len(files(tmp_path)) == 2 and not torch.equal(first, second)
 
 
@@ -129,7 +130,7 @@ def test_a_file_that_cannot_be_trusted_is_made_again(
     make: Make, tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     method, stream = make()
-    first = method.bank(stream)
+    first = method.bank(stream.pixels, stream.digest)
     (file,) = files(tmp_path)
     content = file.read_bytes()
     found = sealed.read(file, "uda-features", 1)
@@ -147,9 +148,9 @@ def test_a_file_that_cannot_be_trusted_is_made_again(
         wrong = rows if harm == "not finite" else first.numpy()[:-1]
         sealed.write(file, "uda-features", 1, found.document, {"features": wrong})
     method, stream = make()
-    assert torch.equal(method.bank(stream), first)
+    assert torch.equal(method.bank(stream.pixels, stream.digest), first)
     assert file.read_bytes() == content
-    assert ("features are made again" in caplog.text) == (harm in ("cut", "altered"))
+    assert ("features are computed again" in caplog.text) == (harm in ("cut", "altered"))
 
 
 def test_a_base_that_gives_no_numbers_is_refused_and_nothing_is_kept(
@@ -159,5 +160,15 @@ def test_a_base_that_gives_no_numbers_is_refused_and_nothing_is_kept(
     with torch.no_grad():
         next(method.encoder.parameters()).fill_(float("nan"))
     with pytest.raises(BaseModelError, match="features that are not finite"):
-        method.bank(stream)
+        method.bank(stream.pixels, stream.digest)
     assert not files(tmp_path)
+
+
+def test_two_writers_at_once_leave_one_whole_file(make: Make, tmp_path: Path) -> None:
+    made = [make() for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        banks = list(pool.map(lambda m: m[0].bank(m[1].pixels, m[1].digest), made))
+    assert torch.equal(*banks)
+    (file,) = files(tmp_path)
+    stored = sealed.read(file, "uda-features", 1).tensors["features"]
+    np.testing.assert_array_equal(stored, banks[0].numpy())
