@@ -14,6 +14,7 @@ from adapt.data import DomainPair
 from adapt.data.base import UNKNOWN
 from adapt.data.cache import Pixels, pixels
 from adapt.evaluate import Scores, predict, score
+from adapt.features import FeatureMethod
 from adapt.heads import CosineHead
 from adapt.method import Method
 
@@ -72,19 +73,22 @@ class Judge:
         return score(logits.cpu(), self.truth, self._classes), judgements
 
     def _see(self, images: Pixels) -> Tensor:
-        """Return the features (N, D) of images, on the device."""
+        """Return the features (N, D) of images, on the device; of unit length from a bank."""
         known = self._features.get(id(images))
         if known is not None:
             return known
-        size, clip = self._config.eval_batch_size, self._clip
-        count = len(images.images)
-        own = images.images[parallel.portion(count)]
-        style = {"mean": clip.mean, "std": clip.std}
-        found = predict(self._method.encode, own, size, self._device, **style).to(self._device)
-        found = parallel.collect(found, count)
+        found = self._compute(images)
         if self._method.frozen:
             self._features[id(images)] = found
         return found
+
+    def _compute(self, images: Pixels) -> Tensor:
+        if isinstance(self._method, FeatureMethod):  # what it trains from, and its heads normalise
+            return self._method.bank(images.images, images.key)
+        size, count = self._config.eval_batch_size, len(images.images)
+        own, style = parallel.portion(count), {"mean": self._clip.mean, "std": self._clip.std}
+        found = predict(self._method.encode, images.images[own], size, self._device, **style)
+        return parallel.collect(found.to(self._device), count)
 
     @torch.inference_mode()
     def _classify(self, features: Tensor) -> Tensor:
