@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -100,7 +101,10 @@ def outcomes(jobs: Sequence[Job], address: str, workers: int | None) -> Generato
 
 def _start(ray: ModuleType, address: str, cpus: int | None) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if colon:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         if address == LOCAL:
             ray.init(
                 address=LOCAL, num_cpus=cpus, include_dashboard=False,

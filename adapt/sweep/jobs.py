@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -117,9 +119,31 @@ def check(jobs: Iterable[Job], here: bool = True) -> None:
 
     by_task = {job.task: job for job in jobs}
     models = {(job.config.model, job.config.pretrained) for job in by_task.values()}
-    for job in by_task.values():
-        if here:
-            check_precision(job.config, select(job.device))
-        job.load()
-    for architecture, weights in sorted(models):
-        base_models.load(architecture, weights)
+    with _each_warning_once():
+        for job in by_task.values():
+            if here:
+                check_precision(job.config, select(job.device))
+            job.load()
+        for architecture, weights in sorted(models):
+            base_models.load(architecture, weights)
+
+
+@contextlib.contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """A domain is part of many tasks; what is odd about it is told once."""
+    told: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        before = len(told)
+        told.add(record.getMessage())
+        return len(told) > before
+
+    handler = logging.StreamHandler()
+    handler.addFilter(new)
+    handler.setLevel(logging.WARNING)
+    logger = logging.getLogger("adapt")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -101,6 +101,13 @@ def test_bad_data_is_found_before_anything_trains(root, tmp_path):
     check(on_gpu, here=False)
 
 
+def test_what_is_odd_about_a_domain_is_told_once(root, tmp_path, capsys):
+    check(jobs(root, tmp_path, tasks=("a-d", "a-w", "d-a", "w-a")))
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == len(set(told)) == 3
+    assert told[0].startswith("office31: domain 'amazon' has 8 images of 2 classes, published")
+
+
 def test_a_finished_run_is_left_as_it_is(root, cache, tmp_path):
     first, second = jobs(root, tmp_path)[:2]
     done = run(first)

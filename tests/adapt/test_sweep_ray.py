@@ -78,6 +78,12 @@ def test_ray_chooses_the_gpu_itself(root, tmp_path):
         next(outcomes(jobs(root, tmp_path, device="cuda:1"), "local", 1))
 
 
+def test_a_cluster_that_is_not_there_is_one_clear_line(root, tmp_path):
+    with pytest.raises(BackendError, match="cannot reach a Ray cluster at '127.0.0.1:9': ") as e:
+        next(outcomes(jobs(root, tmp_path), "127.0.0.1:9", None))
+    assert "\n" not in str(e.value)
+
+
 def test_without_ray_the_message_names_the_extra(root, tmp_path):
     # A process whose search path lies before Ray's own, with an empty package of that name.
     (tmp_path / "path").mkdir()
