@@ -6,8 +6,9 @@ again later, and may fall back. What decides the density is tau / lr, hardly the
 fixed (`Threshold`), or found after every step so that a budget is met (`Budget`).
 
 On a deployment grid (`adapt.grid`) the forward and backward pass see rounded weights, base
-included; the optimizer steps float32 masters with the gradients taken there (straight through), and
-a change that the rounded weight does not show falls back like a small one.
+included; the optimizer steps float32 masters with the gradients taken there (straight through). The
+rule looks at the masters. One that moved far enough to stay, but that rounding still hides, goes on
+moving, and counts as unchanged until the rounded weight differs.
 
 The released code gives every parameter new storage at each step. Here all parameters are views of
 one buffer that is projected in place, so nothing that holds a view of them breaks.
@@ -155,11 +156,10 @@ class Projection:
         """
         if self.rule is None:
             return
-        self._forget_hidden()
         if isinstance(self.rule, Threshold):
             tau = self.rule.tau
         else:
-            tau = cut(self._distances, self.count, int(self.rule.share(progress) * self.count))
+            tau = cut(self._visible, self.count, int(self.rule.share(progress) * self.count))
         for (where, _), distance in zip(self._chunks, self._distances(), strict=True):
             keep = torch.gt(distance, tau, out=self._keep[: distance.numel()])
             now = self._now[where]
@@ -194,15 +194,17 @@ class Projection:
             distance = self._distance[: now.numel()]
             yield torch.sub(now, self._base[where], out=distance).abs_()
 
-    def _forget_hidden(self) -> None:
-        """Set what looks like the base once it is rounded back to w0."""
-        for where, rounds in self._chunks:
+    def _visible(self) -> Iterator[Tensor]:
+        """Yield the same with 0 for what looks like the base once it is rounded."""
+        for (where, rounds), distance in zip(self._chunks, self._distances(), strict=True):
             if rounds:
-                now, base = self._now[where], self._base[where]
-                low, low_base = self._low[:, : now.numel()]
-                seen = self._keep[: now.numel()]
-                torch.ne(low.copy_(now), low_base.copy_(base), out=seen)
-                torch.where(seen, now, base, out=now)
+                low, low_base = self._low[:, : distance.numel()]
+                low.copy_(self._now[where])
+                low_base.copy_(self._base[where])
+                distance.masked_fill_(
+                    torch.eq(low, low_base, out=self._keep[: distance.numel()]), 0.0
+                )
+            yield distance
 
     def _changes(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield which weights of each chunk differ from the base's, as the forward pass sees it."""
