@@ -54,7 +54,11 @@ class Recipe:
     """On matrices other than embeddings."""
 
 
-RECIPES = {"demo-rn32": Recipe(8, bf16=False), "demo-vit32": Recipe(12, bf16=True)}
+RECIPES = {
+    "demo-rn32": Recipe(8, bf16=False),
+    "demo-vit32": Recipe(12, bf16=True),
+    "demo-vit32-wide": Recipe(15, bf16=True, batch=128, warmup=200),
+}
 """Model name to its recipe."""
 
 

@@ -11,7 +11,7 @@ from adapt.demo.weights import WEIGHTS, architecture, load_state_dict
 from adapt.demo.zero_shot import accuracies, held_out_splits, prompts
 from runtime.errors import BaseModelError
 
-NAMES = ["demo-rn32", "demo-vit32"]
+NAMES = ["demo-rn32", "demo-vit32", "demo-vit32-wide"]
 
 
 def last_log_line(name):
@@ -44,7 +44,7 @@ def test_the_log_belongs_to_the_committed_file(name):
     assert last_log_line(name)["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_both_files_together_stay_small():
+def test_all_files_together_stay_small():
     assert set(WEIGHTS) == set(NAMES)
     assert sum(path.stat().st_size for path in WEIGHTS.values()) < 12_000_000
 
@@ -52,7 +52,8 @@ def test_both_files_together_stay_small():
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_are_fp32_with_the_whole_vocabulary(name):
     state = load_state_dict(name)
-    assert state["token_embedding.weight"].shape == (49408, 48)
+    width = architecture(name)["text_cfg"]["width"]
+    assert state["token_embedding.weight"].shape == (49408, width)
     assert "token_embedding.rows" not in state
     assert {v.dtype for v in state.values()} <= {torch.float32, torch.int64}
 
@@ -88,6 +89,12 @@ def test_metadata_says_where_the_weights_come_from(name):
     assert metadata["seed"] == "0"
     assert metadata["images"] == "40000"
     assert metadata["command"].startswith("python -m adapt.demo.pretrain --model")
+
+
+def test_the_wide_transformer_is_better_than_the_narrow_one_on_most_domains():
+    wide, narrow = (last_log_line(f"demo-vit32{end}")["zero_shot"] for end in ("-wide", ""))
+    better = {domain for domain in wide if wide[domain] > narrow[domain]}
+    assert better == {"font", "hand", "art", "clipart"}
 
 
 def test_architecture_is_a_fresh_open_clip_configuration():
