@@ -68,10 +68,14 @@ WAYS = (
         ),
     ),
     Way(
-        "budget on a grid",
+        "budget on the fp16 grid",
+        "#d9a441",
+        (_rst("CMKD + RST, budget 0.1 %, fp16 grid", "rst_density=0.001", "grid=fp16"),),
+    ),
+    Way(
+        "budget on the bf16 grid",
         "#c0392b",
         (
-            _rst("CMKD + RST, budget 0.1 %, fp16 grid", "rst_density=0.001", "grid=fp16"),
             _rst("CMKD + RST, budget 0.1 %, bf16 grid", "rst_density=0.001", "grid=bf16"),
             _rst("CMKD + RST, budget 0.5 %, bf16 grid", "rst_density=0.005", "grid=bf16"),
         ),
@@ -120,7 +124,7 @@ def _mean(values: Sequence[float], digits: int = 1) -> str:
 def markdown(results: Sequence[dict[str, Any]], tasks: Sequence[str]) -> str:
     """Return the table: mean and standard deviation over the seeds."""
     lines = [
-        "| task | | density % | as trained | rounded to fp16 | rounded to bf16 | file kB |",
+        "| task | way | density % | as trained | rounded to fp16 | rounded to bf16 | file kB |",
         "|---|---|---|---|---|---|---|",
     ]
     for task in tasks:
@@ -149,7 +153,7 @@ def picture(results: Sequence[dict[str, Any]], tasks: Sequence[str], path: Path)
     """Draw accuracy against density; dotted what rounding to bf16 leaves of float32 training."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * len(tasks), 4.2), layout="constrained")
+    figure = Figure(figsize=(5 * len(tasks), 4.6), layout="constrained")
     for axis, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         head, dense = (list(_points(results, way, task, "fp32")) for way in (
             Way("", "", WAYS[0].rows[:1]), Way("", "", WAYS[0].rows[1:])))  # fmt: skip
@@ -160,10 +164,9 @@ def picture(results: Sequence[dict[str, Any]], tasks: Sequence[str], path: Path)
                               va="bottom", color=WAYS[0].color)  # fmt: skip
         for way in WAYS[1:]:
             own = list(_points(results, way, task, "fp32"))
-            style = "o" if "grid" in way.name else "o-"
             if own:
                 x, y, error = zip(*own, strict=True)
-                axis.errorbar(x, y, error, fmt=style, color=way.color, markersize=4, capsize=2,
+                axis.errorbar(x, y, error, fmt="o-", color=way.color, markersize=4, capsize=2,
                               linewidth=1.2, label=way.name)  # fmt: skip
             for grid, line in (("fp16", "--"), ("bf16", ":")) if "grid" not in way.name else ():
                 if lost := list(_points(results, way, task, grid)):
@@ -175,7 +178,8 @@ def picture(results: Sequence[dict[str, Any]], tasks: Sequence[str], path: Path)
         axis.set_xlabel("changed, % of the encoder")
         axis.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("accuracy on the held-out target, %")
-    figure.axes[0].legend(fontsize=7, frameon=False, loc="lower right")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
