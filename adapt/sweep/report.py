@@ -16,8 +16,9 @@ from runtime.files import write_bytes
 
 REMARKS = (
     "mean: of the columns; ±: standard deviation over the seeds",
-    "last: the final epoch; oracle-best: the one that the target's labels would choose, as the "
-    "papers do; M param.: stored for all tasks, in millions",
+    "last: the final epoch; oracle-best: the one that the target's labels would choose, which is "
+    "what papers print, mostly of one run",
+    "M param.: stored for all tasks, in millions",
 )
 
 

@@ -27,6 +27,8 @@ class Line:
     stored: tuple[float, ...] = ()
     """Parameters of all tasks together, in millions."""
     published: bool = False
+    own: bool = True
+    """Of the variant that was swept."""
     note: str = ""
 
     def cells(self, columns: Sequence[str]) -> list[str]:
@@ -45,8 +47,8 @@ class Table:
     lines: tuple[Line, ...]
 
     def text(self, every: bool = False) -> str:
-        """Return aligned columns; without `every`, only lines that fill some of them."""
-        lines = [line for line in self.lines if every or line.values or not line.published]
+        """Return aligned columns; without `every`, no lines of others that fill none of them."""
+        lines = [line for line in self.lines if every or line.values or line.own]
         return table(self._header, [line.cells(self.columns) for line in lines])
 
     def markdown(self) -> str:
@@ -109,7 +111,7 @@ def tables(
     return [
         Table(by, columns[by], (
             *_ours(by, columns[by], tasks, variant, results, metric),
-            *(_theirs(by, columns[by], rows, known, whole) if known else ()),
+            *(_theirs(by, columns[by], rows, variant, known, whole) if known else ()),
         ))
         for by in kinds
     ]  # fmt: skip
@@ -157,7 +159,12 @@ def _tasks_of(column: str, by: By, tasks: Sequence[str]) -> Sequence[str]:
 
 
 def _theirs(
-    by: By, columns: Sequence[str], rows: Sequence[Row], known: Published, whole: bool
+    by: By,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    variant: str,
+    known: Published,
+    whole: bool,
 ) -> list[Line]:
     lines, filled = [], {row.label for row in rows if row.by == by}
     for row in rows:
@@ -174,5 +181,6 @@ def _theirs(
             average = mean(value for (value,) in values.values())
         stored = () if row.dsp is None or not whole else (row.dsp,)
         label = f"{row.label} [{row.source}]"
-        lines.append(Line(label, values, (average,), stored, published=True, note=row.note))
+        own = row.variant == variant
+        lines.append(Line(label, values, (average,), stored, True, own, row.note))
     return lines

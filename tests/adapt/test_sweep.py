@@ -143,7 +143,7 @@ def test_the_command_trains_once_and_prints_and_writes_the_table(root, cache, tm
 
 
 def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(root, cache, tmp_path):
-    settings = ("epochs=12",)
+    settings = ("epochs=12", "train_encoder=false")
     whole = jobs(root, tmp_path / "whole", settings=settings, seeds=[0])
     cut = jobs(root, tmp_path / "cut", settings=settings, seeds=[0])
     assert run(whole[0]).fresh

@@ -16,7 +16,7 @@ from adapt.sweep.run import LOCK, run
 from runtime.errors import BackendError
 from tests.adapt.offices import TINY, arguments, office31
 
-SETTINGS = ("epochs=16", "train_encoder=false")
+SETTINGS = ("epochs=10", "train_encoder=false")
 
 
 @pytest.fixture

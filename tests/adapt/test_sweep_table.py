@@ -126,6 +126,8 @@ def test_the_screen_shows_only_lines_that_fill_columns():
     (table,) = swept("office-home")
     text, whole = table.text(), table.text(every=True)
     assert "CMKD + FixMatch [cmkd]" in text and "CDU" not in text and "CDU" in whole
+    (other,) = swept("office-home", method="unimos", presets=["vit-b16"])
+    assert "UniMoS [unimos-backbones]" in other.text()  # its own, of which only the mean is known
     assert table.markdown().count("\n") == len(table.lines) + 2
     assert len({len(row.split(" | ")) for row in table.markdown().splitlines()}) == 1
 
