@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -224,13 +225,22 @@ def _tokenizer(config: dict[str, Any], architecture: str) -> Any:
     """Return the tokenizer of an architecture; open_clip does not know the demo's."""
     known = [n for n in (architecture, architecture.removesuffix(QUICKGELU)) if n in _known()]
     if not known:
-        return open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+        return _demo_tokenizer(config["text_cfg"]["context_length"])
     try:
-        return open_clip.get_tokenizer(known[0])
+        return _named_tokenizer(known[0])
     except Exception as error:  # some lie on the hub
         raise BaseModelError(
             f"cannot load the tokenizer of {architecture}: {weights.reason(error)}"
         ) from error
+
+
+# Building its table takes a fifth of a second, and every load of a model wants one.
+_named_tokenizer = functools.cache(open_clip.get_tokenizer)
+
+
+@functools.cache
+def _demo_tokenizer(context_length: int) -> Any:
+    return open_clip.SimpleTokenizer(context_length=context_length)
 
 
 def _statistics(architecture: str, pretrained: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
