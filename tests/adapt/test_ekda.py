@@ -11,10 +11,15 @@ import open_clip
 import pytest
 import torch
 from open_clip.model import CLIP
+from safetensors.torch import save_file
 from torch import Tensor
 
+from adapt import resume
 from adapt.artifact import Artifact
 from adapt.clip import Clip, encoder_tensors
+from adapt.data import DomainPair
+from adapt.demo import weights
+from adapt.loop import Loop
 from adapt.merge import load_merged
 from adapt.method import Batch
 from adapt.methods.ekda import EKDA, EKDAConfig
@@ -235,6 +240,31 @@ def test_checkpoints_hold_the_prompts_and_nothing_of_the_frozen_models(
     method = EKDA(small_clip("vit"), prompts, SETTINGS, small_teacher(1))
     own = {name for name in method.state_dict() if not name.startswith(("encoder.", "head."))}
     assert own == {"prompts.0", "prompts.1", "teacher.ctx", "teacher.vctx"}
+
+
+def test_a_checkpoint_refuses_another_teacher_of_the_same_name(
+    pair: DomainPair, tmp_path: Path
+) -> None:
+    file = tmp_path / "teacher.safetensors"
+    config = replace(
+        SETTINGS, model="demo-rn32", pretrained="demo", teacher="demo-vit32",
+        teacher_pretrained=str(file), batch_size=8,
+    )  # fmt: skip
+
+    def begin(nudge: float) -> Loop:
+        state = weights.load_state_dict("demo-vit32")
+        state["visual.proj"] += nudge
+        save_file(state, file)
+        return Loop("ekda", EKDA, pair, config, tmp_path / "a.safetensors", torch.device("cpu"))
+
+    def go_on(loop: Loop) -> resume.Progress:
+        return resume.load(loop.checkpoint, loop.identity, loop.method, loop.optimization)
+
+    first, start = begin(0.0), resume.Progress(0)
+    resume.save(first.checkpoint, first.identity, start, first.method, first.optimization)
+    assert go_on(begin(0.0)) == start
+    with pytest.raises(ConfigError, match="it was made with guides = .*start anew with --restart"):
+        go_on(begin(0.01))
 
 
 def test_a_teacher_that_wants_other_images_is_refused(
