@@ -2,7 +2,7 @@
 
     python -m adapt.demo.pretrain --model demo-rn32 --seed 0
 
-draws 40,000 pictures, trains on one CPU thread for a few minutes and writes
+draws 40,000 pictures, trains on one CPU thread for 4 to 20 minutes and writes
 `weights/<model>.safetensors` and `weights/<model>.log` beside this file. The log has one JSON
 document per line: the recipe, every epoch, and what the written file scores when read back.
 """

@@ -178,7 +178,9 @@ def teacher_terms(p: Weights, w: Weights, x: Array, y: list[int], tokens: Any, s
     }
 
 
-def student_terms(p: Weights, w: Weights, x: Array, aim: Array, guide: Array, text: Array, s: float) -> Weights:  # noqa: E501  # fmt: skip
+def student_terms(
+    p: Weights, w: Weights, x: Array, aim: Array, guide: Array, text: Array, s: float
+) -> Weights:
     f, _ = project(see(x, w, [p["prompts.0"], p["prompts.1"]]), p)
     z = s * f @ text.T
     return {

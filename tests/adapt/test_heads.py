@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.heads import HEADS, CosineHead, TaskHead, build_head, head_tensors
+from adapt.heads import (
+    HEADS,
+    CosineHead,
+    ProjectorHead,
+    TaskHead,
+    build_head,
+    head_dim,
+    head_tensors,
+)
 from runtime.errors import FormatError
 
 FEATURES = torch.randn(6, 8, generator=torch.Generator().manual_seed(0)) * 3 + 1
@@ -24,6 +32,15 @@ def cosine_head():
         torch.randn(3, 8, generator=torch.Generator().manual_seed(2))
     )
     return CosineHead.of(text, 100.0)
+
+
+def projector_head():
+    torch.manual_seed(3)
+    head = ProjectorHead(8, 3, 5)
+    for _ in range(3):
+        head.project(FEATURES)  # moves the running statistics
+    head.weight.normal_()
+    return head.eval()
 
 
 def test_task_head_equals_the_formula_written_out():
@@ -63,7 +80,25 @@ def test_cosine_head_trains_nothing():
     assert list(head_tensors(cosine_head())) == ["weight"]
 
 
-@pytest.mark.parametrize("make", [trained_head, cosine_head])
+def test_projector_head_equals_the_formula_written_out():
+    head = projector_head()
+    t = {name: torch.from_numpy(array).double() for name, array in head_tensors(head).items()}
+    x = FEATURES.double() @ t["proj1.weight"].T + t["proj1.bias"]
+    x = (x - t["bn.running_mean"]) / (t["bn.running_var"] + 1e-5).sqrt()
+    x = (x * t["bn.weight"] + t["bn.bias"]).clamp(min=0)
+    x = x @ t["proj2.weight"].T + t["proj2.bias"]
+    expected = x / (x**2).sum(1, keepdim=True).sqrt() @ t["weight"].T
+    torch.testing.assert_close(head(FEATURES).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_projector_takes_the_students_features_and_not_the_teachers():
+    assert head_dim("projector-cosine", head_tensors(projector_head())) == 8
+    assert head_dim("bn-ln-linear", head_tensors(trained_head())) == 8
+    with pytest.raises(FormatError, match="'projector-cosine' needs a tensor 'proj1.weight'"):
+        head_dim("projector-cosine", {"weight": np.ones((3, 5), np.float32)})
+
+
+@pytest.mark.parametrize("make", [trained_head, cosine_head, projector_head])
 def test_a_head_built_from_its_tensors_gives_the_same_bits(make):
     head = make()
     built = build_head(head.kind, head_tensors(head))
