@@ -105,13 +105,11 @@ class Loop:
         if not self.path.exists():
             return None
         found = Artifact.load(self.path)
-        before = found.config, found.base, found.task, found.prompts, found.metrics.get("data")
+        before = found.config, found.base, found.task, found.prompts, found.guides
         now = asdict(self.config), self.clip.info, self.pair.task, self.prompts
-        return (
-            Run(found, self.path, len(self.skipped))
-            if before == (*now, self.identity["data"])
-            else None
-        )
+        same = before == (*now, self.method.guides())
+        same = same and found.metrics["data"] == self.identity["data"]
+        return Run(found, self.path, len(self.skipped)) if same else None
 
     def __call__(self, going_on: bool, show: bool) -> Run:
         """Train from the start, or from the checkpoint if `going_on`; `show` shows a bar."""
