@@ -8,7 +8,6 @@ need the same pixels one makes them, and the others wait.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -23,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapt.data.base import ImageSet, stat
+from adapt.locks import exclusive
 from runtime.errors import DataError
-from runtime.files import replacing, storage_errors, write_bytes
+from runtime.files import replacing, write_bytes
 from runtime.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
 
@@ -79,7 +79,8 @@ def pixels(
     place = folder() / "pixels" / _key(images, spec)
     kept = _ready(place, len(images), size)
     if kept is None:
-        with _alone(place.name) as locked:
+        # Without a lock every process makes the same bytes: slower, and as right.
+        with exclusive(folder() / "locks" / place.name, required=False) as locked:
             kept = _ready(place, len(images), size)  # another process may have made it meanwhile
             if kept is None:
                 for left in place.parent.glob(f".{place.name}.*.tmp") if locked else ():
@@ -149,25 +150,3 @@ def _ready(place: Path, count: int, size: int) -> NDArray[np.int64] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there, or not whole
     return kept
-
-
-@contextlib.contextmanager
-def _alone(name: str) -> Iterator[bool]:
-    """Let one process at a time make a part of the cache; the others wait for it.
-
-    Yields whether there is a lock: some network file systems have none. Then each process makes the
-    same bytes and puts them in place, which is slower and as right.
-    """
-    path = folder() / "locks" / name
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("ab")
-    with stream:
-        locked = False
-        if os.name == "posix":
-            import fcntl
-
-            with contextlib.suppress(OSError):
-                fcntl.flock(stream, fcntl.LOCK_EX)  # until the file is closed
-                locked = True
-        yield locked

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from adapt.artifact import Artifact
 from adapt.cli import main
-from adapt.locks import exclusive
 from adapt.sweep.jobs import check, plan
 from adapt.sweep.run import Outcome, collect, run
 from runtime.errors import BackendError, ConfigError, DataError, StorageError, TrainingError
@@ -220,31 +219,6 @@ def test_a_full_disk_ends_a_sweep(root, tmp_path):
     kinds = ("", "StorageError", "")
     with pytest.raises(StorageError, match="d-a seed 0: a StorageError"):
         list(collect(outcomes(jobs(root, tmp_path), *kinds), 4))
-
-
-def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
-    path = tmp_path / "run" / "lock"
-    ready, ended = os.pipe(), []
-    child = os.fork()
-    if child == 0:
-        with exclusive(path):
-            os.write(ready[1], b"1")
-            time.sleep(60)
-    os.read(ready[0], 1)
-    assert path.read_text().split()[0] == str(child)
-
-    def wait():
-        with exclusive(path):
-            ended.append(time.monotonic())
-
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    time.sleep(0.2)
-    assert not ended
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    waiter.join(10)
-    assert len(ended) == 1 and path.read_text().split()[0] == str(os.getpid())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""One process at a time, and what happens where there are no locks."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from adapt.locks import exclusive
+from runtime.errors import StorageError
+
+
+def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
+    path = tmp_path / "run" / "lock"
+    ready, ended = os.pipe(), []
+    child = os.fork()
+    if child == 0:
+        with exclusive(path):
+            os.write(ready[1], b"1")
+            time.sleep(60)
+    os.read(ready[0], 1)
+    assert path.read_text().split()[0] == str(child)
+
+    def wait():
+        with exclusive(path):
+            ended.append(time.monotonic())
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.2)
+    assert not ended
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    waiter.join(10)
+    assert len(ended) == 1 and path.read_text().split()[0] == str(os.getpid())
+
+
+def test_without_locks_optional_ones_are_not_held_and_required_ones_an_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with exclusive(tmp_path / "a", required=False) as held:
+        assert not held
+    with pytest.raises(StorageError, match="this system has no file locks; work on Linux or macOS"):
+        with exclusive(tmp_path / "b"):
+            pass
+    monkeypatch.undo()
+    with exclusive(tmp_path / "a", required=False) as held:
+        assert held
