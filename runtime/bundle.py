@@ -116,7 +116,9 @@ class Bundle:
         self._content(entry.file)
         loaded = read_task(path, self.manifest.tensors.sha256, layout)
         if _entry(loaded, entry.file) != entry:
-            raise FormatError(f"'{path}' is not the file of task '{task}' in this bundle")
+            raise FormatError(
+                f"'{path}' is not the file of task '{task}' in this bundle; copy the bundle again"
+            )
         check_tokens(loaded, self.manifest.encoder(entry).tokens, self.manifest.precision)
         return loaded
 
@@ -139,7 +141,7 @@ class Bundle:
         path = self.path / ref.path
         # A link must not lead a device to a file outside of what it was given.
         if not path.resolve().is_relative_to(self.path.resolve()):
-            raise FormatError(f"'{path}' leads out of the bundle")
+            raise FormatError(f"'{path}' leads out of the bundle; copy the bundle again")
         return path
 
 

@@ -176,14 +176,15 @@ class Engines:
         self.heads.clear()
         if self._placed is not None:
             self._placed.close()
+            self._placed = None
 
     def _write(self, new: Resident | None, old: Resident | None) -> None:
+        if self._placed is None:
+            raise BackendError("the engines are closed; open a new session")
         self.weights.apply(() if new is None else new.patch)
         names: Iterable[str] = () if new is None else new.tensors
         if old is not None:
             names = dict.fromkeys((*names, *old.tensors))
-        if self._placed is None:
-            raise BackendError("the engines are closed; open a new session")
         self._placed.updated(names)
         if new is not None:
             self.encoders[new.encoder].put(new.tokens)

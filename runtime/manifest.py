@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from runtime.errors import FormatError
@@ -41,8 +41,8 @@ class FileRef:
 
     def __post_init__(self) -> None:
         check_sha256(self.sha256)
-        parts = PurePosixPath(self.path).parts
-        if not _PATH.fullmatch(self.path) or any(part.startswith(".") for part in parts):
+        hidden = any(part.startswith(".") for part in self.path.split("/"))
+        if hidden or not _PATH.fullmatch(self.path):
             raise ValueError(f"'{self.path[:80]}' is no path inside a bundle")
         if self.bytes < 1:
             raise ValueError(f"'{self.path}' cannot have {self.bytes} bytes")
@@ -183,7 +183,7 @@ def read(folder: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is damaged: {error}; copy the bundle again") from error
     if not isinstance(document, dict) or document.get("kind") != KIND:
-        raise FormatError(f"{where} is not the manifest of a bundle")
+        raise FormatError(f"{where} is not the manifest of a bundle; make one with uda-export")
     if document.get("schema") != SCHEMA:
         raise FormatError(
             f"{where} has schema {document.get('schema')!r}, this version reads {SCHEMA}; "

@@ -106,6 +106,8 @@ def test_every_truncated_or_missing_file_is_found(world):
         ".hidden/x",
         "a\\b",
         "tasks/.x",
+        "./tasks/x",
+        "tasks/./x",
     ],
 )
 def test_a_path_that_leads_out_of_the_bundle_is_refused(world, path):
