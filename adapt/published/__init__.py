@@ -79,6 +79,9 @@ class Published:
                 raise ValueError(f"'{row.label}' names no known source: '{row.source}'")
             if row.by and len(row.values) != len(self.columns.get(row.by, ())):
                 raise ValueError(f"'{row.label}' has {len(row.values)} values for its {row.by}")
+        unused = self.sources.keys() - {row.source for row in self.rows}
+        if unused:
+            raise ValueError(f"no row is from the source '{min(unused)}'")
 
     def of(self, model: str, protocol: str) -> tuple[Row, ...]:
         """Return the rows of a backbone and a protocol, in the file's order.

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapt import methods, published
+from adapt import methods, published, store
 from runtime.errors import FormatError
 
 DATASETS = [path.stem for path in published.files()]
@@ -18,8 +18,11 @@ def test_every_row_has_as_many_values_as_columns_and_a_true_average(dataset):
             expected = row.average if row.mean is None else row.mean
             assert sum(values.values()) / len(values) == pytest.approx(expected, abs=0.1 + 1e-9)
         if row.variant is not None:
-            assert row.variant.split("-")[0] in [*methods.METHODS, "unimos", "ekda"]
-        assert not row.source.startswith("http")
+            method, *added = row.variant.split("-")
+            assert method in methods.METHODS
+            settings = {"fixmatch": "fixmatch" in added, **dict.fromkeys(("partial", "rst"), False)}
+            settings |= dict.fromkeys(set(added) - {"fixmatch"}, True)
+            assert store.variant(method, settings) == row.variant  # as training names its folder
 
 
 def test_there_are_figures_for_every_data_set_of_the_papers():
@@ -96,6 +99,8 @@ def test_a_table_whose_rows_do_not_fit_its_columns_is_refused():
         replace(found, columns={"tasks": ("a-d",)})
     with pytest.raises(ValueError, match="'CLIP' names no known source: 'cmkd'"):
         replace(found, sources={})
+    with pytest.raises(ValueError, match="no row is from the source 'own'"):
+        replace(found, sources={**found.sources, "own": "nowhere"})
 
 
 def test_a_damaged_file_is_one_clear_line(tmp_path):
