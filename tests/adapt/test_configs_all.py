@@ -202,4 +202,4 @@ def test_folders_have_what_office_home_has_but_for_the_caption():
 
 def test_every_named_data_set_has_settings_and_every_settings_file_a_data_set():
     named = {path.stem for path in SHIPPED} - {"folder"}
-    assert set(data.DATASETS) <= named
+    assert set(data.DATASETS) == named
