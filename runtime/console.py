@@ -14,7 +14,7 @@ from runtime.errors import UdaError
 from runtime.files import write_bytes
 
 OPTIONAL = frozenset(
-    "torch torchvision open_clip onnx onnxruntime yaml rich sklearn matplotlib".split()
+    "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib".split()
 )
 """Packages that only some installs have."""
 

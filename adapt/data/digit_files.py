@@ -57,8 +57,10 @@ def usps(path: Path) -> tuple[Pixels, Labels]:
         raise _damaged(path, f"no lines of a label and {features} 'index:value' pairs") from error
     if not (numbers[:, 1::2] == np.arange(1, features + 1)).all():
         raise _damaged(path, f"feature numbers are not 1 to {features}")
+    if not np.isfinite(numbers).all():
+        raise _damaged(path, "a value is not finite")
     values = np.clip((numbers[:, 2::2] + 1) * 127.5, 0, 255).round().astype(np.uint8)
-    labels = _checked(numbers[:, 0].astype(np.int64) - 1, path)
+    labels = _checked(_whole(numbers[:, 0], path) - 1, path)
     return values.reshape(-1, _USPS_SIDE, _USPS_SIDE), labels
 
 
@@ -81,7 +83,7 @@ def svhn(path: Path) -> tuple[Pixels, Labels]:
 
 def svhn_labels(path: Path) -> Labels:
     """Return the labels (N,) of an SVHN file, 0 to 9."""
-    labels = _matlab(path, "y").reshape(-1).astype(np.int64)
+    labels = _whole(_matlab(path, "y").reshape(-1), path)
     return _checked(np.where(labels == 10, 0, labels), path)
 
 
@@ -116,6 +118,12 @@ def _unpacked(path: Path, opener: Callable[[Path, str], Any]) -> bytes:
     if len(content) > _LIMIT:
         raise OSError(f"it unpacks to more than {_LIMIT} bytes")
     return content
+
+
+def _whole(numbers: NDArray[Any], path: Path) -> Labels:
+    if numbers.dtype.kind not in "uif" or not (numbers == np.round(numbers)).all():
+        raise _damaged(path, "labels are not whole numbers")
+    return numbers.astype(np.int64)
 
 
 def _checked(labels: Labels, path: Path) -> Labels:

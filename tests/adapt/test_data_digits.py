@@ -201,6 +201,32 @@ def test_labels_that_are_no_digits_are_refused(root):
         data.load("digits", "s-m", root=root)
 
 
+@pytest.mark.parametrize(
+    "labels", [np.array([["one"], ["two"]], object), np.array(["12"]), np.array([[1.5], [2.0]])]
+)
+def test_labels_that_are_no_numbers_are_refused(labels, root):
+    savemat(root / "train_32x32.mat", {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": labels})
+    with pytest.raises(DataError, match="labels are not whole numbers; get it again"):
+        data.load("digits", "s-m", root=root)
+
+
+@pytest.mark.parametrize(
+    ("position", "word", "message"),
+    [
+        (0, b"1.5", "labels are not whole numbers"),
+        (0, b"x", "no lines of a label"),
+        (8, b"8:nan", "not finite"),
+    ],
+)
+def test_usps_numbers_that_make_no_sense_are_refused(position, word, message, root):
+    path = root / "usps" / "usps.bz2"
+    words = bz2.decompress(path.read_bytes()).split(b" ")
+    words[position] = word
+    path.write_bytes(bz2.compress(b" ".join(words)))
+    with pytest.raises(DataError, match=message):
+        data.load("digits", "u-m", root=root)
+
+
 def test_other_pictures_than_colour_ones_are_refused(root):
     savemat(root / "train_32x32.mat", {"X": np.zeros((4, 32, 32)), "y": np.ones((4, 1))})
     with pytest.raises(DataError, match=r"'X' is float64 \(4, 32, 32\), not uint8"):
