@@ -14,6 +14,7 @@ from adapt import parallel, selection
 from adapt.artifact import Artifact
 from adapt.method import Method
 from adapt.record import Row, metrics
+from runtime.errors import FormatError
 from runtime.files import storage_errors
 from runtime.spec import BaseModel
 
@@ -66,12 +67,19 @@ class Outcome:
         """Write the artifact of the chosen epoch, with the metrics of all, and return it.
 
         Raises:
-            FormatError: What was set aside is damaged.
+            FormatError: What was set aside is damaged, or of another epoch.
             StorageError: The file cannot be written.
         """
         artifact = self._artifact(history)
         if self.chosen(history) < len(history) - 1:
-            artifact = replace(Artifact.load(self._kept), metrics=artifact.metrics)
+            kept = Artifact.load(self._kept)
+            if kept.metrics["selected"] != artifact.metrics["selected"]:
+                raise FormatError(
+                    f"'{self._kept}' holds the weights of another epoch than epoch "
+                    f"{history[self.chosen(history)]['epoch']}, which was chosen; train again "
+                    "with --restart"
+                )
+            artifact = replace(kept, metrics=artifact.metrics)
         parallel.wait()  # until every process has read it
         if parallel.rank() == 0:
             artifact.save(self._path)
@@ -81,15 +89,8 @@ class Outcome:
         return artifact
 
     def chosen(self, history: Sequence[Row]) -> int:
-        """Return the position of the epoch whose weights are to be saved.
-
-        Of a run with a budget only the epochs that keep it count; from its middle on all do.
-        """
-        first = 0
-        if self._budget:
-            kept = [i for i, row in enumerate(history) if row["density"] <= self._budget]
-            first = kept[0] if kept else len(history) - 1
-        return first + selection.choose(history[first:], self._by)
+        """Return the position of the epoch whose weights are to be saved."""
+        return choose(history, self._by, self._budget)
 
     def _artifact(self, history: Sequence[Row]) -> Artifact:
         """Return the weights as they are now, with the metrics of all epochs so far."""
@@ -104,3 +105,18 @@ class Outcome:
             tokens=deployed.tokens,
             **self._facts,
         )
+
+
+def choose(history: Sequence[Row], by: str, budget: float = 0.0) -> int:
+    """Return the position of the epoch whose weights are to be saved.
+
+    Args:
+        history: One row per epoch.
+        by: One of `selection.names()`.
+        budget: Above 0: only epochs of at most this density count, from the middle of a run on all;
+            while there is none, it is the last.
+    """
+    within = [i for i, row in enumerate(history) if not budget or row["density"] <= budget]
+    if by == selection.LAST or not within:
+        return len(history) - 1
+    return within[selection.choose([history[i] for i in within], by)]

@@ -8,9 +8,10 @@ import pytest
 
 from adapt.artifact import Artifact
 from adapt.compare import compare
+from adapt.outcome import Outcome, choose
 from adapt.selection import SELECTORS
 from adapt.train import train
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, FormatError
 
 
 def rows(run):
@@ -63,6 +64,35 @@ def test_a_budget_is_kept_by_the_chosen_epoch(pair, config, tmp_path):
     run = train("cmkd", pair, settings, out=tmp_path)
     assert rows(run)[0]["density"] > 0.01 >= run.artifact.density > 0
     assert Artifact.load(run.path).density == run.artifact.metrics["density"]
+
+
+def test_epochs_above_the_budget_are_never_chosen_even_after_one_within():
+    densities, entropies = (0.004, 0.02, 0.009, 0.01), (0.4, 0.1, 0.2, 0.3)
+    history = [
+        {"epoch": i + 1, "density": density, "scores": {"entropy": entropy}}
+        for i, (density, entropy) in enumerate(zip(densities, entropies, strict=True))
+    ]
+    assert choose(history, "entropy") == 1
+    assert choose(history, "entropy", 0.01) == 2
+    assert [choose(history[: i + 1], "entropy", 0.01) for i in range(4)] == [0, 0, 2, 2]
+    assert choose(history[1:2], "entropy", 0.01) == 0  # there is no other yet
+    assert choose(history[:2], "last", 0.01) == 1
+
+
+def test_weights_that_were_set_aside_at_another_epoch_are_refused(
+    pair, config, tmp_path, monkeypatch
+):
+    keep = Outcome.keep
+
+    def lose(self, history):
+        if len(history) == 1:  # only the first epoch's weights reach the disk
+            keep(self, history)
+        history[-1]["scores"]["entropy"] = float(len(history) != 2)  # the second is the best
+
+    monkeypatch.setattr(Outcome, "keep", lose)
+    settings = replace(config, epochs=4, lr=4e-3, rst=True, select="entropy")
+    with pytest.raises(FormatError, match=r"holds the weights of another epoch than epoch 2"):
+        train("cmkd", pair, settings, out=tmp_path)
 
 
 def test_a_run_is_the_same_from_its_artifacts_settings(pair, config, tmp_path):
