@@ -57,7 +57,9 @@ class FeatureMethod(Method):
         """Note what features depend on."""
         super().__init__(clip, prompts, config)
         style = {"mean": list(clip.mean), "std": list(clip.std)}
-        self._facts = {"base": clip.info.sha256, "grid": config.grid, **style}
+        # The digest is of the weights alone; which activation runs, the architecture says.
+        base = {"base": clip.info.sha256, "architecture": clip.info.architecture}
+        self._facts = {**base, "grid": config.grid, **style}
 
     def bank(self, pixels: NDArray[np.uint8], key: str) -> Tensor:
         """Return the features (N, D) of a domain's images on the training device.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from open_clip.transformer import QuickGELU
 
 from adapt import rst
 from adapt.batches import Stream
@@ -109,6 +110,19 @@ def test_a_changed_weight_of_the_base_gets_a_bank_of_its_own(
     with torch.no_grad():
         next(clip.visual.parameters()).mul_(1.5)
     clip.info = type(clip.info)("small-vit", "random", "1" * 64)
+    second = LinearProbe(clip, prompts, CONFIG).bank(stream.pixels, stream.digest)
+    assert len(files(tmp_path)) == 2 and not torch.equal(first, second)
+
+
+def test_the_same_weights_with_another_activation_get_a_bank_of_their_own(
+    make: Make, tmp_path: Path, small_clip: Callable[[str], Clip], prompts: Sequence[str]
+) -> None:
+    method, stream = make()
+    first = method.bank(stream.pixels, stream.digest)
+    clip = small_clip("vit")
+    for block in clip.visual.transformer.resblocks:
+        block.mlp.gelu = QuickGELU()
+    clip.info = replace(clip.info, architecture="small-vit-quickgelu")
     second = LinearProbe(clip, prompts, CONFIG).bank(stream.pixels, stream.digest)
     assert len(files(tmp_path)) == 2 and not torch.equal(first, second)
 
