@@ -46,9 +46,9 @@ class Judge:
         self._method, self._clip, self._config, self._device = method, clip, config, device
         self._classes = pair.task.classes
         self._clip_head = CosineHead.of(method.text, method.logit_scale)
-        self._same = pair.test is pair.target
         self.test = self._open(pair, "test")
-        self._target = self.test if self._same or not method.trains else self._open(pair, "target")
+        same = pair.test is pair.target or not method.trains
+        self._target = self.test if same else self._open(pair, "target")
         self.truth: NDArray[np.int64] = pair.test.labels[self.test.kept]
         self.known = bool((self.truth != UNKNOWN).any())
         self._features: dict[int, Tensor] = {}
@@ -87,7 +87,9 @@ class Judge:
             return self._method.bank(images.images, images.key)
         size, count = self._config.eval_batch_size, len(images.images)
         own, style = parallel.portion(count), {"mean": self._clip.mean, "std": self._clip.std}
-        found = predict(self._method.encode, images.images[own], size, self._device, **style)
+        found = torch.empty(0, self._clip.dim)  # of a process without a share
+        if own.start < own.stop:
+            found = predict(self._method.encode, images.images[own], size, self._device, **style)
         return parallel.collect(found.to(self._device), count)
 
     @torch.inference_mode()

@@ -30,12 +30,18 @@ def processes(device: torch.device) -> Iterator[torch.device]:
         device: What was asked for; `cuda` becomes the process's own GPU.
 
     Raises:
-        BackendError: A numbered GPU was asked for, there are fewer GPUs than processes here, or
-            the processes cannot reach each other.
+        BackendError: A numbered GPU was asked for, there are fewer GPUs than processes here,
+            something else than torchrun says that there are several, or they cannot reach each
+            other.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield device
         return
+    if "LOCAL_RANK" not in os.environ:
+        raise BackendError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but LOCAL_RANK is not set; start the "
+            "processes with torchrun, or unset WORLD_SIZE to train in one"
+        )
     number = int(os.environ["LOCAL_RANK"])
     if device.type == "cuda":
         if device.index is not None or torch.cuda.device_count() <= number:

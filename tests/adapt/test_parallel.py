@@ -7,9 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from adapt.artifact import Artifact
 from adapt.demo import datasets
+from adapt.parallel import processes
+from runtime.errors import BackendError
 
 SETTINGS = ("epochs=2", "iterations=6", "batch_size=16", "rst_threshold=1e-5")
 
@@ -80,3 +83,11 @@ def test_a_batch_that_cannot_be_shared_is_one_clear_line(tmp_path):
     done = launch(tmp_path, 2, settings=("batch_size=15",))
     assert done.returncode != 0
     assert "error: batch_size is 15, which 2 processes cannot share evenly" in done.stderr
+
+
+def test_several_processes_that_torchrun_did_not_start_are_one_clear_line(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(BackendError, match="WORLD_SIZE is 2, but LOCAL_RANK is not set; start"):
+        with processes(torch.device("cpu")):
+            pass
