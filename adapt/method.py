@@ -7,7 +7,8 @@ mixed precision, sparsity, checkpoints, evaluation and the artifact come for fre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -179,11 +180,17 @@ class Method(nn.Module):
 
         Under mixed precision only this runs in the low precision, and only while training.
         """
-        dtype = AMP.get(self.config.amp) if self.training else None
-        low = dtype is not None
-        with attention(images.device, low), torch.autocast(images.device.type, dtype, enabled=low):
+        with self.precision():
             features: Tensor = self.encoder(images)
         return features.float()
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Compute encoders as the settings ask for: in low precision, and only while training."""
+        device, dtype = self.text.device, AMP.get(self.config.amp) if self.training else None
+        low = dtype is not None
+        with attention(device, low), torch.autocast(device.type, dtype, enabled=low):
+            yield
 
     def features(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Return the features of several batches of images, in one pass through the encoder.

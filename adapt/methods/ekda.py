@@ -14,7 +14,7 @@ from torch.nn import functional
 from adapt import clip as base_models
 from adapt.config import TrainConfig
 from adapt.heads import ProjectorHead
-from adapt.method import AMP, Batch, Group, Method
+from adapt.method import Batch, Group, Method
 from adapt.prompts import by_block, check_visual, encode_images
 from adapt.teacher import STD, Teacher, divergence
 from runtime.errors import ConfigError
@@ -88,9 +88,10 @@ class EKDA(Method):
     Deviations of the code, none of which changes what is computed unless said so: the teacher runs
     without gradients in the student's step, where the original computes and then drops them; the
     student's unused learned words are left out; texts are cut to the longest; frozen encoders run
-    in low precision only under `amp`, everything else in float32. A ResNet student has no prompts,
-    only the projector, and here its BatchNorm keeps the base's statistics (this one changes what is
-    computed): the original lets them drift to the target's, probably as an oversight, and they
+    in low precision only under `amp`, everything else in float32. Two change what is computed.
+    Crops are cut from images already resized to `train_size`, the original's from the files. A
+    ResNet student has no prompts, only the projector, and here its BatchNorm keeps the base's
+    statistics: the original lets them drift to the target's, probably as an oversight, and they
     would have to be shipped with every task.
     """
 
@@ -154,12 +155,9 @@ class EKDA(Method):
     def teacher_losses(self, source: Batch) -> dict[str, Tensor]:
         """Return the weighted terms "teacher_ce", "_text", "_image" and "_kl" on the source."""
         c = self.config
-        with self._precision():
-            plain, features = (
-                self.teacher.plain_image(source.images),
-                self.teacher.image(source.images),
-            )
-            text = self.teacher.text()
+        with self.precision():
+            plain = self.teacher.plain_image(source.images)
+            features, text = self.teacher.image(source.images), self.teacher.text()
         terms = self.teacher.losses(features, plain, text, source.labels, c.label_smoothing)
         weights = {"text": c.text_weight, "image": c.image_weight}
         return {f"teacher_{name}": weights.get(name, 1.0) * term for name, term in terms.items()}
@@ -172,7 +170,7 @@ class EKDA(Method):
         features.
         """
         c, teacher = self.config, self.teacher
-        with torch.no_grad(), self._precision():
+        with torch.no_grad(), self.precision():
             guide, text = teacher.image(target.images), teacher.text()  # (N, E), (K, E)
         aim = teacher.logits(guide, text)
         (features,) = self.features(target.images)
@@ -213,7 +211,7 @@ class EKDA(Method):
         """Return the student's features (N, D) of images (N, 3, S, S), prompts included."""
         if not self.prompts:
             return super().encode(images)
-        with self._precision():
+        with self.precision():
             return encode_images(self.encoder, images, by_block(self.prompts)).float()
 
     def tokens(self) -> dict[str, Tensor]:
@@ -231,10 +229,6 @@ class EKDA(Method):
             with torch.no_grad():
                 self.head.weight.copy_(self.logit_scale * self.teacher.text())
         return self
-
-    def _precision(self) -> torch.autocast:
-        dtype = AMP.get(self.config.amp) if self.training else None
-        return torch.autocast(self.text.device.type, dtype, enabled=dtype is not None)
 
 
 def _check_images(student: Clip, teacher: Clip) -> None:
