@@ -23,6 +23,7 @@ from adapt.clip import encoder_tensors
 from adapt.grid import on_grid
 from adapt.heads import HEADS, build_head, head_tensors
 from adapt.metrics import Metrics
+from adapt.prompts import TOKEN_NAME
 from runtime import patch, sealed
 from runtime.digest import tensors_sha256
 from runtime.errors import BaseModelError, ConfigError, FormatError
@@ -31,7 +32,6 @@ from runtime.spec import BaseModel, Preprocess, TaskInfo, TensorSpec
 
 KIND, SCHEMA = "uda-artifact", 1
 _HEAD, _TOKENS = "head.", "tokens."
-_TOKEN = re.compile(r"prompts\.(0|[1-9][0-9]{0,3})")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -159,7 +159,7 @@ class Artifact:
             patch.check(TensorSpec(name, "float32", self.shapes[name]), sparse)
         build_head(self.head, self.head_tensors)
         for name, token in self.tokens.items():
-            good = _TOKEN.fullmatch(name) and token.dtype == np.float32 and token.ndim == 2
+            good = TOKEN_NAME.fullmatch(name) and token.dtype == np.float32 and token.ndim == 2
             if not good or not token.size or not bool(np.isfinite(token).all()):
                 raise FormatError(
                     f"'{name[:80]}' are no prompt tokens: (n, width) finite float32 is needed"

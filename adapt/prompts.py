@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from adapt.clip import Clip
 from runtime.errors import BaseModelError, ConfigError, FormatError
 
-_NAME = re.compile(r"prompts\.(\d{1,4})")
+TOKEN_NAME = re.compile(r"prompts\.(0|[1-9][0-9]{0,3})")
+"""Of one block's prompt tokens, by its number from 0."""
 
 
 class Prompted(nn.Module):
@@ -49,7 +50,7 @@ class Prompted(nn.Module):
         self.visual = visual
         self.prompts = nn.ParameterDict()
         for name, value in tokens.items():
-            match = _NAME.fullmatch(name)
+            match = TOKEN_NAME.fullmatch(name)
             if match is None:
                 raise FormatError(f"'{name[:80]}' names no prompt tokens; needed 'prompts.<block>'")
             held = torch.from_numpy(np.array(_array(value))).to(device)
