@@ -95,7 +95,7 @@ class Optimization:
 
     @property
     def lr(self) -> float:
-        """The first group's present learning rate: the encoder's where it is trained, else 0."""
+        """The first group's present learning rate, mostly the encoder's; 0 without any."""
         groups = [g for o in self._optimizers.values() for g in o.param_groups]
         return float(groups[0]["lr"]) if groups else 0.0
 

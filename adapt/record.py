@@ -78,7 +78,7 @@ def epoch_row(
         epoch: From 1; 0 when nothing was trained.
         iteration: Iterations done.
         losses: Means over the epoch, by name.
-        lr: Of the encoder, at the last iteration.
+        lr: Of the first parameter group, mostly the encoder, at the last iteration; 0 without any.
         density: Changed over all encoder parameters, in [0, 1].
         survival: Share of the changes that the mixed precision sees; None without either.
         seconds: Spent on the epoch, without evaluation.

@@ -87,13 +87,13 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
         root: The folder that training wrote, `artifacts` by default.
         task: Its id.
         dataset: Its data set, when several have a task of that name.
-        method: The variant: a method's name, with `-rst` added when RST was on.
+        method: The variant, see `variant`.
 
     Raises:
         TaskError: No artifact matches, or several do.
     """
     if not entries(root, task, dataset):
-        raise _missing(root, task, dataset, (method or "cmkd").removesuffix("-rst"))
+        raise _missing(root, task, dataset, (method or "cmkd").partition("-")[0])
     known = variants(root, dataset or dataset_of(root, task), task)
     chosen = known
     if method is not None:

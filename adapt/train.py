@@ -1,7 +1,8 @@
 """Training one task: what may start, and where it goes.
 
 What a run leaves under `OUT/<dataset>/<task>/<variant>`: `artifact.safetensors`, `metrics.jsonl`
-(one line per epoch) and `train.log`; while it is unfinished also `checkpoint.safetensors`.
+(one line per epoch) and `train.log`; while it is unfinished also `checkpoint.safetensors` and,
+where the epoch is chosen by a score, `selected.safetensors`.
 
 An unfinished run is never thrown away unasked: starting again needs `go_on` (continue, on the CPU
 bit for bit as if never stopped; on CUDA as far as its kernels repeat themselves) or `restart`. A
@@ -38,7 +39,8 @@ def train(
 ) -> Run:
     """Adapt a base model to a task and write the artifact.
 
-    Target labels are used for evaluation alone; the last epoch's weights are what is saved.
+    Target labels are used for evaluation alone. What is saved are the weights of the last epoch, or
+    of the one that `config.select` chooses without labels.
 
     Args:
         name: A key of `adapt.methods.METHODS`.
