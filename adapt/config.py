@@ -106,6 +106,8 @@ class TrainConfig:
         _require(self, "train_size", 8 <= self.train_size <= 4096, "in 8..4096")
         _require(self, "seed", self.seed < 2**63, "below 2^63")
         _require(self, "rst_density", 0 <= self.rst_density <= 1, "a share in [0, 1]")
+        meant = self.rst or not self.rst_density
+        _require(self, "rst_density", meant, "0 unless rst is true")
         _require(self, "crop_max", self.crop_max >= self.crop_min, "crop_min or more")
         meant = self.partial or not self.target_classes
         _require(self, "target_classes", meant, "0 unless partial is true")

@@ -81,6 +81,7 @@ def test_a_malformed_override_says_what_one_looks_like(text):
         ("lr=.nan", "'lr' must be finite"),
         ("lr=-1", "'lr' must be above 0, found -1"),
         ("epochs=0", "'epochs' must be at least 1, found 0"),
+        ("rst_density=0.01", "'rst_density' must be 0 unless rst is true, found 0.01"),
         ("holdout=1", r"'holdout' must be in \[0, 1\)"),
         ("pad=-1", "'pad' must be 0 or more"),
         ("prompt=a photo", r"'prompt' must be text with one \{\} for the class"),
