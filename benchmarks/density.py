@@ -95,8 +95,7 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
 
     model = "demo-rn32"
     found = train_or_find(row, task, seed, model, root)
-    slug = row.name.replace(" ", "_").replace(",", "").replace("+_", "")
-    place = root / model / slug / f"seed{seed}"
+    place = root / model / row.folder / f"seed{seed}"
     (path,) = place.glob(f"{DATASETS[task[0]]}/{task}/*/{store.FILE}")
     artifact, clip = Artifact.load(path), base_models.load(model, "demo")
     test = data.load(DATASETS[task[0]], task).test

@@ -48,8 +48,7 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     dataset = DATASETS[task[0]]
     settings = (*row.settings, f"seed={seed}", "select=last")
     config = load_config(methods.get(row.method).Config, dataset, row.method, settings)
-    slug = row.name.replace(" ", "_").replace(",", "").replace("+_", "")
-    out = root / config.model / slug / f"seed{seed}"
+    out = root / config.model / row.folder / f"seed{seed}"
     path = store.place(out, dataset, task, store.variant(row.method, vars(config)))
     if path.exists():  # whatever it kept, it measured every epoch
         config = replace(config, select=Artifact.load(path).config["select"])
