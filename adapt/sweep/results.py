@@ -60,7 +60,8 @@ def read(job: Job, metric: str) -> Result | None:
         epochs["selected"] = found.metrics["selected"]
     try:
         lines = job.path.with_name(METRICS).read_text(encoding="utf-8").splitlines()
-        known = [row for row in map(json.loads, lines) if row.get(metric) is not None]
+        rows = [row for row in map(json.loads, lines) if isinstance(row, dict)]
+        known = [row for row in rows if isinstance(row.get(metric), float)]
     except (OSError, ValueError):
         known = []  # the artifact is what counts; only this row of the table needs its history
     if known:

@@ -160,7 +160,8 @@ def test_a_result_says_what_the_run_left(tmp_path, cache):
     assert found.epochs["last"] == artifact.metrics["last"]
     assert found.epochs["oracle-best"]["accuracy"] == artifact.metrics["oracle_best"]["accuracy"]
     assert "selected" not in found.epochs
-    job.path.with_name("metrics.jsonl").write_text("{")
-    assert set(read(job, "accuracy").epochs) == {"last"}
+    for damaged in ("{", "[1]", '{"accuracy": "9"}'):
+        job.path.with_name("metrics.jsonl").write_text(damaged)
+        assert set(read(job, "accuracy").epochs) == {"last"}
     again = replace(found, seed=4)
     assert (again.task, np.isfinite(again.density)) == ("a-d", True)
