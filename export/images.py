@@ -14,12 +14,12 @@ from adapt.artifact import Artifact
 from adapt.data.base import UNKNOWN, ImageSet
 from adapt.data.cache import pixels
 from adapt.data.folder import read_domain
+from adapt.demo.datasets import DEMO_SETS
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.spec import Preprocess
 
 DEFAULT_LIMIT = 2000
 """Images per task; more are thinned out evenly."""
-_DRAWN = ("demo-digits", "demo-objects")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def sample(
 
 def _test_images(artifact: Artifact, root: Path | None) -> ImageSet:
     task, config = artifact.task, artifact.config
-    drawn = task.dataset in _DRAWN
+    drawn = task.dataset in DEMO_SETS
     if task.dataset not in data.DATASETS or (root is None and not drawn):
         named = task.dataset in data.DATASETS
         remedy = "pass its folder with --data, or" if named else "it is no named data set;"
