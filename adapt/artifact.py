@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from adapt import methods
 from adapt.clip import encoder_tensors
+from adapt.evaluation.metrics import Metrics
 from adapt.grid import on_grid
 from adapt.heads import HEADS, build_head, head_tensors
-from adapt.metrics import Metrics
 from adapt.prompts import TOKEN_NAME
 from runtime import patch, sealed
 from runtime.digest import tensors_sha256
@@ -65,7 +65,7 @@ class Artifact:
     """The settings as training resolved them."""
     seed: int
     metrics: Mapping[str, Any]
-    """The fields of `adapt.metrics.Metrics`."""
+    """The fields of `adapt.evaluation.metrics.Metrics`."""
     versions: Mapping[str, str]
     """Of Python and of the libraries that computed."""
     guides: tuple[BaseModel, ...] = ()
@@ -102,7 +102,7 @@ class Artifact:
             prompts: Of the classes.
             config: Resolved settings.
             seed: Of the run.
-            metrics: From `adapt.record.metrics`.
+            metrics: From `adapt.training.record.metrics`.
             tokens: Prompt tokens, if the encoder runs with any.
             guides: Other base models that training learned from.
 

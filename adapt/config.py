@@ -84,7 +84,7 @@ class TrainConfig:
     takes the target as it is."""
     select: str = "last"
     """Which epoch's weights are saved: the last, or the best by a score that needs no labels; see
-    `adapt.selection`."""
+    `adapt.evaluation.selection`."""
     holdout: float = 0.0
     """Share of the target kept out of training for evaluation, in [0, 1)."""
     eval_batch_size: int = 64

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from adapt.config import TrainConfig
-from adapt.device import attention
-from adapt.parallel import gather
+from adapt.training.device import attention
+from adapt.training.parallel import gather
 from runtime.spec import BaseModel
 
 if TYPE_CHECKING:
-    from adapt.batches import Stream
     from adapt.clip import Clip
-    from adapt.optimize import Optimization
+    from adapt.training.batches import Stream
+    from adapt.training.optimize import Optimization
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The low precision of each `amp` setting."""

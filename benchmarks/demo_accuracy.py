@@ -71,7 +71,7 @@ def run(row: Row, task: str, seed: int, model: str, root: Path) -> dict[str, Any
     """Train, or find, one run and return what its artifact says."""
     from adapt import data, methods
     from adapt.config import load_config
-    from adapt.train import train
+    from adapt.training.train import train
 
     dataset = DATASETS[task[0]]
     own = f"{task[-1]}-{task[-1]}" if row.supervised else task

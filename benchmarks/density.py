@@ -89,7 +89,7 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     from adapt import data, store
     from adapt.artifact import Artifact
     from adapt.data.cache import pixels
-    from adapt.evaluate import predict, score
+    from adapt.evaluation.evaluate import predict, score
     from adapt.grid import snap
     from adapt.merge import Network
 

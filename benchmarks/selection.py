@@ -40,10 +40,11 @@ ROWS = (
 
 def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     """Train, or find, one run and return what every selector would have kept of it."""
-    from adapt import data, methods, selection, store
+    from adapt import data, methods, store
     from adapt.artifact import Artifact
     from adapt.config import load_config
-    from adapt.train import train
+    from adapt.evaluation import selection
+    from adapt.training.train import train
 
     dataset = DATASETS[task[0]]
     settings = (*row.settings, f"seed={seed}", "select=last")

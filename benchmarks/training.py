@@ -34,15 +34,15 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from adapt import clip as base_models
-from adapt import rst
-from adapt.batches import Stream
 from adapt.clip import Clip
 from adapt.data import DomainPair, load, load_folders
 from adapt.data.base import class_prompts
 from adapt.data.cache import pixels
-from adapt.device import check_precision, exact_float32
 from adapt.methods.cmkd import CMKD, CMKDConfig
-from adapt.optimize import Optimization
+from adapt.training import rst
+from adapt.training.batches import Stream
+from adapt.training.device import check_precision, exact_float32
+from adapt.training.optimize import Optimization
 from benchmarks._models import random_clip
 from runtime.console import UdaGroup, bytes_text, table, write_json
 
@@ -162,7 +162,7 @@ class Ours:
     """The parts that the training loop runs in every iteration."""
 
     def __init__(self, clip: Clip, pair: DomainPair, config: CMKDConfig, device: str) -> None:
-        """Build what `adapt.loop.Loop` builds."""
+        """Build what `adapt.training.loop.Loop` builds."""
         place = torch.device(device)
         check_precision(config, place)
         self.method = CMKD(clip, class_prompts(pair.task.classes, config.prompt), config).train()

@@ -30,12 +30,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
-from adapt.batches import Stream, draw_seed
 from adapt.clip import Clip
 from adapt.method import Batch
 from adapt.methods.unimos import UniMoS, UniMoSConfig
-from adapt.optimize import Optimization
-from adapt.record import Meter
+from adapt.training.batches import Stream, draw_seed
+from adapt.training.optimize import Optimization
+from adapt.training.record import Meter
 from runtime.bench import machine
 from runtime.console import table, write_json
 from runtime.spec import BaseModel

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from adapt.artifact import Artifact
 from adapt.clip import Clip
 from adapt.data.base import UNKNOWN
-from adapt.evaluate import predict
+from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
 from export.images import Sample
 from runtime import patch

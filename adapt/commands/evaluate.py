@@ -56,9 +56,9 @@ def evaluate(
     if task is not None and dataset is None and not (source or target):
         dataset = store.dataset_of(artifacts, task)
     pair_of = pair_loader(dataset, task, data, source, target)
-    from adapt import compare, confusion
-    from adapt.device import select
-    from adapt.variants import stored
+    from adapt.evaluation import compare, confusion
+    from adapt.evaluation.variants import stored
+    from adapt.training.device import select
 
     select(device)
     use_threads(threads)

@@ -15,7 +15,7 @@ from runtime.console import bytes_text
 def inspect(artifact: Path) -> None:
     """Print what an artifact is."""
     from adapt.artifact import Artifact
-    from adapt.metrics import Metrics
+    from adapt.evaluation.metrics import Metrics
     from runtime import patch
     from runtime.fields import build
 

@@ -60,8 +60,8 @@ def draw(
     if task is not None and dataset is None and not (source or target):
         dataset = store.dataset_of(artifacts, task)
     pair_of = pair_loader(dataset, task, data, source, target)
-    from adapt import spot_check as check
-    from adapt.variants import stored
+    from adapt.evaluation import spot_check as check
+    from adapt.evaluation.variants import stored
 
     manifest = check.draw(stored(pair_of, artifacts, dataset, method).pair, count, seed, out)
     held = "held-out target" if manifest.held_out else "target"
@@ -95,9 +95,9 @@ def score(
     json_file: Path | None,
 ) -> None:
     """Compare every variant's predictions with where the images were put."""
-    from adapt import spot_check as check
-    from adapt import spot_score
-    from adapt.device import select
+    from adapt.evaluation import spot_check as check
+    from adapt.evaluation import spot_score
+    from adapt.training.device import select
 
     select(device)
     use_threads(threads)

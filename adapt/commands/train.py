@@ -55,10 +55,11 @@ def train(
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
     pair_of = pair_loader(dataset, task, data, source, target)
-    from adapt import methods, parallel
-    from adapt import train as training
+    from adapt import methods
     from adapt.config import load_config
-    from adapt.metrics import Metrics
+    from adapt.evaluation.metrics import Metrics
+    from adapt.training import parallel
+    from adapt.training import train as training
     from runtime.fields import build
 
     use_threads(threads)

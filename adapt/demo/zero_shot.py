@@ -11,7 +11,7 @@ from adapt.data.cache import pixels
 from adapt.data.folder import read_domain
 from adapt.data.transforms import MEAN, STD
 from adapt.demo.datasets import DEMO_SETS, render
-from adapt.evaluate import predict, score
+from adapt.evaluation.evaluate import predict, score
 
 
 def prompts(data_set: str) -> tuple[str, ...]:

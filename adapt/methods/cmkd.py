@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from adapt.config import TaskHeadConfig
-from adapt.evaluate import predict
+from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead
 from adapt.losses import RAMP_ITERATIONS, agreement, cross_entropy, fixmatch, gini_impurity, ramp
 from adapt.method import Batch, Method
 from runtime.errors import TrainingError
 
 if TYPE_CHECKING:
-    from adapt.batches import Stream
     from adapt.clip import Clip
+    from adapt.training.batches import Stream
 
 _log = logging.getLogger(__name__)
 PARTIAL_SOURCE, PARTIAL_TARGET = 0.5, 0.1

@@ -15,14 +15,14 @@ from adapt import clip as base_models
 from adapt.config import TrainConfig
 from adapt.heads import ProjectorHead
 from adapt.method import Batch, Group, Method
+from adapt.methods.parts.teacher import STD, Teacher, divergence
 from adapt.prompts import by_block, check_visual, encode_images
-from adapt.teacher import STD, Teacher, divergence
 from runtime.errors import ConfigError
 from runtime.spec import BaseModel
 
 if TYPE_CHECKING:
     from adapt.clip import Clip
-    from adapt.optimize import Optimization
+    from adapt.training.optimize import Optimization
 
 
 @dataclass(frozen=True)

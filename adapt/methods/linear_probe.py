@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from adapt.config import TrainConfig
-from adapt.features import FeatureMethod
 from adapt.heads import AffineHead
 from adapt.losses import cross_entropy
 from adapt.method import Batch
+from adapt.methods.parts.features import FeatureMethod
 
 if TYPE_CHECKING:
-    from adapt.batches import Stream
+    from adapt.training.batches import Stream
 
 
 @dataclass(frozen=True)

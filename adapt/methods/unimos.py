@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from adapt import unimos_losses as loss
-from adapt.batches import draw_seed
 from adapt.config import TrainConfig
-from adapt.features import FeatureMethod
 from adapt.heads import AffineHead
 from adapt.losses import cross_entropy
 from adapt.method import Batch, Deployed
-from adapt.unimos_network import Affine, Network
+from adapt.methods.parts import unimos_losses as loss
+from adapt.methods.parts.features import FeatureMethod
+from adapt.methods.parts.unimos_network import Affine, Network
+from adapt.training.batches import draw_seed
 
 if TYPE_CHECKING:
-    from adapt.batches import Stream
     from adapt.clip import Clip
+    from adapt.training.batches import Stream
 
 EPOCH_LIMIT = 1500
 """Most iterations of an epoch, as in the released code."""

@@ -115,7 +115,7 @@ def check(jobs: Iterable[Job], here: bool = True) -> None:
         UdaError: Images, base model, device or precision cannot be used.
     """
     from adapt import clip as base_models
-    from adapt.device import check_precision, select
+    from adapt.training.device import check_precision, select
 
     by_task = {job.task: job for job in jobs}
     models = {(job.config.model, job.config.pretrained) for job in by_task.values()}

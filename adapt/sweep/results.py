@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from adapt.artifact import Artifact
-from adapt.journal import METRICS
 from adapt.sweep.jobs import Job
+from adapt.training.journal import METRICS
 from runtime import patch
 
 EPOCHS = ("last", "selected", "oracle-best")

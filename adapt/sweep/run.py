@@ -41,7 +41,7 @@ def run(job: Job) -> Outcome:
     """
     import torch
 
-    from adapt.train import train
+    from adapt.training.train import train
 
     if job.threads is not None:
         torch.set_num_threads(job.threads)

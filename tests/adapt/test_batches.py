@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.batches import Role, Stream
 from adapt.clip import Clip
 from adapt.config import TrainConfig
+from adapt.training.batches import Role, Stream
 from runtime.errors import ConfigError, DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (11, 34, 34, 3), np.uint8)

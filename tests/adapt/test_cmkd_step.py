@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from adapt.clip import Clip
 from adapt.method import Batch
 from adapt.methods.cmkd import CMKD, CMKDConfig
-from adapt.optimize import Optimization
-from adapt.rst import Projection, Threshold
+from adapt.training.optimize import Optimization
+from adapt.training.rst import Projection, Threshold
 from runtime.spec import BaseModel
 
 Array = NDArray[np.float64]

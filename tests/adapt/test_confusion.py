@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapt.confusion import WORST, Confusion, figure, rows
+from adapt.evaluation.confusion import WORST, Confusion, figure, rows
 from runtime.preprocess import read_image
 
 CLASSES = ("bee", "cup", "dog", "egg")

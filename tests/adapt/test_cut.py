@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapt import cut
+from adapt.training import cut
 
 
 @settings(max_examples=100, deadline=None)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from adapt import data, methods
 from adapt.artifact import Artifact
-from adapt.compare import compare
 from adapt.config import load_config
-from adapt.train import train
+from adapt.evaluation.compare import compare
+from adapt.training.train import train
 
 
 def test_cmkd_with_rst_learns_handwriting_from_fonts_within_the_density_budget(

@@ -14,17 +14,17 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapt import resume
 from adapt.artifact import Artifact
 from adapt.clip import Clip, encoder_tensors
 from adapt.data import DomainPair
 from adapt.demo import weights
-from adapt.loop import Loop
 from adapt.merge import load_merged
 from adapt.method import Batch
 from adapt.methods.ekda import EKDA, EKDAConfig
-from adapt.optimize import Optimization
-from adapt.teacher import Teacher, class_names, divergence
+from adapt.methods.parts.teacher import Teacher, class_names, divergence
+from adapt.training import resume
+from adapt.training.loop import Loop
+from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 

@@ -19,7 +19,7 @@ from open_clip.model import CLIP
 from adapt.clip import Clip
 from adapt.method import Batch
 from adapt.methods.ekda import EKDA, EKDAConfig
-from adapt.optimize import Optimization
+from adapt.training.optimize import Optimization
 from runtime.spec import BaseModel
 
 Array = NDArray[np.float64]

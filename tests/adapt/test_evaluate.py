@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapt.evaluate import predict, score
+from adapt.evaluation.evaluate import predict, score
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -25,7 +25,7 @@ from adapt.merge import load_merged
 from adapt.method import Batch
 from adapt.methods.linear_probe import LinearProbe, LinearProbeConfig
 from adapt.methods.unimos import UniMoSConfig
-from adapt.train import train
+from adapt.training.train import train
 from runtime.errors import ConfigError, Interrupted
 
 SHARED = dict(
@@ -101,7 +101,7 @@ def test_a_run_leaves_one_affine_map_of_the_untouched_encoder(
 
 
 def test_a_linear_probe_step_equals_the_naive_computation(pair: DomainPair, cache: Path) -> None:
-    from adapt.optimize import Optimization
+    from adapt.training.optimize import Optimization
 
     config = replace(CONFIGS["linear_probe"], weight_decay=0.01)
     clip = base_models.load(config.model, config.pretrained)

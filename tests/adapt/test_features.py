@@ -13,14 +13,14 @@ import pytest
 import torch
 from open_clip.transformer import QuickGELU
 
-from adapt import rst
-from adapt.batches import Stream
 from adapt.clip import Clip
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.transforms import normalise
-from adapt.features import FeatureMethod
 from adapt.methods.linear_probe import LinearProbe, LinearProbeConfig
+from adapt.methods.parts.features import FeatureMethod
+from adapt.training import rst
+from adapt.training.batches import Stream
 from runtime import sealed
 from runtime.errors import BaseModelError
 
@@ -70,7 +70,7 @@ def test_a_second_run_computes_nothing(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     method, stream = make()
-    with caplog.at_level(logging.INFO, "adapt.features"):
+    with caplog.at_level(logging.INFO, "adapt.methods.parts.features"):
         first = method.bank(stream.pixels, stream.digest)
         (file,) = files(tmp_path)
         written = file.stat().st_mtime_ns

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.batches import Stream, draw_seed
 from adapt.clip import Clip
 from adapt.config import TaskHeadConfig
 from adapt.data.strong import strong
 from adapt.losses import cross_entropy, fixmatch
 from adapt.methods.source_only import SourceOnly
+from adapt.training.batches import Stream, draw_seed
 
 NOISE = np.random.default_rng(0)
 pytestmark = pytest.mark.usefixtures("cache")

@@ -15,15 +15,15 @@ import torch
 
 from adapt import methods
 from adapt.artifact import Artifact
-from adapt.batches import Role, Stream
 from adapt.clip import Clip, encoder_tensors
 from adapt.config import TrainConfig
 from adapt.heads import HEADS
 from adapt.merge import load_merged
 from adapt.method import Batch, Method
 from adapt.methods.cmkd import CMKD, CMKDConfig
-from adapt.optimize import Optimization
 from adapt.prompts import Prompted
+from adapt.training.batches import Role, Stream
+from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError
 from runtime.spec import Preprocess, TaskInfo
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from adapt.config import TrainConfig
 from adapt.method import Group
-from adapt.optimize import Optimization
-from adapt.rst import Projection, Threshold
+from adapt.training.optimize import Optimization
+from adapt.training.rst import Projection, Threshold
 
 CONFIG = TrainConfig(momentum=0.9, weight_decay=0.0)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from adapt.artifact import Artifact
-from adapt.compare import compare
-from adapt.outcome import Outcome, choose
-from adapt.selection import SELECTORS
-from adapt.train import train
+from adapt.evaluation.compare import compare
+from adapt.evaluation.selection import SELECTORS
+from adapt.training.outcome import Outcome, choose
+from adapt.training.train import train
 from runtime.errors import ConfigError, FormatError
 
 

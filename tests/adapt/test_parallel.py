@@ -11,7 +11,7 @@ import torch
 
 from adapt.artifact import Artifact
 from adapt.demo import datasets
-from adapt.parallel import processes
+from adapt.training.parallel import processes
 from runtime.errors import BackendError
 
 SETTINGS = ("epochs=2", "iterations=6", "batch_size=16", "rst_threshold=1e-5")

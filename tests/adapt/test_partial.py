@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from adapt import resume
-from adapt.batches import Stream
 from adapt.clip import Clip
 from adapt.data.transforms import normalise
 from adapt.methods.cmkd import CMKD, CMKDConfig
-from adapt.optimize import Optimization
+from adapt.training import resume
+from adapt.training.batches import Stream
+from adapt.training.optimize import Optimization
 from runtime.errors import TrainingError
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from adapt import resume
 from adapt.data import DomainPair, load_folders
-from adapt.loop import Loop
 from adapt.methods.cmkd import CMKDConfig
-from adapt.train import train
+from adapt.training import resume
+from adapt.training.loop import Loop
+from adapt.training.train import train
 from runtime.errors import ConfigError, FormatError, TrainingError
 
 CHECKPOINT = Path("street") / "day-night" / "cmkd-rst" / "checkpoint.safetensors"
@@ -106,7 +106,7 @@ def test_kill_9_and_resume_equal_an_uninterrupted_run(
         from pathlib import Path
         from adapt.data import load_folders
         from adapt.methods.cmkd import CMKDConfig
-        from adapt.train import train
+        from adapt.training.train import train
 
         torch.set_num_threads(1)
         pair = load_folders(Path({str(images)!r}), "day", "night")

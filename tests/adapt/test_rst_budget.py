@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from adapt import cut, rst
 from adapt.config import TrainConfig
 from adapt.grid import DTYPES, Grid
 from adapt.method import Group
-from adapt.optimize import Optimization
+from adapt.training import cut, rst
+from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError
 
 SHAPES = ((7, 5), (11,), (3, 2, 2, 2), (13,))

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapt import selection
-from adapt.selection import choose, names, scores
+from adapt.evaluation import selection
+from adapt.evaluation.selection import choose, names, scores
 from runtime.errors import ConfigError
 
 NEAR = {"rel": 1e-12, "abs": 1e-12}

@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adapt.cli import main
-from adapt.compare import compare
 from adapt.data import DomainPair, load_folders
+from adapt.evaluation.compare import compare
+from adapt.evaluation.spot_check import MANIFEST, NONE, SORTED, UNSORTED, collect, draw
+from adapt.evaluation.spot_score import score
 from adapt.methods.cmkd import CMKDConfig
-from adapt.spot_check import MANIFEST, NONE, SORTED, UNSORTED, collect, draw
-from adapt.spot_score import score
-from adapt.train import train
+from adapt.training.train import train
 from runtime.errors import DataError, FormatError, StorageError, TaskError, UdaError
 from runtime.files import sha256
 

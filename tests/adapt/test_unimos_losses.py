@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from adapt import unimos_losses as losses
+from adapt.methods.parts import unimos_losses as losses
 
 STUDENT = [[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-1.5, 3.0, 0.0], [0.0, 0.0, 4.0]]
 TEACHER = [[1.0, 0.0, 0.0], [3.0, -2.0, 1.0], [-1.0, 2.0, 1.0], [5.0, 0.0, -5.0]]

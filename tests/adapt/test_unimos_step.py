@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adapt.batches import Stream
 from adapt.clip import Clip
 from adapt.heads import AffineHead, build_head, head_tensors
+from adapt.methods.parts.unimos_network import Network
 from adapt.methods.unimos import UniMoS, UniMoSConfig
-from adapt.optimize import Optimization
-from adapt.unimos_network import Network
+from adapt.training.batches import Stream
+from adapt.training.optimize import Optimization
 from runtime.spec import BaseModel
 
 Array = NDArray[np.float64]

@@ -8,9 +8,9 @@ import pytest
 from adapt import clip as clips
 from adapt import methods
 from adapt.data import load_folders
-from adapt.evaluate import predict
+from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
-from adapt.train import train
+from adapt.training.train import train
 from export.images import Folders
 from export.pipeline import export_bundle
 from runtime.preprocess import preprocess, read_image

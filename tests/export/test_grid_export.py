@@ -10,10 +10,10 @@ from torch import nn
 from adapt.artifact import Artifact
 from adapt.clip import encoder_tensors, load
 from adapt.data import load_folders
-from adapt.evaluate import predict, score
-from adapt.loop import Loop
+from adapt.evaluation.evaluate import predict, score
 from adapt.merge import Network, merged
 from adapt.methods.cmkd import CMKD, CMKDConfig
+from adapt.training.loop import Loop
 from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
 from export.images import Folders
 from export.merge import shared_base, survival, task_patch

@@ -9,7 +9,7 @@ import pytest
 
 from adapt import clip as clips
 from adapt.artifact import Artifact
-from adapt.evaluate import predict
+from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
 from export.images import Folders
 from export.pipeline import export_bundle, verify_bundle

@@ -11,7 +11,7 @@ import pytest
 from adapt import clip as clips
 from adapt.artifact import Artifact
 from adapt.demo.weights import ARCHITECTURES, architecture
-from adapt.evaluate import predict
+from adapt.evaluation.evaluate import predict
 from adapt.merge import load_merged
 from export import plain
 from export.facts import Facts, Survival

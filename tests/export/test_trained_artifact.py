@@ -6,10 +6,10 @@ import pytest
 
 from adapt import clip as clips
 from adapt import data
-from adapt.evaluate import predict
+from adapt.evaluation.evaluate import predict
 from adapt.merge import load_merged
 from adapt.methods.cmkd import CMKDConfig
-from adapt.train import train
+from adapt.training.train import train
 from export.images import sample
 from export.pipeline import export_bundle
 from runtime import patch

@@ -5,10 +5,10 @@ import pytest
 
 from adapt import clip as clips
 from adapt import data
-from adapt.evaluate import predict
+from adapt.evaluation.evaluate import predict
 from adapt.methods.linear_probe import LinearProbeConfig
 from adapt.methods.unimos import UniMoSConfig
-from adapt.train import train
+from adapt.training.train import train
 from export.pipeline import export_bundle
 from runtime.preprocess import preprocess, read_image
 from runtime.session import Session

@@ -17,7 +17,7 @@ from adapt.artifact import Artifact
 from adapt.clip import Clip
 from adapt.config import load_config
 from adapt.data import DomainPair, class_prompts
-from adapt.evaluate import predict
+from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead
 from adapt.merge import Network
 from runtime.errors import DataError, FormatError

@@ -7,16 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapt import parallel, selection
 from adapt.clip import Clip
 from adapt.config import TrainConfig
 from adapt.data import DomainPair
 from adapt.data.base import UNKNOWN
 from adapt.data.cache import Pixels, pixels
-from adapt.evaluate import Scores, predict, score
-from adapt.features import FeatureMethod
+from adapt.evaluation import selection
+from adapt.evaluation.evaluate import Scores, predict, score
 from adapt.heads import CosineHead
 from adapt.method import Method
+from adapt.methods.parts.features import FeatureMethod
+from adapt.training import parallel
 
 
 class Judge:

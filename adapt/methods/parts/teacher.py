@@ -13,8 +13,8 @@ from torch.nn import functional
 from torch.nn.functional import normalize
 
 from adapt.clip import Clip
-from adapt.parallel import gather
 from adapt.prompts import Captions, check_context, check_visual, encode_images
+from adapt.training.parallel import gather
 from runtime.errors import ConfigError
 
 STD = 0.02

@@ -1,7 +1,7 @@
 """Where a run stands, on disk: what is needed to go on as if nothing had happened.
 
-Random draws depend on the iteration alone (`adapt.batches`), so weights, head, momenta, the loss
-scale and the iteration are all there is.
+Random draws depend on the iteration alone (`adapt.training.batches`), so weights, head, momenta,
+the loss scale and the iteration are all there is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from adapt.config import TrainConfig
 from adapt.data.base import DomainPair
 from adapt.method import Method
-from adapt.optimize import Optimization
+from adapt.training.optimize import Optimization
 from runtime import sealed
 from runtime.errors import ConfigError, FormatError
 from runtime.fields import build

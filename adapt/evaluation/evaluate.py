@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapt.confusion import Confusion
 from adapt.data.transforms import normalise
+from adapt.evaluation.confusion import Confusion
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from adapt import parallel, selection
 from adapt.artifact import Artifact
+from adapt.evaluation import selection
 from adapt.method import Method
-from adapt.record import Row, metrics
+from adapt.training import parallel
+from adapt.training.record import Row, metrics
 from runtime.errors import FormatError
 from runtime.files import storage_errors
 from runtime.spec import BaseModel

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapt.confusion import Confusion
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
-from adapt.device import exact_float32
-from adapt.metrics import Metrics
-from adapt.variants import Variant, check, variants
+from adapt.evaluation.confusion import Confusion
+from adapt.evaluation.metrics import Metrics
+from adapt.evaluation.variants import Variant, check, variants
+from adapt.training.device import exact_float32
 from runtime.console import bytes_text
 from runtime.fields import build
 

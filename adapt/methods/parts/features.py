@@ -23,10 +23,10 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from adapt import parallel
 from adapt.data.cache import folder
-from adapt.evaluate import predict
+from adapt.evaluation.evaluate import predict
 from adapt.method import Method
+from adapt.training import parallel
 from runtime import sealed
 from runtime.errors import BaseModelError, FormatError
 

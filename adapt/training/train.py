@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 
-from adapt import methods, parallel, resume, store
+from adapt import methods, store
 from adapt.config import TrainConfig
 from adapt.data import DomainPair
-from adapt.device import check_precision, exact_float32, select
-from adapt.journal import log_file
-from adapt.loop import Loop, Run
+from adapt.training import parallel, resume
+from adapt.training.device import check_precision, exact_float32, select
+from adapt.training.journal import log_file
+from adapt.training.loop import Loop, Run
 from runtime.errors import ConfigError
 
 

@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from adapt import clip as base_models
-from adapt import parallel, resume, rst, selection
 from adapt.artifact import Artifact
-from adapt.batches import Role, Stream, draw_seed
 from adapt.config import TrainConfig
 from adapt.data import DomainPair, class_prompts
 from adapt.data.cache import pixels
-from adapt.journal import Journal, interruptible
-from adapt.judge import Judge
+from adapt.evaluation import selection
+from adapt.evaluation.judge import Judge
 from adapt.method import AMP, Method
-from adapt.optimize import Optimization
-from adapt.outcome import Outcome
-from adapt.record import Meter, Row, density, epoch_row
+from adapt.training import parallel, resume, rst
+from adapt.training.batches import Role, Stream, draw_seed
+from adapt.training.journal import Journal, interruptible
+from adapt.training.optimize import Optimization
+from adapt.training.outcome import Outcome
+from adapt.training.record import Meter, Row, density, epoch_row
 from runtime.errors import ConfigError, DataError, Interrupted, TrainingError
 from runtime.files import storage_errors
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adapt.evaluate import Scores
+from adapt.evaluation.evaluate import Scores
 from runtime.errors import TrainingError
 
 Row = dict[str, Any]
@@ -82,7 +82,7 @@ def epoch_row(
         density: Changed over all encoder parameters, in [0, 1].
         survival: Share of the changes that the mixed precision sees; None without either.
         seconds: Spent on the epoch, without evaluation.
-        judgements: Scores that need no labels, by name, see `adapt.selection`.
+        judgements: Scores that need no labels, by name, see `adapt.evaluation.selection`.
     """
     accuracy = None if scores is None else scores.accuracy
     per_class = None if scores is None else scores.mean_per_class
@@ -117,7 +117,7 @@ def metrics(
     data: Mapping[str, str],
     selected: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Return what an artifact says about its accuracy, see `adapt.metrics.Metrics`.
+    """Return what an artifact says about its accuracy, see `adapt.evaluation.metrics.Metrics`.
 
     Args:
         history: The rows of all epochs.

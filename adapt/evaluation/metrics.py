@@ -23,7 +23,7 @@ class Selected:
     """The epoch whose weights were saved, chosen by a score that needs no labels."""
 
     by: str
-    """Name of the score, see `adapt.selection`."""
+    """Name of the score, see `adapt.evaluation.selection`."""
     epoch: int
     accuracy: float | None
     mean_per_class: float | None

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from adapt import store
 from adapt.artifact import Artifact
-from adapt.chance import sign_test, wilson
-from adapt.device import exact_float32
-from adapt.spot_check import Sorting
-from adapt.variants import ZERO_SHOT, check, variants
+from adapt.evaluation.chance import sign_test, wilson
+from adapt.evaluation.spot_check import Sorting
+from adapt.evaluation.variants import ZERO_SHOT, check, variants
+from adapt.training.device import exact_float32
 from runtime.errors import DataError, TaskError
 from runtime.preprocess import preprocess, read_image
 
@@ -77,7 +77,7 @@ def score(
     """Return how often each variant says what the person said.
 
     Args:
-        sorting: From `adapt.spot_check.collect`.
+        sorting: From `adapt.evaluation.spot_check.collect`.
         artifacts: Folder that training wrote.
         only: Variants; all of the task, and zero-shot CLIP, when empty.
         device: Where to compute.

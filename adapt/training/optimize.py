@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from adapt.config import TrainConfig
 from adapt.method import Group
-from adapt.parallel import average
-from adapt.rst import Projection
+from adapt.training.parallel import average
+from adapt.training.rst import Projection
 
 
 class Optimization:

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from adapt import grid as grids
 from adapt.config import TrainConfig
-from adapt.cut import cut
 from adapt.grid import Grid
+from adapt.training.cut import cut
 from runtime.errors import ConfigError
 
 _ALIGN = 16

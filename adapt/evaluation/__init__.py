@@ -1,0 +1,1 @@
+"""How good a task is: accuracy, scores without labels, who is taken for whom."""
