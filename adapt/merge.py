@@ -16,9 +16,18 @@ from adapt.heads import head_dim
 from runtime import patch
 from runtime.digest import tensors_sha256
 from runtime.errors import BaseModelError, FormatError
+from runtime.spec import BaseModel
 
 if TYPE_CHECKING:
     from adapt.artifact import Artifact
+
+
+def same_base(one: BaseModel, other: BaseModel) -> bool:
+    """Return whether two bases compute the same.
+
+    The digest is of the weights alone; which activation runs on them, the architecture says.
+    """
+    return (one.architecture, one.sha256) == (other.architecture, other.sha256)
 
 
 def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
@@ -35,7 +44,7 @@ def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
         FormatError: The artifact does not fit the base it names.
     """
     own, needed = clip.info, artifact.base
-    if own.sha256 != needed.sha256:
+    if not same_base(own, needed):
         raise BaseModelError(
             f"artifact '{artifact.task.id}' was trained on {needed.architecture}/"
             f"{needed.pretrained} (sha256 {needed.sha256[:12]}...), but this base is "

@@ -9,9 +9,11 @@ from pathlib import Path
 from adapt import clip as base_models
 from adapt.artifact import Artifact
 from adapt.clip import Clip
+from adapt.merge import same_base
 from adapt.store import variant
 from runtime.errors import BaseModelError, ConfigError, TaskError
 from runtime.files import sha256
+from runtime.spec import BaseModel
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,11 @@ def check_together(sources: Sequence[Source]) -> None:
                 f"{source.variant}); a bundle has each task id once: choose one"
             )
         seen[name] = f"{artifact.task.dataset}/{source.variant}"
-        if artifact.base.sha256 != first.base.sha256:
+        if not same_base(artifact.base, first.base):
             raise BaseModelError(
-                f"task '{name}' was trained on {_base(artifact)}, but task '{first.task.id}' on "
-                f"{_base(first)}; a bundle has one base: export them to two bundles"
+                f"task '{name}' was trained on {_base(artifact.base)}, but task "
+                f"'{first.task.id}' on {_base(first.base)}; a bundle has one base: "
+                "export them to two bundles"
             )
 
 
@@ -74,14 +77,13 @@ def load_base(artifact: Artifact, pretrained: str | None) -> Clip:
         BaseModelError: The weights are missing, or are not those of training.
     """
     clip = base_models.load(artifact.base.architecture, pretrained or artifact.config["pretrained"])
-    if clip.info.sha256 != artifact.base.sha256:
+    if not same_base(clip.info, artifact.base):
         raise BaseModelError(
-            f"task '{artifact.task.id}' was trained on {_base(artifact)}, but these weights hash "
-            f"to {clip.info.sha256[:12]}; pass the right ones with --pretrained, or train again"
+            f"task '{artifact.task.id}' was trained on {_base(artifact.base)}, but these weights "
+            f"make {_base(clip.info)}; pass the right ones with --pretrained, or train again"
         )
     return clip
 
 
-def _base(artifact: Artifact) -> str:
-    base = artifact.base
+def _base(base: BaseModel) -> str:
     return f"{base.architecture}/{base.pretrained} ({base.sha256[:12]})"

@@ -185,6 +185,14 @@ def test_another_base_is_refused_with_both_names_and_digests(files, artifact):
         load_merged(other, artifact)
 
 
+def test_the_same_weights_under_another_activation_are_another_base(files):
+    artifact = make(load("demo-vit32", files))
+    other = clips.load("demo-vit32-quickgelu", str(files / "demo-vit32.safetensors"))
+    assert other.info.sha256 == artifact.base.sha256
+    with pytest.raises(BaseModelError, match="on demo-vit32/.*this base is demo-vit32-quickgelu/"):
+        merged(other, artifact)
+
+
 def test_an_encoder_that_was_trained_in_place_is_no_base_any_more(files):
     base = load("demo-rn32", files)
     artifact = make(base)

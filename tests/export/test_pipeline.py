@@ -17,6 +17,7 @@ from export import plain
 from export.facts import Facts, Survival
 from export.images import Folders, sample
 from export.pipeline import export_bundle, verify_bundle
+from export.sources import Source, check_together
 from runtime import blocked
 from runtime.bundle import Bundle
 from runtime.errors import (
@@ -192,9 +193,21 @@ def test_two_bases_are_refused(world, tmp_path):
     assert left_in(tmp_path) == []
 
 
+def test_the_same_weights_under_two_activations_are_two_bases(world):
+    first = Source.read(artifact(world, "p-a"))
+    other = first.artifact
+    other = replace(
+        other,
+        task=replace(other.task, id="p-c", target="clipart"),
+        base=replace(other.base, architecture="demo-rn32-quickgelu"),
+    )
+    with pytest.raises(BaseModelError, match="'p-c'.*demo-rn32-quickgelu.*two bundles"):
+        check_together([first, replace(first, artifact=other)])
+
+
 def test_wrong_base_is_refused(world, tmp_path):
     other = save_base("demo-rn32", tmp_path / "other.safetensors", seed=9)
-    with pytest.raises(BaseModelError, match="these weights hash to .*--pretrained"):
+    with pytest.raises(BaseModelError, match="these weights make demo-rn32/.*--pretrained"):
         export_bundle(
             [artifact(world)], tmp_path / "o", images=Folders(world.images), pretrained=str(other)
         )
