@@ -136,13 +136,31 @@ class Engines:
             old: The task that is there.
 
         Raises:
-            BackendError: The device takes no new values; those of `old` are back.
+            BackendError: The device takes no new values; those of `old` are back, or, where it
+                takes these no more either, everything is closed.
         """
+        placed = self._placed
+        if placed is None:
+            raise BackendError("the engines are closed; open a new session")
         try:
-            self._write(new, old)
-        except BaseException:
-            self._write(old, new)
+            self._write(placed, new, old)
+        except BaseException as first:
+            try:
+                self._write(placed, old, new)
+            except BaseException as second:
+                self.close()  # nobody knows what the device holds
+                if not isinstance(second, Exception):
+                    raise
+                raise BackendError(
+                    f"the device took no new weights ({first}) and not the former ones either "
+                    f"({second}); the session is closed, open a new one"
+                ) from second
             raise
+
+    @property
+    def closed(self) -> bool:
+        """Whether there are no engines any more."""
+        return self._placed is None
 
     def run(self, task: Resident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of the task that was switched to, for pixels (N, S, S, 3).
@@ -178,13 +196,12 @@ class Engines:
             self._placed.close()
             self._placed = None
 
-    def _write(self, new: Resident | None, old: Resident | None) -> None:
-        if self._placed is None:
-            raise BackendError("the engines are closed; open a new session")
+    def _write(self, placed: Constants, new: Resident | None, old: Resident | None) -> None:
+        assert self._placed is not None
         self.weights.apply(() if new is None else new.patch)
         names: Iterable[str] = () if new is None else new.tensors
         if old is not None:
             names = dict.fromkeys((*names, *old.tensors))
-        self._placed.updated(names)
+        placed.updated(names)
         if new is not None:
             self.encoders[new.encoder].put(new.tokens)

@@ -123,7 +123,8 @@ class Session:
     def switch(self, task: str) -> None:
         """Make `task` the current one, in place; does nothing when it already is.
 
-        The first switch to a task reads its file. A switch that fails leaves the current task.
+        The first switch to a task reads its file. A switch that fails leaves the current task; if
+        the device does not take that one back, the session is closed.
 
         Raises:
             TaskError: The bundle has no such task.
@@ -135,7 +136,12 @@ class Session:
             if self._current is not None and self._current.info.id == task:
                 return
             new = self._residents.get(task)
-            self._engines.switch(new, self._current)
+            try:
+                self._engines.switch(new, self._current)
+            except BaseException:
+                if self._engines.closed:
+                    self.close()
+                raise
             self._current = new
 
     def predict(self, frame: NDArray[np.uint8]) -> Prediction:
