@@ -22,7 +22,7 @@ from runtime.files import read_bytes, sha256
 from runtime.manifest import Encoder, FileRef, Head, Manifest, TaskEntry
 from runtime.spec import BaseModel, Precision, Preprocess, TensorSpec
 from runtime.staging import Staging
-from runtime.task import Shapes, Task, check_tokens, encode_task, read_task
+from runtime.task import Shapes, Task, check_tokens, decode_task, encode_task
 from runtime.weights import Weights
 from runtime.weights_file import read_weights
 
@@ -113,8 +113,8 @@ class Bundle:
         """
         entry = self.entry(task)
         path = self._locate(entry.file)
-        self._content(entry.file)
-        loaded = read_task(path, self.manifest.tensors.sha256, layout)
+        content = self._content(entry.file)
+        loaded = decode_task(content, path, self.manifest.tensors.sha256, layout)
         if _entry(loaded, entry.file) != entry:
             raise FormatError(
                 f"'{path}' is not the file of task '{task}' in this bundle; copy the bundle again"

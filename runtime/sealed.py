@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from runtime.digest import tensors_sha256
 from runtime.errors import FormatError
 from runtime.files import write_bytes
 
 _META = "sealed"
+_DAMAGE = (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError)
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -73,10 +74,43 @@ def read(path: Path, kind: str, schema: int) -> Sealed:
         with safe_open(path, framework="numpy") as file:
             meta = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
-        raise FormatError(
-            f"'{path}' is missing or damaged ({error}); make or copy it again"
-        ) from error
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    return _checked(path, kind, schema, meta, tensors)
+
+
+def parse(content: bytes, path: Path, kind: str, schema: int) -> Sealed:
+    """Return what the bytes of a sealed file hold, after the checks of `read`.
+
+    Args:
+        content: Of the whole file.
+        path: Where it came from, for messages.
+        kind: As for `seal`.
+        schema: As for `seal`.
+
+    Raises:
+        FormatError: The content is truncated, altered, of another kind or version.
+    """
+    try:
+        tensors = load(content)
+        # The loader gives no metadata; it found the header's length and JSON to be sound.
+        meta = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    return _checked(path, kind, schema, meta.get("__metadata__") or {}, tensors)
+
+
+def _damaged(path: Path, error: BaseException) -> FormatError:
+    return FormatError(f"'{path}' is missing or damaged ({error}); make or copy it again")
+
+
+def _checked(
+    path: Path,
+    kind: str,
+    schema: int,
+    meta: Mapping[str, str],
+    tensors: dict[str, NDArray[Any]],
+) -> Sealed:
     stored, _, text = meta.get(_META, "").partition(" ")
     try:
         document = json.loads(text)

@@ -86,18 +86,21 @@ def encode_task(task: Task) -> bytes:
     return sealed.seal(KIND, SCHEMA, document, {**tensors, **heads, **tokens})
 
 
-def read_task(path: Path, base_sha256: str, layout: Mapping[str, TensorSpec]) -> Task:
-    """Read and check a task file for one base.
+def decode_task(
+    content: bytes, path: Path, base_sha256: str, layout: Mapping[str, TensorSpec]
+) -> Task:
+    """Return the task that the bytes of a task file hold, checked for one base.
 
     Args:
-        path: The file.
+        content: Of the whole file.
+        path: Where it came from, for messages.
         base_sha256: Digest of the base at hand.
         layout: The base's tensors.
 
     Raises:
         FormatError: The file is damaged, or belongs to another base.
     """
-    file = sealed.read(path, KIND, SCHEMA)
+    file = sealed.parse(content, path, KIND, SCHEMA)
     document = build(_Document, file.document, f"'{path}'")
     if document.base_sha256 != base_sha256:
         raise FormatError(

@@ -13,10 +13,14 @@ def path(tmp_path):
 
 
 def test_document_and_tensors_come_back(path):
-    file = sealed.read(path, "test", 3)
-    assert file.document == {"name": "x"}
-    np.testing.assert_array_equal(file.tensors["a"], [[0, 1, 2], [3, 4, 5]])
-    np.testing.assert_array_equal(file.tensors["b"], [1, 2])
+    for file in (
+        sealed.read(path, "test", 3),
+        sealed.parse(path.read_bytes(), path, "test", 3),
+    ):
+        assert file.document == {"name": "x"}
+        np.testing.assert_array_equal(file.tensors["a"], [[0, 1, 2], [3, 4, 5]])
+        np.testing.assert_array_equal(file.tensors["b"], [1, 2])
+        file.tensors["a"][0] = 7  # fresh, and one's own
 
 
 def test_every_flipped_bit_is_found(path):
@@ -29,6 +33,8 @@ def test_every_flipped_bit_is_found(path):
             continue  # the header's padding carries nothing
         with pytest.raises(FormatError):
             sealed.read(path, "test", 3)
+        with pytest.raises(FormatError):
+            sealed.parse(bytes(damaged), path, "test", 3)
 
 
 def test_kind_and_version_are_checked(path):
@@ -46,6 +52,9 @@ def test_a_missing_file_a_folder_and_a_foreign_file_are_refused(path, tmp_path):
     for name in ("missing", ".", "plain", "text"):
         with pytest.raises(FormatError):
             sealed.read(tmp_path / name, "test", 3)
+    for content in (b"", b"hello", (tmp_path / "plain").read_bytes(), path.read_bytes()[:-1]):
+        with pytest.raises(FormatError):
+            sealed.parse(content, path, "test", 3)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
