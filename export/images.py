@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from adapt import data
 from adapt.artifact import Artifact
-from adapt.data.base import UNKNOWN, ImageSet
+from adapt.data.base import UNKNOWN, ImageSet, some
 from adapt.data.cache import pixels
 from adapt.data.folder import read_domain
 from adapt.demo.datasets import DEMO_SETS
@@ -104,12 +104,12 @@ def sample(
     Args:
         artifact: The task. Its data set's test images are taken, as training split them.
         folder: Images to take instead: directly in it, or in class folders, whose names give
-            labels if they are those of the task.
+            labels where they are classes of the task; if none is, the images have no labels.
         limit: At most so many.
         root: Folder of the data set, or one that holds it.
 
     Raises:
-        DataError: There are no images.
+        DataError: There are no images, or only some of their folders are classes of the task.
     """
     images = _test_images(artifact, root) if folder is None else _folder_images(artifact, folder)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), limit)).round())
@@ -148,7 +148,16 @@ def _test_images(artifact: Artifact, root: Path | None) -> ImageSet:
 def _folder_images(artifact: Artifact, folder: Path) -> ImageSet:
     place = folder.resolve()
     images = read_domain(place.parent, place.name)
-    if images.classes == artifact.task.classes:
-        return images
-    unknown = np.full(len(images), UNKNOWN)
-    return ImageSet(images.paths, unknown, artifact.task.classes, images.domain)
+    classes = artifact.task.classes
+    known = [name for name in images.classes if name in classes]
+    others = [name for name in images.classes if name not in classes]
+    if known and others:
+        raise DataError(
+            f"'{folder}' has class folders that task '{artifact.task.id}' knows, like "
+            f"'{known[0]}', and others, {some(others)}; move the others away or rename them"
+        )
+    if not known:
+        unknown = np.full(len(images), UNKNOWN)
+        return ImageSet(images.paths, unknown, classes, images.domain)
+    position = np.array([classes.index(name) for name in images.classes])
+    return ImageSet(images.paths, position[images.labels], classes, images.domain)
