@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,37 +36,31 @@ CONFIGS: dict[str, TrainConfig] = {
 }
 
 
-@pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
-    """Give a function that sends a real SIGTERM at one iteration of a method."""
+def stop_after(monkeypatch: pytest.MonkeyPatch, name: str, iteration: int) -> None:
+    """Send a real SIGTERM at one iteration of a method."""
+    cls = methods.get(name)
+    original = cls.losses
 
-    def arrange(name: str, iteration: int) -> None:
-        cls = methods.get(name)
-        original = cls.losses
+    def losses(self: Any, source: Batch, target: Batch, i: int) -> Any:
+        if i == iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, source, target, i)
 
-        def losses(self: Any, source: Batch, target: Batch, i: int) -> Any:
-            if i == iteration:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return original(self, source, target, i)
-
-        monkeypatch.setattr(cls, "losses", losses)
-
-    return arrange
+    monkeypatch.setattr(cls, "losses", losses)
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     pair: DomainPair, tmp_path: Path, name: str, cached: bool, cache: Path,
-    stop_after: Callable[[str, int], None], monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     config = CONFIGS[name]
     whole = train(name, pair, config, out=tmp_path / "whole")
-    with monkeypatch.context():
-        stop_after(name, 7)  # in the third epoch, which trains on centroid labels
+    with monkeypatch.context() as m:
+        stop_after(m, name, 7)  # in the third epoch, which trains on centroid labels
         with pytest.raises(Interrupted):
             train(name, pair, config, out=tmp_path / "parts")
-        monkeypatch.undo()
     if not cached:
         monkeypatch.setenv("UDA_CACHE", str(tmp_path / "empty"))
     parts = train(name, pair, config, out=tmp_path / "parts", go_on=True)
