@@ -92,12 +92,14 @@ class UniMoS(FeatureMethod):
     vision weight falls from 0.8 to 0.3 over ten epochs; half of the weight generator's tensors are
     redrawn before every epoch; every layer trains at one rate.
 
-    Deviations from the code: float32 throughout (its fp16 loses up to 0.06 of a logit); features
-    come in float32, not rounded to fp16; the rest of a pass over the images that fills no batch is
-    dropped; redrawing depends on seed and epoch alone. The code steps a second SGD on the target's
-    discriminator term after the first on all else, with gradients taken before either step. Both
-    have one rate and one momentum, and momentum SGD is linear in its gradients: the two steps are
-    one step on the sum. The discriminator itself learns from the source term only.
+    Deviations from the code: float32 throughout (its fp16 loses up to 0.06 of a logit), so neither
+    features nor the matrix of text features are rounded to fp16; the fold takes a class whose
+    running mean is 0 for one at the smallest normal number, of which the logarithm is finite; the
+    rest of a pass over the images that fills no batch is dropped; redrawing depends on seed and
+    epoch alone. The code steps a second SGD on the target's discriminator term after the first on
+    all else, with gradients taken before either step. Both have one rate and one momentum, and
+    momentum SGD is linear in its gradients: the two steps are one step on the sum. The
+    discriminator itself learns from the source term only.
     """
 
     Config = UniMoSConfig
