@@ -20,6 +20,10 @@ REMARKS = (
     "what papers print, mostly of one run",
     "M param.: stored for all tasks, in millions",
 )
+HELD_OUT = (
+    "these runs were judged on images held out of training; published figures are transductive, "
+    "judged on the target images that were trained on"
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,15 @@ class Report:
         of = ", ".join(map(str, seeds))
         return f"{self.jobs[0].dataset}, {self.jobs[0].config.model}, seeds {of}"
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What one must know to read any line."""
+        held_out = any(job.config.holdout for job in self.jobs)
+        return (*REMARKS, HELD_OUT) if held_out else REMARKS
+
     def text(self) -> str:
         """Return the table for the screen, and what one must know to read it."""
-        notes = "\n".join((*REMARKS, *self.sources, *self.tables[0].notes()))
+        notes = "\n".join((*self.remarks, *self.sources, *self.tables[0].notes()))
         return f"{self.title}\n\n{self.tables[0].text()}\n\n{notes}"
 
     def write(self, outcomes: Iterable[Outcome]) -> None:
@@ -71,7 +81,7 @@ class Report:
             StorageError: They cannot be written.
         """
         folder = self.jobs[0].out.parent
-        notes = [*REMARKS, *self.sources]
+        notes = [*self.remarks, *self.sources]
         notes += dict.fromkeys(note for table in self.tables for note in table.notes())
         parts = [f"# {self.title}\n", *(table.markdown() for table in self.tables)]
         parts.append("".join(f"- {note}\n" for note in notes))

@@ -14,6 +14,8 @@ from runtime.console import table
 
 CPRS = frozenset(f"{s}-{t}" for s in "cprs" for t in "cprs" if s != t)
 """The DomainNet tasks that some papers keep to."""
+PARTIAL_CLASSES = 25
+"""Classes that the target has in the papers' partial tasks, the first ones by name."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,12 @@ def spread(values: Sequence[float]) -> str:
 
 
 def protocol(job: Job, tasks: Sequence[str]) -> str:
-    """Return which of the papers' protocols a sweep follows, see `adapt.published.Protocol`."""
+    """Return which of the papers' protocols a sweep follows, see `adapt.published.Protocol`.
+
+    Another partial task than theirs is `other`, of which nothing is published.
+    """
     if job.config.partial:
-        return "partial"
+        return "partial" if job.config.target_classes == PARTIAL_CLASSES else "other"
     return "cprs" if job.dataset == "domainnet" and CPRS == set(tasks) else "standard"
 
 
