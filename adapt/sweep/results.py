@@ -63,9 +63,13 @@ def read(job: Job, metric: str) -> Result | None:
         rows = [row for row in map(json.loads, lines) if isinstance(row, dict)]
         known = [row for row in rows if isinstance(row.get(metric), float)]
     except (OSError, ValueError):
-        known = []  # the artifact is what counts; only this row of the table needs its history
+        known = []
+    best = found.metrics["oracle_best"]
     if known:
         epochs["oracle-best"] = max(known, key=lambda row: row[metric])
+    elif best.get(metric) is not None:
+        # Without its history, the artifact says what there was of the epoch of best accuracy.
+        epochs["oracle-best"] = best
     weight = found.head_weight.size
     head = sum(tensor.size for tensor in found.head_tensors.values())
     return Result(

@@ -9,6 +9,7 @@ import pytest
 
 from adapt import data, published
 from adapt.sweep.jobs import plan
+from adapt.sweep.report import Report
 from adapt.sweep.results import Result, read
 from adapt.sweep.run import run
 from adapt.sweep.table import protocol, spread, tables
@@ -122,6 +123,23 @@ def test_the_partial_task_is_compared_with_partial_tasks_alone():
     assert not [line for line in table.lines if line.published and line.values]
 
 
+@pytest.mark.parametrize("classes", [0, 10, 40])
+def test_another_partial_task_than_the_papers_is_compared_with_nothing(classes):
+    (table,) = swept("office-home", settings=["partial=true", f"target_classes={classes}"])
+    assert table.lines and not [line for line in table.lines if line.published]
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.2])
+def test_only_a_sweep_with_held_out_images_says_that_papers_judge_on_training_images(holdout):
+    settings = [f"holdout={holdout}"]
+    jobs = plan("cmkd", "office-home", ["a-c"], [0], out=Path("sweeps"), settings=settings)
+    row = {"accuracy": 50.0, "mean_per_class": 50.0}
+    found = [Result("a-c", 0, jobs[0].path, {"last": row}, 500_000, 0.1, "0" * 64)]
+    made = tables(jobs, found, data.tasks("office-home"), published.load("office-home"))
+    text = Report(jobs, found, made, ()).text()
+    assert ("published figures are transductive" in text) == bool(holdout)
+
+
 def test_the_screen_shows_only_lines_that_fill_columns():
     (table,) = swept("office-home")
     text, whole = table.text(), table.text(every=True)
@@ -140,6 +158,15 @@ def test_spread_is_the_sample_deviation(values, text):
     assert spread(values) == text
     if len(values) > 1:
         assert f"{stdev(values):.1f}" == text.split("±")[1]
+
+
+def assert_best_of_the_artifact(job, artifact):
+    """A run that lost its history has the figures of its best epoch from the artifact."""
+    best = artifact.metrics["oracle_best"]
+    for metric in ("accuracy", "mean_per_class"):
+        found = read(job, metric)
+        assert set(found.epochs) == {"last", "oracle-best"}
+        assert found.figure("oracle-best", metric, "tasks", "a-d") == best[metric]
 
 
 def test_a_result_says_what_the_run_left(tmp_path, cache):
@@ -162,6 +189,8 @@ def test_a_result_says_what_the_run_left(tmp_path, cache):
     assert "selected" not in found.epochs
     for damaged in ("{", "[1]", '{"accuracy": "9"}'):
         job.path.with_name("metrics.jsonl").write_text(damaged)
-        assert set(read(job, "accuracy").epochs) == {"last"}
+        assert_best_of_the_artifact(job, artifact)
+    job.path.with_name("metrics.jsonl").unlink()
+    assert_best_of_the_artifact(job, artifact)
     again = replace(found, seed=4)
     assert (again.task, np.isfinite(again.density)) == ("a-d", True)
