@@ -60,8 +60,12 @@ def run(job: Job) -> Outcome:
         return Outcome(job, error=str(error), kind=type(error).__name__)
     except Exception as error:  # one run's bug must not cost the others' results
         note = job.path.with_name(FAILURE)
-        write_bytes(note, traceback.format_exc().encode())
-        message = f"{type(error).__name__}: {error}; see '{note}'"
+        see = f"see '{note}'"
+        try:
+            write_bytes(note, traceback.format_exc().encode())
+        except StorageError as full:
+            see = f"its traceback is lost: {full}"
+        message = f"{type(error).__name__}: {error}; {see}"
         return Outcome(job, error=message, kind=type(error).__name__)
     return Outcome(job, fresh, found.artifact.metrics["last"]["accuracy"])
 

@@ -190,6 +190,13 @@ def test_a_bug_in_one_run_leaves_its_traceback(root, cache, tmp_path):
     assert "Traceback" in job.path.with_name("failure.txt").read_text()
 
 
+def test_a_bug_whose_traceback_cannot_be_written_is_an_outcome_too(root, cache, tmp_path):
+    job = jobs(root, tmp_path)[0]
+    job.path.with_name("failure.txt").mkdir(parents=True)  # nothing can be put in its place
+    outcome = run(replace(job, device=3))
+    assert outcome.kind == "TypeError" and "traceback is lost: cannot write" in outcome.error
+
+
 def outcomes(jobs, *kinds):
     for job, kind in zip(jobs, kinds, strict=False):
         yield Outcome(job, error=f"a {kind}" if kind else None, kind=kind)
