@@ -36,6 +36,7 @@ class TrainConfig:
     nesterov: bool = True
     """Nesterov's correction of the momentum."""
     weight_decay: float = 5e-4
+    """Of SGD, on every trained tensor: this share of a weight joins its gradient."""
     lr_gamma: float = 3e-4
     """lr(t) = lr * (1 + lr_gamma * t) ** -lr_power, t in steps."""
     lr_power: float = 0.75
@@ -71,6 +72,7 @@ class TrainConfig:
     """Above 0: crop a random share of the area, from this one to `crop_max`, with an aspect ratio
     of 3/4 to 4/3, and resize it; 0: crop without resizing."""
     crop_max: float = 1.0
+    """Largest share of the area with `crop_min`; without it, it means nothing."""
     rotate: float = 0.0
     """Rotate training images by up to so many degrees either way."""
     flip: bool = True
@@ -83,12 +85,14 @@ class TrainConfig:
     """With `partial`: keep the target's first so many classes by name, as the benchmarks do; 0
     takes the target as it is."""
     select: str = "last"
-    """Which epoch's weights are saved: the last, or the best by a score that needs no labels; see
-    `adapt.evaluation.selection`."""
+    """Which epoch's weights are saved: the last, or the best by a score that needs no labels, see
+    `adapt.evaluation.selection`. The shipped settings take infomax, which loses least there."""
     holdout: float = 0.0
     """Share of the target kept out of training for evaluation, in [0, 1)."""
     eval_batch_size: int = 64
+    """Images per call of the encoder in evaluation; at most, it changes the last bits."""
     seed: int = 0
+    """Of every draw: head, order of the images, augmentation, dropout, what is held out."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "eval_batch_size"):

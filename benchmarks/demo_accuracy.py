@@ -75,7 +75,7 @@ def run(row: Row, task: str, seed: int, model: str, root: Path) -> dict[str, Any
 
     dataset = DATASETS[task[0]]
     own = f"{task[-1]}-{task[-1]}" if row.supervised else task
-    settings = [*row.settings, f"model={model}", f"seed={seed}"]
+    settings = [*row.settings, f"model={model}", f"seed={seed}", "select=last"]
     config = load_config(methods.get(row.method).Config, dataset, row.method, settings)
     out = root / model / row.folder / f"seed{seed}"
     found = train(row.method, data.load(dataset, own), config, out=out, go_on=True)

@@ -48,7 +48,7 @@ def write(out: Path, chapters: Sequence[Chapter], bench: dict[str, Any], summary
         StorageError: A file cannot be written.
     """
     figures = {
-        "accuracy": ("Accuracy on held-out target images, last epoch", accuracy_bars(chapters)),
+        "accuracy": ("Accuracy on held-out target images", accuracy_bars(chapters)),
         "latency": ("Milliseconds from frame to prediction, and of a switch", latency(bench)),
         **{f"samples-{c.task}": (f"{c.task}: {c.story}", sample_sheet(c)) for c in chapters},
     }

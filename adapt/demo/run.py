@@ -144,8 +144,8 @@ def _summary(shell: _Shell) -> str:
     counts = ", ".join(f"{task} {count}" for task, count in images.items())
     return (
         f"{table(header, rows)}\n\n"
-        f"accuracy in % on held-out target images ({counts}), last epoch, one seed; oracle-best "
-        "is the epoch that\nthe test labels would have chosen, which nobody without labels can do\n"
+        f"accuracy in % on held-out target images ({counts}), one seed, of the epoch chosen\n"
+        "without labels; oracle-best is the epoch that the test labels would have chosen\n"
         f"switch     p50 {switch['p50']:.3f} ms, p99 {switch['p99']:.3f} ms, in place\n"
         f"open       {bench['open_ms']['open']:.0f} ms"
     )
