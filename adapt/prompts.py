@@ -137,8 +137,11 @@ class Captions:
 
 
 def leading_words(clip: Clip, template: str) -> int:
-    """Return how many tokens of a template stand before the class name; 0 if there are none."""
-    prefix = template.partition("{}")[0].strip()
+    """Return how many tokens of a template stand before the class name; 0 if there are none.
+
+    The domain's name, at `{domain}`, counts as one: the least it can be.
+    """
+    prefix = template.partition("{}")[0].replace("{domain}", "art").strip()
     return int(clip.tokenize([prefix]).argmax(-1)) - 1
 
 

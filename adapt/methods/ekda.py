@@ -116,9 +116,15 @@ class EKDA(Method):
             teacher: The teacher's model, on the same device; None loads what the settings name.
 
         Raises:
-            ConfigError: The two models want different images, or the prompt is too short.
+            ConfigError: The two models want different images, the prompt is too short, or a ViT
+                student is to be compiled.
             BaseModelError: The teacher cannot be loaded, or a model has no place for prompts.
         """
+        if config.compile and hasattr(clip.visual, "transformer"):
+            raise ConfigError(
+                "compile is true, but EKDA runs a ViT student block by block, around its prompts, "
+                "and never calls the compiled encoder; set compile=false"
+            )
         device = next(clip.visual.parameters()).device
         if teacher is None:
             teacher = base_models.load(config.teacher, config.teacher_pretrained, str(device))

@@ -26,20 +26,13 @@ from adapt.training import resume
 from adapt.training.loop import Loop
 from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError
-from runtime.spec import BaseModel, Preprocess, TaskInfo
+from runtime.spec import BaseModel, Preprocess
+from tests.adapt.steps import METRICS, TASK, batch
 
 Make = Callable[[str], Clip]
 SETTINGS = EKDAConfig(
     lr=0.02, n_ctx=2, epochs=4, iterations=3, templates="prompt", prompt="a photo of a {}"
 )
-METRICS = {
-    "last": dict.fromkeys(("accuracy", "mean_per_class", "per_class")) | {"epoch": 0},
-    "oracle_best": {"epoch": None, "accuracy": None},
-    "density": 0.0,
-    "held_out": False,
-    "test_images": 0,
-    "data": dict.fromkeys(("source", "target", "test"), "0" * 64),
-}
 
 
 def meta_clip(architecture: str) -> Clip:
@@ -65,12 +58,6 @@ def small_teacher(seed: int, text_width: int = 24) -> Clip:
     tokenizer = open_clip.SimpleTokenizer(context_length=20)
     info = BaseModel("small-teacher", "random", "1" * 64)
     return Clip(info, model.visual, 32, 24, 20.0, mean, std, model, tokenizer)
-
-
-def batch(seed: int, labelled: bool) -> Batch:
-    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
-    labels = torch.arange(6) % 3 if labelled else torch.full((6,), -1)
-    return Batch(images, labels, torch.arange(6))
 
 
 def snapshot(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -220,7 +207,7 @@ def test_an_artifact_gives_the_methods_logits_with_the_teacher_gone(
     deployed = method.deploy()
     Artifact.of(
         clip.info, reference, deployed.encoder, deployed.head, tokens=deployed.tokens,
-        task=TaskInfo("day-night", "street", "day", "night", ("bee", "cup", "dog")),
+        task=TASK,
         method="ekda", preprocess=Preprocess(32), prompts=tuple(prompts), seed=0, metrics=METRICS,
         config=asdict(method.config), guides=method.guides(),
     ).save(tmp_path / "a.safetensors")  # fmt: skip
@@ -272,6 +259,14 @@ def test_a_teacher_that_wants_other_images_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="small-vit wants images of 32 px.*ViT-L-14 of 224 px"):
         EKDA(small_clip("vit"), prompts, SETTINGS, meta_clip("ViT-L-14"))
+
+
+def test_compiling_a_vit_student_is_refused_as_nothing_would_call_it(
+    small_clip: Make, prompts: Sequence[str]
+) -> None:
+    config = replace(SETTINGS, compile=True)
+    with pytest.raises(ConfigError, match="runs a ViT student block by block.*set compile=false"):
+        EKDA(small_clip("vit"), prompts, config, small_teacher(1))
 
 
 def toy(domain: int, count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -19,24 +19,16 @@ from adapt.clip import Clip, encoder_tensors
 from adapt.config import TrainConfig
 from adapt.heads import HEADS
 from adapt.merge import load_merged
-from adapt.method import Batch, Method
+from adapt.method import Method
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.prompts import Prompted
 from adapt.training.batches import Role, Stream
 from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError
-from runtime.spec import Preprocess, TaskInfo
+from runtime.spec import Preprocess
+from tests.adapt.steps import METRICS, TASK, batch
 
 Make = Callable[..., Method]
-TASK = TaskInfo("day-night", "street", "day", "night", ("bee", "cup", "dog"))
-METRICS = {
-    "last": dict.fromkeys(("accuracy", "mean_per_class", "per_class")) | {"epoch": 0},
-    "oracle_best": {"epoch": None, "accuracy": None},
-    "density": 0.0,
-    "held_out": False,
-    "test_images": 0,
-    "data": dict.fromkeys(("source", "target", "test"), "0" * 64),
-}
 SETTINGS = {
     "lr": 1e-3,
     "head_lr_multiplier": 10.0,
@@ -46,12 +38,6 @@ SETTINGS = {
     "teacher_pretrained": "demo",
     "templates": "prompt",
 }
-
-
-def batch(seed: int, labelled: bool) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(6) % 3 if labelled else torch.full((6,), -1)
-    return Batch(torch.randn(6, 3, 32, 32, generator=generator), labels, torch.arange(6))
 
 
 def settings(cls: type[Method], **changes: object) -> TrainConfig:
@@ -67,7 +53,10 @@ def stream(role: Role, clip: Clip, config: TrainConfig) -> Stream:
     return Stream(role, pixels, labels, few, clip, torch.device("cpu"), digest=f"contract {role}")
 
 
-@pytest.fixture(params=[(n, k) for n in sorted(methods.METHODS) for k in ("resnet", "vit")])
+@pytest.fixture(
+    params=[(name, kind) for name in sorted(methods.METHODS) for kind in ("resnet", "vit")],
+    ids="-".join,
+)
 def make(
     request: pytest.FixtureRequest, small_clip: Callable[[str], Clip], prompts: Sequence[str]
 ) -> Make:

@@ -128,6 +128,9 @@ def test_cutting_to_the_longest_caption_changes_nothing(small_clip: Make) -> Non
 def test_context_that_would_overwrite_the_class_name_is_refused(small_clip: Make) -> None:
     clip = small_clip("vit")
     check_context(clip, "a photo of a {}.", 4)
+    check_context(clip, "a {domain} photo of a {}.", 5)
+    with pytest.raises(ConfigError, match="has 5 words"):  # whatever the domain is called
+        check_context(clip, "a {domain} photo of a {}.", 6)
     with pytest.raises(ConfigError, match="n_ctx is 5, but the prompt 'a photo of a {}.' has 4"):
         check_context(clip, "a photo of a {}.", 5)
     with pytest.raises(ConfigError, match="has 0 words before the class name"):
