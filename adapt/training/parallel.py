@@ -114,27 +114,36 @@ class _Gather(Function):
         return total[rank()]
 
 
-def collect(part: Tensor, total: int) -> Tensor:
-    """Return the rows (total, D) of which each process computed `portion(total)`.
+def collect(part: Tensor, total: int, batch: int = 1) -> Tensor:
+    """Return the rows (total, D) of which each process computed `portion(total, batch)`.
 
     Args:
         part: (n, D), of this process.
         total: Rows of all processes.
+        batch: As in `portion`.
     """
     if world() == 1:
         return part
-    rows = -(-total // world())
-    padded = part.new_zeros(rows, part.shape[1])
+    padded = part.new_zeros(_rows(total, batch), part.shape[1])
     padded[: len(part)] = part
     parts = [torch.empty_like(padded) for _ in range(world())]
     distributed.all_gather(parts, padded)
     return torch.cat(parts)[:total]
 
 
-def portion(total: int) -> slice:
-    """Return which of `total` rows this process computes; the last may compute fewer."""
-    rows = -(-total // world())
+def portion(total: int, batch: int = 1) -> slice:
+    """Return which of `total` rows this process computes; the last ones may compute fewer.
+
+    Args:
+        total: Rows of all processes.
+        batch: Portions start at multiples of it, so that batches are those of a single process.
+    """
+    rows = _rows(total, batch)
     return slice(min(rank() * rows, total), min((rank() + 1) * rows, total))
+
+
+def _rows(total: int, batch: int) -> int:
+    return -(-total // (world() * batch)) * batch
 
 
 def any_process(here: bool) -> bool:

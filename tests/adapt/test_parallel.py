@@ -11,10 +11,12 @@ import torch
 
 from adapt.artifact import Artifact
 from adapt.demo import datasets
+from adapt.training import parallel
 from adapt.training.parallel import processes
 from runtime.errors import BackendError
 
 SETTINGS = ("epochs=2", "iterations=6", "batch_size=16", "rst_threshold=1e-5")
+SHORT = ("epochs=2", "iterations=3", "batch_size=16")
 
 
 def launch(out, processes, method="cmkd", settings=SETTINGS):
@@ -29,6 +31,11 @@ def launch(out, processes, method="cmkd", settings=SETTINGS):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     return done
+
+
+def history(root, count):
+    path = next((root / str(count)).glob("*/*/*/metrics.jsonl"))
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +68,41 @@ def test_two_processes_give_the_result_of_one(runs):
 
 def test_both_log_the_same_losses_and_accuracies(runs):
     root, _ = runs
-    lines = [
-        [
-            json.loads(line)
-            for line in next(root.glob(f"{n}/*/*/*/metrics.jsonl")).read_text().splitlines()
-        ]
-        for n in (1, 2)
-    ]
-    for one, two in zip(*lines, strict=True):
+    for one, two in zip(history(root, 1), history(root, 2), strict=True):
         assert one["losses"] == pytest.approx(two["losses"], rel=1e-5, abs=1e-6)
         assert one["accuracy"] == pytest.approx(two["accuracy"], abs=0.26)  # two images of 797
         assert one["scores"] == pytest.approx(two["scores"], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["ekda"])
+def test_methods_that_gather_in_their_own_way_do_not_notice_two_processes(
+    method, tmp_path, monkeypatch
+):
+    for count in (1, 2):  # each with a cache of its own, so that both compute their features
+        monkeypatch.setenv("UDA_CACHE", str(tmp_path / f"cache{count}"))
+        done = launch(tmp_path / str(count), count, method, SHORT)
+        assert done.returncode == 0, done.stderr
+    one, two = artifact(tmp_path, 1), artifact(tmp_path, 2)
+    assert bool(one.tokens) == (method == "ekda")
+    for own, other in ((one.head_tensors, two.head_tensors), (one.tokens, two.tokens)):
+        assert own.keys() == other.keys()
+        for name, tensor in own.items():
+            np.testing.assert_allclose(tensor, other[name], rtol=1e-5, atol=1e-5)
+    for row, same in zip(history(tmp_path, 1), history(tmp_path, 2), strict=True):
+        assert row["losses"] == pytest.approx(same["losses"], rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("total", [0, 1, 64, 65, 130, 1000])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_portions_cut_batches_where_one_process_does(monkeypatch, total, count):
+    monkeypatch.setattr(parallel, "world", lambda: count)
+    starts, rows = [], []
+    for rank in range(count):
+        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+        own = parallel.portion(total, 64)
+        starts += range(own.start, own.stop, 64)
+        rows += range(own.start, own.stop)
+    assert starts == list(range(0, total, 64)) and rows == list(range(total))
 
 
 def test_only_one_process_speaks(runs):

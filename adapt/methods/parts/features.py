@@ -94,7 +94,7 @@ class FeatureMethod(Method):
 
     def _extract(self, pixels: NDArray[np.uint8]) -> Tensor:
         _log.info("computing the features of %d images", len(pixels))
-        screen, own = Console(stderr=True), parallel.portion(len(pixels))
+        screen, own = Console(stderr=True), parallel.portion(len(pixels), BATCH)
         parts = [
             predict(
                 self.encode,
@@ -114,7 +114,7 @@ class FeatureMethod(Method):
         ]
         none = torch.empty(0, self.text.shape[1])  # of a process without a share
         here = torch.cat([none, *parts]).to(self.text.device)
-        features = normalize(parallel.collect(here, len(pixels)), dim=-1)
+        features = normalize(parallel.collect(here, len(pixels), BATCH), dim=-1)
         if not _usable({_ROWS: features.cpu().numpy()}, list(features.shape)):
             raise BaseModelError(
                 "the base model gives features that are not finite, or 0; check its weights"
