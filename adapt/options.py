@@ -8,26 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from adapt.datasets import DATASETS
 from adapt.methods import METHODS
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-NAMES = (
-    "office31",
-    "office-home",
-    "visda",
-    "domainnet",
-    "mini-domainnet",
-    "imageclef",
-    "digits",
-    "demo-digits",
-    "demo-objects",
-)
-"""The keys of `adapt.data.DATASETS`, written out because importing them takes NumPy."""
 
 data_option = click.option(
     "--data",
@@ -41,7 +28,7 @@ def task_options(command: F) -> F:
     """Add what says which images a command is about."""
     for option in reversed(
         [
-            click.option("--dataset", metavar="NAME", help=f"One of {', '.join(NAMES)}."),
+            click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}."),
             click.option(
                 "--task", metavar="SRC-TGT", help="Task of that data set by short names, like a-c."
             ),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from adapt.options import NAMES, data_option
+from adapt.datasets import DATASETS
+from adapt.options import data_option
 from runtime.console import table, write_json
 
 
@@ -16,7 +17,7 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--dataset", metavar="NAME", help=f"One of {', '.join(NAMES)}.")
+@click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}.")
 @data_option
 @click.option("--task", metavar="SRC-TGT", help="Check only the two domains of this task.")
 @click.option("--source", metavar="DOMAIN", help="Check only this folder or list of your own.")

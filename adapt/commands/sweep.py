@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapt.options import NAMES, changed, data_option, setting_options
+from adapt.datasets import DATASETS
+from adapt.options import changed, data_option, setting_options
 
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--dataset", metavar="NAME", required=True, help=f"One of {', '.join(NAMES)}.")
+@click.option("--dataset", metavar="NAME", required=True, help=f"One of {', '.join(DATASETS)}.")
 @data_option
 @click.option("--tasks", default="all", show_default=True, help="Like a-c,a-p; all: the papers'.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Of every random draw.")

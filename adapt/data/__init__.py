@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adapt.data.base import Dataset, DomainPair, ImageSet, class_prompts
 from adapt.data.folder import load_folders
+from adapt.datasets import DATASETS
 from runtime.errors import DataError
 
 __all__ = [
@@ -19,19 +20,6 @@ __all__ = [
     "load_folders",
     "tasks",
 ]
-
-DATASETS = {
-    "office31": "adapt.data.office31:Office31",
-    "office-home": "adapt.data.office_home:OfficeHome",
-    "visda": "adapt.data.visda:VisDA",
-    "domainnet": "adapt.data.domainnet:DomainNet",
-    "mini-domainnet": "adapt.data.mini_domainnet:MiniDomainNet",
-    "imageclef": "adapt.data.imageclef:ImageCLEF",
-    "digits": "adapt.data.digits:Digits",
-    "demo-digits": "adapt.data.demo:DemoDigits",
-    "demo-objects": "adapt.data.demo:DemoObjects",
-}
-"""Name to `module:Class`; the class fulfils `adapt.data.base.Dataset`."""
 
 
 def get(dataset: str) -> Dataset:

@@ -1,6 +1,8 @@
 """`uda-adapt data check`, and the options that say which images a command is about."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click import UsageError
@@ -8,9 +10,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from adapt.cli import main
-from adapt.data import DATASETS
+from adapt.data import DATASETS, load_folders
+from adapt.data.base import Domain
+from adapt.data.benchmark import count
+from adapt.data.folder import read_domain
 from adapt.data.office_home import OfficeHome
-from adapt.options import NAMES, pair_loader
+from adapt.options import pair_loader
 
 
 def call(*words):
@@ -97,6 +102,29 @@ def test_json_has_the_names_and_decode_finds_broken_images(home, tmp_path):
     assert report["unreadable"] == {"art": [str(broken)], "clipart": []}
 
 
+class Plain:
+    """A data set that is no `Benchmark`."""
+
+    name, domains, classes, class_count = "plain", {"a": Domain("Art", 5)}, (), 5
+
+    def load(self, task, *, root=None, holdout=0.0, seed=0, target_classes=None):
+        return load_folders(root, "Art", "Art")
+
+    def tasks(self):
+        return ("a-a",)
+
+    def survey(self, root, short):
+        return {"all": count(read_domain(root, "Art"))}
+
+
+def test_decode_reads_a_data_set_of_any_kind(home, monkeypatch):
+    monkeypatch.setitem(DATASETS, "plain", f"{__name__}:Plain")
+    broken = home / "Art" / "Bed" / "0.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    result = call("--dataset", "plain", "--data", home, "--decode")
+    assert f"Art: 1 images cannot be read, the first: '{broken}'" in result.output
+
+
 def test_splits_have_columns_of_their_own(tmp_path):
     domains(tmp_path, ("clipart", "sketch"), ("axe", "bat"), 2)
     for name in ("clipart", "sketch"):
@@ -172,8 +200,17 @@ def test_unknown_names_and_missing_roots_are_one_line():
         assert result.exit_code == 1 and text in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_help_names_every_data_set():
-    assert sorted(NAMES) == sorted(DATASETS)
+def test_help_names_every_data_set_and_loads_none():
+    code = (
+        "import sys; from click.testing import CliRunner; from adapt.cli import main\n"
+        "for words in (['train'], ['sweep'], ['data', 'check']):\n"
+        "    print(CliRunner().invoke(main, [*words, '--help']).output, end='<end>')\n"
+        "assert not {'adapt.data', 'torch'} & sys.modules.keys()"
+    )
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    for text in shown.split("<end>")[:3]:
+        assert f"Oneof{','.join(DATASETS)}." in "".join(text.split())
 
 
 @pytest.mark.parametrize(
