@@ -84,9 +84,14 @@ def read_bytes(path: Path, limit: int) -> bytes:
         with path.open("rb") as stream:
             content = stream.read(limit + 1)
     except OSError as error:
-        raise FormatError(f"cannot read '{path}': {error.strerror or error}") from error
+        raise FormatError(
+            f"cannot read '{path}': {error.strerror or error}; check the path and its permissions, "
+            "or make or copy it again"
+        ) from error
     if len(content) > limit:
-        raise FormatError(f"'{path}' is larger than the {limit} bytes it may have")
+        raise FormatError(
+            f"'{path}' is larger than the {limit} bytes it may have; make or copy it again"
+        )
     return content
 
 

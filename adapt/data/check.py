@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt import data
-from adapt.data.base import pick, some
+from adapt.data.base import ImageSet, pick, some
 from adapt.data.benchmark import Benchmark, count
 from adapt.data.folder import folders, read_side
 from runtime.errors import DataError
@@ -151,15 +151,21 @@ def unreadable(root: Path | None, dataset: str | None, row: Row) -> list[Path]:
         root: Folder of the data set.
         dataset: Its name, or None for the user's own folders.
         row: Its domain, without a problem.
+
+    Raises:
+        DataError: The images cannot be found.
     """
+    sides: Iterable[ImageSet]
     if dataset is None:
         paths = read_side(root or Path(), row.domain).paths
     else:
         found = data.get(dataset)
-        if not isinstance(found, Benchmark):
-            return []
-        part = found.read(found.root(root), row.short)
-        paths = tuple(path for images in part.splits().values() for path in images.paths)
+        if isinstance(found, Benchmark):
+            sides = found.read(found.root(root), row.short).splits().values()
+        else:
+            pair = found.load(f"{row.short}-{row.short}", root=root)
+            sides = (pair.source, pair.target, pair.test)
+        paths = tuple(dict.fromkeys(path for images in sides for path in images.paths))
 
     def bad(path: Path) -> bool:
         try:

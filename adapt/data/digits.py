@@ -137,12 +137,18 @@ def unpack(name: str, split: str, originals: tuple[Path, ...]) -> ImageSet:
     it in place, the others use that one. The folder's name has the files' digest.
 
     Raises:
-        DataError: A file is damaged, or the cached folder lost some pictures.
+        DataError: A file is damaged or unreadable, or the cached folder lost some pictures.
         StorageError: The cache cannot be written.
     """
     digest = hashlib.sha256(f"{VERSION}".encode())
     for path in originals:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        try:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            raise DataError(
+                f"cannot read '{path}': {error.strerror or error}; check its permissions, or get "
+                "it again"
+            ) from error
     folder = cache.folder() / "digits" / f"{name}-{split}-{digest.hexdigest()[:16]}"
     if not folder.exists():
         images, labels = FORMATS[name].decode(*originals)

@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from adapt import data
 from adapt.data import digit_files
-from adapt.data.digits import Digits
+from adapt.data.digits import Digits, unpack
 from runtime.errors import ConfigError, DataError
 
 LABELS = {"train": [5, 0, 4, 1, 9, 9, 2, 3], "test": [7, 2, 1, 0]}
@@ -124,7 +124,7 @@ def test_pictures_are_unpacked_once_and_again_when_files_change(root, own_cache)
 
 READ = """
 import pathlib, sys
-from adapt.data.digits import Digits
+from adapt.data.digits import Digits, unpack
 
 print("ready", flush=True)
 sys.stdin.read()
@@ -236,3 +236,8 @@ def test_other_pictures_than_colour_ones_are_refused(root):
 def test_a_holdout_is_refused(root):
     with pytest.raises(ConfigError, match="'digits' has a test split of its own"):
         data.load("digits", "s-m", root=root, holdout=0.2)
+
+
+def test_an_original_that_cannot_be_read_is_a_data_error(tmp_path):
+    with pytest.raises(DataError, match="cannot read .*; check its permissions, or get it again"):
+        unpack("usps", "train", (tmp_path,))  # a folder: no reader may read one
