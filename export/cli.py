@@ -196,7 +196,7 @@ def _show(rows: Sequence[Row]) -> None:
         for result in results
     ]
     click.echo(table(header, cells) + "\n")
-    header = ("task", "method", "density", "patch", "survives fp32", "fp16", "bf16")
+    kept = ("task", "method", "density", "patch", "survives fp32", "fp16", "bf16")
     cells = [
         [
             row.comparison.task,
@@ -207,7 +207,7 @@ def _show(rows: Sequence[Row]) -> None:
         ]
         for row in rows
     ]
-    click.echo(table(header, cells) + "\n")
+    click.echo(table(kept, cells) + "\n")
 
 
 def _percent(value: float | None) -> str:

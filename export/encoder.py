@@ -172,5 +172,5 @@ def _image(form: Form, g: Graph, preprocess: Preprocess) -> str:
 
 def _finish(form: Form, g: Graph, features: str) -> onnx.ModelProto:
     features = g.cast(features, np.float32) if g.half else features
-    shape = ["batch", form.size, form.size, 3]
+    shape: list[int | str] = ["batch", form.size, form.size, 3]
     return g.model(features, ("pixels", np.uint8, shape), ("features", ["batch", form.dim]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +146,7 @@ class _Plain:
 
     def pool(self, x: str, stride: int) -> str:
         """Return the mean of squares of `stride` pixels."""
-        size = {"kernel_shape": [stride] * 2, "strides": [stride] * 2}
+        size: dict[str, Any] = {"kernel_shape": [stride] * 2, "strides": [stride] * 2}
         return self.g.op("AveragePool", x, **size) if stride > 1 else x
 
     def tokens(self, x: str) -> str:
@@ -156,7 +157,7 @@ class _Plain:
         self.channels = self.g.shape(f"{name}.weight")[0]
         return self.g.tensor(f"{name}.weight"), self.g.tensor(f"{name}.bias")
 
-    def _shape(self, name: str, stride: int) -> dict[str, list[int]]:
+    def _shape(self, name: str, stride: int) -> dict[str, Any]:
         size = self.g.shape(f"{name}.weight")[2]
         return {"kernel_shape": [size] * 2, "strides": [stride] * 2, "pads": [size // 2] * 4}
 
@@ -184,7 +185,7 @@ class _Blocked(_Plain):
         return self.g.op("Conv", *inputs, domain=_BLOCKED, **attributes)
 
     def pool(self, x: str, stride: int) -> str:
-        size = {"kernel_shape": [stride] * 2, "strides": [stride] * 2}
+        size: dict[str, Any] = {"kernel_shape": [stride] * 2, "strides": [stride] * 2}
         return self.g.op("AveragePool", x, domain=_BLOCKED, **size) if stride > 1 else x
 
     def tokens(self, x: str) -> str:

@@ -229,15 +229,17 @@ def _is_plain(block: nn.Module) -> bool:
     """Tell whether a block is attention and an MLP, pre-normalised, without layer scale."""
     if type(block) is not ResidualAttentionBlock:
         return False
-    act = block.mlp.gelu
+    mlp: Any = block.mlp
+    attention: Any = block.attn
+    act = mlp.gelu
     return (
         isinstance(act, QuickGELU) or (type(act) is nn.GELU and act.approximate == "none")
     ) and all(
         (
             isinstance(block.ls_1, nn.Identity),
             isinstance(block.ls_2, nn.Identity),
-            block.attn.in_proj_weight is not None,
-            block.attn.in_proj_bias is not None,
+            attention.in_proj_weight is not None,
+            attention.in_proj_bias is not None,
             isinstance(block.ln_1, _NORMS),
             isinstance(block.ln_2, _NORMS),
         )
