@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -74,12 +75,12 @@ def test_both_log_the_same_losses_and_accuracies(runs):
         assert one["scores"] == pytest.approx(two["scores"], rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["ekda"])
+@pytest.mark.parametrize("method", ["ekda", "unimos"])
 def test_methods_that_gather_in_their_own_way_do_not_notice_two_processes(
-    method, tmp_path, monkeypatch
+    method, tmp_path, uda_cache
 ):
-    for count in (1, 2):  # each with a cache of its own, so that both compute their features
-        monkeypatch.setenv("UDA_CACHE", str(tmp_path / f"cache{count}"))
+    for count in (1, 2):
+        shutil.rmtree(uda_cache / "features", ignore_errors=True)  # so that both compute them
         done = launch(tmp_path / str(count), count, method, SHORT)
         assert done.returncode == 0, done.stderr
     one, two = artifact(tmp_path, 1), artifact(tmp_path, 2)
