@@ -70,7 +70,7 @@ def cases(folder: Path) -> dict[str, Case]:
     big = replace(vit, batch_size=32)
     return {
         "demo": Case("demo-rn32, 32 + 32", demo, 60),
-        "vit": Case("ViT-B/16, 8 + 8", vit, 6),
+        "vit": Case("ViT-B/16, 8 + 8", vit, 3),
         "vit32": Case("ViT-B/16, 32 + 32", big, 30),
     }
 

@@ -64,7 +64,7 @@ def test_eval_compares_zero_shot_with_every_variant(
     table, _, classes = result.stdout.partition("cmkd-rst:")
     rows = [line.split() for line in table.splitlines()[4:7]]
     assert [row[:3] for row in (rows[0], rows[2])] == [["zero_shot", "-", "-"],
-                                                       ["cmkd-rst", "1", "last"]]  # fmt: skip
+                                                       ["cmkd-rst", "1", "infomax"]]  # fmt: skip
     assert rows[1][0] == "source_only" and rows[1][2] == "infomax"
     assert [line.split()[0] for line in classes.splitlines()[4:7]] == ["bee", "cup", "dog"]
     document = json.loads(file.read_text())
