@@ -1,0 +1,1 @@
+"""The commands of `uda-runtime`; what is heavy is imported inside them: --help is quick."""

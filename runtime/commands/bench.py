@@ -1,0 +1,82 @@
+"""`uda-runtime bench`: latency and switch time on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runtime.commands.options import BACKEND, BUNDLE, DEVICE, THREADS
+from runtime.console import write_json
+
+
+@click.command()
+@BUNDLE
+@click.option("--task", "tasks", multiple=True, help="Task to measure; all if not given.")
+@click.option("--batch", "batches", multiple=True, type=click.IntRange(1, 1024), default=(1,))
+@click.option("--samples", type=click.IntRange(min=2), default=100, show_default=True)
+@click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
+@click.option("--image", type=click.Path(path_type=Path), help="Frame to use; else noise 640x480.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
+@BACKEND
+@DEVICE
+@THREADS
+def bench(
+    bundle: Path,
+    tasks: tuple[str, ...],
+    batches: tuple[int, ...],
+    samples: int,
+    warmup: int,
+    image: Path | None,
+    json_file: Path | None,
+    backend: str,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Measure latency from frame in to prediction out, and of switching."""
+    import sys
+
+    import numpy as np
+
+    from runtime import bench as measuring
+    from runtime.bundle import Bundle
+    from runtime.preprocess import read_image
+    from runtime.session import Session
+
+    content = Bundle.open(bundle)
+    for task in tasks:
+        content.entry(task)
+    chosen = tuple(dict.fromkeys(tasks)) or content.tasks
+    plan = measuring.Plan(chosen, tuple(dict.fromkeys(batches)), samples, warmup)
+    frame = (
+        np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+        if image is None
+        else read_image(image)
+    )
+
+    def open_session() -> Session:
+        return Session.open(bundle, backend=backend, device=device, threads=threads)
+
+    first = measuring.measure_open(open_session, frame)
+    groups = len(plan.tasks) * len(plan.batches) + (len(plan.tasks) > 1)
+    with (
+        open_session() as session,
+        click.progressbar(length=groups * samples, label="measuring", file=sys.stderr) as bar,
+    ):
+        rows = list(measuring.measure(session, plan, frame, lambda: bar.update(1)))
+        report = {
+            "bundle": str(bundle),
+            "backend": session.backend.version,
+            "device": device,
+            "precision": content.manifest.precision,
+            "frame": f"{frame.shape[1]}x{frame.shape[0]}",
+            "threads": threads,
+            "warmup": warmup,
+            "open_ms": first,
+            "rows": rows,
+            "peak_rss_bytes": measuring.peak_rss(),
+            "machine": measuring.machine(),
+        }
+    click.echo(measuring.render(report))
+    if json_file is not None:
+        write_json(json_file, report)

@@ -1,0 +1,71 @@
+"""`uda-runtime info`: what a bundle holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.commands.options import BUNDLE
+from runtime.console import bytes_text, table
+
+if TYPE_CHECKING:
+    from runtime.manifest import Encoder
+
+
+@click.command()
+@BUNDLE
+@click.option("--check", is_flag=True, help="Also read every file and check its digest.")
+def info(bundle: Path, check: bool) -> None:
+    """Show what a bundle holds."""
+    from runtime.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    manifest = opened.manifest
+    base = manifest.base
+    click.echo(
+        f"base      {base.architecture} / {base.pretrained}, sha256 {base.sha256[:12]}, "
+        f"{manifest.precision}, {bytes_text(manifest.tensors.bytes)}"
+    )
+    graphs = manifest.graphs()
+    size = bytes_text(sum(ref.bytes for ref in graphs))
+    click.echo(f"graphs    {len(graphs)} without weights, {size}\n")
+    rows = [
+        [
+            task.id,
+            task.dataset,
+            f"{task.source} -> {task.target}",
+            task.classes,
+            task.method,
+            f"{task.resize} {manifest.encoder(task).size}, {task.interpolation}",
+            _encoder(manifest.encoder(task)),
+            manifest.head(task).kind,
+            f"{task.changed:,}",
+            f"{task.changed / manifest.parameters:.3%}",
+            bytes_text(task.file.bytes),
+        ]
+        for task in manifest.tasks
+    ]
+    header = (
+        *("task", "data set", "domains", "classes", "method", "frames", "encoder", "head"),
+        *("changed", "patch", "file"),
+    )
+    click.echo(table(header, rows))
+    if check:
+        weights = opened.weights()
+        for ref in manifest.graphs():
+            opened.graph(ref)
+        for task in opened.tasks:
+            weights.prepare(opened.task(task, weights.layout).patch)
+        click.echo(f"\nchecked   {len(manifest.files())} files, all whole")
+
+
+def _encoder(encoder: Encoder) -> str:
+    """Say what an encoder takes beside the base: `base`, or `base + 12 x 4 tokens`."""
+    counts = [shape[0] for shape in encoder.tokens.values()]
+    if not counts:
+        return "base"
+    same = len(set(counts)) == 1
+    number = f"{len(counts)} x {counts[0]}" if same else str(sum(counts))
+    return f"base + {number} tokens"

@@ -1,0 +1,20 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where engines run; one that is not there is an error.",
+)
+BACKEND = click.option("--backend", default="ort", show_default=True, help="Kind of engine.")
+THREADS = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads; the backend decides if not given."
+)

@@ -1,0 +1,45 @@
+"""`uda-runtime predict`: what is on some images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runtime.commands.options import BACKEND, BUNDLE, DEVICE, THREADS
+from runtime.console import write_json
+
+
+@click.command()
+@BUNDLE
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--task", help="Task to judge with; may be left out if the bundle has one.")
+@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
+@BACKEND
+@DEVICE
+@THREADS
+def predict(
+    bundle: Path,
+    images: tuple[Path, ...],
+    task: str | None,
+    top: int,
+    json_file: Path | None,
+    backend: str,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Say what is on IMAGES."""
+    from runtime.preprocess import read_image
+    from runtime.session import Session
+
+    results = []
+    with Session.open(bundle, backend=backend, device=device, threads=threads) as session:
+        if task is not None:
+            session.switch(task)
+        for path in images:
+            best = session.predict(read_image(path)).top(top)
+            results.append({"image": str(path), "task": session.task, "top": best})
+            click.echo(f"{path}: " + ", ".join(f"{label} {score:.1%}" for label, score in best))
+    if json_file is not None:
+        write_json(json_file, results)
