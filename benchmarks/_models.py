@@ -1,4 +1,4 @@
-"""Full-size models with random weights and random residuals. Timings need no real weights.
+"""Models with random weights and random residuals, and many tasks. Timings need no real weights.
 
 python -m benchmarks._models ViT-B-16 FOLDER
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from adapt.clip import encoder_tensors
+from adapt.demo.weights import register
 from adapt.heads import TaskHead, head_tensors
 from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
 from export.heads import head_graph
@@ -35,7 +37,9 @@ from runtime.spec import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.task import Task
 
 CLASSES = 65  # Office-Home's
-_VERSION = 3
+EXACT = 3
+"""Tasks per density that are residuals of the tower, as training leaves them; see `_moved`."""
+_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,11 @@ class Model:
     bundle: Path
     """Folder with the weight-free graphs, the base and every task."""
     baked: Path
-    """The first task as a plain ONNX file with constant weights."""
+    """The first task as a plain ONNX file with constant weights, if it was wanted."""
     tasks: tuple[str, ...]
     """Task ids: density of the residual, a dash, a number."""
+    plain: tuple[str, ...]
+    """Ids of the tasks that are a head over the untouched encoder."""
 
 
 def make_model(
@@ -56,22 +62,29 @@ def make_model(
     densities: Sequence[float] = (0.001, 0.005),
     tasks_per_density: int = 2,
     precision: Precision = "fp32",
+    *,
+    plain: int = 0,
+    baked: bool = True,
 ) -> Model:
     """Write a model below `folder`, or return the one that is there.
 
     Args:
-        name: `ViT-B-16` or `RN50`, or another architecture of open_clip that the export knows.
+        name: `ViT-B-16`, `RN50`, a model of `adapt.demo`, or another that the export knows.
         folder: Models of all benchmarks lie here.
         densities: Changed over all encoder parameters, of the tasks' residuals.
         tasks_per_density: Tasks that differ in the entries they change.
         precision: Of the deploy tensors.
+        plain: Tasks that are a head over the untouched encoder.
+        baked: Also write the first task as a plain ONNX file, which is as large as the base.
     """
     place = folder / f"{name}-{precision}"
-    ids = tuple(
-        f"{density:g}-{number}" for density in densities for number in range(tasks_per_density)
+    model = Model(
+        place / "model.bundle",
+        place / "baked.onnx",
+        tuple(f"{d:g}-{number}" for d in densities for number in range(tasks_per_density)),
+        tuple(f"plain-{number}" for number in range(plain)),
     )
-    model = Model(place / "model.bundle", place / "baked.onnx", ids)
-    note = json.dumps({"version": _VERSION, "tasks": ids})
+    note = json.dumps({"version": _VERSION, "tasks": model.tasks + model.plain, "baked": baked})
     marker = place / "made.json"
     if marker.is_file() and marker.read_text() == note:
         return model
@@ -80,6 +93,7 @@ def make_model(
     form, base = form_of(tower), encoder_tensors(tower)
     parameters = [parameter for parameter, _ in tower.named_parameters()]
     tensors = deploy_tensors(form, base, precision)
+    identity = tensors_sha256(tensors)
     spec = Preprocess(form.size)
     graph = encoder_graph(form, tensors, spec)
     blocked = blocked_graph(form, tensors, spec)
@@ -88,28 +102,35 @@ def make_model(
         spec,
         blocked=blocked and blocked.SerializeToString(deterministic=True),
     )
-    torch.manual_seed(1)
-    heads = head_tensors(TaskHead(form.dim, CLASSES))
-    head = head_graph(TaskHead.kind, heads)
-    tasks = []
-    for seed, task in enumerate(ids):
-        residual = random_residual(base, parameters, float(task.rpartition("-")[0]), seed)
-        changes = task_patch(form, tensors, patch.merge(base, residual), precision)
-        info = TaskInfo(task, "random", "a", "b", tuple(f"class {i}" for i in range(CLASSES)))
-        facts = {"residual": patch.size(residual), "patch": patch.size(changes)}
+    head = head_graph(TaskHead.kind, _head(form.dim, 0))
+    tasks: list[Task] = []
+    exact: dict[str, list[patch.Patch]] = {}
+    for seed, task in enumerate(model.tasks + model.plain):
+        density, _, number = task.rpartition("-")
+        drawn = exact.setdefault(density, [])
+        if task in model.plain:
+            changes: patch.Patch = {}
+        elif int(number) < EXACT:
+            residual = random_residual(base, parameters, float(density), int(number))
+            changes = task_patch(form, tensors, patch.merge(base, residual), precision)
+            drawn.append(changes)
+        else:
+            changes = _moved(drawn[seed % EXACT], tensors, seed)
         tasks.append(
             Task(
-                info=info,
+                info=TaskInfo(
+                    task, "random", "a", "b", tuple(f"class {i}" for i in range(CLASSES))
+                ),
                 method="random",
                 resize=spec.resize,
                 interpolation=spec.interpolation,
-                base_sha256=tensors_sha256(tensors),
+                base_sha256=identity,
                 encoder=sha256(encoder.graph),
                 tokens={},
                 head=sha256(head),
-                head_tensors=heads,
+                head_tensors=_head(form.dim, seed),
                 patch=changes,
-                facts=facts,
+                facts={"patch": patch.size(changes)},
             )
         )
     bundle.write(
@@ -122,9 +143,35 @@ def make_model(
         tasks=tasks,
         report={},
     )
-    write_plain(model.baked, join(graph, onnx.load_from_string(head)), tensors, tasks[0], spec)
+    if baked:
+        joined = join(graph, onnx.load_from_string(head))
+        write_plain(model.baked, joined, tensors, tasks[0], spec)
     write_bytes(marker, note.encode())
     return model
+
+
+def _head(dim: int, seed: int) -> dict[str, NDArray[np.float32]]:
+    torch.manual_seed(seed)
+    return head_tensors(TaskHead(dim, CLASSES))
+
+
+def _moved(
+    changes: patch.Patch, tensors: Mapping[str, NDArray[Any]], seed: int
+) -> dict[str, SparseTensor]:
+    """Return a patch of the same size and structure elsewhere, at a hundredth of the cost.
+
+    The changed entries of each tensor move along by a random number of whole rows, so that what a
+    folded BatchNorm changes is still whole filters.
+    """
+    draw = np.random.default_rng(seed)
+    moved = {}
+    for name, sparse in changes.items():
+        old = tensors[name].reshape(-1)
+        rows = tensors[name].shape[0]
+        shift = int(draw.integers(rows)) * (old.size // rows)
+        where = np.sort((sparse.indices.astype(np.int64) + shift) % old.size)
+        moved[name] = SparseTensor(where.astype(np.uint32), _nearby(old[where], draw))
+    return moved
 
 
 def random_tower(name: str, seed: int = 0) -> nn.Module:
@@ -132,6 +179,7 @@ def random_tower(name: str, seed: int = 0) -> nn.Module:
 
     Matrices and filters lie on the float16 grid, as OpenAI's do; variances are positive.
     """
+    register()
     config = open_clip.get_model_config(name)
     tower: nn.Module = _build_vision_tower(config["embed_dim"], config["vision_cfg"], True)
     draw = torch.Generator().manual_seed(seed)
@@ -181,10 +229,14 @@ def random_residual(
         old = base[name].reshape(-1)
         where = np.flatnonzero(draw.random(old.size, np.float32) < density)
         if where.size:
-            noise = draw.standard_normal((2, where.size), np.float32)
-            new = old[where] * (1 + np.float32(1e-3) * noise[0]) + np.float32(1e-5) * noise[1]
-            residual[name] = SparseTensor(where.astype(np.uint32), new)
+            residual[name] = SparseTensor(where.astype(np.uint32), _nearby(old[where], draw))
     return residual
+
+
+def _nearby(old: NDArray[Any], draw: np.random.Generator) -> NDArray[Any]:
+    noise = draw.standard_normal((2, old.size), np.float32)
+    new: NDArray[Any] = old * (1 + np.float32(1e-3) * noise[0]) + np.float32(1e-5) * noise[1]
+    return new.astype(old.dtype)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def main(
     """Measure predictions, and opening with the first prediction, at full size."""
     predictions, opens = [], []
     for name in names:
-        model = make_model(name, folder / name)
+        model = make_model(name, folder)
         for batch in batches:
             count = max(4, samples // batch)
             predictions.append(measure_predict(model, name, batch, count))
