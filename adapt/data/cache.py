@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapt.data.base import ImageSet, stat
-from adapt.locks import exclusive
 from runtime.errors import DataError
 from runtime.files import replacing, write_bytes
+from runtime.locks import exclusive
 from runtime.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
 

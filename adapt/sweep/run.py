@@ -8,10 +8,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapt.locks import exclusive
 from adapt.sweep.jobs import Job
 from runtime.errors import Interrupted, StorageError, TrainingError, UdaError
 from runtime.files import write_bytes
+from runtime.locks import exclusive
 
 LOCK = "sweep.lock"
 FAILURE = "failure.txt"

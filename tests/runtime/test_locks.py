@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from adapt.locks import exclusive
 from runtime.errors import StorageError
+from runtime.locks import exclusive
 
 
 def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
@@ -47,3 +47,32 @@ def test_without_locks_optional_ones_are_not_held_and_required_ones_an_error(tmp
     monkeypatch.undo()
     with exclusive(tmp_path / "a", required=False) as held:
         assert held
+
+
+def test_a_lock_that_is_removed_with_its_holder_is_still_one_at_a_time(tmp_path):
+    path, inside, seen = tmp_path / "deep" / "lock", [], []
+
+    def work():
+        for _ in range(30):
+            with exclusive(path, keep=False):
+                inside.append(1)
+                seen.append(len(inside))
+                time.sleep(0.0002)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert seen == [1] * 180
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_lock_that_is_a_link_leaves_the_file_behind_it_alone(tmp_path):
+    (tmp_path / "thesis").write_text("years of work")
+    (tmp_path / "lock").symlink_to(tmp_path / "thesis")
+    with pytest.raises(StorageError, match="cannot write"):
+        with exclusive(tmp_path / "lock"):
+            pass
+    assert (tmp_path / "thesis").read_text() == "years of work"
