@@ -136,6 +136,12 @@ def _switches(session: Session, plan: Plan, done: Callable[[], object]) -> list[
 
 def peak_rss() -> int:
     """Return the largest resident memory of this process so far, in bytes."""
+    try:  # getrusage goes on counting what the parent had before it started this program
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
 from collections.abc import Iterator
 
 import torch
@@ -52,6 +54,20 @@ def check_precision(config: TrainConfig, device: torch.device) -> None:
             "6.1e-5 in bf16, at a weight of 0.02) is rounded away; use amp=none, train on "
             f"that grid with --set grid={config.amp}, or pass "
             "--set rst_allow_rounding=true and watch 'survival' in metrics.jsonl"
+        )
+
+
+def check_compile(config: TrainConfig) -> None:
+    """Refuse to compile where torch has no C++ compiler: it would fail in the first step only.
+
+    Raises:
+        ConfigError: compile=true, and neither `$CXX` nor g++ is there.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if config.compile and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile=true needs a C++ compiler, found no '{compiler}'; install g++, or set "
+            "compile=false"
         )
 
 

@@ -21,7 +21,7 @@ from adapt import methods, store
 from adapt.config import TrainConfig
 from adapt.data import DomainPair
 from adapt.training import parallel, resume
-from adapt.training.device import check_precision, exact_float32, select
+from adapt.training.device import check_compile, check_precision, exact_float32, select
 from adapt.training.journal import log_file
 from adapt.training.loop import Loop, Run
 from runtime.errors import ConfigError
@@ -60,6 +60,7 @@ def train(
     """
     place = select(device)
     check_precision(config, place)
+    check_compile(config)
     cls = methods.get(name)
     if config.rst and not (cls.trains and cls.trains_encoder and config.train_encoder):
         raise ConfigError(
