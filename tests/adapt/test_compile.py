@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.adapt.steps import batch
 from torch import Tensor
 
 from adapt.clip import Clip
@@ -17,6 +16,7 @@ from adapt.training.device import check_compile
 from adapt.training.optimize import Optimization
 from adapt.training.rst import over
 from runtime.errors import ConfigError
+from tests.adapt.steps import batch
 
 
 def trained(clip: Clip, prompts: Sequence[str], config: CMKDConfig) -> dict[str, Tensor]:
