@@ -1,4 +1,4 @@
-"""The live object in a camera app: engines over one set of weights, one current task."""
+"""The live object in a camera app: a bundle, opened, with one current task."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import backends
+from runtime import backends, strategies
 from runtime.backends.base import Backend
 from runtime.bundle import Bundle
-from runtime.digest import tensors_sha256
-from runtime.engines import Engines
 from runtime.errors import BackendError, DataError, TaskError
 from runtime.prediction import Prediction
 from runtime.preprocess import preprocess_batch
-from runtime.residents import Resident, Residents
+from runtime.residents import Residents
 from runtime.spec import Preprocess, TensorSpec
+from runtime.strategies.base import Resident, Strategy
 
 
 class Session:
@@ -31,11 +31,11 @@ class Session:
             print(session.predict(frame).label)
     """
 
-    def __init__(self, bundle: Bundle, engines: Engines) -> None:
+    def __init__(self, bundle: Bundle, strategy: Strategy[Any]) -> None:
         """Take over opened parts; `Session.open` makes them."""
         self.bundle = bundle
-        self._engines = engines
-        self._residents = Residents(bundle, engines)
+        self._strategy = strategy
+        self._residents = Residents(bundle, strategy)
         self._current: Resident | None = None
         self._closed = False
         self._lock = threading.RLock()
@@ -49,6 +49,7 @@ class Session:
         device: str = "cpu",
         threads: int | None = None,
         blocked: bool = True,
+        strategy: str = "patch",
     ) -> Session:
         """Open a bundle: check it, read the base weights, start every engine it has.
 
@@ -61,15 +62,15 @@ class Session:
             threads: Threads on the CPU; None leaves it to the backend.
             blocked: Take the encoder for this processor's blocked convolutions if there is one;
                 False takes the one that every engine can read.
+            strategy: `patch` changes the weights in place.
 
         Raises:
             FormatError: The bundle is damaged.
             BackendError: The backend or the device cannot be used here.
         """
         bundle = Bundle.open(path)
-        session = cls(
-            bundle, Engines.open(bundle, backends.load(backend, device, threads), blocked)
-        )
+        opened = backends.load(backend, device, threads)
+        session = cls(bundle, strategies.load(strategy, bundle, opened, blocked))
         try:
             if len(bundle.tasks) == 1:
                 session.switch(bundle.tasks[0])
@@ -81,12 +82,12 @@ class Session:
     @property
     def backend(self) -> Backend:
         """What runs the engines."""
-        return self._engines.backend
+        return self._strategy.backend
 
     @property
     def layout(self) -> Mapping[str, TensorSpec]:
         """The base's deploy tensors by name."""
-        return self._engines.weights.layout
+        return self._strategy.layout
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -137,9 +138,9 @@ class Session:
                 return
             new = self._residents.get(task)
             try:
-                self._engines.switch(new, self._current)
+                self._strategy.switch(new, self._current)
             except BaseException:
-                if self._engines.closed:
+                if self._strategy.closed:
                     self.close()
                 raise
             self._current = new
@@ -178,7 +179,7 @@ class Session:
             current = self._selected()
             if current.preprocess != spec:  # another thread switched while this one resized
                 pixels = preprocess_batch(frames, current.preprocess)
-            logits = self._engines.run(current, pixels)
+            logits = self._judge(current, pixels)
         info = current.info
         return [Prediction(info.id, info.classes, row) for row in logits]
 
@@ -199,7 +200,7 @@ class Session:
                     f"pixels must be (N, {size}, {size}, 3) uint8, found "
                     f"{pixels.dtype}{pixels.shape}"
                 )
-            return self._engines.run(current, np.ascontiguousarray(pixels))
+            return self._judge(current, np.ascontiguousarray(pixels))
 
     def base_sha256(self) -> str:
         """Return the digest of the base as it is now in memory; a sound one equals the manifest's.
@@ -209,20 +210,14 @@ class Session:
         """
         with self._lock:
             self._check_open()
-            weights = self._engines.weights
-            current = () if self._current is None else self._current.patch
-            try:
-                weights.apply(())
-                return tensors_sha256(weights.originals())
-            finally:
-                weights.apply(current)
+            return self._strategy.base_sha256()
 
     def close(self) -> None:
         """Release the engines. Closing twice is harmless."""
         with self._lock:
             self._closed = True
-            self._engines.close()
-            self._residents = Residents(self.bundle, self._engines)
+            self._strategy.close()
+            self._residents = Residents(self.bundle, self._strategy)
             self._current = None
 
     def __enter__(self) -> Session:
@@ -235,6 +230,9 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _judge(self, task: Resident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._strategy.logits(task, self._strategy.features(task, pixels))
 
     def _selected(self) -> Resident:
         self._check_open()

@@ -93,6 +93,11 @@ class Weights:
         """Return every tensor as a live view, by name."""
         return {name: self[name] for name in self.layout}
 
+    @property
+    def applied(self) -> ResidentPatch:
+        """The patch that is applied; empty for the bare base."""
+        return self._applied
+
     def originals(self) -> dict[str, NDArray[Any]]:
         """Return every tensor in the bundle's order of entries: a view, or a copy of filters."""
         return {

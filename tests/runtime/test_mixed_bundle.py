@@ -32,7 +32,7 @@ def want(world, task, frame):
 def test_every_task_answers_with_its_own_encoder_head_and_pixels(mixed, wide):
     rng = np.random.default_rng(0)
     with runtime.Session.open(mixed.path) as session:
-        assert {len(session._engines.encoders), len(session._engines.heads)} == {2}
+        assert {len(session._strategy.encoders), len(session._strategy.heads)} == {2}
         for task in (*session.tasks, *rng.choice(session.tasks, 40).tolist()):
             session.switch(task)
             expected = want(mixed, task, wide)
@@ -58,12 +58,12 @@ def test_random_switches_between_methods_restore_everything_bit_for_bit(mixed, w
 
 def test_all_encoders_read_the_same_weights_and_never_move(mixed, wide):
     with runtime.Session.open(mixed.path) as session:
-        engines = session._engines
-        weights = {n: view.ctypes.data for n, view in engines.weights.views().items()}
+        strategy = session._strategy
+        weights = {n: view.ctypes.data for n, view in strategy.weights.views().items()}
         for task in ("a-c", "a-b", "a-e"):
             session.switch(task)
             session.predict(wide)
-            for encoder in engines.encoders.values():
+            for encoder in strategy.encoders.values():
                 own = {n: view.ctypes.data for n, view in encoder._views.items()}
                 bound = {n: value.data_ptr() for n, value in encoder.engine._bound.items()}
                 assert bound == {**weights, **own}

@@ -61,7 +61,7 @@ def test_a_thousand_random_switches_restore_the_base_bit_for_bit(world, frame):
 def test_a_damaged_base_in_memory_is_seen(world):
     with runtime.Session.open(world.path) as session:
         session.switch("a-b")
-        session._engines.weights["first.bias"][7] += 1
+        session._strategy.weights["first.bias"][7] += 1
         assert session.base_sha256() != session.bundle.manifest.tensors.sha256
 
 

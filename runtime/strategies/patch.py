@@ -1,24 +1,45 @@
-"""The engines of a bundle, all bound to one set of weights in memory."""
+"""One set of weights in memory, which a task's sparse patch changes in place; the default.
+
+All engines of the bundle read these weights, so a switch opens nothing and moves only what the old
+and the new task changed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Constants, Engine
 from runtime.bundle import Bundle
+from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, FormatError
 from runtime.manifest import Encoder
-from runtime.spec import Precision
-from runtime.task import token_type
-from runtime.weights import Weights
+from runtime.spec import Precision, Preprocess, TensorSpec
+from runtime.strategies.base import Resident, checked
+from runtime.task import Task, token_type
+from runtime.weights import ResidentPatch, Weights, patch_nbytes
 
-if TYPE_CHECKING:
-    from runtime.residents import Resident
+
+@dataclass(frozen=True, eq=False)
+class PatchResident(Resident):
+    """A task as a patch over the weights."""
+
+    encoder: str
+    """SHA-256 of its encoder graph, the one that is not blocked."""
+    tokens: NDArray[Any]
+    """All its tokens in one array, as `EncoderEngine.put` takes them."""
+    head: str
+    """SHA-256 of its head graph."""
+    head_tensors: Mapping[str, NDArray[np.float32]]
+    patch: ResidentPatch
+    tensors: tuple[str, ...]
+    """Names of the tensors the patch changes."""
 
 
 class EncoderEngine:
@@ -72,11 +93,12 @@ class EncoderEngine:
             self._tokens.close()
 
 
-class Engines:
-    """Every encoder and head of a bundle, opened. Not thread-safe; Session has the lock.
+class PatchStrategy:
+    """Every encoder and head of a bundle, opened, and the patch of one task over their weights.
 
     All are opened with the bundle, so that no switch ever waits for an engine. The encoders share
-    the weights: a further one costs its graph and what it computes in between.
+    the weights: a further one costs its graph and what it computes in between. Session has the
+    lock; `prepare` alone is thread-safe.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -90,45 +112,92 @@ class Engines:
         self._placed: Constants | None = None
 
     @classmethod
-    def open(cls, bundle: Bundle, backend: Backend, blocked: bool) -> Engines:
+    def open(
+        cls,
+        bundle: Bundle,
+        backend: Backend,
+        blocked: bool,
+        read: Callable[[], Weights] | None = None,
+    ) -> PatchStrategy:
         """Read the base weights and open every engine.
 
         Args:
             bundle: Whose.
             backend: With what.
             blocked: Take the encoders over blocked filters where there are some.
+            read: Gives the base weights, checked; None reads the bundle's file.
 
         Raises:
             FormatError: The bundle is damaged.
             BackendError: The backend or the device cannot be used here.
         """
-        engines, manifest = cls(backend), bundle.manifest
+        strategy, manifest = cls(backend), bundle.manifest
         # A manifest has blocked graphs for all encoders or for none: they share the filters.
         there = blocked and all(encoder.blocked is not None for encoder in manifest.encoders)
         block = backend.block if there else 1
         try:
             with ThreadPoolExecutor(max_workers=1) as pool:
-                reading = pool.submit(bundle.weights)
+                reading = pool.submit(read or bundle.weights)
                 for encoder in manifest.encoders:
                     ref = encoder.blocked if block > 1 else None
                     engine = backend.open(bundle.graph(ref or encoder.graph))
-                    engines.encoders[encoder.graph.sha256] = EncoderEngine(
+                    strategy.encoders[encoder.graph.sha256] = EncoderEngine(
                         engine, encoder, manifest.precision
                     )
-                engines.weights = reading.result()
-            engines.weights.lay_out(block)
-            engines._placed = backend.place(engines.weights.views())
-            for opened in engines.encoders.values():
-                opened.bind(backend, engines._placed)
+                strategy.weights = reading.result()
+            strategy.weights.lay_out(block)
+            strategy._placed = backend.place(strategy.weights.views())
+            for opened in strategy.encoders.values():
+                opened.bind(backend, strategy._placed)
             for head in manifest.heads:
                 content = bundle.graph(head.graph)
-                engines.heads[head.graph.sha256] = backend.open(content, small=True)
+                strategy.heads[head.graph.sha256] = backend.open(content, small=True)
         except BaseException:
-            engines.close()
+            strategy.close()
             raise
-        return engines
+        return strategy
 
-    def switch(self, new: Resident | None, old: Resident | None) -> None:
+    @property
+    def layout(self) -> Mapping[str, TensorSpec]:
+        """The base's deploy tensors by name."""
+        return self.weights.layout
+
+    @property
+    def closed(self) -> bool:
+        """Whether there are no engines any more."""
+        return self._placed is None
+
+    def prepare(self, task: Task, preprocess: Preprocess) -> PatchResident:
+        """Return a task with its patch as the weights take it, and the way back.
+
+        Raises:
+            FormatError: The task does not fit the base, the encoder or the head.
+        """
+        wanted = self.heads[task.head].inputs - {"features"}
+        if task.head_tensors.keys() != wanted:
+            raise FormatError(
+                f"task '{task.info.id}' brings {sorted(task.head_tensors)} for its head, needed "
+                f"{sorted(wanted)}; export the task again"
+            )
+        tokens = self.encoders[task.encoder].flat(task.tokens)
+        patch = self.weights.prepare(task.patch)
+        # A patch is its task's own; without one, the tokens alone tell two encoders apart.
+        state = object() if patch else sha256(tokens.tobytes()).digest()
+        heads = sum(array.nbytes for array in task.head_tensors.values())
+        return PatchResident(
+            info=task.info,
+            preprocess=preprocess,
+            nbytes=patch_nbytes(patch) + tokens.nbytes + heads,
+            share=(task.encoder, state, preprocess),
+            encoder=task.encoder,
+            tokens=tokens,
+            head=task.head,
+            head_tensors=dict(task.head_tensors),
+            patch=patch,
+            tensors=tuple(task.patch),
+        )
+
+    def switch(self, new: PatchResident | None, old: PatchResident | None) -> None:
         """Make weights and tokens those of `new`, in place; None is the bare base.
 
         Args:
@@ -157,47 +226,51 @@ class Engines:
                 ) from second
             raise
 
-    @property
-    def closed(self) -> bool:
-        """Whether there are no engines any more."""
-        return self._placed is None
+    def features(self, resident: PatchResident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return features (N, D) for pixels (N, S, S, 3) under the task that was switched to.
 
-    def run(self, task: Resident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits (N, K) of the task that was switched to, for pixels (N, S, S, 3).
+        Raises:
+            BackendError: The engine failed.
+        """
+        return self.encoders[resident.encoder].engine.run({"pixels": pixels})
+
+    def logits(self, resident: PatchResident, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits (N, K) of a task for features (N, D).
 
         Raises:
             FormatError: The logits are not finite, or not one per class.
-            BackendError: An engine failed.
+            BackendError: The engine failed.
         """
-        features = self.encoders[task.encoder].engine.run({"pixels": pixels})
-        logits = self.heads[task.head].run({"features": features, **task.head_tensors})
-        name, classes = task.info.id, len(task.info.classes)
-        if logits.shape != (len(pixels), classes):
-            raise FormatError(
-                f"task '{name}' has {classes} classes, its head returned shape {logits.shape}; "
-                "export the bundle again"
-            )
-        if not np.isfinite(logits).all():
-            raise FormatError(
-                f"task '{name}' gives values that are not finite; export it again, with "
-                "--precision fp32 if it was fp16"
-            )
-        return logits
+        inputs = {"features": features, **resident.head_tensors}
+        return checked(resident, len(features), self.heads[resident.head].run(inputs))
+
+    def base_sha256(self) -> str:
+        """Return the digest of the base as it is in the host's memory.
+
+        Takes the current patch off for a moment. A device with memory of its own has a copy that
+        is not looked at.
+        """
+        applied = self.weights.applied
+        try:
+            self.weights.apply(())
+            return tensors_sha256(self.weights.originals())
+        finally:
+            self.weights.apply(applied)
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
+        # The tables stay: a task that another thread is preparing still looks things up.
         for encoder in self.encoders.values():
             encoder.close()
         for head in self.heads.values():
             head.close()
-        self.encoders.clear()
-        self.heads.clear()
         if self._placed is not None:
             self._placed.close()
             self._placed = None
 
-    def _write(self, placed: Constants, new: Resident | None, old: Resident | None) -> None:
-        assert self._placed is not None
+    def _write(
+        self, placed: Constants, new: PatchResident | None, old: PatchResident | None
+    ) -> None:
         self.weights.apply(() if new is None else new.patch)
         names: Iterable[str] = () if new is None else new.tensors
         if old is not None:

@@ -1,0 +1,35 @@
+"""Ways to hold many tasks, by name. A new one is one file here and one line in the table."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from runtime.backends.base import Backend
+from runtime.bundle import Bundle
+from runtime.errors import BackendError
+from runtime.strategies.base import Strategy
+
+STRATEGIES = {"patch": "runtime.strategies.patch:PatchStrategy"}
+
+
+def load(name: str, bundle: Bundle, backend: Backend, blocked: bool) -> Strategy[Any]:
+    """Return the strategy `name`, opened for a bundle.
+
+    Args:
+        name: A key of `STRATEGIES`.
+        bundle: Whose tasks it will hold.
+        backend: With what.
+        blocked: Take the encoders over blocked filters where there are some.
+
+    Raises:
+        BackendError: The name is unknown, or the backend or the device cannot be used here.
+        FormatError: The bundle is damaged.
+    """
+    if name not in STRATEGIES:
+        raise BackendError(f"unknown strategy '{name}'; known are {', '.join(sorted(STRATEGIES))}")
+    module, attribute = STRATEGIES[name].split(":")
+    strategy: Strategy[Any] = getattr(import_module(module), attribute).open(
+        bundle, backend, blocked
+    )
+    return strategy

@@ -1,0 +1,122 @@
+"""What a strategy gives: tasks made ready for memory, and their values for pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends.base import Backend
+from runtime.errors import FormatError
+from runtime.spec import Preprocess, TaskInfo, TensorSpec
+from runtime.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """A task in memory; a strategy adds what it needs.
+
+    Strategies of one kind over one base may share it: it changes no more once it is made.
+    """
+
+    info: TaskInfo
+    preprocess: Preprocess
+    nbytes: int
+    """Bytes of memory it takes beside what the strategy holds for all tasks."""
+    share: Hashable
+    """Equal for tasks whose encoders compute the same from the same frame."""
+
+    def close(self) -> None:
+        """Release more than memory, if there is more. Called once, when nobody uses it."""
+
+
+R = TypeVar("R", bound=Resident)
+
+
+class Strategy(Protocol[R]):
+    """Holds a bundle's graphs and makes one task current. Session holds a lock where needed."""
+
+    backend: Backend
+
+    @property
+    def layout(self) -> Mapping[str, TensorSpec]:
+        """The base's deploy tensors by name."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be computed any more."""
+        ...
+
+    def prepare(self, task: Task, preprocess: Preprocess) -> R:
+        """Return a task as `switch` takes it. Thread-safe, also while another thread switches.
+
+        Args:
+            task: As the bundle gives it for `layout`.
+            preprocess: How frames become its pixels.
+
+        Raises:
+            FormatError: The task does not fit the base or its graphs.
+        """
+        ...
+
+    def switch(self, new: R | None, old: R | None) -> None:
+        """Leave `old` for `new`; None is the bare base.
+
+        Raises:
+            BackendError: The device takes no new values; `old` is back, or, where it takes these
+                no more either, everything is closed.
+        """
+        ...
+
+    def features(self, resident: R, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return features (N, D) for pixels (N, S, S, 3).
+
+        Args:
+            resident: The task that was switched to, or one of the same `share`.
+            pixels: Contiguous, of the size that the task's encoder takes.
+
+        Raises:
+            BackendError: An engine failed.
+        """
+        ...
+
+    def logits(self, resident: R, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits (N, K) for features (N, D); the task need not be the current one.
+
+        Raises:
+            FormatError: The logits are not finite, or not one per class.
+            BackendError: An engine failed.
+        """
+        ...
+
+    def base_sha256(self) -> str:
+        """Return the digest of the base as it is in memory, without any patch."""
+        ...
+
+    def close(self) -> None:
+        """Release everything. Closing twice is harmless."""
+        ...
+
+
+def checked(resident: Resident, count: int, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `logits` if a head may return them for `count` frames of a task.
+
+    Raises:
+        FormatError: They are not finite, or not one per class and frame.
+    """
+    name, classes = resident.info.id, len(resident.info.classes)
+    if logits.shape != (count, classes):
+        raise FormatError(
+            f"task '{name}' has {classes} classes, its head returned shape {logits.shape}; "
+            "export the bundle again"
+        )
+    if not np.isfinite(logits).all():
+        raise FormatError(
+            f"task '{name}' gives values that are not finite; export it again, with "
+            "--precision fp32 if it was fp16"
+        )
+    return logits
