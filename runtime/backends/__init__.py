@@ -15,7 +15,7 @@ def load(name: str, device: str, threads: int | None) -> Backend:
 
     Args:
         name: A key of `BACKENDS`.
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda`, or `cuda:1` for the second GPU.
         threads: Threads within one operator on the CPU; None leaves it to the library.
 
     Raises:

@@ -68,14 +68,17 @@ class Backend(Protocol):
     block: int
     """Channels in a block, if engines want filters laid out in blocks, else 1."""
 
-    def open(self, graph: bytes, *, small: bool = False) -> Engine:
+    def open(self, graph: bytes, *, small: bool = False, baked: Arrays | None = None) -> Engine:
         """Return an engine for the bytes of an ONNX graph.
 
         Args:
             graph: An ONNX model.
             small: A few microseconds of work, like a head; not worth several threads.
+            baked: Values of inputs that never change, by name: the engine lays them out as it
+                likes and has these inputs no more. The arrays are not kept.
 
         Raises:
+            FormatError: The graph is damaged, or a baked array has no input that it fits.
             BackendError: The graph or the device cannot be used.
         """
         ...

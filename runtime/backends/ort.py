@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Arrays, Constants
+from runtime.baked import bake
 from runtime.blocked import block_size
 from runtime.errors import BackendError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_DEVICE = re.compile(r"(cpu)|(cuda)(?::([0-9]{1,3}))?", re.ASCII)
 
 
 def _library() -> Any:
@@ -35,19 +38,23 @@ class OrtBackend:
     """
 
     def __init__(self, device: str, threads: int | None) -> None:
-        if device not in _PROVIDERS:
-            raise BackendError(f"unknown device '{device}'; known are {', '.join(_PROVIDERS)}")
+        match = _DEVICE.fullmatch(device)
+        if match is None:
+            raise BackendError(
+                f"unknown device '{device}'; known are cpu, cuda, and cuda:1 for the second GPU"
+            )
         self._ort = _library()
         self.version = f"onnxruntime {self._ort.__version__}"
         self.device = device
+        self._kind, self._index = match[1] or match[2], int(match[3] or 0)
         self._threads = threads
         available = self._ort.get_available_providers()
-        if _PROVIDERS[device] not in available:
+        if _PROVIDERS[self._kind] not in available:
             raise BackendError(
-                f"this onnxruntime has no {_PROVIDERS[device]} (it has {', '.join(available)}); "
-                "install onnxruntime-gpu, or choose --device cpu"
+                f"this onnxruntime has no {_PROVIDERS[self._kind]} (it has "
+                f"{', '.join(available)}); install onnxruntime-gpu, or choose --device cpu"
             )
-        if device == "cuda":
+        if self._kind == "cuda":
             # The CUDA and cuDNN libraries may lie in Python packages, where the loader looks not.
             self._ort.set_default_logger_severity(4)  # failures reach the user as exceptions
             self._ort.preload_dlls()
@@ -57,16 +64,20 @@ class OrtBackend:
     def block(self) -> int:
         """Channels in a block of this processor's convolutions; 1 where nothing is blocked."""
         if not self._block:
-            self._block = block_size(self._ort) if self.device == "cpu" else 1
+            self._block = block_size(self._ort) if self._kind == "cpu" else 1
         return self._block
 
-    def open(self, graph: bytes, *, small: bool = False) -> OrtEngine:
+    def open(self, graph: bytes, *, small: bool = False, baked: Arrays | None = None) -> OrtEngine:
         """Return an engine for the bytes of an ONNX graph.
 
         A small graph runs on the caller's thread alone: workers of its own would gain nothing, and
         go on spinning on the cores that the next encoder run needs.
 
+        Baked inputs are given beside the graph: against bytes in the graph that saves two copies of
+        them while the engine is opened, and ONNX Runtime lays them out just the same.
+
         Raises:
+            FormatError: The graph is damaged, or a baked array has no input that it fits.
             BackendError: The graph cannot be opened, or the provider does not start.
         """
         options = self._ort.SessionOptions()
@@ -75,17 +86,27 @@ class OrtBackend:
             options.intra_op_num_threads = 1
         elif self._threads is not None:
             options.intra_op_num_threads = self._threads
-        provider = _PROVIDERS[self.device]
-        # TF32 has the mantissa of fp16, which rounds a residual away.
-        settings = {"use_tf32": "0"} if self.device == "cuda" else {}
-        if self.device == "cuda":
+        provider = _PROVIDERS[self._kind]
+        settings = {}
+        if self._kind == "cuda":
+            # TF32 has the mantissa of fp16, which rounds a residual away.
+            settings = {"use_tf32": "0", "device_id": str(self._index)}
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if baked:
+            graph = bake(graph, baked)
         try:
+            if baked:
+                # Copied while the session is opened; only until then must the arrays live.
+                values = [
+                    self._ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+                    for array in baked.values()
+                ]
+                options.add_external_initializers(list(baked), values)
             session = self._ort.InferenceSession(graph, options, providers=[(provider, settings)])
         except Exception as error:  # onnxruntime's exceptions share no base class
             remedy = (
                 "check the bundle with uda-runtime info --check"
-                if self.device == "cpu"
+                if self._kind == "cpu"
                 else "check the driver and the CUDA libraries, or choose --device cpu"
             )
             raise BackendError(
@@ -104,7 +125,7 @@ class OrtBackend:
         Raises:
             BackendError: The device cannot take them.
         """
-        return OrtConstants(self._ort, arrays, self.device)
+        return OrtConstants(self._ort, arrays, self._kind, self._index)
 
 
 @contextlib.contextmanager
@@ -120,11 +141,11 @@ def _device_errors(device: str) -> Iterator[None]:
 class OrtConstants:
     """Arrays that any number of engines read, one copy of them per device."""
 
-    def __init__(self, library: Any, arrays: Arrays, device: str) -> None:
+    def __init__(self, library: Any, arrays: Arrays, device: str, index: int) -> None:
         self._arrays, self._device = dict(arrays), device
         with _device_errors(device):
             self.handles: Mapping[str, Any] = {
-                name: library.OrtValue.ortvalue_from_numpy(array, device, 0)
+                name: library.OrtValue.ortvalue_from_numpy(array, device, index)
                 for name, array in arrays.items()
             }
 

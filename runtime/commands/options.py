@@ -9,10 +9,10 @@ import click
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 DEVICE = click.option(
     "--device",
-    type=click.Choice(["cpu", "cuda"]),
     default="cpu",
     show_default=True,
-    help="Where engines run; one that is not there is an error.",
+    help="Where engines run: cpu, cuda, or cuda:1 for the second GPU; one that is not there is an "
+    "error.",
 )
 BACKEND = click.option("--backend", default="ort", show_default=True, help="Kind of engine.")
 THREADS = click.option(

@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+
+from runtime import backends
+from runtime.errors import BackendError
+
+
+@pytest.mark.parametrize("device", ["tpu", "", "cpu:1", "cuda:", "cuda:-1", "cuda:1x", "cuda:²"])
+def test_a_device_of_another_name_lists_the_known_ones(device):
+    with pytest.raises(BackendError, match=f"unknown device '{device}'; known are cpu, cuda, and"):
+        backends.load("ort", device, None)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_this_build_cannot_use_is_an_error(device, monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(BackendError, match=r"no CUDAExecutionProvider.*--device cpu"):
+        backends.load("ort", device, None)
+
+
+@pytest.mark.gpu
+def test_a_gpu_beyond_the_last_one_is_an_error():
+    backend = backends.load("ort", "cuda:99", None)
+    with pytest.raises(BackendError, match="choose --device cpu|free memory there"):
+        backend.place({"w": np.zeros(3, np.float32)})
