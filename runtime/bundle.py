@@ -21,13 +21,21 @@ from runtime.errors import FormatError, TaskError
 from runtime.files import read_bytes, sha256
 from runtime.manifest import Encoder, FileRef, Head, Manifest, TaskEntry
 from runtime.spec import BaseModel, Precision, Preprocess, TensorSpec
-from runtime.staging import Staging
-from runtime.task import Shapes, Task, check_tokens, decode_task, encode_task
+from runtime.staging import Staging, staging
+from runtime.task import (
+    Shapes,
+    Task,
+    check_head,
+    check_tokens,
+    decode_task,
+    encode_task,
+    entry_of,
+)
 from runtime.weights import Weights
-from runtime.weights_file import read_weights
+from runtime.weights_file import read_layout, read_weights
 
-# Of a graph or a task file; the base is far larger and is read elsewhere.
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
+"""Of a graph or a task file; the base is far larger and is read elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -109,18 +117,38 @@ class Bundle:
 
         Raises:
             TaskError: The bundle has no such task.
-            FormatError: The file is missing, altered, or does not fit base or encoder.
+            FormatError: The file is missing, altered, or does not fit base, encoder or head.
         """
-        entry = self.entry(task)
+        return self.read(self.entry(task), layout)
+
+    def read(self, entry: TaskEntry, layout: Mapping[str, TensorSpec]) -> Task:
+        """Do as `task`, for one of the manifest's entries, current or former.
+
+        Raises:
+            FormatError: The file is missing, altered, or does not fit base, encoder or head.
+        """
         path = self._locate(entry.file)
         content = self._content(entry.file)
         loaded = decode_task(content, path, self.manifest.tensors.sha256, layout)
-        if _entry(loaded, entry.file) != entry:
+        if entry_of(loaded, entry.file) != entry:
             raise FormatError(
-                f"'{path}' is not the file of task '{task}' in this bundle; copy the bundle again"
+                f"'{path}' is not the file of task '{entry.id}' in this bundle; copy the bundle "
+                "again"
             )
         check_tokens(loaded, self.manifest.encoder(entry).tokens, self.manifest.precision)
+        names = self.manifest.head(entry).tensors
+        if names is not None:
+            check_head(loaded, names)
         return loaded
+
+    def layout(self) -> dict[str, TensorSpec]:
+        """Return the base's tensors by name, from the header of their file.
+
+        Raises:
+            FormatError: The file is missing, damaged, or not of the size that the manifest says.
+        """
+        ref = self.manifest.tensors
+        return {spec.name: spec for spec in read_layout(self._locate(ref), ref.bytes)[0]}
 
     def weights(self) -> Weights:
         """Read the base weights into one buffer, checking their digest on the way.
@@ -132,7 +160,7 @@ class Bundle:
         return read_weights(self._locate(ref), ref.bytes, ref.sha256)
 
     def _content(self, ref: FileRef) -> bytes:
-        content = read_bytes(self._locate(ref), min(ref.bytes, _MAX_BYTES))
+        content = read_bytes(self._locate(ref), min(ref.bytes, MAX_BYTES))
         if len(content) != ref.bytes or sha256(content) != ref.sha256:
             raise FormatError(f"'{self.path / ref.path}' was altered; copy the bundle again")
         return content
@@ -173,30 +201,25 @@ def write(
         StorageError: The disk is full or not writable, or `path` is a folder of other files; an
             existing bundle stays as it was.
     """
-    staging = Staging(path)
     identity = digest.tensors_sha256(tensors)
     _check(identity, precision, encoders, tensors, heads, tasks)
-    try:
+    with staging(path) as stage:
         content = Manifest(
             base=base,
             precision=precision,
             parameters=sum(array.size for array in tensors.values()),
-            tensors=staging.add("base", "base", ".safetensors", save(dict(tensors)), identity),
-            encoders=tuple(_add_encoder(staging, encoder) for encoder in encoders),
-            heads=tuple(
-                Head(h.kind, staging.add("graphs", "head", ".onnx", h.graph)) for h in heads
-            ),
+            tensors=stage.add("base", "base", ".safetensors", save(dict(tensors)), identity),
+            encoders=tuple(_add_encoder(stage, encoder) for encoder in encoders),
+            heads=tuple(_add_head(stage, head, tasks) for head in heads),
             tasks=tuple(
-                _entry(task, staging.add("tasks", task.info.id, ".safetensors", encode_task(task)))
+                entry_of(task, stage.add("tasks", task.info.id, ".safetensors", encode_task(task)))
                 for task in tasks
             ),
+            former=(),
             report=dict(report),
         )
-        staging.publish(content)
-    except BaseException:
-        staging.discard()
-        raise
-    staging.clear(content)
+        stage.publish(content)
+        stage.clear(content)
 
 
 def _check(
@@ -211,40 +234,36 @@ def _check(
         if not bool(np.isfinite(array).all()):
             raise FormatError(f"base tensor '{name}' holds a value that is not finite")
     shapes = {sha256(encoder.graph): encoder.tokens for encoder in encoders}
-    known = {sha256(head.graph) for head in heads}
+    known = {sha256(head.graph): _inputs(head, tasks) for head in heads}
     for task in tasks:
         if task.base_sha256 != identity or task.head not in known or task.encoder not in shapes:
             raise FormatError(
                 f"task '{task.info.id}' belongs to another base, encoder or head graph"
             )
         check_tokens(task, shapes[task.encoder], precision)
+        check_head(task, known[task.head] or ())
 
 
-def _add_encoder(staging: Staging, encoder: EncoderGraph) -> Encoder:
+def _inputs(head: HeadGraph, tasks: Sequence[Task]) -> tuple[str, ...] | None:
+    """Return what a head takes beside the features, as its first task shows; None if it has none.
+
+    Nothing here can look into a graph.
+    """
+    own = sha256(head.graph)
+    return next((tuple(sorted(t.head_tensors)) for t in tasks if t.head == own), None)
+
+
+def _add_head(stage: Staging, head: HeadGraph, tasks: Sequence[Task]) -> Head:
+    return Head(head.kind, stage.add("graphs", "head", ".onnx", head.graph), _inputs(head, tasks))
+
+
+def _add_encoder(stage: Staging, encoder: EncoderGraph) -> Encoder:
     blocked, spec = encoder.blocked, encoder.preprocess
     return Encoder(
-        graph=staging.add("graphs", "encoder", ".onnx", encoder.graph),
-        blocked=None if blocked is None else staging.add("graphs", "blocked", ".onnx", blocked),
+        graph=stage.add("graphs", "encoder", ".onnx", encoder.graph),
+        blocked=None if blocked is None else stage.add("graphs", "blocked", ".onnx", blocked),
         size=spec.size,
         mean=spec.mean,
         std=spec.std,
         tokens=dict(encoder.tokens),
-    )
-
-
-def _entry(task: Task, file: FileRef) -> TaskEntry:
-    info = task.info
-    return TaskEntry(
-        id=info.id,
-        dataset=info.dataset,
-        source=info.source,
-        target=info.target,
-        classes=len(info.classes),
-        method=task.method,
-        resize=task.resize,
-        interpolation=task.interpolation,
-        encoder=task.encoder,
-        head=task.head,
-        changed=sum(sparse.indices.size for sparse in task.patch.values()),
-        file=file,
     )

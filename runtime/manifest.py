@@ -19,10 +19,11 @@ from runtime.spec import (
     Resize,
     TensorSpec,
     check_sha256,
+    check_task_id,
     check_text,
 )
 
-KIND, SCHEMA = "uda-bundle", 1
+KIND, SCHEMA = "uda-bundle", 2
 NAME = "manifest.json"
 _MAX_BYTES = 64 << 20
 _MAX_TOKENS = 1 << 24
@@ -84,9 +85,14 @@ class Head:
     kind: str
     """For people."""
     graph: FileRef
+    tensors: tuple[str, ...] | None
+    """Names of what it takes beside the features; None where the writer did not know them."""
 
     def __post_init__(self) -> None:
-        check_text(self.kind)
+        names = self.tensors or ()
+        check_text(self.kind, *names)
+        if len(set(names)) != len(names):
+            raise ValueError("a head takes a tensor twice")
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ class TaskEntry:
     file: FileRef
 
     def __post_init__(self) -> None:
-        check_text(self.id, self.dataset, self.source, self.target, self.method)
+        check_task_id(self.id)
+        check_text(self.dataset, self.source, self.target, self.method)
 
 
 @dataclass(frozen=True)
@@ -125,22 +132,24 @@ class Manifest:
     encoders: tuple[Encoder, ...]
     heads: tuple[Head, ...]
     tasks: tuple[TaskEntry, ...]
+    former: tuple[TaskEntry, ...]
+    """Versions that were replaced or removed and can come back, at most one per id."""
     report: dict[str, Any]
-    """How the engines compared with PyTorch, per task."""
+    """How the engines compared with PyTorch when the bundle was exported, per task."""
 
     def __post_init__(self) -> None:
-        ids = [task.id for task in self.tasks]
-        if len(set(ids)) != len(ids):
-            raise ValueError("two tasks have the same id")
-        if not ids:
+        for entries in (self.tasks, self.former):
+            if len({task.id for task in entries}) != len(entries):
+                raise ValueError("two tasks have the same id")
+        if not self.tasks:
             raise ValueError("a bundle needs at least one task")
-        encoders = [encoder.graph.sha256 for encoder in self.encoders]
-        heads = [head.graph.sha256 for head in self.heads]
-        if len(set(encoders)) != len(encoders) or len(set(heads)) != len(heads):
+        encoders = {encoder.graph.sha256 for encoder in self.encoders}
+        heads = {head.graph.sha256 for head in self.heads}
+        if len(encoders) != len(self.encoders) or len(heads) != len(self.heads):
             raise ValueError("two encoders or heads have the same graph")
         if len({encoder.blocked is None for encoder in self.encoders}) > 1:
             raise ValueError("only some encoders have a graph over blocked filters")
-        for task in self.tasks:
+        for task in (*self.tasks, *self.former):
             if task.encoder not in encoders or task.head not in heads:
                 raise ValueError(f"task '{task.id[:80]}' wants a graph that is not in the bundle")
 
@@ -154,7 +163,8 @@ class Manifest:
 
     def files(self) -> tuple[FileRef, ...]:
         """Return every file of the bundle but the manifest itself."""
-        return (self.tensors, *self.graphs(), *(task.file for task in self.tasks))
+        tasks = (task.file for task in (*self.tasks, *self.former))
+        return (self.tensors, *self.graphs(), *tasks)
 
     def graphs(self) -> tuple[FileRef, ...]:
         """Return every graph."""
@@ -184,14 +194,23 @@ def read(folder: Path) -> Manifest:
         raise FormatError(f"{where} is damaged: {error}; copy the bundle again") from error
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise FormatError(f"{where} is not the manifest of a bundle; make one with uda-export")
-    if document.get("schema") != SCHEMA:
+    schema, body = document.get("schema"), document.get("body")
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise FormatError(
-            f"{where} has schema {document.get('schema')!r}, this version reads {SCHEMA}; "
-            "export again, or install the version that wrote it"
+            f"{where} has schema {schema!r}, this version reads 1 to {SCHEMA}; export again, or "
+            "install the version that wrote it"
         )
-    if document.get("sha256") != sha256(_canonical(document.get("body"))):
+    if document.get("sha256") != sha256(_canonical(body)):
         raise FormatError(f"{where} was altered: its digest does not match; copy the bundle again")
-    return build(Manifest, document["body"], where)
+    return build(Manifest, _from_schema_1(body) if schema == 1 else body, where)
+
+
+def _from_schema_1(body: Any) -> Any:
+    """Add what schema 2 has more, as far as the untrusted body is what it should be."""
+    if not isinstance(body, dict) or not isinstance(body.get("heads"), list):
+        return body
+    heads = [{"tensors": None, **h} if isinstance(h, dict) else h for h in body["heads"]]
+    return {"former": [], **body, "heads": heads}
 
 
 def _canonical(body: object) -> bytes:

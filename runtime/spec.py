@@ -13,6 +13,8 @@ Resize = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*-[A-Za-z0-9_.]+")
+# Files are called after a task; a file system takes names of 255 bytes.
+_MAX_TASK_ID = 128
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_CLASSES = 100_000
 
@@ -25,6 +27,20 @@ def check_sha256(value: str) -> str:
     """
     if not _SHA256.fullmatch(value):
         raise ValueError(f"'{value[:80]}' is no SHA-256 digest")
+    return value
+
+
+def check_task_id(value: str) -> str:
+    """Return `value` if it can name a task, also in the name of a file.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if not _TASK_ID.fullmatch(value) or ".." in value or len(value) > _MAX_TASK_ID:
+        raise ValueError(
+            f"'{value[:80]}' is no task id; one looks like 'a-c' and has at most {_MAX_TASK_ID} "
+            "characters"
+        )
     return value
 
 
@@ -68,8 +84,7 @@ class TaskInfo:
     """Class names in the order of the logits."""
 
     def __post_init__(self) -> None:
-        if not _TASK_ID.fullmatch(self.id) or ".." in self.id:
-            raise ValueError(f"'{self.id[:80]}' is no task id; one looks like 'a-c'")
+        check_task_id(self.id)
         if not 2 <= len(self.classes) <= MAX_CLASSES:
             raise ValueError(f"a task needs 2 to {MAX_CLASSES} classes, found {len(self.classes)}")
         check_text(self.dataset, self.source, self.target, *self.classes)

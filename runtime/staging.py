@@ -4,39 +4,65 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from runtime import manifest
 from runtime.errors import FormatError, StorageError
-from runtime.files import sha256, storage_errors, write_bytes
+from runtime.files import sha256, storage_errors, sync, write_bytes
+from runtime.locks import exclusive
 from runtime.manifest import FileRef, Manifest
 
+LOCK = ".lock"
 _OURS = re.compile(r".+-[0-9a-f]{16}\.(onnx|safetensors)|\..+\.tmp")
+_MANIFESTS = f".{manifest.NAME}.*.tmp"
 _FOLDERS = ("base", "graphs", "tasks")
+_CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def staging(path: Path) -> Iterator[Staging]:
+    """Hold a bundle's lock and yield what writes to it; on an error, take back what was added.
+
+    Readers need no lock: what they have opened stays whole.
+
+    Args:
+        path: Folder of the bundle; it may hold one already, or nothing.
+
+    Raises:
+        StorageError: The folder cannot be written or locked, holds files of others and is no
+            bundle, or has a link for one of a bundle's folders.
+    """
+    _check(path)
+    created = not path.exists()
+    try:
+        with exclusive(path / LOCK, keep=False):
+            _check(path)  # another writer may have been here while this one waited
+            stage = Staging(path)
+            try:
+                yield stage
+            except BaseException:
+                stage.discard()
+                raise
+    except BaseException:
+        if created:
+            with contextlib.suppress(OSError):  # not empty: another writer was waiting for it
+                path.rmdir()
+        raise
 
 
 class Staging:
     """Files that are being added to a folder, which may hold a bundle already."""
 
     def __init__(self, path: Path) -> None:
-        """Look at the folder; nothing is written.
-
-        Raises:
-            StorageError: It holds files of others and is no bundle.
-        """
-        self._path, self._created = path, not path.exists()
+        """Write nothing yet; `staging` makes useful ones."""
+        self._path = path
         self._written: list[Path] = []
-        foreign = None if (path / manifest.NAME).is_file() else _foreign(path)
-        if foreign:
-            raise StorageError(
-                f"'{path}' has files of others in it ('{foreign.name}') and is no bundle; choose "
-                "another place, or empty it"
-            )
 
     def add(
         self, folder: str, stem: str, suffix: str, content: bytes, digest: str | None = None
     ) -> FileRef:
-        """Write a file named after its content and return its place.
+        """Write a file named after its content, unless it is there, and return its place.
 
         Args:
             folder: `base`, `graphs` or `tasks`.
@@ -51,6 +77,12 @@ class Staging:
         own = digest or sha256(content)
         ref = FileRef(f"{folder}/{stem}-{own[:16]}{suffix}", len(content), own)
         target = self._path / ref.path
+        with storage_errors(target):
+            if _holds(target, content):
+                # Who wrote it may have been killed before it was on the disk.
+                sync(target)
+                sync(target.parent)
+                return ref
         if not target.exists():
             self._written.append(target)
         write_bytes(target, content)
@@ -67,16 +99,17 @@ class Staging:
     def clear(self, content: Manifest) -> None:
         """Remove files of the bundle that stood here before and that the new one does not use.
 
+        Args:
+            content: Of the bundle that stands here now; the files of former tasks are in use.
+
         Raises:
             StorageError: A file cannot be removed.
         """
         used = {self._path / ref.path for ref in content.files()}
         with storage_errors(self._path):
-            for folder in _FOLDERS:
-                for file in (self._path / folder).iterdir():
-                    ours = _OURS.fullmatch(file.name) is not None
-                    if ours and file not in used and file.is_file():
-                        file.unlink()
+            for file in self._leftovers():
+                if file not in used and file.is_file():
+                    file.unlink()
 
     def discard(self) -> None:
         """Remove what was added, as far as that is possible."""
@@ -85,10 +118,20 @@ class Staging:
             for file in self._written:
                 if file not in kept:
                     file.unlink(missing_ok=True)
-            if self._created:
-                for folder in (*(self._path / name for name in _FOLDERS), self._path):
-                    if folder.is_dir() and not any(folder.iterdir()):
-                        folder.rmdir()
+            for folder in (self._path / name for name in _FOLDERS):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def _leftovers(self) -> list[Path]:
+        """Return the files whose names are of a writer's making."""
+        inside = [
+            file
+            for folder in (self._path / name for name in _FOLDERS)
+            if folder.is_dir()
+            for file in folder.iterdir()
+            if _OURS.fullmatch(file.name)
+        ]
+        return [*inside, *self._path.glob(_MANIFESTS)]
 
     def _named(self) -> set[Path]:
         """Return the files that the manifest on the disk names; none if there is no sound one."""
@@ -98,7 +141,30 @@ class Staging:
             return set()
 
 
-def _foreign(path: Path) -> Path | None:
-    """Return a file below `path` that no killed writer of a bundle can have left there."""
-    files = (file for file in path.rglob("*") if not file.is_dir())
-    return next((file for file in files if not _OURS.fullmatch(file.name)), None)
+def _check(path: Path) -> None:
+    for folder in (path / name for name in _FOLDERS):
+        if folder.is_symlink():
+            raise StorageError(
+                f"'{folder}' is a link, and a bundle's files lie in the bundle; copy the bundle "
+                "again, or choose another place"
+            )
+    if not (path / manifest.NAME).is_file():
+        files = (file for file in path.rglob("*") if not file.is_dir())
+        foreign = next((f for f in files if f.name != LOCK and not _OURS.fullmatch(f.name)), None)
+        if foreign:
+            raise StorageError(
+                f"'{path}' has files of others in it ('{foreign.name}') and is no bundle; choose "
+                "another place, or empty it"
+            )
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Return whether there is a file of exactly this content."""
+    if not path.is_file() or path.is_symlink() or path.stat().st_size != len(content):
+        return False
+    view = memoryview(content)
+    with path.open("rb") as file:
+        return all(
+            file.read(_CHUNK) == view[start : start + _CHUNK]
+            for start in range(0, len(content), _CHUNK)
+        )

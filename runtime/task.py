@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from runtime import sealed
 from runtime.errors import FormatError
 from runtime.fields import build
-from runtime.patch import Patch, decode, encode
+from runtime.manifest import FileRef, TaskEntry
+from runtime.patch import Patch, decode, encode, size
 from runtime.spec import (
     Interpolation,
     Precision,
@@ -151,6 +152,42 @@ def check_tokens(task: Task, shapes: Shapes, precision: Precision) -> None:
             raise FormatError(
                 f"tokens '{name}' of task '{task.info.id}' hold a value that is not finite"
             )
+
+
+def check_head(task: Task, names: Collection[str]) -> None:
+    """Check that a task brings the tensors that its head takes.
+
+    Args:
+        task: The task.
+        names: Of the head's inputs but the features.
+
+    Raises:
+        FormatError: It brings others.
+    """
+    if task.head_tensors.keys() != set(names):
+        raise FormatError(
+            f"task '{task.info.id}' brings {sorted(task.head_tensors)} for its head, needed "
+            f"{sorted(names)}; export the task again"
+        )
+
+
+def entry_of(task: Task, file: FileRef) -> TaskEntry:
+    """Return what a manifest says of a task that lies in `file`."""
+    info = task.info
+    return TaskEntry(
+        id=info.id,
+        dataset=info.dataset,
+        source=info.source,
+        target=info.target,
+        classes=len(info.classes),
+        method=task.method,
+        resize=task.resize,
+        interpolation=task.interpolation,
+        encoder=task.encoder,
+        head=task.head,
+        changed=size(task.patch),
+        file=file,
+    )
 
 
 def token_type(precision: Precision) -> str:

@@ -29,7 +29,7 @@ def read_weights(path: Path, size: int, sha256: str) -> Weights:
     Raises:
         FormatError: The file is missing, damaged, or not the one that was meant.
     """
-    layout, start = _layout(path, size)
+    layout, start = read_layout(path, size)
     buffer = np.empty(size - start, np.uint8)
     weights = Weights(buffer, layout)
     offsets = np.cumsum([0, *(spec.nbytes for spec in layout)])
@@ -51,8 +51,18 @@ def read_weights(path: Path, size: int, sha256: str) -> Weights:
     return weights
 
 
-def _layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
-    """Return the tensors of a safetensors file in file order, and where their bytes start."""
+def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
+    """Return the tensors of a safetensors file in file order, and where their bytes start.
+
+    Reads the header only.
+
+    Args:
+        path: A safetensors file of float32 and float16 tensors.
+        size: The bytes it must have.
+
+    Raises:
+        FormatError: The file is missing, damaged, or of another size.
+    """
     try:
         if path.stat().st_size != size:
             raise FormatError(

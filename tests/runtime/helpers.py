@@ -12,11 +12,12 @@ from runtime.files import sha256
 from runtime.task import Task, encode_task
 
 
-def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object], schema: int = 2) -> None:
     """Change the manifest's body and seal it again."""
     file = path / manifest.NAME
     document = json.loads(file.read_text())
     change(document["body"])
+    document["schema"] = schema
     document["sha256"] = sha256(manifest._canonical(document["body"]))
     file.write_text(json.dumps(document))
 

@@ -14,7 +14,7 @@ from runtime.bundle import Bundle
 from runtime.errors import FormatError, StorageError, UdaError
 from runtime.files import sha256
 from runtime.spec import TensorSpec
-from tests.runtime.helpers import rewrite
+from tests.runtime.helpers import rewrite, smuggle
 
 
 def read_everything(path: Path) -> None:
@@ -153,6 +153,20 @@ def test_a_link_that_leads_out_of_the_bundle_is_refused(world, tmp_path):
         (lambda b: b["tasks"].append(b["tasks"][0]), "same id"),
         (lambda b: b.update(tasks={}), "must be a list"),
         (lambda b: b.update(tasks=[]), "needs at least one task"),
+        (lambda b: b["tasks"][0].update(id="../a-b"), "no task id"),
+        (lambda b: b["tasks"][0].update(id="a-" + "b" * 127), "no task id"),
+        (lambda b: b.pop("former"), "key 'former' is missing"),
+        (lambda b: b.update(former=None), "'former' must be a list"),
+        (lambda b: b.update(former=[{}]), r"'former'\[0\]: key 'id' is missing"),
+        (lambda b: b.update(former=b["tasks"][:1] * 2), "same id"),
+        (lambda b: b.update(former=[{**b["tasks"][0], "head": "0" * 64}]), "'a-b' wants a graph"),
+        (lambda b: b.update(former=[{**b["tasks"][0], "encoder": "0" * 64}]), "wants a graph"),
+        (lambda b: b.update(former=[{**b["tasks"][0], "id": "a-b/.."}]), "no task id"),
+        (lambda b: b["heads"][0].pop("tensors"), "key 'tensors' is missing"),
+        (lambda b: b["heads"][0].update(tensors="weight"), "must be a list"),
+        (lambda b: b["heads"][0].update(tensors=[1]), "must be str"),
+        (lambda b: b["heads"][0].update(tensors=["\x1b[2J"]), "is no name"),
+        (lambda b: b["heads"][0].update(tensors=["a", "a"]), "takes a tensor twice"),
     ],
 )
 def test_a_hostile_manifest_is_refused(world, change, message):
@@ -167,12 +181,56 @@ def test_a_manifest_of_deep_brackets_or_another_version_is_refused(world):
     file.write_text("[" * 100_000)
     with pytest.raises(FormatError, match="damaged"):
         Bundle.open(world.path)
-    file.write_text(json.dumps({**good, "schema": 2}))
-    with pytest.raises(FormatError, match="schema 2, this version reads 1"):
-        Bundle.open(world.path)
+    for schema in (3, 0, -1, "2", True, None, [2]):
+        file.write_text(json.dumps({**good, "schema": schema}))
+        with pytest.raises(FormatError, match=r"has schema .*, this version reads 1 to 2; export"):
+            Bundle.open(world.path)
     file.write_text(json.dumps({**good, "kind": "other"}))
     with pytest.raises(FormatError, match="not the manifest"):
         Bundle.open(world.path)
+
+
+def as_schema_1(path: Path) -> None:
+    """Make a bundle what the first version of the format would have it be."""
+
+    def strip(body):
+        del body["former"]
+        for head in body["heads"]:
+            del head["tensors"]
+
+    rewrite(path, strip, schema=1)
+
+
+def test_a_bundle_of_schema_1_stays_readable(mixed):
+    as_schema_1(mixed.path)
+    read_everything(mixed.path)
+    opened = Bundle.open(mixed.path)
+    assert opened.tasks == tuple(mixed.tasks) and opened.manifest.former == ()
+    assert [head.tensors for head in opened.manifest.heads] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: b.update(heads={}),
+        lambda b: b.update(heads=[3]),
+        lambda b: b.update(former=3),
+        lambda b: b.update(surprise=3),
+        lambda b: b.clear(),
+    ],
+)
+def test_a_hostile_manifest_of_schema_1_is_refused(world, change):
+    rewrite(world.path, change, schema=1)
+    with pytest.raises(FormatError, match=r"must be|expected a mapping|unknown key|is missing"):
+        Bundle.open(world.path)
+
+
+def test_a_manifest_whose_body_is_no_mapping_is_refused(world):
+    for schema in (1, 2):
+        document = {"kind": "uda-bundle", "schema": schema, "body": [], "sha256": sha256(b"[]")}
+        (world.path / manifest.NAME).write_text(json.dumps(document))
+        with pytest.raises(FormatError, match="expected a mapping"):
+            Bundle.open(world.path)
 
 
 def test_only_some_blocked_graphs_are_refused(mixed):
@@ -219,6 +277,30 @@ def test_a_claimed_class_count_that_the_head_does_not_have_is_found(world, make_
     with runtime.Session.open(world.path) as session:
         with pytest.raises(FormatError, match="has 3 classes, its head returned shape"):
             session.predict(frame)
+
+
+def test_a_task_without_a_tensor_of_its_head_is_refused_when_written_and_when_read(world, tmp_path):
+    first, second, third = world.parts["tasks"]
+    bad = replace(second, head_tensors={})
+    with pytest.raises(FormatError, match=r"'a-c' brings \[\] for its head, needed \['weight'\]"):
+        bundle.write(tmp_path / "new", **{**world.parts, "tasks": [first, bad, third]})
+    assert not (tmp_path / "new").exists()
+    smuggle(world.path, bad)
+    opened = Bundle.open(world.path)
+    with pytest.raises(FormatError, match=r"'a-c' brings \[\] for its head, needed \['weight'\]"):
+        opened.task("a-c", opened.weights().layout)
+
+
+def test_the_layout_is_read_without_the_weights(world):
+    opened = Bundle.open(world.path)
+    assert opened.layout() == opened.weights().layout
+    file = world.path / opened.manifest.tensors.path
+    content = file.read_bytes()
+    file.write_bytes(content[:-4] + b"\xff" * 4)  # values, which nobody reads here
+    assert opened.layout()["first.bias"].shape == (300,)
+    file.write_bytes(content[:-4])
+    with pytest.raises(FormatError, match="bytes, needed"):
+        opened.layout()
 
 
 def test_a_base_value_that_is_not_finite_is_not_written(world, tmp_path):
@@ -296,10 +378,24 @@ def test_a_folder_of_other_files_is_never_written_into(world, tmp_path):
 
 
 def test_what_a_killed_writer_left_is_no_obstacle(world):
+    whole = tree(world.path)
     (world.path / manifest.NAME).unlink()
-    (world.path / ".manifest.json.abc.tmp").write_text("{")
+    for left in (".manifest.json.abc.tmp", ".lock", "tasks/.a-b-0123456789abcdef.x.tmp"):
+        (world.path / left).write_text("{")
     bundle.write(world.path, **world.parts)
-    read_everything(world.path)
+    assert tree(world.path) == whole
+
+
+@pytest.mark.parametrize("folder", ["base", "graphs", "tasks"])
+def test_a_folder_that_is_a_link_is_never_written_through(world, tmp_path, folder):
+    outside = tmp_path / "outside"
+    (world.path / folder).rename(outside)
+    (world.path / folder).symlink_to(outside)
+    (outside / "old-0123456789abcdef.onnx").write_text("a leftover by its name")
+    before = tree(outside)
+    with pytest.raises(StorageError, match="is a link"):
+        bundle.write(world.path, **{**world.parts, "tasks": world.parts["tasks"][:1]})
+    assert tree(outside) == before
 
 
 def test_files_of_others_inside_a_bundle_survive_a_rewrite(world):
