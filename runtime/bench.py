@@ -169,8 +169,8 @@ def render(report: dict[str, Any]) -> str:
             f"open {first['open']:.1f} ms, load first task {first['load_task']:.1f} ms, "
             f"first prediction {first['first']:.1f} ms; peak memory "
             f"{bytes_text(report['peak_rss_bytes'])}",
-            f"{report['backend']} on {report['device']}, {report['precision']}, frame "
-            f"{report['frame']}, threads {report['threads'] or 'default'}; "
+            f"{report['backend']} on {report['device']}, strategy "
+            f"{report['strategy']}, {report['precision']}, frame {report['frame']}, threads {report['threads'] or 'default'}; "
             f"{machine_['processor']}, {machine_['cores']} cores, {machine_['system']}",
         ]
     )

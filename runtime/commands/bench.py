@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runtime.commands.options import BACKEND, BUNDLE, DEVICE, THREADS
+from runtime.commands.options import BACKEND, BUNDLE, DEVICE, STRATEGY, THREADS
 from runtime.console import write_json
 
 
@@ -21,6 +21,7 @@ from runtime.console import write_json
 @BACKEND
 @DEVICE
 @THREADS
+@STRATEGY
 def bench(
     bundle: Path,
     tasks: tuple[str, ...],
@@ -32,6 +33,7 @@ def bench(
     backend: str,
     device: str,
     threads: int | None,
+    strategy: str,
 ) -> None:
     """Measure latency from frame in to prediction out, and of switching."""
     import sys
@@ -55,7 +57,9 @@ def bench(
     )
 
     def open_session() -> Session:
-        return Session.open(bundle, backend=backend, device=device, threads=threads)
+        return Session.open(
+            bundle, backend=backend, device=device, threads=threads, strategy=strategy
+        )
 
     first = measuring.measure_open(open_session, frame)
     groups = len(plan.tasks) * len(plan.batches) + (len(plan.tasks) > 1)
@@ -68,6 +72,7 @@ def bench(
             "bundle": str(bundle),
             "backend": session.backend.version,
             "device": device,
+            "strategy": strategy,
             "precision": content.manifest.precision,
             "frame": f"{frame.shape[1]}x{frame.shape[0]}",
             "threads": threads,

@@ -18,3 +18,9 @@ BACKEND = click.option("--backend", default="ort", show_default=True, help="Kind
 THREADS = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads; the backend decides if not given."
 )
+STRATEGY = click.option(
+    "--strategy",
+    default="patch",
+    show_default=True,
+    help="How tasks are held: patch (changes of one base, in place) or engines (one for each).",
+)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runtime.commands.options import BACKEND, BUNDLE, DEVICE, THREADS
+from runtime.commands.options import BACKEND, BUNDLE, DEVICE, STRATEGY, THREADS
 from runtime.console import write_json
 
 
@@ -19,6 +19,7 @@ from runtime.console import write_json
 @BACKEND
 @DEVICE
 @THREADS
+@STRATEGY
 def predict(
     bundle: Path,
     images: tuple[Path, ...],
@@ -28,13 +29,16 @@ def predict(
     backend: str,
     device: str,
     threads: int | None,
+    strategy: str,
 ) -> None:
     """Say what is on IMAGES."""
     from runtime.preprocess import read_image
     from runtime.session import Session
 
     results = []
-    with Session.open(bundle, backend=backend, device=device, threads=threads) as session:
+    with Session.open(
+        bundle, backend=backend, device=device, threads=threads, strategy=strategy
+    ) as session:
         if task is not None:
             session.switch(task)
         for path in images:

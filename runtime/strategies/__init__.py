@@ -10,7 +10,10 @@ from runtime.bundle import Bundle
 from runtime.errors import BackendError
 from runtime.strategies.base import Strategy
 
-STRATEGIES = {"patch": "runtime.strategies.patch:PatchStrategy"}
+STRATEGIES = {
+    "engines": "runtime.strategies.engines:EnginesStrategy",
+    "patch": "runtime.strategies.patch:PatchStrategy",
+}
 
 
 def load(name: str, bundle: Bundle, backend: Backend, blocked: bool) -> Strategy[Any]:

@@ -1,0 +1,186 @@
+"""One engine with constant weights per task: what plain ONNX files do, behind the same Session.
+
+A switch chooses another engine and moves nothing, and an engine may fold and reorder its weights as
+it likes. The price is memory, a whole base for each task that changes it, and time when a task
+enters memory: base and patch are read, merged, and laid out by the engine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends.base import Backend, Engine
+from runtime.bundle import Bundle
+from runtime.errors import BackendError, FormatError
+from runtime.spec import Preprocess, TensorSpec
+from runtime.strategies.base import Resident
+from runtime.strategies.heads import Heads
+from runtime.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class EngineResident(Resident):
+    """A task as an engine."""
+
+    engine: Engine
+    owned: bool
+    """Whether the engine is this task's alone."""
+    head: str
+    """SHA-256 of its head graph."""
+    head_tensors: Mapping[str, NDArray[np.float32]]
+
+    def close(self) -> None:
+        """Release the engine, unless other tasks use it."""
+        if self.owned:
+            self.engine.close()
+
+
+class EnginesStrategy:
+    """A baked engine per task. Tasks that change nothing share the untouched base's engine.
+
+    That one is opened when the first of them comes, and stays. Session has the lock; `prepare`
+    alone is thread-safe.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        """Take over parts; `open` makes a useful one."""
+        self.backend = backend
+        self._bundle = bundle
+        self._layout = bundle.layout()
+        # Read now, so that a task never fails over a graph that was replaced since.
+        self._graphs = {
+            encoder.graph.sha256: bundle.graph(encoder.graph)
+            for encoder in bundle.manifest.encoders
+        }
+        self._heads = Heads()
+        self._untouched: dict[str, Engine] = {}
+        self._opening = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def open(cls, bundle: Bundle, backend: Backend, blocked: bool) -> EnginesStrategy:
+        """Read the graphs and open the heads; the base is read when a task wants it.
+
+        Args:
+            bundle: Whose.
+            backend: With what.
+            blocked: Of no use here: engines lay constant filters out for themselves.
+
+        Raises:
+            FormatError: The bundle is damaged.
+            BackendError: The backend or the device cannot be used here.
+        """
+        strategy = cls(bundle, backend)
+        try:
+            strategy._heads.open(bundle, backend)
+        except BaseException:
+            strategy.close()
+            raise
+        return strategy
+
+    @property
+    def layout(self) -> Mapping[str, TensorSpec]:
+        """The base's deploy tensors by name."""
+        return self._layout
+
+    @property
+    def closed(self) -> bool:
+        """Whether there are no engines any more."""
+        return self._closed
+
+    def prepare(self, task: Task, preprocess: Preprocess) -> EngineResident:
+        """Return a task as an engine; reads the base for it, whose bytes are free again after.
+
+        Raises:
+            FormatError: The task does not fit the base, the encoder or the head.
+            BackendError: The engine cannot be opened.
+        """
+        self._heads.check(task)
+        untouched = not task.patch and not task.tokens
+        engine = self._shared(task) if untouched else self._engine(task)
+        heads = sum(array.nbytes for array in task.head_tensors.values())
+        weights = sum(spec.nbytes for spec in self._layout.values())
+        tokens = b"".join(array.tobytes() for _, array in sorted(task.tokens.items()))
+        # A patch is its task's own; without one, the tokens alone tell two encoders apart.
+        state = object() if task.patch else sha256(tokens).digest()
+        return EngineResident(
+            info=task.info,
+            preprocess=preprocess,
+            nbytes=heads + (0 if untouched else weights + len(tokens)),
+            share=(task.encoder, state, preprocess),
+            engine=engine,
+            owned=not untouched,
+            head=task.head,
+            head_tensors=dict(task.head_tensors),
+        )
+
+    def switch(self, new: EngineResident | None, old: EngineResident | None) -> None:
+        """Do nothing but see that the engines are open: each holds its own weights.
+
+        Args:
+            new: The task to come.
+            old: The task that is there.
+
+        Raises:
+            BackendError: The engines are closed.
+        """
+        if self._closed:
+            raise BackendError("the engines are closed; open a new session")
+
+    def features(self, resident: EngineResident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return features (N, D) for pixels (N, S, S, 3).
+
+        Raises:
+            BackendError: The engine failed.
+        """
+        return resident.engine.run({"pixels": pixels})
+
+    def logits(
+        self, resident: EngineResident, features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the logits (N, K) of a task for features (N, D).
+
+        Raises:
+            FormatError: The logits are not finite, or not one per class.
+            BackendError: The engine failed.
+        """
+        return self._heads.logits(resident, resident.head, resident.head_tensors, features)
+
+    def base_sha256(self) -> str:
+        """Return the digest of the base in its file: there is none in memory to look at.
+
+        Raises:
+            FormatError: The file is damaged.
+        """
+        self._bundle.weights()
+        return self._bundle.manifest.tensors.sha256
+
+    def close(self) -> None:
+        """Release everything but the tasks' own engines. Closing twice is harmless."""
+        self._closed = True
+        for engine in self._untouched.values():
+            engine.close()
+        self._heads.close()
+
+    def _shared(self, task: Task) -> Engine:
+        with self._opening:
+            if task.encoder not in self._untouched:
+                self._untouched[task.encoder] = self._engine(task)
+            return self._untouched[task.encoder]
+
+    def _engine(self, task: Task) -> Engine:
+        weights = self._bundle.weights()
+        for name, sparse in task.patch.items():
+            weights[name].reshape(-1)[sparse.indices] = sparse.values
+        taken = sorted({"pixels", *weights.layout} & task.tokens.keys())
+        if taken:
+            raise FormatError(f"tokens cannot be called '{taken[0]}'; export the bundle again")
+        baked: dict[str, NDArray[Any]] = {**weights.views(), **task.tokens}
+        return self.backend.open(self._graphs[task.encoder], baked=baked)

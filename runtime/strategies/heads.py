@@ -1,0 +1,68 @@
+"""The heads of a bundle, opened: what every strategy does between features and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends.base import Backend, Engine
+from runtime.bundle import Bundle
+from runtime.strategies.base import Resident, checked
+from runtime.task import Task, check_head
+
+
+class Heads:
+    """An engine per head graph; a task brings the tensors. One caller of `logits` at a time."""
+
+    def __init__(self) -> None:
+        """Start empty; `open` fills it."""
+        self._engines: dict[str, Engine] = {}
+
+    def open(self, bundle: Bundle, backend: Backend) -> None:
+        """Open every head of a bundle.
+
+        Raises:
+            FormatError: The bundle is damaged.
+            BackendError: The backend or the device cannot be used here.
+        """
+        for head in bundle.manifest.heads:
+            content = bundle.graph(head.graph)
+            self._engines[head.graph.sha256] = backend.open(content, small=True)
+
+    def check(self, task: Task) -> None:
+        """Check that a task brings what its head takes.
+
+        Raises:
+            FormatError: It brings others.
+        """
+        check_head(task, self._engines[task.head].inputs - {"features"})
+
+    def logits(
+        self,
+        resident: Resident,
+        head: str,
+        tensors: Mapping[str, NDArray[np.float32]],
+        features: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Return logits (N, K) for features (N, D).
+
+        Args:
+            resident: The task whose head it is.
+            head: SHA-256 of the head's graph.
+            tensors: What the task brings for it.
+            features: From the encoder.
+
+        Raises:
+            FormatError: The logits are not finite, or not one per class.
+            BackendError: The engine failed.
+        """
+        result = self._engines[head].run({"features": features, **tensors})
+        return checked(resident, len(features), result)
+
+    def close(self) -> None:
+        """Release the engines. Closing twice is harmless."""
+        # The table stays: a task that another thread is preparing still looks things up.
+        for engine in self._engines.values():
+            engine.close()
