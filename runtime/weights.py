@@ -1,14 +1,16 @@
 """The weights in memory: the base, at most one patch over it, and the way back.
 
 All tensors are views of one buffer, so an engine binds them once and sees every switch. A switch is
-at most two scatters per type: the old patch's base values, then the new patch's values.
+at most two scatters per type: the old patch's base values, then the new patch's values. While one
+thread switches, another may prepare a patch: a switch waits for a chunk of its reading at most.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,45 +19,28 @@ from numpy.typing import NDArray
 from runtime.blocked import fits, from_blocks, positions, to_blocks
 from runtime.errors import FormatError
 from runtime.patch import Patch, SparseTensor, check
+from runtime.scatter import ResidentPatch, with_fillers
 from runtime.spec import TensorSpec
 
-_MAX_GAP = np.iinfo(np.uint16).max
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """A patch over all tensors of one type, ready to be applied.
-
-    Costs 10 bytes per float32 entry: a 16-bit gap, the value and the base's value.
-    """
-
-    dtype: str
-    gaps: NDArray[np.uint16]
-    """(n,) distance from the entry before, in elements of the type; entries whose gap would not
-    fit are preceded by fillers, which write the base's value over itself."""
-    values: NDArray[Any]
-    """(n,) the task's values."""
-    undo: NDArray[Any]
-    """(n,) the base's values."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory."""
-        return self.gaps.nbytes + self.values.nbytes + self.undo.nbytes
-
-
-ResidentPatch = tuple[Scatter, ...]
+_CHUNK = 1 << 13
+"""Entries that are read under the lock at once."""
 
 
 class Weights:
-    """Base weights with at most one patch applied. Not thread-safe; Session holds the lock."""
+    """Base weights with at most one patch applied.
 
-    def __init__(self, buffer: NDArray[np.uint8], layout: Sequence[TensorSpec]) -> None:
+    Any thread may call `prepare`; for all else Session holds a lock.
+    """
+
+    def __init__(
+        self, buffer: NDArray[np.uint8], layout: Sequence[TensorSpec], block: int = 1
+    ) -> None:
         """Lay `layout` over `buffer`, one tensor after the other, those of one type together.
 
         Args:
             buffer: (n,) uint8, writable, owned by this object from now on.
             layout: Tensors in the order in which their bytes lie in the buffer.
+            block: What `lay_out` was given when the buffer's bytes came about.
 
         Raises:
             FormatError: The buffer does not have exactly the bytes of the layout, or tensors of
@@ -78,10 +63,12 @@ class Weights:
                 raise FormatError(f"base tensors of type {dtype} do not lie together")
             self._flat[dtype] = buffer[start:end].view(dtype)
             start = end
-        self._block = 1
+        self._block = block
         self._applied: ResidentPatch = ()
         self._indices: dict[str, NDArray[np.intp]] = {}
         self._scratch: dict[str, NDArray[np.intp]] = {}
+        self._lock = threading.Lock()
+        self._waiting = False
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """Return a tensor as a live view: it changes when a patch is applied."""
@@ -109,12 +96,12 @@ class Weights:
         """Lay all filters out in blocks of channels, before any patch is prepared.
 
         Args:
-            block: Channels in a block; 1 changes nothing.
+            block: Channels in a block; that of the present layout changes nothing.
 
         Raises:
             FormatError: The channels make no whole blocks.
         """
-        if block == 1:
+        if block == self._block:
             return
         filters = [spec for spec in self.layout.values() if len(spec.shape) == 4]
         for spec in filters:
@@ -130,6 +117,8 @@ class Weights:
     def prepare(self, patch: Patch) -> ResidentPatch:
         """Return a patch in the form that `apply` takes; reads the base, changes nothing.
 
+        Another `Weights` of the same base and layout takes it as well.
+
         Raises:
             FormatError: The patch does not fit these weights.
         """
@@ -144,7 +133,7 @@ class Weights:
             parts = [self._placed(n, patch[n], start) for start, n in sorted(places)]
             indices, values = (np.concatenate(part) for part in zip(*parts, strict=True))
             undo = self._base_values(dtype, indices)
-            scatter = _with_fillers(dtype, indices, values, undo, self._base_values)
+            scatter = with_fillers(dtype, indices, values, undo, self._base_values)
             self._reserve(dtype, scatter.gaps.size)
             scatters.append(scatter)
         return tuple(scatters)
@@ -155,16 +144,21 @@ class Weights:
         Args:
             patch: From `prepare` of this object; empty for the bare base.
         """
-        for scatter in self._applied:
-            self._flat[scatter.dtype][self._indices[scatter.dtype]] = scatter.undo
-        self._applied = patch
-        self._indices = {}
-        for scatter in patch:
-            indices = self._scratch[scatter.dtype][: scatter.gaps.size]
-            np.copyto(indices, scatter.gaps)
-            np.cumsum(indices, out=indices)
-            self._flat[scatter.dtype][indices] = scatter.values
-            self._indices[scatter.dtype] = indices
+        self._waiting = True
+        with self._lock:
+            self._waiting = False
+            for scatter in self._applied:
+                self._flat[scatter.dtype][self._indices[scatter.dtype]] = scatter.undo
+            self._applied = patch
+            self._indices = {}
+            for scatter in patch:
+                if self._room(scatter.dtype) < scatter.gaps.size:  # prepared by other weights
+                    self._scratch[scatter.dtype] = np.empty(scatter.gaps.size, np.intp)
+                indices = self._scratch[scatter.dtype][: scatter.gaps.size]
+                np.copyto(indices, scatter.gaps)
+                np.cumsum(indices, out=indices)
+                self._flat[scatter.dtype][indices] = scatter.values
+                self._indices[scatter.dtype] = indices
 
     def _is_blocked(self, name: str) -> bool:
         return self._block > 1 and len(self.layout[name].shape) == 4
@@ -179,48 +173,39 @@ class Weights:
         order = np.argsort(places)
         return places[order] + start, sparse.values[order]
 
+    def _room(self, dtype: str) -> int:
+        return self._scratch[dtype].size if dtype in self._scratch else 0
+
     def _reserve(self, dtype: str, count: int) -> None:
         """Make room for the indices of `count` entries, so that a switch allocates nothing."""
-        old = self._scratch.get(dtype)
-        if old is None or old.size < count:
-            self._scratch[dtype] = np.empty(count, np.intp)
-            if dtype in self._indices:
-                applied = self._indices[dtype]
-                self._scratch[dtype][: applied.size] = applied
-                self._indices[dtype] = self._scratch[dtype][: applied.size]
+        if self._room(dtype) < count:
+            room = np.ones(count, np.intp)  # written to, so that its pages are there
+            with self._lock:
+                # The applied patch keeps the room it has until the next switch.
+                if self._room(dtype) < count:
+                    self._scratch[dtype] = room
 
     def _base_values(self, dtype: str, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the base's values at sorted `indices`, whatever patch is applied."""
-        values = self._flat[dtype][indices]
-        for scatter in self._applied:
-            if scatter.dtype == dtype:
-                applied = self._indices[dtype]
-                place = np.minimum(np.searchsorted(applied, indices), applied.size - 1)
-                patched = applied[place] == indices
-                values[patched] = scatter.undo[place[patched]]
+        """Return the base's values at sorted `indices`, whatever patches come and go meanwhile."""
+        values = np.empty(indices.size, dtype)
+        for start in range(0, indices.size, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            self._gather(dtype, indices[part], values[part])
         return values
 
-
-def patch_nbytes(patch: ResidentPatch) -> int:
-    """Return the bytes of memory a resident patch takes."""
-    return sum(scatter.nbytes for scatter in patch)
-
-
-def _with_fillers(
-    dtype: str,
-    indices: NDArray[np.int64],
-    values: NDArray[Any],
-    undo: NDArray[Any],
-    base_values: Any,
-) -> Scatter:
-    gaps = np.diff(indices, prepend=0)
-    fillers = np.maximum(gaps - 1, 0) // _MAX_GAP
-    if fillers.any():
-        where = np.repeat(np.arange(gaps.size), fillers)
-        step = np.arange(where.size) - np.repeat(np.cumsum(fillers) - fillers, fillers) + 1
-        extra = (indices - gaps)[where] + step * _MAX_GAP
-        same = base_values(dtype, extra)
-        indices = np.insert(indices, where, extra)
-        values, undo = np.insert(values, where, same), np.insert(undo, where, same)
-        gaps = np.diff(indices, prepend=0)
-    return Scatter(dtype, gaps.astype(np.uint16), values, undo)
+    def _gather(self, dtype: str, indices: NDArray[np.int64], out: NDArray[Any]) -> None:
+        applied, undo = np.empty(0, np.intp), out[:0]
+        with self._lock:
+            out[...] = self._flat[dtype][indices]
+            for scatter in self._applied:
+                if scatter.dtype == dtype:
+                    there = self._indices[dtype]
+                    first, last = np.searchsorted(there, (indices[0], indices[-1] + 1))
+                    # A copy: the next switch writes over these indices.
+                    applied, undo = there[first:last].copy(), scatter.undo[first:last]
+        if self._waiting:
+            time.sleep(1e-4)  # locks are not fair: this thread would win the next one, too
+        if applied.size:
+            place = np.minimum(np.searchsorted(applied, indices), applied.size - 1)
+            patched = applied[place] == indices
+            out[patched] = undo[place[patched]]

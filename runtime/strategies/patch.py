@@ -19,11 +19,12 @@ from runtime.backends.base import Backend, Constants, Engine
 from runtime.bundle import Bundle
 from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, FormatError
-from runtime.manifest import Encoder
-from runtime.spec import Precision, Preprocess, TensorSpec
+from runtime.scatter import ResidentPatch, patch_nbytes
+from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident, checked
-from runtime.task import Task, token_type
-from runtime.weights import ResidentPatch, Weights, patch_nbytes
+from runtime.strategies.encoder import EncoderEngine
+from runtime.task import Task
+from runtime.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,57 +41,6 @@ class PatchResident(Resident):
     patch: ResidentPatch
     tensors: tuple[str, ...]
     """Names of the tensors the patch changes."""
-
-
-class EncoderEngine:
-    """An encoder with room for the tokens of one task, at one address like the weights."""
-
-    def __init__(self, engine: Engine, content: Encoder, precision: Precision) -> None:
-        """Make room; `bind` fills it with zeros."""
-        self.engine = engine
-        sizes = {name: shape[0] * shape[1] for name, shape in content.tokens.items()}
-        self._flat = np.zeros(sum(sizes.values()), token_type(precision))
-        parts = np.split(self._flat, np.cumsum(list(sizes.values())))
-        self._views = {
-            name: part.reshape(shape)
-            for (name, shape), part in zip(content.tokens.items(), parts, strict=False)
-        }
-        self._tokens: Constants | None = None
-
-    def bind(self, backend: Backend, weights: Constants) -> None:
-        """Bind all inputs but the pixels.
-
-        Raises:
-            FormatError: Tokens have the name of another input.
-            BackendError: The graph has other inputs, or the device cannot take them.
-        """
-        taken = sorted({"pixels", *weights.handles} & self._views.keys())
-        if taken:
-            raise FormatError(f"tokens cannot be called '{taken[0]}'; export the bundle again")
-        self.engine.bind(weights)
-        if self._views:
-            self._tokens = backend.place(self._views)
-            self.engine.bind(self._tokens)
-
-    def flat(self, tokens: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """Return a task's tokens, checked by the bundle, as `put` takes them."""
-        return np.concatenate([self._flat[:0], *(tokens[name].reshape(-1) for name in self._views)])
-
-    def put(self, tokens: NDArray[Any]) -> None:
-        """Write a task's tokens, in place.
-
-        Raises:
-            BackendError: The device cannot take them.
-        """
-        if self._tokens is not None:
-            np.copyto(self._flat, tokens)
-            self._tokens.updated(self._views)
-
-    def close(self) -> None:
-        """Release engine and tokens."""
-        self.engine.close()
-        if self._tokens is not None:
-            self._tokens.close()
 
 
 class PatchStrategy:

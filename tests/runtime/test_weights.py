@@ -1,10 +1,14 @@
+import threading
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from runtime.errors import FormatError
 from runtime.patch import SparseTensor, merge
+from runtime.scatter import patch_nbytes
 from runtime.spec import TensorSpec
-from runtime.weights import Weights, patch_nbytes
+from runtime.weights import Weights
 
 LAYOUT = [
     TensorSpec("a", "float32", (1000, 333)),
@@ -87,3 +91,72 @@ def test_tensors_of_one_type_must_lie_together():
     mixed = [LAYOUT[1], LAYOUT[3], TensorSpec("e", "float32", (1,))]
     with pytest.raises(FormatError, match="do not lie together"):
         Weights(np.zeros(28 + 6 + 4, np.uint8), mixed)
+
+
+def test_a_patch_is_prepared_while_another_thread_switches():
+    rng = np.random.default_rng(4)
+    buffer, weights = make(rng)
+    base = {name: view.copy() for name, view in weights.views().items()}
+    # More entries than are read at once, in both types, many of them in several patches.
+    patches = [random_patch(rng, n) for n in (50_000, 40_000, 60_000, 7)]
+    switching = [weights.prepare(found) for found in patches[:2]]
+    flat = {
+        "float32": np.concatenate([base["a"].reshape(-1), base["b"]]),
+        "float16": np.concatenate([base["c"], base["d"]]),
+    }
+    switches, prepared, stop = [0], [], threading.Event()
+
+    def switch() -> None:
+        while not stop.is_set():
+            weights.apply(switching[switches[0] % 2])
+            switches[0] += 1
+
+    thread = threading.Thread(target=switch)
+    thread.start()
+    try:
+        for number in range(60):
+            prepared.append((number % 4, weights.prepare(patches[number % 4])))
+    finally:
+        stop.set()
+        thread.join()
+    assert switches[0] > 60
+    for number, ready in prepared:
+        for scatter in ready:
+            where = np.cumsum(scatter.gaps, dtype=np.int64)
+            assert scatter.undo.tobytes() == flat[scatter.dtype][where].tobytes()
+        weights.apply(ready)
+        for name, array in merge(base, patches[number]).items():
+            assert weights[name].tobytes() == array.tobytes(), (number, name)
+    weights.apply(())
+    assert buffer.tobytes() == b"".join(array.tobytes() for array in base.values())
+
+
+def test_a_switch_allocates_nothing():
+    rng = np.random.default_rng(5)
+    _, weights = make(rng)
+    ready = [weights.prepare(random_patch(rng, n)) for n in (200_000, 3000, 150_000)]
+    peaks = []
+    tracemalloc.start()
+    try:
+        for number in (0, 1, 2, 0, 1):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            weights.apply(ready[number])
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    assert max(peaks) < 4096  # the indices alone would take 1.6 MB
+
+
+def test_weights_of_the_same_base_take_each_others_patches():
+    rng = np.random.default_rng(6)
+    buffer, first = make(rng)
+    second = Weights(buffer.copy(), LAYOUT)
+    base = {name: view.copy() for name, view in first.views().items()}
+    patches = [random_patch(rng, n) for n in (40, 5000)]
+    ready = [weights.prepare(p) for weights, p in zip((first, second), patches, strict=True)]
+    for weights in (first, second, first):
+        for found, patch in zip(patches, ready, strict=True):
+            weights.apply(patch)
+            for name, array in merge(base, found).items():
+                assert weights[name].tobytes() == array.tobytes()

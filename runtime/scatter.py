@@ -1,0 +1,71 @@
+"""A patch in the form in which a switch writes it: one scatter over all tensors of a type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MAX_GAP = np.iinfo(np.uint16).max
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A patch over all tensors of one type, ready to be applied.
+
+    Costs 10 bytes per float32 entry: a 16-bit gap, the value and the base's value.
+    """
+
+    dtype: str
+    gaps: NDArray[np.uint16]
+    """(n,) distance from the entry before, in elements of the type; entries whose gap would not
+    fit are preceded by fillers, which write the base's value over itself."""
+    values: NDArray[Any]
+    """(n,) the task's values."""
+    undo: NDArray[Any]
+    """(n,) the base's values."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self.gaps.nbytes + self.values.nbytes + self.undo.nbytes
+
+
+ResidentPatch = tuple[Scatter, ...]
+
+
+def patch_nbytes(patch: ResidentPatch) -> int:
+    """Return the bytes of memory a resident patch takes."""
+    return sum(scatter.nbytes for scatter in patch)
+
+
+def with_fillers(
+    dtype: str,
+    indices: NDArray[np.int64],
+    values: NDArray[Any],
+    undo: NDArray[Any],
+    base_values: Callable[[str, NDArray[np.int64]], NDArray[Any]],
+) -> Scatter:
+    """Return a scatter whose gaps fit 16 bits.
+
+    Args:
+        dtype: Of the tensors.
+        indices: (n,) sorted places, in elements of the type.
+        values: (n,) the task's values there.
+        undo: (n,) the base's values there.
+        base_values: Returns the base's values for a type and sorted indices.
+    """
+    gaps = np.diff(indices, prepend=0)
+    fillers = np.maximum(gaps - 1, 0) // _MAX_GAP
+    if fillers.any():
+        where = np.repeat(np.arange(gaps.size), fillers)
+        step = np.arange(where.size) - np.repeat(np.cumsum(fillers) - fillers, fillers) + 1
+        extra = (indices - gaps)[where] + step * _MAX_GAP
+        same = base_values(dtype, extra)
+        indices = np.insert(indices, where, extra)
+        values, undo = np.insert(values, where, same), np.insert(undo, where, same)
+        gaps = np.diff(indices, prepend=0)
+    return Scatter(dtype, gaps.astype(np.uint16), values, undo)
