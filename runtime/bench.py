@@ -170,7 +170,8 @@ def render(report: dict[str, Any]) -> str:
             f"first prediction {first['first']:.1f} ms; peak memory "
             f"{bytes_text(report['peak_rss_bytes'])}",
             f"{report['backend']} on {report['device']}, strategy "
-            f"{report['strategy']}, {report['precision']}, frame {report['frame']}, threads {report['threads'] or 'default'}; "
+            f"{report['strategy']}, {report['precision']}, frame {report['frame']}, threads "
+            f"{report['threads'] or 'default'}; "
             f"{machine_['processor']}, {machine_['cores']} cores, {machine_['system']}",
         ]
     )
