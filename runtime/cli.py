@@ -7,6 +7,7 @@ import click
 from runtime.commands.bench import bench
 from runtime.commands.info import info
 from runtime.commands.predict import predict
+from runtime.commands.tasks import install, remove, rollback
 from runtime.console import UdaGroup
 
 
@@ -16,5 +17,5 @@ def main() -> None:
     """Run adapted vision models and switch their task in place."""
 
 
-for _command in (info, predict, bench):
+for _command in (info, predict, bench, install, remove, rollback):
     main.add_command(_command)

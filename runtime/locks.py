@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from runtime.errors import StorageError
 from runtime.files import storage_errors
@@ -33,45 +32,44 @@ def exclusive(path: Path, *, required: bool = True, keep: bool = True) -> Iterat
         Whether the lock is held; always, if it is required.
 
     Raises:
-        StorageError: The file cannot be written, or it is required and there are no locks here.
+        StorageError: The file cannot be opened, or it is required and there are no locks here.
     """
-    with contextlib.ExitStack() as stack:
-        with storage_errors(path):
-            file, held = _open(path, required)
-            stack.enter_context(file)
-            if held:
-                if not keep:  # before the file is closed: whoever holds it may remove it
-                    stack.callback(_remove, path)
-                file.truncate(0)
-                file.write(f"{os.getpid()} {socket.gethostname()}\n")
-                file.flush()
+    with storage_errors(path):
+        handle, held = _open(path, required)
+    try:
+        if held:
+            with contextlib.suppress(OSError):  # a courtesy to others; the disk may be full
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()} {socket.gethostname()}\n".encode())
         yield held
+    finally:
+        if held and not keep:
+            with contextlib.suppress(OSError):  # a lock file that stays is in nobody's way
+                path.unlink()  # before it is closed: who holds the lock may remove the file
+        os.close(handle)
 
 
-def _open(path: Path, required: bool) -> tuple[TextIO, bool]:
+def _open(path: Path, required: bool) -> tuple[int, bool]:
     """Return the open lock file, and whether it is locked."""
+    # The file is truncated: a link must not lead to one of somebody else.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = open(path, "a+", encoding="utf-8", errors="replace", opener=_opener)
+            handle = os.open(path, flags, 0o644)
         except FileNotFoundError:  # the holder before removed the folder
             continue
         try:
-            held = _lock(file, path, required)
-            if not held or _is_at(file, path):
-                return file, held
+            held = _lock(handle, path, required)
+            if not held or _is_at(handle, path):
+                return handle, held
         except BaseException:
-            file.close()
+            os.close(handle)
             raise
-        file.close()  # the holder before removed it: others lock the file that is there now
+        os.close(handle)  # the holder before removed it: others lock the file that is there now
 
 
-def _opener(path: str, flags: int) -> int:
-    # The file is truncated: a link must not lead to one of somebody else.
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
-
-
-def _lock(file: TextIO, path: Path, required: bool) -> bool:
+def _lock(handle: int, path: Path, required: bool) -> bool:
     try:
         import fcntl
     except ImportError as error:
@@ -82,10 +80,11 @@ def _lock(file: TextIO, path: Path, required: bool) -> bool:
         return False
     try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.warning("waiting for the process that works here (%s): %s", _holder(file), path)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
+            _log.warning("waiting for the process that works here (%s): %s", holder, path)
+            fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:
         if required:
             raise
@@ -93,18 +92,8 @@ def _lock(file: TextIO, path: Path, required: bool) -> bool:
     return True
 
 
-def _holder(file: TextIO) -> str:
-    file.seek(0)
-    return file.read().strip()
-
-
-def _is_at(file: TextIO, path: Path) -> bool:
+def _is_at(handle: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a lock file that stays is in nobody's way
-        path.unlink()

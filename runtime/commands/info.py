@@ -31,6 +31,7 @@ def info(bundle: Path, check: bool) -> None:
     graphs = manifest.graphs()
     size = bytes_text(sum(ref.bytes for ref in graphs))
     click.echo(f"graphs    {len(graphs)} without weights, {size}\n")
+    former = {task.id: task for task in manifest.former}
     rows = [
         [
             task.id,
@@ -44,20 +45,24 @@ def info(bundle: Path, check: bool) -> None:
             f"{task.changed:,}",
             f"{task.changed / manifest.parameters:.3%}",
             bytes_text(task.file.bytes),
+            former[task.id].file.sha256[:12] if task.id in former else "-",
         ]
         for task in manifest.tasks
     ]
     header = (
         *("task", "data set", "domains", "classes", "method", "frames", "encoder", "head"),
-        *("changed", "patch", "file"),
+        *("changed", "patch", "file", "former"),
     )
     click.echo(table(header, rows))
+    removed = former.keys() - set(opened.tasks)
+    if removed:
+        click.echo(f"\nremoved   {', '.join(sorted(removed))}; uda-runtime rollback brings it back")
     if check:
         weights = opened.weights()
         for ref in manifest.graphs():
             opened.graph(ref)
-        for task in opened.tasks:
-            weights.prepare(opened.task(task, weights.layout).patch)
+        for task in (*manifest.tasks, *manifest.former):
+            weights.prepare(opened.read(task, weights.layout).patch)
         click.echo(f"\nchecked   {len(manifest.files())} files, all whole")
 
 

@@ -1,0 +1,56 @@
+"""`uda-runtime install`, `remove` and `rollback`: change the tasks of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_BUNDLE = click.option(
+    "--bundle",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The bundle to change; sessions that run from it see the change at their next refresh.",
+)
+
+
+@click.command()
+@click.argument("task_file", type=click.Path(path_type=Path))
+@_BUNDLE
+def install(task_file: Path, bundle: Path) -> None:
+    """Add the task of TASK_FILE to a bundle, or replace the one of its id.
+
+    TASK_FILE is a file of the folder `tasks` of another bundle of the same base. The version that
+    it replaces is kept: `uda-runtime rollback` brings it back.
+    """
+    from runtime import install as changing
+    from runtime.bundle import Bundle
+
+    entry = changing.install(bundle, task_file)
+    kept = any(former.id == entry.id for former in Bundle.open(bundle).manifest.former)
+    click.echo(
+        f"installed  {entry.id}: {entry.source} -> {entry.target}, {entry.file.sha256[:12]}"
+        + (", a former version is kept" if kept else "")
+    )
+
+
+@click.command()
+@click.argument("task")
+@_BUNDLE
+def remove(task: str, bundle: Path) -> None:
+    """Take TASK out of a bundle; `uda-runtime rollback` brings it back."""
+    from runtime import install as changing
+
+    entry = changing.remove(bundle, task)
+    click.echo(f"removed    {entry.id}: {entry.source} -> {entry.target}, kept for a rollback")
+
+
+@click.command()
+@click.argument("task")
+@_BUNDLE
+def rollback(task: str, bundle: Path) -> None:
+    """Bring back the version of TASK that the last install or remove replaced."""
+    from runtime import install as changing
+
+    entry = changing.rollback(bundle, task)
+    click.echo(f"restored   {entry.id}: {entry.source} -> {entry.target}, {entry.file.sha256[:12]}")
