@@ -1,4 +1,4 @@
-"""`uda-runtime bench`: latency and switch time on this machine."""
+"""`uda-runtime bench`: latency and switch time on this machine, of each task or of many."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ import click
 
 from runtime.commands.options import BACKEND, BUNDLE, DEVICE, STRATEGY, THREADS
 from runtime.console import write_json
+from runtime.errors import TaskError
 
 
 @click.command()
 @BUNDLE
 @click.option("--task", "tasks", multiple=True, help="Task to measure; all if not given.")
+@click.option(
+    "--tasks",
+    "count",
+    type=click.IntRange(min=2),
+    help="Measure instead: switching among the first N tasks, and mixes of 1 to N tasks.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Frames in a mix, with --tasks.",
+)
 @click.option("--batch", "batches", multiple=True, type=click.IntRange(1, 1024), default=(1,))
 @click.option("--samples", type=click.IntRange(min=2), default=100, show_default=True)
 @click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
@@ -25,6 +39,8 @@ from runtime.console import write_json
 def bench(
     bundle: Path,
     tasks: tuple[str, ...],
+    count: int | None,
+    frames: int,
     batches: tuple[int, ...],
     samples: int,
     warmup: int,
@@ -35,12 +51,17 @@ def bench(
     threads: int | None,
     strategy: str,
 ) -> None:
-    """Measure latency from frame in to prediction out, and of switching."""
+    """Measure latency from frame in to prediction out, and of switching.
+
+    With --tasks N: switching in random order among N loaded tasks, and frames per second against
+    the number of tasks in a mix, grouped by task (predict_many) and one by one.
+    """
     import sys
 
     import numpy as np
 
     from runtime import bench as measuring
+    from runtime import bench_tasks as mixing
     from runtime.bundle import Bundle
     from runtime.preprocess import read_image
     from runtime.session import Session
@@ -49,7 +70,10 @@ def bench(
     for task in tasks:
         content.entry(task)
     chosen = tuple(dict.fromkeys(tasks)) or content.tasks
+    if count is not None and count > len(chosen):
+        raise TaskError(f"--tasks {count} needs as many tasks, found {len(chosen)} in '{bundle}'")
     plan = measuring.Plan(chosen, tuple(dict.fromkeys(batches)), samples, warmup)
+    many = None if count is None else mixing.MixPlan(chosen[:count], frames, samples, warmup)
     frame = (
         np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
         if image is None
@@ -63,11 +87,16 @@ def bench(
 
     first = measuring.measure_open(open_session, frame)
     groups = len(plan.tasks) * len(plan.batches) + (len(plan.tasks) > 1)
+    parts = groups * samples if many is None else mixing.parts(many)
     with (
         open_session() as session,
-        click.progressbar(length=groups * samples, label="measuring", file=sys.stderr) as bar,
+        click.progressbar(length=parts, label="measuring", file=sys.stderr) as bar,
     ):
-        rows = list(measuring.measure(session, plan, frame, lambda: bar.update(1)))
+        rows = list(
+            measuring.measure(session, plan, frame, lambda: bar.update(1))
+            if many is None
+            else mixing.measure(session, many, frame, lambda: bar.update(1))
+        )
         report = {
             "bundle": str(bundle),
             "backend": session.backend.version,
@@ -82,6 +111,6 @@ def bench(
             "peak_rss_bytes": measuring.peak_rss(),
             "machine": measuring.machine(),
         }
-    click.echo(measuring.render(report))
+    click.echo((measuring if many is None else mixing).render(report))
     if json_file is not None:
         write_json(json_file, report)
