@@ -32,7 +32,7 @@ from runtime.task import (
     entry_of,
 )
 from runtime.weights import Weights
-from runtime.weights_file import read_layout, read_weights
+from runtime.weights_file import SharedWeights, read_layout, read_weights
 
 MAX_BYTES = 1 << 30
 """Of a graph or a task file; the base is far larger and is read elsewhere."""
@@ -158,6 +158,19 @@ class Bundle:
         """
         ref = self.manifest.tensors
         return read_weights(self._locate(ref), ref.bytes, ref.sha256)
+
+    def shared_weights(self, block: int) -> SharedWeights:
+        """Read the base weights once for several users, checking their digest on the way.
+
+        Args:
+            block: Channels in a block of the filters, see `Weights.lay_out`.
+
+        Raises:
+            FormatError: The file is missing, damaged, or not what the manifest says.
+            StorageError: There is no room for them.
+        """
+        ref = self.manifest.tensors
+        return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block)
 
     def _content(self, ref: FileRef) -> bytes:
         content = read_bytes(self._locate(ref), min(ref.bytes, MAX_BYTES))

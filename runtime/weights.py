@@ -81,6 +81,11 @@ class Weights:
         return {name: self[name] for name in self.layout}
 
     @property
+    def block(self) -> int:
+        """Channels in a block of the filters; 1 if they lie as in the bundle."""
+        return self._block
+
+    @property
     def applied(self) -> ResidentPatch:
         """The patch that is applied; empty for the bare base."""
         return self._applied

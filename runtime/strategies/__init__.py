@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +10,7 @@ from runtime.backends.base import Backend
 from runtime.bundle import Bundle
 from runtime.errors import BackendError
 from runtime.strategies.base import Strategy
+from runtime.weights import Weights
 
 STRATEGIES = {
     "engines": "runtime.strategies.engines:EnginesStrategy",
@@ -16,7 +18,13 @@ STRATEGIES = {
 }
 
 
-def load(name: str, bundle: Bundle, backend: Backend, blocked: bool) -> Strategy[Any]:
+def load(
+    name: str,
+    bundle: Bundle,
+    backend: Backend,
+    blocked: bool,
+    read: Callable[[int], Weights] | None = None,
+) -> Strategy[Any]:
     """Return the strategy `name`, opened for a bundle.
 
     Args:
@@ -24,6 +32,7 @@ def load(name: str, bundle: Bundle, backend: Backend, blocked: bool) -> Strategy
         bundle: Whose tasks it will hold.
         backend: With what.
         blocked: Take the encoders over blocked filters where there are some.
+        read: Gives the base weights for a block size, shared with others; None reads the file.
 
     Raises:
         BackendError: The name is unknown, or the backend or the device cannot be used here.
@@ -33,6 +42,6 @@ def load(name: str, bundle: Bundle, backend: Backend, blocked: bool) -> Strategy
         raise BackendError(f"unknown strategy '{name}'; known are {', '.join(sorted(STRATEGIES))}")
     module, attribute = STRATEGIES[name].split(":")
     strategy: Strategy[Any] = getattr(import_module(module), attribute).open(
-        bundle, backend, blocked
+        bundle, backend, blocked, read
     )
     return strategy

@@ -47,6 +47,11 @@ class Strategy(Protocol[R]):
         ...
 
     @property
+    def form(self) -> Hashable:
+        """Strategies of one kind, one base and equal forms take each other's residents."""
+        ...
+
+    @property
     def closed(self) -> bool:
         """Whether nothing can be computed any more."""
         ...

@@ -8,7 +8,7 @@ enters memory: base and patch are read, merged, and laid out by the engine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -23,6 +23,7 @@ from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident
 from runtime.strategies.heads import Heads
 from runtime.task import Task
+from runtime.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +66,20 @@ class EnginesStrategy:
         self._closed = False
 
     @classmethod
-    def open(cls, bundle: Bundle, backend: Backend, blocked: bool) -> EnginesStrategy:
+    def open(
+        cls,
+        bundle: Bundle,
+        backend: Backend,
+        blocked: bool,
+        read: Callable[[int], Weights] | None = None,
+    ) -> EnginesStrategy:
         """Read the graphs and open the heads; the base is read when a task wants it.
 
         Args:
             bundle: Whose.
             backend: With what.
             blocked: Of no use here: engines lay constant filters out for themselves.
+            read: Of no use here: engines have their weights for themselves.
 
         Raises:
             FormatError: The bundle is damaged.
@@ -89,6 +97,11 @@ class EnginesStrategy:
     def layout(self) -> Mapping[str, TensorSpec]:
         """The base's deploy tensors by name."""
         return self._layout
+
+    @property
+    def form(self) -> Hashable:
+        """Nobody else's: an engine runs for one session at a time."""
+        return self
 
     @property
     def closed(self) -> bool:

@@ -6,7 +6,7 @@ and the new task changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Backend, Constants, Engine
+from runtime.backends.base import Backend, Constants
 from runtime.bundle import Bundle
 from runtime.digest import tensors_sha256
-from runtime.errors import BackendError, FormatError
+from runtime.errors import BackendError
 from runtime.scatter import ResidentPatch, patch_nbytes
 from runtime.spec import Preprocess, TensorSpec
-from runtime.strategies.base import Resident, checked
+from runtime.strategies.base import Resident
 from runtime.strategies.encoder import EncoderEngine
+from runtime.strategies.heads import Heads
 from runtime.task import Task
 from runtime.weights import Weights
 
@@ -56,8 +57,7 @@ class PatchStrategy:
         self.backend = backend
         self.encoders: dict[str, EncoderEngine] = {}
         """By the digest of the graph that is not blocked."""
-        self.heads: dict[str, Engine] = {}
-        """By digest."""
+        self.heads = Heads()
         self.weights: Weights
         self._placed: Constants | None = None
 
@@ -67,7 +67,7 @@ class PatchStrategy:
         bundle: Bundle,
         backend: Backend,
         blocked: bool,
-        read: Callable[[], Weights] | None = None,
+        read: Callable[[int], Weights] | None = None,
     ) -> PatchStrategy:
         """Read the base weights and open every engine.
 
@@ -75,7 +75,8 @@ class PatchStrategy:
             bundle: Whose.
             backend: With what.
             blocked: Take the encoders over blocked filters where there are some.
-            read: Gives the base weights, checked; None reads the bundle's file.
+            read: Gives the base weights, checked, maybe with filters in blocks of so many channels
+                already; None reads the bundle's file.
 
         Raises:
             FormatError: The bundle is damaged.
@@ -87,7 +88,7 @@ class PatchStrategy:
         block = backend.block if there else 1
         try:
             with ThreadPoolExecutor(max_workers=1) as pool:
-                reading = pool.submit(read or bundle.weights)
+                reading = pool.submit(lambda: read(block) if read else bundle.weights())
                 for encoder in manifest.encoders:
                     ref = encoder.blocked if block > 1 else None
                     engine = backend.open(bundle.graph(ref or encoder.graph))
@@ -99,9 +100,7 @@ class PatchStrategy:
             strategy._placed = backend.place(strategy.weights.views())
             for opened in strategy.encoders.values():
                 opened.bind(backend, strategy._placed)
-            for head in manifest.heads:
-                content = bundle.graph(head.graph)
-                strategy.heads[head.graph.sha256] = backend.open(content, small=True)
+            strategy.heads.open(bundle, backend)
         except BaseException:
             strategy.close()
             raise
@@ -111,6 +110,11 @@ class PatchStrategy:
     def layout(self) -> Mapping[str, TensorSpec]:
         """The base's deploy tensors by name."""
         return self.weights.layout
+
+    @property
+    def form(self) -> Hashable:
+        """The order in which the weights lie: a patch is made for it."""
+        return self.weights.block
 
     @property
     def closed(self) -> bool:
@@ -123,12 +127,7 @@ class PatchStrategy:
         Raises:
             FormatError: The task does not fit the base, the encoder or the head.
         """
-        wanted = self.heads[task.head].inputs - {"features"}
-        if task.head_tensors.keys() != wanted:
-            raise FormatError(
-                f"task '{task.info.id}' brings {sorted(task.head_tensors)} for its head, needed "
-                f"{sorted(wanted)}; export the task again"
-            )
+        self.heads.check(task)
         tokens = self.encoders[task.encoder].flat(task.tokens)
         patch = self.weights.prepare(task.patch)
         # A patch is its task's own; without one, the tokens alone tell two encoders apart.
@@ -191,8 +190,7 @@ class PatchStrategy:
             FormatError: The logits are not finite, or not one per class.
             BackendError: The engine failed.
         """
-        inputs = {"features": features, **resident.head_tensors}
-        return checked(resident, len(features), self.heads[resident.head].run(inputs))
+        return self.heads.logits(resident, resident.head, resident.head_tensors, features)
 
     def base_sha256(self) -> str:
         """Return the digest of the base as it is in the host's memory.
@@ -212,8 +210,7 @@ class PatchStrategy:
         # The tables stay: a task that another thread is preparing still looks things up.
         for encoder in self.encoders.values():
             encoder.close()
-        for head in self.heads.values():
-            head.close()
+        self.heads.close()
         if self._placed is not None:
             self._placed.close()
             self._placed = None
