@@ -237,7 +237,7 @@ def _override(text: str) -> tuple[str, Any]:
         if value[0] in "'\"":
             return key, yaml.load(value, _Loader)  # noqa: S506
         # A scalar and nothing else: prompts and paths may hold ': ', '{' or '['.
-        tag = loader.resolve(yaml.ScalarNode, value, (True, False))
+        tag = loader.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
         return key, loader.construct_object(yaml.ScalarNode(tag, value))
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"the value in '--set {text}' is not readable: {_line(error)}") from error

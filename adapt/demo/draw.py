@@ -158,7 +158,8 @@ def shrink(image: Pixels) -> Pixels:
     """Area-average (64, 64, 3) to the stored (32, 32, 3), rounding halves to even."""
     factor = SIZE // STORED
     blocks = image.reshape(STORED, factor, STORED, factor, 3)
-    return blocks.mean((1, 3), dtype=np.float32).round().astype(np.uint8)
+    small: Pixels = blocks.mean((1, 3), dtype=np.float32).round().astype(np.uint8)
+    return small
 
 
 def smooth_noise(rng: Rng, cells: int, amplitude: float, channels: int = 3) -> Floats:
@@ -177,7 +178,8 @@ def gradient(rng: Rng, amplitude: float) -> Floats:
     angle = rng.uniform(0, 6.28)
     y, x = np.mgrid[0:SIZE, 0:SIZE] / SIZE - 0.5
     field = (x * math.cos(angle) + y * math.sin(angle)) * 2 * amplitude
-    return field[..., None].astype(np.float32)
+    light: Floats = field[..., None].astype(np.float32)
+    return light
 
 
 def flat(color: Floats | tuple[float, float, float]) -> Floats:
@@ -197,4 +199,5 @@ def luminance(color: Floats) -> float:
 
 def _average(mask: NDArray[np.bool_]) -> Floats:
     factor = CANVAS // SIZE
-    return mask.reshape(SIZE, factor, SIZE, factor).mean((1, 3)).astype(np.float32)
+    cover: Floats = mask.reshape(SIZE, factor, SIZE, factor).mean((1, 3)).astype(np.float32)
+    return cover

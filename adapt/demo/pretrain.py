@@ -78,7 +78,7 @@ def draw_corpus(seed: int, count: int) -> tuple[Tensor, list[str]]:
 
 
 def train(
-    model: nn.Module, images: Tensor, tokens: Tensor, recipe: Recipe, after_epoch: Report
+    model: open_clip.CLIP, images: Tensor, tokens: Tensor, recipe: Recipe, after_epoch: Report
 ) -> None:
     """Train a model contrastively, in place.
 

@@ -142,9 +142,9 @@ def latency(bench: dict[str, Any]) -> Figure:
     names = [name for name, _ in rows]
     axis.barh(names, [t["p50"] for _, t in rows], color=_INK)
     axis.plot([t["p99"] for _, t in rows], names, "|", color=_WRONG, markersize=14)
-    for name, t in rows:
+    for place, (_, t) in enumerate(rows):
         axis.text(
-            t["p99"] * 1.15, name, f"{t['p50']:.3g} / {t['p99']:.3g}", va="center", fontsize=9
+            t["p99"] * 1.15, place, f"{t['p50']:.3g} / {t['p99']:.3g}", va="center", fontsize=9
         )
     axis.invert_yaxis()
     axis.set_xscale("log")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import open_clip
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapt.config import TrainConfig, load_config
 from adapt.data.base import ImageSet, class_prompts
@@ -31,7 +32,7 @@ def held_out_splits() -> dict[str, list[ImageSet]]:
 
 @torch.no_grad()
 def accuracies(
-    model: nn.Module, tokenizer: nn.Module, splits: dict[str, list[ImageSet]]
+    model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, splits: dict[str, list[ImageSet]]
 ) -> dict[str, float]:
     """Return the percentage of right zero-shot answers per domain; leaves the model in eval mode.
 

@@ -70,7 +70,7 @@ class Metrics:
 
     def __post_init__(self) -> None:
         last, best = self.last, self.oracle_best
-        judged = [last] if self.selected is None else [last, self.selected]
+        judged: list[Last | Selected] = [last] if self.selected is None else [last, self.selected]
         known = {best.epoch is not None, best.accuracy is not None}
         for epoch in judged:
             values = (epoch.accuracy, epoch.mean_per_class, epoch.per_class)

@@ -43,6 +43,7 @@ class LinearProbe(FeatureMethod):
     untouched encoder could get. Deviation: the paper fits with L-BFGS, this is SGD.
     """
 
+    head: AffineHead
     Config = LinearProbeConfig
     source_bank: Tensor
 

@@ -79,7 +79,7 @@ def exact_float32() -> Iterator[None]:
     """
     matmul, conv, cudnn = (
         torch.backends.cuda.matmul,
-        torch.backends.cudnn.conv,
+        torch.backends.cudnn.conv,  # type: ignore[attr-defined]
         torch.backends.cudnn,
     )
     before = matmul.fp32_precision, conv.fp32_precision, cudnn.deterministic, cudnn.benchmark

@@ -203,6 +203,7 @@ class Loop:
             survival=sparse.survival(amp) if sparse and amp else None,
             seconds=self.seconds,
             judgements=judgements,
+            budget=self.config.rst_density if self.config.rst else 0.0,
         )
         self.history.append(row)
         self.meter, self.seconds = Meter(), 0.0

@@ -62,7 +62,7 @@ class Optimization:
             parameters = self._parameters(name)
             for parameter in parameters:
                 parameter.grad = None
-            self._scaler.scale(loss).backward(  # type: ignore[no-untyped-call]
+            self._scaler.scale(loss).backward(
                 inputs=parameters, retain_graph=position < len(losses)
             )
             average([p.grad for p in parameters if p.grad is not None])

@@ -92,9 +92,9 @@ def gather(features: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
         sizes: Of the batches that were joined; equal in every process.
     """
     if world() == 1:
-        return features.split(list(sizes))
+        return torch.split(features, list(sizes))
     joined: Tensor = _Gather.apply(features)
-    parts = [part.split(list(sizes)) for part in joined]
+    parts = [torch.split(part, list(sizes)) for part in joined]
     return tuple(torch.cat(batch) for batch in zip(*parts, strict=True))
 
 

@@ -18,6 +18,13 @@ Row = dict[str, Any]
 """One line of metrics.jsonl. Accuracies are percentages, None where no label is known."""
 
 
+_ORACLE = {
+    "oracle_best": "accuracy",
+    "oracle_best_epoch": "epoch",
+    "oracle_best_mean_per_class": "mean_per_class",
+}
+
+
 @dataclass
 class Meter:
     """Sums of the loss terms of an epoch, kept in float64."""
@@ -43,10 +50,10 @@ class Meter:
             latest = dict(zip(names, values[row * len(names) :], strict=False))
             for name, value in latest.items():
                 if not math.isfinite(value):
+                    number = iteration - len(pending) + row + 1
                     raise TrainingError(
-                        f"the loss '{name}' became {value} at iteration "
-                        f"{iteration - len(pending) + row}; lower the learning rate, or check the "
-                        "data; no artifact was written"
+                        f"the loss '{name}' became {value} at iteration {number}; lower the "
+                        "learning rate, or check the data; no artifact was written"
                     )
                 self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += len(pending)
@@ -69,6 +76,7 @@ def epoch_row(
     survival: float | None,
     seconds: float,
     judgements: Mapping[str, float],
+    budget: float = 0.0,
 ) -> Row:
     """Return the row of an epoch.
 
@@ -83,18 +91,12 @@ def epoch_row(
         survival: Share of the changes that the mixed precision sees; None without either.
         seconds: Spent on the epoch, without evaluation.
         judgements: Scores that need no labels, by name, see `adapt.evaluation.selection`.
+        budget: Above 0: as soon as an epoch has at most this density, no denser one is the
+            oracle's, since none may be deployed.
     """
     accuracy = None if scores is None else scores.accuracy
     per_class = None if scores is None else scores.mean_per_class
-    best = {
-        "oracle_best": accuracy,
-        "oracle_best_epoch": None if scores is None else epoch,
-        "oracle_best_mean_per_class": per_class,
-    }
-    before = history[-1] if history else None
-    if accuracy is not None and before is not None and before["oracle_best"] >= accuracy:
-        best = {key: before[key] for key in best}
-    return {
+    row = {
         "epoch": epoch,
         "iteration": iteration,
         "losses": dict(losses),
@@ -103,11 +105,16 @@ def epoch_row(
         "survival": survival,
         "accuracy": accuracy,
         "mean_per_class": per_class,
-        **best,
         "per_class": None if scores is None else scores.per_class,
         "seconds": round(seconds, 3),
         "scores": dict(judgements),
     }
+    rows = [*history, row]
+    allowed = [r for r in rows if not budget or r["density"] <= budget] or rows
+    best = None if accuracy is None else max(allowed, key=lambda r: r["accuracy"])  # the first
+    for name, key in _ORACLE.items():
+        row[name] = best and best[key]
+    return row
 
 
 def metrics(

@@ -8,8 +8,10 @@ import pytest
 
 from adapt.artifact import Artifact
 from adapt.evaluation.compare import compare
+from adapt.evaluation.evaluate import Scores
 from adapt.evaluation.selection import SELECTORS
 from adapt.training.outcome import Outcome, choose
+from adapt.training.record import epoch_row
 from adapt.training.train import train
 from runtime.errors import ConfigError, FormatError
 
@@ -64,6 +66,21 @@ def test_a_budget_is_kept_by_the_chosen_epoch(pair, config, tmp_path):
     run = train("cmkd", pair, settings, out=tmp_path)
     assert rows(run)[0]["density"] > 0.01 >= run.artifact.density > 0
     assert Artifact.load(run.path).density == run.artifact.metrics["density"]
+
+
+def test_no_epoch_above_the_budget_is_the_oracles_once_one_is_within():
+    accuracies, densities = (90.0, 60.0, 70.0, 70.0), (0.5, 0.1, 0.1, 0.05)
+    history = []
+    for epoch, (accuracy, density) in enumerate(zip(accuracies, densities, strict=True), 1):
+        row = epoch_row(
+            history, Scores(accuracy, accuracy - 1, {}, 100), epoch=epoch, iteration=epoch,
+            losses={}, lr=1.0, density=density, survival=None, seconds=1.0, judgements={},
+            budget=0.1,
+        )  # fmt: skip
+        history.append(row)
+    found = [(row["oracle_best_epoch"], row["oracle_best"]) for row in history]
+    assert found == [(1, 90.0), (2, 60.0), (3, 70.0), (3, 70.0)]
+    assert history[-1]["oracle_best_mean_per_class"] == 69.0
 
 
 def test_epochs_above_the_budget_are_never_chosen_even_after_one_within():

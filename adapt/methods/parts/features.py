@@ -56,7 +56,7 @@ class FeatureMethod(Method):
     def __init__(self, clip: Clip, prompts: Sequence[str], config: TrainConfig) -> None:
         """Note what features depend on."""
         super().__init__(clip, prompts, config)
-        style = {"mean": list(clip.mean), "std": list(clip.std)}
+        style = self._style = {"mean": list(clip.mean), "std": list(clip.std)}
         # The digest is of the weights alone; which activation runs, the architecture says.
         base = {"base": clip.info.sha256, "architecture": clip.info.architecture}
         self._facts = {**base, "grid": config.grid, **style}
@@ -101,8 +101,8 @@ class FeatureMethod(Method):
                 pixels[start : min(start + BATCH, own.stop)],
                 BATCH,
                 self.text.device,
-                mean=self._facts["mean"],
-                std=self._facts["std"],
+                mean=self._style["mean"],
+                std=self._style["std"],
             )
             for start in track(
                 range(own.start, own.stop, BATCH),

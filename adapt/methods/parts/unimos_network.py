@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,8 @@ class Network(nn.Module):
 
     def classifier(self) -> Tensor:
         """Return the vision classifier's matrix (K, E)."""
-        return self.direction * (self.gain / self.direction.norm(dim=1, keepdim=True))
+        norms: Tensor = self.direction.norm(dim=1, keepdim=True)
+        return self.direction * (self.gain / norms)
 
     def vision_logits(self, vision: Tensor) -> Tensor:
         """Return o (N, K) of v (N, D); in train mode BatchNorm uses and learns these N rows."""
@@ -70,7 +72,7 @@ class Network(nn.Module):
 
     def vision_weight(self, vision: Tensor) -> Tensor:
         """Return w in (0, 1), the mean over the rows of v (N, D) of the generator, a scalar."""
-        first, second = self.generator
+        first, second = cast(Sequence[nn.Linear], self.generator)
         weight = second.weight @ first.weight  # (1, D)
         bias = second.weight @ first.bias + second.bias
         return functional.linear(vision, weight, bias).sigmoid().mean()
@@ -92,6 +94,7 @@ class Network(nn.Module):
     def fold_bottleneck(self) -> Affine:
         """Return x to normalised bottleneck features (E, D): separator, linear map, BatchNorm."""
         norm, dim = self.norm, self.separators.in_features
+        assert norm.running_mean is not None and norm.running_var is not None
         weight, bias = self.separators.weight.double()[:dim], self.separators.bias.double()[:dim]
         first = self.bottleneck.weight.double()
         scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()  # (E,)
