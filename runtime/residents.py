@@ -1,29 +1,214 @@
-"""The tasks in memory: read once, checked, ready to be switched to."""
+"""The tasks in memory: read once, least recently used first out, bounded by bytes.
+
+A task is known here by the digest of its file, so that what is in memory is right for whatever
+bundle names it, and several sessions over one base can share it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 
-from runtime.bundle import Bundle
-from runtime.strategies.base import Resident, Strategy
+from runtime.errors import BackendError
+from runtime.shelf import Shelf
+from runtime.strategies.base import Resident
+
+Read = Callable[[], Resident]
+"""Reads, checks and prepares a task; may take long."""
 
 
 class Residents:
-    """Reads tasks of a bundle when they are first wanted. Not thread-safe; Session has the lock."""
+    """Keeps tasks in memory. Thread-safe; tasks are read without the lock, and once at a time."""
 
-    def __init__(self, bundle: Bundle, strategy: Strategy[Any]) -> None:
-        """Start empty; `strategy` is open for the bundle."""
-        self._bundle, self._strategy = bundle, strategy
-        self._tasks: dict[str, Resident] = {}
+    def __init__(self, limit: int | None = None) -> None:
+        """Start empty.
 
-    def get(self, task: str) -> Resident:
-        """Return a task, from memory or else from its file.
+        Args:
+            limit: Bytes that all tasks together may take; None is no bound. A task that someone
+                uses or pinned is never evicted, so what is in use may exceed it until released.
+        """
+        self._shelf = Shelf(limit)
+        self._shares: dict[str, Hashable] = {}
+        self._reading: dict[str, Future[Resident]] = {}
+        self._worker: ThreadPoolExecutor | None = None
+        self._sessions = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def tasks(self) -> tuple[Resident, ...]:
+        """The tasks in memory, least recently used first."""
+        with self._lock:
+            return tuple(self._shelf.tasks.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tasks in memory take."""
+        return self._shelf.nbytes
+
+    def get(self, key: str, read: Read) -> Resident:
+        """Return a task, from memory or else by reading it, and count it as used just now.
+
+        Args:
+            key: Digest of its file.
+            read: Called if the task is absent and nobody is reading it already.
 
         Raises:
-            TaskError: The bundle has no such task.
-            FormatError: Its file is damaged, or does not fit the base, the encoder or the head.
+            TaskError: There is no room for it beside what is pinned or in use.
+            UdaError: What `read` raises.
         """
-        if task not in self._tasks:
-            loaded = self._bundle.task(task, self._strategy.layout)
-            self._tasks[task] = self._strategy.prepare(loaded, self._bundle.preprocess(task))
-        return self._tasks[task]
+        return self._find(None, key, read)
+
+    def take(self, key: str, read: Read) -> Resident:
+        """Do as `get`, and hold the task until `release`.
+
+        Raises:
+            TaskError: There is no room for it beside what is pinned.
+            UdaError: What `read` raises.
+        """
+        return self._find(self._shelf.users, key, read)
+
+    def hold(self, key: str) -> None:
+        """Hold a task that is held already once more."""
+        with self._lock:
+            self._shelf.users[key] += 1
+
+    def release(self, key: str) -> None:
+        """Let go of what was taken or held, used until now."""
+        self._let_go(self._shelf.users, key)
+
+    def pin(self, key: str, read: Read) -> None:
+        """Do as `get`, and hold the task until `unpin`.
+
+        Raises:
+            TaskError: There is no room for it beside what is pinned or in use.
+            UdaError: What `read` raises.
+        """
+        self._find(self._shelf.pins, key, read)
+
+    def unpin(self, key: str) -> None:
+        """Let go of what `pin` held."""
+        self._let_go(self._shelf.pins, key)
+
+    def share(self, key: str, read: Read) -> Hashable:
+        """Return the `share` of a task, which stays known when the task leaves memory.
+
+        Raises:
+            TaskError: There is no room for it beside what is pinned.
+            UdaError: What `read` raises.
+        """
+        share = self._shares.get(key)
+        if share is None:
+            share = self.take(key, read).share
+            self.release(key)
+        return share
+
+    def prefetch(self, key: str, read: Read) -> None:
+        """Have a task read on the background thread; who wants it later is told of errors."""
+        with self._lock:
+            if self._closed or key in self._shelf.tasks or key in self._reading:
+                return
+            if self._worker is None:
+                self._worker = ThreadPoolExecutor(1, "uda-prefetch")
+            future: Future[Resident] = Future()
+            self._reading[key] = future
+            self._worker.submit(self._read_ahead, key, read, future)
+
+    def renew(self, gone: Iterable[str], come: Iterable[str]) -> None:
+        """Take note of a new manifest.
+
+        Args:
+            gone: Tasks to forget as soon as nobody holds them.
+            come: Tasks that it names, even if they were gone.
+        """
+        with self._lock:
+            for key in (gone := tuple(gone)):
+                self._shares.pop(key, None)
+            out = self._shelf.renew(gone, come)
+        _close(out)
+
+    def join(self) -> None:
+        """Count a session in."""
+        with self._lock:
+            self._check_open()
+            self._sessions += 1
+
+    def leave(self) -> None:
+        """Count a session out. The last one forgets all tasks and ends the background thread."""
+        with self._lock:
+            self._sessions -= 1
+            if self._sessions:
+                return
+            self._closed = True
+            worker, self._worker = self._worker, None
+            out = self._shelf.clear()
+        if worker is not None:
+            worker.shutdown(cancel_futures=True)
+        _close(out)
+
+    def _find(self, holds: Counter[str] | None, key: str, read: Read) -> Resident:
+        with self._lock:
+            self._check_open()
+            if holds is not None:
+                holds[key] += 1  # from here on nobody evicts it
+            resident, future = self._shelf.tasks.get(key), self._reading.get(key)
+            mine = resident is None and not (future and future.running())
+            if mine:  # also what waits behind other tasks for the background thread
+                future = self._reading[key] = future or Future()
+                future.set_running_or_notify_cancel()
+        try:
+            if mine and future:
+                self._read(key, read, future)
+            if resident is None and future:
+                resident = future.result()
+            assert resident is not None
+            with self._lock:
+                self._shelf.touch(key)
+                if holds is self._shelf.pins:
+                    self._shelf.check_room(key, resident, holds)
+        except BaseException:
+            if holds is not None:
+                self._let_go(holds, key)
+            raise
+        return resident
+
+    def _let_go(self, holds: Counter[str], key: str) -> None:
+        with self._lock:
+            out = self._shelf.let_go(holds, key)
+        _close(out)
+
+    def _read_ahead(self, key: str, read: Read, future: Future[Resident]) -> None:
+        with self._lock:
+            if future.running() or future.done():  # somebody could not wait
+                return
+            future.set_running_or_notify_cancel()
+        self._read(key, read, future)
+
+    def _read(self, key: str, read: Read, future: Future[Resident]) -> None:
+        out: list[Resident] = []
+        try:
+            resident = read()
+            out = [resident]
+            with self._lock:
+                self._check_open()
+                out = self._shelf.add(key, resident)
+                self._shares[key] = resident.share
+                del self._reading[key]
+            future.set_result(resident)
+        except BaseException as error:
+            with self._lock:
+                self._reading.pop(key, None)
+            future.set_exception(error)
+        finally:
+            _close(out)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError("the session is closed; open a new one")
+
+
+def _close(residents: Iterable[Resident]) -> None:
+    for resident in residents:
+        resident.close()

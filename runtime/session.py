@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime import backends, strategies
-from runtime.backends.base import Backend
 from runtime.bundle import Bundle
-from runtime.errors import BackendError, DataError, TaskError
+from runtime.errors import DataError
+from runtime.grouping import plan
 from runtime.prediction import Prediction
-from runtime.preprocess import preprocess_batch
+from runtime.preprocess import check_frame, preprocess_batch
 from runtime.residents import Residents
-from runtime.spec import Preprocess, TensorSpec
-from runtime.strategies.base import Resident, Strategy
+from runtime.spec import Preprocess
+from runtime.strategies.base import Resident
+from runtime.switcher import Switcher
 
 
-class Session:
+class Session(Switcher):
     """Runs the tasks of one bundle, one at a time. Safe to call from several threads.
 
     Example:
@@ -30,15 +29,6 @@ class Session:
             session.switch("a-c")
             print(session.predict(frame).label)
     """
-
-    def __init__(self, bundle: Bundle, strategy: Strategy[Any]) -> None:
-        """Take over opened parts; `Session.open` makes them."""
-        self.bundle = bundle
-        self._strategy = strategy
-        self._residents = Residents(bundle, strategy)
-        self._current: Resident | None = None
-        self._closed = False
-        self._lock = threading.RLock()
 
     @classmethod
     def open(
@@ -50,6 +40,7 @@ class Session:
         threads: int | None = None,
         blocked: bool = True,
         strategy: str = "patch",
+        max_task_bytes: int | None = None,
     ) -> Session:
         """Open a bundle: check it, read the base weights, start every engine it has.
 
@@ -62,15 +53,20 @@ class Session:
             threads: Threads on the CPU; None leaves it to the backend.
             blocked: Take the encoder for this processor's blocked convolutions if there is one;
                 False takes the one that every engine can read.
-            strategy: `patch` changes the weights in place.
+            strategy: `patch` changes the weights in place, `engines` holds one engine per task.
+            max_task_bytes: Bytes that tasks in memory may take; the least recently used leave
+                first, the current and pinned ones never. None is no bound.
 
         Raises:
             FormatError: The bundle is damaged.
-            BackendError: The backend or the device cannot be used here.
+            BackendError: The backend, the device or the strategy cannot be used here.
+            TaskError: A bundle's only task takes more than `max_task_bytes`.
         """
         bundle = Bundle.open(path)
         opened = backends.load(backend, device, threads)
-        session = cls(bundle, strategies.load(strategy, bundle, opened, blocked))
+        session = cls(
+            bundle, strategies.load(strategy, bundle, opened, blocked), Residents(max_task_bytes)
+        )
         try:
             if len(bundle.tasks) == 1:
                 session.switch(bundle.tasks[0])
@@ -79,109 +75,77 @@ class Session:
             raise
         return session
 
-    @property
-    def backend(self) -> Backend:
-        """What runs the engines."""
-        return self._strategy.backend
-
-    @property
-    def layout(self) -> Mapping[str, TensorSpec]:
-        """The base's deploy tensors by name."""
-        return self._strategy.layout
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The ids of the tasks that `switch` takes."""
-        return self.bundle.tasks
-
-    @property
-    def task(self) -> str | None:
-        """The id of the current task, or None before the first switch."""
-        current = self._current
-        return None if current is None else current.info.id
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """How the current task turns frames into pixels.
-
-        Raises:
-            TaskError: No task is selected.
-            BackendError: The session is closed.
-        """
-        return self._selected().preprocess
-
-    def load(self, task: str) -> int:
-        """Bring a task into memory without switching to it; return its bytes there.
-
-        Raises:
-            TaskError: The bundle has no such task.
-            FormatError: The task's file is damaged.
-        """
-        with self._lock:
-            self._check_open()
-            return self._residents.get(task).nbytes
-
-    def switch(self, task: str) -> None:
-        """Make `task` the current one, in place; does nothing when it already is.
-
-        The first switch to a task reads its file. A switch that fails leaves the current task; if
-        the device does not take that one back, the session is closed.
-
-        Raises:
-            TaskError: The bundle has no such task.
-            FormatError: The task's file is damaged.
-            BackendError: The session is closed, or the device took no new weights.
-        """
-        with self._lock:
-            self._check_open()
-            if self._current is not None and self._current.info.id == task:
-                return
-            new = self._residents.get(task)
-            try:
-                self._strategy.switch(new, self._current)
-            except BaseException:
-                if self._strategy.closed:
-                    self.close()
-                raise
-            self._current = new
-
-    def predict(self, frame: NDArray[np.uint8]) -> Prediction:
-        """Judge one frame with the current task.
+    def predict(self, frame: NDArray[np.uint8], task: str | None = None) -> Prediction:
+        """Judge one frame.
 
         Args:
             frame: (H, W, 3) uint8, RGB, any size.
+            task: By which task, which is then the current one; None takes the current one.
 
         Raises:
-            TaskError: No task is selected.
+            TaskError: No task is selected, or the bundle has no such task, or no room for it.
             DataError: The frame is no RGB image.
             FormatError: The bundle's parts do not fit together, or give no finite values.
             BackendError: The session is closed, or the engine failed.
         """
-        return self.predict_batch([frame])[0]
+        return self.predict_batch([frame], task)[0]
 
-    def predict_batch(self, frames: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
-        """Judge several frames with the current task, in one pass; the order is kept.
+    def predict_batch(
+        self, frames: Sequence[NDArray[np.uint8]], task: str | None = None
+    ) -> list[Prediction]:
+        """Judge several frames by one task, in one pass; the order is kept.
 
         Args:
             frames: Each (H, W, 3) uint8, RGB, any size.
+            task: As for `predict`.
 
         Raises:
-            TaskError: No task is selected.
-            DataError: A frame is no RGB image, or there is none.
-            FormatError: The bundle's parts do not fit together, or give no finite values.
-            BackendError: The session is closed, or the engine failed.
+            UdaError: As `predict`; also a DataError if there is no frame.
         """
         if not len(frames):
             raise DataError("predict needs at least one frame, found none")
-        spec = self.preprocess
+        spec = self._spec(task)
         pixels = preprocess_batch(frames, spec)
-        with self._lock:
-            current = self._selected()
-            if current.preprocess != spec:  # another thread switched while this one resized
-                pixels = preprocess_batch(frames, current.preprocess)
-            logits = self._judge(current, pixels)
-        info = current.info
+        with self._on(*([] if task is None else [task])) as (resident,):
+            if resident.preprocess != spec:  # another thread switched while this one resized
+                pixels = preprocess_batch(frames, resident.preprocess)
+            logits = self._judge(resident, pixels)
+        info = resident.info
         return [Prediction(info.id, info.classes, row) for row in logits]
+
+    def predict_many(self, pairs: Sequence[tuple[NDArray[np.uint8], str]]) -> list[Prediction]:
+        """Judge each frame by its own task; the order is kept.
+
+        Frames are grouped so that the session switches least. The same array under several tasks
+        whose encoders do the same (zero-shot, UniMoS) is encoded once. The last group's task is
+        the current one afterwards.
+
+        Args:
+            pairs: A frame as for `predict`, and the id of a task.
+
+        Raises:
+            UdaError: As `predict`.
+        """
+        frames, tasks = [check_frame(frame) for frame, _ in pairs], [task for _, task in pairs]
+        bundle = self._opened()
+        files = {task: self._file(task, bundle) for task in tasks}
+        shares = {task: self._residents.share(*files[task]) for task in files}
+        found: dict[int, Prediction] = {}
+        for batch in plan(frames, tasks, shares, self.task):
+            spec = self._spec(next(iter(batch.heads)))
+            pixels = preprocess_batch([frames[position] for position in batch.frames], spec)
+            with self._on(*batch.heads) as residents:
+                first = residents[0]
+                if first.preprocess != spec or any(r.share != first.share for r in residents):
+                    return self.predict_many(pairs)  # a refresh came between
+                features = self._strategy.features(first, pixels)
+                for resident, judged in zip(residents, batch.heads.values(), strict=True):
+                    rows = np.ascontiguousarray(features[[row for row, _ in judged]])
+                    logits = self._strategy.logits(resident, rows)
+                    for (_, position), row in zip(judged, logits, strict=True):
+                        info = resident.info
+                        found[position] = Prediction(info.id, info.classes, row)
+        return [found[position] for position in range(len(pairs))]
 
     def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the current task's logits (N, K) for preprocessed pixels (N, S, S, 3) uint8.
@@ -192,33 +156,14 @@ class Session:
             FormatError: The bundle's parts do not fit together, or give no finite values.
             BackendError: The session is closed, or the engine failed.
         """
-        with self._lock:
-            current = self._selected()
-            size = current.preprocess.size
+        with self._on() as (resident,):
+            size = resident.preprocess.size
             if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3) or not len(pixels):
                 raise DataError(
                     f"pixels must be (N, {size}, {size}, 3) uint8, found "
                     f"{pixels.dtype}{pixels.shape}"
                 )
-            return self._judge(current, np.ascontiguousarray(pixels))
-
-    def base_sha256(self) -> str:
-        """Return the digest of the base as it is now in memory; a sound one equals the manifest's.
-
-        Takes the current patch off for a moment: a health check for devices that run for months.
-        It reads the host's memory; with `device="cuda"` the engines have a copy of their own.
-        """
-        with self._lock:
-            self._check_open()
-            return self._strategy.base_sha256()
-
-    def close(self) -> None:
-        """Release the engines. Closing twice is harmless."""
-        with self._lock:
-            self._closed = True
-            self._strategy.close()
-            self._residents = Residents(self.bundle, self._strategy)
-            self._current = None
+            return self._judge(resident, np.ascontiguousarray(pixels))
 
     def __enter__(self) -> Session:
         return self
@@ -231,18 +176,9 @@ class Session:
     ) -> None:
         self.close()
 
+    def _spec(self, task: str | None) -> Preprocess:
+        return self.preprocess if task is None else self._opened().preprocess(task)
+
     def _judge(self, task: Resident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._strategy.logits(task, self._strategy.features(task, pixels))
-
-    def _selected(self) -> Resident:
-        self._check_open()
-        current = self._current  # read once: another thread may close the session
-        if current is None:
-            raise TaskError(
-                f"no task is selected; choose one (--task, or switch): {', '.join(self.tasks)}"
-            )
-        return current
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendError("the session is closed; open a new one")
+        strategy = self._strategy
+        return strategy.logits(task, strategy.features(task, pixels))

@@ -96,8 +96,10 @@ def test_a_mixed_bundle_verifies_again_but_not_with_another_tasks_tokens(world, 
     assert [row.comparison.agreement for row in rows] == [1.0, 1.0]
     with Session.open(made, threads=1) as session:
         session.switch("c-p")
-        one = session._residents.get("c-a")
-        session._residents._tasks["c-a"] = replace(one, tokens=session._current.tokens)
+        one = session._load("c-a")
+        key = session.bundle.entry("c-a").file.sha256
+        swapped = replace(one, tokens=session._current.tokens)
+        session._residents._shelf.tasks[key] = swapped
         session.switch("c-a")
         from export.images import sample
         from export.verify import Proof

@@ -9,10 +9,11 @@ from click.testing import CliRunner
 
 import runtime
 from runtime import bundle
-from runtime.bundle import Bundle, EncoderGraph
+from runtime.bundle import Bundle
 from runtime.cli import main
 from runtime.errors import BackendError, DataError, FormatError
 from runtime.files import sha256
+from runtime.graphs import EncoderGraph
 from runtime.preprocess import preprocess
 from tests.runtime.helpers import rewrite, smuggle
 
@@ -32,7 +33,7 @@ def want(world, task, frame):
 def test_every_task_answers_with_its_own_encoder_head_and_pixels(mixed, wide):
     rng = np.random.default_rng(0)
     with runtime.Session.open(mixed.path) as session:
-        assert {len(session._strategy.encoders), len(session._strategy.heads)} == {2}
+        assert {len(session._strategy.encoders), len(session._strategy.heads._engines)} == {2}
         for task in (*session.tasks, *rng.choice(session.tasks, 40).tolist()):
             session.switch(task)
             expected = want(mixed, task, wide)

@@ -70,7 +70,7 @@ def test_a_task_costs_the_bytes_of_the_base_its_tokens_and_its_head(mixed):
 
 def test_tasks_that_change_nothing_share_one_engine_and_cost_their_heads(untouched, frame):
     with engines(untouched) as session:
-        made = {task: session._residents.get(task) for task in session.tasks}
+        made = {task: session._load(task) for task in session.tasks}
         assert made["a-b"].engine is made["a-c"].engine is not made["a-d"].engine
         assert made["a-b"].share == made["a-c"].share != made["a-d"].share
         head = untouched.tasks["a-c"].head_tensors["weight"].nbytes
@@ -93,14 +93,14 @@ def test_tasks_with_equal_tokens_and_no_patch_share_an_encoder_pass(mixed):
         mixed.path, **{**mixed.parts, "tasks": [first, replace(twin, head=second.head), second]}
     )
     with engines(mixed) as session:
-        shares = [session._residents.get(task).share for task in session.tasks]
+        shares = [session._load(task).share for task in session.tasks]
     assert shares[0] == shares[1] != shares[2]
 
 
 def test_a_closed_task_has_released_its_engine(world, frame):
     with engines(world) as session:
         session.switch("a-b")
-        resident = session._residents.get("a-b")
+        resident = session._load("a-b")
         resident.close()
         with pytest.raises(BackendError):
             session.predict(frame)

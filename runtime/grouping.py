@@ -1,0 +1,54 @@
+"""In which order and together with what the frames of several tasks are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames that go through one encoder together, and the tasks that judge them."""
+
+    frames: tuple[int, ...]
+    """Positions in the call of the frames to encode, each frame once."""
+    heads: dict[str, list[tuple[int, int]]]
+    """For each task pairs (row of `frames`, position of the result); all tasks have one share."""
+
+
+def plan(
+    frames: Sequence[object],
+    tasks: Sequence[str],
+    shares: Mapping[str, Hashable],
+    current: str | None,
+    most: int = 32,
+) -> list[Batch]:
+    """Return batches that switch least and encode nothing twice.
+
+    The group of the current task comes first, the others in the order of their first frame.
+
+    Args:
+        frames: What is to be judged; the same object is the same frame.
+        tasks: By which task, one for each frame.
+        shares: Equal for tasks that can share an encoder pass; of every task.
+        current: The current task, if it is known; it leads its batch.
+        most: Frames in a batch.
+    """
+    groups: dict[Hashable, dict[int, list[int]]] = {}
+    if current is not None and current in tasks:
+        groups[shares[current]] = {}
+    for position, (frame, task) in enumerate(zip(frames, tasks, strict=True)):
+        groups.setdefault(shares[task], {}).setdefault(id(frame), []).append(position)
+    batches = []
+    for group in groups.values():
+        wanted = list(group.values())
+        for start in range(0, len(wanted), most):
+            part = wanted[start : start + most]
+            heads: dict[str, list[tuple[int, int]]] = {}
+            for row, positions in enumerate(part):
+                for position in positions:
+                    heads.setdefault(tasks[position], []).append((row, position))
+            if current is not None and current in heads:
+                heads = {current: heads.pop(current), **heads}
+            batches.append(Batch(tuple(positions[0] for positions in part), heads))
+    return batches

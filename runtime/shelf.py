@@ -1,0 +1,102 @@
+"""What is in memory, who holds it and what must leave: the rules of `runtime.residents`."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+
+from runtime.errors import TaskError
+from runtime.strategies.base import Resident
+
+
+class Shelf:
+    """Tasks by key, least recently used first. Not thread-safe; Residents has the lock.
+
+    A task that is held, because someone uses it or pinned it, never leaves. What is in use may
+    exceed the bound until it is released; what is pinned may not.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        """Start empty; `limit` is in bytes, None is no bound."""
+        self._limit = limit
+        self.tasks: OrderedDict[str, Resident] = OrderedDict()
+        self.nbytes = 0
+        self.users: Counter[str] = Counter()
+        self.pins: Counter[str] = Counter()
+        self._dropped: set[str] = set()
+
+    def add(self, key: str, resident: Resident) -> list[Resident]:
+        """Put a task on the shelf; return what must leave for it.
+
+        Raises:
+            TaskError: There is no room for it beside what stays.
+        """
+        # The current task leaves soon if this one is to come, and stays if not.
+        self.check_room(key, resident, self.pins if self.users[key] else self.pins + self.users)
+        self.tasks[key] = resident
+        self.nbytes += resident.nbytes
+        return self.leaving()
+
+    def touch(self, key: str) -> None:
+        """Count a task as used just now, if it is there."""
+        if key in self.tasks:
+            self.tasks.move_to_end(key)
+
+    def let_go(self, holds: Counter[str], key: str) -> list[Resident]:
+        """Take back one of the holds on a task; return what must leave now.
+
+        Args:
+            holds: `users` or `pins`.
+            key: The task's.
+        """
+        holds[key] -= 1
+        if not holds[key]:
+            del holds[key]
+        if holds is self.users:
+            self.touch(key)
+        return self.leaving()
+
+    def renew(self, gone: Iterable[str], come: Iterable[str]) -> list[Resident]:
+        """Let tasks leave as soon as nobody holds them, and others no more; return the first."""
+        self._dropped.update(gone)
+        self._dropped.difference_update(come)
+        return self.leaving()
+
+    def clear(self) -> list[Resident]:
+        """Remove everything and return it."""
+        return [self._remove(key) for key in tuple(self.tasks)]
+
+    def leaving(self) -> list[Resident]:
+        """Remove what must leave and return it."""
+        free = [key for key in self._dropped if key in self.tasks and not self._held(key)]
+        gone = [self._remove(key) for key in free]
+        if self._limit is not None and self.nbytes > self._limit:
+            for key in [key for key in self.tasks if not self._held(key)]:
+                gone.append(self._remove(key))
+                if self.nbytes <= self._limit:
+                    break
+        return gone
+
+    def check_room(self, key: str, new: Resident, beside: Iterable[str]) -> None:
+        """Check that a task fits beside others.
+
+        Raises:
+            TaskError: It does not.
+        """
+        others = [self.tasks[k] for k in beside if k != key and k in self.tasks]
+        held = sum(resident.nbytes for resident in others)
+        if self._limit is not None and new.nbytes + held > self._limit:
+            names = ", ".join(f"'{resident.info.id}'" for resident in others)
+            stay = f", and the current and pinned ones ({names}) keep {held}" if others else ""
+            raise TaskError(
+                f"task '{new.info.id}' takes {new.nbytes} bytes{stay}; max_task_bytes is "
+                f"{self._limit}: raise it" + (", or unpin tasks" if others else "")
+            )
+
+    def _held(self, key: str) -> bool:
+        return key in self.users or key in self.pins
+
+    def _remove(self, key: str) -> Resident:
+        resident = self.tasks.pop(key)
+        self.nbytes -= resident.nbytes
+        return resident
