@@ -29,9 +29,9 @@ from export.heads import head_graph
 from export.merge import task_patch
 from export.plain import join, write_plain
 from runtime import bundle, patch
-from runtime.bundle import EncoderGraph, HeadGraph
 from runtime.digest import tensors_sha256
 from runtime.files import replacing, sha256, write_bytes
+from runtime.graphs import EncoderGraph, HeadGraph
 from runtime.patch import SparseTensor
 from runtime.spec import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.task import Task
@@ -39,7 +39,7 @@ from runtime.task import Task
 CLASSES = 65  # Office-Home's
 MANY = 200
 EXACT = 3
-"""Tasks per density that are residuals of the tower, as training leaves them; see `_moved`."""
+"""Tasks per density that are residuals of the tower, as training leaves them; see `moved`."""
 VERSION = 5
 """Of what is written; raised, everything is made anew."""
 
@@ -117,7 +117,7 @@ def make_model(
             changes = task_patch(form, tensors, patch.merge(base, residual), precision)
             drawn.append(changes)
         else:
-            changes = _moved(drawn[seed % EXACT], tensors, seed)
+            changes = moved(drawn[seed % EXACT], tensors, seed)
         tasks.append(
             Task(
                 info=TaskInfo(
@@ -162,7 +162,7 @@ def _head(dim: int, seed: int) -> dict[str, NDArray[np.float32]]:
     return head_tensors(TaskHead(dim, CLASSES))
 
 
-def _moved(
+def moved(
     changes: patch.Patch, tensors: Mapping[str, NDArray[Any]], seed: int
 ) -> dict[str, SparseTensor]:
     """Return a patch of the same size and structure elsewhere, at a hundredth of the cost.
@@ -171,14 +171,14 @@ def _moved(
     folded BatchNorm changes is still whole filters.
     """
     draw = np.random.default_rng(seed)
-    moved = {}
+    made: dict[str, SparseTensor] = {}
     for name, sparse in changes.items():
         old = tensors[name].reshape(-1)
         rows = tensors[name].shape[0]
         shift = int(draw.integers(rows)) * (old.size // rows)
         where = np.sort((sparse.indices.astype(np.int64) + shift) % old.size)
-        moved[name] = SparseTensor(where.astype(np.uint32), _nearby(old[where], draw))
-    return moved
+        made[name] = SparseTensor(where.astype(np.uint32), _nearby(old[where], draw))
+    return made
 
 
 def random_tower(name: str, seed: int = 0) -> nn.Module:

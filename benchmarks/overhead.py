@@ -26,10 +26,11 @@ from benchmarks._models import make_model
 from export.heads import head_graph
 from runtime import bundle
 from runtime.bench import machine, summary, timed
-from runtime.bundle import Bundle, EncoderGraph, HeadGraph
+from runtime.bundle import Bundle
 from runtime.console import bytes_text, table, write_json
 from runtime.digest import tensors_sha256
 from runtime.files import sha256
+from runtime.graphs import EncoderGraph, HeadGraph
 from runtime.patch import SparseTensor
 from runtime.session import Session
 from runtime.spec import BaseModel, Preprocess, TaskInfo

@@ -18,9 +18,9 @@ from export.heads import head_graph
 from export.merge import density, shared_base, survival, task_patch
 from export.sources import Source
 from runtime import backends
-from runtime.bundle import EncoderGraph, HeadGraph
 from runtime.digest import tensors_sha256
 from runtime.files import sha256
+from runtime.graphs import EncoderGraph, HeadGraph
 from runtime.spec import Precision, Preprocess
 from runtime.task import Task
 

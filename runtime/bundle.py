@@ -8,58 +8,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from runtime import digest, manifest
 from runtime.errors import FormatError, TaskError
 from runtime.files import read_bytes, sha256
-from runtime.manifest import Encoder, FileRef, Head, Manifest, TaskEntry
+from runtime.graphs import EncoderGraph, HeadGraph, check_parts
+from runtime.manifest import FileRef, Manifest, TaskEntry
 from runtime.spec import BaseModel, Precision, Preprocess, TensorSpec
-from runtime.staging import Staging, staging
-from runtime.task import (
-    Shapes,
-    Task,
-    check_head,
-    check_tokens,
-    decode_task,
-    encode_task,
-    entry_of,
-)
+from runtime.staging import staging
+from runtime.task import Task, check_head, check_tokens, decode_task, encode_task, entry_of
 from runtime.weights import Weights
 from runtime.weights_file import SharedWeights, read_layout, read_weights
 
 MAX_BYTES = 1 << 30
 """Of a graph or a task file; the base is far larger and is read elsewhere."""
-
-
-@dataclass(frozen=True)
-class EncoderGraph:
-    """An encoder to be written into a bundle."""
-
-    graph: bytes
-    """ONNX; inputs `pixels`, every base tensor and the tokens, output `features`."""
-    preprocess: Preprocess
-    """Its size, mean and std; how a frame is resized is each task's own."""
-    tokens: Shapes = field(default_factory=dict)
-    """Shapes (n, W) of the inputs that each task brings."""
-    blocked: bytes | None = None
-    """The same graph for ONNX Runtime on the CPU, whose base tensors of four axes are filters laid
-    out by `runtime.blocked`; None where that is of no use."""
-
-
-@dataclass(frozen=True)
-class HeadGraph:
-    """A head to be written into a bundle."""
-
-    kind: str
-    graph: bytes
-    """ONNX; inputs `features` and the head's tensors, output `logits`."""
 
 
 class Bundle:
@@ -173,7 +140,13 @@ class Bundle:
         return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block)
 
     def _content(self, ref: FileRef) -> bytes:
-        content = read_bytes(self._locate(ref), min(ref.bytes, MAX_BYTES))
+        path = self._locate(ref)
+        if not path.exists():
+            raise FormatError(
+                f"'{path}' is not there any more; if the bundle was changed since it was opened, "
+                "refresh or open it again, else copy it again"
+            )
+        content = read_bytes(path, min(ref.bytes, MAX_BYTES))
         if len(content) != ref.bytes or sha256(content) != ref.sha256:
             raise FormatError(f"'{self.path / ref.path}' was altered; copy the bundle again")
         return content
@@ -215,15 +188,15 @@ def write(
             existing bundle stays as it was.
     """
     identity = digest.tensors_sha256(tensors)
-    _check(identity, precision, encoders, tensors, heads, tasks)
+    check_parts(identity, precision, encoders, tensors, heads, tasks)
     with staging(path) as stage:
         content = Manifest(
             base=base,
             precision=precision,
             parameters=sum(array.size for array in tensors.values()),
             tensors=stage.add("base", "base", ".safetensors", save(dict(tensors)), identity),
-            encoders=tuple(_add_encoder(stage, encoder) for encoder in encoders),
-            heads=tuple(_add_head(stage, head, tasks) for head in heads),
+            encoders=tuple(encoder.add(stage) for encoder in encoders),
+            heads=tuple(head.add(stage, tasks) for head in heads),
             tasks=tuple(
                 entry_of(task, stage.add("tasks", task.info.id, ".safetensors", encode_task(task)))
                 for task in tasks
@@ -233,50 +206,3 @@ def write(
         )
         stage.publish(content)
         stage.clear(content)
-
-
-def _check(
-    identity: str,
-    precision: Precision,
-    encoders: Sequence[EncoderGraph],
-    tensors: Mapping[str, NDArray[Any]],
-    heads: Sequence[HeadGraph],
-    tasks: Sequence[Task],
-) -> None:
-    for name, array in tensors.items():
-        if not bool(np.isfinite(array).all()):
-            raise FormatError(f"base tensor '{name}' holds a value that is not finite")
-    shapes = {sha256(encoder.graph): encoder.tokens for encoder in encoders}
-    known = {sha256(head.graph): _inputs(head, tasks) for head in heads}
-    for task in tasks:
-        if task.base_sha256 != identity or task.head not in known or task.encoder not in shapes:
-            raise FormatError(
-                f"task '{task.info.id}' belongs to another base, encoder or head graph"
-            )
-        check_tokens(task, shapes[task.encoder], precision)
-        check_head(task, known[task.head] or ())
-
-
-def _inputs(head: HeadGraph, tasks: Sequence[Task]) -> tuple[str, ...] | None:
-    """Return what a head takes beside the features, as its first task shows; None if it has none.
-
-    Nothing here can look into a graph.
-    """
-    own = sha256(head.graph)
-    return next((tuple(sorted(t.head_tensors)) for t in tasks if t.head == own), None)
-
-
-def _add_head(stage: Staging, head: HeadGraph, tasks: Sequence[Task]) -> Head:
-    return Head(head.kind, stage.add("graphs", "head", ".onnx", head.graph), _inputs(head, tasks))
-
-
-def _add_encoder(stage: Staging, encoder: EncoderGraph) -> Encoder:
-    blocked, spec = encoder.blocked, encoder.preprocess
-    return Encoder(
-        graph=stage.add("graphs", "encoder", ".onnx", encoder.graph),
-        blocked=None if blocked is None else stage.add("graphs", "blocked", ".onnx", blocked),
-        size=spec.size,
-        mean=spec.mean,
-        std=spec.std,
-        tokens=dict(encoder.tokens),
-    )

@@ -8,9 +8,9 @@ from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
 from export.heads import head_graph
 from export.merge import task_patch
 from runtime import bundle
-from runtime.bundle import EncoderGraph, HeadGraph
 from runtime.digest import tensors_sha256
 from runtime.files import sha256
+from runtime.graphs import EncoderGraph, HeadGraph
 from runtime.session import Session
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.task import Task

@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from runtime import bundle
-from runtime.bundle import EncoderGraph, HeadGraph
 from runtime.digest import tensors_sha256
 from runtime.files import sha256
+from runtime.graphs import EncoderGraph, HeadGraph
 from runtime.patch import SparseTensor, merge
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.task import Task

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -301,6 +302,14 @@ def test_the_layout_is_read_without_the_weights(world):
     file.write_bytes(content[:-4])
     with pytest.raises(FormatError, match="bytes, needed"):
         opened.layout()
+
+
+def test_a_bundle_opens_without_its_tasks_files(world):
+    shutil.rmtree(world.path / "tasks")
+    with runtime.Session.open(world.path) as session:
+        assert session.tasks == tuple(world.tasks)
+        with pytest.raises(FormatError, match="not there any more; .*refresh or open it again"):
+            session.switch("a-b")
 
 
 def test_a_base_value_that_is_not_finite_is_not_written(world, tmp_path):

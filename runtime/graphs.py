@@ -1,0 +1,109 @@
+"""Graphs on their way into a bundle, and whether they and the other parts belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import FormatError
+from runtime.files import sha256
+from runtime.manifest import Encoder, Head
+from runtime.spec import Precision, Preprocess
+from runtime.staging import Staging
+from runtime.task import Shapes, Task, check_head, check_tokens
+
+
+@dataclass(frozen=True)
+class EncoderGraph:
+    """An encoder to be written into a bundle."""
+
+    graph: bytes
+    """ONNX; inputs `pixels`, every base tensor and the tokens, output `features`."""
+    preprocess: Preprocess
+    """Its size, mean and std; how a frame is resized is each task's own."""
+    tokens: Shapes = field(default_factory=dict)
+    """Shapes (n, W) of the inputs that each task brings."""
+    blocked: bytes | None = None
+    """The same graph for ONNX Runtime on the CPU, whose base tensors of four axes are filters laid
+    out by `runtime.blocked`; None where that is of no use."""
+
+    def add(self, stage: Staging) -> Encoder:
+        """Write the graphs and return what the manifest says of them.
+
+        Raises:
+            StorageError: A file cannot be written.
+        """
+        blocked, spec = self.blocked, self.preprocess
+        return Encoder(
+            graph=stage.add("graphs", "encoder", ".onnx", self.graph),
+            blocked=None if blocked is None else stage.add("graphs", "blocked", ".onnx", blocked),
+            size=spec.size,
+            mean=spec.mean,
+            std=spec.std,
+            tokens=dict(self.tokens),
+        )
+
+
+@dataclass(frozen=True)
+class HeadGraph:
+    """A head to be written into a bundle."""
+
+    kind: str
+    graph: bytes
+    """ONNX; inputs `features` and the head's tensors, output `logits`."""
+
+    def tensors(self, tasks: Sequence[Task]) -> tuple[str, ...] | None:
+        """Return the names of the head's tensors as its first task shows; None if it has no task.
+
+        The runtime cannot look into a graph.
+        """
+        own = sha256(self.graph)
+        return next((tuple(sorted(t.head_tensors)) for t in tasks if t.head == own), None)
+
+    def add(self, stage: Staging, tasks: Sequence[Task]) -> Head:
+        """Write the graph and return what the manifest says of it.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        graph = stage.add("graphs", "head", ".onnx", self.graph)
+        return Head(self.kind, graph, self.tensors(tasks))
+
+
+def check_parts(
+    identity: str,
+    precision: Precision,
+    encoders: Sequence[EncoderGraph],
+    tensors: Mapping[str, NDArray[Any]],
+    heads: Sequence[HeadGraph],
+    tasks: Sequence[Task],
+) -> None:
+    """Check that the parts of a bundle belong together.
+
+    Args:
+        identity: Digest of `tensors`.
+        precision: Of the bundle.
+        encoders: All of them.
+        tensors: Deploy tensors of the base.
+        heads: All of them.
+        tasks: All of them.
+
+    Raises:
+        FormatError: They do not, or a value is not finite.
+    """
+    for name, array in tensors.items():
+        if not bool(np.isfinite(array).all()):
+            raise FormatError(f"base tensor '{name}' holds a value that is not finite")
+    shapes = {sha256(encoder.graph): encoder.tokens for encoder in encoders}
+    known = {sha256(head.graph): head.tensors(tasks) for head in heads}
+    for task in tasks:
+        if task.base_sha256 != identity or task.head not in known or task.encoder not in shapes:
+            raise FormatError(
+                f"task '{task.info.id}' belongs to another base, encoder or head graph"
+            )
+        check_tokens(task, shapes[task.encoder], precision)
+        check_head(task, known[task.head] or ())
