@@ -12,6 +12,13 @@ from runtime.files import sha256
 from runtime.task import Task, encode_task
 
 
+def tree(path: Path) -> dict[str, bytes]:
+    """Return the content of every file below a folder."""
+    return {
+        str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()
+    }
+
+
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object], schema: int = 2) -> None:
     """Change the manifest's body and seal it again."""
     file = path / manifest.NAME

@@ -15,7 +15,7 @@ from runtime.bundle import Bundle
 from runtime.errors import FormatError, StorageError, UdaError
 from runtime.files import sha256
 from runtime.spec import TensorSpec
-from tests.runtime.helpers import rewrite, smuggle
+from tests.runtime.helpers import rewrite, smuggle, tree
 
 
 def read_everything(path: Path) -> None:
@@ -25,12 +25,6 @@ def read_everything(path: Path) -> None:
         opened.graph(ref)
     for task in opened.tasks:
         weights.prepare(opened.task(task, weights.layout).patch)
-
-
-def tree(path: Path) -> dict[str, bytes]:
-    return {
-        str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()
-    }
 
 
 def test_what_was_written_is_read_back(world):

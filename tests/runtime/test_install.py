@@ -19,13 +19,7 @@ from runtime.files import sha256
 from runtime.install import install, remove, rollback
 from runtime.locks import exclusive
 from runtime.task import encode_task
-from tests.runtime.helpers import rewrite
-
-
-def tree(path: Path) -> dict[str, bytes]:
-    return {
-        str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()
-    }
+from tests.runtime.helpers import rewrite, tree
 
 
 def run(*args):

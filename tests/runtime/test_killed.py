@@ -29,6 +29,7 @@ def test_a_writer_killed_at_any_step_leaves_the_old_bundle_or_the_new_one(result
     result = results[name]
     assert result["old"] + result["new"] == len(result["steps"])
     assert result["old"] >= 9 and result["new"] >= 3
+    assert any(what == "write" and place.endswith(".tmp") for what, place in result["steps"])
     kinds = {what for what, _ in result["steps"]}
     assert kinds >= {"open", "write", "fsync", "os.rename", "os.remove", "os.chmod"}
 
