@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,28 @@ def plan(
                 heads = {current: heads.pop(current), **heads}
             batches.append(Batch(tuple(positions[0] for positions in part), heads))
     return batches
+
+
+def spread(
+    frames: Sequence[object], encodings: Sequence[Hashable], count: int, most: int = 32
+) -> list[list[int]]:
+    """Return positions in parts of equal size, for several sessions at once.
+
+    A part has one encoding. A frame stays together with itself under all tasks of its encoding.
+
+    Args:
+        frames: What is to be judged; the same object is the same frame.
+        encodings: Equal for tasks that can share an encoder pass; one for each frame.
+        count: Sessions.
+        most: Frames in a part.
+    """
+    groups: dict[Hashable, dict[int, list[int]]] = {}
+    for position, (frame, encoding) in enumerate(zip(frames, encodings, strict=True)):
+        groups.setdefault(encoding, {}).setdefault(id(frame), []).append(position)
+    total = sum(len(group) for group in groups.values())
+    size = max(1, min(most, -(-total // count)))
+    return [
+        list(chain.from_iterable(wanted[start : start + size]))
+        for wanted in (list(group.values()) for group in groups.values())
+        for start in range(0, len(wanted), size)
+    ]

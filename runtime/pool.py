@@ -1,0 +1,262 @@
+"""Several sessions over one bundle, for devices with many cores or several GPUs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import backends, strategies
+from runtime.bundle import Bundle
+from runtime.errors import BackendError, ConfigError
+from runtime.grouping import spread
+from runtime.prediction import Prediction
+from runtime.residents import Residents
+from runtime.session import Session
+from runtime.weights import Weights
+from runtime.weights_file import SharedWeights
+
+Pair = tuple[NDArray[np.uint8], str]
+"""A frame, and the id of the task that is to judge it."""
+
+
+class SessionPool:
+    """Runs as many frames at once as it has sessions; any thread may call it.
+
+    The sessions share the tasks in memory, and the base weights as far as no patch has touched
+    them: what a session costs is the pages of 4 KiB in which its patches have changed an entry.
+
+    Example:
+        with SessionPool.open("office-home.bundle", sessions=4) as pool:
+            print(pool.predict(frame, "a-c").label)
+    """
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        """Take over open sessions; `SessionPool.open` makes them."""
+        self._sessions = tuple(sessions)
+        self._free = list(sessions)
+        """Least recently used first."""
+        self._busy = 0
+        self._closed = False
+        self._turn = threading.Condition()
+        self._workers = ThreadPoolExecutor(len(sessions), "uda-pool")
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        sessions: int = 2,
+        devices: Sequence[str] = ("cpu",),
+        backend: str = "ort",
+        threads: int | None = None,
+        blocked: bool = True,
+        strategy: str = "patch",
+        max_task_bytes: int | None = None,
+    ) -> SessionPool:
+        """Open a bundle with several sessions; the base weights are read once for all of them.
+
+        Args:
+            path: Folder of the bundle.
+            sessions: How many, dealt out to the devices in turn.
+            devices: `cpu`, `cuda`, `cuda:1` and so on.
+            backend: As for `Session.open`.
+            threads: Of each session on the CPU; None shares the cores out among these sessions.
+            blocked: As for `Session.open`.
+            strategy: As for `Session.open`; with `engines` every session has its own tasks.
+            max_task_bytes: Bytes that tasks in memory may take, for all sessions that share them.
+                The current tasks of all sessions may take more.
+
+        Raises:
+            ConfigError: There are fewer sessions than devices, or none.
+            FormatError: The bundle is damaged.
+            StorageError: There is no room for the base weights.
+            BackendError: The backend, a device or the strategy cannot be used here.
+        """
+        if not devices or sessions < len(devices):
+            raise ConfigError(
+                f"a pool needs a device, and a session for each; found {sessions} sessions for "
+                f"{len(devices)} devices"
+            )
+        bundle = Bundle.open(path)
+        base = _Base(bundle)
+        places = [devices[number % len(devices)] for number in range(sessions)]
+        each = {"cpu": max(1, _cores() // max(1, places.count("cpu")))}
+        residents: dict[Hashable, Residents] = {}
+        opened: list[Session] = []
+        try:
+            for place in places:
+                engines = backends.load(backend, place, threads or each.get(place))
+                held = strategies.load(strategy, bundle, engines, blocked, base.read)
+                shared = residents.setdefault(held.form, Residents(max_task_bytes))
+                opened.append(Session(bundle, held, shared))
+        except BaseException:
+            for session in opened:
+                session.close()
+            raise
+        finally:
+            base.close()
+        return cls(opened)
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """All sessions, also closed ones: to look at, not to predict with."""
+        return self._sessions
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The ids of the tasks."""
+        return self._bundle.tasks
+
+    def predict(self, frame: NDArray[np.uint8], task: str) -> Prediction:
+        """Judge one frame on a free session, or on the first that becomes free.
+
+        Args:
+            frame: (H, W, 3) uint8, RGB, any size.
+            task: The id of a task.
+
+        Raises:
+            UdaError: As `Session.predict`; other calls go on.
+        """
+        with self._session(task) as session:
+            return session.predict(frame, task)
+
+    def predict_many(self, pairs: Sequence[Pair]) -> list[Prediction]:
+        """Judge each frame by its own task, on all sessions at once; the order is kept.
+
+        Args:
+            pairs: A frame as for `predict`, and the id of a task.
+
+        Raises:
+            UdaError: As `Session.predict_many`, of the first part that failed.
+        """
+        bundle = self._bundle
+        encodings = [_encoding(bundle, task) for _, task in pairs]
+        parts = spread([frame for frame, _ in pairs], encodings, len(self._sessions))
+        with self._turn:
+            self._check_open()
+            jobs: list[Future[list[Prediction]]] = [
+                self._workers.submit(self._judge, [pairs[position] for position in part])
+                for part in parts
+            ]
+        found: dict[int, Prediction] = {}
+        errors = [error for job in jobs if (error := job.exception()) is not None]
+        if errors:
+            raise errors[0]
+        for part, job in zip(parts, jobs, strict=True):
+            found.update(zip(part, job.result(), strict=True))
+        return [found[position] for position in range(len(pairs))]
+
+    def refresh(self) -> tuple[str, ...]:
+        """Take over what was installed, replaced or removed on disk; return the ids that changed.
+
+        The sessions do so one after the other: a frame that is judged meanwhile may still meet the
+        old version.
+
+        Raises:
+            UdaError: As `Session.refresh`; a session that failed stays as it was.
+        """
+        with self._turn:
+            self._check_open()
+        changed: dict[str, None] = {}
+        for session in self._sessions:
+            if not session.closed:
+                changed.update(dict.fromkeys(session.refresh()))
+        return tuple(changed)
+
+    def close(self) -> None:
+        """Wait for what is running and release the sessions. Closing twice is harmless."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify_all()
+        self._workers.shutdown()
+        for session in self._sessions:
+            session.close()
+
+    def __enter__(self) -> SessionPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _bundle(self) -> Bundle:
+        return next((s for s in self._sessions if not s.closed), self._sessions[0]).bundle
+
+    @contextmanager
+    def _session(self, task: str) -> Iterator[Session]:
+        """Lend a session that nobody else uses, one that is on this task if there is one."""
+        with self._turn:
+            while True:
+                self._check_open()
+                # One whose device failed is closed and gone; the others go on.
+                self._free = [session for session in self._free if not session.closed]
+                if self._free:
+                    break
+                if not self._busy:
+                    raise BackendError("every session of the pool is closed; open a new pool")
+                self._turn.wait()
+            there = [session for session in self._free if session.task == task]
+            session = (there or self._free)[0]
+            self._free.remove(session)
+            self._busy += 1
+        try:
+            yield session
+        finally:
+            with self._turn:
+                self._busy -= 1
+                self._free.append(session)
+                # Also for those who wait for a session that will never be free.
+                self._turn.notify_all()
+
+    def _judge(self, pairs: Sequence[Pair]) -> list[Prediction]:
+        with self._session(pairs[0][1]) as session:
+            return session.predict_many(pairs)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError("the pool is closed; open a new one")
+
+
+class _Base:
+    """The base weights, read once for each order of entries in which sessions want them."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._shared: dict[int, SharedWeights] = {}
+
+    def read(self, block: int) -> Weights:
+        """Return weights of one's own that share what they do not change."""
+        if block not in self._shared:
+            self._shared[block] = self._bundle.shared_weights(block)
+        return self._shared[block].weights()
+
+    def close(self) -> None:
+        """Give no more weights; those that were given stay."""
+        for shared in self._shared.values():
+            shared.close()
+
+
+def _encoding(bundle: Bundle, task: str) -> Hashable:
+    """Return what is equal for tasks that surely share an encoder pass."""
+    entry = bundle.entry(task)
+    if entry.changed or bundle.manifest.encoder(entry).tokens:
+        return task
+    return entry.encoder, bundle.preprocess(task)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
