@@ -1,0 +1,270 @@
+"""Hours of a device in some minutes: many threads predict and switch while tasks come and go.
+
+    python -m benchmarks.soak [--minutes 30] [--json FILE]
+
+A bundle of demo size that the script makes itself: 20 tasks with a patch, 6 that are a head over
+the untouched encoder. Four threads predict frame by frame, in batches and in mixes, switch,
+prefetch and pin; memory holds about a third of the tasks, so that tasks are evicted and read all
+the time. A fifth thread installs, removes and rolls back tasks, and offers damaged files. Exits
+with 1 if
+
+- one result differs in one bit from what that version of that task answers in a single thread,
+- a change leaves the bundle or the session with other tasks than it should,
+- memory grows by 1 % or more after a warm-up of a tenth, from the median of the first third of
+  what follows to that of the last, or
+- the 99th percentile of a prediction becomes 1.5 x, after what other programs do to the machine is
+  taken out: a fixed piece of NumPy work in the same threads says how much that is.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks._latencies import WINDOWS, Latencies
+from benchmarks._soak_world import BATCH, FRAMES, World
+from benchmarks.memory import resident
+from runtime.bench import machine, timed
+from runtime.bundle import Bundle
+from runtime.console import bytes_text, table, write_json
+from runtime.errors import FormatError, TaskError
+from runtime.install import install
+from runtime.session import Session
+
+WORKERS = 4
+GROWTH, SLOWER = 0.01, 1.5
+CHANGE_EVERY = 0.25
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, world: World, session: Session, seconds: float) -> None:
+        self.world, self.session, self.seconds = world, session, seconds
+        self.calls: Counter[str] = Counter()
+        self.trouble: list[str] = []
+        self.predict = [Latencies() for _ in range(WORKERS)]
+        self.control = [Latencies() for _ in range(WORKERS)]
+        self.memory = np.zeros((WINDOWS, 2))
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        work: list[Callable[[], None]] = [lambda n=n: self._work(n) for n in range(WORKERS)]  # type: ignore[misc]
+        threads = [
+            threading.Thread(target=self._guarded, args=(call,)) for call in (*work, self._change)
+        ]
+        for thread in threads:
+            thread.start()
+        while self._going():
+            self.memory[self._window()] += resident(), 1
+            time.sleep(min(1.0, self.seconds / WINDOWS / 3))
+        for thread in threads:
+            thread.join(60)
+            if thread.is_alive():
+                self.trouble.append("a thread hangs")
+
+    def _going(self) -> bool:
+        return not self.trouble and time.monotonic() - self._start < self.seconds
+
+    def _window(self) -> int:
+        return min(int((time.monotonic() - self._start) / self.seconds * WINDOWS), WINDOWS - 1)
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self.trouble.append(f"{type(error).__name__}: {error}")
+
+    def _work(self, number: int) -> None:
+        draw, world = np.random.default_rng(number), self.world
+        fixed = draw.standard_normal((160, 160), np.float32)
+        own: Counter[str] = Counter()
+        kinds = ("predict", "predict", "switch", "batch", "mix", "shared", "hint")
+        while self._going():
+            kind = str(draw.choice(kinds))
+            known = world.tasks if draw.random() < 0.05 else world.there()
+            tasks = [str(t) for t in draw.choice(known, 5, replace=False)]
+            before = {task: world.allowed(task) for task in world.tasks}
+            try:
+                getattr(self, f"_{kind}")(number, draw, tasks, before)
+            except TaskError:
+                if not any(None in before[t] | world.allowed(t) for t in (*tasks, *world.plain)):
+                    raise
+                kind = "refused: task removed"
+            own[kind] += 1
+            if not sum(own.values()) % 8:
+                self.control[number].add(self._window(), timed(lambda: fixed @ fixed))
+        with self._lock:
+            self.calls += own
+
+    def _check(
+        self, wanted: str | None, found: Any, position: int, before: Any, batch: bool = False
+    ) -> None:
+        task = found.task
+        versions = before[task] | self.world.allowed(task)
+        right = self.world.right(task, position, found.logits, versions, batch)
+        if not right or wanted not in (None, task):
+            self.trouble.append(
+                f"a wrong result: task {task}, wanted {wanted}, frame {position}, "
+                f"{'batch' if batch else 'single'}, versions {sorted(map(str, versions))}"
+            )
+
+    def _predict(self, number: int, draw: Any, tasks: list[str], before: Any) -> None:
+        position = int(draw.integers(FRAMES))
+        start = time.perf_counter()
+        found = self.session.predict(self.world.frames[position], task=tasks[0])
+        self.predict[number].add(self._window(), time.perf_counter() - start)
+        self._check(tasks[0], found, position, before)
+
+    def _switch(self, number: int, draw: Any, tasks: list[str], before: Any) -> None:
+        position = int(draw.integers(FRAMES))
+        self.session.switch(tasks[0])
+        try:
+            found = self.session.predict(self.world.frames[position])
+        except TaskError:  # the current task was removed, whichever it was by now
+            return
+        self._check(None, found, position, before)
+
+    def _batch(self, number: int, draw: Any, tasks: list[str], before: Any) -> None:
+        frames = self.world.frames[:BATCH]
+        for position, found in enumerate(self.session.predict_batch(frames, task=tasks[0])):
+            self._check(tasks[0], found, position, before, batch=True)
+
+    def _mix(self, number: int, draw: Any, tasks: list[str], before: Any) -> None:
+        chosen = [task for task in tasks if task not in self.world.plain] or tasks[:1]
+        positions = draw.integers(FRAMES, size=len(chosen)).tolist()
+        pairs = [(self.world.frames[p], task) for p, task in zip(positions, chosen, strict=True)]
+        results = self.session.predict_many(pairs)
+        for position, task, found in zip(positions, chosen, results, strict=True):
+            self._check(task, found, position, before)
+
+    def _shared(self, number: int, draw: Any, tasks: list[str], before: Any) -> None:
+        position = int(draw.integers(FRAMES))
+        plain = [task for task in self.world.there() if task in self.world.plain]
+        results = self.session.predict_many([(self.world.frames[position], t) for t in plain])
+        for task, found in zip(plain, results, strict=True):
+            self._check(task, found, position, before)
+
+    def _hint(self, number: int, draw: Any, tasks: list[str], before: Any) -> None:
+        self.session.prefetch(*tasks[:2])
+        self.session.pin(tasks[2])
+        self.session.unpin(tasks[2])
+
+    def _change(self) -> None:
+        draw, own = np.random.default_rng(99), Counter[str]()
+        while self._going():
+            own[self.world.change(self.session, draw)] += 1
+            if draw.random() < 0.1:
+                try:
+                    install(self.world.bundle, self.world.damaged)
+                except FormatError:
+                    own["refused: damaged file"] += 1
+                else:
+                    raise AssertionError("a damaged task file was installed")
+            time.sleep(CHANGE_EVERY)
+        with self._lock:
+            self.calls += own
+
+
+def verdict(soak: Soak, session: Session) -> dict[str, Any]:
+    """Return the figures, and under `failures` a sentence for everything that does not hold."""
+    failures = list(dict.fromkeys(soak.trouble))[:5]
+    first = range(WINDOWS // 10, WINDOWS // 10 + 18)
+    last = range(WINDOWS - 18, WINDOWS)
+    memory = np.divide(*soak.memory.T, where=soak.memory[:, 1] > 0, out=np.full(WINDOWS, np.nan))
+    low, high = (float(np.nanmedian(memory[part.start : part.stop])) for part in (first, last))
+    growth = high / low - 1
+    speeds = {}
+    for name, parts in (("predict", soak.predict), ("control", soak.control)):
+        joined = Latencies()
+        joined.counts = np.sum([part.counts for part in parts], axis=0)
+        speeds[name] = {
+            f"p{round(100 * share)}": [joined.percentile(share, part) for part in (first, last)]
+            for share in (0.5, 0.99)
+        }
+    slower, machine_slower = (speeds[n]["p99"][1] / speeds[n]["p99"][0] for n in speeds)
+    if not soak.trouble:
+        if growth >= GROWTH:
+            failures.append(
+                f"memory grew by {growth:.2%}, from {bytes_text(round(low))} to "
+                f"{bytes_text(round(high))}; less than {GROWTH:.0%} is allowed"
+            )
+        if slower > SLOWER * max(1.0, machine_slower):
+            failures.append(
+                f"the p99 of a prediction became {slower:.2f} x; at most {SLOWER} x is allowed, "
+                f"and a fixed piece of work became {machine_slower:.2f} x"
+            )
+        if session.base_sha256() != session.bundle.manifest.tensors.sha256:
+            failures.append("the base in memory is not bit for bit what it was")
+        if set(Bundle.open(session.bundle.path).tasks) != set(soak.world.there()):
+            failures.append("the bundle has other tasks than the changes should have left")
+    return {
+        "minutes": round(soak.seconds / 60, 2),
+        "calls": dict(sorted(soak.calls.items())),
+        "memory": {"first": low, "last": high, "growth": growth},
+        "milliseconds": speeds,
+        "p99_ratio": slower,
+        "control_p99_ratio": machine_slower,
+        "failures": failures,
+    }
+
+
+def render(report: dict[str, Any]) -> str:
+    speeds, held = report["milliseconds"], report["memory"]
+    rows = [
+        [name, *(f"{value:.3f}" for value in pair), f"{pair[1] / pair[0]:.3f} x"]
+        for name, pair in (
+            ("predict p50, ms", speeds["predict"]["p50"]),
+            ("predict p99, ms", speeds["predict"]["p99"]),
+            ("fixed work p99, ms", speeds["control"]["p99"]),
+        )
+    ]
+    sizes = [f"{held[k] / 1e6:.2f}" for k in ("first", "last")]
+    rows.append(["memory, MB", *sizes, f"{1 + held['growth']:.4f} x"])
+    calls = [[kind, f"{count:,}"] for kind, count in report["calls"].items()]
+    tables = table(("calls", "number"), calls), table(("", "first third", "last third", ""), rows)
+    return "\n\n".join(tables)
+
+
+@click.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("artifacts/benchmarks"))
+@click.option("--minutes", type=click.FloatRange(min=0.1), default=30.0, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+def main(folder: Path, minutes: float, json_file: Path | None) -> None:
+    """Run a device's life for some minutes, and fail if it wears out."""
+    with tempfile.TemporaryDirectory() as place:
+        # In a process of its own: the memory that torch takes would hide what a session leaks.
+        command = [sys.executable, "-m", "benchmarks._soak_world", str(folder), place]
+        subprocess.run(command, check=True)
+        world = World(Path(place))
+        with Session.open(world.bundle, threads=1) as session:
+            sizes = [session.load(task) for task in world.tasks]
+        bound = sum(sizes) // 3
+        with Session.open(world.bundle, threads=1, max_task_bytes=bound) as session:
+            soak = Soak(world, session, 60 * minutes)
+            soak.run()
+            report = verdict(soak, session)
+    click.echo(render(report))
+    if json_file:
+        write_json(json_file, {**report, "machine": machine()})
+    if report["failures"]:
+        for failure in report["failures"]:
+            click.echo(f"error: {failure}", err=True)
+        sys.exit(1)
+    total = sum(report["calls"].values())
+    click.echo(f"\n{total:,} calls in {minutes:g} minutes: no wrong result, memory and p99 steady")
+
+
+if __name__ == "__main__":
+    main()
