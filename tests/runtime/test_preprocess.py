@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from runtime.errors import DataError
-from runtime.preprocess import preprocess, read_image
+from runtime.preprocess import preprocess, preprocess_batch, read_image
 from runtime.spec import Preprocess
 
 
@@ -39,11 +39,50 @@ def test_a_frame_of_the_right_size_is_returned_as_it_is():
     assert preprocess(frame, Preprocess(32)) is frame
 
 
-def test_a_frame_with_strides_is_accepted():
-    frame = picture(64, 64)
-    turned = frame[::-1, ::2]
-    want = preprocess(np.ascontiguousarray(turned), Preprocess(32))
-    np.testing.assert_array_equal(preprocess(turned, Preprocess(32)), want)
+def test_a_batch_holds_what_each_frame_becomes():
+    spec = Preprocess(32, "crop", "bicubic")
+    frames = [picture(*size) for size in [(40, 90), (32, 32), (300, 200), (40, 90), (7, 9)]]
+    batch = preprocess_batch(frames, spec)
+    assert batch.dtype == np.uint8
+    assert batch.flags.c_contiguous
+    np.testing.assert_array_equal(batch, [preprocess(frame, spec) for frame in frames])
+    one = preprocess_batch(frames[:1], spec)
+    np.testing.assert_array_equal(one, batch[:1])
+    assert one.flags.c_contiguous
+
+
+def test_a_reducing_gap_gives_what_pillow_gives_with_it():
+    frame = picture(600, 800)
+    want = np.asarray(Image.fromarray(frame).resize((64, 64), 2, reducing_gap=2.0))
+    got = preprocess(frame, Preprocess(64), reducing_gap=2.0)
+    np.testing.assert_array_equal(got, want)
+    assert (got != preprocess(frame, Preprocess(64))).any()
+
+
+@pytest.mark.parametrize("gap", [0.5, -1.0, float("nan")])
+def test_a_reducing_gap_below_one_is_refused(gap):
+    with pytest.raises(DataError, match="a reducing gap must be at least 1, found"):
+        preprocess(picture(64, 64), Preprocess(32), reducing_gap=gap)
+
+
+@pytest.mark.parametrize(("draft", "shape"), [(32, (41, 75)), (42, (82, 150)), (500, (328, 600))])
+def test_a_draft_of_a_jpeg_file_keeps_at_least_so_many_pixels(tmp_path, draft, shape):
+    smooth = Image.fromarray(picture(5, 9)).resize((600, 328), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "x.jpg", quality=95)
+    got = read_image(tmp_path / "x.jpg", draft=draft)
+    assert got.shape == (*shape, 3)
+    whole = preprocess(read_image(tmp_path / "x.jpg"), Preprocess(32)).astype(int)
+    assert abs(preprocess(got, Preprocess(32)) - whole).max() <= 6
+
+
+def test_a_draft_changes_no_other_format_and_turns_what_is_to_be_turned(tmp_path):
+    frame = picture(90, 50)
+    Image.fromarray(frame).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png", draft=8), frame)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(80, 160)).save(tmp_path / "x.jpg", exif=exif)
+    assert read_image(tmp_path / "x.jpg", draft=20).shape == (40, 20, 3)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "1", "LA", "I;16"])
