@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
-from runtime.errors import TaskError
 from runtime.residents import Read, Residents
 
 File = tuple[str, Read]
@@ -18,9 +18,6 @@ class Pins:
         """Start with none."""
         self._residents = residents
         self._keys: dict[str, str] = {}
-
-    def __contains__(self, task: object) -> bool:
-        return task in self._keys
 
     def add(self, task: str, file: File) -> None:
         """Bring a task into memory and keep it there; again changes nothing.
@@ -37,28 +34,31 @@ class Pins:
         if task in self._keys:
             self._residents.unpin(self._keys.pop(task))
 
-    def renew(self, gone: Iterable[str], stay: Iterable[str], file: Callable[[str], File]) -> None:
-        """Let changed tasks go and pin their new versions.
+    @contextmanager
+    def renewed(self, gone: Collection[str], files: Mapping[str, File]) -> Iterator[None]:
+        """Pin new versions beside the old ones, which are let go of if the block ends well.
 
         Args:
-            gone: Tasks that changed.
-            stay: Those of them that are still there.
-            file: Gives a task's new file.
+            gone: Keys of the old versions.
+            files: New versions by task; a task that has none is no longer pinned in the end.
 
         Raises:
-            TaskError: A new version has no room; it alone is no longer pinned.
+            UdaError: As `Residents.pin`; everything is pinned as before then.
         """
-        pinned = [task for task in gone if task in self._keys]
-        for task in pinned:
+        old = {task: key for task, key in self._keys.items() if key in gone}
+        new: dict[str, str] = {}
+        try:
+            for task in old.keys() & files.keys():
+                self._residents.pin(*files[task], gone)
+                new[task] = files[task][0]
+            yield
+        except BaseException:
+            for key in new.values():
+                self._residents.unpin(key)
+            raise
+        for task in old:
             self.remove(task)
-        refused = None
-        for task in set(pinned) & set(stay):
-            try:
-                self.add(task, file(task))
-            except TaskError as error:
-                refused = error
-        if refused is not None:
-            raise refused
+        self._keys.update(new)
 
     def clear(self) -> None:
         """Let all tasks go."""

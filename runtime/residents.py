@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from runtime.errors import BackendError
@@ -61,14 +61,19 @@ class Residents:
         """
         return self._find(None, key, read)
 
-    def take(self, key: str, read: Read) -> Resident:
+    def take(self, key: str, read: Read, instead: Collection[str] = ()) -> Resident:
         """Do as `get`, and hold the task until `release`.
+
+        Args:
+            key: As for `get`.
+            read: As for `get`.
+            instead: Held tasks that count for nothing, since they will be let go of soon.
 
         Raises:
             TaskError: There is no room for it beside what is pinned.
             UdaError: What `read` raises.
         """
-        return self._find(self._shelf.users, key, read)
+        return self._find(self._shelf.users, key, read, instead)
 
     def hold(self, key: str) -> None:
         """Hold a task that is held already once more."""
@@ -79,14 +84,14 @@ class Residents:
         """Let go of what was taken or held, used until now."""
         self._let_go(self._shelf.users, key)
 
-    def pin(self, key: str, read: Read) -> None:
-        """Do as `get`, and hold the task until `unpin`.
+    def pin(self, key: str, read: Read, instead: Collection[str] = ()) -> None:
+        """Do as `take`, but until `unpin`.
 
         Raises:
             TaskError: There is no room for it beside what is pinned or in use.
             UdaError: What `read` raises.
         """
-        self._find(self._shelf.pins, key, read)
+        self._find(self._shelf.pins, key, read, instead)
 
     def unpin(self, key: str) -> None:
         """Let go of what `pin` held."""
@@ -148,7 +153,13 @@ class Residents:
             worker.shutdown(cancel_futures=True)
         _close(out)
 
-    def _find(self, holds: Counter[str] | None, key: str, read: Read) -> Resident:
+    def _find(
+        self,
+        holds: Counter[str] | None,
+        key: str,
+        read: Read,
+        instead: Collection[str] = (),
+    ) -> Resident:
         with self._lock:
             self._check_open()
             if holds is not None:
@@ -160,14 +171,14 @@ class Residents:
                 future.set_running_or_notify_cancel()
         try:
             if mine and future:
-                self._read(key, read, future)
+                self._read(key, read, future, instead)
             if resident is None and future:
                 resident = future.result()
             assert resident is not None
             with self._lock:
                 self._shelf.touch(key)
                 if holds is self._shelf.pins:
-                    self._shelf.check_room(key, resident, holds)
+                    self._shelf.check_room(key, resident, holds.keys() - set(instead))
         except BaseException:
             if holds is not None:
                 self._let_go(holds, key)
@@ -186,14 +197,16 @@ class Residents:
             future.set_running_or_notify_cancel()
         self._read(key, read, future)
 
-    def _read(self, key: str, read: Read, future: Future[Resident]) -> None:
+    def _read(
+        self, key: str, read: Read, future: Future[Resident], instead: Collection[str] = ()
+    ) -> None:
         out: list[Resident] = []
         try:
             resident = read()
             out = [resident]
             with self._lock:
                 self._check_open()
-                out = self._shelf.add(key, resident)
+                out = self._shelf.add(key, resident, instead)
                 self._shares[key] = resident.share
                 del self._reading[key]
             future.set_result(resident)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime import backends, strategies
+from runtime.backends.base import Backend
 from runtime.bundle import Bundle
 from runtime.errors import DataError
 from runtime.grouping import plan
 from runtime.prediction import Prediction
 from runtime.preprocess import check_frame, preprocess_batch
 from runtime.residents import Residents
-from runtime.spec import Preprocess
+from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident
 from runtime.switcher import Switcher
 
@@ -74,6 +75,26 @@ class Session(Switcher):
             session.close()
             raise
         return session
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the engines."""
+        return self._strategy.backend
+
+    @property
+    def layout(self) -> Mapping[str, TensorSpec]:
+        """The base's deploy tensors by name."""
+        return self._strategy.layout
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How the current task turns frames into pixels.
+
+        Raises:
+            TaskError: No task is selected.
+            BackendError: The session is closed.
+        """
+        return self._selected().preprocess
 
     def predict(self, frame: NDArray[np.uint8], task: str | None = None) -> Prediction:
         """Judge one frame.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from runtime.errors import TaskError
 from runtime.strategies.base import Resident
@@ -25,14 +25,20 @@ class Shelf:
         self.pins: Counter[str] = Counter()
         self._dropped: set[str] = set()
 
-    def add(self, key: str, resident: Resident) -> list[Resident]:
+    def add(self, key: str, resident: Resident, instead: Collection[str] = ()) -> list[Resident]:
         """Put a task on the shelf; return what must leave for it.
+
+        Args:
+            key: The task's.
+            resident: The task.
+            instead: Held tasks that will be let go of when this one is there.
 
         Raises:
             TaskError: There is no room for it beside what stays.
         """
         # The current task leaves soon if this one is to come, and stays if not.
-        self.check_room(key, resident, self.pins if self.users[key] else self.pins + self.users)
+        beside = self.pins if self.users[key] else self.pins + self.users
+        self.check_room(key, resident, beside.keys() - set(instead))
         self.tasks[key] = resident
         self.nbytes += resident.nbytes
         return self.leaving()
@@ -77,13 +83,13 @@ class Shelf:
                     break
         return gone
 
-    def check_room(self, key: str, new: Resident, beside: Iterable[str]) -> None:
+    def check_room(self, key: str, new: Resident, beside: Collection[str]) -> None:
         """Check that a task fits beside others.
 
         Raises:
             TaskError: It does not.
         """
-        others = [self.tasks[k] for k in beside if k != key and k in self.tasks]
+        others = [resident for k, resident in self.tasks.items() if k in beside and k != key]
         held = sum(resident.nbytes for resident in others)
         if self._limit is not None and new.nbytes + held > self._limit:
             names = ", ".join(f"'{resident.info.id}'" for resident in others)

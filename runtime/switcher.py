@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from runtime.backends.base import Backend
 from runtime.bundle import Bundle
 from runtime.changes import changes
 from runtime.errors import BackendError, TaskError
 from runtime.pins import File, Pins
 from runtime.residents import Residents
-from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident, Strategy
 
 
@@ -45,16 +43,6 @@ class Switcher:
         self._pinning = threading.Lock()
 
     @property
-    def backend(self) -> Backend:
-        """What runs the engines."""
-        return self._strategy.backend
-
-    @property
-    def layout(self) -> Mapping[str, TensorSpec]:
-        """The base's deploy tensors by name."""
-        return self._strategy.layout
-
-    @property
     def tasks(self) -> tuple[str, ...]:
         """The ids of the tasks that `switch` takes."""
         return self.bundle.tasks
@@ -79,16 +67,6 @@ class Switcher:
     def task_bytes(self) -> int:
         """Bytes that the tasks in memory take."""
         return self._residents.nbytes
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """How the current task turns frames into pixels.
-
-        Raises:
-            TaskError: No task is selected.
-            BackendError: The session is closed.
-        """
-        return self._selected().preprocess
 
     def load(self, task: str) -> int:
         """Bring a task into memory without switching to it; return its bytes there.
@@ -152,30 +130,29 @@ class Switcher:
 
         Raises:
             FormatError: The bundle is damaged, has another base or other graphs now (open a new
-                session), or the new version of the current or a pinned task is damaged; nothing
-                has changed then.
-            TaskError: A pinned task's new version has no room; it alone is no longer pinned.
+                session), or the new version of the current or a pinned task is damaged.
+            TaskError: There is no room for such a version.
             BackendError: The session is closed, or the device took no new weights.
+
+        After an error the session goes on with the bundle as it knew it.
         """
         with self._pinning, ExitStack() as stack:
             old, new = self._opened(), Bundle.open(self.bundle.path)
             changed = changes(old, new)
-            stay = [task for task in changed if task in new.tasks]
-            gone = [old.entry(task).file.sha256 for task in changed if task in old.tasks]
+            gone = {old.entry(task).file.sha256 for task in changed if task in old.tasks}
+            files = {task: self._file(task, new) for task in changed if task in new.tasks}
             # Read before any frame has to wait; errors show before anything changes.
-            for task in stay:
-                if task in self._pins or task == self.task:
-                    self._take(task, new, stack)
+            stack.enter_context(self._pins.renewed(gone, files))
+            if self.task in files:
+                self._take(files[self.task], stack, gone)
             with self._lock:
                 self._opened()
-                current = self.task
-                if current is not None and current in stay:
-                    self._change(*self._take(current, new, stack))
-                elif current in changed:
+                if self.task in files:  # maybe another one than above
+                    self._change(*self._take(files[self.task], stack, gone))
+                elif self.task in changed:
                     self._change("", None)
                 self.bundle = new
-            self._residents.renew(gone, [new.entry(task).file.sha256 for task in stay])
-            self._pins.renew(changed, stay, lambda task: self._file(task, new))
+            self._residents.renew(gone, [key for key, _ in files.values()])
         return changed
 
     def base_sha256(self) -> str:
@@ -207,7 +184,7 @@ class Switcher:
         while True:
             bundle = self._opened()
             with ExitStack() as stack:
-                found = [self._take(task, bundle, stack) for task in tasks]
+                found = [self._take(self._file(task, bundle), stack) for task in tasks]
                 stack.enter_context(self._lock)
                 self._opened()
                 if bundle is not self.bundle:  # a refresh came between
@@ -223,11 +200,12 @@ class Switcher:
     def _file(self, task: str, bundle: Bundle) -> File:
         return bundle.entry(task).file.sha256, partial(_read, bundle, self._strategy, task)
 
-    def _take(self, task: str, bundle: Bundle, stack: ExitStack) -> tuple[str, Resident]:
-        key, read = self._file(task, bundle)
-        resident = self._residents.take(key, read)
-        stack.callback(self._residents.release, key)
-        return key, resident
+    def _take(
+        self, file: File, stack: ExitStack, instead: Collection[str] = ()
+    ) -> tuple[str, Resident]:
+        resident = self._residents.take(*file, instead)
+        stack.callback(self._residents.release, file[0])
+        return file[0], resident
 
     def _change(self, key: str, new: Resident | None) -> None:
         old = self._current
