@@ -164,7 +164,11 @@ class Residents:
             self._check_open()
             if holds is not None:
                 holds[key] += 1  # from here on nobody evicts it
-            resident, future = self._shelf.tasks.get(key), self._reading.get(key)
+            resident = self._shelf.tasks.get(key)
+            if resident is not None and holds is not self._shelf.pins:
+                self._shelf.touch(key)
+                return resident
+            future = self._reading.get(key)
             mine = resident is None and not (future and future.running())
             if mine:  # also what waits behind other tasks for the background thread
                 future = self._reading[key] = future or Future()

@@ -182,17 +182,23 @@ class Switcher:
     def _on(self, *tasks: str) -> Iterator[list[Resident]]:
         """Hold the lock with tasks in memory, the first of them current; none: as it is."""
         while True:
-            bundle = self._opened()
-            with ExitStack() as stack:
-                found = [self._take(self._file(task, bundle), stack) for task in tasks]
-                stack.enter_context(self._lock)
-                self._opened()
-                if bundle is not self.bundle:  # a refresh came between
-                    continue
-                if found:
-                    self._change(*found[0])
-                yield [resident for _, resident in found] or [self._selected()]
-                return
+            bundle, keys, found = self._opened(), [], []
+            try:
+                for task in tasks:
+                    key, read = self._file(task, bundle)
+                    found.append(self._residents.take(key, read))
+                    keys.append(key)
+                with self._lock:
+                    self._opened()
+                    if bundle is not self.bundle:  # a refresh came between
+                        continue
+                    if found:
+                        self._change(keys[0], found[0])
+                    yield found or [self._selected()]
+                    return
+            finally:
+                for key in keys:
+                    self._residents.release(key)
 
     def _load(self, task: str) -> Resident:
         return self._residents.get(*self._file(task, self._opened()))
