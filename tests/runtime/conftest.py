@@ -16,7 +16,7 @@ from runtime.files import sha256
 from runtime.graphs import EncoderGraph, HeadGraph
 from runtime.patch import SparseTensor, merge
 from runtime.spec import BaseModel, Preprocess, TaskInfo
-from runtime.task import Task
+from runtime.task import Task, encode_task
 
 SIZE, DIM, WIDTH = 16, 6, 300
 TOKENS = {"prompts.0": (2, WIDTH), "prompts.1": (2, DIM)}
@@ -183,3 +183,14 @@ def mixed(make_world) -> World:
 @pytest.fixture
 def frame() -> np.ndarray:
     return np.random.default_rng(5).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def write_task(tmp_path):
+    """Return a function that writes a task to a file outside of any bundle."""
+
+    def put(task, name="new.safetensors"):
+        (tmp_path / name).write_bytes(encode_task(task))
+        return tmp_path / name
+
+    return put

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import runtime
 from runtime import manifest
+from runtime.bundle import Bundle
 from runtime.files import sha256
 from runtime.task import Task, encode_task
 
@@ -41,3 +46,46 @@ def smuggle(path: Path, task: Task) -> None:
         entry["file"] = {"path": name, "bytes": len(content), "sha256": sha256(content)}
 
     rewrite(path, point)
+
+
+def newer(task: Task, seed: int = 3) -> Task:
+    """Return another version of a task: other classes' weights, same everything else."""
+    rng = np.random.default_rng(seed)
+    head = {n: rng.standard_normal(a.shape).astype("f4") for n, a in task.head_tensors.items()}
+    return replace(task, head_tensors=head)
+
+
+def under(task: Task, name: str) -> Task:
+    """Return a task with another id."""
+    return replace(task, info=replace(task.info, id=name))
+
+
+def answers(path: Path, frame: np.ndarray) -> dict[str, np.ndarray]:
+    """Return every task's logits, each from a session of its own."""
+    found = {}
+    for task in Bundle.open(path).tasks:
+        with runtime.Session.open(path) as session:
+            session.switch(task)
+            found[task] = session.predict(frame).logits
+    return found
+
+
+def read_everything(path: Path) -> None:
+    """Read and check every file of a bundle."""
+    opened = Bundle.open(path)
+    weights = opened.weights()
+    for ref in opened.manifest.graphs():
+        opened.graph(ref)
+    for task in opened.tasks:
+        weights.prepare(opened.task(task, weights.layout).patch)
+
+
+def as_schema_1(path: Path) -> None:
+    """Make a bundle what the first version of the format would have it be."""
+
+    def strip(body: dict[str, Any]) -> None:
+        del body["former"]
+        for head in body["heads"]:
+            del head["tensors"]
+
+    rewrite(path, strip, schema=1)
