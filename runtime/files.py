@@ -82,7 +82,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """
     try:
         with path.open("rb") as stream:
-            content = stream.read(limit + 1)
+            # Python makes room for all that is asked for, however small the file is.
+            size = os.fstat(stream.fileno()).st_size
+            content = stream.read(min(size, limit) + 1)
     except OSError as error:
         raise FormatError(
             f"cannot read '{path}': {error.strerror or error}; check the path and its permissions, "
