@@ -106,6 +106,24 @@ def test_a_closed_task_has_released_its_engine(world, frame):
             session.predict(frame)
 
 
+def test_an_evicted_task_releases_its_engine_and_answers_the_same_when_it_returns(world, frame):
+    with engines(world) as session:
+        room = session.load("a-b") + session.load("a-c") + session.load("a-d") - 1
+    with engines(world, max_task_bytes=room) as session:
+        session.switch("a-b")
+        want = session.predict(frame).logits
+        engine = session._load("a-b").engine
+        session.switch("a-c")
+        assert engine.run({"pixels": frame[None]}).shape == (1, 6)  # it may come back
+        session.switch("a-d")
+        assert session.resident == ("a-c", "a-d")
+        with pytest.raises(BackendError):
+            engine.run({"pixels": frame[None]})
+        session.switch("a-b")
+        np.testing.assert_array_equal(session.predict(frame).logits, want)
+        assert session.resident == ("a-d", "a-b")
+
+
 def test_a_damaged_base_is_refused_when_a_task_wants_it_and_the_current_one_stays(world, frame):
     with engines(world) as session:
         session.switch("a-b")
