@@ -164,7 +164,8 @@ def _image(form: Form, g: Graph, preprocess: Preprocess) -> str:
             f"{form.size}; train it again on this base"
         )
     mean, std = (np.reshape(v, (3, 1, 1)) for v in (preprocess.mean, preprocess.std))
-    x = g.cast(g.op("Transpose", "pixels", perm=[0, 3, 1, 2]), np.float32)
+    # TensorRT takes uint8 into a Cast and nowhere else.
+    x = g.op("Transpose", g.cast("pixels", np.float32), perm=[0, 3, 1, 2])
     x = g.op("Mul", x, g.constant(1 / (255 * std), np.float32))
     x = g.op("Add", x, g.constant(-mean / std, np.float32))
     return g.cast(x, np.float16) if g.half else x
