@@ -8,7 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.cuda.base import Device, DeviceArray
+
 Arrays = Mapping[str, NDArray[Any]]
+Inputs = Mapping[str, "NDArray[Any] | DeviceArray"]
+"""An engine with a `Device` takes arrays that lie there already as well."""
 
 
 class Constants(Protocol):
@@ -19,7 +23,7 @@ class Constants(Protocol):
     """
 
     handles: Mapping[str, Any]
-    """What the engines of this backend bind, by name."""
+    """What the engines of this backend bind, by name; `DeviceArray` where it has a `Device`."""
 
     def updated(self, names: Iterable[str]) -> None:
         """Take note that the arrays of these names hold new values.
@@ -51,7 +55,7 @@ class Engine(Protocol):
         """
         ...
 
-    def run(self, inputs: Arrays) -> NDArray[np.float32]:
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run once with the inputs that are not bound; return the one output, a fresh array."""
         ...
 
@@ -67,6 +71,8 @@ class Backend(Protocol):
     version: str
     block: int
     """Channels in a block, if engines want filters laid out in blocks, else 1."""
+    cuda: Device | None
+    """Where engines run and bind what they read by address; None if that is the host's memory."""
 
     def open(self, graph: bytes, *, small: bool = False, baked: Arrays | None = None) -> Engine:
         """Return an engine for the bytes of an ONNX graph.

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Arrays, Constants
+from runtime.backends.base import Arrays, Constants, Inputs
 from runtime.baked import bake
 from runtime.blocked import block_size
+from runtime.cuda.base import Device
 from runtime.errors import BackendError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -46,6 +47,7 @@ class OrtBackend:
         self._ort = _library()
         self.version = f"onnxruntime {self._ort.__version__}"
         self.device = device
+        self.cuda: Device | None = None
         self._kind, self._index = match[1] or match[2], int(match[3] or 0)
         self._threads = threads
         available = self._ort.get_available_providers()
@@ -187,7 +189,7 @@ class OrtEngine:
             self._binding.bind_ortvalue_input(name, value)
             self._bound[name] = value
 
-    def run(self, inputs: Arrays) -> NDArray[np.float32]:
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run once; the result is a fresh array.
 
         Raises:
