@@ -1,17 +1,22 @@
-# Two commands that do all their own set-up: `make demo` and `make test`.
+# Commands that do all their own set-up: `make demo`, `make test`, `make soak`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # The machine may be shared: threads that wait must not burn the other core.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint clean
+MINUTES ?= 30
+
+.PHONY: demo test soak lint clean
 
 demo: $(VENV)/.export.stamp
 	$(BIN)/python -m adapt.demo.run
 
 test: $(VENV)/.dev.stamp
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev.stamp
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 lint: $(VENV)/.dev.stamp
 	$(BIN)/ruff check .
