@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,19 +32,31 @@ def predict(
     threads: int | None,
     strategy: str,
 ) -> None:
-    """Say what is on IMAGES."""
+    """Say what is on IMAGES; one that cannot be read does not keep the others from it."""
+    from runtime.errors import DataError
     from runtime.preprocess import read_image
     from runtime.session import Session
 
-    results = []
+    results: list[dict[str, Any]] = []
     with Session.open(
         bundle, backend=backend, device=device, threads=threads, strategy=strategy
     ) as session:
         if task is not None:
             session.switch(task)
         for path in images:
-            best = session.predict(read_image(path)).top(top)
+            try:
+                frame = read_image(path)
+            except DataError as error:
+                if len(images) == 1:
+                    raise
+                results.append({"image": str(path), "task": session.task, "error": str(error)})
+                click.echo(f"error: {error}", err=True)
+                continue
+            best = session.predict(frame).top(top)
             results.append({"image": str(path), "task": session.task, "top": best})
             click.echo(f"{path}: " + ", ".join(f"{label} {score:.1%}" for label, score in best))
     if json_file is not None:
         write_json(json_file, results)
+    unread = sum("error" in result for result in results)
+    if unread:
+        raise DataError(f"{unread} of {len(images)} images could not be read; see above")

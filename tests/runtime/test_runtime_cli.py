@@ -40,6 +40,18 @@ def test_predict_prints_what_the_session_says(world, image, frame, tmp_path):
     assert json.loads(out.read_text())[0]["top"][0][0] == best
 
 
+def test_an_unreadable_image_keeps_no_other_from_being_judged(world, image, tmp_path):
+    broken, out = tmp_path / "broken.jpg", tmp_path / "out.json"
+    broken.write_bytes(image.read_bytes()[:40])
+    result = run("predict", world.path, broken, image, "--task", "a-d", "--json", out)
+    assert result.exit_code == 1
+    assert f"cannot read the image '{broken}'" in result.output
+    assert result.output.rstrip().endswith("1 of 2 images could not be read; see above")
+    first, second = json.loads(out.read_text())
+    assert "cannot read" in first["error"]
+    assert second["top"]
+
+
 def test_bench_prints_a_table_and_writes_json(world, tmp_path):
     out = tmp_path / "bench.json"
     result = run(
