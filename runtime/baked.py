@@ -26,23 +26,30 @@ _TENSOR_TYPE, _ELEMENT, _SHAPE, _DIM, _DIM_VALUE = 1, 1, 2, 1, 1  # TypeProto an
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL, _LOCATION = 1, 2, 8, 13, 14  # TensorProto
 _KEY, _VALUE = 1, 2  # StringStringEntryProto
 _ELEMENTS = {"float32": 1, "float16": 10}
+_GIVEN = "given-at-opening"
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED = {_FIXED64: 8, _FIXED32: 4}
 
 
-def bake(graph: bytes, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def bake(
+    graph: bytes,
+    arrays: Mapping[str, NDArray[Any]],
+    places: Mapping[str, str] | None = None,
+) -> bytes:
     """Return a graph whose inputs of these names are constants, by name of external data.
 
     Args:
         graph: An ONNX model, with an input for each array.
         arrays: float32 or float16, of the shapes of these inputs. Only types and shapes are read.
+        places: Names of the files that hold the bytes, one for each array; None where whoever
+            opens the graph gets the arrays themselves.
 
     Raises:
         FormatError: The graph is damaged, or an array has no input of its type and shape.
     """
     try:
-        return _model(graph, arrays)
+        return _model(graph, arrays, places or dict.fromkeys(arrays, _GIVEN))
     except _Damage as error:
         raise FormatError(
             f"a graph is no sound ONNX model: {error}; export the bundle again"
@@ -53,12 +60,12 @@ class _Damage(ValueError):
     """The bytes are no message of the kind that is expected."""
 
 
-def _model(content: bytes, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def _model(content: bytes, arrays: Mapping[str, NDArray[Any]], places: Mapping[str, str]) -> bytes:
     model, graphs = bytearray(), 0
     for number, value, raw in _fields(memoryview(content)):
         if number == _GRAPH:
             graphs += 1
-            model += _field(_GRAPH, _graph(_message(value), arrays))
+            model += _field(_GRAPH, _graph(_message(value), arrays, places))
         else:
             model += raw
     if graphs != 1:
@@ -66,7 +73,9 @@ def _model(content: bytes, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return bytes(model)
 
 
-def _graph(content: memoryview, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def _graph(
+    content: memoryview, arrays: Mapping[str, NDArray[Any]], places: Mapping[str, str]
+) -> bytes:
     graph, missing = bytearray(), dict(arrays)
     for number, value, raw in _fields(content):
         if number == _INPUT:
@@ -85,7 +94,7 @@ def _graph(content: memoryview, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     if missing:
         raise _Damage(f"it has no input '{min(missing)}'")
     for name, array in arrays.items():
-        graph += _field(_INITIALIZER, _declared(name, array))
+        graph += _field(_INITIALIZER, _declared(name, array, places[name]))
     return bytes(graph)
 
 
@@ -106,9 +115,9 @@ def _check(name: str, info: memoryview, array: NDArray[Any]) -> None:
         )
 
 
-def _declared(name: str, array: NDArray[Any]) -> bytes:
+def _declared(name: str, array: NDArray[Any], place: str) -> bytes:
     """Return a TensorProto that says what an initializer is, and that its data is elsewhere."""
-    location = _field(_KEY, b"location") + _field(_VALUE, b"given-at-opening")
+    location = _field(_KEY, b"location") + _field(_VALUE, place.encode())
     return b"".join(
         [
             *(_number(_DIMS, length) for length in array.shape),
