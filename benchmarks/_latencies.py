@@ -13,16 +13,21 @@ class Latencies:
     """Counts of durations in each of `WINDOWS` equal parts of the run."""
 
     def __init__(self) -> None:
-        self.counts = np.zeros((WINDOWS, _BINS.size + 1), np.int64)
+        self.counts = np.empty((WINDOWS, _BINS.size + 1), np.int32)
+        self.counts.fill(0)  # unlike np.zeros touches the pages, which would come one by one
 
     def add(self, window: int, seconds: float) -> None:
         self.counts[window, int(np.searchsorted(_BINS, seconds))] += 1
 
+    def number(self, windows: range) -> int:
+        """Return how many durations some windows have."""
+        return int(self.counts[windows.start : windows.stop].sum())
+
     def percentile(self, share: float, windows: range) -> float:
-        """Return the median over the windows of a percentile in each, in milliseconds."""
+        """Return the median over three parts of a percentile in each, in milliseconds."""
         found = []
-        for counts in self.counts[windows.start : windows.stop]:
-            if total := counts.sum():
-                place = int(np.searchsorted(np.cumsum(counts), share * total))
-                found.append(float(_BINS[min(place, _BINS.size - 1)]))
-        return 1e3 * float(np.median(found)) if found else 0.0
+        for counts in np.array_split(self.counts[windows.start : windows.stop], 3):
+            cumulated = np.cumsum(counts.sum(0))
+            place = int(np.searchsorted(cumulated, share * cumulated[-1]))
+            found.append(float(_BINS[min(place, _BINS.size - 1)]))
+        return 1e3 * float(np.median(found))
