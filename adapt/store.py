@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,22 @@ class Entry:
 
 
 def variant(method: str, config: Mapping[str, Any]) -> str:
-    """Return the name of a method with what was added to it: `cmkd`, `cmkd-fixmatch-rst`.
+    """Return the name of a method with what was added to it: `cmkd-rst`, `cmkd-rst-d0.001-fp16`.
+
+    A density budget and a grid are part of it; a threshold is not, nor is anything else.
+
+    Args:
+        method: Its name.
+        config: Resolved settings.
+    """
+    name, grid = family(method, config), config.get("grid", "fp32")
+    budget = config.get("rst_density", 0) if config["rst"] else 0
+    budget_name = f"d{Decimal(repr(budget)):f}" if budget else ""  # never d1e-05
+    return "-".join(filter(None, [name, budget_name, "" if grid == "fp32" else grid]))
+
+
+def family(method: str, config: Mapping[str, Any]) -> str:
+    """Return the name of a variant as papers know it, without budget and grid.
 
     Args:
         method: Its name.
@@ -39,6 +55,10 @@ def variant(method: str, config: Mapping[str, Any]) -> str:
         "rst": config["rst"],
     }
     return "-".join([method, *(name for name, there in added.items() if there)])
+
+
+def _baseline(variant: str) -> bool:
+    return variant.partition("-")[0] in BASELINES
 
 
 def place(root: Path, dataset: str, task: str, variant: str) -> Path:
@@ -58,7 +78,7 @@ def entries(root: Path, task: str | None = None, dataset: str | None = None) -> 
 def variants(root: Path, dataset: str, task: str) -> dict[str, Path]:
     """Return the artifact files of a task by variant, baselines first."""
     found = {entry.variant: entry.path for entry in entries(root, task, dataset)}
-    return {name: found[name] for name in sorted(found, key=lambda n: (n not in BASELINES, n))}
+    return {name: found[name] for name in sorted(found, key=lambda n: (not _baseline(n), n))}
 
 
 def dataset_of(root: Path, task: str) -> str:
@@ -99,7 +119,7 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
     if method is not None:
         chosen = {name: path for name, path in known.items() if name == method}
     elif len(known) > 1:
-        adapted = {name: path for name, path in known.items() if name not in BASELINES}
+        adapted = {name: path for name, path in known.items() if not _baseline(name)}
         chosen = adapted or known
     if len(chosen) == 1:
         return next(iter(chosen.values()))

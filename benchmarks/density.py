@@ -86,8 +86,9 @@ WAYS = (
 def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     """Train, or find, one run and judge it on every grid."""
     from adapt import clip as base_models
-    from adapt import data, store
+    from adapt import data, methods, store
     from adapt.artifact import Artifact
+    from adapt.config import load_config
     from adapt.data.cache import pixels
     from adapt.evaluation.evaluate import predict, score
     from adapt.grid import snap
@@ -96,7 +97,10 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     model = "demo-rn32"
     found = train_or_find(row, task, seed, model, root)
     place = root / model / row.folder / f"seed{seed}"
-    (path,) = place.glob(f"{DATASETS[task[0]]}/{task}/*/{store.FILE}")
+    config = load_config(
+        methods.get(row.method).Config, DATASETS[task[0]], row.method, row.settings
+    )
+    path = store.place(place, DATASETS[task[0]], task, store.variant(row.method, vars(config)))
     artifact, clip = Artifact.load(path), base_models.load(model, "demo")
     test = data.load(DATASETS[task[0]], task).test
     images = pixels(test, clip.image_size, artifact.preprocess.resize).images

@@ -27,7 +27,11 @@ from runtime.console import bytes_text
     help="Go on with an unfinished run, with the result it would have had. A finished run is left "
     "as it is; without any run a new one starts.",
 )
-@click.option("--restart", is_flag=True, help="Throw an unfinished run away.")
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Throw an unfinished run away, and replace an artifact of other settings or images.",
+)
 def train(
     dataset: str | None,
     task: str | None,
@@ -50,7 +54,8 @@ def train(
 ) -> None:
     """Adapt to one task and write its artifact.
 
-    Target labels are never trained on. An existing artifact stays until the new one is whole.
+    Target labels are never trained on. An existing artifact stays until the new one is whole; one
+    of other settings or images is replaced only with --restart.
     """
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from statistics import mean, stdev
 
+from adapt import store
 from adapt.published import By, Published, Row
 from adapt.sweep.jobs import Job
 from adapt.sweep.results import EPOCHS, Result
@@ -111,12 +112,13 @@ def tables(
                 columns[by] = known.columns[by]
     rows = known.of(jobs[0].config.model, follows) if known else ()
     variant = jobs[0].path.parent.name
-    rows = tuple(sorted(rows, key=lambda row: row.variant != variant))
+    family = store.family(jobs[0].method, asdict(jobs[0].config))
+    rows = tuple(sorted(rows, key=lambda row: row.variant != family))
     metric = known.metric if known else "accuracy"
     return [
         Table(by, columns[by], (
             *_ours(by, columns[by], tasks, variant, results, metric),
-            *(_theirs(by, columns[by], rows, variant, known, whole) if known else ()),
+            *(_theirs(by, columns[by], rows, family, known, whole) if known else ()),
         ))
         for by in kinds
     ]  # fmt: skip
@@ -167,7 +169,7 @@ def _theirs(
     by: By,
     columns: Sequence[str],
     rows: Sequence[Row],
-    variant: str,
+    family: str,
     known: Published,
     whole: bool,
 ) -> list[Line]:
@@ -186,6 +188,6 @@ def _theirs(
             average = mean(value for (value,) in values.values())
         stored = () if row.dsp is None or not whole else (row.dsp,)
         label = f"{row.label} [{row.source}]"
-        own = row.variant == variant
+        own = row.variant == family
         lines.append(Line(label, values, (average,), stored, True, own, row.note))
     return lines

@@ -101,16 +101,26 @@ class Loop:
         self.outcome = Outcome(self.method, self.clip.info, self.base, path, facts, about)
         self.skipped = {pair.test.paths[i] for i in self.judge.test.skipped}
 
-    def finished(self) -> Run | None:
-        """Return the run that wrote its artifact with these very settings, if there is one."""
+    def earlier(self) -> tuple[Run, dict[str, tuple[object, object]]] | None:
+        """Return the finished run that lies here, if any, and in what this one differs from it.
+
+        Raises:
+            FormatError: Its artifact is damaged.
+        """
         if not self.path.exists():
             return None
         found = Artifact.load(self.path)
-        before = found.config, found.base, found.task, found.prompts, found.guides
-        now = asdict(self.config), self.clip.info, self.pair.task, self.prompts
-        same = before == (*now, self.method.guides())
-        same = same and found.metrics["data"] == self.identity["data"]
-        return Run(found, self.path, len(self.skipped)) if same else None
+        before = {
+            "method": found.method,
+            "task": asdict(found.task),
+            "config": dict(found.config),
+            "base": asdict(found.base),
+            "data": dict(found.metrics["data"]),
+            "guides": [asdict(guide) for guide in found.guides],
+            "prompts": found.prompts,
+        }
+        different = resume.differences(before, self.identity | {"prompts": self.prompts})
+        return Run(found, self.path, len(self.skipped)), different
 
     def __call__(self, going_on: bool, show: bool) -> Run:
         """Train from the start, or from the checkpoint if `going_on`; `show` shows a bar."""

@@ -130,15 +130,20 @@ def _state(method: Method) -> dict[str, Tensor]:
     }
 
 
-def _check_identity(path: Path, found: object, needed: Mapping[str, Any]) -> None:
+def differences(found: object, needed: Mapping[str, Any]) -> dict[str, tuple[object, object]]:
+    """Return by dotted key what two identities have, where they differ; settings come first."""
     before, now = _flatten(found), _flatten(needed)
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise ConfigError(
-                f"cannot resume from '{path}': it was made with {key} = {before.get(key)!r}, "
-                f"this run has {now.get(key)!r}; use the same settings and data, or start anew "
-                "with --restart"
-            )
+    keys = sorted(now | before, key=lambda key: not key.startswith("config."))
+    values = {key: (before.get(key), now.get(key)) for key in keys}
+    return {key: pair for key, pair in values.items() if pair[0] != pair[1]}
+
+
+def _check_identity(path: Path, found: object, needed: Mapping[str, Any]) -> None:
+    for key, (before, now) in differences(found, needed).items():
+        raise ConfigError(
+            f"cannot resume from '{path}': it was made with {key} = {before!r}, this run has "
+            f"{now!r}; use the same settings and data, or start anew with --restart"
+        )
 
 
 def _flatten(value: object, prefix: str = "") -> dict[str, object]:

@@ -6,11 +6,13 @@ where the epoch is chosen by a score, `selected.safetensors`.
 
 An unfinished run is never thrown away unasked: starting again needs `go_on` (continue, on the CPU
 bit for bit as if never stopped; on CUDA as far as its kernels repeat themselves) or `restart`. A
-finished artifact stays until the new one replaces it.
+finished artifact stays until the new one replaces it, which one of other settings or images does
+only with `restart`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +26,10 @@ from adapt.training import parallel, resume
 from adapt.training.device import check_compile, check_precision, exact_float32, select
 from adapt.training.journal import log_file
 from adapt.training.loop import Loop, Run
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, FormatError
+
+_SHOWN, _LONG = 3, 60
+"""How many differences, and how many letters of a value, a message shows."""
 
 
 def train(
@@ -51,10 +56,11 @@ def train(
         device: `cpu`, `cuda` or `cuda:N`; under torchrun each process takes its own GPU.
         go_on: Continue an unfinished run. A run that has finished with these settings is returned
             as it is; without any earlier run a new one starts.
-        restart: Throw an unfinished run away.
+        restart: Throw an unfinished run away, and replace an artifact of other settings.
         show: Show a progress bar on stderr.
 
     Raises:
+        ConfigError: An unfinished run, or an artifact of other settings or images, is in the way.
         UdaError: Settings, data, base model or device are unusable, a loss is not finite, the disk
             is full, or the run was interrupted (it can then be continued).
     """
@@ -84,8 +90,55 @@ def train(
         torch.random.fork_rng(devices=cuda),
     ):
         run = Loop(name, cls, pair, config, path, own)
-        if go_on and not waiting and (done := run.finished()):
+        if not waiting and not restart and (done := _in_the_way(run, go_on)):
             return done
         if restart and parallel.rank() == 0:
             (folder / resume.FILE).unlink(missing_ok=True)
         return run(go_on and waiting, show and parallel.rank() == 0)
+
+
+def _in_the_way(loop: Loop, go_on: bool) -> Run | None:
+    """Return the finished run that is to be left alone, if it is one, and replace no other.
+
+    Raises:
+        ConfigError: A run with other settings or images has finished here.
+        FormatError: `go_on`, and its artifact is damaged; otherwise it may be replaced.
+    """
+    try:
+        found = loop.earlier()
+    except FormatError:
+        if go_on:
+            raise
+        return None
+    if found is None:
+        return None
+    done, different = found
+    if different:
+        raise ConfigError(
+            f"'{done.path}' was trained with {_told(different)}; add --restart to replace it, or "
+            "choose another --out"
+        )
+    return done if go_on else None
+
+
+def _told(different: Mapping[str, tuple[object, object]]) -> str:
+    """Return the first differences for people; what is no setting only follows from some."""
+    settings = {
+        k.removeprefix("config."): v for k, v in different.items() if k.startswith("config.")
+    }
+    parts = [f"{key} {_short(old)} (now {_short(new)})" for key, (old, new) in settings.items()]
+    what = {
+        "data": "images",
+        "task": "domains or classes",
+        "base": "base weights",
+        "guides": "teacher",
+    }
+    kinds = dict.fromkeys(key.partition(".")[0] for key in different)
+    parts = parts or [f"other {what.get(kind, kind)}" for kind in kinds if kind != "config"]
+    more = f" and {len(parts) - _SHOWN} more differences" if len(parts) > _SHOWN else ""
+    return ", ".join(parts[:_SHOWN]) + more
+
+
+def _short(value: object) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."

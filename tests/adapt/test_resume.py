@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from adapt import store
 from adapt.data import DomainPair, load_folders
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.ekda import EKDAConfig
@@ -223,9 +224,36 @@ def test_resume_without_a_run_starts_one_and_a_finished_one_is_left_alone(
     again = train("cmkd", pair, rst_config, out=tmp_path, go_on=True)
     assert again.path.stat().st_mtime_ns == stamp
     assert again.artifact.metrics == first.artifact.metrics
-    other = train("cmkd", pair, replace(rst_config, seed=1), out=tmp_path, go_on=True)
-    assert other.artifact.seed == 1
+    once_more = train("cmkd", pair, rst_config, out=tmp_path)
+    assert once_more.path.stat().st_mtime_ns != stamp
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+def test_a_finished_run_of_other_settings_or_images_is_replaced_only_by_restart(
+    images: Path, cache: Path, rst_config: CMKDConfig, tmp_path: Path, go_on: bool
+) -> None:
+    pair = load_folders(images, "day", "night")
+    first = train("cmkd", pair, rst_config, out=tmp_path)
+    before = first.path.read_bytes()
+    other = replace(rst_config, seed=1, lr=2e-3)
+    lines = r"trained with lr 0.001 \(now 0.002\), seed 0 \(now 1\); add --restart .*another --out"
+    with pytest.raises(ConfigError, match=lines):
+        train("cmkd", pair, other, out=tmp_path, go_on=go_on)
     fewer = replace(pair, target=pair.target.subset(pair.target.labels.nonzero()[0]))
-    fresh = train("cmkd", fewer, replace(rst_config, seed=1), out=tmp_path, go_on=True)
-    assert fresh.path.stat().st_mtime_ns != stamp
-    assert fresh.artifact.metrics["data"] != other.artifact.metrics["data"]
+    with pytest.raises(ConfigError, match=r"trained with other images; add --restart"):
+        train("cmkd", fewer, rst_config, out=tmp_path, go_on=go_on)
+    assert first.path.read_bytes() == before
+    fresh = train("cmkd", fewer, other, out=tmp_path, restart=True)
+    assert fresh.artifact.seed == 1
+    assert fresh.artifact.metrics["data"] != first.artifact.metrics["data"]
+
+
+def test_budgets_and_grids_lie_beside_the_plain_threshold(
+    pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path
+) -> None:
+    short = replace(rst_config, epochs=1, iterations=2)
+    for changes in ({}, {"rst_density": 0.001}, {"grid": "fp16"}, {"rst_density": 0.1}):
+        train("cmkd", pair, replace(short, **changes), out=tmp_path)
+    assert sorted(store.variants(tmp_path, "street", "day-night")) == [
+        "cmkd-rst", "cmkd-rst-d0.001", "cmkd-rst-d0.1", "cmkd-rst-fp16",
+    ]  # fmt: skip

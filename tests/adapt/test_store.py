@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapt.store import FILE, dataset_of, entries, find, place, variant, variants
+from adapt.store import FILE, dataset_of, entries, family, find, place, variant, variants
 from runtime.errors import TaskError
 
 
@@ -89,3 +89,28 @@ def test_an_artifact_is_found_where_it_is_put(shelf):
     [entry] = entries(shelf())
     assert (entry.dataset, entry.task, entry.variant) == ("d", "f-h", "cmkd-rst")
     assert find(shelf(), "f-h") == entry.path == path
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "cmkd"),
+        ({"rst": True}, "cmkd-rst"),
+        ({"rst": True, "rst_threshold": 1e-4}, "cmkd-rst"),
+        ({"rst": True, "rst_density": 0.001}, "cmkd-rst-d0.001"),
+        ({"rst": True, "rst_density": 1e-05}, "cmkd-rst-d0.00001"),
+        ({"rst": True, "rst_density": 0.1, "grid": "bf16"}, "cmkd-rst-d0.1-bf16"),
+        ({"grid": "fp16", "fixmatch": 0.5}, "cmkd-fixmatch-fp16"),
+        ({"grid": "fp32", "partial": True}, "cmkd-partial"),
+    ],
+)
+def test_a_variant_says_what_was_added_with_budget_and_grid(settings, name):
+    config = {"rst": False, "partial": False, "rst_density": 0.0, **settings}
+    assert variant("cmkd", config) == name
+    assert family("cmkd", config) == name.partition("-d0")[0].removesuffix("-fp16")
+
+
+def test_a_baseline_on_a_grid_is_deployed_by_nobody_by_accident(shelf):
+    root = shelf("d/f-h/cmkd", "d/f-h/zero_shot-fp16", "d/f-h/source_only-fixmatch")
+    assert find(root, "f-h") == root / "d/f-h/cmkd" / FILE
+    assert list(variants(root, "d", "f-h"))[-1] == "cmkd"

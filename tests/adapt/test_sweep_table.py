@@ -194,3 +194,10 @@ def test_a_result_says_what_the_run_left(tmp_path, cache):
     assert_best_of_the_artifact(job, artifact)
     again = replace(found, seed=4)
     assert (again.task, np.isfinite(again.density)) == ("a-d", True)
+
+
+def test_a_budget_stands_first_above_the_row_that_papers_print_of_rst():
+    (table,) = swept("office-home", settings=["rst=true", "rst_density=0.001", "grid=fp16"])
+    labels = [line.label for line in table.lines]
+    assert labels[0] == "cmkd-rst-d0.001-fp16, last" and labels[2] == "CMKD + RST [cmkd]"
+    assert table.lines[2].own
