@@ -19,7 +19,7 @@ from open_clip.model import CLIP, CustomTextCLIP
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from adapt import weights
+from adapt import download, weights
 from adapt.demo import weights as demo
 from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, BaseModelError
@@ -102,7 +102,12 @@ class Clip:
         return tokens
 
 
-def load(architecture: str, pretrained: str, device: str = "cpu") -> Clip:
+def load(
+    architecture: str,
+    pretrained: str,
+    device: str = "cpu",
+    advice: str = "--set model={} --set pretrained=PATH",
+) -> Clip:
     """Load a base model.
 
     OpenAI's weights always run with QuickGELU, also when the architecture is given without its
@@ -112,6 +117,7 @@ def load(architecture: str, pretrained: str, device: str = "cpu") -> Clip:
         architecture: open_clip's name, or a model of `adapt.demo`.
         pretrained: An open_clip tag, `demo`, or the path of a local file.
         device: Where torch should put it.
+        advice: How to name another file of weights, for messages; `{}` is the architecture.
 
     Raises:
         BaseModelError: The architecture or the weights are unknown, unreadable or do not fit.
@@ -126,18 +132,22 @@ def load(architecture: str, pretrained: str, device: str = "cpu") -> Clip:
     elif tag:
         if tag.get("quick_gelu"):
             architecture = base + QUICKGELU
-        file = weights.read(weights.fetch(architecture, pretrained))
+        what = f"the weights '{pretrained}' of {architecture}"
+        file = weights.read(download.fetch(tag, what, advice.replace("{}", architecture)))
         state, quick = file.state, file.openai or architecture != base
     else:
         path = Path(pretrained).expanduser()
         if not path.is_file() and path.suffix.lower() not in weights.SUFFIXES:
             tags = open_clip.list_pretrained_tags_by_model(architecture)
             tags += ["demo"] if base in demo.ARCHITECTURES else []
+            one = tags[0] if len(tags) == 1 else "PATH"
             raise BaseModelError(
                 f"'{pretrained}' is no file and no pretrained tag of {architecture}; its tags are: "
-                + (", ".join(tags) or "none")
+                f"{', '.join(tags) or 'none'}; pass {advice.replace('PATH', one)}".replace(
+                    "{}", architecture
+                )
             )
-        file = weights.read(path)
+        file = weights.read(path, advice.replace("{}", architecture))
         state, quick, name = file.state, file.openai, path.name
     if quick:
         config["quick_gelu"] = True

@@ -12,10 +12,8 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
-from open_clip.pretrained import download_pretrained
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -50,40 +48,25 @@ def tag_config(architecture: str, tag: str) -> dict[str, Any]:
     return config
 
 
-def fetch(architecture: str, tag: str) -> Path:
-    """Return the file of a pretrained tag, from open_clip's cache or downloaded.
-
-    Raises:
-        BaseModelError: It is not in the cache and cannot be downloaded.
-    """
-    config = tag_config(architecture, tag)
-    try:
-        return Path(download_pretrained(config))
-    except Exception as error:  # urllib, hub, SSL, disk: whatever a network can raise
-        folder, _, file = str(config.get("hf_hub", "")).rpartition("/")
-        names = file or f"{HF_SAFE_WEIGHTS_NAME}' or '{HF_WEIGHTS_NAME}"
-        places = [f"'{names}' of the Hugging Face repository '{folder}'"] if folder else []
-        places += [f"'{config['url']}'"] if config.get("url") else []
-        raise BaseModelError(
-            f"the weights '{tag}' of {architecture} are not on this machine and could not be "
-            f"downloaded ({reason(error)}); fetch {' or '.join(places)} elsewhere, copy it here "
-            f"and pass --set model={architecture} --set pretrained=PATH"
-        ) from error
-
-
-def read(path: Path) -> Weights:
+def read(path: Path, advice: str = "--set pretrained=PATH") -> Weights:
     """Read a weights file without running code that a stranger wrote.
 
     Takes safetensors and pickled state dicts of tensors (open_clip's, also inside a training
     checkpoint). A TorchScript archive brings code that loading runs, so it must be one that OpenAI
     released, by its SHA-256.
 
+    Args:
+        path: The file.
+        advice: What to pass instead of a missing file, for messages.
+
     Raises:
         BaseModelError: The file is missing, damaged, holds no tensors by name, or is a TorchScript
             archive of anybody else.
     """
     if not path.is_file():
-        raise BaseModelError(f"there is no weights file '{path}'; pass the path of one")
+        raise BaseModelError(
+            f"there is no weights file '{path}'; pass one that is there with {advice}"
+        )
     if path.suffix.lower() not in SUFFIXES:
         raise BaseModelError(
             f"'{path}' is no weights file; its name must end in {', '.join(SUFFIXES)}"

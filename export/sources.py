@@ -76,7 +76,11 @@ def load_base(artifact: Artifact, pretrained: str | None) -> Clip:
     Raises:
         BaseModelError: The weights are missing, or are not those of training.
     """
-    clip = base_models.load(artifact.base.architecture, pretrained or artifact.config["pretrained"])
+    clip = base_models.load(
+        artifact.base.architecture,
+        pretrained or artifact.config["pretrained"],
+        advice="--pretrained PATH",
+    )
     if not same_base(clip.info, artifact.base):
         raise BaseModelError(
             f"task '{artifact.task.id}' was trained on {_base(artifact.base)}, but these weights "

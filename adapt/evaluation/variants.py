@@ -146,7 +146,7 @@ def variants(
     def base(config: Mapping[str, Any]) -> Clip:
         key = config["model"], pretrained or config["pretrained"]
         if key not in bases:
-            bases[key] = base_models.load(*key, device)
+            bases[key] = base_models.load(*key, device, "--pretrained PATH")
         return bases[key]
 
     def variant(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from adapt.clip import Clip
     from adapt.training.optimize import Optimization
 
+TEACHER_ADVICE = "--set teacher={} --set teacher_pretrained=PATH"
+
 
 @dataclass(frozen=True)
 class EKDAConfig(TrainConfig):
@@ -127,7 +129,9 @@ class EKDA(Method):
             )
         device = next(clip.visual.parameters()).device
         if teacher is None:
-            teacher = base_models.load(config.teacher, config.teacher_pretrained, str(device))
+            teacher = base_models.load(
+                config.teacher, config.teacher_pretrained, str(device), TEACHER_ADVICE
+            )
         _check_images(clip, teacher)
         self._width = teacher.dim
         super().__init__(clip, prompts, config)

@@ -1,4 +1,5 @@
 import re
+import time
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
-from adapt import clip, weights
+from adapt import clip, download, weights
 from adapt.demo.weights import architecture
 from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, BaseModelError
@@ -296,6 +297,54 @@ def test_weights_that_cannot_be_downloaded_say_what_to_fetch(model, tmp_path, mo
     assert "'timm/vit_base_patch16_clip_224.openai'" in message
     assert "--set model=ViT-B-16-quickgelu --set pretrained=PATH" in message
     assert "\n" not in message
+
+
+@pytest.fixture
+def no_network(tmp_path, monkeypatch):
+    """The hub is a port where nobody listens, and nothing is cached."""
+    from huggingface_hub import constants
+
+    nowhere = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", nowhere)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+
+
+def test_without_a_network_missing_weights_are_one_quick_and_quiet_line(
+    no_network, capfd, caplog, recwarn
+):
+    started = time.monotonic()
+    with pytest.raises(BaseModelError) as caught:
+        clip.load("ViT-B-16-quickgelu", "openai", advice="--set teacher={} --set t_pretrained=PATH")
+    assert time.monotonic() - started < 8
+    assert capfd.readouterr() == ("", "") and not caplog.records and not recwarn.list
+    message = str(caught.value)
+    assert "cannot be downloaded ([Errno 111] Connection refused)" in message
+    assert message.endswith("pass --set teacher=ViT-B-16-quickgelu --set t_pretrained=PATH")
+    assert len(message) < 500
+
+
+def test_a_missing_teacher_is_asked_for_by_the_teachers_settings(no_network, small_clip):
+    from adapt.methods.ekda import EKDA, EKDAConfig
+
+    config = EKDAConfig(teacher="ViT-B-16-quickgelu")
+    with pytest.raises(BaseModelError, match="--set teacher=ViT-B-16-q.* teacher_pretrained=PATH$"):
+        EKDA(small_clip("vit"), ["a photo of a cup."], config)
+
+
+def test_weights_in_the_cache_need_no_network(no_network, tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--timm--vit_base_patch16_clip_224.openai"
+    (snapshot / "refs").mkdir(parents=True)
+    (snapshot / "refs" / "main").write_text("abc")
+    file = snapshot / "snapshots" / "abc" / "open_clip_model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    config = open_clip.get_pretrained_cfg("ViT-B-16", "openai")
+    assert download.fetch(config, "the weights", "") == file
+
+
+def test_a_demo_model_with_other_weights_says_which_to_pass():
+    with pytest.raises(BaseModelError, match="pass --set model=demo-rn32 --set pretrained=demo$"):
+        clip.load("demo-rn32", "openai")
 
 
 def test_an_unusable_device_is_a_backend_error(files):
