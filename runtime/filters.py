@@ -91,6 +91,20 @@ def filter_weights(
     return first, np.trunc(values * 2**BITS + np.copysign(0.5, values)).astype(np.int64)
 
 
+def kept_weights(
+    length: int, out: int, kept: slice, interpolation: Interpolation
+) -> tuple[slice, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the filter for some of the outputs, as `filter_weights` does for all.
+
+    Returns:
+        The inputs that are needed; (N,) the first input of each kept output, counted from their
+        start; and (N, T) its weights, in units of 2**-22.
+    """
+    first, weights = (part[kept] for part in filter_weights(length, out, interpolation))
+    start, stop = int(first[0]), min(int(first[-1]) + weights.shape[1], length)
+    return slice(start, stop), first - start, weights
+
+
 def make_axis(
     length: int, out: int, kept: slice, interpolation: Interpolation, *, channels: int | None = None
 ) -> Axis:
@@ -103,10 +117,8 @@ def make_axis(
         interpolation: Bilinear or bicubic.
         channels: Interleaved values per pixel of a row; None for columns.
     """
-    first, weights = (part[kept] for part in filter_weights(length, out, interpolation))
-    count, taps = weights.shape
-    start, stop = int(first[0]), min(int(first[-1]) + taps, length)
-    first = first - start
+    source, first, weights = kept_weights(length, out, kept, interpolation)
+    (count, taps), inputs = weights.shape, source.stop - source.start
     # A sum of n products, in any order, errs by less than n + 2 units in the last place (2**-24)
     # of the sum of the magnitudes; 2**-14 covers the rounding of the result. Weights that are
     # multiples of 2**-15, as at half the size, need no more than the 24 bits there are: no error.
@@ -116,7 +128,7 @@ def make_axis(
     blocks = []
     for low in range(0, count, step):
         high = min(low + step, count)
-        begin, end = int(first[low]), min(int(first[high - 1]) + taps, stop - start)
+        begin, end = int(first[low]), min(int(first[high - 1]) + taps, inputs)
         matrix = np.zeros((c * (end - begin), c * (high - low)), np.float32)
         for output in range(low, high):
             at = int(first[output]) - begin
@@ -127,4 +139,4 @@ def make_axis(
         if not channels:
             matrix = np.ascontiguousarray(matrix.T)
         blocks.append(Block(slice(c * low, c * high), slice(c * begin, c * end), matrix))
-    return Axis(slice(start, stop), first, weights, limits, tuple(blocks))
+    return Axis(source, first, weights, limits, tuple(blocks))

@@ -85,15 +85,22 @@ def preprocess_batch(frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> N
     return batch
 
 
-def _resized(
-    frame: NDArray[np.uint8], spec: Preprocess, reducing_gap: float | None = None
-) -> NDArray[Any]:
-    """Return (S, S, 3) whole numbers in 0..255 of type uint8 or float32."""
-    height, width, _ = check_frame(frame).shape
-    if reducing_gap is not None and not reducing_gap >= 1:
-        raise DataError(f"a reducing gap must be at least 1, found {reducing_gap}; 2.0 is usual")
-    if height == width == spec.size:
-        return frame
+def geometry(
+    width: int, height: int, spec: Preprocess
+) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """Return to what size a frame is resized, and what part of that is kept.
+
+    Args:
+        width: Of the frame.
+        height: Of the frame.
+        spec: Size, and whether to squash or to crop the centre.
+
+    Returns:
+        Width and height of the whole; left, top, right and bottom of the part.
+
+    Raises:
+        DataError: The frame is too narrow to crop.
+    """
     target = (spec.size, spec.size)
     if spec.resize == "crop":
         # The long side is cut to whole pixels before the crop, as CLIP's own pipeline does.
@@ -105,7 +112,19 @@ def _resized(
             )
         target = (spec.size * width // short, spec.size * height // short)
     left, top = (round((side - spec.size) / 2) for side in target)
-    window = (left, top, left + spec.size, top + spec.size)
+    return target, (left, top, left + spec.size, top + spec.size)
+
+
+def _resized(
+    frame: NDArray[np.uint8], spec: Preprocess, reducing_gap: float | None = None
+) -> NDArray[Any]:
+    """Return (S, S, 3) whole numbers in 0..255 of type uint8 or float32."""
+    height, width, _ = check_frame(frame).shape
+    if reducing_gap is not None and not reducing_gap >= 1:
+        raise DataError(f"a reducing gap must be at least 1, found {reducing_gap}; 2.0 is usual")
+    if height == width == spec.size:
+        return frame
+    target, window = geometry(width, height, spec)
     if reducing_gap is not None:
         return by_pillow(frame, target, window, spec.interpolation, reducing_gap)
     return resizer((width, height), target, window, spec.interpolation)(frame)

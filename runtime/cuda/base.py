@@ -124,6 +124,10 @@ class Device(Protocol):
         """Wait for the stream, then copy device memory to a contiguous array."""
         ...
 
+    def copy(self, source: int, target: int, nbytes: int) -> None:
+        """Copy from device memory to device memory, in the order of the stream."""
+        ...
+
     def record(self, work: Callable[[], None]) -> Graph:
         """Return what `work` puts onto the stream as a graph; nothing of it is run.
 

@@ -1,0 +1,115 @@
+"""Our kernels, compiled by NVRTC for one GPU and kept on disk.
+
+A file of the cache is called after the digest of everything that its content depends on, and holds
+its own: one that is damaged is compiled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from runtime.cuda.driver import nvrtc, nvrtc_call
+from runtime.errors import BackendError, StorageError
+from runtime.files import replacing
+
+_FOLDER = Path(__file__).resolve().parent.parent / "kernels"
+SOURCES = ("scatter.cu", "resize.cu")
+_HEADERS = ("pages.h",)
+_OPTIONS = (b"--std=c++17",)
+
+
+def cache_folder() -> Path:
+    """Return where compiled kernels are kept: `$UDA_RUNTIME_CACHE`, else `~/.cache/uda-runtime`."""
+    chosen = os.environ.get("UDA_RUNTIME_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "uda-runtime"
+
+
+def compile_kernels(source: str, capability: tuple[int, int]) -> bytes:
+    """Return a kernel file as machine code for a GPU. Needs neither a GPU nor a driver.
+
+    Args:
+        source: One of `SOURCES`.
+        capability: Of the GPU: (8, 7) is sm_87.
+
+    Raises:
+        BackendError: NVRTC is missing, does not know that GPU, or finds a mistake.
+    """
+    library = nvrtc()
+    headers = [(_FOLDER / name).read_bytes() for name in _HEADERS]
+    names = [name.encode() for name in _HEADERS]
+    program = nvrtc_call(
+        library.nvrtcCreateProgram,
+        (_FOLDER / source).read_bytes(),
+        source.encode(),
+        len(headers),
+        headers,
+        names,
+    )
+    try:
+        options = [_architecture(capability), *_OPTIONS]
+        try:
+            nvrtc_call(library.nvrtcCompileProgram, program, len(options), options)
+        except BackendError as error:
+            log = bytearray(nvrtc_call(library.nvrtcGetProgramLogSize, program))
+            nvrtc_call(library.nvrtcGetProgramLog, program, log)
+            text = bytes(log).rstrip(b"\0").decode(errors="replace").strip()
+            raise BackendError(
+                f"cannot compile '{source}' for {_name(capability)}: "
+                f"{text or error}; install the NVRTC of a CUDA version that knows this GPU"
+            ) from error
+        code = bytearray(nvrtc_call(library.nvrtcGetCUBINSize, program))
+        nvrtc_call(library.nvrtcGetCUBIN, program, code)
+        return bytes(code)
+    finally:
+        nvrtc_call(library.nvrtcDestroyProgram, program)
+
+
+def kernels(source: str, capability: tuple[int, int], folder: Path | None = None) -> bytes:
+    """Return what `compile_kernels` returns, from the cache if it is there.
+
+    Args:
+        source: One of `SOURCES`.
+        capability: Of the GPU.
+        folder: The cache; None is `cache_folder()`. One that cannot be written saves nothing.
+
+    Raises:
+        BackendError: As `compile_kernels`.
+    """
+    path = (folder or cache_folder()) / "kernels" / f"{_key(source, capability)}.cubin"
+    code = _read(path)
+    if code is None:
+        code = compile_kernels(source, capability)
+        with contextlib.suppress(StorageError), replacing(path) as temporary:
+            temporary.write_bytes(hashlib.sha256(code).digest() + code)
+    return code
+
+
+def _name(capability: tuple[int, int]) -> str:
+    return f"sm_{capability[0]}{capability[1]}"
+
+
+def _architecture(capability: tuple[int, int]) -> bytes:
+    return f"--gpu-architecture={_name(capability)}".encode()
+
+
+def _key(source: str, capability: tuple[int, int]) -> str:
+    version = nvrtc().nvrtcVersion
+    status, *numbers = version()
+    parts = [f"nvrtc {status:d} {numbers}".encode(), _architecture(capability), *_OPTIONS]
+    parts += [(_FOLDER / name).read_bytes() for name in (source, *_HEADERS)]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return f"{Path(source).stem}-{digest.hexdigest()[:32]}"
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == digest else None

@@ -1,0 +1,224 @@
+"""A GPU by its number: its stream, its memory and our kernels on it, through the driver's API.
+
+The primary context is used, as ONNX Runtime and TensorRT do, so addresses mean the same to all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtime.cuda.driver import call, driver
+from runtime.cuda.graphs import CudaGraph
+from runtime.cuda.kernel import Kernels
+from runtime.cuda.memory import CudaBuffer, CudaMailbox
+from runtime.errors import BackendError
+
+_NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING: the stream does not wait for the default one."""
+_NO_TIMING = 2
+"""CU_EVENT_DISABLE_TIMING: makes an event cheaper."""
+
+
+class CudaDevice:
+    """One GPU, see `runtime.cuda.base.Device`; `close` frees all memory it gave."""
+
+    def __init__(self, index: int = 0) -> None:
+        """Start the driver, make a stream and load the kernels.
+
+        Args:
+            index: 0 is the first GPU.
+
+        Raises:
+            BackendError: cuda-bindings, the driver, NVRTC or that GPU is missing.
+        """
+        count = int(call("cuDeviceGetCount"))
+        if not 0 <= index < count:
+            raise BackendError(
+                f"there is no device 'cuda:{index}': the driver shows {count} "
+                f"{'GPU' if count == 1 else 'GPUs'}, numbered from 0; check nvidia-smi and "
+                "CUDA_VISIBLE_DEVICES"
+            )
+        attribute = driver().CUdevice_attribute
+        self.index = index
+        self._device = call("cuDeviceGet", index)
+        self.name = call("cuDeviceGetName", 256, self._device).split(b"\0")[0].decode()
+        self.capability = (
+            self._fact(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
+            self._fact(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
+        )
+        self.integrated = bool(self._fact(attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED))
+        self._pools = bool(self._fact(attribute.CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED))
+        self.driver = int(call("cuDriverGetVersion"))
+        self._context: Any = call("cuDevicePrimaryCtxRetain", self._device)
+        self._lock = threading.RLock()
+        """While work is recorded, nobody may put anything else onto the stream."""
+        self._given: set[CudaBuffer | CudaMailbox] = set()
+        self._kernels: Kernels | None = None
+        self._streams: list[Any] = []
+        try:
+            self.activate()
+            self._streams = [call("cuStreamCreate", _NON_BLOCKING) for _ in range(2)]
+            self.stream, self._copies = (int(stream) for stream in self._streams)
+            self._kernels = Kernels(self.capability)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def kernels(self) -> Kernels:
+        """Our kernels.
+
+        Raises:
+            BackendError: The device is closed.
+        """
+        if self._kernels is None:
+            raise BackendError(f"device 'cuda:{self.index}' is closed; open a new session")
+        return self._kernels
+
+    def activate(self) -> None:
+        """Make the device current for the calling thread.
+
+        Raises:
+            BackendError: The driver reports an error.
+        """
+        call("cuCtxSetCurrent", self._context)
+
+    def allocate(self, nbytes: int) -> CudaBuffer:
+        """Return device memory, of undefined content.
+
+        Raises:
+            BackendError: There is no room, or the device is closed.
+        """
+        assert self.kernels
+        self.activate()
+        if self._pools:
+            address = call("cuMemAllocAsync", max(nbytes, 1), self._copies)
+            call("cuStreamSynchronize", self._copies)
+        else:
+            address = call("cuMemAlloc", max(nbytes, 1))
+        buffer = CudaBuffer(int(address), nbytes, self._free)
+        self._given.add(buffer)
+        return buffer
+
+    def mailbox(self, nbytes: int) -> CudaMailbox:
+        """Return memory that both sides reach.
+
+        Raises:
+            BackendError: There is no room, or the device is closed.
+        """
+        buffer = None if self.integrated else self.allocate(nbytes)
+        self.activate()
+        mailbox = CudaMailbox(nbytes, self.stream, buffer, self._let_go)
+        self._given.add(mailbox)
+        return mailbox
+
+    def upload(self, array: NDArray[Any], address: int) -> None:
+        """Copy a contiguous array to device memory and wait until it is there.
+
+        Raises:
+            BackendError: The driver reports an error.
+        """
+        if array.nbytes:
+            self.activate()
+            call("cuMemcpyHtoDAsync", address, _start(array), array.nbytes, self._copies)
+            call("cuStreamSynchronize", self._copies)
+
+    def download(self, address: int, array: NDArray[Any]) -> None:
+        """Wait for the stream, then copy device memory to a contiguous array.
+
+        Raises:
+            BackendError: The driver reports an error.
+        """
+        self.synchronize()
+        if array.nbytes:
+            call("cuMemcpyDtoHAsync", _start(array), address, array.nbytes, self._copies)
+            call("cuStreamSynchronize", self._copies)
+
+    def copy(self, source: int, target: int, nbytes: int) -> None:
+        """Copy from device memory to device memory, in the order of the stream.
+
+        Raises:
+            BackendError: The driver reports an error.
+        """
+        if nbytes:
+            self.activate()
+            call("cuMemcpyDtoDAsync", target, source, nbytes, self.stream)
+
+    def record(self, work: Callable[[], None]) -> CudaGraph:
+        """Return what `work` puts onto the stream as a graph; nothing of it is run.
+
+        Raises:
+            BackendError: The driver or `work` reports an error.
+        """
+        self.activate()
+        mode = driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        with self._lock:
+            call("cuStreamBeginCapture", self.stream, mode)
+            try:
+                work()
+            finally:
+                graph = call("cuStreamEndCapture", self.stream)
+            try:
+                return CudaGraph(call("cuGraphInstantiate", graph, 0), self.stream)
+            finally:
+                call("cuGraphDestroy", graph)
+
+    def synchronize(self) -> None:
+        """Wait until everything on the stream is done.
+
+        Raises:
+            BackendError: The driver reports an error, maybe of something that was put there before.
+        """
+        self.activate()
+        call("cuStreamSynchronize", self.stream)
+
+    def close(self) -> None:
+        """Wait for the stream, free all memory and let go of the device. Twice is harmless."""
+        if self._context is None:
+            return
+        # A device that has failed fails in all of this, too, and there is nothing left to do.
+        with contextlib.suppress(BackendError):
+            self.synchronize()
+        for given in tuple(self._given):
+            with contextlib.suppress(BackendError):
+                given.close()
+        with contextlib.suppress(BackendError):
+            if self._kernels is not None:
+                self._kernels.close()
+            for stream in self._streams:
+                call("cuStreamSynchronize", stream)
+                call("cuStreamDestroy", stream)
+        self._kernels, self._streams, self._context = None, [], None
+        call("cuDevicePrimaryCtxRelease", self._device)
+
+    def _fact(self, attribute: Any) -> int:
+        return int(call("cuDeviceGetAttribute", attribute, self._device))
+
+    def _free(self, buffer: CudaBuffer) -> None:
+        """Free memory when the stream has passed what is on it now, without waiting for that."""
+        self._given.discard(buffer)
+        self.activate()
+        if not self._pools:
+            self.synchronize()
+            call("cuMemFree", buffer.address)
+            return
+        with self._lock:
+            event = call("cuEventCreate", _NO_TIMING)
+            call("cuEventRecord", event, self.stream)
+        call("cuStreamWaitEvent", self._copies, event, 0)
+        call("cuEventDestroy", event)
+        call("cuMemFreeAsync", buffer.address, self._copies)
+
+    def _let_go(self, mailbox: CudaMailbox) -> None:
+        self._given.discard(mailbox)
+        self.synchronize()
+
+
+def _start(array: NDArray[Any]) -> int:
+    assert array.flags.c_contiguous
+    return array.ctypes.data

@@ -1,0 +1,100 @@
+"""The CUDA driver and NVRTC, called so that every failure is a BackendError with a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+from runtime.errors import BackendError
+
+
+@lru_cache(maxsize=1)
+def driver() -> Any:
+    """Return the module `cuda.bindings.driver`, with the driver ready for use.
+
+    Raises:
+        BackendError: The package or the driver is missing, or the driver does not start.
+    """
+    library = _module("driver")
+    try:
+        (status,) = library.cuInit(0)
+    except Exception as error:  # the package has no common base class for a missing libcuda
+        raise BackendError(
+            "device 'cuda' needs NVIDIA's driver (libcuda.so.1), which is not on this machine; "
+            "install it, or choose --device cpu"
+        ) from error
+    _check(library, "cuInit", status)
+    return library
+
+
+def call(name: str, *arguments: object) -> Any:
+    """Call a function of the driver; return its result, a tuple of several, or None.
+
+    Args:
+        name: For example `cuMemAlloc`.
+        arguments: As `cuda.bindings.driver` takes them.
+
+    Raises:
+        BackendError: The driver reports an error.
+    """
+    library = driver()
+    status, *results = getattr(library, name)(*arguments)
+    if status != 0:
+        _check(library, name, status)
+    return results[0] if len(results) == 1 else tuple(results) or None
+
+
+def nvrtc() -> Any:
+    """Return the module `cuda.bindings.nvrtc`.
+
+    Raises:
+        BackendError: The package is missing.
+    """
+    return _module("nvrtc")
+
+
+def nvrtc_call(function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a function of NVRTC; return its result or None.
+
+    Raises:
+        BackendError: NVRTC is missing or reports an error.
+    """
+    try:
+        status, *results = function(*arguments)
+    except Exception as error:  # the package has no common base class for a missing library
+        raise BackendError(
+            "the CUDA kernels are compiled with NVRTC, which is not on this machine; run: "
+            "pip install nvidia-cuda-nvrtc, or install the CUDA toolkit (on a Jetson it is part of "
+            "JetPack)"
+        ) from error
+    if status != 0:
+        _, text = nvrtc().nvrtcGetErrorString(status)
+        raise BackendError(f"NVRTC failed in {function.__name__}: {text.decode()}")
+    return results[0] if results else None
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(f"cuda.bindings.{name}")  # here: `import runtime` must not need it
+    except ImportError as error:
+        raise BackendError(
+            "device 'cuda' needs the package cuda-bindings, which is not installed; run: "
+            "pip install 'cuda-bindings[all]', of version 12.* on JetPack 6"
+        ) from error
+
+
+def _check(library: Any, name: str, status: Any) -> None:
+    if status == 0:
+        return
+    _, text = library.cuGetErrorString(status)
+    reason = text.decode() if text else str(status)
+    remedies = {
+        "CUDA_ERROR_NO_DEVICE": "no GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES",
+        "CUDA_ERROR_OUT_OF_MEMORY": "free memory there, or lower max_task_bytes",
+        "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "restart the machine after the driver's update",
+    }
+    code = getattr(status, "name", "")
+    remedy = remedies.get(code, "check the GPU with nvidia-smi, then open a new session")
+    raise BackendError(f"the CUDA driver failed in {name}: {reason} ({code}); {remedy}")

@@ -1,0 +1,80 @@
+"""Work recorded once per shape: the host then launches one graph instead of a hundred kernels.
+
+A graph holds the addresses that it was recorded with. Weights, tokens and what goes in and out stay
+at theirs, and a switch changes what lies there: so a graph outlives every switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from runtime.cuda.base import Device, Graph
+from runtime.cuda.driver import call
+
+
+class CudaGraph:
+    """Work on the stream that was recorded once."""
+
+    def __init__(self, executable: object, stream: int) -> None:
+        """Take over an instantiated graph."""
+        self._executable: object | None = executable
+        self._stream = stream
+
+    def launch(self) -> None:
+        """Put all of it onto the stream.
+
+        Raises:
+            BackendError: The driver reports an error.
+        """
+        call("cuGraphLaunch", self._executable, self._stream)
+
+    def close(self) -> None:
+        """Release it; the driver waits with that until it has run. Twice is harmless."""
+        if self._executable is not None:
+            call("cuGraphExecDestroy", self._executable)
+            self._executable = None
+
+
+class Graphs:
+    """A graph per key, such as the batch size, made when the key comes for the second time.
+
+    The first time the work runs as it is: libraries load code and allocate memory then, which
+    nothing can record.
+    """
+
+    def __init__(self, device: Device, most: int = 16) -> None:
+        """Start empty.
+
+        Args:
+            device: Where.
+            most: Graphs that are kept; further keys run without.
+        """
+        self._device, self._most = device, most
+        self._graphs: dict[Hashable, Graph | None] = {}
+
+    def run(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Put onto the stream what `work` puts there.
+
+        Args:
+            key: Equal keys stand for the same work with the same addresses.
+            work: Calls that do not wait for the stream.
+
+        Raises:
+            BackendError: The driver or `work` reports an error.
+        """
+        graph = self._graphs.get(key)
+        if graph is None:
+            if key not in self._graphs:
+                work()
+                if len(self._graphs) < self._most:
+                    self._graphs[key] = None
+                return
+            graph = self._graphs[key] = self._device.record(work)
+        graph.launch()
+
+    def clear(self) -> None:
+        """Release all graphs: some address changed, or nobody needs them any more."""
+        for graph in self._graphs.values():
+            if graph is not None:
+                graph.close()
+        self._graphs.clear()

@@ -1,0 +1,97 @@
+"""Device memory, and memory that host and device both reach."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.cuda.driver import call
+
+_MAPPED = 2
+"""CU_MEMHOSTALLOC_DEVICEMAP: the device reaches the host's memory by an address of its own."""
+
+
+class CudaBuffer:
+    """Device memory at one address."""
+
+    def __init__(self, address: int, nbytes: int, free: Callable[[CudaBuffer], None]) -> None:
+        """Take over memory.
+
+        Args:
+            address: Of its first byte.
+            nbytes: How many.
+            free: Frees it when the stream has passed.
+        """
+        self.address, self.nbytes, self._free = address, nbytes, free
+        self._closed = False
+
+    def close(self) -> None:
+        """Free the memory when the stream has passed what was put on it. Twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._free(self)
+
+
+class CudaMailbox:
+    """Page-locked host memory, and device memory unless the device reaches the host's."""
+
+    def __init__(
+        self,
+        nbytes: int,
+        stream: int,
+        buffer: CudaBuffer | None,
+        let_go: Callable[[CudaMailbox], None],
+    ) -> None:
+        """Allocate the host's side.
+
+        Args:
+            nbytes: How many.
+            stream: The copies' order.
+            buffer: The device's side; None where both are one.
+            let_go: Waits until the stream has passed.
+
+        Raises:
+            BackendError: There is no room.
+        """
+        self.nbytes, self._stream, self._buffer, self._let_go = nbytes, stream, buffer, let_go
+        self._pinned: int | None = int(call("cuMemHostAlloc", nbytes, _MAPPED))
+        self.host: NDArray[np.uint8] = np.ctypeslib.as_array(
+            (ctypes.c_uint8 * nbytes).from_address(self._pinned)
+        )
+        self.address = (
+            int(call("cuMemHostGetDevicePointer", self._pinned, 0))
+            if buffer is None
+            else buffer.address
+        )
+
+    def push(self, nbytes: int) -> None:
+        """Put the first bytes onto the device, in the order of the stream.
+
+        Raises:
+            BackendError: The driver reports an error.
+        """
+        if self._buffer is not None:
+            call("cuMemcpyHtoDAsync", self.address, self._pinned, nbytes, self._stream)
+
+    def pull(self, nbytes: int) -> None:
+        """Bring the first bytes to the host; they are there after `Device.synchronize`.
+
+        Raises:
+            BackendError: The driver reports an error.
+        """
+        if self._buffer is not None:
+            call("cuMemcpyDtoHAsync", self._pinned, self.address, nbytes, self._stream)
+
+    def close(self) -> None:
+        """Free the memory when the stream has passed. `host` must be used no more."""
+        if self._pinned is None:
+            return
+        pinned, self._pinned = self._pinned, None
+        self.host = np.empty(0, np.uint8)
+        if self._buffer is not None:
+            self._buffer.close()
+        self._let_go(self)
+        call("cuMemFreeHost", pinned)

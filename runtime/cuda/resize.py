@@ -1,0 +1,177 @@
+"""Frames to pixels on the device: Pillow's antialiased resize, bit for bit.
+
+A frame of any size goes up once, cut to what the result is made of; two integer passes, with
+Pillow's own weights, make the pixels that an encoder reads. Nothing comes back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from runtime.cuda.base import DeviceArray
+from runtime.cuda.device import CudaDevice
+from runtime.cuda.kernel import THREADS, Call
+from runtime.cuda.memory import CudaBuffer, CudaMailbox
+from runtime.filters import kept_weights
+from runtime.preprocess import geometry
+from runtime.spec import Preprocess
+
+_PLANS = 16
+"""Frame sizes whose weights are kept."""
+_STAGED = 1 << 26
+"""Bytes of frames that wait on the host at a time; more in one call wait for the stream."""
+_TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
+"""Whether Pillow filters the columns first if a frame loses much more height than width."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """One filter over one axis, ready but for its addresses."""
+
+    first: int
+    """Address of the first inputs, and right behind them of the weights."""
+    outer: int
+    length: int
+    count: int
+    taps: int
+    inner: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its result."""
+        return self.outer * self.count * self.inner
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """How frames of one size become pixels."""
+
+    region: tuple[slice, slice]
+    """The rows and columns that matter."""
+    passes: tuple[_Pass, _Pass]
+    weights: CudaBuffer
+
+
+class DeviceResizer:
+    """Makes the input of an encoder from frames. One caller at a time."""
+
+    def __init__(self, device: CudaDevice) -> None:
+        """Start without memory; the first frames bring it."""
+        self._device = device
+        self._plans: OrderedDict[tuple[int, int, Preprocess], _Plan] = OrderedDict()
+        self._staged: CudaMailbox | None = None
+        self._middle: CudaBuffer | None = None
+        self._pixels: CudaBuffer | None = None
+
+    def __call__(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> DeviceArray:
+        """Put onto the stream what makes frames to pixels, and return where these will be.
+
+        Args:
+            frames: Each (H, W, 3) uint8, RGB, of any size and any strides; they are read before
+                this returns.
+            spec: What the encoder takes.
+
+        Returns:
+            (N, S, S, 3) uint8, good until the next call.
+
+        Raises:
+            DataError: A frame is too narrow to crop.
+            BackendError: There is no room on the device, or the driver reports an error.
+        """
+        jobs = [(self._plan(frame.shape[1], frame.shape[0], spec), frame) for frame in frames]
+        sizes = [frame[plan.region].size for plan, frame in jobs]
+        size, room = spec.size, max(*sizes, min(sum(sizes), _STAGED))
+        if self._staged is None or self._staged.nbytes < room:
+            if self._staged is not None:
+                self._staged.close()
+            self._staged = None  # should there be no room for the next one
+            self._staged = self._device.mailbox(room)
+        self._middle = self._at_least(self._middle, max(p.passes[0].nbytes for p, _ in jobs))
+        self._pixels = self._at_least(self._pixels, len(frames) * size * size * 3)
+        target = self._pixels.address
+        while jobs:
+            # What was staged before may still be on its way.
+            self._device.synchronize()
+            count, end = 0, 0
+            for plan, frame in jobs:
+                region = frame[plan.region]
+                if end + region.size > self._staged.nbytes:
+                    break
+                place = self._staged.host[end : end + region.size]
+                np.copyto(place.reshape(region.shape), region)
+                count, end = count + 1, end + region.size
+            self._staged.push(end)
+            source = self._staged.address
+            for plan, frame in jobs[:count]:
+                first, second = plan.passes
+                self._run(first, source, self._middle.address)
+                self._run(second, self._middle.address, target)
+                source += frame[plan.region].size
+                target += second.nbytes
+            jobs = jobs[count:]
+        return DeviceArray(self._pixels.address, "uint8", (len(frames), size, size, 3))
+
+    def close(self) -> None:
+        """Free the memory. Twice is harmless."""
+        for plan in self._plans.values():
+            plan.weights.close()
+        self._plans.clear()
+        for memory in (self._staged, self._middle, self._pixels):
+            if memory is not None:
+                memory.close()
+        self._staged = self._middle = self._pixels = None
+
+    def _run(self, one: _Pass, source: int, target: int) -> None:
+        kernel = self._device.kernels.resize
+        weights = one.first + 4 * one.count
+        addresses = (ctypes.c_uint64(each) for each in (source, target, one.first, weights))
+        numbers = (one.outer, one.length, one.count, one.taps, one.inner)
+        blocks = -(-one.nbytes // THREADS)
+        Call(kernel, blocks, *addresses, *(ctypes.c_uint32(each) for each in numbers)).launch(
+            self._device.stream
+        )
+
+    def _at_least(self, buffer: CudaBuffer | None, nbytes: int) -> CudaBuffer:
+        if buffer is not None and buffer.nbytes >= nbytes:
+            return buffer
+        larger = self._device.allocate(nbytes)
+        if buffer is not None:
+            buffer.close()
+        return larger
+
+    def _plan(self, width: int, height: int, spec: Preprocess) -> _Plan:
+        key = (width, height, spec)
+        if key in self._plans:
+            self._plans.move_to_end(key)
+            return self._plans[key]
+        (wide, high), (left, top, right, bottom) = geometry(width, height, spec)
+        x = kept_weights(width, wide, slice(left, right), spec.interpolation)
+        y = kept_weights(height, high, slice(top, bottom), spec.interpolation)
+        tables = [np.concatenate([first, weights.reshape(-1)]) for _, first, weights in (x, y)]
+        packed = np.concatenate(tables).astype(np.int32)
+        buffer = self._device.allocate(packed.nbytes)
+        self._device.upload(packed, buffer.address)
+        across, down = x[0].stop - x[0].start, y[0].stop - y[0].start
+        taps_x, taps_y, size = x[2].shape[1], y[2].shape[1], spec.size
+        at_x, at_y = buffer.address, buffer.address + 4 * tables[0].size
+        if _TALL_FIRST and height > high and height - high > 2 * (width - wide):
+            passes = (
+                _Pass(at_y, 1, down, size, taps_y, 3 * across),
+                _Pass(at_x, size, across, size, taps_x, 3),
+            )
+        else:
+            passes = (
+                _Pass(at_x, down, across, size, taps_x, 3),
+                _Pass(at_y, 1, down, size, taps_y, 3 * size),
+            )
+        plan = self._plans[key] = _Plan((y[0], x[0]), passes, buffer)
+        while len(self._plans) > _PLANS:
+            self._plans.popitem(last=False)[1].weights.close()
+        return plan

@@ -1,0 +1,86 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from runtime.cuda.device import CudaDevice
+from runtime.errors import BackendError
+
+
+def test_a_device_says_what_it_is(device):
+    assert (device.name, device.capability, device.driver) == ("Emulated GPU", (8, 7), 13000)
+    assert device.index == 0
+    assert device.stream > 0
+
+
+@pytest.mark.parametrize(("gpus", "index"), [(1, 1), (2, 5), (1, -1)])
+def test_a_gpu_that_is_not_there_is_named_with_those_that_are(driver, monkeypatch, gpus, index):
+    monkeypatch.setenv("EMULATED_GPUS", str(gpus))
+    with pytest.raises(BackendError, match=rf"no device 'cuda:{index}': the driver shows {gpus} "):
+        CudaDevice(index)
+
+
+def test_a_machine_whose_driver_sees_no_gpu_is_told(driver):
+    """In a process of its own: the driver is started once."""
+    code = f"""
+import ctypes, os
+ctypes.CDLL({driver._library._name!r})
+os.environ["EMULATED_GPUS"] = "0"
+from runtime.cuda.device import CudaDevice
+CudaDevice()
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "CUDA_ERROR_NO_DEVICE); no GPU is visible; check nvidia-smi" in found.stderr
+
+
+def test_memory_that_is_not_there_is_one_error(device, monkeypatch):
+    monkeypatch.setenv("EMULATED_BYTES", "1000")
+    with pytest.raises(BackendError, match="out of memory.*free memory there, or lower"):
+        device.allocate(1001)
+    device.allocate(1000)
+
+
+def test_what_went_up_comes_down_on_every_kind_of_device(any_device):
+    sent = np.random.default_rng(0).integers(0, 256, 1000, dtype=np.uint8)
+    buffer = any_device.allocate(1000)
+    any_device.upload(sent, buffer.address)
+    found = np.empty_like(sent)
+    any_device.download(buffer.address, found)
+    np.testing.assert_array_equal(found, sent)
+
+
+def test_a_mailbox_goes_both_ways_and_copies_nothing_on_an_integrated_device(any_device, driver):
+    names = ["cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2"]
+    before = driver.counts(*names)
+    mailbox = any_device.mailbox(500)
+    mailbox.host[:] = 7
+    mailbox.push(500)
+    any_device.synchronize()
+    mailbox.host[100:] = 1
+    mailbox.pull(300)
+    any_device.synchronize()
+    copies = np.subtract(driver.counts(*names), before).tolist()
+    if any_device.integrated:
+        assert copies == [0, 0]
+    else:
+        assert copies == [1, 1]
+        assert mailbox.host.tolist() == [7] * 300 + [1] * 200
+    mailbox.close()
+    mailbox.close()
+    assert mailbox.host.size == 0
+
+
+def test_closing_frees_everything_and_is_final(driver):
+    before = driver.live_bytes()
+    device = CudaDevice()
+    buffers = [device.allocate(4096) for _ in range(3)]
+    device.mailbox(4096)
+    buffers[0].close()
+    device.close()
+    device.close()
+    for buffer in buffers:
+        buffer.close()
+    assert driver.live_bytes() == before
+    with pytest.raises(BackendError, match=r"'cuda:0' is closed; open a new session"):
+        device.allocate(1)
