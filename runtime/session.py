@@ -15,10 +15,11 @@ from runtime.bundle import Bundle
 from runtime.errors import DataError
 from runtime.grouping import plan
 from runtime.prediction import Prediction
-from runtime.preprocess import check_frame, preprocess_batch
+from runtime.preprocess import check_frame
 from runtime.residents import Residents
 from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident
+from runtime.strategies.pixels import Pixels
 from runtime.switcher import Switcher
 
 
@@ -126,10 +127,10 @@ class Session(Switcher):
         if not len(frames):
             raise DataError("predict needs at least one frame, found none")
         spec = self._spec(task)
-        pixels = preprocess_batch(frames, spec)
+        pixels = self._strategy.pixels(frames, spec)
         with self._on(*([] if task is None else [task])) as (resident,):
             if resident.preprocess != spec:  # another thread switched while this one resized
-                pixels = preprocess_batch(frames, resident.preprocess)
+                pixels = self._strategy.pixels(frames, resident.preprocess)
             logits = self._judge(resident, pixels)
         info = resident.info
         return [Prediction(info.id, info.classes, row) for row in logits]
@@ -154,7 +155,8 @@ class Session(Switcher):
         found: dict[int, Prediction] = {}
         for batch in plan(frames, tasks, shares, self.task):
             spec = self._spec(next(iter(batch.heads)))
-            pixels = preprocess_batch([frames[position] for position in batch.frames], spec)
+            wanted = [frames[position] for position in batch.frames]
+            pixels = self._strategy.pixels(wanted, spec)
             with self._on(*batch.heads) as residents:
                 first = residents[0]
                 if first.preprocess != spec or any(r.share != first.share for r in residents):
@@ -200,6 +202,6 @@ class Session(Switcher):
     def _spec(self, task: str | None) -> Preprocess:
         return self.preprocess if task is None else self._opened().preprocess(task)
 
-    def _judge(self, task: Resident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _judge(self, task: Resident, pixels: Pixels) -> NDArray[np.float32]:
         strategy = self._strategy
         return strategy.logits(task, strategy.features(task, pixels))

@@ -159,7 +159,7 @@ class Switcher:
         """Return the digest of the base as it is now in memory; a sound one equals the manifest's.
 
         Takes the current patch off for a moment: a health check for devices that run for months.
-        It reads the host's memory; with `device="cuda"` the engines have a copy of their own.
+        On a GPU it is the GPU's memory that is read.
         """
         with self._lock:
             self._opened()

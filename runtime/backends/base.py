@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.cuda.base import Device, DeviceArray
+from runtime.cuda.base import DeviceArray
+from runtime.cuda.device import CudaDevice
 
 Arrays = Mapping[str, NDArray[Any]]
 Inputs = Mapping[str, "NDArray[Any] | DeviceArray"]
-"""An engine with a `Device` takes arrays that lie there already as well."""
+"""An engine on a device takes arrays that lie there already as well."""
 
 
 class Constants(Protocol):
     """Arrays at one address that engines read at every run; any number of them share one copy.
 
-    On the CPU these are the given arrays themselves. A device with memory of its own copies them
-    when they are placed, and again when `updated` says so.
+    On the CPU these are the given arrays themselves; on a device, what lies there.
     """
 
     handles: Mapping[str, Any]
-    """What the engines of this backend bind, by name; `DeviceArray` where it has a `Device`."""
-
-    def updated(self, names: Iterable[str]) -> None:
-        """Take note that the arrays of these names hold new values.
-
-        Raises:
-            BackendError: The device cannot take them.
-        """
-        ...
+    """What the engines of this backend bind, by name; `DeviceArray` where it has a device."""
 
     def close(self) -> None:
         """Release the device's memory. Closing twice is harmless."""
@@ -71,7 +63,7 @@ class Backend(Protocol):
     version: str
     block: int
     """Channels in a block, if engines want filters laid out in blocks, else 1."""
-    cuda: Device | None
+    cuda: CudaDevice | None
     """Where engines run and bind what they read by address; None if that is the host's memory."""
 
     def open(self, graph: bytes, *, small: bool = False, baked: Arrays | None = None) -> Engine:
@@ -92,7 +84,6 @@ class Backend(Protocol):
     def place(self, arrays: Arrays) -> Constants:
         """Return arrays in the form that engines bind; the arrays are kept, and read in place.
 
-        Raises:
-            BackendError: The device cannot take them.
+        For backends without a device.
         """
         ...

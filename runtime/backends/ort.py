@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 from runtime.backends.base import Arrays, Constants, Inputs
 from runtime.baked import bake
 from runtime.blocked import block_size
-from runtime.cuda.base import Device
+from runtime.cuda.base import DeviceArray
+from runtime.cuda.device import CudaDevice
+from runtime.cuda.memory import CudaMailbox
 from runtime.errors import BackendError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -47,8 +48,8 @@ class OrtBackend:
         self._ort = _library()
         self.version = f"onnxruntime {self._ort.__version__}"
         self.device = device
-        self.cuda: Device | None = None
-        self._kind, self._index = match[1] or match[2], int(match[3] or 0)
+        self.cuda: CudaDevice | None = None
+        self._kind, index = match[1] or match[2], int(match[3] or 0)
         self._threads = threads
         available = self._ort.get_available_providers()
         if _PROVIDERS[self._kind] not in available:
@@ -60,6 +61,7 @@ class OrtBackend:
             # The CUDA and cuDNN libraries may lie in Python packages, where the loader looks not.
             self._ort.set_default_logger_severity(4)  # failures reach the user as exceptions
             self._ort.preload_dlls()
+            self.cuda = CudaDevice(index)
         self._block = 0
 
     @property
@@ -90,9 +92,12 @@ class OrtBackend:
             options.intra_op_num_threads = self._threads
         provider = _PROVIDERS[self._kind]
         settings = {}
-        if self._kind == "cuda":
-            # TF32 has the mantissa of fp16, which rounds a residual away.
-            settings = {"use_tf32": "0", "device_id": str(self._index)}
+        if self.cuda is not None:
+            settings = {
+                "use_tf32": "0",  # it has the mantissa of fp16, which rounds a residual away
+                "device_id": str(self.cuda.index),
+                "user_compute_stream": str(self.cuda.stream),  # so frames and switches keep order
+            }
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if baked:
             graph = bake(graph, baked)
@@ -119,62 +124,39 @@ class OrtBackend:
                 f"onnxruntime could not start {provider}; check the driver and the CUDA libraries, "
                 "or choose --device cpu"
             )
-        return OrtEngine(session)
+        return OrtEngine(session, self.cuda)
 
     def place(self, arrays: Arrays) -> OrtConstants:
-        """Return arrays as OrtValues: on the CPU these very arrays, else copies.
-
-        Raises:
-            BackendError: The device cannot take them.
-        """
-        return OrtConstants(self._ort, arrays, self._kind, self._index)
-
-
-@contextlib.contextmanager
-def _device_errors(device: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        raise BackendError(
-            f"onnxruntime cannot copy the weights to {device}: {error}; free memory there"
-        ) from error
+        """Return arrays as OrtValues that are these very arrays."""
+        return OrtConstants(self._ort, arrays)
 
 
 class OrtConstants:
-    """Arrays that any number of engines read, one copy of them per device."""
+    """Arrays of the host that any number of engines read."""
 
-    def __init__(self, library: Any, arrays: Arrays, device: str, index: int) -> None:
-        self._arrays, self._device = dict(arrays), device
-        with _device_errors(device):
-            self.handles: Mapping[str, Any] = {
-                name: library.OrtValue.ortvalue_from_numpy(array, device, index)
-                for name, array in arrays.items()
-            }
-
-    def updated(self, names: Iterable[str]) -> None:
-        """Copy changed arrays to the device, whole; the CPU reads them in place.
-
-        Raises:
-            BackendError: The device cannot take them.
-        """
-        if self._device != "cpu":
-            with _device_errors(self._device):
-                for name in names:
-                    self.handles[name].update_inplace(self._arrays[name])
+    def __init__(self, library: Any, arrays: Arrays) -> None:
+        self.handles: Mapping[str, Any] = {
+            name: library.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()
+        }
 
     def close(self) -> None:
         """Release the OrtValues."""
-        self.handles, self._arrays = {}, {}
+        self.handles = {}
 
 
 class OrtEngine:
-    """A graph opened by ONNX Runtime."""
+    """A graph opened by ONNX Runtime, on the CPU or on the stream of a device."""
 
-    def __init__(self, session: Any) -> None:
+    where = "cuda"
+    """ONNX Runtime's name for the memory of a device."""
+
+    def __init__(self, session: Any, device: CudaDevice | None) -> None:
         self._session = session
+        self._device = device
         self.inputs = frozenset(i.name for i in session.get_inputs())
         self._output = session.get_outputs()[0].name
         self._bound: dict[str, Any] = {}
+        self._mail: dict[str, CudaMailbox] = {}
         self._binding = session.io_binding()
 
     def bind(self, constants: Constants) -> None:
@@ -186,7 +168,10 @@ class OrtEngine:
         for name, value in constants.handles.items():
             if name not in self.inputs:
                 raise BackendError(f"the graph has no input '{name}'; export the bundle again")
-            self._binding.bind_ortvalue_input(name, value)
+            if isinstance(value, DeviceArray):
+                self._bind_address(name, value)
+            else:
+                self._binding.bind_ortvalue_input(name, value)
             self._bound[name] = value
 
     def run(self, inputs: Inputs) -> NDArray[np.float32]:
@@ -198,14 +183,25 @@ class OrtEngine:
         missing = self.inputs - self._bound.keys() - inputs.keys()
         if missing:  # the binding would quietly use what an earlier run left there
             raise BackendError(f"the graph wants '{min(missing)}'; export the bundle again")
+        if self._device is not None:
+            self._device.activate()
         try:
-            for name, array in inputs.items():
-                self._binding.bind_cpu_input(name, array)
+            for name, value in inputs.items():
+                if isinstance(value, DeviceArray):
+                    self._bind_address(name, value)
+                elif self._device is not None:
+                    self._bind_address(name, self._mailed(name, value))
+                else:
+                    self._binding.bind_cpu_input(name, value)
             # Bound anew, since the last run's result fixed its shape.
             self._binding.bind_output(self._output, "cpu")
             self._session.run_with_iobinding(self._binding)
             result: NDArray[np.float32] = self._binding.copy_outputs_to_cpu()[0]
+        except BackendError:
+            raise
         except Exception as error:  # onnxruntime's exceptions share no base class
+            if self._device is not None:
+                self._device.synchronize()  # it may still read what the next run overwrites
             raise BackendError(
                 f"onnxruntime failed: {error}; export the bundle again if its parts do not fit"
             ) from error
@@ -215,3 +211,26 @@ class OrtEngine:
         """Release the session and the bound values."""
         self._binding = self._session = None
         self._bound.clear()
+        for mailbox in self._mail.values():
+            mailbox.close()
+        self._mail.clear()
+
+    def _bind_address(self, name: str, array: DeviceArray) -> None:
+        assert self._device is not None
+        self._binding.bind_input(
+            name, self.where, self._device.index, np.dtype(array.dtype), array.shape, array.address
+        )
+
+    def _mailed(self, name: str, array: NDArray[Any]) -> DeviceArray:
+        """Return an array of the host as what lies on the device when the stream gets there."""
+        assert self._device is not None
+        mailbox = self._mail.get(name)
+        if mailbox is None or mailbox.nbytes < array.nbytes:
+            if mailbox is not None:
+                del self._mail[name]
+                mailbox.close()
+            mailbox = self._mail[name] = self._device.mailbox(array.nbytes)
+        # The run before has ended, so nothing reads the mailbox any more.
+        np.copyto(mailbox.host[: array.nbytes].view(array.dtype).reshape(array.shape), array)
+        mailbox.push(array.nbytes)
+        return DeviceArray(mailbox.address, array.dtype.name, array.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from runtime.backends.base import Backend
 from runtime.errors import FormatError
 from runtime.spec import Preprocess, TaskInfo, TensorSpec
+from runtime.strategies.pixels import Pixels
 from runtime.task import Task
 
 
@@ -77,12 +78,20 @@ class Strategy(Protocol[R]):
         """
         ...
 
-    def features(self, resident: R, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return features (N, D) for pixels (N, S, S, 3).
+    def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
+        """Return at least one frame as `features` takes them. Thread-safe.
+
+        Raises:
+            DataError: A frame is no RGB image, or too narrow to crop.
+        """
+        ...
+
+    def features(self, resident: R, pixels: Pixels) -> NDArray[np.float32]:
+        """Return features (N, D) for frames.
 
         Args:
             resident: The task that was switched to, or one of the same `share`.
-            pixels: Contiguous, of the size that the task's encoder takes.
+            pixels: Frames from `pixels`, or what they become: (N, S, S, 3), contiguous.
 
         Raises:
             BackendError: An engine failed.

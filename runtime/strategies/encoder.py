@@ -50,14 +50,8 @@ class EncoderEngine:
         return np.concatenate([self._flat[:0], *(tokens[name].reshape(-1) for name in self._views)])
 
     def put(self, tokens: NDArray[Any]) -> None:
-        """Write a task's tokens, in place.
-
-        Raises:
-            BackendError: The device cannot take them.
-        """
-        if self._tokens is not None:
-            np.copyto(self._flat, tokens)
-            self._tokens.updated(self._views)
+        """Write a task's tokens, in place."""
+        np.copyto(self._flat, tokens)
 
     def close(self) -> None:
         """Release engine and tokens."""

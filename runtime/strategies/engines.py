@@ -8,7 +8,7 @@ enters memory: base and patch are read, merged, and laid out by the engine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -22,6 +22,7 @@ from runtime.errors import BackendError, FormatError
 from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident
 from runtime.strategies.heads import Heads
+from runtime.strategies.pixels import Pixels, Preprocessor
 from runtime.task import Task
 from runtime.weights import Weights
 
@@ -61,6 +62,7 @@ class EnginesStrategy:
             for encoder in bundle.manifest.encoders
         }
         self._heads = Heads()
+        self._preprocessor = Preprocessor(backend.cuda)
         self._untouched: dict[str, Engine] = {}
         self._opening = threading.Lock()
         self._closed = False
@@ -147,13 +149,21 @@ class EnginesStrategy:
         if self._closed:
             raise BackendError("the engines are closed; open a new session")
 
-    def features(self, resident: EngineResident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return features (N, D) for pixels (N, S, S, 3).
+    def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
+        """Return at least one frame as `features` takes them.
+
+        Raises:
+            DataError: A frame is no RGB image, or too narrow to crop.
+        """
+        return self._preprocessor.read(frames, spec)
+
+    def features(self, resident: EngineResident, pixels: Pixels) -> NDArray[np.float32]:
+        """Return features (N, D) for frames.
 
         Raises:
             BackendError: The engine failed.
         """
-        return resident.engine.run({"pixels": pixels})
+        return resident.engine.run({"pixels": self._preprocessor.place(pixels)})
 
     def logits(
         self, resident: EngineResident, features: NDArray[np.float32]
@@ -181,6 +191,9 @@ class EnginesStrategy:
         for engine in self._untouched.values():
             engine.close()
         self._heads.close()
+        self._preprocessor.close()
+        if self.backend.cuda is not None:
+            self.backend.cuda.close()
 
     def _shared(self, task: Task) -> Engine:
         with self._opening:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Backend, Engine
+from runtime.backends.base import Backend, Engine, Inputs
 from runtime.bundle import Bundle
 from runtime.strategies.base import Resident, checked
 from runtime.task import Task, check_head
@@ -43,7 +41,7 @@ class Heads:
         self,
         resident: Resident,
         head: str,
-        tensors: Mapping[str, NDArray[np.float32]],
+        tensors: Inputs,
         features: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """Return logits (N, K) for features (N, D).

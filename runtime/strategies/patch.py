@@ -6,7 +6,7 @@ and the new task changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,11 +19,14 @@ from runtime.backends.base import Backend, Constants
 from runtime.bundle import Bundle
 from runtime.digest import tensors_sha256
 from runtime.errors import BackendError
+from runtime.preprocess import preprocess_batch
 from runtime.scatter import ResidentPatch, patch_nbytes
 from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident
+from runtime.strategies.device import DeviceStrategy
 from runtime.strategies.encoder import EncoderEngine
 from runtime.strategies.heads import Heads
+from runtime.strategies.pixels import Frames, Pixels
 from runtime.task import Task
 from runtime.weights import Weights
 
@@ -40,8 +43,6 @@ class PatchResident(Resident):
     """SHA-256 of its head graph."""
     head_tensors: Mapping[str, NDArray[np.float32]]
     patch: ResidentPatch
-    tensors: tuple[str, ...]
-    """Names of the tensors the patch changes."""
 
 
 class PatchStrategy:
@@ -68,8 +69,10 @@ class PatchStrategy:
         backend: Backend,
         blocked: bool,
         read: Callable[[int], Weights] | None = None,
-    ) -> PatchStrategy:
+    ) -> PatchStrategy | DeviceStrategy:
         """Read the base weights and open every engine.
+
+        A backend whose engines run on a device gets the strategy that holds the weights there.
 
         Args:
             bundle: Whose.
@@ -82,6 +85,8 @@ class PatchStrategy:
             FormatError: The bundle is damaged.
             BackendError: The backend or the device cannot be used here.
         """
+        if backend.cuda is not None:
+            return DeviceStrategy.open(bundle, backend, backend.cuda, read)
         strategy, manifest = cls(backend), bundle.manifest
         # A manifest has blocked graphs for all encoders or for none: they share the filters.
         there = blocked and all(encoder.blocked is not None for encoder in manifest.encoders)
@@ -143,7 +148,6 @@ class PatchStrategy:
             head=task.head,
             head_tensors=dict(task.head_tensors),
             patch=patch,
-            tensors=tuple(task.patch),
         )
 
     def switch(self, new: PatchResident | None, old: PatchResident | None) -> None:
@@ -154,33 +158,29 @@ class PatchStrategy:
             old: The task that is there.
 
         Raises:
-            BackendError: The device takes no new values; those of `old` are back, or, where it
-                takes these no more either, everything is closed.
+            BackendError: The engines are closed.
         """
-        placed = self._placed
-        if placed is None:
+        if self._placed is None:
             raise BackendError("the engines are closed; open a new session")
-        try:
-            self._write(placed, new, old)
-        except BaseException as first:
-            try:
-                self._write(placed, old, new)
-            except BaseException as second:
-                self.close()  # nobody knows what the device holds
-                if not isinstance(second, Exception):
-                    raise
-                raise BackendError(
-                    f"the device took no new weights ({first}) and not the former ones either "
-                    f"({second}); the session is closed, open a new one"
-                ) from second
-            raise
+        self.weights.apply(() if new is None else new.patch)
+        if new is not None:
+            self.encoders[new.encoder].put(new.tokens)
 
-    def features(self, resident: PatchResident, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
+        """Return at least one frame as `features` takes them.
+
+        Raises:
+            DataError: A frame is no RGB image, or too narrow to crop.
+        """
+        return preprocess_batch(frames, spec)
+
+    def features(self, resident: PatchResident, pixels: Pixels) -> NDArray[np.float32]:
         """Return features (N, D) for pixels (N, S, S, 3) under the task that was switched to.
 
         Raises:
             BackendError: The engine failed.
         """
+        assert not isinstance(pixels, Frames)
         return self.encoders[resident.encoder].engine.run({"pixels": pixels})
 
     def logits(self, resident: PatchResident, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -193,10 +193,9 @@ class PatchStrategy:
         return self.heads.logits(resident, resident.head, resident.head_tensors, features)
 
     def base_sha256(self) -> str:
-        """Return the digest of the base as it is in the host's memory.
+        """Return the digest of the base as it is in memory.
 
-        Takes the current patch off for a moment. A device with memory of its own has a copy that
-        is not looked at.
+        Takes the current patch off for a moment.
         """
         applied = self.weights.applied
         try:
@@ -214,14 +213,3 @@ class PatchStrategy:
         if self._placed is not None:
             self._placed.close()
             self._placed = None
-
-    def _write(
-        self, placed: Constants, new: PatchResident | None, old: PatchResident | None
-    ) -> None:
-        self.weights.apply(() if new is None else new.patch)
-        names: Iterable[str] = () if new is None else new.tensors
-        if old is not None:
-            names = dict.fromkeys((*names, *old.tensors))
-        placed.updated(names)
-        if new is not None:
-            self.encoders[new.encoder].put(new.tokens)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime import backends, bundle
+from runtime import backends, bundle, strategies
 from runtime.backends.ort import OrtBackend
 from runtime.errors import BackendError, ConfigError, DataError, FormatError, TaskError
 from runtime.grouping import spread
 from runtime.pool import SessionPool
+from runtime.strategies.patch import PatchStrategy
 
 
 def frames(count, size=16):
@@ -167,17 +168,15 @@ class Failing(OrtBackend):
         engine.run = count
         return engine
 
-    def place(self, arrays):
-        constants = super().place(arrays)
-        updated = constants.updated
 
-        def fail(names):
-            if self.broken:
-                raise BackendError("out of device memory")
-            updated(names)
+class FailingStrategy(PatchStrategy):
+    """One whose device takes no new values and not the former ones either."""
 
-        constants.updated = fail
-        return constants
+    def switch(self, new, old):
+        if self.backend.broken:
+            self.close()
+            raise BackendError("out of device memory")
+        super().switch(new, old)
 
 
 @pytest.fixture
@@ -185,6 +184,7 @@ def failing(monkeypatch):
     """Let pools open their sessions on failing devices; return these."""
     monkeypatch.setattr(Failing, "made", [])
     monkeypatch.setattr(backends, "load", lambda name, device, threads: Failing(device, threads))
+    monkeypatch.setattr(strategies, "load", lambda name, *parts: FailingStrategy.open(*parts))
     return Failing.made
 
 

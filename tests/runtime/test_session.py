@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime import backends, bundle
-from runtime.backends.ort import OrtBackend
+from runtime import bundle
 from runtime.errors import BackendError, DataError, FormatError, TaskError, UdaError
 from tests.runtime.helpers import smuggle
 
@@ -151,53 +150,6 @@ def test_cuda_gives_the_numbers_of_the_cpu_for_every_task(world, frame):
             cuda.switch(task)
             want = cpu.predict(frame).logits
             np.testing.assert_allclose(cuda.predict(frame).logits, want, rtol=1e-4, atol=1e-2)
-
-
-class Flaky(OrtBackend):
-    """A device whose copy of the weights or tokens can fail, once or so many times."""
-
-    broken, times = "", 1
-
-    def place(self, arrays):
-        constants, backend = super().place(arrays), self
-        updated = constants.updated
-
-        def fail(names):
-            if backend.times and backend.broken in arrays:
-                backend.times -= 1
-                raise BackendError("out of device memory")
-            updated(names)
-
-        constants.updated = fail
-        return constants
-
-
-@pytest.mark.parametrize(("start", "broken"), [("a-b", "first.bias"), ("a-c", "prompts.1")])
-def test_a_switch_that_the_device_refuses_leaves_the_current_task(
-    mixed, frame, monkeypatch, start, broken
-):
-    monkeypatch.setattr(backends, "load", lambda name, device, threads: Flaky(device, threads))
-    with runtime.Session.open(mixed.path, backend="flaky") as session:
-        session.switch(start)
-        want = session.predict(frame).logits
-        session.backend.broken = broken
-        with pytest.raises(BackendError, match="out of device memory"):
-            session.switch("a-e")
-        assert session.task == start
-        np.testing.assert_array_equal(session.predict(frame).logits, want)
-        assert session.base_sha256() == session.bundle.manifest.tensors.sha256
-
-
-def test_a_device_that_takes_the_former_task_no_more_closes_the_session(mixed, frame, monkeypatch):
-    monkeypatch.setattr(backends, "load", lambda name, device, threads: Flaky(device, threads))
-    with runtime.Session.open(mixed.path, backend="flaky") as session:
-        session.switch("a-b")
-        session.backend.broken, session.backend.times = "first.bias", 2
-        with pytest.raises(BackendError, match=r"out of device memory.*closed, open a new one"):
-            session.switch("a-e")
-        assert session.task is None
-        with pytest.raises(BackendError, match="closed; open a new one"):
-            session.predict(frame)
 
 
 def test_a_task_that_lacks_a_head_tensor_never_uses_another_ones(world, frame):

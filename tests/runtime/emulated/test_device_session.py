@@ -1,0 +1,204 @@
+"""Sessions over the emulated device; ONNX Runtime's CPU provider reads the device's memory."""
+
+import numpy as np
+import pytest
+
+import runtime
+from runtime import backends
+from runtime.backends.ort import OrtBackend, OrtEngine
+from runtime.cuda.device import CudaDevice
+from runtime.errors import BackendError, DataError
+from tests.runtime.conftest import SIZE
+from tests.runtime.test_threads import stress
+
+
+class Ordered:
+    """A session of ONNX Runtime that runs when the stream gets there."""
+
+    def __init__(self, session, device):
+        self._session, self._device = session, device
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, binding):
+        self._device.synchronize()
+        self._session.run_with_iobinding(binding)
+
+
+class Engine(OrtEngine):
+    """Reads the device's memory as the host's, which here it is."""
+
+    where = "cpu"
+
+
+class Backend(OrtBackend):
+    def __init__(self, device, threads):
+        super().__init__("cpu", threads)
+        self.cuda = CudaDevice()
+
+    def open(self, graph, *, small=False, baked=None):
+        device, self.cuda = self.cuda, None  # of which the provider must know nothing
+        try:
+            session = super().open(graph, small=small, baked=baked)._session
+        finally:
+            self.cuda = device
+        return Engine(Ordered(session, device), device)
+
+
+@pytest.fixture
+def emulated(driver, monkeypatch):
+    """Let `cuda` be the emulated device; return its driver."""
+
+    def load(name, device, threads):
+        return (Backend if device == "cuda" else OrtBackend)(device, threads)
+
+    monkeypatch.setattr(backends, "load", load)
+    return driver
+
+
+def camera(count=3, seed=0):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(SIZE, 60, (count, 2))
+    return [rng.integers(0, 256, (int(h), int(w), 3), dtype=np.uint8) for h, w in sizes]
+
+
+@pytest.mark.parametrize("strategy", ["patch", "engines"])
+def test_every_task_answers_as_on_the_host_bit_for_bit(mixed, emulated, strategy):
+    frames = camera()
+    with (
+        runtime.Session.open(mixed.path, threads=1, strategy=strategy) as host,
+        runtime.Session.open(mixed.path, device="cuda", threads=1, strategy=strategy) as device,
+    ):
+        pairs = [(frame, task) for frame in frames for task in host.tasks]
+        for task in (*host.tasks, *host.tasks[::-1]):
+            for want, found in zip(
+                host.predict_batch(frames, task), device.predict_batch(frames, task), strict=True
+            ):
+                assert found.task == task
+                np.testing.assert_array_equal(found.logits, want.logits)
+        for want, found in zip(host.predict_many(pairs), device.predict_many(pairs), strict=True):
+            assert found.task == want.task
+            np.testing.assert_allclose(found.logits, want.logits, rtol=1e-5, atol=1e-3)
+        pixels = np.random.default_rng(1).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+        host.switch("a-e")
+        device.switch("a-e")
+        np.testing.assert_array_equal(device.infer(pixels), host.infer(pixels))
+        assert device.base_sha256() == device.bundle.manifest.tensors.sha256
+
+
+def test_a_thousand_switches_leave_the_base_bit_for_bit(mixed, emulated):
+    rng, frame = np.random.default_rng(2), camera(1)[0]
+    with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+        want = {task: session.predict(frame, task).logits for task in session.tasks}
+        for task in rng.choice(session.tasks, 1000):
+            session.switch(str(task))
+        assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+        for task in session.tasks:
+            np.testing.assert_array_equal(session.predict(frame, task).logits, want[task])
+
+
+def test_a_switch_of_a_resident_task_neither_copies_from_the_host_nor_waits(mixed, emulated):
+    names = ["cuStreamSynchronize", "cuMemcpyHtoDAsync_v2", "cuMemAllocAsync", "cuMemFreeAsync"]
+    with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+        for task in session.tasks:
+            session.switch(task)
+        before = emulated.counts("cuLaunchKernel", "cuMemcpyDtoDAsync_v2", *names)
+        session.switch("a-b")  # two patches; from a-f
+        session.switch("a-d")
+        session.switch("a-c")  # one that brings tokens instead of a patch
+        after = emulated.counts("cuLaunchKernel", "cuMemcpyDtoDAsync_v2", *names)
+    assert np.subtract(after, before).tolist() == [5, 1, 0, 0, 0, 0]
+
+
+def test_tasks_beyond_the_bound_leave_the_device(mixed, emulated):
+    frames = camera(2)
+    with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+        want = {task: session.predict(frames[0], task).logits for task in session.tasks}
+        sizes = {task: session.load(task) for task in session.tasks}
+    assert all(size % 256 == 0 or size > 256 for size in sizes.values())
+    most = max(sizes.values()) + min(sizes.values())
+    with runtime.Session.open(mixed.path, device="cuda", threads=1, max_task_bytes=most) as session:
+        rng, live = np.random.default_rng(3), []
+        for number, task in enumerate(rng.choice(session.tasks, 200)):
+            np.testing.assert_array_equal(
+                session.predict(frames[0], str(task)).logits, want[str(task)]
+            )
+            assert session.task_bytes <= most
+            if number >= 100:
+                live.append(emulated.live_bytes())
+        assert max(live) - min(live) <= 2 * most
+        assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+
+
+def test_closing_a_session_gives_back_all_memory(mixed, emulated):
+    before = emulated.live_bytes()
+    for strategy in ("patch", "engines"):
+        with runtime.Session.open(mixed.path, device="cuda", strategy=strategy) as session:
+            for task in session.tasks:
+                session.predict(camera(1)[0], task)
+        assert emulated.live_bytes() == before
+
+
+def test_a_bundle_that_does_not_open_leaves_no_memory_behind(mixed, emulated, monkeypatch):
+    before = emulated.live_bytes()
+    monkeypatch.setenv("EMULATED_BYTES", "100")
+    with pytest.raises(BackendError, match="out of memory"):
+        runtime.Session.open(mixed.path, device="cuda")
+    assert emulated.live_bytes() == before
+
+
+@pytest.mark.parametrize("launches", [0, 1])
+def test_a_switch_that_the_device_refuses_leaves_the_current_task(mixed, emulated, launches):
+    """Refused for good, so that not even the old task can be written: closed."""
+    frame = camera(1)[0]
+    with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+        session.load("a-f")
+        session.switch("a-b")
+        emulated.fail_launches_after(launches)
+        with pytest.raises(BackendError, match=r"cuLaunchKernel.*closed, open a new one"):
+            session.switch("a-f")
+        assert session.closed
+        assert session.task is None
+        with pytest.raises(BackendError, match="closed; open a new one"):
+            session.predict(frame)
+
+
+def test_a_task_for_which_there_is_no_room_leaves_the_current_one(mixed, emulated, monkeypatch):
+    frame = camera(1)[0]
+    with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+        want = session.predict(frame, "a-b").logits
+        before = emulated.live_bytes()
+        monkeypatch.setenv("EMULATED_BYTES", "100")
+        with pytest.raises(BackendError, match="out of memory"):
+            session.switch("a-d")
+        monkeypatch.delenv("EMULATED_BYTES")
+        session._strategy._device.synchronize()
+        assert emulated.live_bytes() <= before + 256
+        assert session.task == "a-b"
+        np.testing.assert_array_equal(session.predict(frame).logits, want)
+
+
+def test_a_frame_that_is_none_is_refused_before_the_device_sees_it(mixed, emulated):
+    with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+        before = emulated.counts("cuLaunchKernel")
+        with pytest.raises(DataError, match="a frame must be"):
+            session.predict(np.zeros((4, 4)), "a-b")
+        with pytest.raises(DataError, match="too narrow to crop"):
+            session.predict(np.zeros((1, 900, 3), np.uint8), "a-c")
+        assert emulated.counts("cuLaunchKernel") == before
+
+
+def test_many_threads_get_each_tasks_own_answer(mixed, emulated):
+    frames = camera(4, seed=5)
+    with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+        want = {t: [session.predict(f, t).logits.tobytes() for f in frames] for t in session.tasks}
+
+        def work(number):
+            rng = np.random.default_rng(number)
+            for _ in range(60):
+                task, i = str(rng.choice(session.tasks)), int(rng.integers(4))
+                assert session.predict(frames[i], task).logits.tobytes() == want[task][i]
+
+        stress(work, 4)
+        assert session.base_sha256() == session.bundle.manifest.tensors.sha256

@@ -1,0 +1,39 @@
+"""Everything of the CUDA runtime but the GPU: its tests run over a driver that is ours."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """Compile the stand-in for NVIDIA's driver, and with it our kernels, for the host."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
+    command = [compiler, "-std=c++17", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]
+    command += ["-fvisibility=hidden", f"-I{HERE / 'emulated'}", f"-I{ROOT / 'runtime/kernels'}"]
+    command += [HERE / "emulated/driver.cpp", "-o", library, "-Wl,-soname,libcuda.so.1", "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+@pytest.mark.parametrize("name", ["device", "arena", "device_resize", "device_session"])
+def test_over_an_emulated_driver(driver, name):
+    tests = HERE / "emulated" / f"test_{name}.py"
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tests],
+        env={**os.environ, "EMULATED_CUDA": str(driver)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
