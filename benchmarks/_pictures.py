@@ -32,7 +32,7 @@ def draw_tasks(rows: list[dict[str, Any]], path: Path) -> None:
         left.bar_label(bars, [f"{r['switch']['p50']:.3g} ms" for r in own], padding=3, fontsize=8)
         left.set_xscale("log")
         left.margins(x=0.2)
-        left.set_title(f"{name}: switch, median")
+        left.set_title(f"{name}: switch, median", fontsize=11)
         left.set_xlabel("milliseconds")
         for r, color in zip(own, colors, strict=True):
             points = [(n, m["bytes"] / 1e9, m["measured"]) for n, m in r["memory"].items()]
@@ -45,7 +45,7 @@ def draw_tasks(rows: list[dict[str, Any]], path: Path) -> None:
         right.set_yscale("log")
         counts = [*own[0]["memory"]]
         right.set_xticks(counts, [str(n) for n in counts])
-        right.set_title(f"{name}: memory (hollow: computed, does not fit)")
+        right.set_title(f"{name}: memory (hollow: computed)", fontsize=11)
         right.set_xlabel("tasks")
         right.set_ylabel("GB")
         for axis in (left, right):

@@ -161,49 +161,6 @@ def render(rows: list[dict[str, Any]]) -> str:
     return table((*header, *memories, "disk per task"), lines)
 
 
-def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw the time to the first result after a switch, and memory against the number of tasks."""
-    from matplotlib.figure import Figure
-
-    from runtime.files import replacing
-
-    names = list(dict.fromkeys(r["model"] for r in rows))
-    figure = Figure(figsize=(11, 4 * len(names)), layout="constrained")
-    for (left, right), name in zip(
-        figure.subplots(len(names), 2, squeeze=False), names, strict=True
-    ):
-        own = [r for r in rows if r["model"] == name][::-1]
-        titles = [KINDS[r["peer"]].title for r in own]
-        colors = [KINDS[r["peer"]].color for r in own]
-        bars = left.barh(titles, [r["switch"]["p50"] for r in own], color=colors)
-        left.bar_label(bars, [f"{r['switch']['p50']:.3g} ms" for r in own], padding=3, fontsize=8)
-        left.set_xscale("log")
-        left.margins(x=0.2)
-        left.set_title(f"{name}: switch, median")
-        left.set_xlabel("milliseconds")
-        for r, color in zip(own, colors, strict=True):
-            points = [(n, m["bytes"] / 1e9, m["measured"]) for n, m in r["memory"].items()]
-            right.plot([p[0] for p in points], [p[1] for p in points], color=color, linewidth=1.4,
-                       label=KINDS[r["peer"]].title)  # fmt: skip
-            for n, size, measured in points:
-                right.plot(n, size, "o", color=color, markersize=6,
-                           fillstyle="full" if measured else "none")  # fmt: skip
-        right.set_xscale("log")
-        right.set_yscale("log")
-        right.set_xticks(COUNTS, [str(n) for n in COUNTS])
-        right.set_title(f"{name}: memory (hollow: computed, does not fit)")
-        right.set_xlabel("tasks")
-        right.set_ylabel("GB")
-        for axis in (left, right):
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.tick_params(labelsize=8)
-    handles, labels = figure.axes[1].get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], fontsize=8, frameon=False,
-                  loc="outside lower center", ncols=3)  # fmt: skip
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-
-
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("artifacts/benchmarks"))
 @click.option("--model", "names", multiple=True, default=("ViT-B-16", "RN50"), show_default=True)
@@ -246,7 +203,9 @@ def main(
         write_json(json_file, {"rows": rows, "imports": imports, "rounds": rounds,
                                "machine": machine()})  # fmt: skip
     if picture_file:
-        picture(rows, picture_file)
+        from benchmarks._pictures import draw_tasks
+
+        draw_tasks(rows, picture_file)
 
 
 if __name__ == "__main__":
