@@ -8,10 +8,15 @@ from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError
 
 
-def test_a_device_says_what_it_is(device):
+def test_a_device_says_what_it_is(device, driver):
     assert (device.name, device.capability, device.driver) == ("Emulated GPU", (8, 7), 13000)
     assert device.index == 0
     assert device.stream > 0
+
+
+def test_a_gpu_beyond_the_last_one_is_named_with_those_that_are(library):
+    with pytest.raises(BackendError, match=r"no device 'cuda:99': the driver shows \d+ GPU"):
+        CudaDevice(99)
 
 
 @pytest.mark.parametrize(("gpus", "index"), [(1, 1), (2, 5), (1, -1)])
@@ -25,7 +30,7 @@ def test_a_machine_whose_driver_sees_no_gpu_is_told(driver):
     """In a process of its own: the driver is started once."""
     code = f"""
 import ctypes, os
-ctypes.CDLL({driver._library._name!r})
+ctypes.CDLL({driver.path!r})
 os.environ["EMULATED_GPUS"] = "0"
 from runtime.cuda.device import CudaDevice
 CudaDevice()

@@ -1,4 +1,4 @@
-"""Sessions over the emulated device; ONNX Runtime's CPU provider reads the device's memory."""
+"""Sessions on a device; the emulated one's memory is read by ONNX Runtime's CPU provider."""
 
 import numpy as np
 import pytest
@@ -47,14 +47,14 @@ class Backend(OrtBackend):
 
 
 @pytest.fixture
-def emulated(driver, monkeypatch):
-    """Let `cuda` be the emulated device; return its driver."""
+def cuda(library, monkeypatch):
+    """Let `cuda` be the emulated device, if there is one."""
 
     def load(name, device, threads):
         return (Backend if device == "cuda" else OrtBackend)(device, threads)
 
-    monkeypatch.setattr(backends, "load", load)
-    return driver
+    if library is not None:
+        monkeypatch.setattr(backends, "load", load)
 
 
 def camera(count=3, seed=0):
@@ -64,7 +64,7 @@ def camera(count=3, seed=0):
 
 
 @pytest.mark.parametrize("strategy", ["patch", "engines"])
-def test_every_task_answers_as_on_the_host_bit_for_bit(mixed, emulated, strategy):
+def test_every_task_answers_as_on_the_host(mixed, cuda, close_to, strategy):
     frames = camera()
     with (
         runtime.Session.open(mixed.path, threads=1, strategy=strategy) as host,
@@ -76,18 +76,18 @@ def test_every_task_answers_as_on_the_host_bit_for_bit(mixed, emulated, strategy
                 host.predict_batch(frames, task), device.predict_batch(frames, task), strict=True
             ):
                 assert found.task == task
-                np.testing.assert_array_equal(found.logits, want.logits)
+                close_to(found.logits, want.logits)
         for want, found in zip(host.predict_many(pairs), device.predict_many(pairs), strict=True):
             assert found.task == want.task
-            np.testing.assert_allclose(found.logits, want.logits, rtol=1e-5, atol=1e-3)
+            np.testing.assert_allclose(found.logits, want.logits, rtol=1e-4, atol=1e-2)
         pixels = np.random.default_rng(1).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
         host.switch("a-e")
         device.switch("a-e")
-        np.testing.assert_array_equal(device.infer(pixels), host.infer(pixels))
+        close_to(device.infer(pixels), host.infer(pixels))
         assert device.base_sha256() == device.bundle.manifest.tensors.sha256
 
 
-def test_a_thousand_switches_leave_the_base_bit_for_bit(mixed, emulated):
+def test_a_thousand_switches_leave_the_base_bit_for_bit(mixed, cuda):
     rng, frame = np.random.default_rng(2), camera(1)[0]
     with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
         want = {task: session.predict(frame, task).logits for task in session.tasks}
@@ -98,20 +98,20 @@ def test_a_thousand_switches_leave_the_base_bit_for_bit(mixed, emulated):
             np.testing.assert_array_equal(session.predict(frame, task).logits, want[task])
 
 
-def test_a_switch_of_a_resident_task_neither_copies_from_the_host_nor_waits(mixed, emulated):
+def test_a_switch_of_a_resident_task_neither_copies_from_the_host_nor_waits(mixed, cuda, driver):
     names = ["cuStreamSynchronize", "cuMemcpyHtoDAsync_v2", "cuMemAllocAsync", "cuMemFreeAsync"]
     with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
         for task in session.tasks:
             session.switch(task)
-        before = emulated.counts("cuLaunchKernel", "cuMemcpyDtoDAsync_v2", *names)
+        before = driver.counts("cuLaunchKernel", "cuMemcpyDtoDAsync_v2", *names)
         session.switch("a-b")  # two patches; from a-f
         session.switch("a-d")
         session.switch("a-c")  # one that brings tokens instead of a patch
-        after = emulated.counts("cuLaunchKernel", "cuMemcpyDtoDAsync_v2", *names)
+        after = driver.counts("cuLaunchKernel", "cuMemcpyDtoDAsync_v2", *names)
     assert np.subtract(after, before).tolist() == [5, 1, 0, 0, 0, 0]
 
 
-def test_tasks_beyond_the_bound_leave_the_device(mixed, emulated):
+def test_tasks_beyond_the_bound_leave_the_device(mixed, cuda, driver):
     frames = camera(2)
     with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
         want = {task: session.predict(frames[0], task).logits for task in session.tasks}
@@ -126,36 +126,36 @@ def test_tasks_beyond_the_bound_leave_the_device(mixed, emulated):
             )
             assert session.task_bytes <= most
             if number >= 100:
-                live.append(emulated.live_bytes())
+                live.append(driver.live_bytes())
         assert max(live) - min(live) <= 2 * most
         assert session.base_sha256() == session.bundle.manifest.tensors.sha256
 
 
-def test_closing_a_session_gives_back_all_memory(mixed, emulated):
-    before = emulated.live_bytes()
+def test_closing_a_session_gives_back_all_memory(mixed, cuda, driver):
+    before = driver.live_bytes()
     for strategy in ("patch", "engines"):
         with runtime.Session.open(mixed.path, device="cuda", strategy=strategy) as session:
             for task in session.tasks:
                 session.predict(camera(1)[0], task)
-        assert emulated.live_bytes() == before
+        assert driver.live_bytes() == before
 
 
-def test_a_bundle_that_does_not_open_leaves_no_memory_behind(mixed, emulated, monkeypatch):
-    before = emulated.live_bytes()
+def test_a_bundle_that_does_not_open_leaves_no_memory_behind(mixed, cuda, driver, monkeypatch):
+    before = driver.live_bytes()
     monkeypatch.setenv("EMULATED_BYTES", "100")
     with pytest.raises(BackendError, match="out of memory"):
         runtime.Session.open(mixed.path, device="cuda")
-    assert emulated.live_bytes() == before
+    assert driver.live_bytes() == before
 
 
 @pytest.mark.parametrize("launches", [0, 1])
-def test_a_switch_that_the_device_refuses_leaves_the_current_task(mixed, emulated, launches):
+def test_a_switch_that_the_device_refuses_leaves_the_current_task(mixed, cuda, driver, launches):
     """Refused for good, so that not even the old task can be written: closed."""
     frame = camera(1)[0]
     with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
         session.load("a-f")
         session.switch("a-b")
-        emulated.fail_launches_after(launches)
+        driver.fail_launches_after(launches)
         with pytest.raises(BackendError, match=r"cuLaunchKernel.*closed, open a new one"):
             session.switch("a-f")
         assert session.closed
@@ -164,32 +164,32 @@ def test_a_switch_that_the_device_refuses_leaves_the_current_task(mixed, emulate
             session.predict(frame)
 
 
-def test_a_task_for_which_there_is_no_room_leaves_the_current_one(mixed, emulated, monkeypatch):
+def test_a_task_for_which_there_is_no_room_leaves_the_current_one(mixed, cuda, driver, monkeypatch):
     frame = camera(1)[0]
     with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
         want = session.predict(frame, "a-b").logits
-        before = emulated.live_bytes()
+        before = driver.live_bytes()
         monkeypatch.setenv("EMULATED_BYTES", "100")
         with pytest.raises(BackendError, match="out of memory"):
             session.switch("a-d")
         monkeypatch.delenv("EMULATED_BYTES")
         session._strategy._device.synchronize()
-        assert emulated.live_bytes() <= before + 256
+        assert driver.live_bytes() <= before + 256
         assert session.task == "a-b"
         np.testing.assert_array_equal(session.predict(frame).logits, want)
 
 
-def test_a_frame_that_is_none_is_refused_before_the_device_sees_it(mixed, emulated):
+def test_a_frame_that_is_none_is_refused_before_the_device_sees_it(mixed, cuda, driver):
     with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
-        before = emulated.counts("cuLaunchKernel")
+        before = driver.counts("cuLaunchKernel")
         with pytest.raises(DataError, match="a frame must be"):
             session.predict(np.zeros((4, 4)), "a-b")
         with pytest.raises(DataError, match="too narrow to crop"):
             session.predict(np.zeros((1, 900, 3), np.uint8), "a-c")
-        assert emulated.counts("cuLaunchKernel") == before
+        assert driver.counts("cuLaunchKernel") == before
 
 
-def test_many_threads_get_each_tasks_own_answer(mixed, emulated):
+def test_many_threads_get_each_tasks_own_answer(mixed, cuda):
     frames = camera(4, seed=5)
     with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
         want = {t: [session.predict(f, t).logits.tobytes() for f in frames] for t in session.tasks}

@@ -1,4 +1,4 @@
-"""Everything of the CUDA runtime but the GPU: its tests run over a driver that is ours."""
+"""Everything of the CUDA runtime but the GPU: the tests in `cuda` over a driver that is ours."""
 
 import os
 import shutil
@@ -20,15 +20,15 @@ def driver(tmp_path_factory):
         pytest.skip("needs a C++ compiler")
     library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
     command = [compiler, "-std=c++17", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]
-    command += ["-fvisibility=hidden", f"-I{HERE / 'emulated'}", f"-I{ROOT / 'runtime/kernels'}"]
-    command += [HERE / "emulated/driver.cpp", "-o", library, "-Wl,-soname,libcuda.so.1", "-ldl"]
+    command += ["-fvisibility=hidden", f"-I{HERE / 'cuda'}", f"-I{ROOT / 'runtime/kernels'}"]
+    command += [HERE / "cuda/driver.cpp", "-o", library, "-Wl,-soname,libcuda.so.1", "-ldl"]
     subprocess.run(command, check=True)
     return library
 
 
 @pytest.mark.parametrize("name", ["device", "arena", "device_resize", "device_session"])
 def test_over_an_emulated_driver(driver, name):
-    tests = HERE / "emulated" / f"test_{name}.py"
+    tests = HERE / "cuda" / f"test_{name}.py"
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tests],
         env={**os.environ, "EMULATED_CUDA": str(driver)},
