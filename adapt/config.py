@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
-import yaml
-
+from adapt import settings_text as texts
+from adapt.nearest import meant
 from runtime.errors import ConfigError
 from runtime.fields import build
 
@@ -93,29 +92,31 @@ class TrainConfig:
     """Images per call of the encoder in evaluation; at most, it changes the last bits."""
     seed: int = 0
     """Of every draw: head, order of the images, augmentation, dropout, what is held out."""
+    no_fixmatch: ClassVar[str] = "has none"
+    """Why a method cannot have FixMatch, where it cannot."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "eval_batch_size"):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
+            require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "head_lr_multiplier"):
-            _require(self, name, getattr(self, name) > 0, "above 0")
+            require(self, name, getattr(self, name) > 0, "above 0")
         not_negative = (
             *("iterations", "weight_decay", "lr_gamma", "lr_power", "rst_threshold", "pad"),
             *("crop_min", "rotate", "target_classes", "seed"),
         )
         for name in not_negative:
-            _require(self, name, getattr(self, name) >= 0, "0 or more")
+            require(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("momentum", "label_smoothing", "holdout"):
-            _require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
-        _require(self, "train_size", 8 <= self.train_size <= 4096, "in 8..4096")
-        _require(self, "seed", self.seed < 2**63, "below 2^63")
-        _require(self, "rst_density", 0 <= self.rst_density <= 1, "a share in [0, 1]")
+            require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        require(self, "train_size", 8 <= self.train_size <= 4096, "in 8..4096")
+        require(self, "seed", self.seed < 2**63, "below 2^63")
+        require(self, "rst_density", 0 <= self.rst_density <= 1, "a share in [0, 1]")
         meant = self.rst or not self.rst_density
-        _require(self, "rst_density", meant, "0 unless rst is true")
-        _require(self, "crop_max", self.crop_max >= self.crop_min, "crop_min or more")
+        require(self, "rst_density", meant, "0 unless rst is true")
+        require(self, "crop_max", self.crop_max >= self.crop_min, "crop_min or more")
         meant = self.partial or not self.target_classes
-        _require(self, "target_classes", meant, "0 unless partial is true")
-        _require(self, "prompt", self.prompt.count("{}") == 1, "text with one {} for the class")
+        require(self, "target_classes", meant, "0 unless partial is true")
+        require(self, "prompt", self.prompt.count("{}") == 1, "text with one {} for the class")
 
     @property
     def pair_classes(self) -> int | None:
@@ -136,8 +137,8 @@ class TaskHeadConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self, "fixmatch", self.fixmatch >= 0, "0 or more")
-        _require(self, "fixmatch_threshold", 0 <= self.fixmatch_threshold < 1, "in [0, 1)")
+        require(self, "fixmatch", self.fixmatch >= 0, "0 or more")
+        require(self, "fixmatch_threshold", 0 <= self.fixmatch_threshold < 1, "in [0, 1)")
 
 
 C = TypeVar("C", bound=TrainConfig)
@@ -172,81 +173,52 @@ def load_config(
         ConfigError: There is no such file or preset, a key is unknown or missing, a type or a value
             is wrong.
     """
-    files = sorted((folder or shipped()).glob("*/*.yaml"))
-    known = {f"{path.parent.name}/{path.stem}": path for path in files}
-    path = known.get(f"{method}/{dataset}")
+    every = sorted((folder or shipped()).glob("*/*.yaml"))
+    files = {path.stem: path for path in every if path.parent.name == method}
+    path = files.get(dataset)
     if path is None:
+        others = files or [f"{path.parent.name}/{path.stem}" for path in every]
         raise ConfigError(
-            f"no settings for method '{method}' on data set '{dataset}'; "
-            f"there are {', '.join(known) or 'none'}"
+            f"no settings for method '{method}' on data set '{dataset}'{meant(dataset, files)}; "
+            f"there are those for {', '.join(others) or 'none'}"
         )
-    values = _read(path)
-    for_tasks, named = _sections(values, "tasks", path), _sections(values, "presets", path)
+    values = texts.read(path)
+    for_tasks, named = (texts.sections(values, name, path) for name in ("tasks", "presets"))
     missing = sorted({f.name for f in fields(cls)} - values.keys())
     if missing:
         raise ConfigError(f"'{path.name}' of {method} lacks '{missing[0]}'; it must name every key")
     values |= for_tasks.get(task or "", {})
     for preset in presets:
         if preset not in named:
+            _check_fixmatch(cls, method, preset)
             raise ConfigError(
                 f"the settings {method}/{dataset} have no preset '{preset[:40]}'; there are "
                 f"{', '.join(named) or 'none'}"
             )
         values |= named[preset]
-    for override in overrides:
-        key, value = _override(override)
+    for text in overrides:
+        key, value = texts.override(text)
         values[key] = value
+    _check_keys(cls, values, f"settings {method}/{dataset}", method)
     return build(cls, values, f"settings {method}/{dataset}", ConfigError)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that also reads `3e-6` as a number, as YAML 1.2 does."""
+def _check_keys(cls: type[TrainConfig], values: Mapping[str, Any], where: str, method: str) -> None:
+    known = sorted(field.name for field in fields(cls))
+    for key in sorted(str(key) for key in values if key not in known):
+        _check_fixmatch(cls, method, key)
+        hint = meant(key, known) or f"; known keys are {', '.join(known)}"
+        raise ConfigError(f"{where}: unknown key '{key}'{hint}")
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the settings '{path}': {_line(error)}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"'{path}' must hold one 'key: value' per line")
-    return values
-
-
-def _sections(values: dict[str, Any], name: str, path: Path) -> dict[str, dict[str, Any]]:
-    found = values.pop(name, {})
-    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
-        raise ConfigError(f"'{name}' in '{path}' must hold one 'name: {{key: value}}' per line")
-    return {str(key): value for key, value in found.items()}
-
-
-def _override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    key, value = key.strip(), value.strip()
-    if not equals or not key or not value:
-        raise ConfigError(f"'--set {text}' is not of the form key=value, for example --set lr=3e-6")
-    loader = _Loader("")
-    try:
-        if value[0] in "'\"":
-            return key, yaml.load(value, _Loader)  # noqa: S506
-        # A scalar and nothing else: prompts and paths may hold ': ', '{' or '['.
-        tag = loader.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
-        return key, loader.construct_object(yaml.ScalarNode(tag, value))
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"the value in '--set {text}' is not readable: {_line(error)}") from error
-    finally:
-        loader.dispose()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _check_fixmatch(cls: type[TrainConfig], method: str, name: str) -> None:
+    """Say why a method cannot have FixMatch, if that is what a setting or a preset is for."""
+    own = {field.name for field in fields(TaskHeadConfig)} - {f.name for f in fields(TrainConfig)}
+    if name in own and not issubclass(cls, TaskHeadConfig):
+        raise ConfigError(
+            f"{name} needs a task head that learns from weak and strong views of target images, "
+            f"but '{method}' {cls.no_fixmatch}; it goes with cmkd and source_only"
+        )
 
 
 def shipped() -> Path:
@@ -256,6 +228,11 @@ def shipped() -> Path:
     return packaged if packaged.is_dir() else here.parent / "configs"
 
 
-def _require(config: TrainConfig, name: str, good: bool, needed: str) -> None:
+def require(config: TrainConfig, name: str, good: bool, needed: str) -> None:
+    """Refuse a value of a setting; `load_config` makes a ConfigError of it.
+
+    Raises:
+        ValueError: It is not good.
+    """
     if not good:
         raise ValueError(f"'{name}' must be {needed}, found {getattr(config, name)!r}")

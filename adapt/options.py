@@ -8,13 +8,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from adapt import store
 from adapt.datasets import DATASETS
 from adapt.methods import METHODS
+from adapt.nearest import meant
+from runtime.errors import TaskError
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Method(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
+    """A choice that also says what was probably meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the method, or refuse the value."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            hint = meant(str(value), METHODS)
+            raise click.BadParameter(f"{error.message}{hint}", ctx, param) from error
+
 
 data_option = click.option(
     "--data",
@@ -60,6 +76,22 @@ def task_options(command: F) -> F:
     return command
 
 
+def named_of(artifacts: Path, task: str) -> str:
+    """Return the data set of a task that has artifacts, for commands that were given no other.
+
+    Raises:
+        TaskError: There is none, there are several, or it is of images of the user's own, whose
+            place no artifact knows.
+    """
+    found = store.dataset_of(artifacts, task)
+    if found not in DATASETS:
+        raise TaskError(
+            f"task '{task}' in '{artifacts}' is of images of your own ('{found}'); say where they "
+            "are: --data ROOT --source DOMAIN --target DOMAIN, without --task"
+        )
+    return found
+
+
 def pair_loader(
     dataset: str | None,
     task: str | None,
@@ -71,6 +103,7 @@ def pair_loader(
 
     Raises:
         click.UsageError: The options name no images, or too many.
+        DataError: There is no such data set.
     """
     problem = _problem(dataset, task, data, source, target)
     if problem:
@@ -78,6 +111,10 @@ def pair_loader(
             f"{problem}; say which images: --dataset NAME --task SRC-TGT (with --data ROOT, unless "
             "it is a demo), or your own with --data ROOT --source DOMAIN --target DOMAIN"
         )
+    if dataset is not None:
+        from adapt.data import get
+
+        get(dataset)  # before a missing settings file says it worse
 
     def load(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
         from adapt import data as images
@@ -118,7 +155,7 @@ def setting_options(command: F) -> F:
     for option in reversed(
         [
             click.option(
-                "--method", type=click.Choice(sorted(METHODS)), default="cmkd", show_default=True
+                "--method", type=_Method(sorted(METHODS)), default="cmkd", show_default=True
             ),
             click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse."),
             click.option(
@@ -180,13 +217,15 @@ def sparsity(rst: bool | None, density: str | None) -> list[str]:
     """Return the settings that `--rst` and `--density` stand for; a density implies RST."""
     if density is None:
         return [] if rst is None else [f"rst={str(rst).lower()}"]
+    if rst is False:
+        raise click.UsageError("--density is a budget of RST, so it goes without --no-rst")
     try:
         value = float(density.removesuffix("%")) / (100 if density.endswith("%") else 1)
     except ValueError:
         value = -1.0
-    if not 0 < value <= 1 or rst is False:
+    if not 0 < value <= 1:
         raise click.UsageError(
-            f"--density {density}: say a share of the encoder's weights, like 0.1% or 0.001, and "
-            "not --no-rst"
+            f"--density {density} is no share of the encoder's weights above 0 % and up to 100 %; "
+            "say one like 0.1% or 0.001"
         )
     return ["rst=true", f"rst_density={value!r}"]

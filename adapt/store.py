@@ -11,7 +11,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from adapt.datasets import DATASETS
 from adapt.methods import BASELINES
+from adapt.nearest import meant
 from runtime.errors import TaskError
 
 FILE = "artifact.safetensors"
@@ -125,14 +127,24 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
         return next(iter(chosen.values()))
     problem = f"was not trained with '{method}'" if method is not None else "has several artifacts"
     raise TaskError(
-        f"task '{task}' {problem}; there are {', '.join(known)}; choose one with --method"
+        f"task '{task}' {problem}{meant(method or '', known)}; there are {', '.join(known)}; "
+        "choose one with --method"
     )
 
 
 def _missing(root: Path, task: str, dataset: str | None, method: str) -> TaskError:
-    known = ", ".join(sorted({f"{e.dataset}/{e.task}" for e in entries(root)})) or "none"
+    every = entries(root)
+    known = ", ".join(sorted({f"{e.dataset}/{e.task}" for e in every})) or "none"
     wanted = f"'{task}'" if dataset is None else f"'{task}' of data set '{dataset}'"
+    commands = []
+    if dataset is None or dataset in DATASETS:
+        where = f"--dataset {dataset or 'DATASET'} --task {task}"
+        commands.append(f'"uda-adapt train {where} --method {method}"')
+    if dataset not in DATASETS:
+        where = "--data ROOT --source DOMAIN --target DOMAIN"
+        commands.append(f'for images of your own "uda-adapt train {where} --method {method}"')
+    hint = meant(task, {e.task for e in every if dataset in (None, e.dataset)})
     return TaskError(
-        f"'{root}' has no artifact of task {wanted}; there are {known}; make it with "
-        f'"uda-adapt train --dataset {dataset or "DATASET"} --task {task} --method {method}"'
+        f"'{root}' has no artifact of task {wanted}{hint}; there are {known}; make it with "
+        f"{', or '.join(commands)}"
     )

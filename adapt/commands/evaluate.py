@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapt import store
-from adapt.options import pair_loader, task_options, use_threads
+from adapt.options import named_of, pair_loader, task_options, use_threads
 from runtime.console import table, write_json
 
 
@@ -54,7 +54,7 @@ def evaluate(
     you cannot have without labels.
     """
     if task is not None and dataset is None and not (source or target):
-        dataset = store.dataset_of(artifacts, task)
+        dataset = named_of(artifacts, task)
     pair_of = pair_loader(dataset, task, data, source, target)
     from adapt.evaluation import compare, confusion
     from adapt.evaluation.variants import stored

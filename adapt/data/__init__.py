@@ -8,6 +8,7 @@ from pathlib import Path
 from adapt.data.base import Dataset, DomainPair, ImageSet, class_prompts
 from adapt.data.folder import load_folders
 from adapt.datasets import DATASETS
+from adapt.nearest import meant
 from runtime.errors import DataError
 
 __all__ = [
@@ -30,8 +31,9 @@ def get(dataset: str) -> Dataset:
     """
     if dataset not in DATASETS:
         raise DataError(
-            f"unknown data set '{dataset}'; known are {', '.join(sorted(DATASETS))}, and any image "
-            "folders with --data ROOT --source A --target B"
+            f"unknown data set '{dataset}'{meant(dataset, DATASETS)}; known are "
+            f"{', '.join(sorted(DATASETS))}, and any image folders with --data ROOT --source A "
+            "--target B"
         )
     module, _, name = DATASETS[dataset].partition(":")
     found: Dataset = getattr(importlib.import_module(module), name)()

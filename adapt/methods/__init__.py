@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adapt.nearest import meant
 from runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def get(name: str) -> type[Method]:
 
     if name not in METHODS:
         raise ConfigError(
-            f"unknown method '{name}'; known methods are {', '.join(sorted(METHODS))}"
+            f"unknown method '{name}'{meant(name, METHODS)}; known methods are "
+            f"{', '.join(sorted(METHODS))}"
         )
     module, attribute = METHODS[name].split(":")
     method: type[Method] = getattr(import_module(module), attribute)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from adapt.config import TaskHeadConfig
+from adapt.config import TaskHeadConfig, require
 from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead
 from adapt.losses import RAMP_ITERATIONS, agreement, cross_entropy, fixmatch, gini_impurity, ramp
@@ -46,9 +46,10 @@ class CMKDConfig(TaskHeadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("lambda1", "lambda2", "lambda3"):
+            require(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("ramp_iterations", "partial_minimum"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+            require(self, name, getattr(self, name) >= 1, "1 or more")
 
 
 class CMKD(Method):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adapt import clip as base_models
-from adapt.config import TrainConfig
+from adapt.config import TrainConfig, require
 from adapt.heads import ProjectorHead
 from adapt.method import Batch, Group, Method
 from adapt.methods.parts.teacher import STD, Teacher, divergence
@@ -68,14 +68,14 @@ class EKDAConfig(TrainConfig):
     tau: float = 1.0
     """Temperature of that divergence."""
 
+    no_fixmatch: ClassVar[str] = "has a head and losses of its own"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("teacher_lr_multiplier", "n_ctx", "tau"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"'{name}' must be above 0, found {getattr(self, name)!r}")
+            require(self, name, getattr(self, name) > 0, "above 0")
         for name in ("text_weight", "image_weight", "kd_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"'{name}' must be 0 or more, found {getattr(self, name)!r}")
+            require(self, name, getattr(self, name) >= 0, "0 or more")
 
 
 class EKDA(Method):

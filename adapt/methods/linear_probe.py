@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -28,6 +28,8 @@ class LinearProbeConfig(TrainConfig):
     train_encoder: bool = False
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+    no_fixmatch: ClassVar[str] = "learns from features that are computed once"
 
     def __post_init__(self) -> None:
         super().__post_init__()

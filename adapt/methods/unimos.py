@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from adapt.config import TrainConfig
+from adapt.config import TrainConfig, require
 from adapt.heads import AffineHead
 from adapt.losses import cross_entropy
 from adapt.method import Batch, Deployed
@@ -64,8 +64,15 @@ class UniMoSConfig(TrainConfig):
     width: int = 256
     """Units of the bottleneck, of the weight generator and of the discriminator."""
 
+    no_fixmatch: ClassVar[str] = "learns from features that are computed once"
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("alpha", "beta", "gamma"):
+            require(self, name, getattr(self, name) >= 0, "0 or more")
+        require(self, "temperature", self.temperature > 0, "above 0")
+        require(self, "vision_weight", 0 <= self.vision_weight <= 1, "a share in [0, 1]")
+        require(self, "width", self.width >= 1, "1 or more")
         if self.train_encoder:
             raise ValueError("UniMoS leaves the encoder alone; set train_encoder=false")
         for name in ("alpha", "beta", "gamma"):

@@ -165,6 +165,31 @@ def test_a_users_error_is_one_line_and_exit_code_one(images: Path, cache: Path) 
 
 
 @pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["--dataset", "demo-digts", "--task", "f-h"], 1, "'demo-digts'; did you mean 'demo-di"),
+        (["--method", "cmdk"], 2, "did you mean 'cmkd'"),
+        (["--density", "abc"], 2, "--density abc is no share of the encoder's weights"),
+        (["--density", "0"], 2, "above 0 % and up to 100 %"),
+        (["--density", "1%", "--no-rst"], 2, "so it goes without --no-rst"),
+    ],
+)
+def test_a_mistyped_name_or_share_says_what_was_meant(
+    images: Path, words: list[str], code: int, line: str
+) -> None:
+    given = words if "--dataset" in words else own_images(images, *words)
+    result = call("train", *given)
+    assert result.exit_code == code and line in result.stderr
+    assert "no-rst" not in result.stderr or "--no-rst" in words
+
+
+def test_eval_by_the_task_of_ones_own_images_asks_for_their_place(trained: Path) -> None:
+    result = call("eval", "--task", "day-night", "--artifacts", trained)
+    assert result.exit_code == 1
+    assert "of images of your own ('street')" in result.stderr and "--data ROOT" in result.stderr
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["train"],

@@ -71,6 +71,8 @@ def test_a_malformed_override_says_what_one_looks_like(text):
     ("override", "message"),
     [
         ("learning_rate=1", "unknown key 'learning_rate'; known keys are amp, batch_size"),
+        ("epohcs=1", "unknown key 'epohcs'; did you mean 'epochs'$"),
+        ("Train_Size=64", "unknown key 'Train_Size'; did you mean 'train_size'$"),
         ("lr=fast", "'lr' must be float, found str 'fast'"),
         ("flip=1", "'flip' must be bool, found int '1'"),
         ("epochs=1.5", "'epochs' must be int, found float"),
@@ -99,11 +101,48 @@ def test_a_wrong_override_is_one_clear_line(override, message):
 
 
 @pytest.mark.parametrize(
-    ("method", "dataset"), [("cmkd", "office"), ("../cmkd", "folder"), ("cmkd", "../cmkd/folder")]
+    ("method", "dataset", "message"),
+    [
+        (
+            "ekda",
+            "office",
+            "; did you mean 'office31'; there are those for demo-digits, demo-objects, domainnet",
+        ),
+        ("cmkd", "demo-digts", "; did you mean 'demo-digits'; there are those for demo-digits, d"),
+        ("cmkd", "../cmkd/folder", "there are those for demo-digits"),
+        ("../cmkd", "folder", "there are those for cmkd/demo-digits, .*cmkd/folder"),
+    ],
 )
-def test_missing_settings_list_those_that_exist(method, dataset):
-    with pytest.raises(ConfigError, match=r"no settings for .*cmkd/demo-digits, .*cmkd/folder"):
+def test_missing_settings_list_those_that_exist(method, dataset, message):
+    with pytest.raises(ConfigError, match=rf"no settings for .*{message}"):
         load(method=method, dataset=dataset)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_fixmatch_goes_with_methods_that_have_its_settings_and_others_say_why_not(name):
+    cls = methods.get(name).Config
+    settings = ["fixmatch=0.5", "strong=mild"]
+    if name in ("cmkd", "source_only"):
+        assert load_config(cls, "folder", name, settings).fixmatch == 0.5
+        return
+    own = {"zero_shot": "has none", "ekda": "has a head and losses of its own"}
+    why = own.get(name, "learns from features that are computed once")
+    for given in ({"overrides": settings}, {"presets": ["fixmatch"]}):
+        with pytest.raises(ConfigError) as caught:
+            load_config(cls, "folder", name, **given)
+        assert str(caught.value).startswith("fixmatch needs a task head that learns from weak")
+        assert f"'{name}' " in str(caught.value) and f"{why}; it goes with " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [("cmkd", "lambda1"), ("cmkd", "lambda2"), ("cmkd", "lambda3"), ("unimos", "alpha"),
+     ("unimos", "beta"), ("unimos", "gamma"), ("ekda", "kd_weight"), ("cmkd", "fixmatch")],
+)  # fmt: skip
+def test_a_negative_loss_weight_is_refused(method, key):
+    cls = methods.get(method).Config
+    with pytest.raises(ConfigError, match=f"'{key}' must be 0 or more, found -1.0"):
+        load_config(cls, "folder", method, [f"{key}=-1.0"])
 
 
 @pytest.fixture

@@ -192,7 +192,10 @@ def test_a_check_of_nothing_is_a_usage_error(words, text):
 
 def test_unknown_names_and_missing_roots_are_one_line():
     for words, text in (
-        (("--dataset", "office"), "unknown data set 'office'; known are demo-digits"),
+        (
+            ("--dataset", "offce31"),
+            "unknown data set 'offce31'; did you mean 'office31'; known are demo-",
+        ),
         (("--dataset", "visda"), "pass its folder with --data ROOT"),
         (("--dataset", "demo-digits", "--task", "x-y"), "has no task 'x-y'"),
     ):

@@ -60,6 +60,25 @@ def test_find_lists_tasks_and_the_command_for_an_unknown_one(shelf, task):
         find(shelf("d/f-h/cmkd", "d/p-a/cmkd"), task)
     assert "there are d/f-h, d/p-a" in str(caught.value)
     assert f"uda-adapt train --dataset DATASET --task {task} --method cmkd" in str(caught.value)
+    assert 'own "uda-adapt train --data ROOT --source DOMAIN' in str(caught.value)
+
+
+def test_find_for_images_of_ones_own_says_the_command_that_can_make_it(shelf):
+    with pytest.raises(TaskError) as caught:
+        find(shelf("own/studio-shop/cmkd"), "studio-nope", "own")
+    message = str(caught.value)
+    assert "uda-adapt train --data ROOT --source DOMAIN --target DOMAIN --method cmkd" in message
+    assert "--dataset" not in message
+
+
+def test_find_says_what_was_probably_meant(shelf):
+    root = shelf("own/studio-shop/cmkd", "own/studio-shop/unimos")
+    with pytest.raises(TaskError, match="of task 'nope-shop'; there are own/studio-shop; .*--data"):
+        find(root, "nope-shop")
+    with pytest.raises(TaskError, match="'studio-shpo'; did you mean 'studio-shop'; there are"):
+        find(root, "studio-shpo")
+    with pytest.raises(TaskError, match="with 'unimso'; did you mean 'unimos'; there are cmkd"):
+        find(root, "studio-shop", method="unimso")
 
 
 def test_find_in_a_folder_that_is_not_there_says_there_are_none(tmp_path):

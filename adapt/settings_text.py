@@ -1,0 +1,76 @@
+"""Settings as text: YAML files, and `key=value` on a command line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runtime.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also reads `3e-6` as a number, as YAML 1.2 does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what a settings file holds.
+
+    Raises:
+        ConfigError: It cannot be read, or is no mapping.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the settings '{path}': {_line(error)}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"'{path}' must hold one 'key: value' per line")
+    return values
+
+
+def sections(values: dict[str, Any], name: str, path: Path) -> dict[str, dict[str, Any]]:
+    """Take a section of a settings file out of `values` and return it; empty if there is none.
+
+    Raises:
+        ConfigError: It is no mapping of mappings.
+    """
+    found = values.pop(name, {})
+    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
+        raise ConfigError(f"'{name}' in '{path}' must hold one 'name: {{key: value}}' per line")
+    return {str(key): value for key, value in found.items()}
+
+
+def override(text: str) -> tuple[str, Any]:
+    """Return key and value of `key=value`, the value a YAML scalar.
+
+    Raises:
+        ConfigError: It is not of that form.
+    """
+    key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not equals or not key or not value:
+        raise ConfigError(f"'--set {text}' is not of the form key=value, for example --set lr=3e-6")
+    loader = _Loader("")
+    try:
+        if value[0] in "'\"":
+            return key, yaml.load(value, _Loader)  # noqa: S506
+        # A scalar and nothing else: prompts and paths may hold ': ', '{' or '['.
+        tag = loader.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
+        return key, loader.construct_object(yaml.ScalarNode(tag, value))
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"the value in '--set {text}' is not readable: {_line(error)}") from error
+    finally:
+        loader.dispose()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
