@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from runtime.commands.bench import bench
+from runtime.commands.build import build
 from runtime.commands.info import info
 from runtime.commands.predict import predict
 from runtime.commands.tasks import install, remove, rollback
@@ -17,5 +18,5 @@ def main() -> None:
     """Run adapted vision models and switch their task in place."""
 
 
-for _command in (info, predict, bench, install, remove, rollback):
+for _command in (info, predict, bench, build, install, remove, rollback):
     main.add_command(_command)

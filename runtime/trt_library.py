@@ -109,7 +109,7 @@ def check_version(name: str, version: str) -> None:
         )
 
 
-@dataclass
+@dataclass(eq=False)
 class Messages:
     """What the library said while something was done."""
 
@@ -130,23 +130,26 @@ class Messages:
         return BackendError(f"{library()} cannot {what}: {reason}; {remedy}")
 
 
-_lock = threading.RLock()
-_current: list[Messages] = []
+_mine = threading.local()
+_all: list[Messages] = []
+"""What is being collected, in all threads."""
 
 
 @contextmanager
 def said() -> Iterator[Messages]:
-    """Collect what the library says while the block runs; one block at a time in a process.
+    """Collect what the library says while the block runs.
 
-    The library takes one logger per process, whatever is opened or built with it.
+    The library takes one logger per process, whatever is opened or built with it. What it says in a
+    thread of its own, as builders do, goes to the block that began last.
     """
-    with _lock:
-        messages = Messages()
-        _current.append(messages)
-        try:
-            yield messages
-        finally:
-            _current.pop()
+    messages, outer = Messages(), getattr(_mine, "messages", None)
+    _mine.messages = messages
+    _all.append(messages)
+    try:
+        yield messages
+    finally:
+        _mine.messages = outer
+        _all.remove(messages)
 
 
 @functools.cache
@@ -160,10 +163,11 @@ def logger() -> trt.ILogger:
         def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
             levels = trt.ILogger.Severity
             if severity in (levels.ERROR, levels.INTERNAL_ERROR):
-                if not _current:  # while an engine runs
+                messages = getattr(_mine, "messages", None) or next(reversed(_all), None)
+                if messages is None:
                     _log.error("%s: %s", library().name, msg)
-                elif len(_current[-1].problems) < _KEPT:
-                    _current[-1].problems.append(msg)
+                elif len(messages.problems) < _KEPT:
+                    messages.problems.append(msg)
             else:
                 _log.debug("%s: %s", library().name, msg)
 

@@ -25,9 +25,10 @@ WHEELS = (
 )
 STUB = Path(__file__).parent / "tensorrt" / "__init__.pyi"
 CLASSES = frozenset(
-    "Builder BuilderFlag DataType Dims IBuilderConfig ICudaEngine IExecutionContext IHostMemory "
-    "ILogger INetworkDefinition IOptimizationProfile IProgressMonitor ITensor "
-    "ITimingCache NetworkDefinitionCreationFlag OnnxParser ParserError Runtime TensorIOMode".split()
+    "Builder BuilderFlag DataType Dims ExecutionContextAllocationStrategy IBuilderConfig "
+    "ICudaEngine IExecutionContext IHostMemory ILogger INetworkDefinition "
+    "IOptimizationProfile IProgressMonitor ITensor ITimingCache NetworkDefinitionCreationFlag "
+    "OnnxParser ParserError Runtime TensorIOMode".split()
 )
 _FACTORIES = re.compile(r"\w+_INTERNAL|\w*PluginRegistry|getNvOnnxParserVersion|initLibNvInfer\w+")
 _HEAD = "# mypy: ignore-errors\n# The API that all of these have, made by tests/trt_api/make.py:\n"

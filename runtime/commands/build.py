@@ -1,0 +1,114 @@
+"""`uda-runtime build`: the engines of a bundle, built where they are to run, or for other GPUs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.commands.options import BUNDLE, ENGINES
+from runtime.console import bytes_text, table
+
+if TYPE_CHECKING:
+    from runtime.bundle import Bundle
+    from runtime.engine_build import Row
+    from runtime.engine_set import Told
+    from runtime.profile import Profile
+
+PROFILE = click.option(
+    "--profile",
+    default="orin",
+    show_default=True,
+    help="Batches and class counts: orin, server, or a JSON file, see runtime/profile.py.",
+)
+TARGET = click.option(
+    "--target",
+    "targets",
+    metavar="SM,...",
+    help="Build for these GPU generations, as sm86,sm89, not for the GPU of this machine; "
+    "TensorRT-RTX does, and needs no GPU.",
+)
+
+
+@click.command()
+@BUNDLE
+@PROFILE
+@TARGET
+@ENGINES
+def build(bundle: Path, profile: str, targets: str | None, engines: Path | None) -> None:
+    """Build the TensorRT engines of a bundle.
+
+    They fit one library version and one GPU, or with TensorRT-RTX one GPU generation. What is there
+    and still fits is kept, and an engine is replaced when its successor has passed its test.
+    """
+    from runtime import bundle as bundles
+    from runtime import profile as profiles
+
+    build_and_show(bundles.Bundle.open(bundle), profiles.load(profile), split(targets), engines)
+
+
+def build_and_show(
+    bundle: Bundle, profile: Profile, targets: Sequence[str], engines: Path | None
+) -> None:
+    """Build the engines of a bundle, with a bar for people, and print what became of each.
+
+    Raises:
+        UdaError: As `runtime.engine_set.build_all`; what was built before is in place and shown.
+    """
+    from runtime.engine_set import build_all
+    from runtime.engine_store import store_of
+    from runtime.trt_library import library
+
+    click.echo(f"library   {library()}")
+    rows: list[Row] = []
+    try:
+        with _bar() as told:
+            store = store_of(bundle.path, engines)
+            rows.extend(build_all(bundle, store, profile, targets, told=told))
+    finally:
+        if rows:
+            click.echo(f"engines   {rows[0].path.parent}\n\n{render(rows)}")
+
+
+def render(rows: Sequence[Row]) -> str:
+    """Return what became of engines as a table."""
+    header = ("engine", "size", "seconds", "profile", "GPU", "self-test", "")
+    cells = []
+    for row in rows:
+        recipe = row.engine.recipe
+        gpu = recipe.platform.gpu or "any"
+        cells.append(
+            [
+                f"{row.engine.stem} {recipe.content[:8]}",
+                bytes_text(row.engine.plan.bytes),
+                f"{row.engine.seconds:.1f}",
+                recipe.profile.name,
+                f"{gpu} {recipe.platform.generation}",
+                "passed" if row.engine.tested else "not run",
+                "kept" if row.kept else "built",
+            ]
+        )
+    untested = [row for row in rows if not row.engine.tested]
+    note = "\n\nnot run: this machine has no such GPU" if untested else ""
+    return table(header, cells) + note
+
+
+@contextmanager
+def _bar() -> Iterator[Told]:
+    """Show how far the engine is that is being built; a terminal alone sees it."""
+    with click.progressbar(length=100, file=sys.stderr, show_eta=False) as bar:
+
+        def told(what: str, done: int, total: int) -> None:
+            bar.label = what
+            bar.update(100 * done // max(total, 1) - bar.pos)
+
+        yield told
+
+
+def split(targets: str | None) -> list[str]:
+    """Return the targets of an option."""
+    return [target.strip() for target in (targets or "").split(",") if target.strip()]

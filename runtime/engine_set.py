@@ -1,0 +1,109 @@
+"""All engines of a bundle, for this machine's GPU or for others; on its own GPU each is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
+
+from runtime.backends.base import Inputs
+from runtime.bundle import Bundle
+from runtime.engine_build import Row, build_part, platforms
+from runtime.engine_file import EngineFile
+from runtime.engine_parts import Part, check_profile, parts_of
+from runtime.engine_store import EngineStore
+from runtime.errors import BackendError
+from runtime.profile import Profile
+from runtime.trt_device import platform_of
+
+if TYPE_CHECKING:
+    from runtime.cuda.device import CudaDevice
+
+Told = Callable[[str, int, int], None]
+"""Called with what is being built, and how many of how many steps are done."""
+
+
+def build_all(
+    bundle: Bundle,
+    store: EngineStore,
+    profile: Profile,
+    targets: Sequence[str] = (),
+    *,
+    told: Told = lambda what, done, total: None,
+) -> Iterator[Row]:
+    """Build the engines of a bundle that are not there yet, and yield each when it is in place.
+
+    Args:
+        bundle: Whose graphs.
+        store: Where engines lie.
+        profile: Batches and class counts.
+        targets: GPU generations, as `sm86`; none means the first GPU of this machine.
+        told: Hears of progress.
+
+    Raises:
+        BackendError: The library is missing, or cannot build for a target, or there is no GPU and
+            no target; or an engine cannot be built or failed its test.
+        ConfigError: The profile does not allow for a task.
+        FormatError: The bundle is damaged.
+        StorageError: An engine cannot be written.
+    """
+    check_profile(bundle, profile)
+    with ExitStack() as stack:
+        device, machine, reason = None, None, ""
+        try:
+            device = stack.enter_context(closing(_first_gpu()))
+            machine = platform_of(device)
+        except BackendError as error:
+            reason = str(error)
+        chosen = platforms(targets, machine, reason)
+        parts = parts_of(bundle)
+        for platform in chosen:
+            for part in parts:
+                what = f"{part.stem} for {platform.generation}"
+                test = None
+                if device is not None and machine is not None and platform.runs_on(machine):
+                    test = _Test(device, bundle, part)
+                yield build_part(
+                    part,
+                    store,
+                    profile,
+                    platform,
+                    test=test,
+                    told=_named(what, told),
+                )
+
+
+def _first_gpu() -> CudaDevice:
+    from runtime.cuda.device import CudaDevice
+
+    return CudaDevice(0)
+
+
+def _named(what: str, told: Told) -> Told:
+    """Return what tells of an engine instead of its builder's phase."""
+    return lambda phase, done, total: told(what, done, total)
+
+
+class _Test:
+    """Runs a new engine over what its bundle has for it."""
+
+    def __init__(self, device: CudaDevice, bundle: Bundle, part: Part) -> None:
+        self._device, self._bundle, self._part = device, bundle, part
+
+    def __call__(self, engine: EngineFile, plan: bytes) -> None:
+        from runtime.cuda.arena import Tensors
+        from runtime.self_test import self_test
+
+        arrays: dict[str, Any] = {}
+        if self._part.entry is not None:
+            task = self._bundle.read(self._part.entry, self._bundle.layout())
+            arrays |= {**task.head_tensors, **task.tokens}
+        if "pixels" in {tensor.name for tensor in engine.tensors}:
+            arrays |= self._bundle.weights().views()
+        wanted = {tensor.name for tensor in engine.tensors}
+        placed = Tensors(self._device, {n: a for n, a in arrays.items() if n in wanted})
+        try:
+            inputs: Inputs = placed.handles
+            self_test(self._device, engine, plan, inputs)
+        finally:
+            placed.close()

@@ -1,0 +1,89 @@
+"""`uda-runtime build`, as people call it on a machine without a GPU."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from runtime.bundle import Bundle
+from runtime.cli import main
+from runtime.engine_build import platforms
+from runtime.engine_parts import parts_of
+from runtime.trt_library import library
+
+pytestmark = pytest.mark.skipif(
+    not library().targets, reason="TensorRT without RTX builds for the GPU of its machine only"
+)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, ["build", *map(str, arguments)])
+
+
+def test_build_shows_what_became_of_each_engine(world):
+    found = invoke(world.path, "--target", "sm86, sm89", "--profile", "server")
+    assert found.exit_code == 0, found.output
+    lines = found.stdout.splitlines()
+    assert lines[0] == f"library   {library()}" and str(world.path / "engines") in found.stdout
+    rows = [line.split() for line in lines if line.startswith(("encoder", "head"))]
+    assert [row[0] for row in rows] == ["encoder", "head-linear"] * 2
+    assert [row[-3:] for row in rows] == [["not", "run", "built"]] * 4
+    assert {tuple(row[5:8]) for row in rows} == {
+        ("server", "any", "sm86"),
+        ("server", "any", "sm89"),
+    }
+    assert lines[-1] == "not run: this machine has no such GPU"
+    again = invoke(world.path, "--target", "sm86", "--profile", "server")
+    assert again.stdout.count(" kept") == 2 and " built" not in again.stdout
+
+
+def test_engines_may_lie_elsewhere(world, tmp_path):
+    found = invoke(world.path, "--target", "sm86", "--engines", tmp_path / "e")
+    assert found.exit_code == 0 and len(list((tmp_path / "e").glob("*.plan"))) == 2
+    assert not (world.path / "engines").exists()
+
+
+def test_a_profile_may_be_a_file(world, tmp_path):
+    spans = {"batch": {"min": 1, "opt": 2, "max": 3}, "classes": {"min": 2, "opt": 3, "max": 4}}
+    (tmp_path / "kiosk.json").write_text(json.dumps({"name": "kiosk", **spans}))
+    found = invoke(world.path, "--target", "sm86", "--profile", tmp_path / "kiosk.json")
+    assert found.exit_code == 0 and " kiosk " in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--target", "sm87"), "cannot build for 'sm87': it has sm75, sm80, sm86"),
+        (("--profile", "jetson"), "unknown profile 'jetson'; known are orin, server"),
+        (("--target", "sm86", "--profile", "small.json"), "'a-d' has 4 classes"),
+    ],
+)
+def test_a_users_error_is_one_line(world, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    spans = {"batch": {"min": 1, "opt": 1, "max": 1}, "classes": {"min": 2, "opt": 2, "max": 3}}
+    (tmp_path / "small.json").write_text(json.dumps({"name": "small", **spans}))
+    found = invoke(world.path, *arguments)
+    assert found.exit_code == 1 and message in found.stderr
+    assert found.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert not (world.path / "engines").exists()
+
+
+def test_what_was_built_before_an_error_is_in_place_and_shown(world):
+    part = parts_of(Bundle.open(world.path))[-1]
+    (platform,) = platforms(["sm86"], None)
+    in_the_way = f"{part.stem}-{part.sha256[:16]}.{platform.place}.json"
+    (world.path / "engines" / in_the_way).mkdir(parents=True)
+    found = invoke(world.path, "--target", "sm86")
+    assert found.exit_code == 1 and "cannot write" in found.stderr
+    assert "encoder" in found.stdout and "head" not in found.stdout
+    assert len(list((world.path / "engines").glob("encoder-*.json"))) == 1
+
+
+def test_a_damaged_bundle_is_refused_before_anything_is_built(mixed):
+    for file in (mixed.path / "graphs").glob("head-*.onnx"):
+        file.write_bytes(b"damaged")
+    found = invoke(mixed.path, "--target", "sm86")
+    assert found.exit_code == 1 and "was altered" in found.stderr
+    assert not (mixed.path / "engines").exists()
