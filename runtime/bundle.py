@@ -154,7 +154,11 @@ class Bundle:
     def _locate(self, ref: FileRef) -> Path:
         path = self.path / ref.path
         # A link must not lead a device to a file outside of what it was given.
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        try:
+            inside = path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, RuntimeError) as error:  # the latter is Python's word for links in a ring
+            raise FormatError(f"'{path}' leads nowhere ({error}); copy the bundle again") from error
+        if not inside:
             raise FormatError(f"'{path}' leads out of the bundle; copy the bundle again")
         return path
 

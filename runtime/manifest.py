@@ -27,6 +27,7 @@ KIND, SCHEMA = "uda-bundle", 2
 NAME = "manifest.json"
 _MAX_BYTES = 64 << 20
 _MAX_TOKENS = 1 << 24
+_MAX_FILE = 1 << 63
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -45,7 +46,7 @@ class FileRef:
         hidden = any(part.startswith(".") for part in self.path.split("/"))
         if hidden or not _PATH.fullmatch(self.path):
             raise ValueError(f"'{self.path[:80]}' is no path inside a bundle")
-        if self.bytes < 1:
+        if not 1 <= self.bytes < _MAX_FILE:
             raise ValueError(f"'{self.path}' cannot have {self.bytes} bytes")
 
 
@@ -143,6 +144,8 @@ class Manifest:
                 raise ValueError("two tasks have the same id")
         if not self.tasks:
             raise ValueError("a bundle needs at least one task")
+        if self.parameters < 1:
+            raise ValueError(f"a base cannot have {self.parameters} entries")
         encoders = {encoder.graph.sha256 for encoder in self.encoders}
         heads = {head.graph.sha256 for head in self.heads}
         if len(encoders) != len(self.encoders) or len(heads) != len(self.heads):
@@ -152,6 +155,11 @@ class Manifest:
         for task in (*self.tasks, *self.former):
             if task.encoder not in encoders or task.head not in heads:
                 raise ValueError(f"task '{task.id[:80]}' wants a graph that is not in the bundle")
+            if not 0 <= task.changed <= self.parameters:
+                raise ValueError(
+                    f"task '{task.id[:80]}' cannot change {task.changed} of {self.parameters} "
+                    "entries"
+                )
 
     def encoder(self, task: TaskEntry) -> Encoder:
         """Return the encoder of one of the tasks."""
@@ -173,10 +181,20 @@ class Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Return the bytes of `manifest.json`."""
-    body = asdict(manifest)
-    document = {"kind": KIND, "schema": SCHEMA, "sha256": sha256(_canonical(body)), "body": body}
-    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+    """Return the bytes of `manifest.json`.
+
+    Raises:
+        FormatError: The report is nested too deeply, or holds a number that is not finite.
+    """
+    try:
+        body = asdict(manifest)
+        digest = sha256(_canonical(body))
+        document = {"kind": KIND, "schema": SCHEMA, "sha256": digest, "body": body}
+        return (json.dumps(document, indent=1) + "\n").encode()
+    except (ValueError, RecursionError) as error:
+        raise FormatError(
+            f"the bundle's report cannot be written: {error}; export the bundle again"
+        ) from error
 
 
 def read(folder: Path) -> Manifest:
@@ -190,17 +208,18 @@ def read(folder: Path) -> Manifest:
     where = f"'{folder / NAME}'"
     try:
         document = json.loads(read_bytes(folder / NAME, _MAX_BYTES))
+        if not isinstance(document, dict) or document.get("kind") != KIND:
+            raise FormatError(f"{where} is not the manifest of a bundle; make one with uda-export")
+        digest = sha256(_canonical(document.get("body")))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is damaged: {error}; copy the bundle again") from error
-    if not isinstance(document, dict) or document.get("kind") != KIND:
-        raise FormatError(f"{where} is not the manifest of a bundle; make one with uda-export")
     schema, body = document.get("schema"), document.get("body")
     if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise FormatError(
             f"{where} has schema {schema!r}, this version reads 1 to {SCHEMA}; export again, or "
             "install the version that wrote it"
         )
-    if document.get("sha256") != sha256(_canonical(body)):
+    if document.get("sha256") != digest:
         raise FormatError(f"{where} was altered: its digest does not match; copy the bundle again")
     return build(Manifest, _from_schema_1(body) if schema == 1 else body, where)
 
@@ -214,4 +233,5 @@ def _from_schema_1(body: Any) -> Any:
 
 
 def _canonical(body: object) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()

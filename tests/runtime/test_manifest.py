@@ -4,12 +4,14 @@ import json
 
 import pytest
 
+import runtime
 from runtime import manifest
 from runtime.bundle import Bundle
 from runtime.errors import FormatError
 from runtime.files import sha256
+from runtime.install import remove
 from runtime.spec import TensorSpec
-from tests.runtime.helpers import as_schema_1, read_everything, rewrite
+from tests.runtime.helpers import as_schema_1, read_everything, rewrite, tree
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,10 @@ def test_a_path_that_leads_out_of_the_bundle_is_refused(world, path):
         (lambda b: b["encoders"][0]["graph"].update(bytes="9"), "must be int"),
         (lambda b: b["encoders"][0]["graph"].update(bytes=-1), "cannot have -1 bytes"),
         (lambda b: b["encoders"][0]["graph"].update(sha256="xyz"), "no SHA-256"),
+        (lambda b: b["tasks"][0]["file"].update(bytes=10**400), "cannot have 10000"),
+        (lambda b: b.update(parameters=0), "a base cannot have 0 entries"),
+        (lambda b: b["tasks"][0].update(changed=-1), "cannot change -1 of"),
+        (lambda b: b["tasks"][1].update(changed=10**400), "'a-c' cannot change 1000"),
         (lambda b: b["encoders"][0].update(size=10**9), "outside 8..4096"),
         (lambda b: b["encoders"][0].update(mean=[10**400, 0, 0]), "must be float"),
         (lambda b: b["encoders"][0].update(std=[1, 0, 1]), "std above 0"),
@@ -148,3 +154,38 @@ def test_names_that_a_terminal_would_obey_are_refused(world, name):
 def test_an_impossible_shape_is_refused(shape):
     with pytest.raises(ValueError, match="impossible shape"):
         TensorSpec("t", "float32", shape)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_report_with_a_number_that_json_does_not_have_is_refused(world, number):
+    file = world.path / manifest.NAME
+    body = json.loads(file.read_text())["body"]
+    body["report"] = {"spread": "PLACE"}
+    plain = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    spelt = {"1e999": "Infinity"}.get(number, number)  # as Python would write what it read
+    digest = sha256(plain.replace('"PLACE"', spelt).encode())
+    text = json.dumps({"kind": manifest.KIND, "schema": 2, "sha256": digest, "body": body})
+    file.write_text(text.replace('"PLACE"', number))
+    with pytest.raises(FormatError, match="is damaged: Out of range float values"):
+        Bundle.open(world.path)
+
+
+def test_a_report_too_deep_to_be_written_again_is_one_sentence_and_changes_nothing(world):
+    def nest(body):
+        for _ in range(600):
+            body["report"] = {"x": body["report"]}
+
+    rewrite(world.path, nest)
+    before = tree(world.path)
+    with pytest.raises(FormatError, match="report cannot be written: maximum recursion"):
+        remove(world.path, "a-b")
+    assert tree(world.path) == before
+
+
+def test_files_that_are_links_in_a_ring_are_refused(world):
+    with runtime.Session.open(world.path) as session:
+        (file,) = (world.path / "tasks").glob("a-b-*")
+        file.unlink()
+        file.symlink_to(file.name)
+        with pytest.raises(FormatError, match="leads nowhere|is not there"):
+            session.switch("a-b")
