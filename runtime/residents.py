@@ -209,14 +209,16 @@ class Residents:
             resident = read()
             out = [resident]
             with self._lock:
+                # If there is no room, that is so for those who wait by now, not for later ones.
+                del self._reading[key]
                 self._check_open()
                 out = self._shelf.add(key, resident, instead)
                 self._shares[key] = resident.share
-                del self._reading[key]
             future.set_result(resident)
         except BaseException as error:
             with self._lock:
-                self._reading.pop(key, None)
+                if self._reading.get(key) is future:
+                    del self._reading[key]
             future.set_exception(error)
         finally:
             _close(out)

@@ -24,6 +24,8 @@ class Shelf:
         self.users: Counter[str] = Counter()
         self.pins: Counter[str] = Counter()
         self._dropped: set[str] = set()
+        self._doomed: set[str] = set()
+        """Those of the dropped that are here: few, where the dropped become ever more."""
 
     def add(self, key: str, resident: Resident, instead: Collection[str] = ()) -> list[Resident]:
         """Put a task on the shelf; return what must leave for it.
@@ -41,6 +43,8 @@ class Shelf:
         self.check_room(key, resident, beside.keys() - set(instead))
         self.tasks[key] = resident
         self.nbytes += resident.nbytes
+        if key in self._dropped:
+            self._doomed.add(key)
         return self.leaving()
 
     def touch(self, key: str) -> None:
@@ -66,6 +70,7 @@ class Shelf:
         """Let tasks leave as soon as nobody holds them, and others no more; return the first."""
         self._dropped.update(gone)
         self._dropped.difference_update(come)
+        self._doomed = self._dropped & self.tasks.keys()
         return self.leaving()
 
     def clear(self) -> list[Resident]:
@@ -74,7 +79,7 @@ class Shelf:
 
     def leaving(self) -> list[Resident]:
         """Remove what must leave and return it."""
-        free = [key for key in self._dropped if key in self.tasks and not self._held(key)]
+        free = [key for key in self._doomed if not self._held(key)]
         gone = [self._remove(key) for key in free]
         if self._limit is not None and self.nbytes > self._limit:
             for key in [key for key in self.tasks if not self._held(key)]:
@@ -105,4 +110,5 @@ class Shelf:
     def _remove(self, key: str) -> Resident:
         resident = self.tasks.pop(key)
         self.nbytes -= resident.nbytes
+        self._doomed.discard(key)
         return resident
