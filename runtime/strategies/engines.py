@@ -187,9 +187,10 @@ class EnginesStrategy:
 
     def close(self) -> None:
         """Release everything but the tasks' own engines. Closing twice is harmless."""
-        self._closed = True
-        for engine in self._untouched.values():
-            engine.close()
+        with self._opening:  # one that another thread is opening would stay open
+            self._closed = True
+            for engine in self._untouched.values():
+                engine.close()
         self._heads.close()
         self._preprocessor.close()
         if self.backend.cuda is not None:
@@ -197,6 +198,8 @@ class EnginesStrategy:
 
     def _shared(self, task: Task) -> Engine:
         with self._opening:
+            if self._closed:
+                raise BackendError("the engines are closed; open a new session")
             if task.encoder not in self._untouched:
                 self._untouched[task.encoder] = self._engine(task)
             return self._untouched[task.encoder]

@@ -1,4 +1,5 @@
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,11 @@ from PIL import Image
 
 import runtime
 from runtime import bundle
+from runtime.backends.ort import OrtBackend
 from runtime.cli import main
 from runtime.errors import BackendError, FormatError, TaskError, UdaError
 from runtime.patch import SparseTensor
+from runtime.strategies.engines import EnginesStrategy
 
 
 def engines(world, **kwargs):
@@ -189,3 +192,40 @@ def test_predict_and_bench_take_the_strategy_from_the_command_line(world, frame,
     result = CliRunner().invoke(main, ["predict", str(world.path), str(image), "--strategy", "x"])
     assert result.exit_code == 1
     assert "unknown strategy 'x'; known are engines, patch" in result.output
+
+
+class Slow(OrtBackend):
+    """Opens engines of constant weights when it may, and remembers them."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.began, self.go, self.baked = threading.Event(), threading.Event(), []
+
+    def open(self, graph, *, small=False, baked=None):
+        engine = super().open(graph, small=small, baked=baked)
+        if baked:
+            self.began.set()
+            assert self.go.wait(20)
+            self.baked.append(engine)
+        return engine
+
+
+def test_a_shared_engine_that_is_being_opened_is_closed_with_the_others(untouched):
+    backend, opened = Slow("cpu", 1), bundle.Bundle.open(untouched.path)
+    strategy = EnginesStrategy.open(opened, backend, True)
+    task = opened.task("a-b", strategy.layout)
+    first = threading.Thread(target=strategy.prepare, args=[task, opened.preprocess("a-b")])
+    first.start()
+    assert backend.began.wait(20)
+    last = threading.Thread(target=strategy.close)
+    last.start()
+    last.join(0.1)
+    backend.go.set()
+    first.join()
+    last.join()
+    (engine,) = backend.baked
+    with pytest.raises(BackendError):
+        engine.run({"pixels": np.zeros((1, 16, 16, 3), np.uint8)})
+    with pytest.raises(BackendError, match="the engines are closed"):
+        strategy.prepare(task, opened.preprocess("a-b"))
+    assert len(backend.baked) == 1
