@@ -161,7 +161,6 @@ def render(report: dict[str, Any]) -> str:
             rows.append(["switch", *_cells(t), "", t["samples"]])
     header = ("milliseconds", "p50", "p90", "p99", "mean", "min", "images/s", "samples")
     first = report["open_ms"]
-    machine_ = report["machine"]
     return "\n".join(
         [
             table(header, rows),
@@ -169,11 +168,19 @@ def render(report: dict[str, Any]) -> str:
             f"open {first['open']:.1f} ms, load first task {first['load_task']:.1f} ms, "
             f"first prediction {first['first']:.1f} ms; peak memory "
             f"{bytes_text(report['peak_rss_bytes'])}",
-            f"{report['backend']} on {report['device']}, strategy "
-            f"{report['strategy']}, {report['precision']}, frame {report['frame']}, threads "
-            f"{report['threads'] or 'default'}; "
-            f"{machine_['processor']}, {machine_['cores']} cores, {machine_['system']}",
+            conditions(report),
         ]
+    )
+
+
+def conditions(report: dict[str, Any]) -> str:
+    """Return a line that says under which conditions a report's numbers came about."""
+    here = report["machine"]
+    return (
+        f"{report['backend']} on {report['device']}, strategy {report['strategy']}, "
+        f"{report['precision']}, frame {report['frame']}, "
+        f"threads {report['threads'] or 'default'}; "
+        f"{here['processor']}, {here['cores']} cores, {here['system']}"
     )
 
 

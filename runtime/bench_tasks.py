@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bench import summary, timed
+from runtime.bench import conditions, summary, timed
 from runtime.console import bytes_text, table
 from runtime.session import Session
 
@@ -148,7 +148,6 @@ def render(report: dict[str, Any]) -> str:
          f"{m['grouped_per_second'] / m['one_by_one_per_second']:.2f} x"]
         for m in mixes
     ]  # fmt: skip
-    machine = report["machine"]
     return "\n".join(
         [
             table(("milliseconds", "p50", "p90", "p99", "samples"), rows),
@@ -157,9 +156,6 @@ def render(report: dict[str, Any]) -> str:
             "",
             f"{first['tasks']} tasks take {bytes_text(first['loaded_bytes'])}; peak memory "
             f"{bytes_text(report['peak_rss_bytes'])}",
-            f"{report['backend']} on {report['device']}, {report['strategy']}, "
-            f"{report['precision']}, frame {report['frame']}, threads "
-            f"{report['threads'] or 'default'}; {machine['processor']}, {machine['cores']} cores, "
-            f"{machine['system']}",
+            conditions(report),
         ]
     )

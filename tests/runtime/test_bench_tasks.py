@@ -48,6 +48,10 @@ def test_the_command_prints_tables_and_writes_json(world, tmp_path):
     done = CliRunner().invoke(main, [*options, "--json", str(report)])
     assert done.exit_code == 0, done.output
     assert "frame after a switch" in done.output and "tasks in the mix" in done.output
+    assert (
+        "onnxruntime" in done.output
+        and "on cpu, strategy patch, fp32, frame 640x480" in done.output
+    )
     rows = json.loads(report.read_text())["rows"]
     assert [row["tasks"] for row in rows] == [2, 1, 2]
 
