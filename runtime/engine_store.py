@@ -11,6 +11,7 @@ engines only from folders that nobody else writes to.
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from runtime.engine_file import MAX_SIDECAR, EngineFile, Platform, Recipe, decode, encode
@@ -137,7 +138,7 @@ class EngineStore:
         return decode(read_bytes(path, MAX_SIDECAR), f"'{path}'")
 
 
-def store_of(bundle: Path, folder: Path | None) -> EngineStore:
+def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore:
     """Return the store of a bundle's engines.
 
     Args:
@@ -145,4 +146,5 @@ def store_of(bundle: Path, folder: Path | None) -> EngineStore:
         folder: Where the engines lie; None is in the bundle.
     """
     extra = "" if folder is None else f" --engines {folder}"
-    return EngineStore(folder or bundle / FOLDER, f"uda-runtime build {bundle}{extra}")
+    place = bundle / FOLDER if folder is None else Path(folder)
+    return EngineStore(place, f"uda-runtime build {bundle}{extra}")

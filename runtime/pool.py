@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from runtime import backends, strategies
 from runtime.bundle import Bundle
+from runtime.engine_store import store_of
 from runtime.errors import BackendError, ConfigError
 from runtime.grouping import spread
 from runtime.prediction import Prediction
@@ -62,6 +63,7 @@ class SessionPool:
         blocked: bool = True,
         strategy: str = "patch",
         max_task_bytes: int | None = None,
+        engines: str | os.PathLike[str] | None = None,
     ) -> SessionPool:
         """Open a bundle with several sessions; the base weights are read once for all of them.
 
@@ -75,6 +77,7 @@ class SessionPool:
             strategy: As for `Session.open`; with `engines` every session has its own tasks.
             max_task_bytes: Bytes that tasks in memory may take, for all sessions that share them.
                 The current tasks of all sessions may take more.
+            engines: As for `Session.open`.
 
         Raises:
             ConfigError: There are fewer sessions than devices, or none.
@@ -89,14 +92,15 @@ class SessionPool:
             )
         bundle = Bundle.open(path)
         base = _Base(bundle)
+        store = store_of(bundle.path, engines)
         places = [devices[number % len(devices)] for number in range(sessions)]
         each = {"cpu": max(1, _cores() // max(1, places.count("cpu")))}
         residents: dict[Hashable, Residents] = {}
         opened: list[Session] = []
         try:
             for place in places:
-                engines = backends.load(backend, place, threads or each.get(place))
-                held = strategies.load(strategy, bundle, engines, blocked, base.read)
+                runs = backends.load(backend, place, threads or each.get(place), store)
+                held = strategies.load(strategy, bundle, runs, blocked, base.read)
                 shared = residents.setdefault(held.form, Residents(max_task_bytes))
                 opened.append(Session(bundle, held, shared))
         except BaseException:

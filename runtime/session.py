@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from runtime import backends, strategies
 from runtime.backends.base import Backend
 from runtime.bundle import Bundle
+from runtime.engine_store import store_of
 from runtime.errors import DataError
 from runtime.grouping import plan
 from runtime.prediction import Prediction
@@ -43,6 +44,7 @@ class Session(Switcher):
         blocked: bool = True,
         strategy: str = "patch",
         max_task_bytes: int | None = None,
+        engines: str | os.PathLike[str] | None = None,
     ) -> Session:
         """Open a bundle: check it, read the base weights, start every engine it has.
 
@@ -50,7 +52,7 @@ class Session(Switcher):
 
         Args:
             path: Folder of the bundle.
-            backend: `ort`.
+            backend: `ort`, or `trt` over engines that `uda-runtime build` made.
             device: `cpu` or `cuda`. A device that is not there is an error, never a fallback.
             threads: Threads on the CPU; None leaves it to the backend.
             blocked: Take the encoder for this processor's blocked convolutions if there is one;
@@ -58,6 +60,7 @@ class Session(Switcher):
             strategy: `patch` changes the weights in place, `engines` holds one engine per task.
             max_task_bytes: Bytes that tasks in memory may take; the least recently used leave
                 first, the current and pinned ones never. None is no bound.
+            engines: Folder where `trt` finds its engines; None is the bundle's own.
 
         Raises:
             FormatError: The bundle is damaged.
@@ -65,7 +68,8 @@ class Session(Switcher):
             TaskError: A bundle's only task takes more than `max_task_bytes`.
         """
         bundle = Bundle.open(path)
-        opened = backends.load(backend, device, threads)
+        store = store_of(bundle.path, engines)
+        opened = backends.load(backend, device, threads, store)
         session = cls(
             bundle, strategies.load(strategy, bundle, opened, blocked), Residents(max_task_bytes)
         )

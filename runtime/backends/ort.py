@@ -39,7 +39,8 @@ class OrtBackend:
         BackendError: onnxruntime is missing, or has no such device here.
     """
 
-    def __init__(self, device: str, threads: int | None) -> None:
+    def __init__(self, device: str, threads: int | None, engines: object = None) -> None:
+        """Start the library; `engines` is of no use here, where graphs are opened as they are."""
         match = _DEVICE.fullmatch(device)
         if match is None:
             raise BackendError(

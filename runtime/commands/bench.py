@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runtime.commands.options import BACKEND, BUNDLE, DEVICE, STRATEGY, THREADS
+from runtime.commands.options import BACKEND, BUNDLE, DEVICE, ENGINES, STRATEGY, THREADS
 from runtime.console import write_json
 from runtime.errors import TaskError
 
@@ -36,6 +36,7 @@ from runtime.errors import TaskError
 @DEVICE
 @THREADS
 @STRATEGY
+@ENGINES
 def bench(
     bundle: Path,
     tasks: tuple[str, ...],
@@ -50,6 +51,7 @@ def bench(
     device: str,
     threads: int | None,
     strategy: str,
+    engines: Path | None,
 ) -> None:
     """Measure latency from frame in to prediction out, and of switching.
 
@@ -82,7 +84,12 @@ def bench(
 
     def open_session() -> Session:
         return Session.open(
-            bundle, backend=backend, device=device, threads=threads, strategy=strategy
+            bundle,
+            backend=backend,
+            device=device,
+            threads=threads,
+            strategy=strategy,
+            engines=engines,
         )
 
     first = measuring.measure_open(open_session, frame)

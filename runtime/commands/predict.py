@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runtime.commands.options import BACKEND, BUNDLE, DEVICE, STRATEGY, THREADS
+from runtime.commands.options import BACKEND, BUNDLE, DEVICE, ENGINES, STRATEGY, THREADS
 from runtime.console import write_json
 
 
@@ -21,6 +21,7 @@ from runtime.console import write_json
 @DEVICE
 @THREADS
 @STRATEGY
+@ENGINES
 def predict(
     bundle: Path,
     images: tuple[Path, ...],
@@ -31,6 +32,7 @@ def predict(
     device: str,
     threads: int | None,
     strategy: str,
+    engines: Path | None,
 ) -> None:
     """Say what is on IMAGES; one that cannot be read does not keep the others from it."""
     from runtime.errors import DataError
@@ -39,7 +41,12 @@ def predict(
 
     results: list[dict[str, Any]] = []
     with Session.open(
-        bundle, backend=backend, device=device, threads=threads, strategy=strategy
+        bundle,
+        backend=backend,
+        device=device,
+        threads=threads,
+        strategy=strategy,
+        engines=engines,
     ) as session:
         if task is not None:
             session.switch(task)

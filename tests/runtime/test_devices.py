@@ -23,3 +23,14 @@ def test_a_gpu_that_this_build_cannot_use_is_an_error(device, monkeypatch):
 def test_a_gpu_beyond_the_last_one_is_an_error():
     with pytest.raises(BackendError, match="no device 'cuda:99'"):
         backends.load("ort", "cuda:99", None)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu", "cuda:", "cuda:-1"])
+def test_tensorrt_runs_on_a_gpu_and_never_quietly_elsewhere(device):
+    with pytest.raises(BackendError, match=f"'trt' runs on a GPU, found device '{device}'"):
+        backends.load("trt", device, None)
+
+
+def test_an_unknown_backend_is_told_the_known_ones():
+    with pytest.raises(BackendError, match="unknown backend 'tvm'; known are ort, trt"):
+        backends.load("tvm", "cpu", None)

@@ -153,8 +153,8 @@ class Failing(OrtBackend):
     made: list = []
     broken, encoded = False, 0
 
-    def __init__(self, device, threads):
-        super().__init__(device, threads)
+    def __init__(self, device, threads, engines):
+        super().__init__(device, threads, engines)
         Failing.made.append(self)
 
     def open(self, graph, *, small=False, baked=None):
@@ -183,7 +183,7 @@ class FailingStrategy(PatchStrategy):
 def failing(monkeypatch):
     """Let pools open their sessions on failing devices; return these."""
     monkeypatch.setattr(Failing, "made", [])
-    monkeypatch.setattr(backends, "load", lambda name, device, threads: Failing(device, threads))
+    monkeypatch.setattr(backends, "load", lambda name, *arguments: Failing(*arguments))
     monkeypatch.setattr(strategies, "load", lambda name, *parts: FailingStrategy.open(*parts))
     return Failing.made
 

@@ -50,7 +50,7 @@ class Backend(OrtBackend):
 def cuda(library, monkeypatch):
     """Let `cuda` be the emulated device, if there is one."""
 
-    def load(name, device, threads):
+    def load(name, device, threads, engines=None):
         return (Backend if device == "cuda" else OrtBackend)(device, threads)
 
     if library is not None:

@@ -1,0 +1,90 @@
+"""The code that calls TensorRT, checked against the API of each release that it is written for.
+
+`make lint` checks it on every machine against what those releases have in common, a stub in
+tests/trt_api. Here the stub itself is checked, wherever pip can fetch NVIDIA's binding wheels.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trt_api import make
+
+ROOT = Path(make.__file__).parents[2]
+SOURCES = sorted(
+    path
+    for path in (ROOT / "runtime").rglob("*.py")
+    if "runtime.trt_library import" in path.read_text() or path.name == "trt_library.py"
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy knows of everything but the stub."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+def check(stub: str, folder: Path, cache: Path) -> str:
+    """Return what mypy finds in our code over a stub of TensorRT; empty if it is content."""
+    (folder / "api" / "tensorrt").mkdir(parents=True)
+    (folder / "api" / "tensorrt" / "__init__.pyi").write_text(stub)
+    config = (ROOT / "pyproject.toml").read_text()
+    changed = config.replace('mypy_path = "tests/trt_api"', f'mypy_path = "{folder / "api"}"')
+    assert changed != config
+    (folder / "pyproject.toml").write_text(changed)
+    command = [sys.executable, "-m", "mypy", "--config-file", str(folder / "pyproject.toml")]
+    options = ["--cache-dir", str(cache), "--follow-imports=silent"]
+    done = subprocess.run(
+        [*command, *options, *map(str, SOURCES)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return "" if done.returncode == 0 else done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The stub of each release, from its wheel."""
+    folder = tmp_path_factory.mktemp("wheels")
+    try:
+        return {wheel: make.stub_of(wheel, folder / wheel) for wheel in make.WHEELS}
+    except make.CannotMake as error:
+        pytest.skip(
+            f"{error}; the releases are not looked at, only tests/trt_api/tensorrt, by make lint"
+        )
+
+
+def test_all_that_calls_the_library_is_checked():
+    names = {path.name for path in SOURCES}
+    assert {"trt_library.py", "trt_build.py", "trt_tensors.py", "trt.py"} <= names
+
+
+def test_the_code_uses_only_what_every_release_has(tmp_path, cache):
+    assert check(make.STUB.read_text(), tmp_path, cache) == ""
+
+
+def test_a_name_that_no_release_has_is_found(tmp_path, cache):
+    """The check can fail: the stub is not Any."""
+    stub = make.STUB.read_text()
+    for name in ("clear_flag", "get_dimension_name", "STRONGLY_TYPED", "set_tensor_address"):
+        assert f"{name}" in stub
+        stub = stub.replace(name, f"no_{name}")
+    found = check(stub, tmp_path, cache)
+    for name in ("clear_flag", "get_dimension_name", "STRONGLY_TYPED", "set_tensor_address"):
+        assert f'has no attribute "{name}"' in found
+
+
+def test_the_stub_is_what_the_releases_have_in_common(wheels):
+    assert make.common(wheels.values()) == make.STUB.read_text(), "run tests/trt_api/make.py"
+
+
+@pytest.mark.parametrize("wheel", make.WHEELS)
+def test_the_code_fits_each_release(wheels, wheel, tmp_path, cache):
+    assert check(make.whole(wheels[wheel]), tmp_path, cache) == ""
