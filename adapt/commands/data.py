@@ -57,19 +57,17 @@ def check(
         report = checks.own(data or Path(), names)
     click.echo(f"{report.dataset}: {len(report.rows)} domains, {report.class_count} classes\n")
     click.echo(table(checks.HEADER, [row.cells() for row in report.rows]))
-    lost = {}
-    for row in report.rows if decode else ():
-        if not row.problem:
-            lost[row.domain] = [str(p) for p in checks.unreadable(data, dataset, row)]
-    notes = list(report.notes)
-    notes += [
-        f"{name}: {len(paths)} images cannot be read, the first: '{paths[0]}'"
-        for name, paths in lost.items()
-        if paths
-    ]
-    if notes:
-        click.echo("\n" + "\n".join(notes))
+    lost: dict[str, list[Path]] = {}
+    if decode:
+        from adapt.data.decode import decoded
+
+        report, lost = decoded(report, data, dataset)
+    if report.notes:
+        click.echo("\n" + "\n".join(report.notes))
     if json_file:
-        write_json(json_file, report.as_dict() | {"notes": notes, "unreadable": lost})
+        paths = {domain: [str(path) for path in bad] for domain, bad in lost.items()}
+        write_json(json_file, report.as_dict() | {"unreadable": paths})
+    elif any(len(bad) > 1 for bad in lost.values()):
+        click.echo("all that cannot be read: add --json FILE")
     if report.unusable:
         raise DataError(report.unusable)

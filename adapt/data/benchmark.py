@@ -133,6 +133,15 @@ class Benchmark:
             )
         return places, folder
 
+    def remarks(self, root: Path, shorts: Sequence[str]) -> list[str]:
+        """Return what one should know about how a data set lies here; mostly nothing.
+
+        Args:
+            root: Its folder.
+            shorts: The domains that matter.
+        """
+        return []
+
     def _tell(self, short: str, part: Part) -> None:
         """Warn when a domain is not the published one: accuracies will not compare."""
         domain, splits = self.domains[short], part.splits().values()

@@ -89,7 +89,7 @@ def pixels(
     skipped = tuple(sorted({*range(len(images))} - {*kept.tolist()}))
     if skipped:
         _log.warning(
-            "%d of %d images of '%s' are unreadable and left out, the first: '%s'",
+            "%d of %d images of '%s' cannot be read and are left out, the first: '%s'",
             len(skipped), len(images), images.domain, images.paths[skipped[0]],
         )  # fmt: skip
     array = np.memmap(place.with_suffix(".bin"), np.uint8, "r", shape=(len(kept), size, size, 3))
@@ -109,8 +109,8 @@ def _make(images: ImageSet, spec: Preprocess, place: Path) -> NDArray[np.int64]:
         lost = len(images) - len(kept)
         if first is not None and lost >= UNREADABLE * len(images):
             raise DataError(
-                f"{lost} of {len(images)} images of '{images.domain}' are unreadable, the first: "
-                f"{first}; repair or delete them"
+                f"{lost} of {len(images)} images of '{images.domain}' cannot be read, the first: "
+                f"{first}"
             ) from first
     note = json.dumps({"images": len(images), "skipped": sorted({*range(len(images))} - {*kept})})
     write_bytes(place.with_suffix(".json"), note.encode())

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adapt import data
-from adapt.data.base import ImageSet, pick, some
+from adapt.data.base import pick, some
 from adapt.data.benchmark import Benchmark, count
 from adapt.data.folder import folders, read_side
 from runtime.errors import DataError
-from runtime.preprocess import read_image
 
 HEADER = ("domain", "short", "classes", "train", "test", "published", "difference")
 
@@ -124,7 +122,9 @@ def named(dataset: str, root: Path | None, task: str | None = None) -> Report:
     for short in shorts:
         domain = found.domains[short]
         rows.append(_row(domain.name, short, domain.images, partial(found.survey, root, short)))
-    return _report(dataset, rows, found.classes, found.class_count)
+    report = _report(dataset, rows, found.classes, found.class_count)
+    told = found.remarks(root, shorts) if isinstance(found, Benchmark) and root else []
+    return replace(report, notes=(*report.notes, *told))
 
 
 def own(root: Path, names: tuple[str, ...] = ()) -> Report:
@@ -142,40 +142,6 @@ def own(root: Path, names: tuple[str, ...] = ()) -> Report:
         raise DataError(f"'{root}' has no folders; it needs one folder per domain")
     rows = [_row(name, "-", None, partial(_counts, root, name)) for name in chosen]
     return _report(root.resolve().name or "folder", rows, (), 0, every=bool(names))
-
-
-def unreadable(root: Path | None, dataset: str | None, row: Row) -> list[Path]:
-    """Return the images of a domain that cannot be decoded; takes as long as reading them all.
-
-    Args:
-        root: Folder of the data set.
-        dataset: Its name, or None for the user's own folders.
-        row: Its domain, without a problem.
-
-    Raises:
-        DataError: The images cannot be found.
-    """
-    sides: Iterable[ImageSet]
-    if dataset is None:
-        paths = read_side(root or Path(), row.domain).paths
-    else:
-        found = data.get(dataset)
-        if isinstance(found, Benchmark):
-            sides = found.read(found.root(root), row.short).splits().values()
-        else:
-            pair = found.load(f"{row.short}-{row.short}", root=root)
-            sides = (pair.source, pair.target, pair.test)
-        paths = tuple(dict.fromkeys(path for images in sides for path in images.paths))
-
-    def bad(path: Path) -> bool:
-        try:
-            read_image(path)
-        except DataError:
-            return True
-        return False
-
-    with ThreadPoolExecutor() as pool:
-        return [path for path, is_bad in zip(paths, pool.map(bad, paths), strict=True) if is_bad]
 
 
 def _counts(root: Path, name: str) -> dict[str, Counter[str]]:
@@ -212,24 +178,44 @@ def _report(
     labelled = [row for row in rows if row.classes]
     expected = set(classes) or {name for row in labelled for name in row.classes}
     rows = [row.against(expected) if row.classes else row for row in rows]
-    notes = [f"{row.domain}: {note}" for row in rows for note in row.notes()]
+    unusable = _why(rows, every)
+    alike = _alike(rows, unusable or "")
+    notes = [f"{row.domain}: {note}" for row in rows if row not in alike for note in row.notes()]
     if number and labelled and not classes and len(expected) != number:
-        notes.append(f"all domains: {len(expected)} classes, published are {number}")
-    return Report(dataset, number or len(expected), tuple(rows), tuple(notes), _why(rows, every))
+        notes.append(
+            f"all domains: {len(expected)} classes, published are {number}; which ones are missing "
+            "only the original can tell, their names are not part of this project"
+        )
+    return Report(dataset, number or len(expected), tuple(rows), tuple(notes), unusable)
+
+
+def _alike(rows: list[Row], error: str) -> list[Row]:
+    """Return the rows that say nothing new: their problem is the one that the error names."""
+
+    def about(row: Row) -> str:
+        return str(row.problem).replace(f"'{row.domain}'", "")
+
+    broken = [row for row in rows if row.problem]
+    named = [about(row) for row in broken if error.startswith(str(row.problem))]
+    return [row for row in broken if about(row) in named]
 
 
 def _why(rows: list[Row], every: bool) -> str | None:
-    broken = [row for row in rows if row.problem]
-    if broken and (every or len(broken) == len(rows)):
-        more = f" (and {len(broken) - 1} more domains)" if len(broken) > 1 else ""
-        return f"{broken[0].problem}{more}"
-    sets = {row.classes: row for row in rows if row.classes}
-    if every and len(sets) > 1:
+    broken, usable = [row for row in rows if row.problem], [row for row in rows if not row.problem]
+    if broken and (every or len(usable) < 2):
+        others = ", ".join(f"'{row.domain}'" for row in broken[1:])
+        return f"{broken[0].problem}" + (f" (unusable too: {others})" if others else "")
+    sets = {row.classes: row for row in usable if row.classes}
+    # A task needs two domains of the same classes, or a target without labels.
+    possible = len(sets) < len(usable) and bool(sets)
+    if len(sets) > 1 and (every or not possible):
         first, second = list(sets.values())[:2]
         here, there = set(first.classes), set(second.classes)
         sides = ((first.domain, there - here), (second.domain, here - there))
         found = "; ".join(f"'{name}' lacks {some(sorted(gone))}" for name, gone in sides if gone)
-        return f"the classes differ: {found}; complete the images"
+        partial = rows[0].published is None and (here < there or there < here)
+        other = ", or train with --set partial=true towards the one that lacks some"
+        return f"the classes differ: {found}; complete the images{other if partial else ''}"
     return None
 
 

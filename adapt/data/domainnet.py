@@ -5,6 +5,7 @@ arXiv 1812.01754.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -49,13 +50,7 @@ class DomainNet(Benchmark):
         """
         domain = self.domains[short]
         places, folder = self.find(root, domain)
-        searched = layouts.list_folders(places, self.split_folders)
-        if self.needs_lists:
-            searched = [place for place in searched if place not in places]
-        found = {
-            split: layouts.list_file(searched, list_names(domain, split))
-            for split in ("train", "test")
-        }
+        found = self._lists(places, domain)
         missing = [f"{domain.name}_{split}.txt" for split, path in found.items() if path is None]
         if len(missing) == 1 or (missing and self.needs_lists):
             raise DataError(
@@ -68,3 +63,27 @@ class DomainNet(Benchmark):
         train, test = (layouts.read_listed(path, folder, domain) for path in found.values() if path)
         classes = sorted({*train.classes, *test.classes})
         return Part(among(train, classes), among(test, classes))
+
+    def remarks(self, root: Path, shorts: Sequence[str]) -> list[str]:
+        """Return that split files are absent, where they are."""
+        places = layouts.bases(root, self.folders)
+        domains = [self.domains[short] for short in shorts]
+        absent = [d.name for d in domains if not any(self._lists(places, d).values())]
+        if not absent or self.needs_lists:
+            return []
+        return [
+            f"no split files ('{absent[0]}_train.txt', '{absent[0]}_test.txt', ...) of "
+            f"{', '.join(absent)}: whole folders are adapted to and judged on, published figures "
+            f"are of the test lists; get them from {self.home} into "
+            f"'{places[0] / self.split_folders[0]}'"
+        ]
+
+    def _lists(self, places: Sequence[Path], domain: Domain) -> dict[str, Path | None]:
+        """Return the list files of a domain by split, None where there is none."""
+        searched = layouts.list_folders(places, self.split_folders)
+        if self.needs_lists:
+            searched = [place for place in searched if place not in places]
+        return {
+            split: layouts.list_file(searched, list_names(domain, split))
+            for split in ("train", "test")
+        }

@@ -13,6 +13,9 @@ from adapt.data import listfile, pairing
 from adapt.data.base import UNKNOWN, DomainPair, ImageSet, some
 from runtime.errors import DataError
 
+_LISTS = (".csv", ".tsv", ".lst", ".list", ".json")
+"""What people also call lists of images."""
+
 
 def load_folders(
     root: Path,
@@ -78,7 +81,9 @@ def read_domain(root: Path, domain: str) -> ImageSet:
     """
     folder = root / domain
     if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
+        found = "is a file, and a list ends in .txt" if folder.is_file() else "does not exist"
+        if folder.suffix.lower() in _LISTS and not folder.exists():
+            found += "; a list file ends in .txt"
         domains = ", ".join(folders(root)) if root.is_dir() else ""
         raise DataError(
             f"the domain folder '{folder}' {found}; "

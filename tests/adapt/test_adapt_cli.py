@@ -123,7 +123,7 @@ def test_train_ends_with_the_number_of_unreadable_images(cache: Path, tmp_path: 
     assert result.exit_code == 0, result.output
     log = tmp_path / "street" / "day-night" / "cmkd" / "train.log"
     assert f"skipped    1 unreadable images, see '{log}'" in result.stdout
-    assert "1 of 102 images of 'day' are unreadable" in log.read_text()
+    assert "1 of 102 images of 'day' cannot be read" in log.read_text()
     assert "cup3.png" in log.read_text()
 
 

@@ -116,7 +116,8 @@ def test_few_unreadable_images_are_skipped_and_counted(tmp_path, caplog):
         assert found.images.shape == (199, 8, 8, 3)
         expected = preprocess(read_image(some.paths[101]), Preprocess(8))
         assert np.array_equal(found.images[99], expected)
-        assert "2 of 201 images of 'real' are unreadable and left out, the first: '" in caplog.text
+        warning = "2 of 201 images of 'real' cannot be read and are left out, the first: '"
+        assert warning in caplog.text
 
 
 @pytest.mark.parametrize("count", [3, 100])

@@ -88,18 +88,83 @@ def test_a_missing_domain_and_an_unknown_class_are_told(home):
 
 
 def test_json_has_the_names_and_decode_finds_broken_images(home, tmp_path):
-    broken = home / "Art" / "Bed" / "1.jpg"
+    domains(home, ("Art",), OfficeHome.classes[:5], 21)
+    broken = home / "Art" / "Bed" / "21.jpg"
     broken.write_bytes((home / "Art" / "Bed" / "0.jpg").read_bytes()[:300])
     words = ("--dataset", "office-home", "--data", home, "--task", "a-c", "--decode")
     result = call(*words, "--json", tmp_path / "r.json")
     assert result.exit_code == 0
-    assert f"art: 1 images cannot be read, the first: '{broken}'" in result.output
+    assert f"art: 1 of 106 images cannot be read, the first: '{broken}'" in result.output
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["usable"] and report["dataset"] == "office-home"
     assert [r["short"] for r in report["rows"]] == ["a", "c"]
     assert report["rows"][0]["classes"] == list(OfficeHome.classes[:5])
-    assert report["rows"][0]["images"] == 6
+    assert report["rows"][0]["images"] == 106
     assert report["unreadable"] == {"art": [str(broken)], "clipart": []}
+
+
+def test_images_that_training_would_refuse_make_a_data_set_unusable(home, tmp_path):
+    bad = [home / "Art" / name / "0.jpg" for name in ("Bed", "Bike")]
+    for path in bad:
+        path.write_bytes(b"")
+    words = ("--data", home, "--source", "Art", "--target", "Clipart")
+    assert call(*words).exit_code == 0
+    result = call(*words, "--decode")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert "2 of 5 images of 'Art' cannot be read, training leaves out less than 1 %" in (
+        result.stderr
+    )
+    assert "add --json FILE" in result.stdout
+    result = call(*words, "--decode", "--json", tmp_path / "r.json")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert not report["usable"] and report["unreadable"]["Art"] == [str(path) for path in bad]
+    assert "--json" not in result.stdout
+
+
+def test_own_folders_of_which_no_two_make_a_task_are_unusable(tmp_path):
+    domains(tmp_path, ("day",), ("bee", "cup", "dog"))
+    assert call("--data", tmp_path).exit_code == 0  # the supervised bound
+    domains(tmp_path, ("night",), ("bee", "cup"))
+    result = call("--data", tmp_path)
+    assert result.exit_code == 1
+    assert "'night' lacks 'dog'; complete the images, or train with --set partial=true" in (
+        result.stderr
+    )
+    domains(tmp_path, ("fog",), ("cat", "cup"))
+    assert call("--data", tmp_path, "--source", "night", "--target", "fog").stderr.endswith(
+        "complete the images\n"
+    )
+    domains(tmp_path, ("rain",), ("cat", "cup"))
+    assert call("--data", tmp_path).exit_code == 0
+
+
+def test_one_usable_folder_of_two_makes_no_task(tmp_path):
+    domains(tmp_path, ("day",), ("bee", "cup"))
+    (tmp_path / "night").mkdir()
+    result = call("--data", tmp_path)
+    assert result.exit_code == 1 and "night' holds no images" in result.stderr
+
+
+def test_another_data_sets_folder_is_told_once(home):
+    result = call("--dataset", "office31", "--data", home)
+    assert result.exit_code == 1 and result.output.count("has no folder of the domain") == 1
+    assert "(unusable too: 'dslr', 'webcam')" in result.stderr
+
+
+def test_absent_split_files_are_told(tmp_path):
+    domains(tmp_path, ("clipart", "sketch"), ("axe", "bat"), 2)
+    words = ("--dataset", "domainnet", "--data", tmp_path, "--task", "c-s")
+    result = call(*words)
+    assert (
+        "no split files ('clipart_train.txt', 'clipart_test.txt', ...) of clipart, sketch: who"
+        in (result.output)
+    )
+    assert "published are 345; which ones are missing only the original can tell" in result.output
+    for name in ("clipart", "sketch"):
+        for split, number in (("train", 0), ("test", 1)):
+            lines = [f"{name}/{c}/{number}.jpg {n}\n" for n, c in enumerate(("axe", "bat"))]
+            (tmp_path / f"{name}_{split}.txt").write_text("".join(lines))
+    assert "no split files" not in call(*words).output
 
 
 class Plain:
@@ -122,7 +187,7 @@ def test_decode_reads_a_data_set_of_any_kind(home, monkeypatch):
     broken = home / "Art" / "Bed" / "0.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
     result = call("--dataset", "plain", "--data", home, "--decode")
-    assert f"Art: 1 images cannot be read, the first: '{broken}'" in result.output
+    assert f"Art: 1 of 5 images cannot be read, the first: '{broken}'" in result.output
 
 
 def test_splits_have_columns_of_their_own(tmp_path):

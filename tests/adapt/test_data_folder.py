@@ -196,6 +196,11 @@ def test_an_unknown_domain_lists_the_domains(root):
         load_folders(root, "Art", "Clipart")
 
 
+def test_a_list_of_another_kind_says_how_lists_end(root):
+    with pytest.raises(DataError, match=r"day\.csv' does not exist; a list file ends in \.txt;"):
+        load_folders(root, "day.csv", "Art")
+
+
 def test_a_file_instead_of_a_domain_is_refused(root):
     (root / "file").write_text("x")
     with pytest.raises(DataError, match=r"file' is a file"):

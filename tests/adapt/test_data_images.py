@@ -89,14 +89,15 @@ def test_a_truncated_picture_is_left_out_or_stops_everything(keep, shop, caplog)
     bad = shop / "day" / "cup" / "bad.jpg"
     Image.fromarray(noise).save(bad)
     bad.write_bytes(bad.read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"1 of 3 images of 'day' are unreadable, .*bad\.jpg"):
+    with pytest.raises(DataError, match=r"1 of 3 images of 'day' cannot be .*bad\.jpg") as caught:
         cache.pixels(load_folders(shop, "day", "night").source, 8)
+    assert str(caught.value).count("repair or") == 1
     for number in range(98):
         two_tone("RGB").save(shop / "day" / "key" / f"{number}.png")
     images = load_folders(shop, "day", "night").source
     found = cache.pixels(images, 8)
     assert len(images) == 101 and found.skipped == (0,) and images.paths[0] == bad
-    assert "1 of 101 images of 'day' are unreadable" in caplog.text
+    assert "1 of 101 images of 'day' cannot be read" in caplog.text
 
 
 BUILD = """
