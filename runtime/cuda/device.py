@@ -177,6 +177,18 @@ class CudaDevice:
         self.activate()
         call("cuStreamSynchronize", self.stream)
 
+    def free_bytes(self) -> int:
+        """Return the memory that the device has left, for all programs on it.
+
+        Raises:
+            BackendError: The driver reports an error.
+        """
+        self.activate()
+        # Memory that was freed goes back to the driver when it is waited for.
+        call("cuStreamSynchronize", self._copies)
+        free, _ = call("cuMemGetInfo")
+        return int(free)
+
     def close(self) -> None:
         """Wait for the stream, free all memory and let go of the device. Twice is harmless."""
         if self._context is None:

@@ -39,7 +39,11 @@ class Graphs:
     """A graph per key, such as the batch size, made when the key comes for the second time.
 
     The first time the work runs as it is: libraries load code and allocate memory then, which
-    nothing can record.
+    nothing can record. The second time it runs and is recorded right after, when what TensorRT puts
+    off until a shape's next run is done.
+
+    TensorRT forbids changing a context from which a graph was recorded. So each key needs a context
+    of its own, and equal keys must mean equal shapes and equal addresses of all inputs and outputs.
     """
 
     def __init__(self, device: Device, most: int = 16) -> None:
@@ -63,14 +67,14 @@ class Graphs:
             BackendError: The driver or `work` reports an error.
         """
         graph = self._graphs.get(key)
-        if graph is None:
-            if key not in self._graphs:
-                work()
-                if len(self._graphs) < self._most:
-                    self._graphs[key] = None
-                return
-            graph = self._graphs[key] = self._device.record(work)
-        graph.launch()
+        if graph is not None:
+            graph.launch()
+            return
+        work()
+        if key in self._graphs:
+            self._graphs[key] = self._device.record(work)
+        elif len(self._graphs) < self._most:
+            self._graphs[key] = None
 
     def clear(self) -> None:
         """Release all graphs: some address changed, or nobody needs them any more."""

@@ -166,6 +166,11 @@ API Result cuMemAllocAsync(Pointer* address, size_t size, Stream*) {
   if ((long)size > setting("EMULATED_BYTES", 1L << 30)) return OUT_OF_MEMORY;
   return *address = give(size, false), OK;
 }
+API Result cuMemGetInfo_v2(size_t* free, size_t* total) {
+  *total = 1L << 40;
+  *free = *total - emulated_live_bytes();
+  return OK;
+}
 API Result cuMemFree_v2(Pointer address) {
   ENTER;
   return take(address);
@@ -324,7 +329,7 @@ API Result cuGraphExecDestroy(std::vector<Work>*) {
 API Result cuGetProcAddress_v2(const char* name, void** function, int, uint64_t, int* status) {
   std::string exported(name);
   static const char* const second[] = {"cuDevicePrimaryCtxRelease", "cuMemAlloc", "cuMemFree",
-      "cuMemHostGetDevicePointer", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync",
+      "cuMemGetInfo", "cuMemHostGetDevicePointer", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync",
       "cuStreamDestroy", "cuEventDestroy", "cuStreamBeginCapture"};
   for (const char* each : second)
     if (exported == each) exported += "_v2";

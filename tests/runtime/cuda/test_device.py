@@ -76,6 +76,14 @@ def test_a_mailbox_goes_both_ways_and_copies_nothing_on_an_integrated_device(any
     assert mailbox.host.size == 0
 
 
+def test_what_is_given_is_gone_and_what_is_freed_is_back(device):
+    before = device.free_bytes()
+    buffer = device.allocate(1 << 26)
+    assert before - device.free_bytes() >= 1 << 26
+    buffer.close()
+    assert abs(device.free_bytes() - before) < 1 << 22
+
+
 def test_closing_frees_everything_and_is_final(driver):
     before = driver.live_bytes()
     device = CudaDevice()
