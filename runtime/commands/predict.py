@@ -34,7 +34,7 @@ def predict(
     strategy: str,
     engines: Path | None,
 ) -> None:
-    """Say what is on IMAGES; one that cannot be read does not keep the others from it."""
+    """Say what is on IMAGES; one that cannot be judged does not keep the others from it."""
     from runtime.errors import DataError
     from runtime.preprocess import read_image
     from runtime.session import Session
@@ -52,18 +52,17 @@ def predict(
             session.switch(task)
         for path in images:
             try:
-                frame = read_image(path)
+                best = session.predict(read_image(path)).top(top)
             except DataError as error:
                 if len(images) == 1:
                     raise
                 results.append({"image": str(path), "task": session.task, "error": str(error)})
-                click.echo(f"error: {error}", err=True)
+                click.echo(f"{path}: error: {error}", err=True)
                 continue
-            best = session.predict(frame).top(top)
             results.append({"image": str(path), "task": session.task, "top": best})
             click.echo(f"{path}: " + ", ".join(f"{label} {score:.1%}" for label, score in best))
     if json_file is not None:
         write_json(json_file, results)
-    unread = sum("error" in result for result in results)
-    if unread:
-        raise DataError(f"{unread} of {len(images)} images could not be read; see above")
+    failed = sum("error" in result for result in results)
+    if failed:
+        raise DataError(f"{failed} of {len(images)} images could not be judged; see above")

@@ -46,10 +46,20 @@ def test_an_unreadable_image_keeps_no_other_from_being_judged(world, image, tmp_
     result = run("predict", world.path, broken, image, "--task", "a-d", "--json", out)
     assert result.exit_code == 1
     assert f"cannot read the image '{broken}'" in result.output
-    assert result.output.rstrip().endswith("1 of 2 images could not be read; see above")
+    assert result.output.rstrip().endswith("1 of 2 images could not be judged; see above")
     first, second = json.loads(out.read_text())
     assert "cannot read" in first["error"]
     assert second["top"]
+
+
+def test_an_image_too_narrow_to_crop_keeps_no_other_from_being_judged(mixed, image, tmp_path):
+    thin, out = tmp_path / "thin.png", tmp_path / "out.json"
+    Image.fromarray(np.zeros((2, 900, 3), np.uint8)).save(thin)
+    result = run("predict", mixed.path, thin, image, "--task", "a-c", "--json", out)
+    assert result.exit_code == 1
+    assert f"{thin}: error: a frame of 900 x 2 pixels is too narrow to crop" in result.output
+    first, second = json.loads(out.read_text())
+    assert "too narrow" in first["error"] and second["top"]
 
 
 def test_bench_prints_a_table_and_writes_json(world, tmp_path):
