@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runtime import backends, strategies
 from runtime.bundle import Bundle
 from runtime.engine_store import store_of
-from runtime.errors import BackendError, ConfigError
+from runtime.errors import BackendError, ConfigError, UdaError
 from runtime.grouping import spread
 from runtime.prediction import Prediction
 from runtime.residents import Residents
@@ -167,14 +167,20 @@ class SessionPool:
         old version.
 
         Raises:
-            UdaError: As `Session.refresh`; a session that failed stays as it was.
+            UdaError: As `Session.refresh`; one that failed stays as it was, the others do not.
         """
         with self._turn:
             self._check_open()
         changed: dict[str, None] = {}
+        errors: list[UdaError] = []
         for session in self._sessions:
-            if not session.closed:
-                changed.update(dict.fromkeys(session.refresh()))
+            try:
+                if not session.closed:
+                    changed.update(dict.fromkeys(session.refresh()))
+            except UdaError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return tuple(changed)
 
     def close(self) -> None:

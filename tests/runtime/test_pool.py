@@ -293,6 +293,22 @@ def test_refresh_brings_a_new_version_to_every_session(world, make_world, frame)
         assert pool.refresh() == ()
 
 
+def test_a_session_that_fails_to_refresh_keeps_no_other_from_it(world, failing, frame):
+    changed = replace(world.tasks["a-c"], patch={})
+    with SessionPool.open(world.path, sessions=3, threads=1) as pool:
+        for session in pool.sessions:
+            session.switch("a-c")
+        tasks = [changed if t.info.id == "a-c" else t for t in world.tasks.values()]
+        bundle.write(world.path, **{**world.parts, "tasks": tasks})
+        failing[0].broken = True
+        with pytest.raises(BackendError, match="out of device memory"):
+            pool.refresh()
+        assert [session.closed for session in pool.sessions] == [True, False, False]
+        want = answers(world.path, [frame], threads=1)["a-c"][0]
+        for session in pool.sessions[1:]:
+            np.testing.assert_array_equal(session.predict(frame, "a-c").logits, want)
+
+
 def test_a_closed_pool_says_so_and_closes_twice(world, frame):
     pool = SessionPool.open(world.path, threads=1)
     pool.predict(frame, "a-b")
