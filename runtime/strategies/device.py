@@ -12,22 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Backend, Engine
+from runtime.backends.base import Backend
 from runtime.bundle import Bundle
 from runtime.cuda.arena import Arena, DevicePatch, Tensors
 from runtime.cuda.device import CudaDevice
-from runtime.errors import BackendError, FormatError
-from runtime.manifest import Encoder
-from runtime.spec import Precision, Preprocess, TensorSpec
+from runtime.errors import BackendError
+from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident
+from runtime.strategies.encoder import DeviceEncoder
 from runtime.strategies.heads import Heads
 from runtime.strategies.pixels import Pixels, Preprocessor
-from runtime.task import Task, token_type
+from runtime.task import Task
 from runtime.weights import Weights
 
 
@@ -59,7 +58,7 @@ class DeviceStrategy:
     def __init__(self, backend: Backend, device: CudaDevice) -> None:
         """Start empty; `open` makes useful ones."""
         self.backend = backend
-        self.encoders: dict[str, _Encoder] = {}
+        self.encoders: dict[str, DeviceEncoder] = {}
         self.heads = Heads()
         self.arena: Arena
         self._device = device
@@ -92,7 +91,7 @@ class DeviceStrategy:
                 reading = pool.submit(lambda: read(1) if read else bundle.weights())
                 for encoder in manifest.encoders:
                     engine = backend.open(bundle.graph(encoder.graph))
-                    strategy.encoders[encoder.graph.sha256] = _Encoder(engine, encoder)
+                    strategy.encoders[encoder.graph.sha256] = DeviceEncoder(engine, encoder)
                 strategy.arena = Arena(device, reading.result().views())
             for opened in strategy.encoders.values():
                 opened.bind(device, strategy.arena, manifest.precision)
@@ -227,48 +226,3 @@ class DeviceStrategy:
         self.arena.apply(None if resident is None else resident.patch)
         if resident is not None and resident.tokens is not None:
             self.encoders[resident.encoder].put(resident.tokens)
-
-
-class _Encoder:
-    """An encoder, and room on the device for the tokens of one task."""
-
-    def __init__(self, engine: Engine, content: Encoder) -> None:
-        self.engine, self._content = engine, content
-        self.names = tuple(content.tokens)
-        self._tokens: Tensors | None = None
-
-    def bind(self, device: CudaDevice, arena: Arena, precision: Precision) -> None:
-        """Bind all inputs but the pixels.
-
-        Raises:
-            FormatError: Tokens have the name of another input.
-            BackendError: The graph has other inputs, or the device cannot take them.
-        """
-        taken = sorted({"pixels", *arena.handles} & {*self.names})
-        if taken:
-            raise FormatError(f"tokens cannot be called '{taken[0]}'; export the bundle again")
-        self.engine.bind(arena)
-        zeros: dict[str, NDArray[Any]] = {
-            name: np.zeros(shape, token_type(precision))
-            for name, shape in self._content.tokens.items()
-        }
-        self._tokens = self.upload(device, zeros)
-        if self._tokens is not None:
-            self.engine.bind(self._tokens)
-
-    def upload(self, device: CudaDevice, tokens: Mapping[str, NDArray[Any]]) -> Tensors | None:
-        """Return a task's tokens on the device; None if the encoder takes none.
-
-        Raises:
-            BackendError: There is no room.
-        """
-        return Tensors(device, {name: tokens[name] for name in self.names}) if self.names else None
-
-    def put(self, tokens: Tensors) -> None:
-        """Make tokens those of a task, in the order of the stream.
-
-        Raises:
-            BackendError: The device takes no work.
-        """
-        assert self._tokens is not None
-        self._tokens.copy_from(tokens)

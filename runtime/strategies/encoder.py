@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Constants, Engine
+from runtime.cuda.arena import Arena, Tensors
+from runtime.cuda.device import CudaDevice
 from runtime.errors import FormatError
 from runtime.manifest import Encoder
 from runtime.spec import Precision
@@ -37,9 +39,7 @@ class EncoderEngine:
             FormatError: Tokens have the name of another input.
             BackendError: The graph has other inputs, or the device cannot take them.
         """
-        taken = sorted({"pixels", *weights.handles} & self._views.keys())
-        if taken:
-            raise FormatError(f"tokens cannot be called '{taken[0]}'; export the bundle again")
+        _check_names(self._views, weights)
         self.engine.bind(weights)
         if self._views:
             self._tokens = backend.place(self._views)
@@ -58,3 +58,53 @@ class EncoderEngine:
         self.engine.close()
         if self._tokens is not None:
             self._tokens.close()
+
+
+class DeviceEncoder:
+    """An encoder, and room on the device for the tokens of one task."""
+
+    def __init__(self, engine: Engine, content: Encoder) -> None:
+        """Make no room yet; `bind` does."""
+        self.engine, self._content = engine, content
+        self.names = tuple(content.tokens)
+        self._tokens: Tensors | None = None
+
+    def bind(self, device: CudaDevice, arena: Arena, precision: Precision) -> None:
+        """Bind all inputs but the pixels.
+
+        Raises:
+            FormatError: Tokens have the name of another input.
+            BackendError: The graph has other inputs, or the device cannot take them.
+        """
+        _check_names(self.names, arena)
+        self.engine.bind(arena)
+        zeros: dict[str, NDArray[Any]] = {
+            name: np.zeros(shape, token_type(precision))
+            for name, shape in self._content.tokens.items()
+        }
+        self._tokens = self.upload(device, zeros)
+        if self._tokens is not None:
+            self.engine.bind(self._tokens)
+
+    def upload(self, device: CudaDevice, tokens: Mapping[str, NDArray[Any]]) -> Tensors | None:
+        """Return a task's tokens on the device; None if the encoder takes none.
+
+        Raises:
+            BackendError: There is no room.
+        """
+        return Tensors(device, {name: tokens[name] for name in self.names}) if self.names else None
+
+    def put(self, tokens: Tensors) -> None:
+        """Make tokens those of a task, in the order of the stream.
+
+        Raises:
+            BackendError: The device takes no work.
+        """
+        assert self._tokens is not None
+        self._tokens.copy_from(tokens)
+
+
+def _check_names(tokens: Iterable[str], weights: Constants) -> None:
+    taken = sorted({"pixels", *weights.handles}.intersection(tokens))
+    if taken:
+        raise FormatError(f"tokens cannot be called '{taken[0]}'; export the bundle again")
