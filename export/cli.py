@@ -1,63 +1,21 @@
-"""`uda-export`: onnx, verify. Torch is imported inside the commands, so --help is quick."""
+"""`uda-export`: onnx, trt, verify. Torch is imported inside the commands, so --help is quick."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
-from runtime.console import UdaGroup, table
-
-if TYPE_CHECKING:
-    from export.pipeline import Row
-    from export.verify import Progress
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _source_options(command: F) -> F:
-    """Add what says where artifacts, images and base weights are."""
-    for option in reversed(
-        [
-            click.option(
-                "--artifacts",
-                type=click.Path(file_okay=False, path_type=Path),
-                default="artifacts",
-                show_default=True,
-                help="Folder that `uda-adapt train` wrote.",
-            ),
-            click.option(
-                "--images",
-                multiple=True,
-                metavar="[TASK=]DIR",
-                help="Verify on the images in DIR, else on the data set's test images; repeatable. "
-                "`a-c=DIR` is for task a-c alone, a DIR without a task for all others.",
-            ),
-            click.option(
-                "--data",
-                metavar="ROOT",
-                type=click.Path(exists=True, file_okay=False, path_type=Path),
-                help="Folder of the data sets that tasks are of; the demo draws its own.",
-            ),
-            click.option(
-                "--max-images",
-                type=click.IntRange(min=1),
-                default=2000,
-                show_default=True,
-                help="Verify on so many images per task, evenly spaced, if there are more.",
-            ),
-            click.option(
-                "--pretrained",
-                metavar="FILE",
-                help="The base's weights, if they are not where training found them.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+from export.console import (
+    export_and_show,
+    progress_bar,
+    show_rows,
+    source_options,
+    task_options,
+)
+from export.trt import trt
+from runtime.console import UdaGroup
 
 
 @click.group(cls=UdaGroup)
@@ -67,27 +25,9 @@ def main() -> None:
 
 
 @main.command()
-@click.option(
-    "--task",
-    "tasks",
-    multiple=True,
-    required=True,
-    metavar="SRC-TGT[=NAME]",
-    help="Task; repeatable. `a-c=unimos` takes that variant of it; tasks of different methods on "
-    "one base share a bundle.",
-)
-@click.option("--dataset", metavar="NAME", help="Data set, where several have a task of that name.")
-@click.option("--method", metavar="NAME", help="Variant of tasks that name none: cmkd-rst.")
+@task_options
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundle to write."
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="fp16 and bf16 can round a residual away, see the column `survives`, unless --grid of "
-    "`uda-adapt train` was the same. bf16 weights are stored and multiplied as float32.",
 )
 @click.option(
     "--baked",
@@ -95,52 +35,19 @@ def main() -> None:
     help="Also write OUT-<task>.onnx beside the bundle: plain ONNX, constant weights, class names "
     "in its metadata.",
 )
-@_source_options
-def onnx(
-    tasks: tuple[str, ...],
-    dataset: str | None,
-    method: str | None,
-    out: Path,
-    precision: Any,
-    baked: bool,
-    artifacts: Path,
-    images: tuple[str, ...],
-    data: Path | None,
-    max_images: int,
-    pretrained: str | None,
-) -> None:
+@source_options
+def onnx(out: Path, baked: bool, **selection: Any) -> None:
     """Write a bundle of weight-free graphs, the base once, and a patch per task.
 
     Every task is compared with PyTorch on real images first. If one disagrees, nothing is written.
     """
-    from adapt.store import find
-
-    chosen = [task.partition("=") for task in tasks]
-    paths = [find(artifacts, task, dataset, own or method) for task, _, own in chosen]
-    with _progress() as progress:
-        from export.images import Folders
-        from export.pipeline import export_bundle
-
-        rows = export_bundle(
-            paths,
-            out,
-            precision=precision,
-            baked=baked,
-            images=Folders.parse(images, data),
-            limit=max_images,
-            pretrained=pretrained,
-            progress=progress,
-        )
-    _show(rows)
-    click.echo(f"wrote {out} ({precision}, verified against PyTorch)")
-    for row in rows if baked else ():
-        click.echo(f"wrote {out.parent / f'{out.stem}-{row.comparison.task}.onnx'}")
+    export_and_show(out, baked=baked, **selection)
 
 
 @main.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--task", "tasks", multiple=True, metavar="SRC-TGT", help="Task; all if not given.")
-@_source_options
+@source_options
 def verify(
     bundle: Path,
     tasks: tuple[str, ...],
@@ -151,7 +58,7 @@ def verify(
     pretrained: str | None,
 ) -> None:
     """Compare a bundle with PyTorch again, on real images."""
-    with _progress() as progress:
+    with progress_bar() as progress:
         from export.images import Folders
         from export.pipeline import verify_bundle
 
@@ -164,51 +71,7 @@ def verify(
             pretrained=pretrained,
             progress=progress,
         )
-    _show(rows)
+    show_rows(rows)
 
 
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show one bar for what is going on; nothing of it stays, and pipes see nothing."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    with Bars(console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task("load", total=None)
-        yield lambda what, done, total: bars.update(
-            bar, description=what, completed=done, total=total
-        )
-
-
-def _show(rows: Sequence[Row]) -> None:
-    """Print what verification found, and what each precision keeps of the residuals."""
-    results = [row.comparison for row in rows]
-    header = ("task", "images", "top-1 agreement", "largest logit difference", "PyTorch", "engine")
-    cells = [
-        [
-            result.task,
-            f"{result.images} of {result.available}",
-            f"{result.agreement:.2%}",
-            f"{result.max_difference:.1e} of {result.spread:.3g}",
-            _percent(result.accuracy_torch),
-            _percent(result.accuracy_engine),
-        ]
-        for result in results
-    ]
-    click.echo(table(header, cells) + "\n")
-    kept = ("task", "method", "density", "patch", "survives fp32", "fp16", "bf16")
-    cells = [
-        [
-            row.comparison.task,
-            row.facts.variant,
-            f"{row.facts.density:.3%}",
-            f"{row.facts.patch_density:.3%}",
-            *(f"{share:.1%}" for share in vars(row.facts.survival).values()),
-        ]
-        for row in rows
-    ]
-    click.echo(table(kept, cells) + "\n")
-
-
-def _percent(value: float | None) -> str:
-    return "no labels" if value is None else f"{value:.2f} %"
+main.add_command(trt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,45 @@ def parts_of(bundle: Bundle) -> list[Part]:
         wanted = () if entry is None else _head(bundle.read(entry, layout))
         parts.append(Part(f"head-{_slug(head)}", bundle.graph(own), own.sha256, wanted, entry))
     return parts
+
+
+def baked_parts(bundle: Bundle) -> Iterator[Part]:
+    """Yield the graphs of strategy `engines`: an encoder with constant weights for each task.
+
+    Tasks that change nothing of the base share one. Each holds a whole base in memory.
+
+    Raises:
+        FormatError: The bundle is damaged.
+    """
+    layout, shared = bundle.layout(), set()
+    for entry in bundle.manifest.tasks:
+        task, encoder = bundle.read(entry, layout), bundle.manifest.encoder(entry)
+        untouched = not task.patch and not task.tokens
+        if untouched and entry.encoder in shared:
+            continue
+        if untouched:
+            shared.add(entry.encoder)
+        yield Part(
+            "encoder-base" if untouched else f"encoder-{entry.id}",
+            bundle.graph(encoder.graph),
+            entry.encoder,
+            _pixels(encoder),
+            entry,
+            merged(bundle, task),
+        )
+    yield from (part for part in parts_of(bundle) if part.stem.startswith("head"))
+
+
+def merged(bundle: Bundle, task: Task) -> dict[str, NDArray[Any]]:
+    """Return a value for each of an encoder's inputs but the pixels, as a task has them.
+
+    Raises:
+        FormatError: The base is damaged.
+    """
+    weights = bundle.weights()
+    for name, sparse in task.patch.items():
+        weights[name].reshape(-1)[sparse.indices] = sparse.values
+    return {**weights.views(), **task.tokens}
 
 
 def check_profile(bundle: Bundle, profile: Profile) -> None:

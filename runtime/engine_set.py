@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from runtime.backends.base import Inputs
 from runtime.bundle import Bundle
 from runtime.engine_build import Row, build_part, platforms
-from runtime.engine_file import EngineFile
+from runtime.engine_file import EngineFile, Platform
 from runtime.engine_parts import Part, check_profile, parts_of
 from runtime.engine_store import EngineStore
 from runtime.errors import BackendError
 from runtime.profile import Profile
 from runtime.trt_device import platform_of
+from runtime.trt_library import library
 
 if TYPE_CHECKING:
     from runtime.cuda.device import CudaDevice
@@ -29,6 +30,7 @@ def build_all(
     profile: Profile,
     targets: Sequence[str] = (),
     *,
+    parts: Iterable[Part] | None = None,
     told: Told = lambda what, done, total: None,
 ) -> Iterator[Row]:
     """Build the engines of a bundle that are not there yet, and yield each when it is in place.
@@ -38,6 +40,7 @@ def build_all(
         store: Where engines lie.
         profile: Batches and class counts.
         targets: GPU generations, as `sm86`; none means the first GPU of this machine.
+        parts: The graphs; None means those of the bundle, weights left out.
         told: Hears of progress.
 
     Raises:
@@ -49,17 +52,10 @@ def build_all(
     """
     check_profile(bundle, profile)
     with ExitStack() as stack:
-        device, machine, reason = None, None, ""
-        try:
-            device = stack.enter_context(closing(_first_gpu()))
-            machine = platform_of(device)
-        except BackendError as error:
-            reason = str(error)
+        device, machine, reason = _gpu(stack)
         chosen = platforms(targets, machine, reason)
-        parts = parts_of(bundle)
-        for platform in chosen:
-            for part in parts:
-                what = f"{part.stem} for {platform.generation}"
+        for part in parts_of(bundle) if parts is None else parts:
+            for platform in chosen:
                 test = None
                 if device is not None and machine is not None and platform.runs_on(machine):
                     test = _Test(device, bundle, part)
@@ -69,14 +65,32 @@ def build_all(
                     profile,
                     platform,
                     test=test,
-                    told=_named(what, told),
+                    told=_named(f"{part.stem} for {platform.generation}", told),
                 )
 
 
-def _first_gpu() -> CudaDevice:
+def check_targets(targets: Sequence[str]) -> None:
+    """Check that engines can be built here.
+
+    Raises:
+        BackendError: The library is missing, or cannot build for a target, or there is no GPU and
+            no target.
+    """
+    with ExitStack() as stack:
+        _, machine, reason = _gpu(stack)
+        platforms(targets, machine, reason)
+
+
+def _gpu(stack: ExitStack) -> tuple[CudaDevice | None, Platform | None, str]:
+    """Return the first GPU and what it is, or why there is none."""
     from runtime.cuda.device import CudaDevice
 
-    return CudaDevice(0)
+    library()  # without one, the GPU does not matter
+    try:
+        device = stack.enter_context(closing(CudaDevice(0)))
+    except BackendError as error:
+        return None, None, str(error)
+    return device, platform_of(device), ""
 
 
 def _named(what: str, told: Told) -> Told:
@@ -98,7 +112,7 @@ class _Test:
         if self._part.entry is not None:
             task = self._bundle.read(self._part.entry, self._bundle.layout())
             arrays |= {**task.head_tensors, **task.tokens}
-        if "pixels" in {tensor.name for tensor in engine.tensors}:
+        if self._part.baked is None and "pixels" in {tensor.name for tensor in engine.tensors}:
             arrays |= self._bundle.weights().views()
         wanted = {tensor.name for tensor in engine.tensors}
         placed = Tensors(self._device, {n: a for n, a in arrays.items() if n in wanted})

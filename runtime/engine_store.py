@@ -37,12 +37,13 @@ class EngineStore:
         """
         self.folder, self._remedy = folder, remedy
 
-    def find(self, content: str, machine: Platform) -> EngineFile:
+    def find(self, content: str, machine: Platform, options: str = "") -> EngineFile:
         """Return the engine of a graph that may run on a machine.
 
         Args:
             content: `Recipe.content` of what is wanted.
             machine: This one, in full.
+            options: Of the command that builds it, for messages.
 
         Raises:
             BackendError: There is none; the message says for what there are some.
@@ -63,16 +64,16 @@ class EngineStore:
         if good:  # the one for this very GPU, if there is one
             return max(good, key=lambda found: found.recipe.platform.gpu is not None)
         if damaged is not None:
-            raise FormatError(f"{damaged}: {self._remedy}")
+            raise FormatError(f"{damaged}: {self._remedy}{options}")
         if others:
             there = " and ".join(sorted(str(other.recipe.platform) for other in others)[:4])
             raise BackendError(
                 f"the engine of graph {content[:16]} in '{self.folder}' is for {there}, and this "
-                f"machine has {machine}; run: {self._remedy}"
+                f"machine has {machine}; run: {self._remedy}{options}"
             )
         raise BackendError(
             f"there is no engine of graph {content[:16]} in '{self.folder}' for {machine}; run: "
-            f"{self._remedy}"
+            f"{self._remedy}{options}"
         )
 
     def current(self, recipe: Recipe) -> EngineFile | None:

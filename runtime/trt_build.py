@@ -32,6 +32,8 @@ class Options:
     """Types are those of the graph: no precision is chosen by the builder."""
     tf32: bool = False
     """TF32 has the mantissa of fp16, which rounds a residual away."""
+    compiler: str = ""
+    """What made the network, if it is not our graph as it is."""
 
 
 @dataclass(frozen=True, eq=False)

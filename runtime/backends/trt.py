@@ -72,7 +72,8 @@ class TrtBackend:
             FormatError: It is damaged.
         """
         weights = tensors_sha256(baked) if baked else None
-        found = self._store.find(content_of(sha256(graph), weights), self.machine)
+        options = "" if weights is None else " --strategy engines"
+        found = self._store.find(content_of(sha256(graph), weights), self.machine, options)
         plan = self._store.plan(found)
         assert self.cuda is not None
         return TrtEngine(self.cuda, self._runtime, plan, found.tensors, found.recipe.profile)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from runtime.commands.options import BUNDLE, ENGINES
+from runtime.commands.options import BUNDLE, ENGINES, STRATEGY
 from runtime.console import bytes_text, table
 
 if TYPE_CHECKING:
     from runtime.bundle import Bundle
     from runtime.engine_build import Row
+    from runtime.engine_parts import Part
     from runtime.engine_set import Told
     from runtime.profile import Profile
 
@@ -39,20 +40,34 @@ TARGET = click.option(
 @PROFILE
 @TARGET
 @ENGINES
-def build(bundle: Path, profile: str, targets: str | None, engines: Path | None) -> None:
+@STRATEGY
+def build(
+    bundle: Path, profile: str, targets: str | None, engines: Path | None, strategy: str
+) -> None:
     """Build the TensorRT engines of a bundle.
 
     They fit one library version and one GPU, or with TensorRT-RTX one GPU generation. What is there
     and still fits is kept, and an engine is replaced when its successor has passed its test.
+    --strategy engines builds an encoder with constant weights for each task.
     """
     from runtime import bundle as bundles
     from runtime import profile as profiles
+    from runtime.engine_parts import baked_parts
+    from runtime.errors import BackendError
 
-    build_and_show(bundles.Bundle.open(bundle), profiles.load(profile), split(targets), engines)
+    if strategy not in ("patch", "engines"):
+        raise BackendError(f"unknown strategy '{strategy}'; known are engines, patch")
+    opened = bundles.Bundle.open(bundle)
+    parts = baked_parts(opened) if strategy == "engines" else None
+    build_and_show(opened, profiles.load(profile), split(targets), engines, parts)
 
 
 def build_and_show(
-    bundle: Bundle, profile: Profile, targets: Sequence[str], engines: Path | None
+    bundle: Bundle,
+    profile: Profile,
+    targets: Sequence[str],
+    engines: Path | None,
+    parts: Iterable[Part] | None = None,
 ) -> None:
     """Build the engines of a bundle, with a bar for people, and print what became of each.
 
@@ -68,7 +83,7 @@ def build_and_show(
     try:
         with _bar() as told:
             store = store_of(bundle.path, engines)
-            rows.extend(build_all(bundle, store, profile, targets, told=told))
+            rows.extend(build_all(bundle, store, profile, targets, parts=parts, told=told))
     finally:
         if rows:
             click.echo(f"engines   {rows[0].path.parent}\n\n{render(rows)}")

@@ -71,7 +71,11 @@ def test_a_plan_is_the_librarys_own_file(world, store):
     sidecar = json.loads((store.folder / f"{engine.slot}.json").read_bytes())
     assert sidecar["recipe"]["platform"]["version"] == library().version
     assert sidecar["recipe"]["profile"]["batch"] == {"min": 1, "opt": 1, "max": 8}
-    assert sidecar["recipe"]["options"] == {"strongly_typed": True, "tf32": False}
+    assert sidecar["recipe"]["options"] == {
+        "strongly_typed": True,
+        "tf32": False,
+        "compiler": "",
+    }
     assert {"name": "logits", "input": False, "dtype": "float32", "shape": [-1, -1]} in sidecar[
         "tensors"
     ]

@@ -1,0 +1,36 @@
+"""One graph per task with constant weights, from pixels to logits, for engines of `--baked`."""
+
+from __future__ import annotations
+
+import onnx
+
+from export.plain import join
+from runtime.bundle import Bundle
+from runtime.engine_parts import Part, Wanted, merged
+from runtime.files import sha256
+
+
+def baked_part(bundle: Bundle, task: str) -> Part:
+    """Return what a task's engine is built from; its weights stay outside of the graph.
+
+    Args:
+        bundle: Whose.
+        task: One of its tasks.
+
+    Raises:
+        TaskError: The bundle has no such task.
+        FormatError: The bundle is damaged.
+    """
+    entry, content = bundle.entry(task), bundle.task(task, bundle.layout())
+    encoder, head = bundle.manifest.encoder(entry), bundle.manifest.head(entry)
+    graph = join(
+        onnx.load_from_string(bundle.graph(encoder.graph)),
+        onnx.load_from_string(bundle.graph(head.graph)),
+    ).SerializeToString(deterministic=True)
+    heads = {f"head.{name}": array for name, array in content.head_tensors.items()}
+    wanted = (
+        Wanted("pixels", True, "uint8", (-1, encoder.size, encoder.size, 3)),
+        Wanted("logits", False, "float32", (-1, entry.classes)),
+    )
+    values = {**merged(bundle, content), **heads}
+    return Part(f"baked-{task}", graph, sha256(graph), wanted, entry, values)
