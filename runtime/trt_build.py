@@ -119,9 +119,10 @@ def _parse(
             return
         for i in range(parser.num_errors):
             error = parser.get_error(i)
+            kind = error.node_operator()
+            where = f"node '{error.node_name() or error.node()}' ({kind}): "
             # The parser knows no node where the model itself is damaged.
-            where = f"node '{error.node_name()}' ({error.node_operator()}): "
-            messages.nodes.append((where if error.node_name() else "") + str(error.desc()))
+            messages.nodes.append((where if kind else "") + str(error.desc()))
         raise messages.failure("read the graph", "export the bundle again")
 
 
