@@ -1,4 +1,4 @@
-"""`uda-export`: onnx, trt, verify. Torch is imported inside the commands, so --help is quick."""
+"""`uda-export`: onnx, trt, triton, verify. Commands import torch themselves: --help is quick."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from export.console import (
     source_options,
     task_options,
 )
+from export.triton import triton
 from export.trt import trt
 from runtime.console import UdaGroup
 
@@ -75,3 +76,4 @@ def verify(
 
 
 main.add_command(trt)
+main.add_command(triton)

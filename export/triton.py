@@ -1,0 +1,55 @@
+"""`uda-export triton`: the tasks of a bundle as models of NVIDIA's Triton Inference Server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runtime.commands.options import BUNDLE, ENGINES
+from runtime.console import bytes_text, table
+
+
+@click.command()
+@BUNDLE
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="model_repository",
+    help="Model repository; other models in it stay.",
+)
+@click.option("--task", "tasks", multiple=True, metavar="SRC-TGT", help="Task; all if not given.")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(min=1, max=1024),
+    default=32,
+    show_default=True,
+    help="Frames that Triton may gather into one run; a plan takes no more than it was built for.",
+)
+@ENGINES
+def triton(
+    bundle: Path, out: Path, tasks: tuple[str, ...], max_batch: int, engines: Path | None
+) -> None:
+    """Write each task of BUNDLE as a model of a Triton model repository.
+
+    A model takes `pixels` and gives `logits`, with constant weights. Where `uda-export trt --baked`
+    left plans of TensorRT, they become models SRC-TGT-trt beside the ONNX ones. Every ONNX model is
+    compared with the bundle first; if one disagrees, nothing is written.
+    """
+    from export.model_repository import write_repository
+    from runtime.bundle import Bundle
+    from runtime.engine_store import store_of
+
+    opened = Bundle.open(bundle)
+    written = write_repository(
+        opened, out, tasks or opened.tasks, max_batch, store_of(opened.path, engines)
+    )
+    cells = [
+        [model.name, model.platform, model.classes, model.max_batch, bytes_text(model.size)]
+        for model in written.models
+    ]
+    click.echo(table(("model", "platform", "classes", "max batch", "size"), cells))
+    for note in written.notes:
+        click.echo(f"left out: {note}")
+    click.echo(f"wrote {out}")
