@@ -25,7 +25,7 @@ from adapt.clip import encoder_tensors
 from adapt.demo.weights import register
 from adapt.heads import TaskHead, head_tensors
 from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
-from export.heads import head_graph
+from export.heads import head_graph, head_shapes
 from export.merge import task_patch
 from export.plain import join, write_plain
 from runtime import bundle, patch
@@ -141,7 +141,7 @@ def make_model(
         precision=precision,
         encoders=[encoder],
         tensors=tensors,
-        heads=[HeadGraph(TaskHead.kind, head)],
+        heads=[HeadGraph(TaskHead.kind, head, head_shapes(TaskHead.kind, _head(form.dim, 0)))],
         tasks=tasks,
         report={},
     )

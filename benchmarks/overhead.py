@@ -23,7 +23,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks._models import make_model
-from export.heads import head_graph
+from export.heads import head_graph, head_shapes
 from runtime import bundle
 from runtime.bench import machine, summary, timed
 from runtime.bundle import Bundle
@@ -73,7 +73,8 @@ def tiny_bundle(path: Path) -> Path:
     ]
     bundle.write(path, base=BaseModel("tiny", "none", identity), precision="fp32",
                  encoders=[EncoderGraph(graph, spec)], tensors=base,
-                 heads=[HeadGraph("affine", head)], tasks=tasks, report={})  # fmt: skip
+                 heads=[HeadGraph("affine", head, head_shapes("affine", own))],
+                 tasks=tasks, report={})  # fmt: skip
     return path
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from export.graph import Arrays, Graph
 from runtime.errors import FormatError
+from runtime.manifest import CLASSES
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _EPSILON = 1e-5
@@ -73,6 +74,23 @@ GRAPHS: dict[str, HeadKind] = {
 """By the kinds of `adapt.heads.HEADS`."""
 
 
+def head_shapes(kind: str, tensors: Arrays) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a head's tensors, `CLASSES` for the number of classes.
+
+    Args:
+        kind: As for `head_graph`.
+        tensors: As for `head_graph`.
+
+    Raises:
+        FormatError: There is no graph for this kind.
+    """
+    own = _kind(kind)
+    return {
+        name: (CLASSES, *array.shape[1:]) if name in own.classes else array.shape
+        for name, array in sorted(tensors.items())
+    }
+
+
 def head_graph(kind: str, tensors: Arrays) -> bytes:
     """Return the graph of a head, `features` (batch, D) to `logits` (batch, classes), in float32.
 
@@ -85,9 +103,7 @@ def head_graph(kind: str, tensors: Arrays) -> bytes:
     Raises:
         FormatError: There is no graph for this kind.
     """
-    if kind not in GRAPHS:
-        raise FormatError(f"no graph for head kind '{kind[:40]}'; add one to export/heads.py")
-    own = GRAPHS[kind]
+    own = _kind(kind)
     graph = Graph({name: tensors[name] for name in sorted(tensors)}, "h")
     value = own.build(graph)
     model = graph.model(
@@ -98,3 +114,9 @@ def head_graph(kind: str, tensors: Arrays) -> bytes:
     )
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _kind(kind: str) -> HeadKind:
+    if kind not in GRAPHS:
+        raise FormatError(f"no graph for head kind '{kind[:40]}'; add one to export/heads.py")
+    return GRAPHS[kind]

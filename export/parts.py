@@ -14,7 +14,7 @@ from adapt.merge import merged
 from export.encoder import Form, blocked_graph, deploy_tokens, encoder_graph, form_of
 from export.facts import Facts, Survival
 from export.graph import Arrays
-from export.heads import head_graph
+from export.heads import head_graph, head_shapes
 from export.merge import density, shared_base, survival, task_patch
 from export.sources import Source
 from runtime import backends
@@ -86,7 +86,8 @@ def make_parts(
         artifact = source.artifact
         tokens = deploy_tokens(artifact.tokens, precision)
         encoder = _encoder(form, tensors, artifact.preprocess, tokens, blockable)
-        head = HeadGraph(artifact.head, head_graph(artifact.head, artifact.head_tensors))
+        kind, values = artifact.head, artifact.head_tensors
+        head = HeadGraph(kind, head_graph(kind, values), head_shapes(kind, values))
         parts.encoders.setdefault(sha256(encoder.graph), encoder)
         parts.heads.setdefault(sha256(head.graph), head)
         changes = task_patch(form, tensors, merged(clip, artifact), precision)

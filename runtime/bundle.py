@@ -103,9 +103,9 @@ class Bundle:
                 "again"
             )
         check_tokens(loaded, self.manifest.encoder(entry).tokens, self.manifest.precision)
-        names = self.manifest.head(entry).tensors
-        if names is not None:
-            check_head(loaded, names)
+        shapes = self.manifest.head(entry).tensors
+        if shapes is not None:
+            check_head(loaded, shapes)
         return loaded
 
     def layout(self) -> dict[str, TensorSpec]:
@@ -200,7 +200,7 @@ def write(
             parameters=sum(array.size for array in tensors.values()),
             tensors=stage.add("base", "base", ".safetensors", save(dict(tensors)), identity),
             encoders=tuple(encoder.add(stage) for encoder in encoders),
-            heads=tuple(head.add(stage, tasks) for head in heads),
+            heads=tuple(head.add(stage) for head in heads),
             tasks=tuple(
                 entry_of(task, stage.add("tasks", task.info.id, ".safetensors", encode_task(task)))
                 for task in tasks

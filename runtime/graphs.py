@@ -14,7 +14,7 @@ from runtime.files import sha256
 from runtime.manifest import Encoder, Head
 from runtime.spec import Precision, Preprocess
 from runtime.staging import Staging
-from runtime.task import Shapes, Task, check_head, check_tokens
+from runtime.task import Shapes, Task, check_head, check_head_like, check_tokens
 
 
 @dataclass(frozen=True)
@@ -55,23 +55,18 @@ class HeadGraph:
     kind: str
     graph: bytes
     """ONNX; inputs `features` and the head's tensors, output `logits`."""
+    tensors: Shapes | None
+    """Shapes of the head's tensors, `runtime.manifest.CLASSES` for the number of a task's classes;
+    None where they are not known: the runtime cannot look into a graph."""
 
-    def tensors(self, tasks: Sequence[Task]) -> tuple[str, ...] | None:
-        """Return the names of the head's tensors as its first task shows; None if it has no task.
-
-        The runtime cannot look into a graph.
-        """
-        own = sha256(self.graph)
-        return next((tuple(sorted(t.head_tensors)) for t in tasks if t.head == own), None)
-
-    def add(self, stage: Staging, tasks: Sequence[Task]) -> Head:
+    def add(self, stage: Staging) -> Head:
         """Write the graph and return what the manifest says of it.
 
         Raises:
             StorageError: The file cannot be written.
         """
         graph = stage.add("graphs", "head", ".onnx", self.graph)
-        return Head(self.kind, graph, self.tensors(tasks))
+        return Head(self.kind, graph, None if self.tensors is None else dict(self.tensors))
 
 
 def check_parts(
@@ -99,11 +94,16 @@ def check_parts(
         if not bool(np.isfinite(array).all()):
             raise FormatError(f"base tensor '{name}' holds a value that is not finite")
     shapes = {sha256(encoder.graph): encoder.tokens for encoder in encoders}
-    known = {sha256(head.graph): head.tensors(tasks) for head in heads}
+    known = {sha256(head.graph): head.tensors for head in heads}
+    first: dict[str, Task] = {}
     for task in tasks:
         if task.base_sha256 != identity or task.head not in known or task.encoder not in shapes:
             raise FormatError(
                 f"task '{task.info.id}' belongs to another base, encoder or head graph"
             )
         check_tokens(task, shapes[task.encoder], precision)
-        check_head(task, known[task.head] or ())
+        wanted = known[task.head]
+        if wanted is None:
+            check_head_like(task, first.setdefault(task.head, task))
+        else:
+            check_head(task, wanted)

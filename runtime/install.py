@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from runtime.files import read_bytes
 from runtime.manifest import Manifest, TaskEntry
 from runtime.spec import TensorSpec
 from runtime.staging import Staging, staging
-from runtime.task import Task, check_head, check_tokens, decode_task, entry_of
+from runtime.task import Task, check_head, check_head_like, check_tokens, decode_task, entry_of
 
 Place = str | os.PathLike[str]
 
@@ -137,9 +137,10 @@ def _installed(manifest: Manifest, entry: TaskEntry) -> Manifest:
 def _check(task: Task, source: Path, opened: Bundle, layout: Mapping[str, TensorSpec]) -> None:
     manifest = opened.manifest
     encoders = {encoder.graph.sha256: encoder for encoder in manifest.encoders}
+    heads = {head.graph.sha256: head for head in manifest.heads}
     for kind, wanted, known in (
         ("encoder", task.encoder, encoders.keys()),
-        ("head", task.head, {head.graph.sha256 for head in manifest.heads}),
+        ("head", task.head, heads.keys()),
     ):
         if wanted not in known:
             raise FormatError(
@@ -147,19 +148,12 @@ def _check(task: Task, source: Path, opened: Bundle, layout: Mapping[str, Tensor
                 "have; export the whole bundle again, together with this task"
             )
     check_tokens(task, encoders[task.encoder].tokens, manifest.precision)
-    check_head(task, _inputs(task, source, opened, layout))
-
-
-def _inputs(
-    task: Task, source: Path, opened: Bundle, layout: Mapping[str, TensorSpec]
-) -> Collection[str]:
-    """Return the names of the tensors that a task's head takes."""
-    head = next(h for h in opened.manifest.heads if h.graph.sha256 == task.head)
-    if head.tensors is not None:
-        return head.tensors
-    for entry in opened.manifest.tasks:
+    shapes = heads[task.head].tensors
+    if shapes is not None:
+        return check_head(task, shapes)
+    for entry in manifest.tasks:
         if entry.head == task.head:
-            return opened.read(entry, layout).head_tensors.keys()
+            return check_head_like(task, opened.read(entry, layout))
     raise FormatError(
         f"nothing in '{opened.path}' says what the head of '{source}' takes; export the whole "
         "bundle again, together with this task"

@@ -25,6 +25,8 @@ from runtime.spec import (
 
 KIND, SCHEMA = "uda-bundle", 2
 NAME = "manifest.json"
+CLASSES = -1
+"""In the shape of a head's tensor: as many as the task has classes."""
 _MAX_BYTES = 64 << 20
 _MAX_TOKENS = 1 << 24
 _MAX_FILE = 1 << 63
@@ -86,14 +88,15 @@ class Head:
     kind: str
     """For people."""
     graph: FileRef
-    tensors: tuple[str, ...] | None
-    """Names of what it takes beside the features; None where the writer did not know them."""
+    tensors: dict[str, tuple[int, ...]] | None
+    """Shapes of what it takes beside the features, -1 for the number of a task's classes; None
+    where the writer did not know them."""
 
     def __post_init__(self) -> None:
-        names = self.tensors or ()
-        check_text(self.kind, *names)
-        if len(set(names)) != len(names):
-            raise ValueError("a head takes a tensor twice")
+        tensors = self.tensors or {}
+        check_text(self.kind, *tensors)
+        for name, shape in tensors.items():
+            TensorSpec(name, "float32", tuple(1 if size == CLASSES else size for size in shape))
 
 
 @dataclass(frozen=True)

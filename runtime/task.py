@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime import sealed
 from runtime.errors import FormatError
 from runtime.fields import build
-from runtime.manifest import FileRef, TaskEntry
+from runtime.manifest import CLASSES, FileRef, TaskEntry
 from runtime.patch import Patch, decode, encode, size
 from runtime.spec import (
     Interpolation,
@@ -154,8 +154,8 @@ def check_tokens(task: Task, shapes: Shapes, precision: Precision) -> None:
             )
 
 
-def check_head(task: Task, names: Collection[str]) -> None:
-    """Check that a task brings the tensors that its head takes.
+def check_head_names(task: Task, names: Collection[str]) -> None:
+    """Check that a task brings as many tensors as its head takes, under their names.
 
     Args:
         task: The task.
@@ -169,6 +169,44 @@ def check_head(task: Task, names: Collection[str]) -> None:
             f"task '{task.info.id}' brings {sorted(task.head_tensors)} for its head, needed "
             f"{sorted(names)}; export the task again"
         )
+
+
+def check_head(task: Task, shapes: Shapes) -> None:
+    """Check that a task brings the tensors that its head takes.
+
+    Args:
+        task: The task.
+        shapes: Of the head's inputs but the features, `CLASSES` for the number of classes.
+
+    Raises:
+        FormatError: Names or shapes differ.
+    """
+    check_head_names(task, shapes)
+    count = len(task.info.classes)
+    for name, shape in shapes.items():
+        needed = tuple(count if size == CLASSES else size for size in shape)
+        _check_shape(task, name, task.head_tensors[name].shape == needed, needed)
+
+
+def check_head_like(task: Task, other: Task) -> None:
+    """Check that a task brings what another one of its head brings: all that is known of some.
+
+    Args:
+        task: The task.
+        other: One that fits the head.
+
+    Raises:
+        FormatError: Names or shapes differ by more than the number of classes.
+    """
+    check_head_names(task, other.head_tensors)
+    alike, own = len(other.info.classes), len(task.info.classes)
+    for name, array in other.head_tensors.items():
+        found, shape = task.head_tensors[name].shape, array.shape
+        # Nothing says which axis is the classes: one that has their number in both may be it.
+        fits = len(found) == len(shape) and all(
+            a == b or (a, b) == (own, alike) for a, b in zip(found, shape, strict=True)
+        )
+        _check_shape(task, name, fits, tuple(own if size == alike else size for size in shape))
 
 
 def entry_of(task: Task, file: FileRef) -> TaskEntry:
@@ -193,6 +231,15 @@ def entry_of(task: Task, file: FileRef) -> TaskEntry:
 def token_type(precision: Precision) -> str:
     """Return the type of tokens in a bundle of a precision."""
     return "float16" if precision == "fp16" else "float32"
+
+
+def _check_shape(task: Task, name: str, fits: bool, needed: tuple[int, ...]) -> None:
+    if not fits:
+        raise FormatError(
+            f"task '{task.info.id}' has {len(task.info.classes)} classes and brings head tensor "
+            f"'{name}' of shape {task.head_tensors[name].shape}, needed {needed}; export the task "
+            "again"
+        )
 
 
 def _part(tensors: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from runtime.backends.base import Backend, Engine, Inputs
 from runtime.bundle import Bundle
 from runtime.strategies.base import Resident, checked
-from runtime.task import Task, check_head
+from runtime.task import Task, check_head_names
 
 
 class Heads:
@@ -30,12 +30,12 @@ class Heads:
             self._engines[head.graph.sha256] = backend.open(content, small=True)
 
     def check(self, task: Task) -> None:
-        """Check that a task brings what its head takes.
+        """Check that a task brings what its head takes; the bundle has checked the shapes.
 
         Raises:
             FormatError: It brings others.
         """
-        check_head(task, self._engines[task.head].inputs - {"features"})
+        check_head_names(task, self._engines[task.head].inputs - {"features"})
 
     def logits(
         self,

@@ -5,7 +5,7 @@ import pytest
 from adapt.clip import encoder_tensors
 from adapt.heads import TaskHead, head_tensors
 from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
-from export.heads import head_graph
+from export.heads import head_graph, head_shapes
 from export.merge import task_patch
 from runtime import bundle
 from runtime.digest import tensors_sha256
@@ -56,7 +56,7 @@ def parts():
         "precision": "fp32",
         "encoders": [EncoderGraph(encoder, spec, blocked=blocked)],
         "tensors": tensors,
-        "heads": [HeadGraph(TaskHead.kind, head)],
+        "heads": [HeadGraph(TaskHead.kind, head, head_shapes(TaskHead.kind, heads))],
         "tasks": tasks,
         "report": {},
     }

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adapt.heads import HEADS, head_tensors
-from export.heads import GRAPHS, head_graph
+from export.heads import GRAPHS, head_graph, head_shapes
 from runtime.errors import FormatError
 from tests.export.helpers import perturb, run_onnx
 
@@ -47,6 +47,21 @@ def test_head_graph_names_its_dynamic_axes(kind):
     assert dims["features"] == ["batch", 12] and dims["logits"] == ["batch", "classes"]
     named = {name for name, shape in dims.items() if "classes" in shape}
     assert named == {"logits", *GRAPHS[kind].classes}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_the_shapes_told_of_a_head_are_those_of_its_graph(kind):
+    tensors = make(kind, 12, 5)[1]
+    model = onnx.load_from_string(head_graph(kind, tensors))
+    inputs = {
+        value.name: tuple(
+            -1 if size.dim_param == "classes" else size.dim_value
+            for size in value.type.tensor_type.shape.dim
+        )
+        for value in model.graph.input
+        if value.name != "features"
+    }
+    assert head_shapes(kind, tensors) == inputs
 
 
 def test_unknown_kind_of_head_is_refused():

@@ -14,6 +14,7 @@ from runtime import bundle
 from runtime.digest import tensors_sha256
 from runtime.files import sha256
 from runtime.graphs import EncoderGraph, HeadGraph
+from runtime.manifest import CLASSES
 from runtime.patch import SparseTensor, merge
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.task import Task, encode_task
@@ -71,6 +72,12 @@ def encoder_graph(tokens: bool = False) -> bytes:
     )
 
 
+def head(kind: str, bias: bool = False, known: bool = True) -> HeadGraph:
+    """Return a toy head; one that is not known does not say what it takes."""
+    shapes = {"weight": (CLASSES, DIM), **({"bias": (CLASSES,)} if bias else {})}
+    return HeadGraph(kind, head_graph(bias), shapes if known else None)
+
+
 def head_graph(bias: bool = False) -> bytes:
     shapes = {"weight": ["classes", DIM], **({"bias": ["classes"]} if bias else {})}
     return _graph(
@@ -114,7 +121,7 @@ def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) 
         EncoderGraph(encoder_graph(), spec),
         EncoderGraph(encoder_graph(True), spec, TOKENS),
     ]
-    heads = [HeadGraph("linear", head_graph()), HeadGraph("affine", head_graph(True))]
+    heads = [head("linear"), head("affine", True)]
     made = {}
     for number in range(tasks):
         prompted, affine = mixed and number % 2 == 1, mixed and number % 4 > 1
@@ -131,9 +138,9 @@ def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) 
             f"target {number}",
             classes,
         )
-        head = {"weight": rng.standard_normal((len(classes), DIM)).astype(np.float32)}
+        values = {"weight": rng.standard_normal((len(classes), DIM)).astype(np.float32)}
         if affine:
-            head["bias"] = rng.standard_normal(len(classes)).astype(np.float32)
+            values["bias"] = rng.standard_normal(len(classes)).astype(np.float32)
         made[info.id] = Task(
             info=info,
             method="ekda" if prompted else "cmkd",
@@ -146,7 +153,7 @@ def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) 
                 for name, shape in (TOKENS if prompted else {}).items()
             },
             head=sha256(heads[affine].graph),
-            head_tensors=head,
+            head_tensors=values,
             patch=patch,
             facts={},
         )

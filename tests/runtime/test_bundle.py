@@ -14,6 +14,7 @@ from runtime import bundle, manifest
 from runtime.bundle import Bundle
 from runtime.errors import FormatError, StorageError, UdaError
 from runtime.files import sha256
+from tests.runtime.conftest import head
 from tests.runtime.helpers import read_everything, rewrite, smuggle, tree
 
 
@@ -121,8 +122,9 @@ def test_a_task_of_another_base_is_refused(world, make_world):
 def test_a_claimed_class_count_that_the_head_does_not_have_is_found(world, make_world, frame):
     task = world.parts["tasks"][0]
     classes = (*task.info.classes, "one too many")
-    parts = {**world.parts, "tasks": [replace(task, info=replace(task.info, classes=classes))]}
-    bundle.write(world.path, **parts)
+    tasks = [replace(task, info=replace(task.info, classes=classes))]
+    heads = [head("linear", known=False)]  # one that is known tells when it is written
+    bundle.write(world.path, **{**world.parts, "heads": heads, "tasks": tasks})
     with runtime.Session.open(world.path) as session:
         with pytest.raises(FormatError, match="has 3 classes, its head returned shape"):
             session.predict(frame)

@@ -17,6 +17,7 @@ from runtime.cli import main
 from runtime.errors import FormatError, StorageError, TaskError
 from runtime.install import install, remove, rollback
 from runtime.task import encode_task
+from tests.runtime.conftest import head
 from tests.runtime.helpers import answers, as_schema_1, newer, tree, under
 
 
@@ -178,7 +179,8 @@ def test_a_bundle_of_schema_1_takes_tasks_that_fit_a_neighbours_head(world, fram
 
 
 def test_a_head_that_nobody_knows_takes_no_task(mixed, write_task):
-    parts = {**mixed.parts, "tasks": [mixed.tasks["a-b"]]}
+    heads = [head("linear"), head("affine", True, known=False)]
+    parts = {**mixed.parts, "heads": heads, "tasks": [mixed.tasks["a-b"]]}
     bundle.write(mixed.path, **parts)
     file = write_task(mixed.tasks["a-d"])
     refused(mixed.path, file, FormatError, "nothing in .* says what the head of")

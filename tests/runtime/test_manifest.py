@@ -75,10 +75,13 @@ def test_a_path_that_leads_out_of_the_bundle_is_refused(world, path):
         (lambda b: b.update(former=[{**b["tasks"][0], "encoder": "0" * 64}]), "wants a graph"),
         (lambda b: b.update(former=[{**b["tasks"][0], "id": "a-b/.."}]), "no task id"),
         (lambda b: b["heads"][0].pop("tensors"), "key 'tensors' is missing"),
-        (lambda b: b["heads"][0].update(tensors="weight"), "must be a list"),
-        (lambda b: b["heads"][0].update(tensors=[1]), "must be str"),
-        (lambda b: b["heads"][0].update(tensors=["\x1b[2J"]), "is no name"),
-        (lambda b: b["heads"][0].update(tensors=["a", "a"]), "takes a tensor twice"),
+        (lambda b: b["heads"][0].update(tensors=["weight"]), "must be a mapping"),
+        (lambda b: b["heads"][0].update(tensors={"weight": 6}), "must be a list"),
+        (lambda b: b["heads"][0].update(tensors={"weight": ["K", 6]}), "must be int"),
+        (lambda b: b["heads"][0].update(tensors={"\x1b[2J": [6]}), "is no name"),
+        (lambda b: b["heads"][0].update(tensors={"weight": [-2, 6]}), "impossible shape"),
+        (lambda b: b["heads"][0].update(tensors={"weight": [-1, 0]}), "impossible shape"),
+        (lambda b: b["heads"][0].update(tensors={"weight": [-1, 2**40]}), "impossible shape"),
     ],
 )
 def test_a_hostile_manifest_is_refused(world, change, message):
