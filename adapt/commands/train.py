@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from adapt.options import changed, pair_loader, setting_options, task_options, use_threads
+from adapt.training.voice import leads, one_voice
 from runtime.console import bytes_text
 
 
@@ -32,6 +33,7 @@ from runtime.console import bytes_text
     is_flag=True,
     help="Throw an unfinished run away, and replace an artifact of other settings or images.",
 )
+@one_voice()
 def train(
     dataset: str | None,
     task: str | None,
@@ -63,7 +65,6 @@ def train(
     from adapt import methods
     from adapt.config import load_config
     from adapt.evaluation.metrics import Metrics
-    from adapt.training import parallel
     from adapt.training import train as training
     from runtime.fields import build
 
@@ -78,7 +79,7 @@ def train(
     run = training.train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True
     )
-    if not parallel.leads():
+    if not leads():
         return
     metrics = build(Metrics, run.artifact.metrics, "metrics")
     last, best, saved = metrics.last, metrics.oracle_best, metrics.saved

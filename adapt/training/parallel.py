@@ -54,6 +54,7 @@ def processes(device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     try:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        distributed.barrier()  # one that fails at once must not look like one that never came
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BackendError(f"the processes of torchrun cannot meet: {reason}") from error
@@ -71,11 +72,6 @@ def world() -> int:
 def rank() -> int:
     """Return this process's number, from 0. Only process 0 writes files."""
     return distributed.get_rank() if distributed.is_initialized() else 0
-
-
-def leads() -> bool:
-    """Return whether this process speaks for the run, also after it has ended."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def share(count: int) -> slice:

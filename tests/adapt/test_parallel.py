@@ -12,20 +12,24 @@ import torch
 
 from adapt.artifact import Artifact
 from adapt.demo import datasets
-from adapt.training import parallel
+from adapt.training import parallel, voice
 from adapt.training.parallel import processes
 from runtime.errors import BackendError
+from tests.adapt.offices import office31
 
 SETTINGS = ("epochs=2", "iterations=6", "batch_size=16", "rst_threshold=1e-5")
 SHORT = ("epochs=2", "iterations=3", "batch_size=16")
 
 
-def launch(out, processes, method="cmkd", settings=SETTINGS):
+WORLD = ("--dataset", "demo-digits", "--task", "f-h")
+
+
+def launch(out, processes, method="cmkd", settings=SETTINGS, images=WORLD):
     datasets.render("demo-digits")  # once, before two processes want it
     torchrun = ("torch.distributed.run", f"--nproc-per-node={processes}", "-m")
     command = [
         *(sys.executable, "-m", *(torchrun if processes > 1 else ()), "adapt.cli", "train"),
-        *("--dataset", "demo-digits", "--task", "f-h", "--method", method, "--out", str(out)),
+        *(*images, "--method", method, "--out", str(out)),
         *(word for setting in settings for word in ("--set", setting)),
         *(("--rst", "--select", "infomax") if method == "cmkd" else ()),
     ]
@@ -115,6 +119,23 @@ def test_a_batch_that_cannot_be_shared_is_one_clear_line(tmp_path):
     done = launch(tmp_path, 2, settings=("batch_size=15",))
     assert done.returncode != 0
     assert "error: batch_size is 15, which 2 processes cannot share evenly" in done.stderr
+    assert done.stderr.count("error: ") == 1
+
+
+def test_what_is_odd_about_the_data_is_told_by_one_process(tmp_path):
+    office31(tmp_path / "office31")
+    words = ("--dataset", "office31", "--data", str(tmp_path / "office31"), "--task", "a-d")
+    done = launch(tmp_path, 2, "source_only", ("pretrained=nowhere",), words)
+    assert done.returncode != 0
+    assert done.stderr.count("domain 'amazon' has 8 images of 2 classes") == 1
+    assert done.stderr.count("error: ") == done.stderr.count("'nowhere' is no file") == 1
+
+
+def test_an_error_that_only_a_follower_has_is_told(monkeypatch):
+    monkeypatch.setattr(voice, "PATIENCE", 0.01)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(BackendError, match="only here"), voice.one_voice():
+        raise BackendError("only here")
 
 
 def test_several_processes_that_torchrun_did_not_start_are_one_clear_line(monkeypatch):
