@@ -75,7 +75,6 @@ PROFILES = {
     # Session.predict_many goes in batches of at most 32.
     "server": Profile("server", Span(1, 8, 32), _CLASSES),
 }
-DEFAULT = "orin"
 
 
 def load(name: str) -> Profile:

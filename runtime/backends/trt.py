@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from runtime.profile import Profile
 
 _DEVICE = re.compile(r"cuda(?::([0-9]{1,3}))?", re.ASCII)
+_ALIGNED = 256
+"""Bytes; what TensorRT wants of every address."""
 BATCHED = ("pixels", "features")
 """Inputs with a frame in each row; a graph has one of them."""
 
@@ -212,10 +214,13 @@ class TrtEngine:
             )
 
     def _there(self, name: str, value: NDArray[Any] | DeviceArray) -> DeviceArray:
-        """Return an array as what lies on the device when the stream gets there."""
-        if isinstance(value, DeviceArray):
+        """Return an array as what lies on the device when the stream gets there, aligned."""
+        if isinstance(value, DeviceArray) and value.address % _ALIGNED == 0:
             return value
         mailbox = self._mailbox(name, value.nbytes)
+        if isinstance(value, DeviceArray):
+            self._device.copy(value.address, mailbox.address, value.nbytes)
+            return DeviceArray(mailbox.address, value.dtype, value.shape)
         # The run before has ended, so nothing reads the mailbox any more.
         np.copyto(mailbox.host[: value.nbytes].view(value.dtype).reshape(value.shape), value)
         mailbox.push(value.nbytes)

@@ -26,7 +26,9 @@ def driver(tmp_path_factory):
     return library
 
 
-@pytest.mark.parametrize("name", ["device", "arena", "device_resize", "device_session"])
+@pytest.mark.parametrize(
+    "name", ["device", "arena", "device_resize", "device_session", "trt_session"]
+)
 def test_over_an_emulated_driver(driver, name):
     tests = HERE / "cuda" / f"test_{name}.py"
     found = subprocess.run(

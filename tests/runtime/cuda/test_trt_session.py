@@ -1,0 +1,255 @@
+"""Sessions over TensorRT engines: a stand-in's over the emulated driver, real ones on a GPU."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+
+import runtime
+from runtime.backends.trt import TrtEngine
+from runtime.bundle import Bundle
+from runtime.cuda.arena import Tensors
+from runtime.engine_file import Recipe, engine_file
+from runtime.engine_parts import baked_parts, parts_of
+from runtime.engine_set import build_all
+from runtime.engine_store import store_of
+from runtime.errors import BackendError, FormatError
+from runtime.profile import PROFILES, Profile, Span
+from runtime.self_test import self_test
+from runtime.trt_build import Built, Options
+from runtime.trt_device import platform_of, runtime_on
+from runtime.trt_library import library as installed
+from runtime.trt_library import logger
+from runtime.trt_tensors import engine_tensors
+from tests.runtime.conftest import SIZE
+from tests.runtime.cuda import stand_in
+
+ORIN = PROFILES["orin"]
+
+
+@pytest.fixture(autouse=True)
+def tensorrt(library, monkeypatch):
+    """Let TensorRT be the stand-in, where the driver is one."""
+    if library is not None:
+        monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
+    for cached in (installed, logger):
+        cached.cache_clear()
+    yield
+    for cached in (installed, logger):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def build(library, device):
+    """Return a function that puts the engines of a bundle into it."""
+
+    def put(path, profile=ORIN, baked=False, **broken):
+        bundle, store = Bundle.open(path), store_of(path, None)
+        parts = [*baked_parts(bundle)] if baked else parts_of(bundle)
+        if library is None:
+            list(build_all(bundle, store, profile, parts=parts))
+            return
+        for part in parts:
+            install(store, device, part, profile, **broken)
+
+    return put
+
+
+def install(store, device, part, profile=ORIN, broken="", change=lambda built: built):
+    """Put a stand-in's engine into a store."""
+    plan = stand_in.plan(part.graph, profile, part.baked, broken)
+    engine = runtime_on(device).deserialize_cuda_engine(plan)
+    built = change(Built(plan, engine_tensors(engine), 0.0, None))
+    weights = None if part.baked is None else runtime.digest.tensors_sha256(part.baked)
+    recipe = Recipe(part.sha256, weights, platform_of(device), profile, Options())
+    made = engine_file(part.stem, recipe, built, tested=True)
+    store.install(made, built.plan)
+    return made
+
+
+def opened(path, **options):
+    return runtime.Session.open(path, backend="trt", device="cuda", **options)
+
+
+def close(found, want):
+    """The order of additions is the library's own."""
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-2)
+
+
+def camera(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (SIZE + i, 40, 3), dtype=np.uint8) for i in range(count)]
+
+
+@pytest.mark.parametrize("strategy", ["patch", "engines"])
+def test_every_task_answers_as_with_onnx_runtime(mixed, build, strategy):
+    build(mixed.path, baked=strategy == "engines")
+    frames = camera(3)
+    with (
+        runtime.Session.open(mixed.path, threads=1) as host,
+        opened(mixed.path, strategy=strategy) as found,
+    ):
+        for task in (*host.tasks, *host.tasks[::-1]):
+            pairs = zip(
+                host.predict_batch(frames, task), found.predict_batch(frames, task), strict=True
+            )
+            for want, result in pairs:
+                assert result.task == task
+                close(result.logits, want.logits)
+        assert found.base_sha256() == host.base_sha256()
+
+
+def test_more_frames_than_the_profile_takes_run_in_parts(world, build):
+    build(world.path)
+    pixels = np.random.default_rng(1).integers(0, 256, (2 * 8 + 3, SIZE, SIZE, 3), np.uint8)
+    with opened(world.path) as session:
+        for task in session.tasks:
+            session.switch(task)
+            close(session.infer(pixels), world.logits(task, pixels))
+            close(session.infer(pixels[:1]), world.logits(task, pixels[:1]))
+
+
+def test_frames_that_lie_on_the_device_are_read_there_whatever_their_address(world, build, device):
+    """Three features of 6 x 4 bytes: the second part begins off the alignment."""
+    build(world.path, Profile("two", Span(1, 1, 2), Span(2, 2, 9)))
+    bundle = Bundle.open(world.path)
+    head = parts_of(bundle)[-1]
+    made = store_of(world.path, None).find(head.sha256, platform_of(device))
+    plan = store_of(world.path, None).plan(made)
+    engine = TrtEngine(device, runtime_on(device), plan, made.tensors, made.recipe.profile)
+    features = np.random.default_rng(3).standard_normal((3, 6)).astype(np.float32)
+    weight = bundle.task("a-c", bundle.layout()).head_tensors["weight"]
+    placed = Tensors(device, {"features": features, "weight": weight})
+    close(engine.run(placed.handles), features @ weight.T)
+    close(engine.run({"features": features, "weight": weight}), features @ weight.T)
+    with pytest.raises(BackendError, match="the graph wants 'weight'"):
+        engine.run({"features": features})
+    with pytest.raises(BackendError, match="no input 'bias'"):
+        engine.run({"features": features, "weight": weight, "bias": weight})
+    engine.close()
+    engine.close()
+    with pytest.raises(BackendError, match="closed"):
+        engine.run(placed.handles)
+    placed.close()
+
+
+def test_switches_leave_the_base_bit_for_bit(mixed, build):
+    build(mixed.path)
+    frame, rng = camera(1)[0], np.random.default_rng(2)
+    with opened(mixed.path) as session:
+        want = {task: session.predict(frame, task).logits for task in session.tasks}
+        for task in rng.choice(session.tasks, 200):
+            session.switch(str(task))
+        assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+        for task in session.tasks:
+            np.testing.assert_array_equal(session.predict(frame, task).logits, want[task])
+
+
+def test_opening_builds_nothing_and_names_the_command(world, build):
+    with pytest.raises(BackendError) as error:
+        opened(world.path)
+    assert "there is no engine" in str(error.value)
+    assert str(error.value).endswith(f"run: uda-runtime build {world.path}")
+    assert not (world.path / "engines").exists()
+    build(world.path)
+    with (
+        opened(world.path, strategy="engines") as session,
+        pytest.raises(BackendError, match="uda-runtime build .* --strategy engines"),
+    ):
+        session.switch("a-b")
+
+
+def test_engines_may_lie_elsewhere(world, build, tmp_path):
+    build(world.path)
+    (world.path / "engines").rename(tmp_path / "e")
+    with pytest.raises(BackendError, match="there is no engine"):
+        opened(world.path)
+    with opened(world.path, engines=tmp_path / "e") as session:
+        assert session.predict(camera(1)[0], "a-b").task == "a-b"
+
+
+def test_all_memory_is_given_back(mixed, build, driver):
+    build(mixed.path)
+    before = driver.live_bytes()
+    with opened(mixed.path) as session:
+        for task in session.tasks:
+            session.predict(camera(1)[0], task)
+    assert driver.live_bytes() == before
+
+
+def test_a_task_with_more_classes_than_the_engines_take_is_told_the_profile(world, build, driver):
+    build(world.path, Profile("small", Span(1, 1, 2), Span(2, 2, 3)))
+    with opened(world.path) as session:
+        assert session.predict(camera(1)[0], "a-c").task == "a-c"
+        with pytest.raises(BackendError, match=r"profile 'small' takes .*2\.\.2\.\.3 classes"):
+            session.predict(camera(1)[0], "a-d")
+
+
+def test_an_engine_that_the_library_cannot_open_says_why(world, build, device, driver):
+    build(world.path)
+    store, part = store_of(world.path, None), parts_of(Bundle.open(world.path))[0]
+
+    def harm(built):
+        return dataclasses.replace(built, plan=b"x" + built.plan)
+
+    install(store, device, part, change=harm)
+    with pytest.raises(BackendError, match="cannot open an engine .*bad magicTag; build it again"):
+        opened(world.path)
+
+
+def test_an_engine_that_is_not_what_its_description_says_is_refused(world, build, device, driver):
+    build(world.path)
+    store, part = store_of(world.path, None), parts_of(Bundle.open(world.path))[0]
+
+    def rename(built):
+        first = dataclasses.replace(built.tensors[1], dtype="float16")
+        return dataclasses.replace(built, tensors=(built.tensors[0], first, *built.tensors[2:]))
+
+    install(store, device, part, change=rename)
+    with pytest.raises(FormatError, match="is not what its description says"):
+        opened(world.path)
+
+
+def test_a_run_that_fails_says_why(world, build, driver):
+    build(world.path, broken="run")
+    with opened(world.path) as session, pytest.raises(BackendError, match="an address is missing"):
+        session.predict(camera(1)[0], "a-b")
+
+
+@pytest.mark.parametrize("broken", ["", "nan", "batch"])
+def test_the_self_test_finds_engines_that_compute_nonsense(world, device, driver, broken):
+    bundle, store = Bundle.open(world.path), store_of(world.path, None)
+    encoder, head = parts_of(bundle)
+    task = bundle.task("a-b", bundle.layout())
+    for part, values in ((encoder, bundle.weights().views()), (head, task.head_tensors)):
+        made = install(store, device, part, broken=broken)
+        placed = Tensors(device, values)
+        if broken:
+            with pytest.raises(BackendError, match="failed its self-test"):
+                self_test(device, made, store.plan(made), placed.handles)
+        else:
+            self_test(device, made, store.plan(made), placed.handles)
+        placed.close()
+
+
+def test_build_all_tests_what_can_run_here(world, device, driver, monkeypatch):
+    """The builder alone is replaced: the stand-in has none."""
+    tested, timings = [], []
+
+    def build(graph, profile, *, baked, target, timing, told):
+        assert target is None
+        timings.append(timing)
+        plan = stand_in.plan(graph, profile, baked)
+        tensors = engine_tensors(runtime_on(device).deserialize_cuda_engine(plan))
+        tested.append(len(tensors))
+        return Built(plan, tensors, 0.1, b"measured")
+
+    monkeypatch.setattr("runtime.engine_build.build", build)
+    store = store_of(world.path, None)
+    rows = list(build_all(Bundle.open(world.path), store, ORIN))
+    assert [row.engine.tested for row in rows] == [True, True] and tested == [5, 3]
+    assert timings == [b"", b"measured"], "what was measured for one graph helps the next"
+    assert store.timing(platform_of(device)).read_bytes() == b"measured"
+    with opened(world.path) as session:
+        assert session.predict(camera(1)[0], "a-c").task == "a-c"
