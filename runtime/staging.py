@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from runtime.errors import FormatError, StorageError
 from runtime.files import sha256, storage_errors, sync, write_bytes
 from runtime.locks import exclusive
 from runtime.manifest import FileRef, Manifest
+
+_log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 _OURS = re.compile(r".+-[0-9a-f]{16}\.(onnx|safetensors)|\..+\.tmp")
@@ -99,17 +102,19 @@ class Staging:
     def clear(self, content: Manifest) -> None:
         """Remove files of the bundle that stood here before and that the new one does not use.
 
+        The new one stands whether or not that is possible, so what stays is no error: the next
+        writer tries again.
+
         Args:
             content: Of the bundle that stands here now; the files of former tasks are in use.
-
-        Raises:
-            StorageError: A file cannot be removed.
         """
         used = {self._path / ref.path for ref in content.files()}
-        with storage_errors(self._path):
+        try:
             for file in self._leftovers():
                 if file not in used and file.is_file():
-                    file.unlink()
+                    _remove(file)
+        except OSError as error:
+            _log.warning("files that are not used any more may stay in %s: %s", self._path, error)
 
     def discard(self) -> None:
         """Remove what was added, as far as that is possible."""
@@ -139,6 +144,13 @@ class Staging:
             return {self._path / ref.path for ref in manifest.read(self._path).files()}
         except FormatError:
             return set()
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink()
+    except OSError as error:
+        _log.warning("a file that is not used any more stays for now: %s", error)
 
 
 def _check(path: Path) -> None:

@@ -105,6 +105,30 @@ def test_installing_what_is_there_changes_no_byte_and_mends_a_damaged_file(world
     assert tree(world.path) == before
 
 
+def test_an_old_file_that_cannot_be_removed_is_no_error_and_goes_with_the_next_writer(
+    world, write_task, monkeypatch, caplog
+):
+    tasks = [newer(world.tasks["a-b"], seed) for seed in range(3)]
+    install(world.path, write_task(tasks[0]))
+    first = world.path / Bundle.open(world.path).manifest.former[0].file.path
+    assert first.is_file()
+    unlink = type(first).unlink
+
+    def refuse(file, missing_ok=False):
+        if file == first:
+            raise PermissionError(1, "Operation not permitted", str(file))
+        unlink(file, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(first), "unlink", refuse)
+        entry = install(world.path, write_task(tasks[1]))
+    assert Bundle.open(world.path).entry("a-b") == entry
+    assert entry.file.sha256 == sha256(encode_task(tasks[1]))
+    assert first.is_file() and first.name in caplog.text
+    install(world.path, write_task(tasks[2]))
+    assert not first.exists()
+
+
 def test_an_export_over_a_bundle_keeps_no_former_versions(world, write_task):
     install(world.path, write_task(newer(world.tasks["a-b"])))
     bundle.write(world.path, **world.parts)
