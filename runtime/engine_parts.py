@@ -27,8 +27,6 @@ class Wanted:
     dtype: str
     shape: tuple[int | None, ...]
     """-1 is a free axis, None any length."""
-    free: bool = False
-    """Whether a free axis will do for any length, as where a head takes the classes of any task."""
 
     def fits(self, tensor: Tensor) -> bool:
         """Tell whether a tensor is it."""
@@ -36,7 +34,7 @@ class Wanted:
             (tensor.name, tensor.input, tensor.dtype) == (self.name, self.input, self.dtype)
             and len(tensor.shape) == len(self.shape)
             and all(
-                wanted is None or wanted == found or (self.free and found == -1)
+                wanted is None or wanted == found
                 for wanted, found in zip(self.shape, tensor.shape, strict=True)
             )
         )
@@ -56,7 +54,7 @@ class Part:
     sha256: str
     """Of the graph."""
     wanted: tuple[Wanted, ...]
-    """Empty where no task uses it, and so nothing is known."""
+    """Empty where the bundle does not say."""
     entry: TaskEntry | None
     """A task that uses it, for a test of the engine."""
     baked: Arrays | None = None
@@ -85,8 +83,8 @@ def parts_of(bundle: Bundle) -> list[Part]:
         )
     for head in manifest.heads:
         own, entry = head.graph, entries.get(head.graph.sha256)
-        wanted = () if entry is None else _head(bundle.read(entry, layout))
-        parts.append(Part(f"head-{_slug(head)}", bundle.graph(own), own.sha256, wanted, entry))
+        stem = f"head-{_slug(head)}"
+        parts.append(Part(stem, bundle.graph(own), own.sha256, _head(head), entry))
     return parts
 
 
@@ -179,14 +177,13 @@ def _tokens(encoder: Encoder, dtype: str) -> list[Wanted]:
     return [Wanted(name, True, dtype, shape) for name, shape in encoder.tokens.items()]
 
 
-def _head(task: Task) -> tuple[Wanted, ...]:
+def _head(head: Head) -> tuple[Wanted, ...]:
+    if head.tensors is None:
+        return ()
     return (
         Wanted("features", True, "float32", (-1, None)),
         Wanted("logits", False, "float32", (-1, -1)),
-        *(
-            Wanted(name, True, array.dtype.name, array.shape, free=True)
-            for name, array in task.head_tensors.items()
-        ),
+        *(Wanted(name, True, "float32", tuple(shape)) for name, shape in head.tensors.items()),
     )
 
 
