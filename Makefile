@@ -18,6 +18,13 @@ test: $(VENV)/.dev.stamp
 soak: $(VENV)/.dev.stamp
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
+# Installs nothing: a machine with a GPU may have no network. Packages that lie beside the
+# repository are found through PYTHONPATH.
+gpu:
+	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); set -x; \
+		$$python -m benchmarks.gpu_needs && $$python -m pytest -m gpu && \
+		$$python -m benchmarks.gpu --json gpu.json
+
 lint: $(VENV)/.dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,0 +1,108 @@
+"""What sessions are compared with on a GPU: PyTorch, and the roofline that this GPU shows.
+
+Everything here does the work of `Session.infer`: uint8 pixels of the host in, logits on the host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adapt.clip import encoder_tensors
+from adapt.data.transforms import normalise
+from adapt.heads import TaskHead
+from benchmarks._models import CLASSES, random_residual, random_tower
+from runtime import patch
+
+Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+GMACS = {"ViT-B-16": 17.56, "ViT-B-32": 4.41, "RN50": 6.10}
+"""Of one image of 224 x 224, the whole tower."""
+
+
+class Whole(nn.Module):
+    """The adapted tower and its head, as PyTorch runs them."""
+
+    def __init__(self, tower: nn.Module, head: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.tower, self.head, self.dtype = tower.to(dtype), head.to(dtype), dtype
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.tower(normalise(pixels).to(self.dtype)))
+        return logits
+
+
+def adapted(name: str, density: float, dtype: torch.dtype, device: str) -> Whole:
+    """Return the first task of `make_model` at a density, its residual merged in float32."""
+    tower = random_tower(name)
+    base = encoder_tensors(tower)
+    parameters = [parameter for parameter, _ in tower.named_parameters()]
+    residual = random_residual(base, parameters, density, 0)
+    merged = patch.merge(base, residual)
+    state = tower.state_dict()
+    tower.load_state_dict(state | {key: torch.from_numpy(merged[key]) for key in merged})
+    with torch.no_grad():
+        features = tower(torch.zeros(1, 3, 224, 224))
+    torch.manual_seed(0)  # as `make_model` draws the first task's head
+    return Whole(tower, TaskHead(features.shape[1], CLASSES), dtype).to(device).eval()
+
+
+def infer(model: Callable[[Tensor], Tensor], device: str) -> Infer:
+    """Return a model as something that takes and gives arrays of the host."""
+
+    @torch.inference_mode()
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batch = torch.from_numpy(pixels)
+        if device != "cpu":
+            batch = batch.pin_memory().to(device, non_blocking=True)
+        found: NDArray[np.float32] = model(batch).float().cpu().numpy()
+        return found
+
+    return run
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """What this GPU can do, as it shows here and now."""
+
+    flops: float
+    """Per second, dense fp16 products of matrices of 8192 x 8192."""
+    bandwidth: float
+    """Bytes per second, read and written by a copy of 1 GiB."""
+
+    def bound(self, name: str, parameters: int, batch: int) -> float:
+        """Return the least milliseconds of a batch: the work, or reading the weights in fp16."""
+        work = 2e9 * GMACS[name] * batch / self.flops
+        return 1e3 * max(work, 2 * parameters / self.bandwidth)
+
+
+def roofline(device: str) -> Roofline:
+    """Measure the roofline; on the CPU with small operands, to try the benchmark out."""
+    side, size = (8192, 1 << 30) if device != "cpu" else (512, 1 << 24)
+    dtype = torch.float16 if device != "cpu" else torch.float32
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    source = torch.zeros(size // 4, device=device)
+    target = torch.empty_like(source)
+    product = _best(lambda: a @ a, device)
+    copy = _best(lambda: target.copy_(source), device)
+    return Roofline(2 * side**3 / product, 2 * size / copy)
+
+
+def _best(call: Callable[[], object], device: str) -> float:
+    """Return the least seconds of a call, of ten times ten."""
+    found = []
+    for _ in range(11):
+        if device != "cpu":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(10):
+            call()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        found.append((time.perf_counter() - start) / 10)
+    return min(found[1:])
