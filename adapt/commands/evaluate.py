@@ -87,6 +87,11 @@ def evaluate(
             line.confusion.write(report / line.variant, title)
     if report and lines[0].images:
         click.echo(f"\nreport     {report}")
+    elif report:
+        click.echo(
+            "\nreport     none: a confusion matrix needs labels; sort a few images with "
+            '"uda-adapt spot-check draw"'
+        )
     if json_file:
         document = {"dataset": pair.task.dataset, "task": pair.task.id, "held_out": pair.held_out}
         write_json(json_file, document | {"variants": [line.as_dict() for line in lines]})

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from adapt import store
 from runtime.console import bytes_text
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("artifact", type=click.Path(exists=True, path_type=Path))
 def inspect(artifact: Path) -> None:
-    """Print what an artifact is."""
+    """Print what an artifact is, given its file or the folder that training wrote it to."""
+    artifact = artifact / store.FILE if artifact.is_dir() else artifact
     from adapt.artifact import Artifact
     from adapt.evaluation.metrics import Metrics
     from runtime import patch

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from adapt import store
 from adapt.options import changed, pair_loader, setting_options, task_options, use_threads
 from adapt.training.voice import leads, one_voice
 from runtime.console import bytes_text
+
+if TYPE_CHECKING:
+    from adapt.config import TrainConfig
+    from adapt.data import DomainPair
 
 
 @click.command()
@@ -76,6 +82,13 @@ def train(
         task=task, presets=presets,
     )  # fmt: skip
     pair = pair_of(config.holdout, config.seed, config.pair_classes)
+    if leads():
+        click.echo(f"run        {_about(method, pair, config)}")
+        if pair.task.source == pair.task.target:
+            click.echo(
+                "supervised source and target are one domain: its labels are trained on, which is "
+                "the bound and no adaptation"
+            )
     run = training.train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True
     )
@@ -101,3 +114,11 @@ def train(
         click.echo(f"skipped    {run.skipped} unreadable images, see '{log}'")
     click.echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
     click.echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
+
+
+def _about(method: str, pair: DomainPair, config: TrainConfig) -> str:
+    """Return what is trained, with the budget as a percentage: `0.1` is easily taken for one."""
+    kind = store.variant(method, vars(config))
+    share = 100 * config.rst_density
+    budget = f", at most {share:.6g} % of the encoder's weights will change" if share else ""
+    return f"{kind} on {pair.task.dataset} {pair.task.id}, seed {config.seed}{budget}"

@@ -16,7 +16,10 @@ from adapt.training.device import exact_float32
 from runtime.console import bytes_text
 from runtime.fields import build
 
-HEADER = ("variant", "epoch", "chosen by", "accuracy", "last", "oracle-best", "density %", "file")
+HEADER = (
+    *("variant", "base", "epoch", "chosen by", "accuracy", "last", "oracle-best"),
+    *("density %", "file"),
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Line:
     """One variant. Accuracies are percentages, None where no label is known."""
 
     variant: str
+    base: str
+    """Architecture of the base model."""
     seed: int | None
     epoch: int | None
     """Whose weights are in the artifact; None for zero-shot CLIP, as is what follows from it."""
@@ -86,11 +91,19 @@ def _line(variant: Variant, pair: DomainPair, path: Path | None) -> Line:
     here = found.accuracy, found.mean_per_class
     if artifact is None or path is None:
         return Line(
-            variant.name, None, None, None, *here, *here, *here, 0.0, None, found.images, found
+            *(variant.name, variant.base, None, None, None),
+            *here,
+            *here,
+            *here,
+            0.0,
+            None,
+            found.images,
+            found,
         )
     metrics = build(Metrics, artifact.metrics, "metrics")
     return Line(
         variant=variant.name,
+        base=variant.base,
         seed=artifact.seed,
         epoch=metrics.saved.epoch,
         selected_by=metrics.selected.by if metrics.selected else "last",
@@ -117,6 +130,7 @@ def rows(lines: Sequence[Line]) -> list[list[str]]:
     return [
         [
             line.variant,
+            line.base,
             "-" if line.epoch is None else str(line.epoch),
             line.selected_by or "-",
             percent(line.accuracy, line.mean_per_class),

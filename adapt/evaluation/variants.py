@@ -31,6 +31,8 @@ class Variant:
     """A network, and what it was made of."""
 
     name: str
+    base: str
+    """Architecture of its base model."""
     artifact: Artifact | None
     """None for zero-shot CLIP, which needs no file."""
     network: nn.Module
@@ -154,7 +156,15 @@ def variants(
     ) -> Variant:
         pixels = base(config).preprocess(config["resize"], config["interpolation"])
         size = config["eval_batch_size"]
-        return Variant(name, artifact, network.to(device).eval(), pixels, size, device)
+        return Variant(
+            name,
+            base(config).info.architecture,
+            artifact,
+            network.to(device).eval(),
+            pixels,
+            size,
+            device,
+        )
 
     clip = base(settings)
     prompts = class_prompts(task.classes, settings["prompt"], task.target)

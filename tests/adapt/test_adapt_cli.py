@@ -63,9 +63,10 @@ def test_eval_compares_zero_shot_with_every_variant(
     assert result.exit_code == 0, result.output
     table, _, classes = result.stdout.partition("cmkd-rst:")
     rows = [line.split() for line in table.splitlines()[4:7]]
-    assert [row[:3] for row in (rows[0], rows[2])] == [["zero_shot", "-", "-"],
-                                                       ["cmkd-rst", "1", "infomax"]]  # fmt: skip
-    assert rows[1][0] == "source_only" and rows[1][2] == "infomax"
+    assert [row[:4] for row in (rows[0], rows[2])] == [
+        ["zero_shot", "demo-rn32", "-", "-"], ["cmkd-rst", "demo-rn32", "1", "infomax"],
+    ]  # fmt: skip
+    assert rows[1][0] == "source_only" and rows[1][3] == "infomax"
     assert [line.split()[0] for line in classes.splitlines()[4:7]] == ["bee", "cup", "dog"]
     document = json.loads(file.read_text())
     lines = document["variants"]
@@ -85,6 +86,33 @@ def test_eval_compares_zero_shot_with_every_variant(
         assert found["mean_per_class"] == line["mean_per_class"]
         assert sum(map(sum, found["counts"])) == line["images"] == 27
         assert (report / line["variant"] / "confusion.png").stat().st_size > 1000
+
+
+def test_a_report_of_an_unlabelled_target_says_why_there_is_none(
+    trained: Path, images: Path, tmp_path: Path
+) -> None:
+    words = ("--data", images, "--source", "day", "--target", "fog", "--threads", 1)
+    assert call("train", *words, "--out", trained, *quick()).exit_code == 0
+    result = call("eval", *words, "--artifacts", trained, "--report", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    assert "report     none: a confusion matrix needs labels; sort a few" in result.stdout
+    assert not (tmp_path / "report").exists()
+
+
+def test_train_starts_with_its_budget_and_says_that_one_domain_is_supervised(
+    images: Path, cache: Path, tmp_path: Path
+) -> None:
+    words = ("--data", images, "--source", "day", "--target", "day", "--threads", 1)
+    result = call("train", *words, "--density", "0.1", "--out", tmp_path, *quick())
+    assert result.exit_code == 0, result.output
+    first, second = result.stdout.splitlines()[:2]
+    assert first == (
+        "run        cmkd-rst-d0.1 on street day-day, seed 0, at most 10 % of the encoder's "
+        "weights will change"
+    )
+    assert second.startswith("supervised source and target are one domain: its labels are trained")
+    plain = call("train", *own_images(images, "--out", tmp_path), *quick())
+    assert plain.stdout.startswith("run        cmkd on street day-night, seed 0\nepoch")
 
 
 def test_eval_of_a_variant_that_is_not_there_says_which_are(trained: Path, images: Path) -> None:
@@ -152,6 +180,7 @@ def test_eval_of_own_images_that_nobody_trained_on_fetches_nothing(
 def test_inspect_prints_what_an_artifact_is(trained: Path) -> None:
     result = call("inspect", trained / "street" / "day-night" / "cmkd-rst" / "artifact.safetensors")
     assert result.exit_code == 0, result.output
+    assert call("inspect", trained / "street" / "day-night" / "cmkd-rst").output == result.output
     assert "street day-night: day -> night" in result.stdout
     assert "3: bee, cup, dog" in result.stdout
     assert "demo-rn32/demo" in result.stdout and "oracle-best" in result.stdout
