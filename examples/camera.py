@@ -1,0 +1,218 @@
+"""A camera that is judged by one task after another: `python examples/camera.py BUNDLE SOURCE`.
+
+SOURCE is the number of a camera, a video file, or a GStreamer pipeline that ends in an appsink, for
+a camera on a Jetson's CSI port for example
+
+    nvarguscamerasrc ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! nvvidconv !
+    video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=1 max-buffers=1
+
+Without SOURCE it draws a video for itself and plays that. One thread reads frames into a short
+queue, which drops its oldest frame when it is full: what is judged is never older than the queue is
+long, however slow the device. Tasks change every so many frames, or by a key: `n` or a digit, in
+the window or in the terminal; `q` ends. Needs OpenCV: `pip install '.[camera]'`, or JetPack's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+import numpy as np
+
+import runtime
+
+try:
+    import cv2
+except ModuleNotFoundError:
+    sys.exit(
+        "error: this example needs OpenCV, which is not installed; run pip install '.[camera]', "
+        "or on a Jetson use the Python that JetPack installed its OpenCV for"
+    )
+from capture import Camera
+from screen import Recorder, draw_video, overlay, pressed, terminal_keys
+
+
+class Director:
+    """Says which task judges a frame: by the frame's number, until somebody presses a key."""
+
+    def __init__(self, tasks: Sequence[str], every: int) -> None:
+        self._tasks, self._every = tasks, every
+        self._chosen: int | None = None
+        self._last = 0
+
+    def task(self, number: int) -> str:
+        """Return the task for a frame."""
+        turn = number // self._every if self._every else 0
+        self._last = turn % len(self._tasks) if self._chosen is None else self._chosen
+        return self._tasks[self._last]
+
+    def press(self, key: str) -> None:
+        """Take a key: `n` for the next task, a digit for one of them."""
+        if key == "n":
+            self._chosen = self._last = (self._last + 1) % len(self._tasks)
+        elif key.isdecimal() and 0 < int(key) <= len(self._tasks):
+            self._chosen = self._last = int(key) - 1
+
+
+class Meter:
+    """Frames per second over the last frames."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=30)
+
+    def tick(self) -> float:
+        """Count a frame and return the rate."""
+        self._times.append(time.monotonic())
+        passed = self._times[-1] - self._times[0]
+        return (len(self._times) - 1) / passed if passed else 0.0
+
+
+def notify(state: str) -> None:
+    """Tell systemd, if that started us."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+            link.connect("\0" + address[1:] if address.startswith("@") else address)
+            link.send(state.encode())
+
+
+def watch(
+    session: runtime.Session,
+    camera: Camera,
+    director: Director,
+    stop: threading.Event,
+    *,
+    window: str | None,
+    video: Recorder | None,
+    log: TextIO | None,
+) -> dict[str, Any]:
+    """Judge frames until they or we are stopped; returns what was counted."""
+    meter, judged, switches, current = Meter(), 0, 0, ""
+    with terminal_keys() as terminal:
+        while not stop.is_set():
+            key = pressed(window, terminal)
+            if key == "q":
+                break
+            director.press(key)
+            try:
+                frame = camera.frames.get(0.5)
+            except EOFError:
+                break
+            if frame is None:
+                continue
+            began = time.perf_counter()
+            rgb = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), np.uint8)
+            result = session.predict(rgb, task=director.task(frame.number))
+            took = 1e3 * (time.perf_counter() - began)
+            judged += 1
+            if result.task != current:
+                switches += bool(current)
+                current = result.task
+                click.echo(f"frame {frame.number}: task {current}")
+            line = f"{meter.tick():.1f} fps, frame {frame.number}, dropped {camera.frames.dropped}"
+            if window or video is not None:
+                overlay(frame.image, result, line)
+            if video is not None:
+                video.write(frame.image)
+            if window:
+                cv2.imshow(window, frame.image)
+            if log is not None:
+                entry = {"frame": frame.number, "task": result.task, "label": result.label}
+                log.write(json.dumps({**entry, "score": result.score, "ms": round(took, 3)}) + "\n")
+            notify("WATCHDOG=1")
+    camera.close()
+    frames = camera.frames
+    counts = {"captured": frames.captured, "judged": judged, "dropped": frames.dropped}
+    return {**counts, "switches": switches}
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.option("--task", "tasks", multiple=True, help="Tasks to go through; all if not given.")
+@click.option(
+    "--every",
+    type=click.IntRange(min=0),
+    default=90,
+    show_default=True,
+    help="Frames of the camera until the next task; 0 stays with the first.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Frames that may wait.",
+)
+@click.option("--frames", type=click.IntRange(min=1), help="End after so many frames.")
+@click.option(
+    "--pace",
+    type=click.FloatRange(min=0),
+    help="Frames a second from a file, 0 for as fast as possible; its own if not given.",
+)
+@click.option("--backend", default="ort", show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1))
+@click.option("--window", is_flag=True, help="Show the frames; not with opencv-python-headless.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write them to an AVI."
+)
+@click.option("--log", "log_file", type=click.File("w", lazy=False), help="A line of JSON a frame.")
+def main(
+    bundle: Path,
+    source: str | None,
+    tasks: tuple[str, ...],
+    every: int,
+    queue: int,
+    frames: int | None,
+    pace: float | None,
+    backend: str,
+    device: str,
+    threads: int | None,
+    window: bool,
+    out: Path | None,
+    log_file: TextIO | None,
+) -> None:
+    """Judge what a camera sees by the tasks of BUNDLE, in turns."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with ExitStack() as stack:
+            enter = stack.enter_context
+            session = enter(
+                runtime.Session.open(bundle, backend=backend, device=device, threads=threads)
+            )
+            chosen = tasks or session.tasks
+            for task in chosen:
+                session.load(task)  # an unknown or damaged one shows now, not on its first frame
+            if source is None:
+                source = str(Path(enter(tempfile.TemporaryDirectory())) / "demo.avi")
+                draw_video(Path(source), frames or 300)
+            camera = enter(closing(Camera(source, queue, pace, frames)))
+            video = enter(closing(Recorder(out, camera.rate))) if out else None
+            notify("READY=1")
+            director = Director(chosen, every)
+            name = "uda-edge" if window else None
+            counts = watch(session, camera, director, stop, window=name, video=video, log=log_file)
+            notify("STOPPING=1")
+    except (runtime.UdaError, cv2.error) as error:
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)
+    click.echo(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main()
