@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -82,6 +83,27 @@ def test_what_is_given_is_gone_and_what_is_freed_is_back(device):
     assert before - device.free_bytes() >= 1 << 26
     buffer.close()
     assert abs(device.free_bytes() - before) < 1 << 22
+
+
+def test_memory_that_is_freed_while_work_is_recorded_disturbs_nothing(device):
+    """Freeing puts an event onto the stream, which must not become part of the graph."""
+    out, buffers = device.allocate(8), [device.allocate(100) for _ in range(20)]
+    other = threading.Thread(target=lambda: [buffer.close() for buffer in buffers])
+
+    def work():
+        other.start()
+        other.join(0.1)
+        device.copy(out.address + 4, out.address, 4)
+
+    graph = device.record(work)
+    other.join()
+    device.upload(np.array([0, 7], np.uint32), out.address)
+    graph.launch()
+    found = np.empty(2, np.uint32)
+    device.download(out.address, found)
+    assert found.tolist() == [7, 7]
+    graph.close()
+    graph.close()
 
 
 def test_closing_frees_everything_and_is_final(driver):

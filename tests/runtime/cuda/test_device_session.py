@@ -8,6 +8,7 @@ from runtime import backends
 from runtime.backends.ort import OrtBackend, OrtEngine
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError, DataError
+from runtime.pool import SessionPool
 from tests.runtime.conftest import SIZE
 from tests.runtime.test_threads import stress
 
@@ -202,3 +203,32 @@ def test_many_threads_get_each_tasks_own_answer(mixed, cuda):
 
         stress(work, 4)
         assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+
+
+def test_a_pool_on_one_gpu_gives_every_session_its_own_weights(mixed, cuda, close_to):
+    frames = camera(4, seed=6)
+    with runtime.Session.open(mixed.path, threads=1) as host:
+        want = {t: [host.predict(f, t).logits for f in frames] for t in host.tasks}
+    with SessionPool.open(mixed.path, sessions=2, devices=["cuda"], threads=1) as pool:
+
+        def work(number):
+            rng = np.random.default_rng(number)
+            for _ in range(40):
+                task, i = str(rng.choice(pool.tasks)), int(rng.integers(4))
+                close_to(pool.predict(frames[i], task).logits, want[task][i])
+
+        stress(work, 4)
+        for session in pool.sessions:
+            assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+
+
+def test_tasks_that_are_fetched_ahead_are_there_when_their_frame_comes(mixed, cuda, close_to):
+    frame = camera(1)[0]
+    with (
+        runtime.Session.open(mixed.path, threads=1) as host,
+        runtime.Session.open(mixed.path, device="cuda", threads=1) as device,
+    ):
+        device.prefetch(*device.tasks)
+        for task in device.tasks:
+            close_to(device.predict(frame, task).logits, host.predict(frame, task).logits)
+        assert set(device.resident) == set(device.tasks)
