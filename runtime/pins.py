@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -12,12 +13,23 @@ File = tuple[str, Read]
 
 
 class Pins:
-    """Pinned tasks by id. Not thread-safe; Switcher has a lock for it."""
+    """Pinned tasks by id. Thread-safe for those who change them within `changing` only."""
 
     def __init__(self, residents: Residents) -> None:
         """Start with none."""
         self._residents = residents
         self._keys: dict[str, str] = {}
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Let nobody else change them while the block runs."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._clear_if_closed()
 
     def add(self, task: str, file: File) -> None:
         """Bring a task into memory and keep it there; again changes nothing.
@@ -60,7 +72,17 @@ class Pins:
             self.remove(task)
         self._keys.update(new)
 
-    def clear(self) -> None:
-        """Let all tasks go."""
-        for task in tuple(self._keys):
-            self.remove(task)
+    def close(self) -> None:
+        """Let all tasks go, at the latest when who is changing them at this moment has done so."""
+        self._closed = True
+        self._clear_if_closed()
+
+    def _clear_if_closed(self) -> None:
+        # Whoever closes may be the one who is changing them, or one for whom that one waits. So
+        # it does not wait; the last to let go of the lock finds that they are closed.
+        if self._closed and self._lock.acquire(blocking=False):
+            try:
+                for task in tuple(self._keys):
+                    self.remove(task)
+            finally:
+                self._lock.release()

@@ -33,7 +33,9 @@ class Residents:
         self._shares: dict[str, Hashable] = {}
         self._reading: dict[str, Future[Resident]] = {}
         self._worker: ThreadPoolExecutor | None = None
-        self._sessions = 0
+        self._named: dict[object, frozenset[str]] = {}
+        """What the manifest of each session names: all that may stay, so that what a device has
+        replaced over the years costs nothing."""
         self._closed = False
         self._lock = threading.Lock()
 
@@ -121,37 +123,40 @@ class Residents:
             self._reading[key] = future
             self._worker.submit(self._read_ahead, key, read, future)
 
-    def renew(self, gone: Iterable[str], come: Iterable[str]) -> None:
-        """Take note of a new manifest.
+    def join(self, session: object, keys: Iterable[str]) -> None:
+        """Count a session in, or take note of its new manifest.
+
+        A task that no session's manifest names any more leaves as soon as nobody holds it.
 
         Args:
-            gone: Tasks to forget as soon as nobody holds them.
-            come: Tasks that it names, even if they were gone.
+            session: Whose manifest it is.
+            keys: Of all tasks that this names.
         """
         with self._lock:
-            for key in (gone := tuple(gone)):
-                self._shares.pop(key, None)
-            out = self._shelf.renew(gone, come)
+            self._check_open()
+            self._named[session] = frozenset(keys)
+            out = self._name()
         _close(out)
 
-    def join(self) -> None:
-        """Count a session in."""
-        with self._lock:
-            self._check_open()
-            self._sessions += 1
-
-    def leave(self) -> None:
+    def leave(self, session: object) -> None:
         """Count a session out. The last one forgets all tasks and ends the background thread."""
+        worker = None
         with self._lock:
-            self._sessions -= 1
-            if self._sessions:
-                return
-            self._closed = True
-            worker, self._worker = self._worker, None
-            out = self._shelf.clear()
+            self._named.pop(session, None)
+            if self._named:
+                out = self._name()
+            else:
+                self._closed = True
+                worker, self._worker = self._worker, None
+                out = self._shelf.clear()
         if worker is not None:
             worker.shutdown(cancel_futures=True)
         _close(out)
+
+    def _name(self) -> list[Resident]:
+        out = self._shelf.name(frozenset().union(*self._named.values()))
+        self._shares = {key: own for key, own in self._shares.items() if self._shelf.names(key)}
+        return out
 
     def _find(
         self,
@@ -213,7 +218,8 @@ class Residents:
                 del self._reading[key]
                 self._check_open()
                 out = self._shelf.add(key, resident, instead)
-                self._shares[key] = resident.share
+                if self._shelf.names(key):
+                    self._shares[key] = resident.share
             future.set_result(resident)
         except BaseException as error:
             with self._lock:

@@ -23,9 +23,9 @@ class Shelf:
         self.nbytes = 0
         self.users: Counter[str] = Counter()
         self.pins: Counter[str] = Counter()
-        self._dropped: set[str] = set()
+        self._named: frozenset[str] | None = None
         self._doomed: set[str] = set()
-        """Those of the dropped that are here: few, where the dropped become ever more."""
+        """Those that are here without being named: few, mostly none."""
 
     def add(self, key: str, resident: Resident, instead: Collection[str] = ()) -> list[Resident]:
         """Put a task on the shelf; return what must leave for it.
@@ -43,7 +43,7 @@ class Shelf:
         self.check_room(key, resident, beside.keys() - set(instead))
         self.tasks[key] = resident
         self.nbytes += resident.nbytes
-        if key in self._dropped:
+        if not self.names(key):
             self._doomed.add(key)
         return self.leaving()
 
@@ -66,12 +66,18 @@ class Shelf:
             self.touch(key)
         return self.leaving()
 
-    def renew(self, gone: Iterable[str], come: Iterable[str]) -> list[Resident]:
-        """Let tasks leave as soon as nobody holds them, and others no more; return the first."""
-        self._dropped.update(gone)
-        self._dropped.difference_update(come)
-        self._doomed = self._dropped & self.tasks.keys()
+    def name(self, keys: Iterable[str]) -> list[Resident]:
+        """Let tasks stay that are among these, and others leave as soon as nobody holds them.
+
+        Until this is called all tasks may stay. Returns what leaves now.
+        """
+        self._named = frozenset(keys)
+        self._doomed = self.tasks.keys() - self._named
         return self.leaving()
+
+    def names(self, key: str) -> bool:
+        """Return whether a task may stay when nobody holds it."""
+        return self._named is None or key in self._named
 
     def clear(self) -> list[Resident]:
         """Remove everything and return it."""

@@ -34,13 +34,12 @@ class Switcher:
         """As it was at the opening or the last `refresh`."""
         self._strategy = strategy
         self._residents = Residents() if residents is None else residents
-        self._residents.join()
+        self._residents.join(self, _keys(bundle))
         self._current: Resident | None = None
         self._key = ""
         self._pins = Pins(self._residents)
         self._closed = False
         self._lock = threading.RLock()
-        self._pinning = threading.Lock()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -74,6 +73,7 @@ class Switcher:
         Raises:
             TaskError: The bundle has no such task, or there is no room for it.
             FormatError: The task's file is damaged.
+            BackendError: The session is closed, or the device has no room for the task.
         """
         return self._load(task).nbytes
 
@@ -84,6 +84,7 @@ class Switcher:
 
         Raises:
             TaskError: The bundle has no such task.
+            BackendError: The session is closed.
         """
         bundle = self._opened()
         for key, read in [self._file(task, bundle) for task in tasks]:
@@ -95,8 +96,9 @@ class Switcher:
         Raises:
             TaskError: The bundle has no such task, or there is no room for it.
             FormatError: The task's file is damaged.
+            BackendError: The session is closed, or the device has no room for the task.
         """
-        with self._pinning:
+        with self._pins.changing():
             self._pins.add(task, self._file(task, self._opened()))
 
     def unpin(self, task: str) -> None:
@@ -104,8 +106,9 @@ class Switcher:
 
         Raises:
             TaskError: The bundle has no such task.
+            BackendError: The session is closed.
         """
-        with self._pinning:
+        with self._pins.changing():
             self._opened().entry(task)
             self._pins.remove(task)
 
@@ -123,10 +126,13 @@ class Switcher:
         with self._on(task):
             pass
 
-    def refresh(self) -> tuple[str, ...]:
+    def refresh(self, new: Bundle | None = None) -> tuple[str, ...]:
         """Take over what was installed, replaced or removed on disk; return the ids that changed.
 
         If the current task was replaced, the new version is current; if it was removed, none is.
+
+        Args:
+            new: The bundle as it is on disk; None reads its manifest.
 
         Raises:
             FormatError: The bundle is damaged, has another base or other graphs now (open a new
@@ -136,8 +142,9 @@ class Switcher:
 
         After an error the session goes on with the bundle as it knew it.
         """
-        with self._pinning, ExitStack() as stack:
-            old, new = self._opened(), Bundle.open(self.bundle.path)
+        with self._pins.changing(), ExitStack() as stack:
+            old = self._opened()
+            new = Bundle.open(old.path) if new is None else new
             changed = changes(old, new)
             gone = {old.entry(task).file.sha256 for task in changed if task in old.tasks}
             files = {task: self._file(task, new) for task in changed if task in new.tasks}
@@ -152,7 +159,7 @@ class Switcher:
                 elif self.task in changed:
                     self._change("", None)
                 self.bundle = new
-            self._residents.renew(gone, [key for key, _ in files.values()])
+                self._residents.join(self, _keys(new))
         return changed
 
     def base_sha256(self) -> str:
@@ -171,11 +178,11 @@ class Switcher:
             if self._closed:
                 return
             self._closed = True
-            self._pins.clear()
+            self._pins.close()
             if self._current is not None:
                 self._residents.release(self._key)
             self._current = None
-            self._residents.leave()
+            self._residents.leave(self)
             self._strategy.close()
 
     @contextmanager
@@ -248,3 +255,7 @@ def _read(bundle: Bundle, strategy: Strategy[Any], task: str) -> Resident:
         bundle.task(task, strategy.layout), bundle.preprocess(task)
     )
     return resident
+
+
+def _keys(bundle: Bundle) -> list[str]:
+    return [bundle.entry(task).file.sha256 for task in bundle.tasks]

@@ -2,19 +2,16 @@
 
 import threading
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-import runtime
-from runtime import backends
-from runtime.bundle import Bundle
-from runtime.errors import BackendError, FormatError, TaskError
+from runtime.errors import FormatError, TaskError
 from runtime.residents import Residents
 from runtime.spec import Preprocess, TaskInfo
 from runtime.strategies.base import Resident
-from runtime.strategies.patch import PatchStrategy
 
 SIZES = {"a-b": 40, "a-c": 30, "a-d": 20, "a-e": 10, "a-f": 50}
 
@@ -110,59 +107,70 @@ def test_what_leaves_is_closed_once_and_never_while_it_is_held():
     assert residents.nbytes == 70 and not first.closed
     residents.release("a-b")
     assert first.closed == [1] and not second.closed
-    residents.join()
-    residents.leave()
+    residents.join("session", SIZES)
+    residents.leave("session")
     assert second.closed == [1] and first.closed == [1]
 
 
-def test_two_threads_that_want_an_absent_task_read_it_once():
-    residents, go, reads = Residents(), threading.Event(), []
+class Told(Future):
+    """A reading that counts who has asked for its result, and so gets no other one."""
 
-    def read() -> Resident:
-        reads.append(1)
+    asked = threading.Semaphore(0)
+
+    def result(self, timeout=None):
+        Told.asked.release()
+        return super().result(timeout)
+
+
+def at_once(residents, monkeypatch, count, read) -> list[object]:
+    """Want a task on so many threads while it is being read; return what each of them got."""
+    monkeypatch.setattr("runtime.residents.Future", Told)
+    Told.asked = threading.Semaphore(0)
+    go, found = threading.Event(), []
+
+    def slow() -> Resident:
         assert go.wait(20)
-        return make("a-b")
+        return read()
 
-    found: list[Resident] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(residents.take("a-b", read))) for _ in range(6)
-    ]
+    def want() -> None:
+        try:
+            found.append(residents.take("a-b", slow))
+        except FormatError as error:
+            found.append(str(error))
+
+    threads = [threading.Thread(target=want) for _ in range(count)]
     for thread in threads:
         thread.start()
+    for _ in range(count - 1):  # all but the one that reads
+        assert Told.asked.acquire(timeout=20)
     go.set()
     for thread in threads:
         thread.join()
+    return found
+
+
+def test_two_threads_that_want_an_absent_task_read_it_once(monkeypatch):
+    residents, reads = Residents(), []
+    found = at_once(residents, monkeypatch, 6, lambda: reads.append(1) or make("a-b"))
     assert reads == [1]
     assert len(found) == 6 and len(set(map(id, found))) == 1
 
 
-def test_who_waits_for_a_task_that_cannot_be_read_is_told_and_may_try_again():
-    residents, go = Residents(), threading.Event()
-    told: list[str] = []
+def test_who_waits_for_a_task_that_cannot_be_read_is_told_and_may_try_again(monkeypatch):
+    residents, reads = Residents(), []
 
     def fail() -> Resident:
-        assert go.wait(20)
+        reads.append(1)
         raise FormatError("damaged")
 
-    def want() -> None:
-        try:
-            residents.get("a-b", fail)
-        except FormatError as error:
-            told.append(str(error))
-
-    threads = [threading.Thread(target=want) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    go.set()
-    for thread in threads:
-        thread.join()
-    assert told == ["damaged"] * 3
+    assert at_once(residents, monkeypatch, 3, fail) == ["damaged"] * 3
+    assert reads == [1]
     assert residents.get("a-b", lambda: make("a-b")).info.id == "a-b"
 
 
 def test_who_needs_a_task_does_not_wait_for_others_that_are_read_ahead():
     residents, go, began = Residents(), threading.Event(), threading.Event()
-    residents.join()
+    residents.join("session", SIZES)
 
     def slow() -> Resident:
         began.set()
@@ -176,7 +184,7 @@ def test_who_needs_a_task_does_not_wait_for_others_that_are_read_ahead():
     residents.get("a-c", lambda: reads.append("now") or make("a-c"))
     assert reads == ["now"] and ids(residents) == ["a-c"]
     go.set()
-    residents.leave()  # waits for the background thread
+    residents.leave("session")  # waits for the background thread
     assert reads == ["now"]
 
 
@@ -191,189 +199,3 @@ def test_reading_ahead_never_pushes_out_what_is_held_and_gives_up_before_it_must
     assert done.wait(20)
     assert residents.get("a-d", lambda: make("a-d")).nbytes == 20
     assert seen == [["a-b", "a-e"]] and ids(residents) == ["a-b", "a-d"]
-
-
-# --- through a session, on real task files ---
-
-
-class Gate(PatchStrategy):
-    """Prepares a task only when it may; everything else as ever."""
-
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
-        self.open_, self.waiting, self.prepared = threading.Event(), threading.Event(), []
-
-    def prepare(self, task, preprocess):
-        if not self.open_.is_set():
-            self.waiting.set()
-            assert self.open_.wait(20)
-        self.prepared.append(task.info.id)
-        return super().prepare(task, preprocess)
-
-
-def gated(world) -> tuple[runtime.Session, Gate]:
-    bundle = Bundle.open(world.path)
-    strategy = Gate.open(bundle, backends.load("ort", "cpu", 1), True)
-    return runtime.Session(bundle, strategy), strategy
-
-
-@pytest.fixture
-def costs(world) -> dict[str, int]:
-    """Bytes of each task in memory; three tasks."""
-    with runtime.Session.open(world.path) as session:
-        return {task: session.load(task) for task in session.tasks}
-
-
-def test_the_least_recently_used_task_leaves_and_answers_as_before_when_it_returns(
-    world, frame, costs
-):
-    with runtime.Session.open(world.path, max_task_bytes=sum(costs.values()) - 1) as session:
-        first = {task: session.predict(frame, task).logits for task in session.tasks}
-        assert session.resident == ("a-c", "a-d")
-        session.load("a-b")
-        assert session.resident == ("a-d", "a-b")
-        assert session.task_bytes == costs["a-d"] + costs["a-b"]
-        for task in (*session.tasks, *reversed(session.tasks)):
-            np.testing.assert_array_equal(session.predict(frame, task).logits, first[task])
-            assert session.task_bytes < sum(costs.values())
-            assert session.task in session.resident
-
-
-def test_without_a_bound_every_task_stays(world, frame, costs):
-    with runtime.Session.open(world.path) as session:
-        assert session.resident == () and session.task_bytes == 0
-        for task in ("a-d", "a-b", "a-c", "a-b"):
-            session.switch(task)
-        assert session.resident == ("a-d", "a-c", "a-b")
-        assert session.task_bytes == sum(costs.values())
-
-
-def test_a_bound_of_one_task_lets_a_session_switch(world, frame, costs):
-    with runtime.Session.open(world.path, max_task_bytes=max(costs.values())) as session:
-        for task in (*session.tasks, *reversed(session.tasks)):
-            assert session.predict(frame, task).task == task
-            assert session.task_bytes <= max(costs.values())
-
-
-def test_a_task_larger_than_the_bound_is_one_clear_error(world, frame, costs):
-    big = max(costs, key=costs.__getitem__)
-    small = min(costs, key=costs.__getitem__)
-    with runtime.Session.open(world.path, max_task_bytes=costs[big] - 1) as session:
-        session.switch(small)
-        before = session.predict(frame).logits
-        with pytest.raises(
-            TaskError,
-            match=f"task '{big}' takes {costs[big]} bytes; max_task_bytes is "
-            f"{costs[big] - 1}: raise it",
-        ):
-            session.switch(big)
-        assert session.task == small
-        np.testing.assert_array_equal(session.predict(frame).logits, before)
-
-
-def test_pinned_tasks_stay_and_pins_that_leave_no_room_are_one_clear_error(world, frame, costs):
-    bound = costs["a-c"] + costs["a-d"]
-    assert costs["a-d"] < costs["a-b"] < costs["a-c"]
-    with runtime.Session.open(world.path, max_task_bytes=bound) as session:
-        session.pin("a-c")
-        session.pin("a-c")
-        assert session.resident == ("a-c",)
-        session.switch("a-d")
-        for act in (session.switch, session.load, session.pin):
-            with pytest.raises(TaskError, match=r"'a-b' takes .*'a-c'.*or unpin tasks"):
-                act("a-b")
-        assert session.task == "a-d" and sorted(session.resident) == ["a-c", "a-d"]
-        session.unpin("a-c")
-        session.unpin("a-c")
-        session.switch("a-b")
-        assert session.task_bytes <= bound and session.predict(frame).task == "a-b"
-        with pytest.raises(TaskError, match="unknown task 'x-y'"):
-            session.unpin("x-y")
-
-
-def test_prefetched_tasks_are_in_memory_without_a_switch_reading_them(world, frame):
-    session, strategy = gated(world)
-    strategy.open_.set()
-    with session:
-        session.prefetch("a-d", "a-b", "a-d")
-        session.load("a-b")  # waits for the background thread, or reads it now
-        session.load("a-d")
-        assert sorted(strategy.prepared) == ["a-b", "a-d"]
-        for file in (world.path / "tasks").iterdir():
-            file.unlink()
-        for task in ("a-b", "a-d", "a-b"):
-            want = world.logits(task, frame[None])[0]
-            found = session.predict(frame, task).logits
-            np.testing.assert_allclose(found, want, rtol=2e-5, atol=1e-3)
-
-
-def test_frames_are_judged_while_a_task_is_read(world, frame):
-    session, strategy = gated(world)
-    strategy.open_.set()
-    with session:
-        session.switch("a-b")
-        session.load("a-d")
-        want = session.predict(frame).logits
-        strategy.open_.clear()
-        session.prefetch("a-c")
-        assert strategy.waiting.wait(20)
-        switching = threading.Thread(target=session.switch, args=["a-c"])
-        switching.start()
-        for _ in range(50):  # neither the background nor a switch that must read keeps these
-            np.testing.assert_array_equal(session.predict(frame, "a-b").logits, want)
-            assert session.predict(frame, "a-d").task == "a-d"
-        assert switching.is_alive()
-        strategy.open_.set()
-        switching.join()
-        assert session.task == "a-c" and strategy.prepared == ["a-b", "a-d", "a-c"]
-
-
-def test_what_is_wrong_with_a_prefetched_task_shows_when_it_is_wanted(world, frame):
-    (file,) = (world.path / "tasks").glob("a-c-*")
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    with runtime.Session.open(world.path) as session:
-        session.switch("a-b")
-        with pytest.raises(TaskError, match="unknown task 'x-y'"):
-            session.prefetch("a-d", "x-y")
-        session.prefetch("a-c", "a-d")
-        for act in (session.load, session.switch, session.pin):
-            with pytest.raises(FormatError, match="altered"):
-                act("a-c")
-        assert session.task == "a-b" and session.predict(frame).task == "a-b"
-        session.switch("a-d")
-
-
-def test_integrity_is_checked_when_a_task_enters_memory_and_not_by_a_switch(world, frame, costs):
-    with runtime.Session.open(world.path, max_task_bytes=sum(costs.values()) - 1) as session:
-        session.load("a-b")
-        session.switch("a-c")
-        for file in (world.path / "tasks").iterdir():
-            file.write_bytes(b"damaged")
-        session.switch("a-b")
-        want = world.logits("a-b", frame[None])[0]
-        np.testing.assert_allclose(session.predict(frame).logits, want, rtol=2e-5, atol=1e-3)
-        with pytest.raises(FormatError, match="altered"):
-            session.switch("a-d")
-        assert session.task == "a-b"
-
-
-def test_a_session_that_is_closed_ends_its_background_thread_and_takes_no_more(world):
-    before = threading.active_count()
-    session, strategy = gated(world)
-    session.prefetch(*session.tasks)
-    assert strategy.waiting.wait(20)
-    threading.Timer(0.05, strategy.open_.set).start()
-    session.close()
-    assert len(strategy.prepared) == 1  # the one that was begun; the others were given up
-    for act in (session.load, session.prefetch, session.pin, session.unpin, session.switch):
-        with pytest.raises(BackendError, match="the session is closed"):
-            act("a-b")
-    with pytest.raises(BackendError, match="the session is closed"):
-        session.refresh()
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join()
-    assert threading.active_count() <= before
-    assert session.resident == ()
