@@ -11,7 +11,7 @@ from runtime.bundle import Bundle
 from runtime.engine_build import Row, build_part, platforms
 from runtime.engine_file import EngineFile, Platform
 from runtime.engine_parts import Part, check_profile, parts_of
-from runtime.engine_store import EngineStore
+from runtime.engine_store import FOLDER, EngineStore
 from runtime.errors import BackendError
 from runtime.profile import Profile
 from runtime.trt_device import platform_of
@@ -35,6 +35,8 @@ def build_all(
 ) -> Iterator[Row]:
     """Build the engines of a bundle that are not there yet, and yield each when it is in place.
 
+    At the end, engines in the bundle of graphs and values that it had before are removed.
+
     Args:
         bundle: Whose graphs.
         store: Where engines lie.
@@ -54,12 +56,13 @@ def build_all(
     with ExitStack() as stack:
         device, machine, reason = _gpu(stack)
         chosen = platforms(targets, machine, reason)
+        made: dict[tuple[str, str], str] = {}
         for part in parts_of(bundle) if parts is None else parts:
             for platform in chosen:
                 test = None
                 if device is not None and machine is not None and platform.runs_on(machine):
                     test = _Test(device, bundle, part)
-                yield build_part(
+                row = build_part(
                     part,
                     store,
                     profile,
@@ -67,6 +70,20 @@ def build_all(
                     test=test,
                     told=_named(f"{part.stem} for {platform.generation}", told),
                 )
+                recipe = row.engine.recipe
+                if recipe.weights is not None:
+                    made[row.engine.stem, recipe.platform.place] = recipe.content
+                yield row
+    if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
+        graphs = {ref.sha256 for ref in bundle.manifest.graphs()}
+
+        def outdated(engine: EngineFile) -> bool:
+            own = engine.recipe
+            if own.weights is None:
+                return own.graph not in graphs
+            return made.get((engine.stem, own.platform.place), own.content) != own.content
+
+        store.sweep(outdated)
 
 
 def check_targets(targets: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from runtime.engine_file import MAX_SIDECAR, EngineFile, Platform, Recipe, decode, encode
@@ -118,8 +119,12 @@ class EngineStore:
             StorageError: It cannot be written; the former engine is still there.
             FormatError: The disk does not give back what was written.
         """
-        with exclusive(self.folder / _LOCK, required=False, keep=False):
+        with exclusive(self.folder / _LOCK, required=False, keep=False) as alone:
             path = self.path(engine)
+            with storage_errors(self.folder):
+                # What a killed build left; without a lock it may be another one's.
+                for left in self.folder.glob(f".{engine.slot}*.tmp") if alone else ():
+                    left.unlink(missing_ok=True)
             write_bytes(path, plan)
             self.plan(engine)
             write_bytes(self.folder / f"{engine.slot}.json", encode(engine))
@@ -127,6 +132,26 @@ class EngineStore:
                 for old in self.folder.glob(f"{engine.slot}-*.plan"):
                     if old != path:
                         old.unlink(missing_ok=True)
+
+    def sweep(self, outdated: Callable[[EngineFile], bool]) -> None:
+        """Remove engines that nothing opens any more; files of others stay.
+
+        Args:
+            outdated: Tells which.
+
+        Raises:
+            StorageError: A file cannot be removed.
+        """
+        with (
+            exclusive(self.folder / _LOCK, required=False, keep=False),
+            storage_errors(self.folder),
+        ):
+            for path in sorted(self.folder.glob("*.json")):
+                with contextlib.suppress(FormatError):
+                    engine = self._read(path)
+                    if path.name == f"{engine.slot}.json" and outdated(engine):
+                        path.unlink(missing_ok=True)
+                        self.path(engine).unlink(missing_ok=True)
 
     def timing(self, machine: Platform) -> Path:
         """Return where the timing cache of a library on a GPU lies, or will."""

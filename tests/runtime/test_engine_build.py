@@ -1,9 +1,8 @@
-"""Engines of a bundle, built by TensorRT-RTX without a GPU, and found again or refused."""
+"""Engines of a bundle, built by TensorRT-RTX without a GPU, and when one takes the place of another."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,8 @@ from runtime import install
 from runtime.bundle import Bundle, write
 from runtime.engine_build import build_part, platforms
 from runtime.engine_file import EngineFile, Platform
-from runtime.engine_parts import Part, Wanted, check, check_profile, parts_of
+from runtime.engine_parts import Part, Wanted, baked_parts, check, check_profile, parts_of
+from runtime.engine_set import build_all
 from runtime.engine_store import EngineStore, store_of
 from runtime.errors import BackendError, ConfigError, FormatError, StorageError
 from runtime.profile import PROFILES, Profile, Span
@@ -63,100 +63,6 @@ def test_every_graph_gets_an_engine_for_each_target_and_a_second_build_keeps_the
     assert len(list(store.folder.glob("*.plan"))) == len(list(store.folder.glob("*.json"))) == 8
 
 
-def test_a_plan_is_the_librarys_own_file(world, store):
-    """No header of ours in front of it, so trtexec and Triton read it."""
-    engine = built(world, store)
-    first = store.path(engine).read_bytes()[:64]
-    assert b"trt" in first and not first.startswith(b"{")
-    sidecar = json.loads((store.folder / f"{engine.slot}.json").read_bytes())
-    assert sidecar["recipe"]["platform"]["version"] == library().version
-    assert sidecar["recipe"]["profile"]["batch"] == {"min": 1, "opt": 1, "max": 8}
-    assert sidecar["recipe"]["options"] == {
-        "strongly_typed": True,
-        "tf32": False,
-        "compiler": "",
-    }
-    assert {"name": "logits", "input": False, "dtype": "float32", "shape": [-1, -1]} in sidecar[
-        "tensors"
-    ]
-
-
-def test_the_key_tells_apart_whatever_makes_an_engine_another(world, store):
-    recipe = built(world, store).recipe
-    platform, profile = recipe.platform, recipe.profile
-    others = [
-        {"graph": "0" * 64},
-        {"weights": "0" * 64},
-        {"profile": dataclasses.replace(profile, batch=Span(1, 1, 9))},
-        {"options": dataclasses.replace(recipe.options, tf32=True)},
-        *(
-            {"platform": dataclasses.replace(platform, **change)}
-            for change in (
-                {"library": "tensorrt"},
-                {"version": "1.7.2"},
-                {"generation": "sm80"},
-                {"gpu": "NVIDIA A10"},
-                {"cuda": "13.0"},
-                {"driver": "580"},
-            )
-        ),
-    ]
-    keys = {dataclasses.replace(recipe, **change).key for change in others}
-    assert len(keys) == len(others) and recipe.key not in keys
-
-
-@pytest.mark.parametrize(
-    ("change", "runs"),
-    [
-        ({}, True),
-        ({"gpu": "NVIDIA RTX A6000"}, True),
-        ({"driver": "590.10"}, True),
-        ({"generation": "sm89"}, False),
-        ({"version": "1.7.2.5"}, False),
-        ({"library": "tensorrt"}, False),
-    ],
-)
-def test_an_engine_of_a_target_runs_on_all_gpus_of_it_with_the_same_library(
-    world, store, change, runs
-):
-    engine = built(world, store)
-    machine = dataclasses.replace(A10, **change)
-    if runs:
-        assert store.find(engine.recipe.content, machine) == engine
-    else:
-        with pytest.raises(BackendError):
-            store.find(engine.recipe.content, machine)
-
-
-@pytest.mark.parametrize("change", [{"driver": "590.1"}, {"cuda": "13.1"}, {"gpu": "NVIDIA A40"}])
-def test_an_engine_of_one_gpu_runs_on_that_with_the_same_driver(world, store, change):
-    plan = built(world, store)
-    own = dataclasses.replace(plan.recipe, platform=A10)
-    engine = dataclasses.replace(plan, recipe=own, key=own.key)
-    store.install(engine, store.plan(plan))
-    assert store.find(own.content, A10) == engine, "the engine of this very GPU comes first"
-    (store.folder / f"{plan.slot}.json").unlink()
-    with pytest.raises(BackendError, match="NVIDIA A10"):
-        store.find(own.content, dataclasses.replace(A10, **change))
-
-
-def test_a_foreign_engine_is_refused_with_both_platforms_and_the_command(world, store):
-    engine = built(world, store)
-    with pytest.raises(BackendError) as error:
-        store.find(engine.recipe.content, ORIN)
-    text = str(error.value)
-    assert f"is for {SM86}" in text and str(ORIN) in text
-    assert text.endswith(f"run: uda-runtime build {world.path}")
-
-
-def test_a_missing_engine_is_an_error_that_names_the_command(world, tmp_path):
-    other = store_of(world.path, tmp_path / "elsewhere")
-    with pytest.raises(BackendError) as error:
-        other.find(head(world).sha256, A10)
-    command = f"uda-runtime build {world.path} --engines {tmp_path / 'elsewhere'}"
-    assert str(error.value).endswith(f"run: {command}") and "there is no engine" in str(error.value)
-
-
 def test_a_new_profile_takes_the_place_of_the_former_engine(world, store):
     first = built(world, store)
     second = built(world, store, profile=PROFILES["server"])
@@ -183,87 +89,6 @@ def test_an_engine_that_never_ran_is_built_and_tested_where_it_can_run(world, st
     assert engine.tested and seen == [engine.plan.bytes]
     assert built(world, store, test=lambda engine, plan: seen.append(0)) == engine
     assert len(seen) == 1, "what was tested once is kept"
-
-
-@pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:-1] + b"x", lambda b: b + b"x"])
-def test_an_altered_plan_is_never_opened_and_a_build_mends_it(world, store, harm):
-    engine = built(world, store)
-    path = store.path(engine)
-    path.write_bytes(harm(path.read_bytes()))
-    with pytest.raises(FormatError, match="uda-runtime build"):
-        store.plan(store.find(engine.recipe.content, A10))
-    mended = build_part(head(world), store, PROFILES["orin"], SM86)
-    assert not mended.kept and store.plan(mended.engine)
-
-
-def test_a_plan_that_is_gone_or_a_link_is_refused(world, store, tmp_path):
-    engine = built(world, store)
-    path = store.path(engine)
-    path.rename(tmp_path / "plan")
-    with pytest.raises(FormatError):
-        store.plan(engine)
-    path.symlink_to(tmp_path / "plan")
-    with pytest.raises(FormatError, match="is a link"):
-        store.plan(engine)
-
-
-def hostile(change):
-    def harm(content: bytes) -> bytes:
-        document = json.loads(content)
-        change(document)
-        return json.dumps(document).encode()
-
-    return harm
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        lambda content: b"",
-        lambda content: content[: len(content) // 2],
-        lambda content: b"[" * 100_000,
-        lambda content: b"\xff" + content,
-        lambda content: b"[]",
-        lambda content: b" " * (5 << 20),
-        hostile(lambda d: d.update(kind="uda-bundle")),
-        hostile(lambda d: d.update(schema=2)),
-        hostile(lambda d: d.update(schema=True)),
-        hostile(lambda d: d.update(more=1)),
-        hostile(lambda d: d.pop("plan")),
-        hostile(lambda d: d.update(stem="../../etc/passwd")),
-        hostile(lambda d: d.update(stem="a/b")),
-        hostile(lambda d: d.update(stem="")),
-        hostile(lambda d: d["plan"].update(sha256="../" * 21 + "x")),
-        hostile(lambda d: d["plan"].update(bytes=-1)),
-        hostile(lambda d: d["plan"].update(bytes=1 << 60)),
-        hostile(lambda d: d["plan"].update(bytes=1.5)),
-        hostile(lambda d: d["recipe"]["platform"].update(library="../tensorrt")),
-        hostile(lambda d: d["recipe"]["platform"].update(generation="sm86/..")),
-        hostile(lambda d: d["recipe"]["platform"].update(version="1.7.1.117")),
-        hostile(lambda d: d["recipe"]["platform"].update(version="\x1b[2J")),
-        hostile(lambda d: d["recipe"]["profile"]["batch"].update(max=1 << 40)),
-        hostile(lambda d: d["recipe"].update(graph="zz")),
-        hostile(lambda d: d["tensors"][0].update(shape=[0])),
-        hostile(lambda d: d["tensors"][0].update(shape=[1] * 100)),
-        hostile(lambda d: d["tensors"][0].update(name="\n")),
-        hostile(lambda d: d.update(seconds=float("inf"))),
-    ],
-)
-def test_a_damaged_or_hostile_description_is_one_error_and_opens_nothing(world, store, harm):
-    engine = built(world, store)
-    path = store.folder / f"{engine.slot}.json"
-    path.write_bytes(harm(path.read_bytes()))
-    with pytest.raises(FormatError, match="uda-runtime build") as error:
-        store.find(engine.recipe.content, A10)
-    assert "\x1b" not in str(error.value)
-    assert not build_part(head(world), store, PROFILES["orin"], SM86).kept
-    assert store.find(engine.recipe.content, A10).tensors == engine.tensors
-
-
-def test_a_gpus_name_cannot_lead_out_of_the_folder():
-    assert dataclasses.replace(A10, gpu="../../../GPU 0").place == "tensorrt_rtx.sm86.gpu-0"
-    with pytest.raises(ValueError, match="control characters"):
-        dataclasses.replace(A10, gpu="GPU\x00")
 
 
 def test_targets_that_the_library_has_not_are_refused_with_those_it_has():
@@ -327,3 +152,43 @@ def test_a_folder_with_engines_and_no_bundle_is_nobodys_to_write_over(world, tmp
     with pytest.raises(StorageError, match="files of others"):
         write(tmp_path / "lost", **world.parts)
     assert Path(store.folder).is_dir()
+
+
+def test_a_build_removes_what_the_bundle_had_before_and_nothing_else(mixed, make_world):
+    list(
+        build_all(
+            Bundle.open(mixed.path), store_of(mixed.path, None), PROFILES["orin"], ["sm86", "sm89"]
+        )
+    )
+    store = store_of(mixed.path, None)
+    (store.folder / "notes.json").write_text("{}")
+    (store.folder / "mine.plan").write_bytes(b"mine")
+    (left := store.folder / ".encoder-x.tmp").write_bytes(b"of somebody")
+    write(mixed.path, **make_world("other.bundle").parts)  # no tokens, one head
+    list(build_all(Bundle.open(mixed.path), store, PROFILES["orin"], ["sm86"]))
+    kept = {path.name for path in store.folder.iterdir()}
+    graphs = {part.sha256[:16] for part in parts_of(Bundle.open(mixed.path))}
+    assert {name.split(".")[0][-16:] for name in kept if "sm8" in name} == graphs
+    assert len(kept) == 2 * 2 * 2 + 3, "both targets of both graphs, and files of others"
+    assert left.is_file()
+
+
+def test_a_build_of_baked_engines_replaces_those_of_a_former_version(world):
+    bundle, store = Bundle.open(world.path), store_of(world.path, None)
+    first = list(build_all(bundle, store, PROFILES["orin"], ["sm86"], parts=baked_parts(bundle)))
+    assert [row.engine.stem for row in first] == [
+        *("encoder-a-b", "encoder-a-c", "encoder-a-d", "head-linear")
+    ]
+    part = next(baked_parts(bundle))
+    part.baked["first.weight"][0, 0] += 1
+    again = list(build_all(bundle, store, PROFILES["orin"], ["sm86"], parts=[part]))
+    assert not again[0].kept and not first[0].path.exists()
+    assert all(row.path.exists() for row in (*again, *first[1:]))
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one(world, store):
+    engine = built(world, store)
+    left = store.folder / f".{engine.plan_name}.abc.tmp"
+    left.write_bytes(b"half of a plan")
+    built(world, store, profile=PROFILES["server"])
+    assert not left.exists()
