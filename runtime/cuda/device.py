@@ -84,8 +84,10 @@ class CudaDevice:
         """Make the device current for the calling thread.
 
         Raises:
-            BackendError: The driver reports an error.
+            BackendError: The driver reports an error, or the device is closed.
         """
+        if self._context is None:
+            raise BackendError(f"device 'cuda:{self.index}' is closed; open a new session")
         call("cuCtxSetCurrent", self._context)
 
     def allocate(self, nbytes: int) -> CudaBuffer:
@@ -94,7 +96,6 @@ class CudaDevice:
         Raises:
             BackendError: There is no room, or the device is closed.
         """
-        assert self.kernels
         self.activate()
         if self._pools:
             address = call("cuMemAllocAsync", max(nbytes, 1), self._copies)
@@ -206,7 +207,8 @@ class CudaDevice:
                 call("cuStreamSynchronize", stream)
                 call("cuStreamDestroy", stream)
         self._kernels, self._streams, self._context = None, [], None
-        call("cuDevicePrimaryCtxRelease", self._device)
+        with contextlib.suppress(BackendError):
+            call("cuDevicePrimaryCtxRelease", self._device)
 
     def _fact(self, attribute: Any) -> int:
         return int(call("cuDeviceGetAttribute", attribute, self._device))

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -117,5 +118,6 @@ def test_closing_frees_everything_and_is_final(driver):
     for buffer in buffers:
         buffer.close()
     assert driver.live_bytes() == before
-    with pytest.raises(BackendError, match=r"'cuda:0' is closed; open a new session"):
-        device.allocate(1)
+    for late in (partial(device.allocate, 1), device.synchronize, lambda: device.kernels):
+        with pytest.raises(BackendError, match=r"'cuda:0' is closed; open a new session"):
+            late()

@@ -141,12 +141,18 @@ def test_closing_a_session_gives_back_all_memory(mixed, cuda, driver):
         assert driver.live_bytes() == before
 
 
-def test_a_bundle_that_does_not_open_leaves_no_memory_behind(mixed, cuda, driver, monkeypatch):
+def test_a_bundle_that_does_not_open_leaves_nothing_behind(mixed, cuda, driver, monkeypatch):
     before = driver.live_bytes()
+    held = np.subtract(*driver.counts("cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease_v2"))
+    with pytest.raises(BackendError, match="unknown strategy"):
+        runtime.Session.open(mixed.path, device="cuda", strategy="nope")
     monkeypatch.setenv("EMULATED_BYTES", "100")
     with pytest.raises(BackendError, match="out of memory"):
         runtime.Session.open(mixed.path, device="cuda")
     assert driver.live_bytes() == before
+    assert held == np.subtract(
+        *driver.counts("cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease_v2")
+    )
 
 
 @pytest.mark.parametrize("launches", [0, 1])
