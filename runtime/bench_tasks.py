@@ -30,7 +30,7 @@ class MixPlan:
     samples: int = 100
     """Timed switches."""
     warmup: int = 10
-    """Switches before them that do not count."""
+    """Switches before them that do not count, nor the frames after them."""
 
 
 def steps(tasks: int) -> tuple[int, ...]:
@@ -113,17 +113,20 @@ def _switching(
     """Return summaries of switches in random order, of the frame after one, and of the next."""
     draw = np.random.default_rng(0)
     times: dict[str, list[float]] = {"switch_ms": [], "after_ms": [], "steady_ms": []}
-    start = time.perf_counter()
-    for number in range(plan.warmup + plan.samples):
+    start = 0.0
+    for number in range(-plan.warmup, plan.samples):
+        if number in (-plan.warmup, 0):
+            start = time.perf_counter()
         others = [task for task in plan.tasks if task != session.task]
         task = others[int(draw.integers(len(others)))]
-        times["switch_ms"].append(timed(lambda: session.switch(task)))  # noqa: B023
-        if number < 2 or time.perf_counter() - start < _SECONDS:
+        turn = {"switch_ms": timed(lambda: session.switch(task))}  # noqa: B023
+        if number in (0, 1) or time.perf_counter() - start < _SECONDS:
             for what in ("after_ms", "steady_ms"):
-                times[what].append(timed(lambda: session.predict(frame)))
-        if number >= plan.warmup:
+                turn[what] = timed(lambda: session.predict(frame))
+        if number >= 0:
             done()
-    times["switch_ms"] = times["switch_ms"][plan.warmup :]
+            for what, seconds in turn.items():
+                times[what].append(seconds)
     return {what: summary(own) for what, own in times.items()}
 
 

@@ -8,7 +8,7 @@ import click
 
 from runtime.commands.options import BACKEND, BUNDLE, DEVICE, ENGINES, STRATEGY, THREADS
 from runtime.console import write_json
-from runtime.errors import TaskError
+from runtime.errors import ConfigError, TaskError
 
 
 @click.command()
@@ -27,7 +27,13 @@ from runtime.errors import TaskError
     show_default=True,
     help="Frames in a mix, with --tasks.",
 )
-@click.option("--batch", "batches", multiple=True, type=click.IntRange(1, 1024), default=(1,))
+@click.option(
+    "--batch",
+    "batches",
+    multiple=True,
+    type=click.IntRange(1, 1024),
+    help="Frames in a call; may be given several times; 1 if not given. Not with --tasks.",
+)
 @click.option("--samples", type=click.IntRange(min=2), default=100, show_default=True)
 @click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
 @click.option("--image", type=click.Path(path_type=Path), help="Frame to use; else noise 640x480.")
@@ -68,13 +74,18 @@ def bench(
     from runtime.preprocess import read_image
     from runtime.session import Session
 
+    if count is not None and batches:
+        raise ConfigError(
+            "--batch does not go with --tasks, which batches the frames of a mix by task; leave "
+            "one of them out"
+        )
     content = Bundle.open(bundle)
     for task in tasks:
         content.entry(task)
     chosen = tuple(dict.fromkeys(tasks)) or content.tasks
     if count is not None and count > len(chosen):
         raise TaskError(f"--tasks {count} needs as many tasks, found {len(chosen)} in '{bundle}'")
-    plan = measuring.Plan(chosen, tuple(dict.fromkeys(batches)), samples, warmup)
+    plan = measuring.Plan(chosen, tuple(dict.fromkeys(batches)) or (1,), samples, warmup)
     many = None if count is None else mixing.MixPlan(chosen[:count], frames, samples, warmup)
     frame = (
         np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)

@@ -28,12 +28,14 @@ def test_a_mix_has_evenly_many_frames_of_each_task_and_an_array_for_each(frame):
 
 @pytest.mark.parametrize("strategy", ["patch", "engines"])
 def test_every_row_and_every_part_is_there(world, frame, strategy):
-    plan, done = MixPlan(tuple(world.tasks), frames=4, samples=5, warmup=1), []
+    plan, done = MixPlan(tuple(world.tasks), frames=4, samples=5, warmup=7), []
     with Session.open(world.path, strategy=strategy) as session:
         first, *mixes = measure(session, plan, frame, lambda: done.append(1))
         assert first["loaded_bytes"] == session.task_bytes
     assert len(done) == parts(plan)
-    assert (first["kind"], first["tasks"], first["switch_ms"]["samples"]) == ("switch", 3, 5)
+    assert (first["kind"], first["tasks"]) == ("switch", 3)
+    for what in ("switch_ms", "after_ms", "steady_ms"):
+        assert first[what]["samples"] == 5, "what is warm-up does not count"
     assert [(m["kind"], m["tasks"], m["frames"]) for m in mixes] == [
         ("mix", 1, 4),
         ("mix", 2, 4),
@@ -60,3 +62,9 @@ def test_more_tasks_than_the_bundle_has_is_one_clear_sentence(world):
     done = CliRunner().invoke(main, ["bench", str(world.path), "--tasks", "4"])
     assert done.exit_code == 1
     assert "error: --tasks 4 needs as many tasks, found 3" in done.output
+
+
+def test_a_batch_beside_a_number_of_tasks_is_refused_not_ignored(world):
+    done = CliRunner().invoke(main, ["bench", str(world.path), "--tasks", "2", "--batch", "4"])
+    assert done.exit_code == 1
+    assert "error: --batch does not go with --tasks" in done.output
