@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import resource
 import sys
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from runtime.console import bytes_text, table
 from runtime.preprocess import preprocess
 from runtime.session import Session
+from runtime.sharing import cores
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         "versions": versions,
     }
 

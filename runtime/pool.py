@@ -20,8 +20,8 @@ from runtime.grouping import spread
 from runtime.prediction import Prediction
 from runtime.residents import Residents
 from runtime.session import Session
-from runtime.weights import Weights
-from runtime.weights_file import SharedWeights
+from runtime.settings import check_settings
+from runtime.sharing import SharedBase, cores, encoding
 
 Pair = tuple[NDArray[np.uint8], str]
 """A frame, and the id of the task that is to judge it."""
@@ -49,6 +49,7 @@ class SessionPool:
         self._busy = 0
         self._closed = False
         self._turn = threading.Condition()
+        self._refreshing = threading.Lock()
         self._workers = ThreadPoolExecutor(len(sessions), "uda-pool")
 
     @classmethod
@@ -80,7 +81,8 @@ class SessionPool:
             engines: As for `Session.open`.
 
         Raises:
-            ConfigError: There are fewer sessions than devices, or none.
+            ConfigError: There are fewer sessions than devices, or none; or `threads` or
+                `max_task_bytes` is no number that can be meant.
             FormatError: The bundle is damaged.
             StorageError: There is no room for the base weights.
             BackendError: The backend, a device or the strategy cannot be used here.
@@ -90,11 +92,12 @@ class SessionPool:
                 f"a pool needs a device, and a session for each; found {sessions} sessions for "
                 f"{len(devices)} devices"
             )
+        check_settings(threads, max_task_bytes)
         bundle = Bundle.open(path)
-        base = _Base(bundle)
+        base = SharedBase(bundle)
         store = store_of(bundle.path, engines)
         places = [devices[number % len(devices)] for number in range(sessions)]
-        each = {"cpu": max(1, _cores() // max(1, places.count("cpu")))}
+        each = {"cpu": max(1, cores() // max(1, places.count("cpu")))}
         residents: dict[Hashable, Residents] = {}
         opened: list[Session] = []
         try:
@@ -144,7 +147,7 @@ class SessionPool:
             UdaError: As `Session.predict_many`, of the first part that failed.
         """
         bundle = self._bundle
-        encodings = [_encoding(bundle, task) for _, task in pairs]
+        encodings = [encoding(bundle, task) for _, task in pairs]
         parts = spread([frame for frame, _ in pairs], encodings, len(self._sessions))
         with self._turn:
             self._check_open()
@@ -173,12 +176,15 @@ class SessionPool:
             self._check_open()
         changed: dict[str, None] = {}
         errors: list[UdaError] = []
-        for session in self._sessions:
-            try:
-                if not session.closed:
-                    changed.update(dict.fromkeys(session.refresh()))
-            except UdaError as error:
-                errors.append(error)
+        # One manifest for all, and one at a time: else sessions could end at different versions.
+        with self._refreshing:
+            new = Bundle.open(self._bundle.path)
+            for session in self._sessions:
+                try:
+                    if not session.closed:
+                        changed.update(dict.fromkeys(session.refresh(new)))
+                except UdaError as error:
+                    errors.append(error)
         if errors:
             raise errors[0]
         return tuple(changed)
@@ -240,36 +246,3 @@ class SessionPool:
     def _check_open(self) -> None:
         if self._closed:
             raise BackendError("the pool is closed; open a new one")
-
-
-class _Base:
-    """The base weights, read once for each order of entries in which sessions want them."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-        self._shared: dict[int, SharedWeights] = {}
-
-    def read(self, block: int) -> Weights:
-        """Return weights of one's own that share what they do not change."""
-        if block not in self._shared:
-            self._shared[block] = self._bundle.shared_weights(block)
-        return self._shared[block].weights()
-
-    def close(self) -> None:
-        """Give no more weights; those that were given stay."""
-        for shared in self._shared.values():
-            shared.close()
-
-
-def _encoding(bundle: Bundle, task: str) -> Hashable:
-    """Return what is equal for tasks that surely share an encoder pass."""
-    entry = bundle.entry(task)
-    if entry.changed or bundle.manifest.encoder(entry).tokens:
-        return task
-    return entry.encoder, bundle.preprocess(task)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -18,6 +18,7 @@ from runtime.grouping import plan
 from runtime.prediction import Prediction
 from runtime.preprocess import check_frame
 from runtime.residents import Residents
+from runtime.settings import check_settings
 from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident
 from runtime.strategies.pixels import Pixels
@@ -53,7 +54,8 @@ class Session(Switcher):
         Args:
             path: Folder of the bundle.
             backend: `ort`, or `trt` over engines that `uda-runtime build` made.
-            device: `cpu` or `cuda`. A device that is not there is an error, never a fallback.
+            device: `cpu`, `cuda`, or `cuda:1` for the second GPU and so on. A device that is not
+                there is an error, never a fallback.
             threads: Threads on the CPU; None leaves it to the backend.
             blocked: Take the encoder for this processor's blocked convolutions if there is one;
                 False takes the one that every engine can read.
@@ -63,10 +65,12 @@ class Session(Switcher):
             engines: Folder where `trt` finds its engines; None is the bundle's own.
 
         Raises:
+            ConfigError: `threads` or `max_task_bytes` is no number that can be meant.
             FormatError: The bundle is damaged.
             BackendError: The backend, the device or the strategy cannot be used here.
             TaskError: A bundle's only task takes more than `max_task_bytes`.
         """
+        check_settings(threads, max_task_bytes)
         bundle = Bundle.open(path)
         store = store_of(bundle.path, engines)
         opened = backends.load(backend, device, threads, store)

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from runtime import bundle
+from runtime import backends, bundle, strategies
 from runtime.digest import tensors_sha256
 from runtime.files import sha256
 from runtime.graphs import EncoderGraph, HeadGraph
@@ -18,6 +18,7 @@ from runtime.manifest import CLASSES
 from runtime.patch import SparseTensor, merge
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.task import Task, encode_task
+from tests.runtime.pools import Failing, FailingStrategy
 
 SIZE, DIM, WIDTH = 16, 6, 300
 TOKENS = {"prompts.0": (2, WIDTH), "prompts.1": (2, DIM)}
@@ -201,3 +202,12 @@ def write_task(tmp_path):
         return tmp_path / name
 
     return put
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Let pools open their sessions on failing devices; return these."""
+    monkeypatch.setattr(Failing, "made", [])
+    monkeypatch.setattr(backends, "load", lambda name, *arguments: Failing(*arguments))
+    monkeypatch.setattr(strategies, "load", lambda name, *parts: FailingStrategy.open(*parts))
+    return Failing.made

@@ -1,5 +1,4 @@
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -7,26 +6,11 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime import backends, bundle, strategies
-from runtime.backends.ort import OrtBackend
-from runtime.errors import BackendError, ConfigError, DataError, FormatError, TaskError
+from runtime import bundle
+from runtime.errors import BackendError, ConfigError
 from runtime.grouping import spread
 from runtime.pool import SessionPool
-from runtime.strategies.patch import PatchStrategy
-
-
-def frames(count, size=16):
-    return list(np.random.default_rng(3).integers(0, 256, (count, size, size, 3), dtype=np.uint8))
-
-
-def answers(path, inputs, **kwargs):
-    """Return what one session says to each frame under each task, one call at a time."""
-    with runtime.Session.open(path, **kwargs) as session:
-        found = {}
-        for task in session.tasks:
-            session.switch(task)
-            found[task] = [session.predict(frame).logits for frame in inputs]
-    return found
+from tests.runtime.pools import answers, frames
 
 
 @pytest.mark.parametrize("strategy", ["patch", "engines"])
@@ -147,168 +131,6 @@ def test_a_session_that_is_on_the_task_is_taken_before_others(world, frame):
         assert {session.task for session in pool.sessions} == {"a-c", "a-d"}
 
 
-class Failing(OrtBackend):
-    """A device that refuses tasks for good once it is told to; it counts frames it encodes."""
-
-    made: list = []
-    broken, encoded = False, 0
-
-    def __init__(self, device, threads, engines):
-        super().__init__(device, threads, engines)
-        Failing.made.append(self)
-
-    def open(self, graph, *, small=False, baked=None):
-        engine = super().open(graph, small=small, baked=baked)
-        run = engine.run
-
-        def count(inputs):
-            self.encoded += len(inputs.get("pixels", ()))
-            return run(inputs)
-
-        engine.run = count
-        return engine
-
-
-class FailingStrategy(PatchStrategy):
-    """One whose device takes no new values and not the former ones either."""
-
-    def switch(self, new, old):
-        if self.backend.broken:
-            self.close()
-            raise BackendError("out of device memory")
-        super().switch(new, old)
-
-
-@pytest.fixture
-def failing(monkeypatch):
-    """Let pools open their sessions on failing devices; return these."""
-    monkeypatch.setattr(Failing, "made", [])
-    monkeypatch.setattr(backends, "load", lambda name, *arguments: Failing(*arguments))
-    monkeypatch.setattr(strategies, "load", lambda name, *parts: FailingStrategy.open(*parts))
-    return Failing.made
-
-
-def judge_until_closed(pool, frame):
-    """Return how many calls meet a failing device before no session is left."""
-    failed = 0
-    for task in 10 * pool.tasks:
-        try:
-            pool.predict(frame, task)
-        except BackendError as error:
-            if "every session of the pool is closed" in str(error):
-                return failed
-            failed += 1
-    return -1
-
-
-def test_a_session_whose_device_fails_does_not_poison_the_others(mixed, failing):
-    inputs = frames(4)
-    want = answers(mixed.path, inputs, threads=1)
-    failing.clear()
-    rng = np.random.default_rng(1)
-
-    def judge(count):
-        """Return how many of so many random calls fail; all others must be right."""
-        failed = 0
-        for _ in range(count):
-            task, number = str(rng.choice(pool.tasks)), int(rng.integers(4))
-            try:
-                found = pool.predict(inputs[number], task)
-            except BackendError as error:
-                assert "out of device memory" in str(error)
-                failed += 1
-            else:
-                np.testing.assert_array_equal(found.logits, want[task][number])
-        return failed
-
-    with SessionPool.open(mixed.path, sessions=3, threads=1) as pool:
-        assert judge(50) == 0
-        failing[1].broken = True
-        assert judge(100) == 1
-        assert [session.closed for session in pool.sessions] == [False, True, False]
-        assert len(pool.predict_many([(f, t) for f in inputs for t in pool.tasks])) == 20
-        for backend in failing:
-            backend.broken = True
-        assert judge_until_closed(pool, inputs[0]) == 2
-
-
-def test_who_waits_for_a_session_that_fails_is_told(world, failing, frame):
-    with (
-        SessionPool.open(world.path, sessions=1, threads=1) as pool,
-        ThreadPoolExecutor(1) as other,
-    ):
-        pool.predict(frame, "a-b")
-        failing[0].broken = True
-        with pool._session("a-b") as session:
-            waiting = other.submit(pool.predict, frame, "a-b")
-            with pytest.raises(BackendError, match="out of device memory"):
-                session.switch("a-c")
-            time.sleep(0.05)
-            assert not waiting.done()
-        with pytest.raises(BackendError, match="every session of the pool is closed"):
-            waiting.result(10)
-
-
-def test_errors_of_one_call_leave_the_pool_as_it_was(world, frame):
-    with SessionPool.open(world.path, sessions=2, threads=1) as pool:
-        want = pool.predict(frame, "a-b").logits
-        for _ in range(3):
-            with pytest.raises(TaskError, match="unknown task 'x-y'"):
-                pool.predict(frame, "x-y")
-            with pytest.raises(TaskError, match="unknown task 'x-y'"):
-                pool.predict_many([(frame, "a-b"), (frame, "x-y")])
-            with pytest.raises(DataError, match="must be uint8"):
-                pool.predict(frame.astype(np.float32), "a-b")
-            with pytest.raises(DataError, match="must be uint8"):
-                pool.predict_many([(frame, "a-c"), (frame.astype(np.float32), "a-b")])
-        np.testing.assert_array_equal(pool.predict(frame, "a-b").logits, want)
-
-
-def test_a_damaged_task_is_an_error_for_those_who_want_it_alone(world, frame):
-    want = answers(world.path, [frame], threads=1)
-    (file,) = (world.path / "tasks").glob("a-c-*")
-    file.write_bytes(file.read_bytes()[:-1])
-    with SessionPool.open(world.path, sessions=2, threads=1) as pool:
-        for _ in range(3):
-            with pytest.raises(FormatError, match="altered"):
-                pool.predict(frame, "a-c")
-            for task in ("a-b", "a-d"):
-                np.testing.assert_array_equal(pool.predict(frame, task).logits, want[task][0])
-
-
-def test_refresh_brings_a_new_version_to_every_session(world, make_world, frame):
-    other = make_world("other.bundle", seed=0)
-    changed = replace(
-        other.tasks["a-c"],
-        head_tensors={"weight": 2 * other.tasks["a-c"].head_tensors["weight"]},
-    )
-    with SessionPool.open(world.path, sessions=3, threads=1) as pool:
-        old = pool.predict(frame, "a-c").logits
-        assert pool.refresh() == ()
-        tasks = [changed if t.info.id == "a-c" else t for t in world.tasks.values()]
-        bundle.write(world.path, **{**world.parts, "tasks": tasks})
-        assert pool.refresh() == ("a-c",)
-        for session in pool.sessions:
-            np.testing.assert_allclose(session.predict(frame, "a-c").logits, 2 * old, rtol=1e-5)
-        assert pool.refresh() == ()
-
-
-def test_a_session_that_fails_to_refresh_keeps_no_other_from_it(world, failing, frame):
-    changed = replace(world.tasks["a-c"], patch={})
-    with SessionPool.open(world.path, sessions=3, threads=1) as pool:
-        for session in pool.sessions:
-            session.switch("a-c")
-        tasks = [changed if t.info.id == "a-c" else t for t in world.tasks.values()]
-        bundle.write(world.path, **{**world.parts, "tasks": tasks})
-        failing[0].broken = True
-        with pytest.raises(BackendError, match="out of device memory"):
-            pool.refresh()
-        assert [session.closed for session in pool.sessions] == [True, False, False]
-        want = answers(world.path, [frame], threads=1)["a-c"][0]
-        for session in pool.sessions[1:]:
-            np.testing.assert_array_equal(session.predict(frame, "a-c").logits, want)
-
-
 def test_a_closed_pool_says_so_and_closes_twice(world, frame):
     pool = SessionPool.open(world.path, threads=1)
     pool.predict(frame, "a-b")
@@ -345,3 +167,24 @@ def test_the_cores_are_shared_out_among_the_sessions(world, failing, monkeypatch
         failing.clear()
         SessionPool.open(world.path, sessions=sessions).close()
         assert [backend._threads for backend in failing] == sessions * [threads]
+
+
+BAD = [
+    *(("threads", value, 1) for value in (0, -1, 1.5, "2", True)),
+    *(("max_task_bytes", value, 0) for value in (-1, 1e9, float("nan"), "1 GB", False)),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "least"), BAD)
+@pytest.mark.parametrize("opener", [runtime.Session, SessionPool])
+def test_a_number_that_cannot_be_meant_is_one_clear_config_error(world, opener, name, value, least):
+    wanted = f"^{name} must be a whole number from {least}, or None, .*; found '{value}'$"
+    with pytest.raises(ConfigError, match=wanted):
+        opener.open(world.path, **{name: value})
+
+
+def test_numbers_of_numpy_are_numbers(world, frame):
+    with runtime.Session.open(
+        world.path, threads=np.int64(1), max_task_bytes=np.int64(10**6)
+    ) as session:
+        assert session.predict(frame, "a-b").task == "a-b"
