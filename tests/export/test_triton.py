@@ -19,6 +19,7 @@ from export.cli import main
 from export.images import Folders
 from export.model_repository import verify
 from export.pipeline import export_bundle
+from export.plain import open_plain
 from runtime.bundle import Bundle
 from runtime.digest import tensors_sha256
 from runtime.engine_file import Platform, Recipe, engine_file
@@ -113,6 +114,26 @@ def test_every_task_is_a_model_that_gives_the_sessions_logits(bundle, tmp_path, 
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
             (one,) = model.run(["logits"], {"pixels": frames[:1]})
             np.testing.assert_allclose(one, want[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_prompted_tasks_in_fp16_keep_their_tokens_and_their_way_to_resize(
+    world, tmp_path, messages
+):
+    more = {"prompts": (2, 3), "head": "projector-cosine", "resize": "crop", "share": 0}
+    root = tmp_path / "artifacts"
+    path = world.train("a-c", base="demo-vit32", root=root, variant="ekda", **more)
+    images = Folders.parse((str(world.images),), None)
+    export_bundle([path], tmp_path / "b", precision="fp16", images=images, limit=3)
+    result = invoke(tmp_path / "b", "--out", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "r" / "a-c"
+    assert "# A frame becomes pixels by: resize crop, " in (folder / "config.pbtxt").read_text()
+    assert read(messages, folder).output[0].data_type == messages.TYPE_FP32
+    with Session.open(tmp_path / "b") as session:
+        frames = random_pixels(5, session.preprocess.size)
+        want = session.infer(frames)
+    found = open_plain(folder / "1" / "model.onnx")(frames)
+    np.testing.assert_allclose(found, want, atol=5e-3 * np.ptp(want))
 
 
 def test_plans_become_a_second_model_with_one_file_for_each_gpu(bundle, tmp_path, messages):
