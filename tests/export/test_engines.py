@@ -15,12 +15,10 @@ from export.heads import GRAPHS, head_graph
 from runtime.profile import PROFILES
 from runtime.spec import Preprocess
 from runtime.trt_build import build
-from runtime.trt_library import library
 from tests.export.helpers import resnet, vit
+from tests.rtx import NEEDS_RTX
 
-pytestmark = pytest.mark.skipif(
-    not library().targets, reason="TensorRT without RTX builds for the GPU of its machine only"
-)
+pytestmark = NEEDS_RTX
 TARGETS = ("sm86", "sm89")
 MB = 10**6
 

@@ -14,10 +14,9 @@ from export.cli import main
 from runtime.bundle import Bundle
 from runtime.cli import main as runtime_main
 from runtime.trt_library import library
+from tests.rtx import NEEDS_RTX
 
-pytestmark = pytest.mark.skipif(
-    not library().targets, reason="TensorRT without RTX builds for the GPU of its machine only"
-)
+pytestmark = NEEDS_RTX
 
 
 def invoke(world, *arguments):

@@ -12,10 +12,9 @@ from runtime.cli import main
 from runtime.engine_build import platforms
 from runtime.engine_parts import parts_of
 from runtime.trt_library import library
+from tests.rtx import NEEDS_RTX
 
-pytestmark = pytest.mark.skipif(
-    not library().targets, reason="TensorRT without RTX builds for the GPU of its machine only"
-)
+pytestmark = NEEDS_RTX
 
 
 def invoke(*arguments):

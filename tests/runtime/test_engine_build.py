@@ -1,4 +1,4 @@
-"""Engines of a bundle, built by TensorRT-RTX without a GPU, and when one takes the place of another."""
+"""Engines of a bundle, built without a GPU, and when one takes the place of another."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from runtime.engine_set import build_all
 from runtime.engine_store import EngineStore, store_of
 from runtime.errors import BackendError, ConfigError, FormatError, StorageError
 from runtime.profile import PROFILES, Profile, Span
-from runtime.trt_library import library
 from runtime.trt_tensors import Tensor
+from tests.rtx import NEEDS_RTX, rtx_version
 from tests.runtime.helpers import tree
 
-pytestmark = pytest.mark.skipif(
-    not library().targets, reason="TensorRT without RTX builds for the GPU of its machine only"
-)
-SM86, SM89 = platforms(["sm86", "sm89"], None)
+pytestmark = NEEDS_RTX
+SM86 = Platform("tensorrt_rtx", rtx_version(), "sm86", gpu=None, cuda=None, driver=None)
+SM89 = dataclasses.replace(SM86, generation="sm89")
 A10 = dataclasses.replace(SM86, gpu="NVIDIA A10", cuda="13.0", driver="580.82.07")
 ORIN = Platform("tensorrt", "10.3.0", "sm87", "Orin (nvgpu)", "12.6", None)
 

@@ -8,18 +8,18 @@ import json
 import pytest
 
 from runtime.bundle import Bundle
-from runtime.engine_build import build_part, platforms
+from runtime.engine_build import build_part
 from runtime.engine_file import EngineFile, Platform
 from runtime.engine_parts import Part, parts_of
 from runtime.engine_store import EngineStore, store_of
 from runtime.errors import BackendError, FormatError
 from runtime.profile import PROFILES, Span
 from runtime.trt_library import library
+from tests.rtx import NEEDS_RTX, rtx_version
 
-pytestmark = pytest.mark.skipif(
-    not library().targets, reason="TensorRT without RTX builds for the GPU of its machine only"
-)
-SM86, SM89 = platforms(["sm86", "sm89"], None)
+pytestmark = NEEDS_RTX
+SM86 = Platform("tensorrt_rtx", rtx_version(), "sm86", gpu=None, cuda=None, driver=None)
+SM89 = dataclasses.replace(SM86, generation="sm89")
 A10 = dataclasses.replace(SM86, gpu="NVIDIA A10", cuda="13.0", driver="580.82.07")
 ORIN = Platform("tensorrt", "10.3.0", "sm87", "Orin (nvgpu)", "12.6", None)
 

@@ -10,11 +10,10 @@ from runtime.errors import BackendError, FormatError
 from runtime.profile import PROFILES
 from runtime.trt_build import build
 from runtime.trt_library import library
+from tests.rtx import NEEDS_RTX
 from tests.runtime.conftest import DIM, head_graph
 
-pytestmark = pytest.mark.skipif(
-    not library().targets, reason="TensorRT without RTX builds for the GPU of its machine only"
-)
+pytestmark = NEEDS_RTX
 ORIN = PROFILES["orin"]
 
 

@@ -12,6 +12,7 @@ import pytest
 import runtime
 from runtime.errors import BackendError
 from runtime.trt_library import Messages, check_version, library, logger, said, trt
+from tests.rtx import NEEDS_RTX
 
 
 @pytest.mark.parametrize(
@@ -107,13 +108,14 @@ def test_importing_the_runtime_imports_no_library(tmp_path):
     assert run(tmp_path, script, **kept) == "[]\n"
 
 
+@NEEDS_RTX
 def test_the_library_here_is_named_with_its_version_and_targets():
     found = library()
-    assert found.name in ("tensorrt", "tensorrt_rtx") and found.version[0].isdigit()
-    if found.name == "tensorrt_rtx":
-        assert {"sm86", "sm89"} <= set(found.targets) and "sm87" not in found.targets
+    assert found.name == "tensorrt_rtx" and str(found) == f"tensorrt_rtx {found.version}"
+    assert {"sm86", "sm89"} <= set(found.targets) and "sm87" not in found.targets
 
 
+@NEEDS_RTX
 def test_errors_of_the_library_are_collected_for_the_block_that_runs():
     levels = trt.ILogger.Severity
     with said() as outer:
@@ -124,6 +126,7 @@ def test_errors_of_the_library_are_collected_for_the_block_that_runs():
     assert (outer.problems, inner.problems) == (["first"], ["second"])
 
 
+@NEEDS_RTX
 def test_one_error_names_the_nodes_first_and_no_place_in_the_librarys_source():
     messages = Messages(
         problems=["IBuilder::build: Error Code 4 (Bad thing. In validate at /_src/network.cpp:3)"]
