@@ -75,7 +75,8 @@ def make_parts(
     """
     grids = {source.artifact.config["grid"] for source in sources}
     # A folded filter is off the grid that its task was trained on.
-    form = form_of(clip.visual, apart=precision != "fp32" and grids != {"fp32"})
+    forms = {low: form_of(clip.visual, apart=low != "fp32" and grids != {"fp32"}) for low in GRIDS}
+    form = forms[precision]
     tensors = shared_base(form, clip.visual, grids, precision)
     parts = Parts(tensors, {}, {}, [])
     # Where this machine has no blocked convolutions, nothing could verify their graph.
@@ -92,7 +93,8 @@ def make_parts(
         parts.heads.setdefault(sha256(head.graph), head)
         changes = task_patch(form, tensors, merged(clip, artifact), precision)
         tower = encoder_tensors(clip.visual)
-        visible = {grid: survival(form, tower, artifact.residual, grid) for grid in GRIDS}
+        # Of an export at that precision, whatever this one is: its form says what stays float32.
+        visible = {low: survival(forms[low], tower, artifact.residual, low) for low in GRIDS}
         facts = Facts(
             artifact=source.sha256,
             variant=source.variant,

@@ -151,6 +151,15 @@ def test_a_bundle_in_float32_holds_the_rounded_network_too(runs, world, tmp_path
     assert row.facts.patch_density < 0.03
 
 
+def test_what_survives_is_the_same_whatever_precision_is_exported(runs, world, tmp_path):
+    loop = runs["demo-rn32", "fp16"]
+    images, found = Folders.parse([str(world.images)]), []
+    for precision in ("fp32", "fp16"):
+        [row] = export_bundle([loop.path], tmp_path / precision, precision=precision, images=images)
+        found.append(row.facts.survival)
+    assert found[0] == found[1] and found[0].fp16 == 1.0 > found[0].bf16
+
+
 def test_tasks_of_two_grids_share_a_base_only_where_it_is_the_same(runs):
     clip = load("demo-vit32", runs["demo-vit32", "bf16"].config.pretrained)
     form = form_of(clip.visual)
