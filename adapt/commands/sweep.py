@@ -65,6 +65,7 @@ def sweep(
         raise click.UsageError("--workers goes with --ray alone: a running cluster has its own")
     from adapt.sweep import cluster
     from adapt.sweep.jobs import check, plan
+    from runtime.errors import Interrupted
 
     if ray is not None:
         cluster.need_ray()
@@ -73,8 +74,14 @@ def sweep(
         settings=changed(overrides, rst, density, grid, select), presets=presets,
         device=device, root=data, threads=threads,
     )  # fmt: skip
-    check(jobs, here=ray in (None, "local"))
-    _end(jobs, _follow(jobs, ray, workers))
+    try:
+        check(jobs, here=ray in (None, "local"))
+        _end(jobs, _follow(jobs, ray, workers))
+    except KeyboardInterrupt as error:  # between two runs, or while the table is made
+        raise Interrupted(
+            "interrupted between two runs; run the same command again: it repeats nothing that is "
+            "done, and makes the table"
+        ) from error
 
 
 def _list(text: str) -> list[str]:
@@ -119,7 +126,9 @@ def _follow(jobs: tuple[Job, ...], ray: str | None, workers: int | None) -> list
 def _told(outcome: Outcome) -> str:
     if outcome.error:
         return f"{outcome.job}: failed: {outcome.error}"
-    seen = "no labels" if outcome.accuracy is None else f"{outcome.accuracy:.2f} %"
+    seen = "no labels" if outcome.accuracy is None else f"{outcome.accuracy:.2f} % last epoch"
+    if outcome.chosen is not None:
+        seen = f"{outcome.chosen:.2f} % chosen epoch, {seen}"
     return f"{outcome.job}: {seen}{'' if outcome.fresh else ' (was there)'}"
 
 

@@ -147,3 +147,14 @@ def _each_warning_once() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Python from printing warnings that no handler takes."""
+    logger, silence = logging.getLogger("adapt"), logging.NullHandler()
+    logger.addHandler(silence)
+    try:
+        yield
+    finally:
+        logger.removeHandler(silence)

@@ -67,7 +67,20 @@ class Report:
     def remarks(self) -> Sequence[str]:
         """What one must know to read any line."""
         held_out = any(job.config.holdout for job in self.jobs)
-        return (*REMARKS, HELD_OUT) if held_out else REMARKS
+        alone = () if any(line.published for t in self.tables for line in t.lines) else self._alone
+        return (*REMARKS, *((HELD_OUT,) if held_out else ()), *alone)
+
+    @property
+    def _alone(self) -> Sequence[str]:
+        """Why no published row stands below ours."""
+        job, known = self.jobs[0], published.load(self.jobs[0].dataset)
+        if known is None:
+            return (f"no paper's figures of {job.dataset} are known here",)
+        backbones = ", ".join(dict.fromkeys(row.backbone for row in known.rows))
+        return (
+            f"no published row: papers have {job.dataset} with {backbones}, these runs are of "
+            f"{job.config.model} on {len({job.task for job in self.jobs})} tasks",
+        )
 
     def text(self) -> str:
         """Return the table for the screen, and what one must know to read it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapt.sweep.jobs import Job
+from adapt.sweep.jobs import Job, quiet
 from runtime.errors import Interrupted, StorageError, TrainingError, UdaError
 from runtime.files import write_bytes
 from runtime.locks import exclusive
@@ -28,6 +28,8 @@ class Outcome:
     """It was trained now; False if it was there already, or failed."""
     accuracy: float | None = None
     """Percent of the last epoch; None if it failed."""
+    chosen: float | None = None
+    """Percent of the epoch that a score without labels chose, if one did."""
     error: str | None = None
     kind: str = ""
     """Class of the error."""
@@ -48,8 +50,10 @@ def run(job: Job) -> Outcome:
     try:
         with exclusive(job.path.with_name(LOCK)):
             before = _written(job.path)
+            with quiet():  # `check` has told what is odd about the images
+                images = job.load()
             found = train(
-                job.method, job.load(), job.config, out=job.out, device=job.device, go_on=True
+                job.method, images, job.config, out=job.out, device=job.device, go_on=True
             )
             fresh = _written(job.path) != before
     except Interrupted as error:
@@ -67,7 +71,9 @@ def run(job: Job) -> Outcome:
             see = f"its traceback is lost: {full}"
         message = f"{type(error).__name__}: {error}; {see}"
         return Outcome(job, error=message, kind=type(error).__name__)
-    return Outcome(job, fresh, found.artifact.metrics["last"]["accuracy"])
+    metrics = found.artifact.metrics
+    chosen = (metrics.get("selected") or {}).get("accuracy")
+    return Outcome(job, fresh, metrics["last"]["accuracy"], chosen)
 
 
 def in_turn(jobs: Iterable[Job], begin: Callable[[Job], None]) -> Generator[Outcome]:

@@ -1,7 +1,9 @@
 """A sweep does every run once, goes on where it stopped, and tells what failed."""
 
 import json
+import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -124,7 +126,10 @@ def test_the_command_trains_once_and_prints_and_writes_the_table(root, cache, tm
     first = sweep(*arguments(root, tmp_path, *more))
     assert "(was there)" not in first.output
     again = sweep(*arguments(root, tmp_path, *more))
-    assert again.output.count("% (was there)") == 4
+    assert again.output.count("% last epoch (was there)") == 4
+    assert again.output.count("domain 'amazon' has 8 images of 2 classes") == 1
+    assert "no published row: papers have office31 with RN50, " in again.stdout
+    assert "these runs are of demo-rn32 on 2 tasks" in again.stdout
     assert again.stdout == first.stdout
     (folder,) = (tmp_path / "office31").iterdir()
     table = json.loads((folder / "table.json").read_text())
@@ -164,6 +169,27 @@ def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(root, cache, tmp_pa
     sweep(*line)
     assert cut[0].path.read_bytes() == whole[0].path.read_bytes() and cut[1].path.exists()
     assert "resumed at iteration" in cut[0].path.with_name("train.log").read_text()
+
+
+def test_ctrl_c_between_two_runs_is_one_clear_line(root, tmp_path):
+    class Impatient(logging.Handler):
+        def emit(self, record):
+            raise KeyboardInterrupt
+
+    handler = Impatient()
+    logging.getLogger("adapt").addHandler(handler)
+    try:
+        stopped = sweep(*arguments(root, tmp_path, "--tasks", "a-d", "--seeds", "0"), code=1)
+    finally:
+        logging.getLogger("adapt").removeHandler(handler)
+    assert "interrupted between two runs; run the same command again" in stopped.stderr
+    assert "Aborted!" not in stopped.output
+
+
+def test_the_epoch_that_a_score_chose_is_told_beside_the_last(root, cache, tmp_path):
+    more = ("--method", "source_only", "--tasks", "a-d", "--seeds", "0", "--select", "infomax")
+    told = sweep(*arguments(root, tmp_path, *more)).output
+    assert re.search(r"a-d seed 0: [\d.]+ % chosen epoch, [\d.]+ % last epoch\n", told)
 
 
 def test_one_failure_is_told_at_the_end_and_stops_no_other(root, cache, tmp_path):
@@ -235,7 +261,7 @@ def test_a_full_disk_ends_a_sweep(root, tmp_path):
         (("--seeds", "-1"), "is no list of numbers like 0,1,2"),
         (("--seeds", ""), "is no list of numbers like 0,1,2"),
         (("--workers", "2"), "--workers goes with --ray alone"),
-        (("--density", "2"), "say a share of the encoder's weights"),
+        (("--density", "2"), "is no share of the encoder's weights"),
     ],
 )
 def test_a_wrong_option_is_a_usage_error(options, message, tmp_path):
