@@ -81,7 +81,7 @@ def _module(name: str) -> Any:
     except ImportError as error:
         raise BackendError(
             "device 'cuda' needs the package cuda-bindings, which is not installed; run: "
-            "pip install 'cuda-bindings[all]', of version 12.* on JetPack 6"
+            "pip install '.[cuda]', or on JetPack 6: pip install 'cuda-bindings==12.*'"
         ) from error
 
 
