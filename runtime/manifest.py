@@ -30,6 +30,7 @@ CLASSES = -1
 _MAX_BYTES = 64 << 20
 _MAX_TOKENS = 1 << 24
 _MAX_FILE = 1 << 63
+_MAX_DEPTH = 16
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -147,6 +148,8 @@ class Manifest:
                 raise ValueError("two tasks have the same id")
         if not self.tasks:
             raise ValueError("a bundle needs at least one task")
+        if _deeper(self.report, _MAX_DEPTH):
+            raise ValueError(f"the report is nested more than {_MAX_DEPTH} levels deep")
         if self.parameters < 1:
             raise ValueError(f"a base cannot have {self.parameters} entries")
         encoders = {encoder.graph.sha256 for encoder in self.encoders}
@@ -187,14 +190,14 @@ def encode(manifest: Manifest) -> bytes:
     """Return the bytes of `manifest.json`.
 
     Raises:
-        FormatError: The report is nested too deeply, or holds a number that is not finite.
+        FormatError: The report holds a number that is not finite.
     """
     try:
         body = asdict(manifest)
         digest = sha256(_canonical(body))
         document = {"kind": KIND, "schema": SCHEMA, "sha256": digest, "body": body}
         return (json.dumps(document, indent=1) + "\n").encode()
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FormatError(
             f"the bundle's report cannot be written: {error}; export the bundle again"
         ) from error
@@ -238,3 +241,11 @@ def _from_schema_1(body: Any) -> Any:
 def _canonical(body: object) -> bytes:
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Return whether lists and objects lie in each other more than `levels` deep."""
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not levels or any(_deeper(item, levels - 1) for item in inner)
