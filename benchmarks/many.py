@@ -153,7 +153,10 @@ def measure_load(bundle: Path, tasks: list[str], samples: int) -> dict[str, Any]
             draw = np.random.default_rng(0)
             while not stop.is_set():
                 reading.wait()
-                session.load(str(draw.choice(others)))
+                task = str(draw.choice(others))
+                session.prefetch(task)
+                while task not in session.resident and not stop.is_set():
+                    time.sleep(1e-3)
                 read[0] += 1
 
         thread = threading.Thread(target=load, daemon=True)

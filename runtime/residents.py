@@ -6,6 +6,8 @@ bundle names it, and several sessions over one base can share it.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable
@@ -118,7 +120,7 @@ class Residents:
             if self._closed or key in self._shelf.tasks or key in self._reading:
                 return
             if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, "uda-prefetch")
+                self._worker = ThreadPoolExecutor(1, "uda-prefetch", _step_back)
             future: Future[Resident] = Future()
             self._reading[key] = future
             self._worker.submit(self._read_ahead, key, read, future)
@@ -237,3 +239,9 @@ class Residents:
 def _close(residents: Iterable[Resident]) -> None:
     for resident in residents:
         resident.close()
+
+
+def _step_back() -> None:
+    """Let this thread give way to those that judge frames, where threads have priorities."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
