@@ -25,13 +25,21 @@ class Recorded:
         self._graphs = Graphs(device, _MOST)
         self._contexts: dict[Hashable, trt.IExecutionContext] = {}
 
-    def run(self, inputs: Mapping[str, DeviceArray], output: str, address: int) -> bool:
+    def run(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        output: str,
+        address: int,
+        bound: Mapping[str, DeviceArray] | None = None,
+    ) -> bool:
         """Put one run onto the stream; False if it must be run without a graph.
 
         Args:
-            inputs: All of them; their shapes fit the engine.
+            inputs: Their shapes fit the engine.
             output: Its name.
             address: Where it goes.
+            bound: Further inputs, which are the same at every run: with those of a large encoder
+                in it, a key would take longer than a launch.
 
         Raises:
             BackendError: The engine fails.
@@ -41,7 +49,8 @@ class Recorded:
         if context is None:
             if len(self._contexts) == _MOST:
                 return False
-            context = self._contexts[key] = self._make(inputs, output, address)
+            all_inputs = {**(bound or {}), **inputs}
+            context = self._contexts[key] = self._make(all_inputs, output, address)
         ready = context
 
         def enqueue() -> None:

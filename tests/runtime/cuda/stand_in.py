@@ -130,19 +130,20 @@ class IExecutionContext:
         if broken == "run" or self._addresses.keys() != self._engine.infos.keys():
             self._engine.logger.log(ILogger.Severity.ERROR, "an address is missing")
             return False
-        call("cuStreamSynchronize", stream)
-        inputs = {name: self._array(name, self._shapes[name]) for name in self._engine.inputs}
+        call("cuStreamSynchronize", stream)  # a function of ours on the stream could wait for us
+        engine = self._engine
+        inputs = {n: self._array(n, self._shapes[n], self._addresses[n]) for n in engine.inputs}
         result = self._session.run(None, inputs)[0]
         if broken == "nan":
             result[-1, 0] = np.nan
         if broken == "batch" and len(result) > 1:
             result += 1 + np.abs(result)
-        target = self._array(self._engine.output, self.get_tensor_shape(self._engine.output))
-        np.copyto(target, result)
+        shape = tuple(self.get_tensor_shape(engine.output))
+        np.copyto(self._array(engine.output, shape, self._addresses[engine.output]), result)
         return True
 
-    def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _array(self, name: str, shape: tuple[int, ...], address: int) -> np.ndarray:
         dtype = np.dtype(_NUMPY[self._engine.get_tensor_dtype(name).name])
         size = int(np.prod(shape)) * dtype.itemsize
-        memory = (ctypes.c_uint8 * size).from_address(self._addresses[name])
+        memory = (ctypes.c_uint8 * size).from_address(address)
         return np.frombuffer(memory, dtype).reshape(shape)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.backends.trt import TrtEngine
 from runtime.bundle import Bundle
 from runtime.cuda.arena import Tensors
 from runtime.engine_file import Recipe, engine_file
@@ -19,6 +18,7 @@ from runtime.profile import PROFILES, Profile, Span
 from runtime.self_test import self_test
 from runtime.trt_build import Built, Options
 from runtime.trt_device import platform_of, runtime_on
+from runtime.trt_engine import TrtEngine
 from runtime.trt_library import library as installed
 from runtime.trt_library import logger
 from runtime.trt_tensors import engine_tensors
@@ -33,6 +33,8 @@ def tensorrt(library, monkeypatch):
     """Let TensorRT be the stand-in, where the driver is one."""
     if library is not None:
         monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
+        # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
+        monkeypatch.setattr("runtime.trt_graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     yield
@@ -208,6 +210,21 @@ def test_an_engine_that_is_not_what_its_description_says_is_refused(world, build
 
     install(store, device, part, change=rename)
     with pytest.raises(FormatError, match="is not what its description says"):
+        opened(world.path)
+
+
+def test_an_engine_of_others_is_refused(world, build, device, driver):
+    build(world.path)
+    store, head = store_of(world.path, None), parts_of(Bundle.open(world.path))[-1]
+    other = head.graph.replace(b"features", b"fixtures")
+    plan = stand_in.plan(other, ORIN)
+
+    def swap(built):
+        tensors = engine_tensors(runtime_on(device).deserialize_cuda_engine(plan))
+        return Built(plan, tensors, 0.0, None)
+
+    install(store, device, head, change=swap)
+    with pytest.raises(FormatError, match="is none of ours: it gives logits"):
         opened(world.path)
 
 
