@@ -167,9 +167,9 @@ def test_a_finished_artifact_stays_until_the_new_one_is_whole(
     run = train("cmkd", pair, config, out=tmp_path)
     before = run.path.read_bytes()
     with pytest.raises(TrainingError):
-        train("cmkd", pair, replace(config, lr=1e30), out=tmp_path)
+        train("cmkd", pair, replace(config, lr=1e30), out=tmp_path, restart=True)
     assert run.path.read_bytes() == before
-    again = train("cmkd", pair, replace(config, seed=1), out=tmp_path)
+    again = train("cmkd", pair, replace(config, seed=1), out=tmp_path, restart=True)
     assert again.path == run.path and again.artifact.seed == 1
 
 
@@ -267,7 +267,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_old_artifact(
     before = run.path.read_bytes()
     settings = {**asdict(rst_config), "seed": 1}
     words = [f"--set={key}={value}" for key, value in settings.items() if key != "rst"]
-    words += ["--rst", "--out", str(tmp_path), "--threads", "1"]
+    words += ["--rst", "--out", str(tmp_path), "--threads", "1", "--restart"]
     words += ["--data", str(images), "--source", "day", "--target", "night"]
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(limit), "train", *words],
