@@ -32,6 +32,7 @@ import click
 import numpy as np
 
 import runtime
+from runtime.errors import ConfigError
 
 try:
     import cv2
@@ -169,7 +170,12 @@ def watch(
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write them to an AVI."
 )
-@click.option("--log", "log_file", type=click.File("w", lazy=False), help="A line of JSON a frame.")
+@click.option(
+    "--log",
+    "log_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A line of JSON a frame.",
+)
 def main(
     bundle: Path,
     source: str | None,
@@ -183,13 +189,16 @@ def main(
     threads: int | None,
     window: bool,
     out: Path | None,
-    log_file: TextIO | None,
+    log_file: Path | None,
 ) -> None:
     """Judge what a camera sees by the tasks of BUNDLE, in turns."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
+        made = [path.resolve() for path in (out, log_file) if path is not None]
+        if Path(source or "").resolve() in made or len(set(made)) < len(made):
+            raise ConfigError(f"'{made[-1]}' would be written over; choose another name")
         with ExitStack() as stack:
             enter = stack.enter_context
             session = enter(
@@ -203,12 +212,13 @@ def main(
                 draw_video(Path(source), frames or 300)
             camera = enter(closing(Camera(source, queue, pace, frames)))
             video = enter(closing(Recorder(out, camera.rate))) if out else None
+            log = enter(log_file.open("w")) if log_file else None
             notify("READY=1")
             director = Director(chosen, every)
             name = "uda-edge" if window else None
-            counts = watch(session, camera, director, stop, window=name, video=video, log=log_file)
+            counts = watch(session, camera, director, stop, window=name, video=video, log=log)
             notify("STOPPING=1")
-    except (runtime.UdaError, cv2.error) as error:
+    except (runtime.UdaError, cv2.error, OSError) as error:
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
     click.echo(json.dumps(counts))

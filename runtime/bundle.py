@@ -57,6 +57,8 @@ class Bundle:
         Raises:
             TaskError: The bundle has no such task; the message lists those it has.
         """
+        if not isinstance(task, str):
+            raise TaskError(f"a task is named by its id, a text; found {str(task)[:60]!r}")
         if task not in self._tasks:
             known = ", ".join(sorted(self._tasks)) or "none"
             raise TaskError(f"unknown task '{task}'; '{self.path}' has {known}")

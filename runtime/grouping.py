@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
+
+from runtime.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,22 @@ class Batch:
     """Positions in the call of the frames to encode, each frame once."""
     heads: dict[str, list[tuple[int, int]]]
     """For each task pairs (row of `frames`, position of the result); all tasks have one share."""
+
+
+def checked(pairs: object) -> list[tuple[Any, str]]:
+    """Return pairs of a frame and a task's id as a list, whatever they came in.
+
+    Raises:
+        DataError: They are something else.
+    """
+    try:
+        found = [(frame, task) for frame, task in pairs]  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"frames of several tasks come as pairs [(frame, task), ...]; found "
+            f"{type(pairs).__name__}: {error}"
+        ) from error
+    return found
 
 
 def plan(

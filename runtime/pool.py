@@ -16,11 +16,11 @@ from runtime import backends, strategies
 from runtime.bundle import Bundle
 from runtime.engine_store import store_of
 from runtime.errors import BackendError, ConfigError, UdaError
-from runtime.grouping import spread
+from runtime.grouping import checked, spread
 from runtime.prediction import Prediction
 from runtime.residents import Residents
 from runtime.session import Session
-from runtime.settings import check_settings
+from runtime.settings import check_number, check_settings
 from runtime.sharing import SharedBase, cores, encoding
 
 Pair = tuple[NDArray[np.uint8], str]
@@ -87,6 +87,9 @@ class SessionPool:
             StorageError: There is no room for the base weights.
             BackendError: The backend, a device or the strategy cannot be used here.
         """
+        check_number("sessions", sessions, 1)
+        if isinstance(devices, str):
+            devices = (devices,)
         if not devices or sessions < len(devices):
             raise ConfigError(
                 f"a pool needs a device, and a session for each; found {sessions} sessions for "
@@ -146,6 +149,7 @@ class SessionPool:
         Raises:
             UdaError: As `Session.predict_many`, of the first part that failed.
         """
+        pairs = checked(pairs)
         bundle = self._bundle
         encodings = [encoding(bundle, task) for _, task in pairs]
         parts = spread([frame for frame, _ in pairs], encodings, len(self._sessions))

@@ -14,7 +14,7 @@ from runtime.backends.base import Backend
 from runtime.bundle import Bundle
 from runtime.engine_store import store_of
 from runtime.errors import DataError
-from runtime.grouping import plan
+from runtime.grouping import checked, plan
 from runtime.prediction import Prediction
 from runtime.preprocess import check_frame
 from runtime.residents import Residents
@@ -156,6 +156,7 @@ class Session(Switcher):
         Raises:
             UdaError: As `predict`.
         """
+        pairs = checked(pairs)
         frames, tasks = [check_frame(frame) for frame, _ in pairs], [task for _, task in pairs]
         bundle = self._opened()
         files = {task: self._file(task, bundle) for task in tasks}

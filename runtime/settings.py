@@ -5,31 +5,45 @@ from __future__ import annotations
 import operator
 
 from runtime.errors import ConfigError
+from runtime.sharing import cores
 
 
 def check_settings(threads: object, max_task_bytes: object) -> None:
     """Check what `Session.open` and `SessionPool.open` have in common.
 
     Args:
-        threads: Must be None or a whole number from 1.
+        threads: Must be None or a whole number from 1; more than 8 for each core and more than 64
+            would keep a machine busy with starting them.
         max_task_bytes: Must be None or a whole number from 0.
 
     Raises:
         ConfigError: One of them is something else.
     """
-    _check("threads", threads, 1, "leaves it to the backend")
-    _check("max_task_bytes", max_task_bytes, 0, "is no bound")
+    if threads is not None:
+        check_number("threads", threads, 1, max(64, 8 * cores()))
+    if max_task_bytes is not None:
+        check_number("max_task_bytes", max_task_bytes, 0)
 
 
-def _check(name: str, value: object, least: int, none: str) -> None:
-    if value is None:
-        return
+def check_number(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Check a number that cannot be left out.
+
+    Args:
+        name: Of the setting.
+        value: Must be a whole number.
+        least: The smallest that is meant.
+        most: The largest; None is no bound.
+
+    Raises:
+        ConfigError: It is something else.
+    """
     try:
-        fits = not isinstance(value, bool) and operator.index(value) >= least  # type: ignore[arg-type]
+        number = operator.index(value)  # type: ignore[arg-type]
+        fits = least <= number <= (number if most is None else most)
     except TypeError:
         fits = False
-    if not fits:
+    if isinstance(value, bool) or not fits:
+        top = "" if most is None else f" to {most} on this machine"
         raise ConfigError(
-            f"{name} must be a whole number from {least}, or None, which {none}; found "
-            f"{str(value)[:60]!r}"
+            f"{name} must be a whole number from {least}{top}; found {str(value)[:60]!r}"
         )

@@ -28,6 +28,8 @@ def load(
     Raises:
         BackendError: The name is unknown, the library is missing or the device cannot be used.
     """
+    if not isinstance(device, str):
+        raise BackendError(f"a device is named by a text, as 'cpu' or 'cuda:1'; found {device!r}")
     if name not in BACKENDS:
         raise BackendError(f"unknown backend '{name}'; known are {', '.join(sorted(BACKENDS))}")
     module, attribute = BACKENDS[name].split(":")

@@ -35,10 +35,12 @@ def predict(
     engines: Path | None,
 ) -> None:
     """Say what is on IMAGES; one that cannot be judged does not keep the others from it."""
-    from runtime.errors import DataError
+    from runtime.errors import ConfigError, DataError
     from runtime.preprocess import read_image
     from runtime.session import Session
 
+    if json_file is not None and json_file.resolve() in {image.resolve() for image in images}:
+        raise ConfigError(f"'{json_file}' is one of the images; write the JSON elsewhere")
     results: list[dict[str, Any]] = []
     with Session.open(
         bundle,

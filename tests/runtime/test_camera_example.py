@@ -172,12 +172,17 @@ def test_keys_choose_the_task_and_end_it(world):
         (("--task", "x-y"), "unknown task 'x-y'"),
         (("--out", "nowhere/out.avi"), "cannot write 'nowhere/out.avi'"),
         (("--backend", "none"), "unknown backend 'none'"),
+        (("kept.avi", "--out", "kept.avi"), "kept.avi' would be written over"),
+        (("kept.avi", "--log", "kept.avi"), "kept.avi' would be written over"),
+        (("--out", "one.avi", "--log", "one.avi"), "one.avi' would be written over"),
     ],
 )
 def test_what_cannot_be_opened_is_one_line_and_exit_code_one(world, tmp_path, arguments, message):
+    (tmp_path / "kept.avi").write_text("precious")
     process = start(world, "--frames", 2, *arguments, cwd=tmp_path)
     err = process.communicate(timeout=WAIT)[1]
     assert process.returncode == 1
+    assert (tmp_path / "kept.avi").read_text() == "precious"
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0] and "Traceback" not in err
 

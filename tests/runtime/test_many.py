@@ -192,6 +192,12 @@ def test_a_task_given_with_a_frame_is_switched_to(world, frame):
             assert [r.task for r in batch] == ["a-b"] * 2 and session.task == "a-b"
 
 
+def test_pairs_may_come_one_by_one(world, frame):
+    with counted(world)[0] as session:
+        results = session.predict_many(zip([frame] * 2, ["a-b", "a-c"], strict=True))
+    assert [result.task for result in results] == ["a-b", "a-c"]
+
+
 def test_bad_calls_change_nothing(world, frame):
     session, strategy = counted(world)
     with session:
@@ -203,6 +209,11 @@ def test_bad_calls_change_nothing(world, frame):
             session.predict(frame, task="x-y")
         with pytest.raises(DataError, match="must be uint8"):
             session.predict_many([(frame, "a-c"), (frame / 255, "a-d")])
+        for pairs in ([frame, frame], (frame, "a-c"), None, [(frame, "a-c", 1)]):
+            with pytest.raises(DataError, match="come as pairs"):
+                session.predict_many(pairs)
+        with pytest.raises(TaskError, match="named by its id"):
+            session.predict(frame, task=["a-c"])
         assert session.task == "a-b" and strategy.passes == [] and strategy.switches == ["a-b"]
     with pytest.raises(BackendError, match="closed"):
         session.predict_many([(frame, "a-b")])

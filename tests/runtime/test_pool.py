@@ -147,11 +147,23 @@ def test_a_closed_pool_says_so_and_closes_twice(world, frame):
 
 
 @pytest.mark.parametrize(
-    ("sessions", "devices"), [(0, ("cpu",)), (1, ()), (1, ("cpu", "cpu")), (-1, ("cpu",))]
+    ("sessions", "devices", "message"),
+    [
+        (0, ("cpu",), "sessions must be a whole number from 1; found '0'"),
+        ("2", "cpu", "sessions must be a whole number from 1; found '2'"),
+        (1, (), "a session for each"),
+        (1, ("cpu", "cpu"), "a session for each"),
+    ],
 )
-def test_a_pool_without_enough_sessions_is_a_config_error(world, sessions, devices):
-    with pytest.raises(ConfigError, match="a session for each"):
+def test_a_pool_without_enough_sessions_is_a_config_error(world, sessions, devices, message):
+    with pytest.raises(ConfigError, match=message):
         SessionPool.open(world.path, sessions=sessions, devices=devices)
+
+
+def test_one_device_may_be_named_without_a_list(world, frame):
+    with SessionPool.open(world.path, sessions=1, devices="cpu") as pool:
+        assert pool.predict(frame, "a-b").task == "a-b"
+        assert pool.predict_many(zip([frame] * 2, ["a-b", "a-c"], strict=True))[1].task == "a-c"
 
 
 def test_a_device_that_is_not_there_opens_nothing(world):
@@ -170,7 +182,7 @@ def test_the_cores_are_shared_out_among_the_sessions(world, failing, monkeypatch
 
 
 BAD = [
-    *(("threads", value, 1) for value in (0, -1, 1.5, "2", True)),
+    *(("threads", value, 1) for value in (0, -1, 1.5, "2", True, 100_000)),
     *(("max_task_bytes", value, 0) for value in (-1, 1e9, float("nan"), "1 GB", False)),
 ]
 
@@ -178,7 +190,7 @@ BAD = [
 @pytest.mark.parametrize(("name", "value", "least"), BAD)
 @pytest.mark.parametrize("opener", [runtime.Session, SessionPool])
 def test_a_number_that_cannot_be_meant_is_one_clear_config_error(world, opener, name, value, least):
-    wanted = f"^{name} must be a whole number from {least}, or None, .*; found '{value}'$"
+    wanted = f"^{name} must be a whole number from {least}( to [0-9]+ on this machine)?; found '{value}'$"
     with pytest.raises(ConfigError, match=wanted):
         opener.open(world.path, **{name: value})
 

@@ -62,6 +62,13 @@ def test_an_image_too_narrow_to_crop_keeps_no_other_from_being_judged(mixed, ima
     assert "too narrow" in first["error"] and second["top"]
 
 
+def test_json_is_not_written_over_an_image(world, image):
+    before = image.read_bytes()
+    result = run("predict", world.path, image, "--task", "a-d", "--json", image)
+    assert result.exit_code == 1 and "is one of the images" in result.output
+    assert image.read_bytes() == before
+
+
 def test_bench_prints_a_table_and_writes_json(world, tmp_path):
     out = tmp_path / "bench.json"
     result = run(
