@@ -190,7 +190,8 @@ BAD = [
 @pytest.mark.parametrize(("name", "value", "least"), BAD)
 @pytest.mark.parametrize("opener", [runtime.Session, SessionPool])
 def test_a_number_that_cannot_be_meant_is_one_clear_config_error(world, opener, name, value, least):
-    wanted = f"^{name} must be a whole number from {least}( to [0-9]+ on this machine)?; found '{value}'$"
+    bounds = f"{least}( to [0-9]+ on this machine)?"
+    wanted = f"^{name} must be a whole number from {bounds}; found '{value}'$"
     with pytest.raises(ConfigError, match=wanted):
         opener.open(world.path, **{name: value})
 
