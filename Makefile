@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= passive
 
 MINUTES ?= 30
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test soak gpu lint clean
 
 demo: $(VENV)/.export.stamp
 	$(BIN)/python -m adapt.demo.run

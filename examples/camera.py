@@ -197,8 +197,10 @@ def main(
         signal.signal(number, lambda *_: stop.set())
     try:
         made = [path.resolve() for path in (out, log_file) if path is not None]
-        if Path(source or "").resolve() in made or len(set(made)) < len(made):
-            raise ConfigError(f"'{made[-1]}' would be written over; choose another name")
+        taken = [Path(source or "").resolve(), *made]
+        for path in made:
+            if taken.count(path) > 1:
+                raise ConfigError(f"'{path}' would be written over; choose another name")
         with ExitStack() as stack:
             enter = stack.enter_context
             session = enter(
