@@ -24,11 +24,12 @@ from adapt.evaluation.metrics import Metrics
 from adapt.grid import on_grid
 from adapt.heads import HEADS, build_head, head_tensors
 from adapt.prompts import TOKEN_NAME
-from runtime import patch, sealed
-from runtime.digest import tensors_sha256
+from runtime.bundles import patch
 from runtime.errors import BaseModelError, ConfigError, FormatError
-from runtime.fields import build
 from runtime.spec import BaseModel, Preprocess, TaskInfo, TensorSpec
+from runtime.storage import sealed
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.fields import build
 
 KIND, SCHEMA = "uda-artifact", 1
 _HEAD, _TOKENS = "head.", "tokens."

@@ -21,9 +21,9 @@ from torch.nn.functional import normalize
 
 from adapt import download, weights
 from adapt.demo import weights as demo
-from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, BaseModelError
 from runtime.spec import BaseModel, Preprocess
+from runtime.storage.digest import tensors_sha256
 
 QUICKGELU = "-quickgelu"
 """Suffix of architectures whose activation is x * sigmoid(1.702 x), as OpenAI trained them."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from adapt import settings_text as texts
 from adapt.nearest import meant
 from runtime.errors import ConfigError
-from runtime.fields import build
+from runtime.storage.fields import build
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from adapt.clip import Clip, encoder_tensors
 from adapt.grid import on_grid
 from adapt.heads import head_dim
-from runtime import patch
-from runtime.digest import tensors_sha256
+from runtime.bundles import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.spec import BaseModel
+from runtime.storage.digest import tensors_sha256
 
 if TYPE_CHECKING:
     from adapt.artifact import Artifact

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle import Bundle
-from runtime.install import install, remove, rollback
-from runtime.session import Session
-from runtime.task import encode_task
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.install import install, remove, rollback
+from runtime.bundles.task import encode_task
+from runtime.sessions.session import Session
 
 TASKS, PLAIN, FRAMES, BATCH = 20, 6, 6, 5
 DENSITY = 0.005

@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 
 from benchmarks._gpu_peers import GMACS, Infer, Roofline, adapted, infer, roofline
 from benchmarks._models import Model, make_model
-from runtime.bench import machine, summary, timed
 from runtime.console import bytes_text, table, write_json
 from runtime.errors import UdaError
-from runtime.session import Session
+from runtime.measuring.bench import machine, summary, timed
+from runtime.sessions.session import Session
 from runtime.spec import Precision
 
 DENSITY, TASKS = 0.005, 24

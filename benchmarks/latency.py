@@ -20,9 +20,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks._models import Model, make_model
-from runtime.bench import machine, summary, timed
 from runtime.console import table, write_json
-from runtime.session import Session
+from runtime.measuring.bench import machine, summary, timed
+from runtime.sessions.session import Session
 
 THREADS = 2
 TARGETS = {("ViT-B-16", 1): 1.05, ("RN50", 1): 1.08}

@@ -33,11 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.memory import resident
-from runtime import manifest
-from runtime.bench import machine, summary, timed
-from runtime.bench_tasks import mix, one_by_one
+from runtime.bundles import manifest
 from runtime.console import bytes_text, table, write_json
-from runtime.session import Session
+from runtime.measuring.bench import machine, summary, timed
+from runtime.measuring.tasks import mix, one_by_one
+from runtime.sessions.session import Session
 
 THREADS = 2
 OPENED, MIXED = (1, 20, 200), (1, 2, 5, 10, 50, 200)

@@ -20,9 +20,9 @@ from typing import Any
 import click
 import numpy as np
 
-from runtime.bench import machine
 from runtime.console import bytes_text, table, write_json
-from runtime.session import Session
+from runtime.measuring.bench import machine
+from runtime.sessions.session import Session
 
 WARM = 4
 """Tasks loaded before measuring: the first ones also grow shared buffers."""

@@ -24,18 +24,18 @@ from numpy.typing import NDArray
 
 from benchmarks._models import make_model
 from export.heads import head_graph, head_shapes
-from runtime import bundle
-from runtime.bench import machine, summary, timed
-from runtime.bundle import Bundle
+from runtime.bundles import bundle
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.graphs import EncoderGraph, HeadGraph
+from runtime.bundles.patch import SparseTensor
+from runtime.bundles.task import Task
 from runtime.console import bytes_text, table, write_json
-from runtime.digest import tensors_sha256
-from runtime.files import sha256
-from runtime.graphs import EncoderGraph, HeadGraph
-from runtime.patch import SparseTensor
-from runtime.session import Session
+from runtime.measuring.bench import machine, summary, timed
+from runtime.memory.weights import Weights
+from runtime.sessions.session import Session
 from runtime.spec import BaseModel, Preprocess, TaskInfo
-from runtime.task import Task
-from runtime.weights import Weights
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import sha256
 
 TARGET = 150.0
 TINY = """

@@ -30,11 +30,11 @@ from typing import Any
 import click
 import numpy as np
 
-from runtime.bench import machine, summary
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 from runtime.console import bytes_text, table, write_json
-from runtime.pool import SessionPool
-from runtime.session import Session
+from runtime.measuring.bench import machine, summary
+from runtime.sessions.pool import SessionPool
+from runtime.sessions.session import Session
 
 COUNTS = (1, 2, 4, 8)
 KINDS = ("0.1 %", "untouched")

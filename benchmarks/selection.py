@@ -25,7 +25,7 @@ import click
 
 from benchmarks.demo_accuracy import DATASETS, Row
 from runtime.console import UdaGroup, write_json
-from runtime.files import replacing, write_bytes
+from runtime.storage.files import replacing, write_bytes
 
 ROWS = (
     Row("source-only, fine-tuned", "source_only"),

@@ -35,12 +35,12 @@ import numpy as np
 from benchmarks._latencies import WINDOWS, Latencies
 from benchmarks._soak_world import BATCH, FRAMES, World
 from benchmarks.memory import resident
-from runtime.bench import machine, timed
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.install import install
 from runtime.console import bytes_text, table, write_json
 from runtime.errors import FormatError, TaskError
-from runtime.install import install
-from runtime.session import Session
+from runtime.measuring.bench import machine, timed
+from runtime.sessions.session import Session
 
 WORKERS = 4
 GROWTH, SLOWER = 0.01, 1.5

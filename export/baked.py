@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 
 from export.plain import join
-from runtime.bundle import Bundle
-from runtime.engine_parts import Part, Wanted, merged
-from runtime.files import sha256
+from runtime.bundles.bundle import Bundle
+from runtime.engines.parts import Part, Wanted, merged
+from runtime.storage.files import sha256
 
 
 def baked_part(bundle: Bundle, task: str) -> Part:

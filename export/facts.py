@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from runtime.bundles.task import Task
 from runtime.errors import FormatError
-from runtime.fields import build
 from runtime.spec import check_sha256
-from runtime.task import Task
+from runtime.storage.fields import build
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.graph import Arrays, Graph
+from runtime.bundles.manifest import CLASSES
 from runtime.errors import FormatError
-from runtime.manifest import CLASSES
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _EPSILON = 1e-5

@@ -27,7 +27,7 @@ class Sample:
     """Preprocessed images of one task's target domain."""
 
     pixels: NDArray[np.uint8]
-    """(N, S, S, 3), as `runtime.preprocess` makes them."""
+    """(N, S, S, 3), as `runtime.frames.preprocess` makes them."""
     labels: NDArray[np.int64]
     """(N,) positions in the task's classes, or -1."""
     available: int

@@ -20,13 +20,13 @@ from export.baked import baked_part
 from export.graph import Arrays
 from export.plain import join, open_plain, write_plain
 from export.triton_config import LABELS, MARK, Model, config
-from runtime.bundle import Bundle
-from runtime.digest import tensors_sha256
-from runtime.engine_file import MAX_SIDECAR, EngineFile, content_of, decode
-from runtime.engine_store import EngineStore
+from runtime.bundles.bundle import Bundle
+from runtime.engines.file import MAX_SIDECAR, EngineFile, content_of, decode
+from runtime.engines.store import EngineStore
 from runtime.errors import ConfigError, StorageError, VerifyError
-from runtime.files import read_bytes, storage_errors, write_bytes
-from runtime.session import Session
+from runtime.sessions.session import Session
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import read_bytes, storage_errors, write_bytes
 
 CONFIG = "config.pbtxt"
 _VERSION = "1"

@@ -18,11 +18,11 @@ from export.heads import head_graph, head_shapes
 from export.merge import density, shared_base, survival, task_patch
 from export.sources import Source
 from runtime import backends
-from runtime.digest import tensors_sha256
-from runtime.files import sha256
-from runtime.graphs import EncoderGraph, HeadGraph
+from runtime.bundles.graphs import EncoderGraph, HeadGraph
+from runtime.bundles.task import Task
 from runtime.spec import Precision, Preprocess
-from runtime.task import Task
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Parts:
     """One per source, in their order."""
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of `runtime.bundle.write` that these parts give."""
+        """Return the arguments of `runtime.bundles.bundle.write` that these parts give."""
         return {
             "encoders": list(self.encoders.values()),
             "tensors": self.tensors,

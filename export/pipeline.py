@@ -17,11 +17,11 @@ from export.parts import make_parts
 from export.plain import join, open_plain, write_plain
 from export.sources import Source, check_together, load_base
 from export.verify import Comparison, Progress, Proof
-from runtime import bundle
+from runtime.bundles import bundle
 from runtime.errors import VerifyError
-from runtime.files import storage_errors
-from runtime.session import Session
+from runtime.sessions.session import Session
 from runtime.spec import Precision
+from runtime.storage.files import storage_errors
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from onnx import numpy_helper
 
 from export.graph import Arrays
 from export.verify import Infer
-from runtime import patch
+from runtime.bundles import patch
+from runtime.bundles.task import Task
 from runtime.errors import BaseModelError
-from runtime.files import write_bytes
 from runtime.spec import Preprocess
-from runtime.task import Task
+from runtime.storage.files import write_bytes
 
 _MAX_FILE = 2**31 - 2**20  # protobuf's limit, less room for the nodes
 

@@ -12,8 +12,8 @@ from adapt.clip import Clip
 from adapt.merge import same_base
 from adapt.store import variant
 from runtime.errors import BaseModelError, ConfigError, TaskError
-from runtime.files import sha256
 from runtime.spec import BaseModel
+from runtime.storage.files import sha256
 
 
 @dataclass(frozen=True)

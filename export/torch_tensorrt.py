@@ -20,16 +20,16 @@ from adapt.merge import Network
 from adapt.store import find
 from export.facts import Facts
 from export.sources import Source, load_base
-from runtime.bundle import Bundle
-from runtime.engine_build import Row
-from runtime.engine_file import Recipe, engine_file
-from runtime.engine_store import EngineStore
+from runtime.bundles.bundle import Bundle
+from runtime.engines.build import Row
+from runtime.engines.file import Recipe, engine_file
+from runtime.engines.profile import Profile
+from runtime.engines.store import EngineStore
 from runtime.errors import BackendError, VerifyError
-from runtime.files import sha256
-from runtime.profile import Profile
-from runtime.trt_build import Built, Options
-from runtime.trt_device import platform_of, runtime_on
-from runtime.trt_tensors import engine_tensors
+from runtime.storage.files import sha256
+from runtime.trt.build import Built, Options
+from runtime.trt.device import platform_of, runtime_on
+from runtime.trt.tensors import engine_tensors
 
 
 def check_compiler(targets: Sequence[str]) -> Any:
@@ -73,7 +73,7 @@ def build_baked(
     """
     compiler = check_compiler(())
     from runtime.cuda.device import CudaDevice
-    from runtime.self_test import self_test
+    from runtime.engines.self_test import self_test
 
     rows = []
     with closing(CudaDevice(0)) as device:

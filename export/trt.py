@@ -53,10 +53,10 @@ def trt(
     Engines fit one library version and GPU. Where there is no GPU and no --target, the bundle is
     written alone, and `uda-runtime build` on the device builds them from it.
     """
-    from runtime import profile as profiles
-    from runtime.bundle import Bundle
-    from runtime.engine_set import check_targets
-    from runtime.engine_store import store_of
+    from runtime.bundles.bundle import Bundle
+    from runtime.engines import profile as profiles
+    from runtime.engines.sets import check_targets
+    from runtime.engines.store import store_of
 
     chosen, wanted = profiles.load(profile), split(targets)
     if compiler == _TORCH and not baked:

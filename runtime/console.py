@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from runtime.errors import UdaError
-from runtime.files import write_bytes
+from runtime.storage.files import write_bytes
 
 OPTIONAL = frozenset(
     "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib".split()

@@ -64,7 +64,7 @@ class BaseModel:
     pretrained: str
     """Pretrained tag, or the name of the local file."""
     sha256: str
-    """Digest of the image encoder's float32 tensors, see `runtime.digest`."""
+    """Digest of the image encoder's float32 tensors, see `runtime.storage.digest`."""
 
     def __post_init__(self) -> None:
         check_text(self.architecture, self.pretrained)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.errors import BackendError
-from runtime.trt_library import library
+from runtime.trt.library import library
 
 
 def _targets() -> tuple[str, ...]:

@@ -18,8 +18,8 @@ def inspect(artifact: Path) -> None:
     artifact = artifact / store.FILE if artifact.is_dir() else artifact
     from adapt.artifact import Artifact
     from adapt.evaluation.metrics import Metrics
-    from runtime import patch
-    from runtime.fields import build
+    from runtime.bundles import patch
+    from runtime.storage.fields import build
 
     found = Artifact.load(artifact)
     task, base = found.task, found.base

@@ -72,7 +72,7 @@ def train(
     from adapt.config import load_config
     from adapt.evaluation.metrics import Metrics
     from adapt.training import train as training
-    from runtime.fields import build
+    from runtime.storage.fields import build
 
     use_threads(threads)
     settings = changed(overrides, rst, density, grid, select)

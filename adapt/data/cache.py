@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from adapt.data.base import ImageSet, stat
 from runtime.errors import DataError
-from runtime.files import replacing, write_bytes
-from runtime.locks import exclusive
-from runtime.preprocess import preprocess, read_image
+from runtime.frames.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
+from runtime.storage.files import replacing, write_bytes
+from runtime.storage.locks import exclusive
 
 VERSION = 1
 """Of the cached pixels; raise it when decoding or resizing changes."""

@@ -14,7 +14,7 @@ from adapt.data.cache import UNREADABLE
 from adapt.data.check import Report, Row
 from adapt.data.folder import read_side
 from runtime.errors import DataError
-from runtime.preprocess import read_image
+from runtime.frames.preprocess import read_image
 
 
 def decoded(

@@ -20,7 +20,7 @@ from adapt.data.benchmark import Benchmark, Part, among
 from adapt.data.digit_files import Labels, Pixels
 from adapt.data.folder import read_folder
 from runtime.errors import DataError
-from runtime.files import storage_errors
+from runtime.storage.files import storage_errors
 
 DONE = "DONE.txt"
 """Says how many pictures a folder of the cache has."""

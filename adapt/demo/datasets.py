@@ -24,7 +24,7 @@ from adapt.demo.corpus import DIGIT_NAMES
 from adapt.demo.domains import OBJECT_DOMAINS
 from adapt.demo.shapes import TASK_CLASSES
 from runtime.errors import DataError
-from runtime.files import storage_errors, sync
+from runtime.storage.files import storage_errors, sync
 
 DONE = "DONE.json"
 """Written last: a folder that has it is complete."""

@@ -32,7 +32,7 @@ from adapt.data.transforms import normalise
 from adapt.demo import jobs, weights
 from adapt.demo.datasets import DEMO_SETS
 from adapt.demo.zero_shot import accuracies, held_out_splits, prompts
-from runtime.files import sha256, write_bytes
+from runtime.storage.files import sha256, write_bytes
 
 Report = Callable[[dict[str, Any]], None]
 

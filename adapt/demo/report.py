@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.files import replacing, write_bytes
-from runtime.preprocess import read_image
+from runtime.frames.preprocess import read_image
+from runtime.storage.files import replacing, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from runtime.errors import BaseModelError
-from runtime.files import replacing
+from runtime.storage.files import replacing
 
 FOLDER = Path(__file__).parent
 ARCHITECTURES = {path.stem: path for path in sorted((FOLDER / "architectures").glob("*.json"))}

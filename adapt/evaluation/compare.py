@@ -14,7 +14,7 @@ from adapt.evaluation.metrics import Metrics
 from adapt.evaluation.variants import Variant, check, variants
 from adapt.training.device import exact_float32
 from runtime.console import bytes_text
-from runtime.fields import build
+from runtime.storage.fields import build
 
 HEADER = (
     *("variant", "base", "epoch", "chosen by", "accuracy", "last", "oracle-best"),

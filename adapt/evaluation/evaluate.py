@@ -41,7 +41,7 @@ def predict(
 
     Args:
         logits: From normalised images (B, 3, S, S) to (B, C), in eval mode.
-        pixels: What `runtime.preprocess` makes of the images.
+        pixels: What `runtime.frames.preprocess` makes of the images.
         batch_size: Images per call.
         device: Where `logits` computes.
         mean: Of RGB in [0, 1], as the base model wants it.

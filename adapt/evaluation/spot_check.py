@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from adapt.data.base import DomainPair, ImageSet
 from runtime.console import write_json
 from runtime.errors import DataError, FormatError
-from runtime.fields import build
-from runtime.files import read_bytes, storage_errors
-from runtime.preprocess import read_image
+from runtime.frames.preprocess import read_image
 from runtime.spec import TaskInfo, check_sha256
+from runtime.storage.fields import build
+from runtime.storage.files import read_bytes, storage_errors
 
 MANIFEST, UNSORTED, SORTED, NONE = "manifest.json", "unsorted", "sorted", "none-of-these"
 _IGNORED = frozenset(("thumbs.db", "desktop.ini"))

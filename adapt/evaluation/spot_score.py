@@ -18,7 +18,7 @@ from adapt.evaluation.spot_check import Sorting
 from adapt.evaluation.variants import ZERO_SHOT, check, variants
 from adapt.training.device import exact_float32
 from runtime.errors import DataError, TaskError
-from runtime.preprocess import preprocess, read_image
+from runtime.frames.preprocess import preprocess, read_image
 
 HEADER = ("variant", "right", "accuracy %", "95 % interval")
 PAIRS = ("pair", "only it is right", "only the other", "p (exact McNemar)")

@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Literal
 
 from runtime.errors import FormatError
-from runtime.fields import build
+from runtime.storage.fields import build
 
 By = Literal["tasks", "targets", "classes"]
 Protocol = Literal["standard", "partial", "cprs"]

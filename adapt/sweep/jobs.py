@@ -12,7 +12,7 @@ from pathlib import Path
 from adapt import data, methods, store
 from adapt.config import TrainConfig, load_config
 from runtime.errors import ConfigError
-from runtime.files import sha256
+from runtime.storage.files import sha256
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from adapt.sweep.jobs import Job, quiet
 from runtime.errors import Interrupted, StorageError, TrainingError, UdaError
-from runtime.files import write_bytes
-from runtime.locks import exclusive
+from runtime.storage.files import write_bytes
+from runtime.storage.locks import exclusive
 
 LOCK = "sweep.lock"
 FAILURE = "failure.txt"

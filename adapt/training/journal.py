@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from runtime.files import storage_errors, write_bytes
+from runtime.storage.files import storage_errors, write_bytes
 
 LOG, METRICS = "train.log", "metrics.jsonl"
 _log = logging.getLogger("adapt")

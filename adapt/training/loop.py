@@ -26,7 +26,7 @@ from adapt.training.optimize import Optimization
 from adapt.training.outcome import Outcome
 from adapt.training.record import Meter, Row, density, epoch_row
 from runtime.errors import ConfigError, DataError, Interrupted, TrainingError
-from runtime.files import storage_errors
+from runtime.storage.files import storage_errors
 
 _log = logging.getLogger(__name__)
 _LOOK_EVERY = {"cpu": 1, "cuda": 20}

@@ -16,8 +16,8 @@ from adapt.method import Method
 from adapt.training import parallel
 from adapt.training.record import Row, metrics
 from runtime.errors import FormatError
-from runtime.files import storage_errors
 from runtime.spec import BaseModel
+from runtime.storage.files import storage_errors
 
 FILE = "selected.safetensors"
 """The artifact of the epoch that is the best so far, while training goes on."""

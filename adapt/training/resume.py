@@ -18,10 +18,10 @@ from adapt.config import TrainConfig
 from adapt.data.base import DomainPair
 from adapt.method import Method
 from adapt.training.optimize import Optimization
-from runtime import sealed
 from runtime.errors import ConfigError, FormatError
-from runtime.fields import build
 from runtime.spec import BaseModel
+from runtime.storage import sealed
+from runtime.storage.fields import build
 
 KIND, SCHEMA = "uda-checkpoint", 1
 FILE = "checkpoint.safetensors"

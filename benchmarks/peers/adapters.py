@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.peers import Files
 from benchmarks.peers.ort import open_session
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 
 
 class Adapters:

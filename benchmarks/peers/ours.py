@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers import Files
-from runtime.session import Session
+from runtime.sessions.session import Session
 
 
 class Ours:

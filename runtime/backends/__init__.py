@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from runtime.backends.base import Backend
-from runtime.engine_store import EngineStore
+from runtime.engines.store import EngineStore
 from runtime.errors import BackendError
 
 BACKENDS = {

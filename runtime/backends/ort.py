@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Arrays, Constants, Inputs
-from runtime.baked import bake
-from runtime.blocked import block_size
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.memory import CudaMailbox
+from runtime.engines.baked import bake
 from runtime.errors import BackendError
+from runtime.memory.blocked import block_size
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DEVICE = re.compile(r"(cpu)|(cuda)(?::([0-9]{1,3}))?", re.ASCII)

@@ -9,14 +9,14 @@ import re
 from typing import TYPE_CHECKING
 
 from runtime.backends.base import Arrays, Constants
-from runtime.digest import tensors_sha256
-from runtime.engine_file import content_of
-from runtime.engine_store import EngineStore
+from runtime.engines.file import content_of
+from runtime.engines.store import EngineStore
 from runtime.errors import BackendError
-from runtime.files import sha256
-from runtime.trt_device import platform_of, runtime_on
-from runtime.trt_engine import TrtEngine
-from runtime.trt_library import library
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import sha256
+from runtime.trt.device import platform_of, runtime_on
+from runtime.trt.engine import TrtEngine
+from runtime.trt.library import library
 
 if TYPE_CHECKING:
     from runtime.cuda.device import CudaDevice

@@ -68,11 +68,11 @@ def bench(
 
     import numpy as np
 
-    from runtime import bench as measuring
-    from runtime import bench_tasks as mixing
-    from runtime.bundle import Bundle
-    from runtime.preprocess import read_image
-    from runtime.session import Session
+    from runtime.bundles.bundle import Bundle
+    from runtime.frames.preprocess import read_image
+    from runtime.measuring import bench as measuring
+    from runtime.measuring import tasks as mixing
+    from runtime.sessions.session import Session
 
     if count is not None and batches:
         raise ConfigError(

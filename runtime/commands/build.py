@@ -14,17 +14,17 @@ from runtime.commands.options import BUNDLE, ENGINES, STRATEGY
 from runtime.console import bytes_text, table
 
 if TYPE_CHECKING:
-    from runtime.bundle import Bundle
-    from runtime.engine_build import Row
-    from runtime.engine_parts import Part
-    from runtime.engine_set import Told
-    from runtime.profile import Profile
+    from runtime.bundles.bundle import Bundle
+    from runtime.engines.build import Row
+    from runtime.engines.parts import Part
+    from runtime.engines.profile import Profile
+    from runtime.engines.sets import Told
 
 PROFILE = click.option(
     "--profile",
     default="orin",
     show_default=True,
-    help="Batches and class counts: orin, server, or a JSON file, see runtime/profile.py.",
+    help="Batches and class counts: orin, server, or a JSON file, see runtime/engines/profile.py.",
 )
 TARGET = click.option(
     "--target",
@@ -50,9 +50,9 @@ def build(
     and still fits is kept, and an engine is replaced when its successor has passed its test.
     --strategy engines builds an encoder with constant weights for each task.
     """
-    from runtime import bundle as bundles
-    from runtime import profile as profiles
-    from runtime.engine_parts import baked_parts
+    from runtime.bundles import bundle as bundles
+    from runtime.engines import profile as profiles
+    from runtime.engines.parts import baked_parts
     from runtime.errors import BackendError
 
     if strategy not in ("patch", "engines"):
@@ -72,11 +72,11 @@ def build_and_show(
     """Build the engines of a bundle, with a bar for people, and print what became of each.
 
     Raises:
-        UdaError: As `runtime.engine_set.build_all`; what was built before is in place and shown.
+        UdaError: As `runtime.engines.sets.build_all`; what was built before is in place and shown.
     """
-    from runtime.engine_set import build_all
-    from runtime.engine_store import store_of
-    from runtime.trt_library import library
+    from runtime.engines.sets import build_all
+    from runtime.engines.store import store_of
+    from runtime.trt.library import library
 
     click.echo(f"library   {library()}")
     rows: list[Row] = []

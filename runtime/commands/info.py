@@ -11,7 +11,7 @@ from runtime.commands.options import BUNDLE
 from runtime.console import bytes_text, table
 
 if TYPE_CHECKING:
-    from runtime.manifest import Encoder
+    from runtime.bundles.manifest import Encoder
 
 
 @click.command()
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Also read every file and check its digest.")
 def info(bundle: Path, check: bool) -> None:
     """Show what a bundle holds."""
-    from runtime.bundle import Bundle
+    from runtime.bundles.bundle import Bundle
 
     opened = Bundle.open(bundle)
     manifest = opened.manifest

@@ -36,8 +36,8 @@ def predict(
 ) -> None:
     """Say what is on IMAGES; one that cannot be judged does not keep the others from it."""
     from runtime.errors import ConfigError, DataError
-    from runtime.preprocess import read_image
-    from runtime.session import Session
+    from runtime.frames.preprocess import read_image
+    from runtime.sessions.session import Session
 
     if json_file is not None and json_file.resolve() in {image.resolve() for image in images}:
         raise ConfigError(f"'{json_file}' is one of the images; write the JSON elsewhere")

@@ -23,8 +23,8 @@ def install(task_file: Path, bundle: Path) -> None:
     TASK_FILE is a file of the folder `tasks` of another bundle of the same base. The version that
     it replaces is kept: `uda-runtime rollback` brings it back.
     """
-    from runtime import install as changing
-    from runtime.bundle import Bundle
+    from runtime.bundles import install as changing
+    from runtime.bundles.bundle import Bundle
 
     entry = changing.install(bundle, task_file)
     kept = any(former.id == entry.id for former in Bundle.open(bundle).manifest.former)
@@ -39,7 +39,7 @@ def install(task_file: Path, bundle: Path) -> None:
 @_BUNDLE
 def remove(task: str, bundle: Path) -> None:
     """Take TASK out of a bundle; `uda-runtime rollback` brings it back."""
-    from runtime import install as changing
+    from runtime.bundles import install as changing
 
     entry = changing.remove(bundle, task)
     click.echo(f"removed    {entry.id}: {entry.source} -> {entry.target}, kept for a rollback")
@@ -50,7 +50,7 @@ def remove(task: str, bundle: Path) -> None:
 @_BUNDLE
 def rollback(task: str, bundle: Path) -> None:
     """Bring back the version of TASK that the last install or remove replaced."""
-    from runtime import install as changing
+    from runtime.bundles import install as changing
 
     entry = changing.rollback(bundle, task)
     click.echo(f"restored   {entry.id}: {entry.source} -> {entry.target}, {entry.file.sha256[:12]}")

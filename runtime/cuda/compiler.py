@@ -13,9 +13,9 @@ from pathlib import Path
 
 from runtime.cuda.driver import nvrtc, nvrtc_call
 from runtime.errors import BackendError, StorageError
-from runtime.files import replacing
+from runtime.storage.files import replacing
 
-_FOLDER = Path(__file__).resolve().parent.parent / "kernels"
+_FOLDER = Path(__file__).resolve().parent / "kernels"
 SOURCES = ("scatter.cu", "resize.cu")
 _HEADERS = ("pages.h",)
 _OPTIONS = (b"--std=c++17",)

@@ -13,7 +13,7 @@ THREADS = 256
 
 
 class Kernels:
-    """Every kernel of `runtime/kernels`, loaded onto the device that is current."""
+    """Every kernel of `runtime/cuda/kernels`, loaded onto the device that is current."""
 
     def __init__(self, capability: tuple[int, int]) -> None:
         """Compile or read, and load.

@@ -1,4 +1,4 @@
-"""A patch as `runtime/kernels/pages.h` reads it: sorted entries, 16-bit places within pages."""
+"""A patch as `kernels/pages.h` reads it: sorted entries, 16-bit places within pages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.bundles.patch import Patch, check
 from runtime.errors import FormatError
-from runtime.patch import Patch, check
 from runtime.spec import TensorSpec
 
 PAGE = np.dtype([("start", "<u8"), ("first", "<u4"), ("count", "<u4")])

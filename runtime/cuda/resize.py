@@ -19,8 +19,8 @@ from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.kernel import THREADS, Call
 from runtime.cuda.memory import CudaBuffer, CudaMailbox
-from runtime.filters import kept_weights
-from runtime.preprocess import geometry
+from runtime.frames.filters import kept_weights
+from runtime.frames.preprocess import geometry
 from runtime.spec import Preprocess
 
 _PLANS = 16

@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import Any
 
 from runtime.backends.base import Backend
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError
+from runtime.memory.weights import Weights
 from runtime.strategies.base import Strategy
-from runtime.weights import Weights
 
 STRATEGIES = {
     "engines": "runtime.strategies.engines:EnginesStrategy",

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend
+from runtime.bundles.task import Task
 from runtime.errors import FormatError
 from runtime.spec import Preprocess, TaskInfo, TensorSpec
 from runtime.strategies.pixels import Pixels
-from runtime.task import Task
 
 
 @dataclass(frozen=True, eq=False)

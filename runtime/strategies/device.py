@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.task import Task
 from runtime.cuda.arena import Arena, DevicePatch, Tensors
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError
+from runtime.memory.weights import Weights
 from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident
 from runtime.strategies.encoder import DeviceEncoder
 from runtime.strategies.heads import Heads
 from runtime.strategies.pixels import Pixels, Preprocessor
-from runtime.task import Task
-from runtime.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Constants, Engine
+from runtime.bundles.manifest import Encoder
+from runtime.bundles.task import token_type
 from runtime.cuda.arena import Arena, Tensors
 from runtime.cuda.device import CudaDevice
 from runtime.errors import FormatError
-from runtime.manifest import Encoder
 from runtime.spec import Precision
-from runtime.task import token_type
 
 
 class EncoderEngine:

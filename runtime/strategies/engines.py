@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Engine
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.task import Task
 from runtime.errors import BackendError, FormatError
+from runtime.memory.weights import Weights
 from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import Resident
 from runtime.strategies.heads import Heads
 from runtime.strategies.pixels import Pixels, Preprocessor
-from runtime.task import Task
-from runtime.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)

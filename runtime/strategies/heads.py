@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Engine, Inputs
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.task import Task, check_head_names
 from runtime.strategies.base import Resident, checked
-from runtime.task import Task, check_head_names
 
 
 class Heads:

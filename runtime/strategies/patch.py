@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Constants
-from runtime.bundle import Bundle
-from runtime.digest import tensors_sha256
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.task import Task
 from runtime.errors import BackendError
-from runtime.preprocess import preprocess_batch
-from runtime.scatter import ResidentPatch, patch_nbytes
+from runtime.frames.preprocess import preprocess_batch
+from runtime.memory.scatter import ResidentPatch, patch_nbytes
+from runtime.memory.weights import Weights
 from runtime.spec import Preprocess, TensorSpec
+from runtime.storage.digest import tensors_sha256
 from runtime.strategies.base import Resident
 from runtime.strategies.device import DeviceStrategy
 from runtime.strategies.encoder import EncoderEngine
 from runtime.strategies.heads import Heads
 from runtime.strategies.pixels import Frames, Pixels
-from runtime.task import Task
-from runtime.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.resize import DeviceResizer
-from runtime.preprocess import check_frame, geometry, preprocess_batch
+from runtime.frames.preprocess import check_frame, geometry, preprocess_batch
 from runtime.spec import Preprocess
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 from adapt.clip import Clip, encoder_tensors
 from adapt.data import DomainPair, load_folders
 from adapt.methods.cmkd import CMKDConfig
-from runtime.digest import tensors_sha256
 from runtime.spec import BaseModel
+from runtime.storage.digest import tensors_sha256
 
 CLASSES = ("bee", "cup", "dog")
 VISION = {

@@ -15,10 +15,10 @@ from adapt.heads import CosineHead, TaskHead, head_tensors
 from adapt.merge import load_merged, merged
 from adapt.methods.cmkd import CMKDConfig
 from adapt.store import FILE
-from runtime import patch
-from runtime.digest import tensors_sha256
+from runtime.bundles import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.spec import BaseModel, Preprocess, TaskInfo
+from runtime.storage.digest import tensors_sha256
 from tests.adapt.artifacts import METRICS, PROMPTS, TASK, bases, load, make, train
 
 

@@ -10,8 +10,9 @@ from safetensors.numpy import save as save_numpy
 from adapt.artifact import Artifact
 from adapt.merge import merged
 from adapt.store import FILE
-from runtime import patch, sealed
+from runtime.bundles import patch
 from runtime.errors import FormatError, UdaError
+from runtime.storage import sealed
 from tests.adapt.artifacts import CLASSES, bases, load, make
 
 

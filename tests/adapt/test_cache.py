@@ -9,7 +9,7 @@ from PIL import Image
 from adapt.data import cache
 from adapt.data.base import ImageSet
 from runtime.errors import DataError, StorageError
-from runtime.preprocess import preprocess, read_image
+from runtime.frames.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
 
 

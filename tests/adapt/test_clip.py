@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 
 from adapt import clip, download, weights
 from adapt.demo.weights import architecture
-from runtime.digest import tensors_sha256
 from runtime.errors import BackendError, BaseModelError
-from runtime.files import sha256
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import sha256
 
 RN, VIT = "demo-rn32", "demo-vit32"
 PROMPTS = ["an image of a key", "an image of the number seven", "a photo of a lamp"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapt.evaluation.confusion import WORST, Confusion, figure, rows
-from runtime.preprocess import read_image
+from runtime.frames.preprocess import read_image
 
 CLASSES = ("bee", "cup", "dog", "egg")
 TRUTH = np.array([0, 0, 0, 1, 1, 2, -1, 0])

@@ -11,7 +11,7 @@ from PIL import Image
 from adapt.data import cache, load_folders
 from adapt.data.base import ImageSet
 from runtime.errors import DataError
-from runtime.preprocess import preprocess, read_image
+from runtime.frames.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
 
 RED, HALF = (200, 30, 40), 12

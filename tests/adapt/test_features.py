@@ -21,8 +21,8 @@ from adapt.methods.linear_probe import LinearProbe, LinearProbeConfig
 from adapt.methods.parts.features import FeatureMethod
 from adapt.training import rst
 from adapt.training.batches import Stream
-from runtime import sealed
 from runtime.errors import BaseModelError
+from runtime.storage import sealed
 
 CONFIG = LinearProbeConfig(batch_size=8)
 Make = Callable[..., tuple[FeatureMethod, Stream]]

@@ -20,7 +20,7 @@ from adapt.evaluation.spot_score import score
 from adapt.methods.cmkd import CMKDConfig
 from adapt.training.train import train
 from runtime.errors import DataError, FormatError, StorageError, TaskError, UdaError
-from runtime.files import sha256
+from runtime.storage.files import sha256
 
 
 def call(*words: object) -> Result:

@@ -7,13 +7,13 @@ from adapt.heads import TaskHead, head_tensors
 from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
 from export.heads import head_graph, head_shapes
 from export.merge import task_patch
-from runtime import bundle
-from runtime.digest import tensors_sha256
-from runtime.files import sha256
-from runtime.graphs import EncoderGraph, HeadGraph
-from runtime.session import Session
+from runtime.bundles import bundle
+from runtime.bundles.graphs import EncoderGraph, HeadGraph
+from runtime.bundles.task import Task
+from runtime.sessions.session import Session
 from runtime.spec import BaseModel, Preprocess, TaskInfo
-from runtime.task import Task
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import sha256
 from tests.export.helpers import perturb, random_pixels, resnet, vit
 
 

@@ -13,8 +13,8 @@ from adapt.merge import Network
 from adapt.training.train import train
 from export.images import Folders
 from export.pipeline import export_bundle
-from runtime.preprocess import preprocess, read_image
-from runtime.session import Session
+from runtime.frames.preprocess import preprocess, read_image
+from runtime.sessions.session import Session
 
 SETTINGS = {
     "batch_size": 6,

@@ -2,7 +2,7 @@ import pytest
 from click.testing import CliRunner
 
 from export.cli import main
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 
 
 def invoke(*arguments):

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from export.baked import baked_part
 from export.cli import main
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 from runtime.cli import main as runtime_main
-from runtime.trt_library import library
+from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX
 
 pytestmark = NEEDS_RTX
@@ -100,7 +100,7 @@ def test_a_baked_graph_has_the_tasks_own_values(world, tmp_path):
     """The engine's constants are the merged weights: ONNX Runtime says the same with them."""
     import onnxruntime
 
-    from runtime.session import Session
+    from runtime.sessions.session import Session
     from tests.export.helpers import random_pixels
 
     out = tmp_path / "demo.bundle"

@@ -6,8 +6,8 @@ import pytest
 from adapt.clip import encoder_tensors
 from export.encoder import deploy_tensors, encoder_graph, form_of
 from runtime import backends
+from runtime.bundles.patch import diff
 from runtime.cuda.arena import Arena
-from runtime.patch import diff
 from runtime.spec import Preprocess
 from tests.export.helpers import TOWERS, random_pixels, torch_features
 

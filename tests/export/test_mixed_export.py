@@ -13,10 +13,10 @@ from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
 from export.images import Folders
 from export.pipeline import export_bundle, verify_bundle
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 from runtime.errors import BaseModelError, VerifyError
-from runtime.preprocess import preprocess, read_image
-from runtime.session import Session
+from runtime.frames.preprocess import preprocess, read_image
+from runtime.sessions.session import Session
 
 CROP = {"resize": "crop", "interpolation": "bicubic"}
 FROZEN = {"share": 0.0, "variant": "cmkd"}

@@ -18,8 +18,8 @@ from export.facts import Facts, Survival
 from export.images import Folders, sample
 from export.pipeline import export_bundle, verify_bundle
 from export.sources import Source, check_together
-from runtime import blocked
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.task import Task
 from runtime.errors import (
     BaseModelError,
     ConfigError,
@@ -29,10 +29,10 @@ from runtime.errors import (
     TaskError,
     VerifyError,
 )
-from runtime.preprocess import preprocess, read_image
-from runtime.session import Session
+from runtime.frames.preprocess import preprocess, read_image
+from runtime.memory import blocked
+from runtime.sessions.session import Session
 from runtime.spec import TaskInfo
-from runtime.task import Task
 from tests.export.helpers import CLASSES, save_base
 
 

@@ -10,8 +10,8 @@ from adapt.data import load_folders
 from adapt.training.train import train
 from export.images import Folders
 from export.pipeline import export_bundle
-from runtime.preprocess import read_image
-from runtime.session import Session
+from runtime.frames.preprocess import read_image
+from runtime.sessions.session import Session
 from tests.export.test_every_method import SETTINGS
 from tests.runtime.test_threads import answers, stress
 

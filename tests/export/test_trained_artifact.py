@@ -12,9 +12,9 @@ from adapt.methods.cmkd import CMKDConfig
 from adapt.training.train import train
 from export.images import sample
 from export.pipeline import export_bundle
-from runtime import patch
-from runtime.preprocess import preprocess, read_image
-from runtime.session import Session
+from runtime.bundles import patch
+from runtime.frames.preprocess import preprocess, read_image
+from runtime.sessions.session import Session
 
 CONFIG = CMKDConfig(
     model="demo-rn32",

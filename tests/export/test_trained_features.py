@@ -10,8 +10,8 @@ from adapt.methods.linear_probe import LinearProbeConfig
 from adapt.methods.unimos import UniMoSConfig
 from adapt.training.train import train
 from export.pipeline import export_bundle
-from runtime.preprocess import preprocess, read_image
-from runtime.session import Session
+from runtime.frames.preprocess import preprocess, read_image
+from runtime.sessions.session import Session
 
 SHARED = dict(
     model="demo-rn32",

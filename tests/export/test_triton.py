@@ -20,14 +20,14 @@ from export.images import Folders
 from export.model_repository import verify
 from export.pipeline import export_bundle
 from export.plain import open_plain
-from runtime.bundle import Bundle
-from runtime.digest import tensors_sha256
-from runtime.engine_file import Platform, Recipe, engine_file
-from runtime.engine_store import store_of
+from runtime.bundles.bundle import Bundle
+from runtime.engines.file import Platform, Recipe, engine_file
+from runtime.engines.profile import PROFILES
+from runtime.engines.store import store_of
 from runtime.errors import VerifyError
-from runtime.profile import PROFILES
-from runtime.session import Session
-from runtime.trt_build import Built, Options
+from runtime.sessions.session import Session
+from runtime.storage.digest import tensors_sha256
+from runtime.trt.build import Built, Options
 from tests.export.helpers import CLASSES, random_pixels
 
 A10 = Platform("tensorrt", "10.16.1.11", "sm86", "NVIDIA A10", "13.0", "580.82.07")

@@ -10,14 +10,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from runtime import backends, bundle, strategies
-from runtime.digest import tensors_sha256
-from runtime.files import sha256
-from runtime.graphs import EncoderGraph, HeadGraph
-from runtime.manifest import CLASSES
-from runtime.patch import SparseTensor, merge
+from runtime import backends, strategies
+from runtime.bundles import bundle
+from runtime.bundles.graphs import EncoderGraph, HeadGraph
+from runtime.bundles.manifest import CLASSES
+from runtime.bundles.patch import SparseTensor, merge
+from runtime.bundles.task import Task, encode_task
 from runtime.spec import BaseModel, Preprocess, TaskInfo
-from runtime.task import Task, encode_task
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import sha256
 from tests.runtime.pools import Failing, FailingStrategy
 
 SIZE, DIM, WIDTH = 16, 6, 300

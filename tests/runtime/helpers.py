@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 import runtime
-from runtime import manifest
-from runtime.bundle import Bundle
-from runtime.files import sha256
-from runtime.task import Task, encode_task
+from runtime.bundles import manifest
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.task import Task, encode_task
+from runtime.storage.files import sha256
 
 
 def tree(path: Path) -> dict[str, bytes]:

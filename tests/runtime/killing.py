@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from conftest import _make_world
 
-from runtime import bundle, manifest
-from runtime.bundle import Bundle
-from runtime.install import install, remove, rollback
-from runtime.task import Task, encode_task
+from runtime.bundles import bundle, manifest
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.install import install, remove, rollback
+from runtime.bundles.task import Task, encode_task
 
 _AUDITED = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from runtime.bench_tasks import MixPlan, measure, mix, parts, steps
 from runtime.cli import main
-from runtime.session import Session
+from runtime.measuring.tasks import MixPlan, measure, mix, parts, steps
+from runtime.sessions.session import Session
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from runtime import blocked
-from runtime.blocked import block_size, fits, from_blocks, positions, to_blocks
+from runtime.bundles.patch import SparseTensor, merge
 from runtime.errors import FormatError
-from runtime.patch import SparseTensor, merge
+from runtime.memory import blocked
+from runtime.memory.blocked import block_size, fits, from_blocks, positions, to_blocks
+from runtime.memory.weights import Weights
 from runtime.spec import TensorSpec
-from runtime.weights import Weights
 
 SHAPES = [(32, 3, 3, 3), (64, 32, 3, 3), (48, 16, 1, 1), (16, 32, 2, 5)]
 

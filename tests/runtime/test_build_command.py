@@ -7,11 +7,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 from runtime.cli import main
-from runtime.engine_build import platforms
-from runtime.engine_parts import parts_of
-from runtime.trt_library import library
+from runtime.engines.build import platforms
+from runtime.engines.parts import parts_of
+from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX
 
 pytestmark = NEEDS_RTX

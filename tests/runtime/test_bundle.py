@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime import bundle, manifest
-from runtime.bundle import Bundle
+from runtime.bundles import bundle, manifest
+from runtime.bundles.bundle import Bundle
 from runtime.errors import FormatError, StorageError, UdaError
-from runtime.files import sha256
+from runtime.storage.files import sha256
 from tests.runtime.conftest import head
 from tests.runtime.helpers import read_everything, rewrite, smuggle, tree
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.session import Session
+from runtime.sessions.session import Session
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WAIT = 60  # seconds, for a machine that is busy

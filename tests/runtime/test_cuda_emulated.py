@@ -20,7 +20,7 @@ def driver(tmp_path_factory):
         pytest.skip("needs a C++ compiler")
     library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
     command = [compiler, "-std=c++17", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]
-    command += ["-fvisibility=hidden", f"-I{HERE / 'cuda'}", f"-I{ROOT / 'runtime/kernels'}"]
+    command += ["-fvisibility=hidden", f"-I{HERE / 'cuda'}", f"-I{ROOT / 'runtime/cuda/kernels'}"]
     command += [HERE / "cuda/driver.cpp", "-o", library, "-Wl,-soname,libcuda.so.1", "-ldl"]
     subprocess.run(command, check=True)
     return library

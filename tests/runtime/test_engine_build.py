@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from runtime import install
-from runtime.bundle import Bundle, write
-from runtime.engine_build import build_part, platforms
-from runtime.engine_file import EngineFile, Platform
-from runtime.engine_parts import Part, Wanted, baked_parts, check, check_profile, parts_of
-from runtime.engine_set import build_all
-from runtime.engine_store import EngineStore, store_of
+from runtime.bundles import install
+from runtime.bundles.bundle import Bundle, write
+from runtime.engines.build import build_part, platforms
+from runtime.engines.file import EngineFile, Platform
+from runtime.engines.parts import Part, Wanted, baked_parts, check, check_profile, parts_of
+from runtime.engines.profile import PROFILES, Profile, Span
+from runtime.engines.sets import build_all
+from runtime.engines.store import EngineStore, store_of
 from runtime.errors import BackendError, ConfigError, FormatError, StorageError
-from runtime.profile import PROFILES, Profile, Span
-from runtime.trt_tensors import Tensor
+from runtime.trt.tensors import Tensor
 from tests.rtx import NEEDS_RTX, rtx_version
 from tests.runtime.helpers import tree
 

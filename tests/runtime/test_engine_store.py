@@ -7,14 +7,14 @@ import json
 
 import pytest
 
-from runtime.bundle import Bundle
-from runtime.engine_build import build_part
-from runtime.engine_file import EngineFile, Platform
-from runtime.engine_parts import Part, parts_of
-from runtime.engine_store import EngineStore, store_of
+from runtime.bundles.bundle import Bundle
+from runtime.engines.build import build_part
+from runtime.engines.file import EngineFile, Platform
+from runtime.engines.parts import Part, parts_of
+from runtime.engines.profile import PROFILES, Span
+from runtime.engines.store import EngineStore, store_of
 from runtime.errors import BackendError, FormatError
-from runtime.profile import PROFILES, Span
-from runtime.trt_library import library
+from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX, rtx_version
 
 pytestmark = NEEDS_RTX

@@ -4,7 +4,7 @@ from typing import Any, Literal
 import pytest
 
 from runtime.errors import ConfigError, FormatError
-from runtime.fields import build
+from runtime.storage.fields import build
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ import tracemalloc
 import pytest
 
 from runtime.errors import FormatError
-from runtime.files import read_bytes
+from runtime.storage.files import read_bytes
 
 
 def test_a_small_file_takes_little_memory_whatever_it_might_have(tmp_path):

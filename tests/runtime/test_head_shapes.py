@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime import bundle
+from runtime.bundles import bundle
+from runtime.bundles.install import install
 from runtime.errors import FormatError
-from runtime.install import install
 from tests.runtime.conftest import head
 from tests.runtime.helpers import as_schema_1, smuggle, tree
 

@@ -6,14 +6,14 @@ import pytest
 from click.testing import CliRunner
 
 import runtime
-from runtime import bundle, manifest
-from runtime.bundle import Bundle
+from runtime.bundles import bundle, manifest
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.install import install, remove, rollback
+from runtime.bundles.task import encode_task
 from runtime.cli import main
 from runtime.errors import TaskError
-from runtime.files import sha256
-from runtime.install import install, remove, rollback
-from runtime.locks import exclusive
-from runtime.task import encode_task
+from runtime.storage.files import sha256
+from runtime.storage.locks import exclusive
 from tests.runtime.helpers import answers, newer, tree, under
 
 
@@ -35,7 +35,7 @@ def test_an_installed_task_answers_as_numpy_says_and_the_others_as_before(mixed,
     assert not np.allclose(after["a-d"], before["a-d"])
     preprocess = Bundle.open(mixed.path).preprocess
     for name in ("a-z", "a-d"):
-        pixels = runtime.preprocess.preprocess_batch([frame], preprocess(name))
+        pixels = runtime.frames.preprocess.preprocess_batch([frame], preprocess(name))
         np.testing.assert_allclose(after[name], mixed.logits(name, pixels)[0], rtol=1e-4, atol=1e-3)
 
 

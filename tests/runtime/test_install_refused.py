@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 import runtime
-from runtime import bundle, sealed
-from runtime.bundle import Bundle
+from runtime.bundles import bundle
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.install import install, remove, rollback
+from runtime.bundles.task import encode_task
 from runtime.cli import main
 from runtime.errors import FormatError, StorageError, TaskError
-from runtime.install import install, remove, rollback
-from runtime.task import encode_task
+from runtime.storage import sealed
 from tests.runtime.conftest import head
 from tests.runtime.helpers import answers, as_schema_1, newer, tree, under
 
@@ -49,7 +50,7 @@ def test_a_file_of_another_base_precision_or_graph_is_refused(
         world.path, write_task(other.tasks["a-b"]), FormatError, "patches base .*this bundle holds"
     )
     half = {name: array.astype(np.float16) for name, array in world.base.items()}
-    low = runtime.digest.tensors_sha256(half)
+    low = runtime.storage.digest.tensors_sha256(half)
     file = write_task(replace(task, base_sha256=low, patch={}))
     refused(world.path, file, FormatError, "this bundle's base and precision")
     refused(

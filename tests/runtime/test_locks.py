@@ -9,7 +9,7 @@ import time
 import pytest
 
 from runtime.errors import StorageError
-from runtime.locks import exclusive
+from runtime.storage.locks import exclusive
 
 
 def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):

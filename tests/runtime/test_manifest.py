@@ -5,12 +5,12 @@ import json
 import pytest
 
 import runtime
-from runtime import manifest
-from runtime.bundle import Bundle
+from runtime.bundles import manifest
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.install import remove
 from runtime.errors import FormatError
-from runtime.files import sha256
-from runtime.install import remove
 from runtime.spec import TensorSpec
+from runtime.storage.files import sha256
 from tests.runtime.helpers import as_schema_1, read_everything, rewrite
 
 

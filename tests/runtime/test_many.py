@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime import backends, bundle
-from runtime.bundle import Bundle
+from runtime import backends
+from runtime.bundles import bundle
+from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError, DataError, TaskError
-from runtime.grouping import plan
-from runtime.preprocess import preprocess
+from runtime.frames.preprocess import preprocess
+from runtime.sessions.grouping import plan
 from runtime.strategies.patch import PatchStrategy
 
 

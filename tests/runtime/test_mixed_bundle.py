@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 import runtime
-from runtime import bundle
-from runtime.bundle import Bundle
+from runtime.bundles import bundle
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.graphs import EncoderGraph
 from runtime.cli import main
 from runtime.errors import BackendError, DataError, FormatError
-from runtime.files import sha256
-from runtime.graphs import EncoderGraph
-from runtime.preprocess import preprocess
+from runtime.frames.preprocess import preprocess
+from runtime.storage.files import sha256
 from tests.runtime.helpers import rewrite, smuggle
 
 PLAIN, PROMPTED = ("a-b", "a-d", "a-f"), ("a-c", "a-e")

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import patch, sealed
+from runtime.bundles import patch
+from runtime.bundles.patch import SparseTensor
 from runtime.errors import FormatError
-from runtime.patch import SparseTensor
 from runtime.spec import TensorSpec
+from runtime.storage import sealed
 
 
 def layout_of(tensors):

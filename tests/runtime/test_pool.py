@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime import bundle
+from runtime.bundles import bundle
 from runtime.errors import BackendError, ConfigError
-from runtime.grouping import spread
-from runtime.pool import SessionPool
+from runtime.sessions.grouping import spread
+from runtime.sessions.pool import SessionPool
 from tests.runtime.pools import answers, frames
 
 

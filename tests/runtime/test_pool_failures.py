@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from runtime import bundle
+from runtime.bundles import bundle
 from runtime.errors import BackendError, DataError, FormatError, TaskError
-from runtime.pool import SessionPool
+from runtime.sessions.pool import SessionPool
 from tests.runtime.pools import answers, frames
 
 

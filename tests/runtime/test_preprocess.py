@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from runtime.errors import DataError
-from runtime.preprocess import preprocess, preprocess_batch, read_image
+from runtime.frames.preprocess import preprocess, preprocess_batch, read_image
 from runtime.spec import Preprocess
 
 
@@ -127,7 +127,7 @@ def test_a_truncated_or_missing_image_is_named(tmp_path):
 
 def test_an_image_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     Image.fromarray(picture(40, 40)).save(tmp_path / "x.png")
-    monkeypatch.setattr("runtime.preprocess.MAX_PIXELS", 1000)
+    monkeypatch.setattr("runtime.frames.preprocess.MAX_PIXELS", 1000)
     with pytest.raises(DataError, match="40 x 40 pixels, too many"):
         read_image(tmp_path / "x.png")
 

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from runtime import grouping
+from runtime.engines.profile import PROFILES, Profile, Span, load
 from runtime.errors import ConfigError, FormatError
-from runtime.profile import PROFILES, Profile, Span, load
+from runtime.sessions import grouping
 
 GOOD = {
     "name": "kiosk",

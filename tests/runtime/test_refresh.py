@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime import bundle
-from runtime.digest import tensors_sha256
+from runtime.bundles import bundle
+from runtime.bundles.patch import SparseTensor
 from runtime.errors import FormatError, TaskError
-from runtime.patch import SparseTensor
+from runtime.storage.digest import tensors_sha256
 from tests.runtime.helpers import smuggle
 
 

@@ -6,9 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runtime.filters import make_axis
-from runtime.preprocess import preprocess
-from runtime.resize import Resizer, resizer
+from runtime.frames.filters import make_axis
+from runtime.frames.preprocess import preprocess
+from runtime.frames.resize import Resizer, resizer
 from runtime.spec import Preprocess
 
 KINDS = ("noise", "smooth", "two", "columns", "rows", "white")

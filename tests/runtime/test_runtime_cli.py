@@ -134,7 +134,7 @@ def test_wrong_usage_exits_with_two():
 @pytest.mark.parametrize(
     "code",
     [
-        "import runtime, runtime.cli, runtime.bench, runtime.bundle",
+        "import runtime, runtime.cli, runtime.measuring.bench, runtime.bundles.bundle",
         "import runtime.backends.ort",
         "from click.testing import CliRunner; from adapt.cli import main; "
         "assert CliRunner().invoke(main, ['train', '--help']).exit_code == 0",

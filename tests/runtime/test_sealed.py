@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from runtime import sealed
 from runtime.errors import FormatError
+from runtime.storage import sealed
 
 
 @pytest.fixture

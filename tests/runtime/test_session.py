@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime import bundle
+from runtime.bundles import bundle
 from runtime.errors import BackendError, DataError, FormatError, TaskError, UdaError
 from tests.runtime.helpers import smuggle
 

@@ -7,9 +7,9 @@ import pytest
 
 import runtime
 from runtime import backends
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError, FormatError, TaskError
-from runtime.residents import Residents
+from runtime.memory.residents import Residents
 from runtime.strategies.patch import PatchStrategy
 from tests.runtime.helpers import newer, smuggle
 

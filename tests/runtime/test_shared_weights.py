@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from runtime.digest import tensors_sha256
+from runtime.bundles.patch import SparseTensor
+from runtime.bundles.weights_file import SharedWeights, read_weights
 from runtime.errors import BackendError, FormatError
-from runtime.patch import SparseTensor
-from runtime.weights_file import SharedWeights, read_weights
+from runtime.storage.digest import tensors_sha256
 
 
 @pytest.fixture

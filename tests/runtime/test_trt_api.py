@@ -18,7 +18,7 @@ ROOT = Path(make.__file__).parents[2]
 SOURCES = sorted(
     path
     for path in (ROOT / "runtime").rglob("*.py")
-    if "runtime.trt_library import" in path.read_text() or path.name == "trt_library.py"
+    if "runtime.trt.library import" in path.read_text() or path.match("trt/library.py")
 )
 
 
@@ -62,14 +62,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_all_that_calls_the_library_is_checked():
-    names = {path.name for path in SOURCES}
-    assert {
-        "trt_library.py",
-        "trt_build.py",
-        "trt_tensors.py",
-        "trt_engine.py",
-        "trt_graphs.py",
-    } <= names
+    names = {path.stem for path in SOURCES if path.parent.name == "trt"}
+    assert {"library", "build", "tensors", "engine", "graphs"} <= names
 
 
 def test_the_code_uses_only_what_every_release_has(tmp_path, cache):

@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import pytest
 
+from runtime.engines.profile import PROFILES
 from runtime.errors import BackendError, FormatError
-from runtime.profile import PROFILES
-from runtime.trt_build import build
-from runtime.trt_library import library
+from runtime.trt.build import build
+from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX
 from tests.runtime.conftest import DIM, head_graph
 

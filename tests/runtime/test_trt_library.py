@@ -11,7 +11,7 @@ import pytest
 
 import runtime
 from runtime.errors import BackendError
-from runtime.trt_library import Messages, check_version, library, logger, said, trt
+from runtime.trt.library import Messages, check_version, library, logger, said, trt
 from tests.rtx import NEEDS_RTX
 
 
@@ -48,7 +48,7 @@ def test_versions_that_do_not_fit_are_refused_with_the_reason(name, version, mes
 
 def test_no_engine_is_built_to_be_refitted():
     """Of TensorRT 11.3.0 only such engines can be wrong, so it need not be refused."""
-    sources = [file.read_text() for file in Path(runtime.__file__).parent.rglob("trt_*.py")]
+    sources = [file.read_text() for file in Path(runtime.__file__).parent.glob("trt/*.py")]
     assert sources and not any("BuilderFlag.REFIT" in source for source in sources)
 
 
@@ -71,7 +71,7 @@ def run(tmp_path, script, **modules):
 
 
 ASK = """
-    from runtime.trt_library import library
+    from runtime.trt.library import library
     try:
         print(library())
     except Exception as error:
@@ -101,7 +101,7 @@ def test_a_broken_library_is_not_passed_over(tmp_path):
 
 def test_importing_the_runtime_imports_no_library(tmp_path):
     script = """
-        import sys, runtime, runtime.cli, runtime.trt_build
+        import sys, runtime, runtime.cli, runtime.trt.build
         print(sorted({"tensorrt", "tensorrt_rtx", "cuda"} & sys.modules.keys()))
     """
     kept = {"tensorrt": "raise SystemExit(3)", "tensorrt_rtx": "raise SystemExit(3)"}

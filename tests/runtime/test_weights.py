@@ -4,11 +4,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from runtime.bundles.patch import SparseTensor, merge
 from runtime.errors import FormatError
-from runtime.patch import SparseTensor, merge
-from runtime.scatter import patch_nbytes
+from runtime.memory.scatter import patch_nbytes
+from runtime.memory.weights import Weights
 from runtime.spec import TensorSpec
-from runtime.weights import Weights
 
 LAYOUT = [
     TensorSpec("a", "float32", (1000, 333)),

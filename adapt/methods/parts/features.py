@@ -27,8 +27,8 @@ from adapt.data.cache import folder
 from adapt.evaluation.evaluate import predict
 from adapt.method import Method
 from adapt.training import parallel
-from runtime import sealed
 from runtime.errors import BaseModelError, FormatError
+from runtime.storage import sealed
 
 if TYPE_CHECKING:
     from adapt.clip import Clip

@@ -4,7 +4,7 @@ import pytest
 from runtime.cuda import resize
 from runtime.cuda.resize import DeviceResizer
 from runtime.errors import DataError
-from runtime.preprocess import preprocess_batch
+from runtime.frames.preprocess import preprocess_batch
 from runtime.spec import Preprocess
 
 

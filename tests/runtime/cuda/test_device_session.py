@@ -8,7 +8,7 @@ from runtime import backends
 from runtime.backends.ort import OrtBackend, OrtEngine
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError, DataError
-from runtime.pool import SessionPool
+from runtime.sessions.pool import SessionPool
 from tests.runtime.conftest import SIZE
 from tests.runtime.test_threads import stress
 

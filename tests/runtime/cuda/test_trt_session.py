@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 from runtime.cuda.arena import Tensors
-from runtime.engine_file import Recipe, engine_file
-from runtime.engine_parts import baked_parts, parts_of
-from runtime.engine_set import build_all
-from runtime.engine_store import store_of
+from runtime.engines.file import Recipe, engine_file
+from runtime.engines.parts import baked_parts, parts_of
+from runtime.engines.profile import PROFILES, Profile, Span
+from runtime.engines.self_test import self_test
+from runtime.engines.sets import build_all
+from runtime.engines.store import store_of
 from runtime.errors import BackendError, FormatError
-from runtime.profile import PROFILES, Profile, Span
-from runtime.self_test import self_test
-from runtime.trt_build import Built, Options
-from runtime.trt_device import platform_of, runtime_on
-from runtime.trt_engine import TrtEngine
-from runtime.trt_library import library as installed
-from runtime.trt_library import logger
-from runtime.trt_tensors import engine_tensors
+from runtime.trt.build import Built, Options
+from runtime.trt.device import platform_of, runtime_on
+from runtime.trt.engine import TrtEngine
+from runtime.trt.library import library as installed
+from runtime.trt.library import logger
+from runtime.trt.tensors import engine_tensors
 from tests.runtime.conftest import SIZE
 from tests.runtime.cuda import stand_in
 
@@ -34,7 +34,7 @@ def tensorrt(library, monkeypatch):
     if library is not None:
         monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
         # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
-        monkeypatch.setattr("runtime.trt_graphs._MOST", 0)
+        monkeypatch.setattr("runtime.trt.graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     yield
@@ -63,7 +63,7 @@ def install(store, device, part, profile=ORIN, broken="", change=lambda built: b
     plan = stand_in.plan(part.graph, profile, part.baked, broken)
     engine = runtime_on(device).deserialize_cuda_engine(plan)
     built = change(Built(plan, engine_tensors(engine), 0.0, None))
-    weights = None if part.baked is None else runtime.digest.tensors_sha256(part.baked)
+    weights = None if part.baked is None else runtime.storage.digest.tensors_sha256(part.baked)
     recipe = Recipe(part.sha256, weights, platform_of(device), profile, Options())
     made = engine_file(part.stem, recipe, built, tested=True)
     store.install(made, built.plan)
@@ -262,7 +262,7 @@ def test_build_all_tests_what_can_run_here(world, device, driver, monkeypatch):
         tested.append(len(tensors))
         return Built(plan, tensors, 0.1, b"measured")
 
-    monkeypatch.setattr("runtime.engine_build.build", build)
+    monkeypatch.setattr("runtime.engines.build.build", build)
     store = store_of(world.path, None)
     rows = list(build_all(Bundle.open(world.path), store, ORIN))
     assert [row.engine.tested for row in rows] == [True, True] and tested == [5, 3]

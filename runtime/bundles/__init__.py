@@ -1,0 +1,1 @@
+"""What a device receives: read, written, changed while sessions run."""

@@ -1,0 +1,215 @@
+"""The bundle: what a device receives. See FORMAT.md beside this file.
+
+Files are named after their content and the manifest is replaced last, so a bundle is at every
+moment either the old one or the new one, and a reader never meets half of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from runtime.bundles import manifest
+from runtime.bundles.graphs import EncoderGraph, HeadGraph, check_parts
+from runtime.bundles.manifest import FileRef, Manifest, TaskEntry
+from runtime.bundles.staging import staging
+from runtime.bundles.task import Task, check_head, check_tokens, decode_task, encode_task, entry_of
+from runtime.bundles.weights_file import SharedWeights, read_layout, read_weights
+from runtime.errors import FormatError, TaskError
+from runtime.memory.weights import Weights
+from runtime.spec import BaseModel, Precision, Preprocess, TensorSpec
+from runtime.storage import digest
+from runtime.storage.files import read_bytes, sha256
+
+MAX_BYTES = 1 << 30
+"""Of a graph or a task file; the base is far larger and is read elsewhere."""
+
+
+class Bundle:
+    """A bundle on disk, opened for reading. Holds the manifest only."""
+
+    def __init__(self, path: Path, content: Manifest) -> None:
+        self.path, self.manifest = path, content
+        self._tasks = {entry.id: entry for entry in content.tasks}
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Read and check the manifest.
+
+        Raises:
+            FormatError: There is no bundle, or its manifest is damaged or of another version.
+        """
+        folder = Path(path)
+        return cls(folder, manifest.read(folder))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The ids of the tasks, in the order of the manifest."""
+        return tuple(self._tasks)
+
+    def entry(self, task: str) -> TaskEntry:
+        """Return the manifest's entry of a task.
+
+        Raises:
+            TaskError: The bundle has no such task; the message lists those it has.
+        """
+        if not isinstance(task, str):
+            raise TaskError(f"a task is named by its id, a text; found {str(task)[:60]!r}")
+        if task not in self._tasks:
+            known = ", ".join(sorted(self._tasks)) or "none"
+            raise TaskError(f"unknown task '{task}'; '{self.path}' has {known}")
+        return self._tasks[task]
+
+    def preprocess(self, task: str) -> Preprocess:
+        """Return how frames become pixels for a task.
+
+        Raises:
+            TaskError: The bundle has no such task.
+        """
+        entry = self.entry(task)
+        return self.manifest.encoder(entry).preprocess(entry.resize, entry.interpolation)
+
+    def graph(self, ref: FileRef) -> bytes:
+        """Return the bytes of a graph after checking its digest.
+
+        Raises:
+            FormatError: The file is missing or altered.
+        """
+        return self._content(ref)
+
+    def task(self, task: str, layout: Mapping[str, TensorSpec]) -> Task:
+        """Read a task's file and check it against the base's layout and its encoder.
+
+        Raises:
+            TaskError: The bundle has no such task.
+            FormatError: The file is missing, altered, or does not fit base, encoder or head.
+        """
+        return self.read(self.entry(task), layout)
+
+    def read(self, entry: TaskEntry, layout: Mapping[str, TensorSpec]) -> Task:
+        """Do as `task`, for one of the manifest's entries, current or former.
+
+        Raises:
+            FormatError: The file is missing, altered, or does not fit base, encoder or head.
+        """
+        path = self._locate(entry.file)
+        content = self._content(entry.file)
+        loaded = decode_task(content, path, self.manifest.tensors.sha256, layout)
+        if entry_of(loaded, entry.file) != entry:
+            raise FormatError(
+                f"'{path}' is not the file of task '{entry.id}' in this bundle; copy the bundle "
+                "again"
+            )
+        check_tokens(loaded, self.manifest.encoder(entry).tokens, self.manifest.precision)
+        shapes = self.manifest.head(entry).tensors
+        if shapes is not None:
+            check_head(loaded, shapes)
+        return loaded
+
+    def layout(self) -> dict[str, TensorSpec]:
+        """Return the base's tensors by name, from the header of their file.
+
+        Raises:
+            FormatError: The file is missing, damaged, or not of the size that the manifest says.
+        """
+        ref = self.manifest.tensors
+        return {spec.name: spec for spec in read_layout(self._locate(ref), ref.bytes)[0]}
+
+    def weights(self) -> Weights:
+        """Read the base weights into one buffer, checking their digest on the way.
+
+        Raises:
+            FormatError: The file is missing, damaged, or not what the manifest says.
+        """
+        ref = self.manifest.tensors
+        return read_weights(self._locate(ref), ref.bytes, ref.sha256)
+
+    def shared_weights(self, block: int) -> SharedWeights:
+        """Read the base weights once for several users, checking their digest on the way.
+
+        Args:
+            block: Channels in a block of the filters, see `Weights.lay_out`.
+
+        Raises:
+            FormatError: The file is missing, damaged, or not what the manifest says.
+            StorageError: There is no room for them.
+        """
+        ref = self.manifest.tensors
+        return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block)
+
+    def _content(self, ref: FileRef) -> bytes:
+        path = self._locate(ref)
+        if not path.exists():
+            raise FormatError(
+                f"'{path}' is not there any more; if the bundle was changed since it was opened, "
+                "refresh or open it again, else copy it again"
+            )
+        content = read_bytes(path, min(ref.bytes, MAX_BYTES))
+        if len(content) != ref.bytes or sha256(content) != ref.sha256:
+            raise FormatError(f"'{self.path / ref.path}' was altered; copy the bundle again")
+        return content
+
+    def _locate(self, ref: FileRef) -> Path:
+        path = self.path / ref.path
+        # A link must not lead a device to a file outside of what it was given.
+        try:
+            inside = path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, RuntimeError) as error:  # the latter is Python's word for links in a ring
+            raise FormatError(f"'{path}' leads nowhere ({error}); copy the bundle again") from error
+        if not inside:
+            raise FormatError(f"'{path}' leads out of the bundle; copy the bundle again")
+        return path
+
+
+def write(
+    path: Path,
+    *,
+    base: BaseModel,
+    precision: Precision,
+    encoders: Sequence[EncoderGraph],
+    tensors: Mapping[str, NDArray[Any]],
+    heads: Sequence[HeadGraph],
+    tasks: Sequence[Task],
+    report: Mapping[str, Any],
+) -> None:
+    """Write a bundle; an existing one at `path` is replaced in one step.
+
+    Args:
+        path: Folder of the bundle.
+        base: The CLIP model the tensors come from.
+        precision: Of the tensors and the encoders.
+        encoders: Each graph once.
+        tensors: Deploy tensors of the untouched base, float32 or float16.
+        heads: Each graph once.
+        tasks: Tasks for exactly these tensors and graphs.
+        report: How the engines compared with PyTorch.
+
+    Raises:
+        FormatError: The parts do not belong together, or a value is not finite.
+        StorageError: The disk is full or not writable, or `path` is a folder of other files; an
+            existing bundle stays as it was.
+    """
+    identity = digest.tensors_sha256(tensors)
+    check_parts(identity, precision, encoders, tensors, heads, tasks)
+    with staging(path) as stage:
+        content = Manifest(
+            base=base,
+            precision=precision,
+            parameters=sum(array.size for array in tensors.values()),
+            tensors=stage.add("base", "base", ".safetensors", save(dict(tensors)), identity),
+            encoders=tuple(encoder.add(stage) for encoder in encoders),
+            heads=tuple(head.add(stage) for head in heads),
+            tasks=tuple(
+                entry_of(task, stage.add("tasks", task.info.id, ".safetensors", encode_task(task)))
+                for task in tasks
+            ),
+            former=(),
+            report=dict(report),
+        )
+        stage.publish(content)
+        stage.clear(content)

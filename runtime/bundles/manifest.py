@@ -1,0 +1,251 @@
+"""The manifest: the list of everything in a bundle, under one digest."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import FormatError
+from runtime.spec import (
+    BaseModel,
+    Interpolation,
+    Precision,
+    Preprocess,
+    Resize,
+    TensorSpec,
+    check_sha256,
+    check_task_id,
+    check_text,
+)
+from runtime.storage.fields import build
+from runtime.storage.files import read_bytes, sha256
+
+KIND, SCHEMA = "uda-bundle", 2
+NAME = "manifest.json"
+CLASSES = -1
+"""In the shape of a head's tensor: as many as the task has classes."""
+_MAX_BYTES = 64 << 20
+_MAX_TOKENS = 1 << 24
+_MAX_FILE = 1 << 63
+_MAX_DEPTH = 16
+_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file of the bundle: where, how large, and what digest it must have."""
+
+    path: str
+    """Relative, with forward slashes, inside the bundle."""
+    bytes: int
+    sha256: str
+    """Of the file; for base weights, of the tensors (`runtime.storage.digest`)."""
+
+    def __post_init__(self) -> None:
+        check_sha256(self.sha256)
+        hidden = any(part.startswith(".") for part in self.path.split("/"))
+        if hidden or not _PATH.fullmatch(self.path):
+            raise ValueError(f"'{self.path[:80]}' is no path inside a bundle")
+        if not 1 <= self.bytes < _MAX_FILE:
+            raise ValueError(f"'{self.path}' cannot have {self.bytes} bytes")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder graph: the base alone, or the base with room for a task's tokens."""
+
+    graph: FileRef
+    blocked: FileRef | None
+    """The same over blocked filters, for ONNX Runtime on the CPU."""
+    size: int
+    """Height and width of the pixels it takes."""
+    mean: tuple[float, ...]
+    """Of RGB in [0, 1]; applied inside the graph, like `std`."""
+    std: tuple[float, ...]
+    tokens: dict[str, tuple[int, ...]]
+    """Shapes of the inputs that each task brings; none in an encoder of the base alone."""
+
+    def __post_init__(self) -> None:
+        self.preprocess("squash", "bilinear")
+        check_text(*self.tokens)
+        shapes = [TensorSpec(name, "float32", shape) for name, shape in self.tokens.items()]
+        if any(len(s.shape) != 2 for s in shapes) or sum(s.size for s in shapes) > _MAX_TOKENS:
+            raise ValueError(
+                f"an encoder takes tokens (n, width), at most {_MAX_TOKENS} values together"
+            )
+
+    def preprocess(self, resize: Resize, interpolation: Interpolation) -> Preprocess:
+        """Return how frames become this encoder's pixels for a task that resizes them so."""
+        return Preprocess(self.size, resize, interpolation, self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head graph."""
+
+    kind: str
+    """For people."""
+    graph: FileRef
+    tensors: dict[str, tuple[int, ...]] | None
+    """Shapes of what it takes beside the features, -1 for the number of a task's classes; None
+    where the writer did not know them."""
+
+    def __post_init__(self) -> None:
+        tensors = self.tensors or {}
+        check_text(self.kind, *tensors)
+        for name, shape in tensors.items():
+            TensorSpec(name, "float32", tuple(1 if size == CLASSES else size for size in shape))
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """What the manifest knows of a task; the rest is in its file."""
+
+    id: str
+    dataset: str
+    source: str
+    target: str
+    classes: int
+    method: str
+    resize: Resize
+    interpolation: Interpolation
+    encoder: str
+    """SHA-256 of its encoder's graph, the one that is not blocked."""
+    head: str
+    """SHA-256 of its head's graph."""
+    changed: int
+    """Entries the patch changes."""
+    file: FileRef
+
+    def __post_init__(self) -> None:
+        check_task_id(self.id)
+        check_text(self.dataset, self.source, self.target, self.method)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The list of everything in a bundle."""
+
+    base: BaseModel
+    precision: Precision
+    parameters: int
+    """Entries of all base tensors together."""
+    tensors: FileRef
+    encoders: tuple[Encoder, ...]
+    heads: tuple[Head, ...]
+    tasks: tuple[TaskEntry, ...]
+    former: tuple[TaskEntry, ...]
+    """Versions that were replaced or removed and can come back, at most one per id."""
+    report: dict[str, Any]
+    """How the engines compared with PyTorch when the bundle was exported, per task."""
+
+    def __post_init__(self) -> None:
+        for entries in (self.tasks, self.former):
+            if len({task.id for task in entries}) != len(entries):
+                raise ValueError("two tasks have the same id")
+        if not self.tasks:
+            raise ValueError("a bundle needs at least one task")
+        if _deeper(self.report, _MAX_DEPTH):
+            raise ValueError(f"the report is nested more than {_MAX_DEPTH} levels deep")
+        if self.parameters < 1:
+            raise ValueError(f"a base cannot have {self.parameters} entries")
+        encoders = {encoder.graph.sha256 for encoder in self.encoders}
+        heads = {head.graph.sha256 for head in self.heads}
+        if len(encoders) != len(self.encoders) or len(heads) != len(self.heads):
+            raise ValueError("two encoders or heads have the same graph")
+        if len({encoder.blocked is None for encoder in self.encoders}) > 1:
+            raise ValueError("only some encoders have a graph over blocked filters")
+        for task in (*self.tasks, *self.former):
+            if task.encoder not in encoders or task.head not in heads:
+                raise ValueError(f"task '{task.id[:80]}' wants a graph that is not in the bundle")
+            if not 0 <= task.changed <= self.parameters:
+                raise ValueError(
+                    f"task '{task.id[:80]}' cannot change {task.changed} of {self.parameters} "
+                    "entries"
+                )
+
+    def encoder(self, task: TaskEntry) -> Encoder:
+        """Return the encoder of one of the tasks."""
+        return next(e for e in self.encoders if e.graph.sha256 == task.encoder)
+
+    def head(self, task: TaskEntry) -> Head:
+        """Return the head of one of the tasks."""
+        return next(h for h in self.heads if h.graph.sha256 == task.head)
+
+    def files(self) -> tuple[FileRef, ...]:
+        """Return every file of the bundle but the manifest itself."""
+        tasks = (task.file for task in (*self.tasks, *self.former))
+        return (self.tensors, *self.graphs(), *tasks)
+
+    def graphs(self) -> tuple[FileRef, ...]:
+        """Return every graph."""
+        encoders = [ref for e in self.encoders for ref in (e.graph, e.blocked) if ref is not None]
+        return (*encoders, *(head.graph for head in self.heads))
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return the bytes of `manifest.json`.
+
+    Raises:
+        FormatError: The report holds a number that is not finite.
+    """
+    try:
+        body = asdict(manifest)
+        digest = sha256(_canonical(body))
+        document = {"kind": KIND, "schema": SCHEMA, "sha256": digest, "body": body}
+        return (json.dumps(document, indent=1) + "\n").encode()
+    except ValueError as error:
+        raise FormatError(
+            f"the bundle's report cannot be written: {error}; export the bundle again"
+        ) from error
+
+
+def read(folder: Path) -> Manifest:
+    """Read and check the manifest of a bundle.
+
+    Raises:
+        FormatError: There is none, or it is damaged, altered or of another version.
+    """
+    if not (folder / NAME).is_file():
+        raise FormatError(f"'{folder}' is no bundle: it has no {NAME}; make one with uda-export")
+    where = f"'{folder / NAME}'"
+    try:
+        document = json.loads(read_bytes(folder / NAME, _MAX_BYTES))
+        if not isinstance(document, dict) or document.get("kind") != KIND:
+            raise FormatError(f"{where} is not the manifest of a bundle; make one with uda-export")
+        digest = sha256(_canonical(document.get("body")))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} is damaged: {error}; copy the bundle again") from error
+    schema, body = document.get("schema"), document.get("body")
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
+        raise FormatError(
+            f"{where} has schema {schema!r}, this version reads 1 to {SCHEMA}; export again, or "
+            "install the version that wrote it"
+        )
+    if document.get("sha256") != digest:
+        raise FormatError(f"{where} was altered: its digest does not match; copy the bundle again")
+    return build(Manifest, _from_schema_1(body) if schema == 1 else body, where)
+
+
+def _from_schema_1(body: Any) -> Any:
+    """Add what schema 2 has more, as far as the untrusted body is what it should be."""
+    if not isinstance(body, dict) or not isinstance(body.get("heads"), list):
+        return body
+    heads = [{"tensors": None, **h} if isinstance(h, dict) else h for h in body["heads"]]
+    return {"former": [], **body, "heads": heads}
+
+
+def _canonical(body: object) -> bytes:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Return whether lists and objects lie in each other more than `levels` deep."""
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not levels or any(_deeper(item, levels - 1) for item in inner)

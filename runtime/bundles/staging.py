@@ -1,0 +1,182 @@
+"""The folder of a bundle while it is written: files appear first, the manifest makes them count."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.bundles import manifest
+from runtime.bundles.manifest import FileRef, Manifest
+from runtime.errors import FormatError, StorageError
+from runtime.storage.files import sha256, storage_errors, sync, write_bytes
+from runtime.storage.locks import exclusive
+
+_log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+_OURS = re.compile(r".+-[0-9a-f]{16}\.(onnx|safetensors)|\..+\.tmp")
+_MANIFESTS = f".{manifest.NAME}.*.tmp"
+_FOLDERS = ("base", "graphs", "tasks")
+_CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def staging(path: Path) -> Iterator[Staging]:
+    """Hold a bundle's lock and yield what writes to it; on an error, take back what was added.
+
+    Readers need no lock: what they have opened stays whole.
+
+    Args:
+        path: Folder of the bundle; it may hold one already, or nothing.
+
+    Raises:
+        StorageError: The folder cannot be written or locked, holds files of others and is no
+            bundle, or has a link for one of a bundle's folders.
+    """
+    _check(path)
+    created = not path.exists()
+    try:
+        with exclusive(path / LOCK, keep=False):
+            _check(path)  # another writer may have been here while this one waited
+            stage = Staging(path)
+            try:
+                yield stage
+            except BaseException:
+                stage.discard()
+                raise
+    except BaseException:
+        if created:
+            with contextlib.suppress(OSError):  # not empty: another writer was waiting for it
+                path.rmdir()
+        raise
+
+
+class Staging:
+    """Files that are being added to a folder, which may hold a bundle already."""
+
+    def __init__(self, path: Path) -> None:
+        """Write nothing yet; `staging` makes useful ones."""
+        self._path = path
+        self._written: list[Path] = []
+
+    def add(
+        self, folder: str, stem: str, suffix: str, content: bytes, digest: str | None = None
+    ) -> FileRef:
+        """Write a file named after its content, unless it is there, and return its place.
+
+        Args:
+            folder: `base`, `graphs` or `tasks`.
+            stem: Start of the name.
+            suffix: End of the name, with the dot.
+            content: The bytes.
+            digest: To call it by, if not by the SHA-256 of the bytes.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        own = digest or sha256(content)
+        ref = FileRef(f"{folder}/{stem}-{own[:16]}{suffix}", len(content), own)
+        target = self._path / ref.path
+        with storage_errors(target):
+            if _holds(target, content):
+                # Who wrote it may have been killed before it was on the disk.
+                sync(target)
+                sync(target.parent)
+                return ref
+        if not target.exists():
+            self._written.append(target)
+        write_bytes(target, content)
+        return ref
+
+    def publish(self, content: Manifest) -> None:
+        """Put the manifest in place; from now on this is the bundle.
+
+        Raises:
+            StorageError: The manifest cannot be written.
+        """
+        write_bytes(self._path / manifest.NAME, manifest.encode(content))
+
+    def clear(self, content: Manifest) -> None:
+        """Remove files of the bundle that stood here before and that the new one does not use.
+
+        The new one stands whether or not that is possible, so what stays is no error: the next
+        writer tries again.
+
+        Args:
+            content: Of the bundle that stands here now; the files of former tasks are in use.
+        """
+        used = {self._path / ref.path for ref in content.files()}
+        try:
+            for file in self._leftovers():
+                if file not in used and file.is_file():
+                    _remove(file)
+        except OSError as error:
+            _log.warning("files that are not used any more may stay in %s: %s", self._path, error)
+
+    def discard(self) -> None:
+        """Remove what was added, as far as that is possible."""
+        with contextlib.suppress(OSError):  # the error that brought us here is the one to tell
+            kept = self._named()
+            for file in self._written:
+                if file not in kept:
+                    file.unlink(missing_ok=True)
+            for folder in (self._path / name for name in _FOLDERS):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def _leftovers(self) -> list[Path]:
+        """Return the files whose names are of a writer's making."""
+        inside = [
+            file
+            for folder in (self._path / name for name in _FOLDERS)
+            if folder.is_dir()
+            for file in folder.iterdir()
+            if _OURS.fullmatch(file.name)
+        ]
+        return [*inside, *self._path.glob(_MANIFESTS)]
+
+    def _named(self) -> set[Path]:
+        """Return the files that the manifest on the disk names; none if there is no sound one."""
+        try:
+            return {self._path / ref.path for ref in manifest.read(self._path).files()}
+        except FormatError:
+            return set()
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink()
+    except OSError as error:
+        _log.warning("a file that is not used any more stays for now: %s", error)
+
+
+def _check(path: Path) -> None:
+    for folder in (path / name for name in _FOLDERS):
+        if folder.is_symlink():
+            raise StorageError(
+                f"'{folder}' is a link, and a bundle's files lie in the bundle; copy the bundle "
+                "again, or choose another place"
+            )
+    if not (path / manifest.NAME).is_file():
+        files = (file for file in path.rglob("*") if not file.is_dir())
+        foreign = next((f for f in files if f.name != LOCK and not _OURS.fullmatch(f.name)), None)
+        if foreign:
+            raise StorageError(
+                f"'{path}' has files of others in it ('{foreign.name}') and is no bundle; choose "
+                "another place, or empty it"
+            )
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Return whether there is a file of exactly this content."""
+    if not path.is_file() or path.is_symlink() or path.stat().st_size != len(content):
+        return False
+    view = memoryview(content)
+    with path.open("rb") as file:
+        return all(
+            file.read(_CHUNK) == view[start : start + _CHUNK]
+            for start in range(0, len(content), _CHUNK)
+        )

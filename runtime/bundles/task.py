@@ -1,0 +1,246 @@
+"""The task file: a patch, a small head, tokens, class names. A few hundred kB for one domain."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundles.manifest import CLASSES, FileRef, TaskEntry
+from runtime.bundles.patch import Patch, decode, encode, size
+from runtime.errors import FormatError
+from runtime.spec import (
+    Interpolation,
+    Precision,
+    Resize,
+    TaskInfo,
+    TensorSpec,
+    check_sha256,
+    check_text,
+)
+from runtime.storage import sealed
+from runtime.storage.fields import build
+
+KIND, SCHEMA = "uda-task", 1
+_HEAD, _TOKENS = "head.", "tokens."
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a device needs to judge frames of one domain."""
+
+    info: TaskInfo
+    method: str
+    resize: Resize
+    """How frames become the size that the encoder takes, see `runtime.spec.Preprocess`."""
+    interpolation: Interpolation
+    base_sha256: str
+    """Digest of the base tensors the patch belongs to, in the bundle's precision."""
+    encoder: str
+    """SHA-256 of the encoder graph that runs it, the one that is not blocked."""
+    tokens: Mapping[str, NDArray[Any]]
+    """What that graph takes beside the base, (n, W) each, in the bundle's precision."""
+    head: str
+    """SHA-256 of the head graph that `head_tensors` go into."""
+    head_tensors: Mapping[str, NDArray[np.float32]]
+    patch: Patch
+    facts: Mapping[str, Any]
+    """What a person may want to know: accuracy, density, survival. Never used to compute."""
+
+
+@dataclass(frozen=True)
+class _Document:
+    info: TaskInfo
+    method: str
+    resize: Resize
+    interpolation: Interpolation
+    base_sha256: str
+    encoder: str
+    head: str
+    patch: tuple[Any, ...]
+    facts: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        check_text(self.method)
+        for digest in (self.base_sha256, self.encoder, self.head):
+            check_sha256(digest)
+
+
+def encode_task(task: Task) -> bytes:
+    """Return the bytes of a task file."""
+    table, tensors = encode(task.patch)
+    plain = ("method", "resize", "interpolation", "base_sha256", "encoder", "head")
+    document = {
+        **{name: getattr(task, name) for name in plain},
+        "info": asdict(task.info),
+        "patch": table,
+        "facts": dict(task.facts),
+    }
+    heads = {_HEAD + name: array for name, array in task.head_tensors.items()}
+    tokens = {_TOKENS + name: array for name, array in task.tokens.items()}
+    return sealed.seal(KIND, SCHEMA, document, {**tensors, **heads, **tokens})
+
+
+def decode_task(
+    content: bytes, path: Path, base_sha256: str, layout: Mapping[str, TensorSpec]
+) -> Task:
+    """Return the task that the bytes of a task file hold, checked for one base.
+
+    Args:
+        content: Of the whole file.
+        path: Where it came from, for messages.
+        base_sha256: Digest of the base at hand.
+        layout: The base's tensors.
+
+    Raises:
+        FormatError: The file is damaged, or belongs to another base.
+    """
+    file = sealed.parse(content, path, KIND, SCHEMA)
+    document = build(_Document, file.document, f"'{path}'")
+    if document.base_sha256 != base_sha256:
+        raise FormatError(
+            f"'{path}' patches base {document.base_sha256[:12]}, this bundle holds "
+            f"{base_sha256[:12]}; export the task again with this bundle's base and precision"
+        )
+    heads = _part(file.tensors, _HEAD)
+    for name, array in heads.items():
+        if array.dtype != np.float32 or not bool(np.isfinite(array).all()):
+            raise FormatError(f"'{path}': head tensor '{name}' is not finite float32")
+    return Task(
+        info=document.info,
+        method=document.method,
+        resize=document.resize,
+        interpolation=document.interpolation,
+        base_sha256=document.base_sha256,
+        encoder=document.encoder,
+        tokens=_part(file.tensors, _TOKENS),
+        head=document.head,
+        head_tensors=heads,
+        patch=decode(list(document.patch), file.tensors, layout),
+        facts=document.facts,
+    )
+
+
+def check_tokens(task: Task, shapes: Shapes, precision: Precision) -> None:
+    """Check that a task brings the tokens that its encoder takes.
+
+    Args:
+        task: The task.
+        shapes: Of the encoder's tokens, by name.
+        precision: Of the bundle.
+
+    Raises:
+        FormatError: Names, shapes or types differ, or a value is not finite.
+    """
+    dtype = token_type(precision)
+    needed = {name: f"{dtype}{tuple(shape)}" for name, shape in shapes.items()}
+    found = {name: f"{array.dtype}{array.shape}" for name, array in task.tokens.items()}
+    if found != needed:
+        name = min(n for n in {**found, **needed} if found.get(n) != needed.get(n))
+        raise FormatError(
+            f"task '{task.info.id}' brings tokens '{name}' as {found.get(name, 'nothing')}, its "
+            f"encoder needs {needed.get(name, 'none of that name')}; export the task again"
+        )
+    for name, array in task.tokens.items():
+        if not bool(np.isfinite(array).all()):
+            raise FormatError(
+                f"tokens '{name}' of task '{task.info.id}' hold a value that is not finite"
+            )
+
+
+def check_head_names(task: Task, names: Collection[str]) -> None:
+    """Check that a task brings as many tensors as its head takes, under their names.
+
+    Args:
+        task: The task.
+        names: Of the head's inputs but the features.
+
+    Raises:
+        FormatError: It brings others.
+    """
+    if task.head_tensors.keys() != set(names):
+        raise FormatError(
+            f"task '{task.info.id}' brings {sorted(task.head_tensors)} for its head, needed "
+            f"{sorted(names)}; export the task again"
+        )
+
+
+def check_head(task: Task, shapes: Shapes) -> None:
+    """Check that a task brings the tensors that its head takes.
+
+    Args:
+        task: The task.
+        shapes: Of the head's inputs but the features, `CLASSES` for the number of classes.
+
+    Raises:
+        FormatError: Names or shapes differ.
+    """
+    check_head_names(task, shapes)
+    count = len(task.info.classes)
+    for name, shape in shapes.items():
+        needed = tuple(count if size == CLASSES else size for size in shape)
+        _check_shape(task, name, task.head_tensors[name].shape == needed, needed)
+
+
+def check_head_like(task: Task, other: Task) -> None:
+    """Check that a task brings what another one of its head brings: all that is known of some.
+
+    Args:
+        task: The task.
+        other: One that fits the head.
+
+    Raises:
+        FormatError: Names or shapes differ by more than the number of classes.
+    """
+    check_head_names(task, other.head_tensors)
+    alike, own = len(other.info.classes), len(task.info.classes)
+    for name, array in other.head_tensors.items():
+        found, shape = task.head_tensors[name].shape, array.shape
+        # Nothing says which axis is the classes: one that has their number in both may be it.
+        fits = len(found) == len(shape) and all(
+            a == b or (a, b) == (own, alike) for a, b in zip(found, shape, strict=True)
+        )
+        _check_shape(task, name, fits, tuple(own if size == alike else size for size in shape))
+
+
+def entry_of(task: Task, file: FileRef) -> TaskEntry:
+    """Return what a manifest says of a task that lies in `file`."""
+    info = task.info
+    return TaskEntry(
+        id=info.id,
+        dataset=info.dataset,
+        source=info.source,
+        target=info.target,
+        classes=len(info.classes),
+        method=task.method,
+        resize=task.resize,
+        interpolation=task.interpolation,
+        encoder=task.encoder,
+        head=task.head,
+        changed=size(task.patch),
+        file=file,
+    )
+
+
+def token_type(precision: Precision) -> str:
+    """Return the type of tokens in a bundle of a precision."""
+    return "float16" if precision == "fp16" else "float32"
+
+
+def _check_shape(task: Task, name: str, fits: bool, needed: tuple[int, ...]) -> None:
+    if not fits:
+        raise FormatError(
+            f"task '{task.info.id}' has {len(task.info.classes)} classes and brings head tensor "
+            f"'{name}' of shape {task.head_tensors[name].shape}, needed {needed}; export the task "
+            "again"
+        )
+
+
+def _part(tensors: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)}

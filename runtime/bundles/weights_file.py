@@ -1,0 +1,194 @@
+"""The base weights' file: a plain safetensors file, read once into one buffer."""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from runtime.errors import BackendError, FormatError
+from runtime.memory.weights import Weights
+from runtime.spec import TensorSpec
+from runtime.storage import digest
+from runtime.storage.files import storage_errors
+
+_DTYPES = {"F32": "float32", "F16": "float16"}
+
+
+def read_weights(path: Path, size: int, sha256: str) -> Weights:
+    """Read the base weights, checking their digest on the way.
+
+    Args:
+        path: A safetensors file of float32 and float16 tensors.
+        size: The bytes it must have.
+        sha256: The digest its tensors must have (`runtime.storage.digest`).
+
+    Raises:
+        FormatError: The file is missing, damaged, or not the one that was meant.
+    """
+    layout, start = read_layout(path, size)
+    buffer = np.empty(size - start, np.uint8)
+    weights = Weights(buffer, layout)
+
+    def take(file: int, spec: TensorSpec, offset: int) -> str:
+        # Reading and hashing one tensor together keeps its bytes in the cache.
+        _fill(file, buffer[offset : offset + spec.nbytes], start + offset, path)
+        return digest.line(spec.name, weights[spec.name])
+
+    _take_all(path, layout, sha256, take)
+    return weights
+
+
+class SharedWeights:
+    """The base weights once in memory, for any number of `Weights` that share what none changed.
+
+    On Linux they lie in anonymous memory, elsewhere in a file without a name. Each `Weights` maps
+    them copy on write: what it costs is the pages that its patches touch.
+    """
+
+    def __init__(self, path: Path, size: int, sha256: str, block: int) -> None:
+        """Read the base weights, checking their digest on the way.
+
+        Args:
+            path: As for `read_weights`.
+            size: As for `read_weights`.
+            sha256: As for `read_weights`.
+            block: Channels in a block of the filters, see `Weights.lay_out`.
+
+        Raises:
+            FormatError: The file is missing, damaged, or not the one that was meant.
+            StorageError: There is no room for them.
+        """
+        self._layout, start = read_layout(path, size)
+        self._size, self._block = size - start, block
+        with storage_errors(Path("a shared copy of the base weights")):
+            self._file = _nameless()
+
+        def take(file: int, spec: TensorSpec, offset: int) -> str:
+            part = np.empty(spec.nbytes, np.uint8)
+            _fill(file, part, start + offset, path)
+            own = Weights(part, [spec])
+            line = digest.line(spec.name, own[spec.name])
+            own.lay_out(block)
+            with storage_errors(Path("a shared copy of the base weights")):
+                _write(self._file, part, offset)
+            return line
+
+        try:
+            _take_all(path, self._layout, sha256, take)
+        except BaseException:
+            self.close()
+            raise
+
+    def weights(self) -> Weights:
+        """Return weights of one's own, filters in blocks; they outlive `close`.
+
+        Raises:
+            BackendError: The shared ones are closed.
+            StorageError: They cannot be mapped.
+        """
+        if self._file < 0:  # which mmap takes for a wish for empty memory
+            raise BackendError("the shared weights are closed; open a new pool")
+        with storage_errors(Path("a shared copy of the base weights")):
+            mapped = mmap.mmap(self._file, self._size, access=mmap.ACCESS_COPY)
+        return Weights(np.frombuffer(mapped, np.uint8), self._layout, self._block)
+
+    def close(self) -> None:
+        """Give no more weights; the memory is free when the last of them is gone."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
+    """Return the tensors of a safetensors file in file order, and where their bytes start.
+
+    Reads the header only.
+
+    Args:
+        path: A safetensors file of float32 and float16 tensors.
+        size: The bytes it must have.
+
+    Raises:
+        FormatError: The file is missing, damaged, or of another size.
+    """
+    try:
+        if path.stat().st_size != size:
+            raise FormatError(
+                f"'{path}' has {path.stat().st_size} bytes, needed {size}; copy it again"
+            )
+        with safe_open(path, framework="numpy") as file:
+            layout = []
+            for name in file.offset_keys():
+                part = file.get_slice(name)
+                if part.get_dtype() not in _DTYPES:
+                    raise FormatError(f"'{path}': tensor '{name}' is {part.get_dtype()}")
+                layout.append(
+                    TensorSpec(name, _DTYPES[part.get_dtype()], tuple(part.get_shape()))  # type: ignore[arg-type]
+                )
+    except (OSError, SafetensorError, ValueError) as error:
+        raise FormatError(
+            f"'{path}' is missing or damaged ({error}); copy the bundle again"
+        ) from error
+    # The format allows no holes, so the data is the end of the file.
+    return layout, size - sum(spec.nbytes for spec in layout)
+
+
+def _take_all(
+    path: Path,
+    layout: Sequence[TensorSpec],
+    sha256: str,
+    take: Callable[[int, TensorSpec, int], str],
+) -> None:
+    """Call `take` for every tensor, in several threads, and check the digest.
+
+    Args:
+        path: The file.
+        layout: Its tensors, in its order.
+        sha256: The digest they must have.
+        take: Gets the open file, a tensor and its first byte among those of all tensors; returns
+            its line of the digest.
+    """
+    offsets = np.cumsum([0, *(spec.nbytes for spec in layout)])[:-1].tolist()
+    try:
+        with path.open("rb") as file, ThreadPoolExecutor(max_workers=4) as pool:
+            number = itertools.repeat(file.fileno())
+            found = digest.combined(pool.map(take, number, layout, offsets))
+    except OSError as error:
+        raise FormatError(
+            f"cannot read '{path}': {error.strerror or error}; copy the bundle again"
+        ) from error
+    if found != sha256:
+        raise FormatError(f"'{path}' was altered: its digest does not match; copy it again")
+
+
+def _nameless() -> int:
+    """Return an open file that nobody else can find and that vanishes with its last user."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("uda-base")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _write(file: int, content: NDArray[np.uint8], offset: int) -> None:
+    view = content.data
+    while view:
+        count = os.pwrite(file, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def _fill(file: int, into: NDArray[np.uint8], offset: int, path: Path) -> None:
+    view = into.data
+    while view:
+        count = os.preadv(file, [view], offset)
+        if count == 0:
+            raise FormatError(f"'{path}' ends too early; copy the bundle again")
+        view, offset = view[count:], offset + count

@@ -1,0 +1,1 @@
+"""Engines built for one platform, kept on disk, found again."""

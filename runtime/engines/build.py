@@ -1,0 +1,123 @@
+"""Engines, built where the library allows it, and put where sessions find them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.engines.file import EngineFile, Platform, Recipe, engine_file
+from runtime.engines.parts import Part, check
+from runtime.engines.profile import Profile
+from runtime.engines.store import EngineStore
+from runtime.errors import BackendError, FormatError
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import read_bytes, write_bytes
+from runtime.trt.build import Options, Told, build
+from runtime.trt.library import library
+
+_MAX_TIMING = 1 << 28
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one engine."""
+
+    engine: EngineFile
+    path: Path
+    kept: bool
+    """Whether it was there already, and nothing was done."""
+
+
+def build_part(
+    part: Part,
+    store: EngineStore,
+    profile: Profile,
+    platform: Platform,
+    *,
+    test: Callable[[EngineFile, bytes], None] | None = None,
+    told: Told = lambda phase, done, total: None,
+) -> Row:
+    """Build an engine, unless the one that is there is the same; test it, then put it there.
+
+    Args:
+        part: The graph.
+        store: Where engines lie.
+        profile: Lengths of the free axes.
+        platform: For what; a whole generation of GPUs, or this machine's GPU.
+        test: Runs the engine and raises if it is no good; None where it cannot run.
+        told: Hears of progress.
+
+    Raises:
+        BackendError: It cannot be built, or failed its test; the former engine is still there.
+        FormatError: The graph takes other inputs than the bundle has.
+        StorageError: It cannot be written.
+    """
+    weights = None if part.baked is None else tensors_sha256(part.baked)
+    recipe = Recipe(part.sha256, weights, platform, profile, Options())
+    there = store.current(recipe)
+    if there is not None and (there.tested or test is None):
+        return Row(there, store.path(there), kept=True)
+    target = platform.generation if platform.gpu is None else None
+    # A timing cache holds what was measured on one GPU; TensorRT-RTX measures nothing.
+    cache = store.timing(platform) if target is None and not library().targets else None
+    built = build(
+        part.graph,
+        profile,
+        baked=part.baked,
+        target=target,
+        timing=None if cache is None else _timing(cache),
+        told=told,
+    )
+    check(part, built.tensors)
+    if cache is not None and built.timing:
+        write_bytes(cache, built.timing)
+    engine = engine_file(part.stem, recipe, built, tested=test is not None)
+    if test is not None:
+        test(engine, built.plan)
+    store.install(engine, built.plan)
+    return Row(engine, store.path(engine), kept=False)
+
+
+def platforms(targets: Sequence[str], machine: Platform | None, reason: str = "") -> list[Platform]:
+    """Return what to build for.
+
+    Args:
+        targets: GPU generations, as `sm86`; none means this machine's GPU.
+        machine: This machine's; None if it has no GPU.
+        reason: Why it has none.
+
+    Raises:
+        BackendError: The library has no such target, or there is no GPU and no target.
+    """
+    found = library()
+    for target in targets:
+        if target not in found.targets:
+            has = (
+                f"it has {', '.join(found.targets)}"
+                if found.targets
+                else "TensorRT builds for the GPU of its machine only; leave --target out there"
+            )
+            raise BackendError(f"{found} cannot build for '{target[:20]}': {has}")
+    if targets:
+        return [
+            Platform(found.name, found.version, target, gpu=None, cuda=None, driver=None)
+            for target in dict.fromkeys(targets)
+        ]
+    if machine is None:
+        why = f": {reason}" if reason else ""
+        other = f", or name its GPU with --target: {', '.join(found.targets)}"
+        raise BackendError(
+            f"{found} finds no GPU here to build for{why}; build on the machine that is to run the "
+            f"engines{other if found.targets else ''}"
+        )
+    return [machine]
+
+
+def _timing(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    with contextlib.suppress(FormatError):
+        return read_bytes(path, _MAX_TIMING)
+    return b""

@@ -1,0 +1,191 @@
+"""The graphs of a bundle of which there must be engines, and what these must take and give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.manifest import Encoder, Head, TaskEntry
+from runtime.bundles.task import Task, token_type
+from runtime.engines.profile import Profile
+from runtime.errors import ConfigError, FormatError
+from runtime.trt.tensors import Tensor
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an input or output must be."""
+
+    name: str
+    input: bool
+    dtype: str
+    shape: tuple[int | None, ...]
+    """-1 is a free axis, None any length."""
+
+    def fits(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor is it."""
+        return (
+            (tensor.name, tensor.input, tensor.dtype) == (self.name, self.input, self.dtype)
+            and len(tensor.shape) == len(self.shape)
+            and all(
+                wanted is None or wanted == found
+                for wanted, found in zip(self.shape, tensor.shape, strict=True)
+            )
+        )
+
+    def __str__(self) -> str:
+        shape = ["any" if n is None else n for n in self.shape]
+        return f"{self.name} {self.dtype}[{', '.join(map(str, shape))}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A graph of which there is to be an engine."""
+
+    stem: str
+    """What it is, for people, and the start of its files' names."""
+    graph: bytes
+    sha256: str
+    """Of the graph."""
+    wanted: tuple[Wanted, ...]
+    """Empty where the bundle does not say."""
+    entry: TaskEntry | None
+    """A task that uses it, for a test of the engine."""
+    baked: Arrays | None = None
+    """Values that become constants."""
+
+
+def parts_of(bundle: Bundle) -> list[Part]:
+    """Return the graphs of a bundle; a session opens every one of them.
+
+    Raises:
+        FormatError: The bundle is damaged.
+    """
+    manifest, layout = bundle.manifest, bundle.layout()
+    base = [Wanted(spec.name, True, spec.dtype, spec.shape) for spec in layout.values()]
+    entries = {
+        ref: entry
+        for entry in (*manifest.former, *manifest.tasks)
+        for ref in (entry.encoder, entry.head)
+    }
+    parts = []
+    for encoder in manifest.encoders:
+        own = encoder.graph
+        wanted = (*_pixels(encoder), *base, *_tokens(encoder, token_type(manifest.precision)))
+        parts.append(
+            Part("encoder", bundle.graph(own), own.sha256, wanted, entries.get(own.sha256))
+        )
+    for head in manifest.heads:
+        own, entry = head.graph, entries.get(head.graph.sha256)
+        stem = f"head-{_slug(head)}"
+        parts.append(Part(stem, bundle.graph(own), own.sha256, _head(head), entry))
+    return parts
+
+
+def baked_parts(bundle: Bundle) -> Iterator[Part]:
+    """Yield the graphs of strategy `engines`: an encoder with constant weights for each task.
+
+    Tasks that change nothing of the base share one. Each holds a whole base in memory.
+
+    Raises:
+        FormatError: The bundle is damaged.
+    """
+    layout, shared = bundle.layout(), set()
+    for entry in bundle.manifest.tasks:
+        task, encoder = bundle.read(entry, layout), bundle.manifest.encoder(entry)
+        untouched = not task.patch and not task.tokens
+        if untouched and entry.encoder in shared:
+            continue
+        if untouched:
+            shared.add(entry.encoder)
+        yield Part(
+            "encoder-base" if untouched else f"encoder-{entry.id}",
+            bundle.graph(encoder.graph),
+            entry.encoder,
+            _pixels(encoder),
+            entry,
+            merged(bundle, task),
+        )
+    yield from (part for part in parts_of(bundle) if part.stem.startswith("head"))
+
+
+def merged(bundle: Bundle, task: Task) -> dict[str, NDArray[Any]]:
+    """Return a value for each of an encoder's inputs but the pixels, as a task has them.
+
+    Raises:
+        FormatError: The base is damaged.
+    """
+    weights = bundle.weights()
+    for name, sparse in task.patch.items():
+        weights[name].reshape(-1)[sparse.indices] = sparse.values
+    return {**weights.views(), **task.tokens}
+
+
+def check_profile(bundle: Bundle, profile: Profile) -> None:
+    """Check that the engines of a profile take every task of a bundle.
+
+    Raises:
+        ConfigError: A task has fewer or more classes.
+    """
+    for entry in bundle.manifest.tasks:
+        if not profile.classes.min <= entry.classes <= profile.classes.max:
+            raise ConfigError(
+                f"task '{entry.id}' has {entry.classes} classes, engines of profile "
+                f"'{profile.name}' take {profile.classes.min} to {profile.classes.max}; give "
+                "--profile a JSON file that allows for it"
+            )
+
+
+def check(part: Part, tensors: Sequence[Tensor]) -> None:
+    """Check that an engine takes and gives what its bundle says.
+
+    Raises:
+        FormatError: It does not.
+    """
+    if not part.wanted:
+        return
+    found = {tensor.name: tensor for tensor in tensors}
+    for wanted in part.wanted:
+        tensor = found.pop(wanted.name, None)
+        if tensor is None or not wanted.fits(tensor):
+            what = "none" if tensor is None else str(tensor)
+            raise FormatError(
+                f"the graph of {part.stem} should have {wanted}, found {what}; export the bundle "
+                "again"
+            )
+    if found:
+        raise FormatError(
+            f"the graph of {part.stem} has {min(map(str, found.values()))}, of which the bundle "
+            "knows nothing; export the bundle again"
+        )
+
+
+def _pixels(encoder: Encoder) -> tuple[Wanted, ...]:
+    return (
+        Wanted("pixels", True, "uint8", (-1, encoder.size, encoder.size, 3)),
+        Wanted("features", False, "float32", (-1, None)),
+    )
+
+
+def _tokens(encoder: Encoder, dtype: str) -> list[Wanted]:
+    return [Wanted(name, True, dtype, shape) for name, shape in encoder.tokens.items()]
+
+
+def _head(head: Head) -> tuple[Wanted, ...]:
+    if head.tensors is None:
+        return ()
+    return (
+        Wanted("features", True, "float32", (-1, None)),
+        Wanted("logits", False, "float32", (-1, -1)),
+        *(Wanted(name, True, "float32", tuple(shape)) for name, shape in head.tensors.items()),
+    )
+
+
+def _slug(head: Head) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in head.kind)[:60]

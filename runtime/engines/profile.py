@@ -1,0 +1,104 @@
+"""Which batches and class counts an engine is built for, and for which of them it is fastest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import ConfigError, FormatError
+from runtime.spec import MAX_CLASSES, check_text
+from runtime.storage.fields import build
+from runtime.storage.files import read_bytes
+
+MAX_BATCH = 1024
+_MAX_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Span:
+    """The lengths that an axis may have."""
+
+    min: int
+    opt: int
+    """The one that the engine is made fastest for."""
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise ValueError(
+                f"min {self.min}, opt {self.opt} and max {self.max} must be 1 or more and in this "
+                "order"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.min}..{self.opt}..{self.max}"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The batches and class counts of the engines of a bundle."""
+
+    name: str
+    batch: Span
+    """Frames that run at once; an engine takes more of them in several runs."""
+    classes: Span
+    """Of the tasks: a task with more needs engines of another profile."""
+
+    def __post_init__(self) -> None:
+        check_text(self.name)
+        if self.batch.min != 1:
+            raise ValueError(f"batch: min must be 1, for single frames, found {self.batch.min}")
+        if self.batch.max > MAX_BATCH:
+            raise ValueError(f"batch: max may be {MAX_BATCH}, found {self.batch.max}")
+        if self.classes.max > MAX_CLASSES:
+            raise ValueError(f"classes: max may be {MAX_CLASSES}, found {self.classes.max}")
+
+    def span(self, axis: str) -> Span:
+        """Return the lengths of an axis by its name in the graphs, `batch` or `classes`.
+
+        Raises:
+            FormatError: No axis of our graphs is called so.
+        """
+        if axis not in ("batch", "classes"):
+            raise FormatError(
+                f"a graph has an axis '{axis[:40]}'; known are batch and classes: export the "
+                "bundle again"
+            )
+        return self.batch if axis == "batch" else self.classes
+
+
+_CLASSES = Span(2, 65, 1000)
+PROFILES = {
+    # A camera gives one frame at a time, a few cameras a few.
+    "orin": Profile("orin", Span(1, 1, 8), _CLASSES),
+    # Session.predict_many goes in batches of at most 32.
+    "server": Profile("server", Span(1, 8, 32), _CLASSES),
+}
+
+
+def load(name: str) -> Profile:
+    """Return the profile of a name, or the one in a JSON file.
+
+    A file holds `{"name": "kiosk", "batch": {"min": 1, "opt": 4, "max": 16}, "classes": {"min": 2,
+    "opt": 31, "max": 345}}`.
+
+    Args:
+        name: A key of `PROFILES`, or the path of a file.
+
+    Raises:
+        ConfigError: There is neither.
+        FormatError: The file is no profile.
+    """
+    if name in PROFILES:
+        return PROFILES[name]
+    if not Path(name).is_file():
+        raise ConfigError(
+            f"unknown profile '{name}'; known are {', '.join(sorted(PROFILES))}, and JSON files"
+        )
+    where = f"'{name}'"
+    try:
+        values = json.loads(read_bytes(Path(name), _MAX_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} is no JSON: {error}; see runtime/engines/profile.py") from error
+    return build(Profile, values, where)

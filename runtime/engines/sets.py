@@ -1,0 +1,140 @@
+"""All engines of a bundle, for this machine's GPU or for others; on its own GPU each is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
+
+from runtime.backends.base import Inputs
+from runtime.bundles.bundle import Bundle
+from runtime.engines.build import Row, build_part, platforms
+from runtime.engines.file import EngineFile, Platform
+from runtime.engines.parts import Part, check_profile, parts_of
+from runtime.engines.profile import Profile
+from runtime.engines.store import FOLDER, EngineStore
+from runtime.errors import BackendError
+from runtime.trt.device import platform_of
+from runtime.trt.library import library
+
+if TYPE_CHECKING:
+    from runtime.cuda.device import CudaDevice
+
+Told = Callable[[str, int, int], None]
+"""Called with what is being built, and how many of how many steps are done."""
+
+
+def build_all(
+    bundle: Bundle,
+    store: EngineStore,
+    profile: Profile,
+    targets: Sequence[str] = (),
+    *,
+    parts: Iterable[Part] | None = None,
+    told: Told = lambda what, done, total: None,
+) -> Iterator[Row]:
+    """Build the engines of a bundle that are not there yet, and yield each when it is in place.
+
+    At the end, engines in the bundle of graphs and values that it had before are removed.
+
+    Args:
+        bundle: Whose graphs.
+        store: Where engines lie.
+        profile: Batches and class counts.
+        targets: GPU generations, as `sm86`; none means the first GPU of this machine.
+        parts: The graphs; None means those of the bundle, weights left out.
+        told: Hears of progress.
+
+    Raises:
+        BackendError: The library is missing, or cannot build for a target, or there is no GPU and
+            no target; or an engine cannot be built or failed its test.
+        ConfigError: The profile does not allow for a task.
+        FormatError: The bundle is damaged.
+        StorageError: An engine cannot be written.
+    """
+    check_profile(bundle, profile)
+    with ExitStack() as stack:
+        device, machine, reason = _gpu(stack)
+        chosen = platforms(targets, machine, reason)
+        made: dict[tuple[str, str], str] = {}
+        for part in parts_of(bundle) if parts is None else parts:
+            for platform in chosen:
+                test = None
+                if device is not None and machine is not None and platform.runs_on(machine):
+                    test = _Test(device, bundle, part)
+                row = build_part(
+                    part,
+                    store,
+                    profile,
+                    platform,
+                    test=test,
+                    told=_named(f"{part.stem} for {platform.generation}", told),
+                )
+                recipe = row.engine.recipe
+                if recipe.weights is not None:
+                    made[row.engine.stem, recipe.platform.place] = recipe.content
+                yield row
+    if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
+        graphs = {ref.sha256 for ref in bundle.manifest.graphs()}
+
+        def outdated(engine: EngineFile) -> bool:
+            own = engine.recipe
+            if own.weights is None:
+                return own.graph not in graphs
+            return made.get((engine.stem, own.platform.place), own.content) != own.content
+
+        store.sweep(outdated)
+
+
+def check_targets(targets: Sequence[str]) -> None:
+    """Check that engines can be built here.
+
+    Raises:
+        BackendError: The library is missing, or cannot build for a target, or there is no GPU and
+            no target.
+    """
+    with ExitStack() as stack:
+        _, machine, reason = _gpu(stack)
+        platforms(targets, machine, reason)
+
+
+def _gpu(stack: ExitStack) -> tuple[CudaDevice | None, Platform | None, str]:
+    """Return the first GPU and what it is, or why there is none."""
+    from runtime.cuda.device import CudaDevice
+
+    library()  # without one, the GPU does not matter
+    try:
+        device = stack.enter_context(closing(CudaDevice(0)))
+    except BackendError as error:
+        return None, None, str(error)
+    return device, platform_of(device), ""
+
+
+def _named(what: str, told: Told) -> Told:
+    """Return what tells of an engine instead of its builder's phase."""
+    return lambda phase, done, total: told(what, done, total)
+
+
+class _Test:
+    """Runs a new engine over what its bundle has for it."""
+
+    def __init__(self, device: CudaDevice, bundle: Bundle, part: Part) -> None:
+        self._device, self._bundle, self._part = device, bundle, part
+
+    def __call__(self, engine: EngineFile, plan: bytes) -> None:
+        from runtime.cuda.arena import Tensors
+        from runtime.engines.self_test import self_test
+
+        arrays: dict[str, Any] = {}
+        if self._part.entry is not None:
+            task = self._bundle.read(self._part.entry, self._bundle.layout())
+            arrays |= {**task.head_tensors, **task.tokens}
+        if self._part.baked is None and "pixels" in {tensor.name for tensor in engine.tensors}:
+            arrays |= self._bundle.weights().views()
+        wanted = {tensor.name for tensor in engine.tensors}
+        placed = Tensors(self._device, {n: a for n, a in arrays.items() if n in wanted})
+        try:
+            inputs: Inputs = placed.handles
+            self_test(self._device, engine, plan, inputs)
+        finally:
+            placed.close()

@@ -1,0 +1,176 @@
+"""Engines on disk: one for each graph, library and GPU, found by what they are made of.
+
+`<stem>-<graph>.<place>.json` says what an engine is, and which plan beside it holds it. The plan is
+written first and is called after its own content, the JSON file is replaced last: at every moment
+there is either the former engine or the new one, and whatever fails leaves the former.
+
+An engine is machine code that the library runs unseen. Digests here find damage, not malice: open
+engines only from folders that nobody else writes to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.engines.file import MAX_SIDECAR, EngineFile, Platform, Recipe, decode, encode
+from runtime.errors import BackendError, FormatError
+from runtime.storage.files import read_bytes, sha256, storage_errors, write_bytes
+from runtime.storage.locks import exclusive
+from runtime.trt.build import Options
+
+FOLDER = "engines"
+"""In a bundle; its writers leave this folder alone."""
+_LOCK = ".lock"
+
+
+class EngineStore:
+    """A folder of engines."""
+
+    def __init__(self, folder: Path, remedy: str) -> None:
+        """Look at nothing yet.
+
+        Args:
+            folder: It may not be there.
+            remedy: The command that puts engines there, for messages.
+        """
+        self.folder, self._remedy = folder, remedy
+
+    def find(self, content: str, machine: Platform, options: str = "") -> EngineFile:
+        """Return the engine of a graph that may run on a machine.
+
+        Args:
+            content: `Recipe.content` of what is wanted.
+            machine: This one, in full.
+            options: Of the command that builds it, for messages.
+
+        Raises:
+            BackendError: There is none; the message says for what there are some.
+            FormatError: There may be one, but what describes it is damaged.
+        """
+        good: list[EngineFile] = []
+        others: list[EngineFile] = []
+        damaged: FormatError | None = None
+        for path in self._described(content):
+            try:
+                found = self._read(path)
+            except FormatError as error:
+                damaged = error
+                continue
+            if found.recipe.content == content and found.recipe.options == Options():
+                runs = found.recipe.platform.runs_on(machine)
+                (good if runs else others).append(found)
+        if good:  # the one for this very GPU, if there is one
+            return max(good, key=lambda found: found.recipe.platform.gpu is not None)
+        if damaged is not None:
+            raise FormatError(f"{damaged}: {self._remedy}{options}")
+        if others:
+            there = " and ".join(sorted(str(other.recipe.platform) for other in others)[:4])
+            raise BackendError(
+                f"the engine of graph {content[:16]} in '{self.folder}' is for {there}, and this "
+                f"machine has {machine}; run: {self._remedy}{options}"
+            )
+        raise BackendError(
+            f"there is no engine of graph {content[:16]} in '{self.folder}' for {machine}; run: "
+            f"{self._remedy}{options}"
+        )
+
+    def current(self, recipe: Recipe) -> EngineFile | None:
+        """Return the engine that was built so, if it is there and whole."""
+        for path in self._described(recipe.content):
+            with contextlib.suppress(FormatError):
+                found = self._read(path)
+                if found.recipe == recipe:
+                    self.plan(found)
+                    return found
+        return None
+
+    def path(self, engine: EngineFile) -> Path:
+        """Return where the plan of an engine lies."""
+        return self.folder / engine.plan_name
+
+    def plan(self, engine: EngineFile) -> bytes:
+        """Return the bytes of an engine after checking their digest.
+
+        Raises:
+            FormatError: The file is missing or altered.
+        """
+        path = self.path(engine)
+        if path.is_symlink():
+            raise FormatError(f"'{path}' is a link, and engines lie here; run: {self._remedy}")
+        try:
+            content = read_bytes(path, engine.plan.bytes)
+        except FormatError as error:
+            raise FormatError(f"{error}: {self._remedy}") from error
+        if len(content) != engine.plan.bytes or sha256(content) != engine.plan.sha256:
+            raise FormatError(f"'{path}' was altered; run: {self._remedy}")
+        return content
+
+    def install(self, engine: EngineFile, plan: bytes) -> None:
+        """Put an engine in the place of the former one, whose plan is removed.
+
+        Args:
+            engine: What to say of it.
+            plan: As the library wrote it, after its self-test.
+
+        Raises:
+            StorageError: It cannot be written; the former engine is still there.
+            FormatError: The disk does not give back what was written.
+        """
+        with exclusive(self.folder / _LOCK, required=False, keep=False) as alone:
+            path = self.path(engine)
+            with storage_errors(self.folder):
+                # What a killed build left; without a lock it may be another one's.
+                for left in self.folder.glob(f".{engine.slot}*.tmp") if alone else ():
+                    left.unlink(missing_ok=True)
+            write_bytes(path, plan)
+            self.plan(engine)
+            write_bytes(self.folder / f"{engine.slot}.json", encode(engine))
+            with storage_errors(self.folder):
+                for old in self.folder.glob(f"{engine.slot}-*.plan"):
+                    if old != path:
+                        old.unlink(missing_ok=True)
+
+    def sweep(self, outdated: Callable[[EngineFile], bool]) -> None:
+        """Remove engines that nothing opens any more; files of others stay.
+
+        Args:
+            outdated: Tells which.
+
+        Raises:
+            StorageError: A file cannot be removed.
+        """
+        with (
+            exclusive(self.folder / _LOCK, required=False, keep=False),
+            storage_errors(self.folder),
+        ):
+            for path in sorted(self.folder.glob("*.json")):
+                with contextlib.suppress(FormatError):
+                    engine = self._read(path)
+                    if path.name == f"{engine.slot}.json" and outdated(engine):
+                        path.unlink(missing_ok=True)
+                        self.path(engine).unlink(missing_ok=True)
+
+    def timing(self, machine: Platform) -> Path:
+        """Return where the timing cache of a library on a GPU lies, or will."""
+        return self.folder / f"timing.{machine.place}-{sha256(str(machine).encode())[:16]}.cache"
+
+    def _described(self, content: str) -> list[Path]:
+        return sorted(self.folder.glob(f"*-{content[:16]}.*.json"))
+
+    def _read(self, path: Path) -> EngineFile:
+        return decode(read_bytes(path, MAX_SIDECAR), f"'{path}'")
+
+
+def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore:
+    """Return the store of a bundle's engines.
+
+    Args:
+        bundle: Its folder.
+        folder: Where the engines lie; None is in the bundle.
+    """
+    extra = "" if folder is None else f" --engines {folder}"
+    place = bundle / FOLDER if folder is None else Path(folder)
+    return EngineStore(place, f"uda-runtime build {bundle}{extra}")

@@ -1,0 +1,1 @@
+"""Frames to the pixels a graph takes."""

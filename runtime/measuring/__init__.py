@@ -1,0 +1,1 @@
+"""Latency, switching and throughput on this machine."""

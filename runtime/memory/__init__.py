@@ -1,0 +1,1 @@
+"""Base weights, patches over them, and the tasks in memory."""

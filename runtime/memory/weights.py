@@ -1,0 +1,216 @@
+"""The weights in memory: the base, at most one patch over it, and the way back.
+
+All tensors are views of one buffer, so an engine binds them once and sees every switch. A switch is
+at most two scatters per type: the old patch's base values, then the new patch's values. While one
+thread switches, another may prepare a patch: a switch waits for a chunk of its reading at most.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundles.patch import Patch, SparseTensor, check
+from runtime.errors import FormatError
+from runtime.memory.blocked import fits, from_blocks, positions, to_blocks
+from runtime.memory.scatter import ResidentPatch, with_fillers
+from runtime.spec import TensorSpec
+
+_CHUNK = 1 << 13
+"""Entries that are read under the lock at once."""
+
+
+class Weights:
+    """Base weights with at most one patch applied.
+
+    Any thread may call `prepare`; for all else Session holds a lock.
+    """
+
+    def __init__(
+        self, buffer: NDArray[np.uint8], layout: Sequence[TensorSpec], block: int = 1
+    ) -> None:
+        """Lay `layout` over `buffer`, one tensor after the other, those of one type together.
+
+        Args:
+            buffer: (n,) uint8, writable, owned by this object from now on.
+            layout: Tensors in the order in which their bytes lie in the buffer.
+            block: What `lay_out` was given when the buffer's bytes came about.
+
+        Raises:
+            FormatError: The buffer does not have exactly the bytes of the layout, or tensors of
+                one type do not lie together.
+        """
+        self.layout = {spec.name: spec for spec in layout}
+        total = sum(spec.nbytes for spec in layout)
+        if total != buffer.nbytes or len(self.layout) != len(layout):
+            raise FormatError(f"base weights have {buffer.nbytes} bytes, their table says {total}")
+        self._offsets: dict[str, int] = {}
+        self._flat: dict[str, NDArray[Any]] = {}
+        start = 0
+        for dtype, group in itertools.groupby(layout, lambda spec: spec.dtype):
+            size = 0
+            for spec in group:
+                self._offsets[spec.name] = size
+                size += spec.size
+            end = start + size * np.dtype(dtype).itemsize
+            if dtype in self._flat or start % np.dtype(dtype).itemsize:
+                raise FormatError(f"base tensors of type {dtype} do not lie together")
+            self._flat[dtype] = buffer[start:end].view(dtype)
+            start = end
+        self._block = block
+        self._applied: ResidentPatch = ()
+        self._indices: dict[str, NDArray[np.intp]] = {}
+        self._scratch: dict[str, NDArray[np.intp]] = {}
+        self._lock = threading.Lock()
+        self._waiting = False
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return a tensor as a live view: it changes when a patch is applied."""
+        spec = self.layout[name]
+        start = self._offsets[name]
+        return self._flat[spec.dtype][start : start + spec.size].reshape(spec.shape)
+
+    def views(self) -> dict[str, NDArray[Any]]:
+        """Return every tensor as a live view, by name."""
+        return {name: self[name] for name in self.layout}
+
+    @property
+    def block(self) -> int:
+        """Channels in a block of the filters; 1 if they lie as in the bundle."""
+        return self._block
+
+    @property
+    def applied(self) -> ResidentPatch:
+        """The patch that is applied; empty for the bare base."""
+        return self._applied
+
+    def originals(self) -> dict[str, NDArray[Any]]:
+        """Return every tensor in the bundle's order of entries: a view, or a copy of filters."""
+        return {
+            name: from_blocks(view, self._block) if self._is_blocked(name) else view
+            for name, view in self.views().items()
+        }
+
+    def lay_out(self, block: int) -> None:
+        """Lay all filters out in blocks of channels, before any patch is prepared.
+
+        Args:
+            block: Channels in a block; that of the present layout changes nothing.
+
+        Raises:
+            FormatError: The channels make no whole blocks.
+        """
+        if block == self._block:
+            return
+        filters = [spec for spec in self.layout.values() if len(spec.shape) == 4]
+        for spec in filters:
+            if not fits(spec.shape, block):
+                raise FormatError(
+                    f"the channels of '{spec.name}' {spec.shape} make no whole blocks of {block}; "
+                    "export the bundle again"
+                )
+        for spec in filters:
+            self[spec.name][...] = to_blocks(self[spec.name], block)
+        self._block = block
+
+    def prepare(self, patch: Patch) -> ResidentPatch:
+        """Return a patch in the form that `apply` takes; reads the base, changes nothing.
+
+        Another `Weights` of the same base and layout takes it as well.
+
+        Raises:
+            FormatError: The patch does not fit these weights.
+        """
+        by_type: dict[str, list[tuple[int, str]]] = {}
+        for name, sparse in patch.items():
+            if name not in self.layout:
+                raise FormatError(f"the patch changes '{name}', which the base does not have")
+            check(self.layout[name], sparse)
+            by_type.setdefault(self.layout[name].dtype, []).append((self._offsets[name], name))
+        scatters = []
+        for dtype, places in by_type.items():
+            parts = [self._placed(n, patch[n], start) for start, n in sorted(places)]
+            indices, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+            undo = self._base_values(dtype, indices)
+            scatter = with_fillers(dtype, indices, values, undo, self._base_values)
+            self._reserve(dtype, scatter.gaps.size)
+            scatters.append(scatter)
+        return tuple(scatters)
+
+    def apply(self, patch: ResidentPatch) -> None:
+        """Make the weights those of one patch: restore the base, then write the patch's values.
+
+        Args:
+            patch: From `prepare` of this object; empty for the bare base.
+        """
+        self._waiting = True
+        with self._lock:
+            self._waiting = False
+            for scatter in self._applied:
+                self._flat[scatter.dtype][self._indices[scatter.dtype]] = scatter.undo
+            self._applied = patch
+            self._indices = {}
+            for scatter in patch:
+                if self._room(scatter.dtype) < scatter.gaps.size:  # prepared by other weights
+                    self._scratch[scatter.dtype] = np.empty(scatter.gaps.size, np.intp)
+                indices = self._scratch[scatter.dtype][: scatter.gaps.size]
+                np.copyto(indices, scatter.gaps)
+                np.cumsum(indices, out=indices)
+                self._flat[scatter.dtype][indices] = scatter.values
+                self._indices[scatter.dtype] = indices
+
+    def _is_blocked(self, name: str) -> bool:
+        return self._block > 1 and len(self.layout[name].shape) == 4
+
+    def _placed(
+        self, name: str, sparse: SparseTensor, start: int
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return the sorted places of a tensor's changed entries in its type, and their values."""
+        if not self._is_blocked(name):
+            return sparse.indices.astype(np.int64) + start, sparse.values
+        places = positions(sparse.indices, self.layout[name].shape, self._block)
+        order = np.argsort(places)
+        return places[order] + start, sparse.values[order]
+
+    def _room(self, dtype: str) -> int:
+        return self._scratch[dtype].size if dtype in self._scratch else 0
+
+    def _reserve(self, dtype: str, count: int) -> None:
+        """Make room for the indices of `count` entries, so that a switch allocates nothing."""
+        if self._room(dtype) < count:
+            room = np.ones(count, np.intp)  # written to, so that its pages are there
+            with self._lock:
+                # The applied patch keeps the room it has until the next switch.
+                if self._room(dtype) < count:
+                    self._scratch[dtype] = room
+
+    def _base_values(self, dtype: str, indices: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the base's values at sorted `indices`, whatever patches come and go meanwhile."""
+        values = np.empty(indices.size, dtype)
+        for start in range(0, indices.size, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            self._gather(dtype, indices[part], values[part])
+        return values
+
+    def _gather(self, dtype: str, indices: NDArray[np.int64], out: NDArray[Any]) -> None:
+        applied, undo = np.empty(0, np.intp), out[:0]
+        with self._lock:
+            out[...] = self._flat[dtype][indices]
+            for scatter in self._applied:
+                if scatter.dtype == dtype:
+                    there = self._indices[dtype]
+                    first, last = np.searchsorted(there, (indices[0], indices[-1] + 1))
+                    # A copy: the next switch writes over these indices.
+                    applied, undo = there[first:last].copy(), scatter.undo[first:last]
+        if self._waiting:
+            time.sleep(1e-4)  # locks are not fair: this thread would win the next one, too
+        if applied.size:
+            place = np.minimum(np.searchsorted(applied, indices), applied.size - 1)
+            patched = applied[place] == indices
+            out[patched] = undo[place[patched]]

@@ -1,0 +1,1 @@
+"""One device at work: which task is current, which frames go together."""

@@ -1,0 +1,57 @@
+"""What the sessions of a pool share: the base weights, encoder passes and the cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.weights_file import SharedWeights
+from runtime.memory.weights import Weights
+
+
+class SharedBase:
+    """The base weights, read once for each order of entries in which sessions want them."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Read nothing yet."""
+        self._bundle = bundle
+        self._shared: dict[int, SharedWeights] = {}
+
+    def read(self, block: int) -> Weights:
+        """Return weights of one's own that share what they do not change.
+
+        Args:
+            block: Channels in a block of the filters, see `Weights.lay_out`.
+
+        Raises:
+            FormatError: The bundle's file is missing or damaged.
+            StorageError: There is no room for them.
+        """
+        if block not in self._shared:
+            self._shared[block] = self._bundle.shared_weights(block)
+        return self._shared[block].weights()
+
+    def close(self) -> None:
+        """Give no more weights; those that were given stay."""
+        for shared in self._shared.values():
+            shared.close()
+
+
+def encoding(bundle: Bundle, task: str) -> Hashable:
+    """Return what is equal for tasks that surely share an encoder pass.
+
+    Raises:
+        TaskError: The bundle has no such task.
+    """
+    entry = bundle.entry(task)
+    if entry.changed or bundle.manifest.encoder(entry).tokens:
+        return task
+    return entry.encoder, bundle.preprocess(task)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,99 @@
+"""One process at a time, on one machine or on a shared disk."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.errors import StorageError
+from runtime.storage.files import storage_errors
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, required: bool = True, keep: bool = True) -> Iterator[bool]:
+    """Hold a lock while the block runs; wait while another process holds it.
+
+    The operating system ends the lock with its process, however that ends, so nothing is ever left
+    locked. The file says who holds the lock, or held it last, as `<process> <machine>`.
+
+    Args:
+        path: The lock file; its folder is made.
+        required: False where the work is right without a lock too, only done more than once: some
+            systems and some network disks have none.
+        keep: Leave the file behind, for people to look at; else it is removed with the lock.
+
+    Yields:
+        Whether the lock is held; always, if it is required.
+
+    Raises:
+        StorageError: The file cannot be opened, or it is required and there are no locks here.
+    """
+    with storage_errors(path):
+        handle, held = _open(path, required)
+    try:
+        if held:
+            with contextlib.suppress(OSError):  # a courtesy to others; the disk may be full
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()} {socket.gethostname()}\n".encode())
+        yield held
+    finally:
+        if held and not keep:
+            with contextlib.suppress(OSError):  # a lock file that stays is in nobody's way
+                path.unlink()  # before it is closed: who holds the lock may remove the file
+        os.close(handle)
+
+
+def _open(path: Path, required: bool) -> tuple[int, bool]:
+    """Return the open lock file, and whether it is locked."""
+    # The file is truncated: a link must not lead to one of somebody else.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, flags, 0o644)
+        except FileNotFoundError:  # the holder before removed the folder
+            continue
+        try:
+            held = _lock(handle, path, required)
+            if not held or _is_at(handle, path):
+                return handle, held
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # the holder before removed it: others lock the file that is there now
+
+
+def _lock(handle: int, path: Path, required: bool) -> bool:
+    try:
+        import fcntl
+    except ImportError as error:
+        if required:
+            raise StorageError(
+                f"cannot lock '{path}': this system has no file locks; work on Linux or macOS"
+            ) from error
+        return False
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
+            _log.warning("waiting for the process that works here (%s): %s", holder, path)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        if required:
+            raise
+        return False
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,229 @@
+"""An ONNX graph to a TensorRT plan. No GPU is touched unless the library wants one."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.backends.base import Arrays
+from runtime.engines.baked import bake
+from runtime.engines.profile import Profile
+from runtime.errors import BackendError
+from runtime.storage.files import storage_errors
+from runtime.trt.library import Messages, library, logger, said, trt
+from runtime.trt.tensors import Tensor, network_tensors, shape_of
+
+Told = Callable[[str, int, int], None]
+"""Called with the builder's phase, how many of its steps are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How engines are built, beside the profile; part of an engine's identity."""
+
+    strongly_typed: bool = True
+    """Types are those of the graph: no precision is chosen by the builder."""
+    tf32: bool = False
+    """TF32 has the mantissa of fp16, which rounds a residual away."""
+    compiler: str = ""
+    """What made the network, if it is not our graph as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """A plan, and what its network was read back to be."""
+
+    plan: bytes
+    tensors: tuple[Tensor, ...]
+    seconds: float
+    timing: bytes | None
+    """The timing cache with what this build measured, where there is one."""
+
+
+def build(
+    graph: bytes,
+    profile: Profile,
+    *,
+    baked: Arrays | None = None,
+    target: str | None = None,
+    timing: bytes | None = None,
+    options: Options = Options(),
+    told: Told = lambda phase, done, total: None,
+) -> Built:
+    """Build an engine.
+
+    Args:
+        graph: ONNX; its free axes are called `batch` and `classes`.
+        profile: Their lengths.
+        baked: Values of inputs that become constants.
+        target: A GPU generation, as `sm86`; None builds for the GPU of this machine.
+        timing: A timing cache of this library on this GPU; one that does not fit is not used.
+        options: How to build.
+        told: Hears of progress.
+
+    Raises:
+        BackendError: The library refuses the graph or cannot build it, or has no such target.
+        FormatError: The graph is damaged, or has free axes of other names.
+        StorageError: There is no room for the values while they are read.
+    """
+    start = time.perf_counter()
+    place = target or "this machine's GPU"
+    with said() as messages:
+        builder = trt.Builder(logger())
+        if builder is None:
+            raise messages.failure("start", "check the installation")
+        flags = 0
+        if options.strongly_typed:
+            flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        network = builder.create_network(flags)
+        _parse(graph, baked, network, messages)
+        config = builder.create_builder_config()
+        if not options.tf32:
+            config.clear_flag(trt.BuilderFlag.TF32)
+        stopped: list[BaseException] = []
+        monitor = _monitor(told, stopped)  # the configuration does not keep it alive
+        config.progress_monitor = monitor
+        _set_target(config, target)
+        _set_profile(builder, network, config, profile)
+        tensors = network_tensors(network)
+        cache = None
+        if timing is not None:
+            cache = config.create_timing_cache(timing)
+            config.set_timing_cache(cache, ignore_mismatch=False)
+        plan = builder.build_serialized_network(network, config)
+        if stopped:
+            raise stopped[0]
+        if plan is None:
+            raise messages.failure(
+                f"build an engine for {place}",
+                "choose other GPUs with --target, or build on the machine that is to run it",
+            )
+        measured = None if cache is None else bytes(memoryview(cache.serialize()))
+    return Built(bytes(memoryview(plan)), tensors, time.perf_counter() - start, measured)
+
+
+def _parse(
+    graph: bytes, baked: Arrays | None, network: trt.INetworkDefinition, messages: Messages
+) -> None:
+    parser = trt.OnnxParser(network, logger())
+    with _files(baked or {}) as (folder, places):
+        content = bake(graph, baked, places) if baked else graph
+        if parser.parse(content, str(folder / "graph.onnx")):
+            return
+        for i in range(parser.num_errors):
+            error = parser.get_error(i)
+            kind = error.node_operator()
+            where = f"node '{error.node_name() or error.node()}' ({kind}): "
+            # The parser knows no node where the model itself is damaged.
+            messages.nodes.append((where if kind else "") + str(error.desc()))
+        raise messages.failure("read the graph", "export the bundle again")
+
+
+@contextmanager
+def _files(arrays: Arrays) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Put values into files, for the parser to read; this takes no second copy in memory."""
+    with tempfile.TemporaryDirectory(prefix="uda-build.") as name:
+        folder, places = Path(name), {}
+        for number, (tensor, array) in enumerate(arrays.items()):
+            places[tensor] = f"w{number}"
+            with storage_errors(folder / places[tensor]):
+                np.ascontiguousarray(array).tofile(folder / places[tensor])
+        yield folder, places
+
+
+def _set_profile(
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    config: trt.IBuilderConfig,
+    profile: Profile,
+) -> None:
+    made = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        each = network.get_input(index)
+        shape = shape_of(each.shape)
+        if -1 in shape:
+            spans = {
+                axis: profile.span(str(each.get_dimension_name(axis)))
+                for axis, length in enumerate(shape)
+                if length == -1
+            }
+            least, best, most = (
+                trt.Dims(
+                    [
+                        getattr(spans[axis], bound) if axis in spans else length
+                        for axis, length in enumerate(shape)
+                    ]
+                )
+                for bound in ("min", "opt", "max")
+            )
+            made.set_shape(each.name, least, best, most)
+    config.add_optimization_profile(made)
+
+
+def _set_target(config: trt.IBuilderConfig, target: str | None) -> None:
+    """Choose the GPU generation; TensorRT-RTX alone can, and must, where there is no GPU."""
+    known = library().targets
+    if target is None:
+        if known:
+            _choose(config, "CURRENT")
+        return
+    if target not in known:
+        has = (
+            f"it has {', '.join(known)}" if known else "it builds for the GPU of this machine only"
+        )
+        raise BackendError(
+            f"{library()} cannot build for '{target[:20]}': {has}; build on the machine that is to "
+            "run it: uda-runtime build BUNDLE"
+        )
+    _choose(config, target.upper())
+
+
+def _choose(config: Any, capability: str) -> None:
+    """Set the one GPU generation; the names are TensorRT-RTX's alone."""
+    config.num_compute_capabilities = 1
+    if not config.set_compute_capability(
+        library().module.ComputeCapability.__members__[capability], 0
+    ):
+        raise BackendError(f"{library()} refused the target {capability}; choose another")
+
+
+def _monitor(told: Told, stopped: list[BaseException]) -> trt.IProgressMonitor:
+    """Return what tells of the outermost phase.
+
+    An exception cannot cross the library: it goes to `stopped`, and the build ends at its next
+    step. That is how Ctrl-C ends one.
+    """
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._phase, self._steps = "", 0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if not self._phase:
+                self._phase, self._steps = phase_name, num_steps
+                self._tell(0)
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name == self._phase:
+                self._phase = ""
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name == self._phase:
+                self._tell(step + 1)
+            return not stopped
+
+        def _tell(self, done: int) -> None:
+            try:
+                told(self._phase, done, self._steps)
+            except BaseException as error:
+                stopped.append(error)
+
+    return Monitor()

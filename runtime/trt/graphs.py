@@ -1,0 +1,83 @@
+"""Runs of an engine as CUDA graphs: a camera's frames then cost the host one launch each.
+
+TensorRT forbids changing a context from which a graph was recorded, so each set of shapes and
+addresses gets a context of its own. What lies at the addresses may change: a switch does just that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+from runtime.cuda.base import Device, DeviceArray
+from runtime.cuda.graphs import Graphs
+from runtime.trt.library import said, trt
+
+_MOST = 4
+"""Contexts of an engine, each with memory for its activations."""
+
+
+class Recorded:
+    """Runs of one engine whose inputs and output lie at the same addresses again and again."""
+
+    def __init__(self, device: Device, engine: trt.ICudaEngine) -> None:
+        """Start without contexts."""
+        self._device, self._engine = device, engine
+        self._graphs = Graphs(device, _MOST)
+        self._contexts: dict[Hashable, trt.IExecutionContext] = {}
+
+    def run(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        output: str,
+        address: int,
+        bound: Mapping[str, DeviceArray] | None = None,
+    ) -> bool:
+        """Put one run onto the stream; False if it must be run without a graph.
+
+        Args:
+            inputs: Their shapes fit the engine.
+            output: Its name.
+            address: Where it goes.
+            bound: Further inputs, which are the same at every run: with those of a large encoder
+                in it, a key would take longer than a launch.
+
+        Raises:
+            BackendError: The engine fails.
+        """
+        key = (address, *((name, inputs[name].address, inputs[name].shape) for name in inputs))
+        context = self._contexts.get(key)
+        if context is None:
+            if len(self._contexts) == _MOST:
+                return False
+            all_inputs = {**(bound or {}), **inputs}
+            context = self._contexts[key] = self._make(all_inputs, output, address)
+        ready = context
+
+        def enqueue() -> None:
+            with said() as messages:
+                if not ready.execute_async_v3(self._device.stream):
+                    raise messages.failure("run an engine", "build it again with uda-runtime build")
+
+        self._graphs.run(key, enqueue)
+        return True
+
+    def close(self) -> None:
+        """Release graphs and contexts, when the stream has passed. Twice is harmless."""
+        self._graphs.clear()
+        self._contexts.clear()
+
+    def _make(
+        self, inputs: Mapping[str, DeviceArray], output: str, address: int
+    ) -> trt.IExecutionContext:
+        with said() as messages:
+            context = self._engine.create_execution_context()
+            ready = context is not None and context.set_tensor_address(output, address)
+            for name, array in inputs.items():
+                ready = (
+                    ready
+                    and context.set_input_shape(name, trt.Dims(list(array.shape)))
+                    and context.set_tensor_address(name, array.address)
+                )
+            if not ready:
+                raise messages.failure("prepare a run of an engine", "free memory on the GPU")
+        return context
