@@ -1,1 +1,1 @@
-"""Base weights, patches over them, and the tasks in memory."""
+"""Base weights, and patches over them."""

@@ -1,1 +1,1 @@
-"""One device at work: which task is current, which frames go together."""
+"""One device at work: tasks in memory, which one is current, which frames go together."""

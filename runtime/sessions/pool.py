@@ -16,9 +16,9 @@ from runtime import backends, strategies
 from runtime.bundles.bundle import Bundle
 from runtime.engines.store import store_of
 from runtime.errors import BackendError, ConfigError, UdaError
-from runtime.memory.residents import Residents
 from runtime.prediction import Prediction
 from runtime.sessions.grouping import checked, spread
+from runtime.sessions.residents import Residents
 from runtime.sessions.session import Session
 from runtime.sessions.settings import check_number, check_settings
 from runtime.sessions.sharing import SharedBase, cores, encoding

@@ -15,9 +15,9 @@ from runtime.bundles.bundle import Bundle
 from runtime.engines.store import store_of
 from runtime.errors import DataError
 from runtime.frames.preprocess import check_frame
-from runtime.memory.residents import Residents
 from runtime.prediction import Prediction
 from runtime.sessions.grouping import checked, plan
+from runtime.sessions.residents import Residents
 from runtime.sessions.settings import check_settings
 from runtime.sessions.switcher import Switcher
 from runtime.spec import Preprocess, TensorSpec

@@ -11,8 +11,8 @@ from typing import Any
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.changes import changes
 from runtime.errors import BackendError, TaskError
-from runtime.memory.pins import File, Pins
-from runtime.memory.residents import Residents
+from runtime.sessions.pins import File, Pins
+from runtime.sessions.residents import Residents
 from runtime.strategies.base import Resident, Strategy
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import FormatError, TaskError
-from runtime.memory.residents import Residents
+from runtime.sessions.residents import Residents
 from runtime.spec import Preprocess, TaskInfo
 from runtime.strategies.base import Resident
 
@@ -124,7 +124,7 @@ class Told(Future):
 
 def at_once(residents, monkeypatch, count, read) -> list[object]:
     """Want a task on so many threads while it is being read; return what each of them got."""
-    monkeypatch.setattr("runtime.memory.residents.Future", Told)
+    monkeypatch.setattr("runtime.sessions.residents.Future", Told)
     Told.asked = threading.Semaphore(0)
     go, found = threading.Event(), []
 

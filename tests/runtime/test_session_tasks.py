@@ -9,7 +9,7 @@ import runtime
 from runtime import backends
 from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError, FormatError, TaskError
-from runtime.memory.residents import Residents
+from runtime.sessions.residents import Residents
 from runtime.strategies.patch import PatchStrategy
 from tests.runtime.helpers import newer, smuggle
 

@@ -4,7 +4,7 @@ import pickle
 import threading
 
 from runtime.errors import TaskError
-from runtime.memory.residents import Residents
+from runtime.sessions.residents import Residents
 from runtime.spec import Preprocess, TaskInfo
 from runtime.strategies.base import Resident
 

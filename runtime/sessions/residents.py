@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from runtime.errors import BackendError
-from runtime.memory.shelf import Shelf
+from runtime.sessions.shelf import Shelf
 from runtime.strategies.base import Resident
 
 Read = Callable[[], Resident]

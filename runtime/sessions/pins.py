@@ -6,7 +6,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
-from runtime.memory.residents import Read, Residents
+from runtime.sessions.residents import Read, Residents
 
 File = tuple[str, Read]
 """The key of a task in memory, and what reads it."""
