@@ -1,4 +1,4 @@
-"""What is in memory, who holds it and what must leave: the rules of `runtime.sessions.residents`."""
+"""What is in memory, who holds it and what must leave: the rules of `residents.py`."""
 
 from __future__ import annotations
 
