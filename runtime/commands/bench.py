@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from runtime.commands.options import BACKEND, BUNDLE, DEVICE, ENGINES, STRATEGY, THREADS
+from runtime.commands.options import BUNDLE, session_options
 from runtime.console import write_json
 from runtime.errors import ConfigError, TaskError
 
@@ -38,11 +39,7 @@ from runtime.errors import ConfigError, TaskError
 @click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
 @click.option("--image", type=click.Path(path_type=Path), help="Frame to use; else noise 640x480.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
-@BACKEND
-@DEVICE
-@THREADS
-@STRATEGY
-@ENGINES
+@session_options
 def bench(
     bundle: Path,
     tasks: tuple[str, ...],
@@ -53,11 +50,7 @@ def bench(
     warmup: int,
     image: Path | None,
     json_file: Path | None,
-    backend: str,
-    device: str,
-    threads: int | None,
-    strategy: str,
-    engines: Path | None,
+    **settings: Any,
 ) -> None:
     """Measure latency from frame in to prediction out, and of switching.
 
@@ -94,14 +87,7 @@ def bench(
     )
 
     def open_session() -> Session:
-        return Session.open(
-            bundle,
-            backend=backend,
-            device=device,
-            threads=threads,
-            strategy=strategy,
-            engines=engines,
-        )
+        return Session.open(bundle, **settings)
 
     first = measuring.measure_open(open_session, frame)
     groups = len(plan.tasks) * len(plan.batches) + (len(plan.tasks) > 1)
@@ -118,11 +104,11 @@ def bench(
         report = {
             "bundle": str(bundle),
             "backend": session.backend.version,
-            "device": device,
-            "strategy": strategy,
+            "device": settings["device"],
+            "strategy": settings["strategy"],
             "precision": content.manifest.precision,
             "frame": f"{frame.shape[1]}x{frame.shape[0]}",
-            "threads": threads,
+            "threads": settings["threads"],
             "warmup": warmup,
             "open_ms": first,
             "rows": rows,

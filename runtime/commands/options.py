@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
-DEVICE = click.option(
+_DEVICE = click.option(
     "--device",
     default="cpu",
     show_default=True,
     help="Where engines run: cpu, cuda, or cuda:1 for the second GPU; one that is not there is an "
     "error.",
 )
-BACKEND = click.option(
+_BACKEND = click.option(
     "--backend", default="ort", show_default=True, help="Kind of engine: ort, or trt on a GPU."
 )
 ENGINES = click.option(
@@ -23,7 +27,7 @@ ENGINES = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the engines of backend trt lie; the bundle's folder `engines` if not given.",
 )
-THREADS = click.option(
+_THREADS = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads; the backend decides if not given."
 )
 STRATEGY = click.option(
@@ -32,3 +36,10 @@ STRATEGY = click.option(
     show_default=True,
     help="How tasks are held: patch (changes of one base, in place) or engines (one for each).",
 )
+
+
+def session_options(command: F) -> F:
+    """Add what says how a session is opened: the arguments of `Session.open` by their names."""
+    for option in (ENGINES, STRATEGY, _THREADS, _DEVICE, _BACKEND):
+        command = option(command)
+    return command

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runtime.commands.options import BACKEND, BUNDLE, DEVICE, ENGINES, STRATEGY, THREADS
+from runtime.commands.options import BUNDLE, session_options
 from runtime.console import write_json
 
 
@@ -17,22 +17,14 @@ from runtime.console import write_json
 @click.option("--task", help="Task to judge with; may be left out if the bundle has one.")
 @click.option("--top", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
-@BACKEND
-@DEVICE
-@THREADS
-@STRATEGY
-@ENGINES
+@session_options
 def predict(
     bundle: Path,
     images: tuple[Path, ...],
     task: str | None,
     top: int,
     json_file: Path | None,
-    backend: str,
-    device: str,
-    threads: int | None,
-    strategy: str,
-    engines: Path | None,
+    **settings: Any,
 ) -> None:
     """Say what is on IMAGES; one that cannot be judged does not keep the others from it."""
     from runtime.errors import ConfigError, DataError
@@ -42,14 +34,7 @@ def predict(
     if json_file is not None and json_file.resolve() in {image.resolve() for image in images}:
         raise ConfigError(f"'{json_file}' is one of the images; write the JSON elsewhere")
     results: list[dict[str, Any]] = []
-    with Session.open(
-        bundle,
-        backend=backend,
-        device=device,
-        threads=threads,
-        strategy=strategy,
-        engines=engines,
-    ) as session:
+    with Session.open(bundle, **settings) as session:
         if task is not None:
             session.switch(task)
         for path in images:
