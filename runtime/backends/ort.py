@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Arrays, Constants, Inputs
+from runtime.backends.names import index_of
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.memory import CudaMailbox
@@ -18,7 +18,6 @@ from runtime.errors import BackendError
 from runtime.memory.blocked import block_size
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_DEVICE = re.compile(r"(cpu)|(cuda)(?::([0-9]{1,3}))?", re.ASCII)
 
 
 def _library() -> Any:
@@ -41,16 +40,12 @@ class OrtBackend:
 
     def __init__(self, device: str, threads: int | None, engines: object = None) -> None:
         """Start the library; `engines` is of no use here, where graphs are opened as they are."""
-        match = _DEVICE.fullmatch(device)
-        if match is None:
-            raise BackendError(
-                f"unknown device '{device}'; known are cpu, cuda, and cuda:1 for the second GPU"
-            )
+        index = index_of(device)
         self._ort = _library()
         self.version = f"onnxruntime {self._ort.__version__}"
         self.device = device
         self.cuda: CudaDevice | None = None
-        self._kind, index = match[1] or match[2], int(match[3] or 0)
+        self._kind = "cpu" if index is None else "cuda"
         self._threads = threads
         available = self._ort.get_available_providers()
         if _PROVIDERS[self._kind] not in available:
@@ -58,11 +53,14 @@ class OrtBackend:
                 f"this onnxruntime has no {_PROVIDERS[self._kind]} (it has "
                 f"{', '.join(available)}); install onnxruntime-gpu, or choose --device cpu"
             )
-        if self._kind == "cuda":
+        if index is not None:
             # The CUDA and cuDNN libraries may lie in Python packages, where the loader looks not.
             self._ort.set_default_logger_severity(4)  # failures reach the user as exceptions
             self._ort.preload_dlls()
-            self.cuda = CudaDevice(index)
+            try:
+                self.cuda = CudaDevice(index)
+            except BackendError as error:
+                raise BackendError(f"{error}, or choose --device cpu") from error
         self._block = 0
 
     @property

@@ -5,10 +5,10 @@ Neither torch nor cupy: memory and the stream are those of `runtime.cuda`.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from runtime.backends.base import Arrays, Constants
+from runtime.backends.names import gpu_of
 from runtime.engines.file import content_of
 from runtime.engines.store import EngineStore
 from runtime.errors import BackendError
@@ -21,8 +21,6 @@ from runtime.trt.library import library
 if TYPE_CHECKING:
     from runtime.cuda.device import CudaDevice
 
-_DEVICE = re.compile(r"cuda(?::([0-9]{1,3}))?", re.ASCII)
-
 
 class TrtBackend:
     """Opens engines from a store, for the GPU that it is given.
@@ -34,12 +32,7 @@ class TrtBackend:
     block = 1
 
     def __init__(self, device: str, threads: int | None, engines: EngineStore | None) -> None:
-        match = _DEVICE.fullmatch(device)
-        if match is None:
-            raise BackendError(
-                f"backend 'trt' runs on a GPU, found device '{device}'; pass --device cuda, or "
-                "cuda:1 for the second one"
-            )
+        index = gpu_of(device, "backend 'trt' runs")
         self.version = str(library())
         self.device = device
         if engines is None:
@@ -47,7 +40,7 @@ class TrtBackend:
         self._store = engines
         from runtime.cuda.device import CudaDevice  # here: it needs the driver
 
-        self.cuda: CudaDevice | None = CudaDevice(int(match[1] or 0))
+        self.cuda: CudaDevice | None = CudaDevice(index)
         self.machine = platform_of(self.cuda)
         self._runtime = runtime_on(self.cuda)
 
@@ -65,10 +58,10 @@ class TrtBackend:
             FormatError: It is damaged.
         """
         weights = tensors_sha256(baked) if baked else None
+        assert self.cuda is not None
         options = "" if weights is None else " --strategy engines"
         found = self._store.find(content_of(sha256(graph), weights), self.machine, options)
         plan = self._store.plan(found)
-        assert self.cuda is not None
         return TrtEngine(self.cuda, self._runtime, plan, found.tensors, found.recipe.profile)
 
     def place(self, arrays: Arrays) -> Constants:

@@ -23,7 +23,7 @@ def driver() -> Any:
     except Exception as error:  # the package has no common base class for a missing libcuda
         raise BackendError(
             "device 'cuda' needs NVIDIA's driver (libcuda.so.1), which is not on this machine; "
-            "install it, or choose --device cpu"
+            "install it"
         ) from error
     _check(library, "cuInit", status)
     return library

@@ -1,7 +1,24 @@
+import ctypes
+
 import pytest
 
 from runtime import backends
+from runtime.backends.names import gpu_of, index_of
+from runtime.engines.store import store_of
 from runtime.errors import BackendError
+from tests.rtx import NEEDS_RTX
+
+
+@pytest.mark.parametrize(
+    ("device", "index"), [("cpu", None), ("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:12", 12)]
+)
+def test_a_gpu_is_named_by_its_number(device, index):
+    assert index_of(device) == index
+    if index is None:
+        with pytest.raises(BackendError, match="it runs on a GPU, found device 'cpu'; pass"):
+            gpu_of(device, "it runs")
+    else:
+        assert gpu_of(device, "it runs") == index
 
 
 @pytest.mark.parametrize("device", ["tpu", "", "cpu:1", "cuda:", "cuda:-1", "cuda:1x", "cuda:²"])
@@ -34,3 +51,28 @@ def test_tensorrt_runs_on_a_gpu_and_never_quietly_elsewhere(device):
 def test_an_unknown_backend_is_told_the_known_ones():
     with pytest.raises(BackendError, match="unknown backend 'tvm'; known are ort, trt"):
         backends.load("tvm", "cpu", None)
+
+
+@pytest.fixture
+def no_driver():
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return
+    pytest.skip("this machine has a driver")
+
+
+def test_without_a_driver_onnxruntime_names_the_way_out(no_driver, monkeypatch):
+    import onnxruntime
+
+    known = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    with pytest.raises(BackendError, match=r"libcuda.so.1.*; install it, or choose --device cpu$"):
+        backends.load("ort", "cuda", None)
+
+
+@NEEDS_RTX
+def test_without_a_driver_tensorrt_offers_nothing_that_it_would_refuse(no_driver, tmp_path):
+    with pytest.raises(BackendError, match=r"libcuda.so.1.*; install it$"):
+        backends.load("trt", "cuda", None, store_of(tmp_path, None))

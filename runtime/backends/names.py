@@ -1,0 +1,45 @@
+"""What a device is called: `cpu`, `cuda`, or `cuda:1` for the second GPU."""
+
+from __future__ import annotations
+
+import re
+
+from runtime.errors import BackendError
+
+_GPU = re.compile(r"cuda(?::([0-9]{1,3}))?", re.ASCII)
+
+
+def index_of(device: str) -> int | None:
+    """Return the number of a GPU, from 0; None is the CPU.
+
+    Args:
+        device: Its name.
+
+    Raises:
+        BackendError: No device is called so. Whether it is there is not looked at.
+    """
+    match = _GPU.fullmatch(device)
+    if match is None and device != "cpu":
+        raise BackendError(
+            f"unknown device '{device}'; known are cpu, cuda, and cuda:1 for the second GPU"
+        )
+    return int(match[1] or 0) if match else None
+
+
+def gpu_of(device: str, what: str) -> int:
+    """Return the number of a GPU, from 0, where nothing else will do.
+
+    Args:
+        device: Its name.
+        what: That needs it, for the message: `backend 'trt' runs`.
+
+    Raises:
+        BackendError: No GPU is called so. Whether it is there is not looked at.
+    """
+    match = _GPU.fullmatch(device)
+    if match is None:
+        raise BackendError(
+            f"{what} on a GPU, found device '{device}'; pass --device cuda, or cuda:1 for the "
+            "second one"
+        )
+    return int(match[1] or 0)
