@@ -14,8 +14,9 @@ from runtime.engines.store import EngineStore
 from runtime.errors import BackendError, FormatError
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import read_bytes, write_bytes
-from runtime.trt.build import Options, Told, build
+from runtime.trt.build import Options, build
 from runtime.trt.library import library
+from runtime.trt.progress import Told
 
 _MAX_TIMING = 1 << 28
 

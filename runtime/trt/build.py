@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,8 @@ from runtime.engines.profile import Profile
 from runtime.errors import BackendError
 from runtime.storage.files import storage_errors
 from runtime.trt.library import Messages, library, logger, said, trt
+from runtime.trt.progress import Told, monitor, stoppable
 from runtime.trt.tensors import Tensor, network_tensors, shape_of
-
-Told = Callable[[str, int, int], None]
-"""Called with the builder's phase, how many of its steps are done, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,11 @@ def build(
         BackendError: The library refuses the graph or cannot build it, or has no such target.
         FormatError: The graph is damaged, or has free axes of other names.
         StorageError: There is no room for the values while they are read.
+        KeyboardInterrupt: Ctrl-C was pressed; the library is as before.
     """
     start = time.perf_counter()
     place = target or "this machine's GPU"
-    with said() as messages:
+    with stoppable() as stopped, said() as messages:
         builder = trt.Builder(logger())
         if builder is None:
             raise messages.failure("start", "check the installation")
@@ -87,16 +86,12 @@ def build(
         config = builder.create_builder_config()
         if not options.tf32:
             config.clear_flag(trt.BuilderFlag.TF32)
-        stopped: list[BaseException] = []
-        monitor = _monitor(told, stopped)  # the configuration does not keep it alive
-        config.progress_monitor = monitor
+        progress = monitor(told, stopped)  # the configuration does not keep it alive
+        config.progress_monitor = progress
         _set_target(config, target)
         _set_profile(builder, network, config, profile)
         tensors = network_tensors(network)
-        cache = None
-        if timing is not None:
-            cache = config.create_timing_cache(timing)
-            config.set_timing_cache(cache, ignore_mismatch=False)
+        cache = None if timing is None else _set_timing(config, timing)
         plan = builder.build_serialized_network(network, config)
         if stopped:
             raise stopped[0]
@@ -167,6 +162,16 @@ def _set_profile(
     config.add_optimization_profile(made)
 
 
+def _set_timing(config: trt.IBuilderConfig, timing: bytes) -> trt.ITimingCache | None:
+    """Let a build start from what others measured, or from nothing if that does not fit."""
+    with said():  # a cache that does not fit is no reason of what fails later
+        for content in (timing, b""):
+            cache = config.create_timing_cache(content)
+            if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+                return cache
+    return None
+
+
 def _set_target(config: trt.IBuilderConfig, target: str | None) -> None:
     """Choose the GPU generation; TensorRT-RTX alone can, and must, where there is no GPU."""
     known = library().targets
@@ -192,38 +197,3 @@ def _choose(config: Any, capability: str) -> None:
         library().module.ComputeCapability.__members__[capability], 0
     ):
         raise BackendError(f"{library()} refused the target {capability}; choose another")
-
-
-def _monitor(told: Told, stopped: list[BaseException]) -> trt.IProgressMonitor:
-    """Return what tells of the outermost phase.
-
-    An exception cannot cross the library: it goes to `stopped`, and the build ends at its next
-    step. That is how Ctrl-C ends one.
-    """
-
-    class Monitor(trt.IProgressMonitor):
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self._phase, self._steps = "", 0
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            if not self._phase:
-                self._phase, self._steps = phase_name, num_steps
-                self._tell(0)
-
-        def phase_finish(self, phase_name: str) -> None:
-            if phase_name == self._phase:
-                self._phase = ""
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            if phase_name == self._phase:
-                self._tell(step + 1)
-            return not stopped
-
-        def _tell(self, done: int) -> None:
-            try:
-                told(self._phase, done, self._steps)
-            except BaseException as error:
-                stopped.append(error)
-
-    return Monitor()

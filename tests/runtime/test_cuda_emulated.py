@@ -27,7 +27,11 @@ def driver(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["device", "arena", "device_resize", "device_session", "trt_session", "trt_graphs"]
+    "name",
+    [
+        *("device", "arena", "device_resize", "device_session"),
+        *("trt_session", "trt_graphs", "trt_builds"),
+    ],
 )
 def test_over_an_emulated_driver(driver, name):
     tests = HERE / "cuda" / f"test_{name}.py"

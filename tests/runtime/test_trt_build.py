@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import signal
+import threading
+
 import numpy as np
 import onnx
 import pytest
@@ -73,6 +77,49 @@ def test_progress_is_told_and_an_interrupt_ends_the_build():
     with pytest.raises(KeyboardInterrupt):
         build(head_graph(), ORIN, target="sm86", told=interrupt)
     assert build(head_graph(), ORIN, target="sm86").plan, "the library goes on working"
+
+
+class Press(logging.Handler):
+    """Presses Ctrl-C whenever the library says something, as a user may at any time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def pressed(caplog):
+    """Ctrl-C that comes while the library logs, which swallows what is raised there."""
+    log, handler = logging.getLogger("runtime.trt.library"), Press(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, log.name)
+    log.addHandler(handler)
+    yield
+    log.removeHandler(handler)
+
+
+def test_ctrl_c_is_not_lost_in_the_librarys_logger(pressed, capfd):
+    dones = []
+    with pytest.raises(KeyboardInterrupt):
+        build(head_graph(), ORIN, target="sm86", told=lambda *step: dones.append(step))
+    assert all(done < total for _, done, total in dones), "it ended before it was done"
+    assert "Exception caught" not in "".join(capfd.readouterr())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_applications_own_handler_of_ctrl_c_is_left_alone(pressed):
+    seen = []
+    former = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        assert build(head_graph(), ORIN, target="sm86").plan and seen
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def test_an_engine_can_be_built_in_any_thread():
+    built = []
+    thread = threading.Thread(target=lambda: built.append(build(head_graph(), ORIN, target="sm86")))
+    thread.start()
+    thread.join()
+    assert built[0].plan
 
 
 def test_constants_are_in_the_plan_and_no_input():

@@ -248,25 +248,3 @@ def test_the_self_test_finds_engines_that_compute_nonsense(world, device, driver
         else:
             self_test(device, made, store.plan(made), placed.handles)
         placed.close()
-
-
-def test_build_all_tests_what_can_run_here(world, device, driver, monkeypatch):
-    """The builder alone is replaced: the stand-in has none."""
-    tested, timings = [], []
-
-    def build(graph, profile, *, baked, target, timing, told):
-        assert target is None
-        timings.append(timing)
-        plan = stand_in.plan(graph, profile, baked)
-        tensors = engine_tensors(runtime_on(device).deserialize_cuda_engine(plan))
-        tested.append(len(tensors))
-        return Built(plan, tensors, 0.1, b"measured")
-
-    monkeypatch.setattr("runtime.engines.build.build", build)
-    store = store_of(world.path, None)
-    rows = list(build_all(Bundle.open(world.path), store, ORIN))
-    assert [row.engine.tested for row in rows] == [True, True] and tested == [5, 3]
-    assert timings == [b"", b"measured"], "what was measured for one graph helps the next"
-    assert store.timing(platform_of(device)).read_bytes() == b"measured"
-    with opened(world.path) as session:
-        assert session.predict(camera(1)[0], "a-c").task == "a-c"

@@ -1,0 +1,75 @@
+"""How far a build is, and how it is ended before it is done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from runtime.trt.library import trt
+
+Told = Callable[[str, int, int], None]
+"""Called with the builder's phase, how many of its steps are done, and how many there are."""
+Stopped = list[BaseException]
+"""Why a build is to end; empty while it is to go on."""
+
+
+@contextmanager
+def stoppable() -> Iterator[Stopped]:
+    """Let Ctrl-C end what the library does in this block, at its next step, and then be raised.
+
+    The library prints an exception that is raised in its logger, where a build spends its Python,
+    and goes on. So it is kept from there, and `monitor` passes the word. An application's own
+    handler stays in place, and other threads get no Ctrl-C.
+    """
+    stopped: Stopped = []
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, lambda number, frame: stopped.append(KeyboardInterrupt()))
+    try:
+        yield stopped
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if stopped:
+        raise stopped[0]
+
+
+def monitor(told: Told, stopped: Stopped) -> trt.IProgressMonitor:
+    """Return what tells of the outermost phase, and ends the build when it is to be stopped.
+
+    Args:
+        told: Hears of progress. An exception of it cannot cross the library and goes to `stopped`.
+        stopped: From `stoppable`.
+    """
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._phase, self._steps = "", 0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if not self._phase:
+                self._phase, self._steps = phase_name, num_steps
+                self._tell(0)
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name == self._phase:
+                self._phase = ""
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name == self._phase:
+                self._tell(step + 1)
+            return not stopped
+
+        def _tell(self, done: int) -> None:
+            try:
+                told(self._phase, done, self._steps)
+            except BaseException as error:
+                stopped.append(error)
+
+    return Monitor()

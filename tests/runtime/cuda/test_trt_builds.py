@@ -1,0 +1,98 @@
+"""Engines built for the GPU of this machine: a stand-in's builder over the emulated driver."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+
+import runtime
+from runtime.bundles.bundle import Bundle
+from runtime.engines.parts import parts_of
+from runtime.engines.profile import PROFILES
+from runtime.engines.sets import build_all
+from runtime.engines.store import store_of
+from runtime.trt.device import platform_of
+from runtime.trt.library import library as installed
+from runtime.trt.library import logger
+from tests.runtime.conftest import SIZE
+from tests.runtime.cuda import stand_in_builder
+
+ORIN = PROFILES["orin"]
+NODES = ["f", "m", "h", "hb", "r", "features", "logits"]
+"""Of the two graphs of a bundle."""
+
+
+@pytest.fixture(autouse=True)
+def tensorrt(driver, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", stand_in_builder)
+    # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
+    monkeypatch.setattr("runtime.trt.graphs._MOST", 0)
+    for cached in (installed, logger):
+        cached.cache_clear()
+    stand_in_builder.measured.clear()
+    yield
+    for cached in (installed, logger):
+        cached.cache_clear()
+
+
+def built(path, **options):
+    """Build the engines of a bundle; return them, and what was measured for it."""
+    stand_in_builder.measured.clear()
+    rows = list(build_all(Bundle.open(path), store_of(path, None), ORIN, **options))
+    return [row.engine for row in rows], list(stand_in_builder.measured)
+
+
+def forget_engines(path):
+    for file in (path / "engines").glob("*-*.json"):
+        file.unlink()
+
+
+def test_what_can_run_here_is_tested_and_answers_as_the_bundle_says(world, device):
+    engines, _ = built(world.path)
+    assert [engine.tested for engine in engines] == [True, True]
+    assert {engine.recipe.platform for engine in engines} == {platform_of(device)}
+    pixels = np.random.default_rng(1).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
+    with runtime.Session.open(world.path, backend="trt", device="cuda") as session:
+        session.switch("a-c")
+        np.testing.assert_allclose(session.infer(pixels), world.logits("a-c", pixels), rtol=1e-4)
+
+
+def test_what_was_measured_once_is_kept_and_used(world, device):
+    assert built(world.path)[1] == NODES
+    timing = store_of(world.path, None).timing(platform_of(device))
+    kept = timing.read_bytes()
+    forget_engines(world.path)
+    assert built(world.path)[1] == [], "all of it is in the timing cache"
+    assert timing.read_bytes() == kept
+    forget_engines(world.path)
+    timing.unlink()
+    assert built(world.path)[1] == NODES and timing.read_bytes() == kept
+
+
+def test_graphs_share_what_was_measured(mixed):
+    """The encoder with tokens begins like the one without; its Relu reads another sum."""
+    _, measured = built(mixed.path)
+    assert len(parts_of(Bundle.open(mixed.path))) == 4
+    assert [measured.count(name) for name in ("f", "m", "h", "hb")] == [1, 1, 1, 1]
+    assert measured.count("r") == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"damaged", b'{"gpu": "Emulated GPU 7", "known": []}', b"\xff" * 99]
+)
+def test_a_timing_cache_that_does_not_fit_is_replaced(world, device, content):
+    built(world.path)
+    timing = store_of(world.path, None).timing(platform_of(device))
+    kept = timing.read_bytes()
+    forget_engines(world.path)
+    timing.write_bytes(content)
+    assert built(world.path)[1] == NODES
+    assert timing.read_bytes() == kept
+
+
+def test_each_driver_has_a_timing_cache_of_its_own(world, device):
+    store, here = store_of(world.path, None), platform_of(device)
+    others = [{"driver": "1.2"}, {"cuda": "12.6"}, {"gpu": "A10"}, {"version": "10.3.0"}]
+    places = {store.timing(dataclasses.replace(here, **other)) for other in others}
+    assert len(places | {store.timing(here)}) == 5
