@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from export.console import export_and_show, source_options, task_options
-from runtime.commands.build import PROFILE, TARGET, build_and_show, render, split
+from export.console import export_and_show, progress_bar, source_options, task_options
+from runtime.commands.build import GPU, PROFILE, TARGET, build_and_show, render, split
 from runtime.commands.options import ENGINES
 from runtime.errors import BackendError, ConfigError
+
+if TYPE_CHECKING:
+    from runtime.bundles.bundle import Bundle
+    from runtime.engines.profile import Profile
+    from runtime.engines.store import EngineStore
 
 _TORCH = "torch-tensorrt"
 
@@ -24,6 +30,7 @@ _TORCH = "torch-tensorrt"
 )
 @PROFILE
 @TARGET
+@GPU
 @ENGINES
 @click.option(
     "--baked",
@@ -43,6 +50,7 @@ def trt(
     out: Path | None,
     profile: str,
     targets: str | None,
+    device: str | None,
     engines: Path | None,
     baked: bool,
     compiler: str,
@@ -55,38 +63,85 @@ def trt(
     """
     from runtime.bundles.bundle import Bundle
     from runtime.engines import profile as profiles
+    from runtime.engines.parts import check_profile
     from runtime.engines.sets import check_targets
     from runtime.engines.store import store_of
 
     chosen, wanted = profiles.load(profile), split(targets)
-    if compiler == _TORCH and not baked:
-        raise ConfigError(f"--compiler {_TORCH} makes engines of --baked; pass that as well")
+    place = out or Path(f"{selection['tasks'][0].partition('=')[0]}.bundle")
     if compiler == _TORCH:
+        if not baked:
+            raise ConfigError(f"--compiler {_TORCH} makes engines of --baked; pass that as well")
+        if device is not None:
+            raise ConfigError(
+                f"--compiler {_TORCH} builds for the first GPU, found --device {device}; leave it "
+                "out, and choose the GPU with CUDA_VISIBLE_DEVICES"
+            )
         from export.torch_tensorrt import check_compiler
 
         check_compiler(wanted)
     reason = ""
     try:
-        check_targets(wanted)
+        check_targets(wanted, device)
     except BackendError as error:
-        if wanted:  # what was asked for by name is not left out quietly
+        # What was asked for by name is not left out quietly.
+        if wanted or device is not None or compiler == _TORCH:
             raise
         reason = str(error)
-    place = out or Path(f"{selection['tasks'][0].partition('=')[0]}.bundle")
+    if engines is not None and not reason:
+        store_of(place, engines).reserve()
     export_and_show(place, baked=baked, **selection)
     bundle = Bundle.open(place)
     if reason:
-        click.echo(f"no engines: {reason}\non the device: uda-runtime build {place.name}")
+        check_profile(bundle, chosen)
+        click.echo(f"no engine was built: {reason}\n{_on_the_device(place, profile, baked)}")
         return
-    build_and_show(bundle, chosen, wanted, engines)
+    build_and_show(bundle, chosen, wanted, device, engines)
     if compiler == _TORCH:
-        from export.torch_tensorrt import build_baked
-
-        store = store_of(bundle.path, engines)
-        paths = selection["artifacts"], selection["pretrained"]
-        click.echo("\n" + render(build_baked(bundle, store, chosen, *paths)))
+        _build_with_torch(bundle, store_of(bundle.path, engines), chosen, selection)
     elif baked:
         from export.baked import baked_part
 
         parts = (baked_part(bundle, task) for task in bundle.tasks)
-        build_and_show(bundle, chosen, wanted, engines, parts)
+        build_and_show(bundle, chosen, wanted, device, engines, parts)
+
+
+def _build_with_torch(
+    bundle: Bundle, store: EngineStore, profile: Profile, selection: dict[str, Any]
+) -> None:
+    """Build the engines of --baked through Torch-TensorRT, and print what became of each."""
+    from export.images import Folders
+    from export.torch_tensorrt import Made, build_baked
+
+    made: list[Made] = []
+    try:
+        with progress_bar() as progress:
+            each = build_baked(
+                bundle,
+                store,
+                profile,
+                selection["artifacts"],
+                images=Folders.parse(selection["images"], selection["data"]),
+                limit=selection["max_images"],
+                pretrained=selection["pretrained"],
+                progress=progress,
+            )
+            made.extend(each)
+    finally:
+        if made:
+            click.echo("\n" + render([one.row for one in made]) + "\n")
+            click.echo("\n".join(one.verdict for one in made))
+
+
+def _on_the_device(bundle: Path, profile: str, baked: bool) -> str:
+    """Return how engines come to be where the bundle is to run."""
+    from runtime.engines.profile import DEFAULT
+
+    options = "" if profile == DEFAULT else f" --profile {shlex.quote(profile)}"
+    command = f"on the device, run: uda-runtime build {shlex.quote(bundle.name)}{options}"
+    if baked:
+        command += (
+            "\nthat builds none of --baked: this command does on a machine with such a GPU, and "
+            f"TensorRT's own tools from {bundle.stem}-<task>.onnx"
+        )
+    return command

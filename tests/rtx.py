@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from runtime.errors import BackendError
@@ -24,3 +29,27 @@ NEEDS_RTX = pytest.mark.skipif(
 def rtx_version() -> str:
     """Return the library's version; without one the tests that want it are skipped."""
     return library().version if _targets() else "0"
+
+
+class _Press(logging.Handler):
+    def __init__(self, when: Callable[[], bool]) -> None:
+        super().__init__(logging.DEBUG)
+        self._when = when
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._when():
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def ctrl_c(when: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Press Ctrl-C whenever the library says something: it swallows what is raised there."""
+    log, handler = logging.getLogger("runtime.trt.library"), _Press(when)
+    level = log.level
+    log.setLevel(logging.DEBUG)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

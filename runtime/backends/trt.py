@@ -59,9 +59,10 @@ class TrtBackend:
         """
         weights = tensors_sha256(baked) if baked else None
         assert self.cuda is not None
-        options = "" if weights is None else " --strategy engines"
+        options = f" --device {self.device}" if self.cuda.index else ""
+        options += "" if weights is None else " --strategy engines"
         found = self._store.find(content_of(sha256(graph), weights), self.machine, options)
-        plan = self._store.plan(found)
+        plan = self._store.plan(found, options)
         return TrtEngine(self.cuda, self._runtime, plan, found.tensors, found.recipe.profile)
 
     def place(self, arrays: Arrays) -> Constants:

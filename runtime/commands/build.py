@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime.commands.options import BUNDLE, ENGINES, STRATEGY
 from runtime.console import bytes_text, table
+from runtime.engines.profile import DEFAULT
+from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
     from runtime.bundles.bundle import Bundle
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
 
 PROFILE = click.option(
     "--profile",
-    default="orin",
+    default=DEFAULT,
     show_default=True,
-    help="Batches and class counts: orin, server, or a JSON file, see runtime/engines/profile.py.",
+    help="Batches and class counts: orin (1 to 8 frames at once, best at 1), server (1 to 32, best "
+    "at 8), or a JSON file that says others.",
 )
 TARGET = click.option(
     "--target",
@@ -34,15 +37,28 @@ TARGET = click.option(
     "TensorRT-RTX does, and needs no GPU.",
 )
 
+GPU = click.option(
+    "--device",
+    metavar="cuda[:N]",
+    help="GPU of this machine to build for: cuda:1 is the second; the first if not given. Not with "
+    "--target.",
+)
+
 
 @click.command()
 @BUNDLE
 @PROFILE
 @TARGET
+@GPU
 @ENGINES
 @STRATEGY
 def build(
-    bundle: Path, profile: str, targets: str | None, engines: Path | None, strategy: str
+    bundle: Path,
+    profile: str,
+    targets: str | None,
+    device: str | None,
+    engines: Path | None,
+    strategy: str,
 ) -> None:
     """Build the TensorRT engines of a bundle.
 
@@ -53,26 +69,27 @@ def build(
     from runtime.bundles import bundle as bundles
     from runtime.engines import profile as profiles
     from runtime.engines.parts import baked_parts
-    from runtime.errors import BackendError
 
     if strategy not in ("patch", "engines"):
         raise BackendError(f"unknown strategy '{strategy}'; known are engines, patch")
     opened = bundles.Bundle.open(bundle)
     parts = baked_parts(opened) if strategy == "engines" else None
-    build_and_show(opened, profiles.load(profile), split(targets), engines, parts)
+    build_and_show(opened, profiles.load(profile), split(targets), device, engines, parts)
 
 
 def build_and_show(
     bundle: Bundle,
     profile: Profile,
     targets: Sequence[str],
+    device: str | None,
     engines: Path | None,
     parts: Iterable[Part] | None = None,
 ) -> None:
     """Build the engines of a bundle, with a bar for people, and print what became of each.
 
     Raises:
-        UdaError: As `runtime.engines.sets.build_all`; what was built before is in place and shown.
+        UdaError: As `runtime.engines.sets.build_all`, or it was interrupted; what was built before
+            is in place and shown.
     """
     from runtime.engines.sets import build_all
     from runtime.engines.store import store_of
@@ -83,7 +100,14 @@ def build_and_show(
     try:
         with _bar() as told:
             store = store_of(bundle.path, engines)
-            rows.extend(build_all(bundle, store, profile, targets, parts=parts, told=told))
+            rows.extend(
+                build_all(bundle, store, profile, targets, device=device, parts=parts, told=told)
+            )
+    except KeyboardInterrupt as error:
+        raise BackendError(
+            "interrupted; what was built before is in place, run the same command again to build "
+            "the rest"
+        ) from error
     finally:
         if rows:
             click.echo(f"engines   {rows[0].path.parent}\n\n{render(rows)}")
@@ -107,17 +131,21 @@ def render(rows: Sequence[Row]) -> str:
                 "kept" if row.kept else "built",
             ]
         )
-    untested = [row for row in rows if not row.engine.tested]
-    note = "\n\nnot run: this machine has no such GPU" if untested else ""
-    return table(header, cells) + note
+    reasons = dict.fromkeys(row.untested for row in rows if row.untested)
+    return table(header, cells) + "".join(f"\n\nnot run: {reason}" for reason in reasons)
 
 
 @contextmanager
 def _bar() -> Iterator[Told]:
-    """Show how far the engine is that is being built; a terminal alone sees it."""
-    with click.progressbar(length=100, file=sys.stderr, show_eta=False) as bar:
+    """Show how far the engine is that is being built; where no terminal is, only its name."""
+    with ExitStack() as stack:
+        bars: list[Any] = []
 
         def told(what: str, done: int, total: int) -> None:
+            if not bars:  # not before something is built: an error is then the only line
+                shown = click.progressbar(length=100, label=what, file=sys.stderr, show_eta=False)
+                bars.append(stack.enter_context(shown))
+            (bar,) = bars
             bar.label = what
             bar.update(100 * done // max(total, 1) - bar.pos)
 
@@ -125,5 +153,15 @@ def _bar() -> Iterator[Told]:
 
 
 def split(targets: str | None) -> list[str]:
-    """Return the targets of an option."""
-    return [target.strip() for target in (targets or "").split(",") if target.strip()]
+    """Return the targets of an option; none if it was not given.
+
+    Raises:
+        ConfigError: It was given and names none.
+    """
+    names = [target.strip() for target in (targets or "").split(",") if target.strip()]
+    if targets is not None and not names:
+        raise ConfigError(
+            f"--target names no GPU generation, found '{targets}'; one looks like sm86, and "
+            "without --target engines are built for the GPU of this machine"
+        )
+    return names

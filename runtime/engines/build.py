@@ -29,6 +29,8 @@ class Row:
     path: Path
     kept: bool
     """Whether it was there already, and nothing was done."""
+    untested: str = ""
+    """Why it has not run, if it has not."""
 
 
 def build_part(
@@ -53,13 +55,14 @@ def build_part(
     Raises:
         BackendError: It cannot be built, or failed its test; the former engine is still there.
         FormatError: The graph takes other inputs than the bundle has.
-        StorageError: It cannot be written.
+        StorageError: It cannot be written; known before it is built.
     """
     weights = None if part.baked is None else tensors_sha256(part.baked)
     recipe = Recipe(part.sha256, weights, platform, profile, Options())
     there = store.current(recipe)
     if there is not None and (there.tested or test is None):
         return Row(there, store.path(there), kept=True)
+    store.reserve()
     target = platform.generation if platform.gpu is None else None
     # A timing cache holds what was measured on one GPU; TensorRT-RTX measures nothing.
     cache = store.timing(platform) if target is None and not library().targets else None
@@ -81,13 +84,13 @@ def build_part(
     return Row(engine, store.path(engine), kept=False)
 
 
-def platforms(targets: Sequence[str], machine: Platform | None, reason: str = "") -> list[Platform]:
+def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> list[Platform]:
     """Return what to build for.
 
     Args:
         targets: GPU generations, as `sm86`; none means this machine's GPU.
         machine: This machine's; None if it has no GPU.
-        reason: Why it has none.
+        reason: Why it has none, and what to do about that.
 
     Raises:
         BackendError: The library has no such target, or there is no GPU and no target.
@@ -95,23 +98,21 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str = ""
     found = library()
     for target in targets:
         if target not in found.targets:
-            has = (
-                f"it has {', '.join(found.targets)}"
-                if found.targets
-                else "TensorRT builds for the GPU of its machine only; leave --target out there"
+            has = ", ".join(found.targets) or "the GPU of its machine"
+            raise BackendError(
+                f"{found} cannot build for '{target[:20]}', only for {has}; build on the machine "
+                "that is to run the engines, without --target"
             )
-            raise BackendError(f"{found} cannot build for '{target[:20]}': {has}")
     if targets:
         return [
             Platform(found.name, found.version, target, gpu=None, cuda=None, driver=None)
             for target in dict.fromkeys(targets)
         ]
     if machine is None:
-        why = f": {reason}" if reason else ""
         other = f", or name its GPU with --target: {', '.join(found.targets)}"
         raise BackendError(
-            f"{found} finds no GPU here to build for{why}; build on the machine that is to run the "
-            f"engines{other if found.targets else ''}"
+            f"{found} has no GPU here to build for: {reason}, or build on the machine that is to "
+            f"run the engines{other if found.targets else ''}"
         )
     return [machine]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,11 @@ PROFILES = {
     # Session.predict_many goes in batches of at most 32.
     "server": Profile("server", Span(1, 8, 32), _CLASSES),
 }
+DEFAULT = "orin"
+_EXAMPLE = (
+    '{"name": "kiosk", "batch": {"min": 1, "opt": 4, "max": 16}, '
+    '"classes": {"min": 2, "opt": 31, "max": 345}}'
+)
 
 
 def load(name: str) -> Profile:
@@ -92,13 +98,16 @@ def load(name: str) -> Profile:
     """
     if name in PROFILES:
         return PROFILES[name]
-    if not Path(name).is_file():
+    remedy = f"a profile is a file like {_EXAMPLE}"
+    if not os.path.isfile(name):
+        known = ", ".join(sorted(PROFILES))
         raise ConfigError(
-            f"unknown profile '{name}'; known are {', '.join(sorted(PROFILES))}, and JSON files"
+            f"unknown profile '{name}'; known are {known}, and there is no such file; {remedy}"
         )
     where = f"'{name}'"
     try:
-        values = json.loads(read_bytes(Path(name), _MAX_BYTES))
+        return build(Profile, json.loads(read_bytes(Path(name), _MAX_BYTES)), where)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is no JSON: {error}; see runtime/engines/profile.py") from error
-    return build(Profile, values, where)
+        raise FormatError(f"{where} is no JSON: {error}; {remedy}") from error
+    except FormatError as error:
+        raise FormatError(f"{error}; {remedy}") from error

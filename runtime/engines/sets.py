@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runtime.backends.base import Inputs
+from runtime.backends.names import gpu_of
 from runtime.bundles.bundle import Bundle
 from runtime.engines.build import Row, build_part, platforms
 from runtime.engines.file import EngineFile, Platform
 from runtime.engines.parts import Part, check_profile, parts_of
 from runtime.engines.profile import Profile
 from runtime.engines.store import FOLDER, EngineStore
-from runtime.errors import BackendError
+from runtime.errors import BackendError, ConfigError
 from runtime.trt.device import platform_of
 from runtime.trt.library import library
 
@@ -30,6 +32,7 @@ def build_all(
     profile: Profile,
     targets: Sequence[str] = (),
     *,
+    device: str | None = None,
     parts: Iterable[Part] | None = None,
     told: Told = lambda what, done, total: None,
 ) -> Iterator[Row]:
@@ -41,27 +44,29 @@ def build_all(
         bundle: Whose graphs.
         store: Where engines lie.
         profile: Batches and class counts.
-        targets: GPU generations, as `sm86`; none means the first GPU of this machine.
+        targets: GPU generations, as `sm86`; none means a GPU of this machine.
+        device: Which, as `cuda:1`; None is the first. Not with targets.
         parts: The graphs; None means those of the bundle, weights left out.
         told: Hears of progress.
 
     Raises:
-        BackendError: The library is missing, or cannot build for a target, or there is no GPU and
-            no target; or an engine cannot be built or failed its test.
-        ConfigError: The profile does not allow for a task.
+        BackendError: The library is missing, or cannot build for a target, or there is no such GPU
+            and no target; or an engine cannot be built or failed its test.
+        ConfigError: The profile does not allow for a task, or there are targets and a device.
         FormatError: The bundle is damaged.
         StorageError: An engine cannot be written.
     """
     check_profile(bundle, profile)
     with ExitStack() as stack:
-        device, machine, reason = _gpu(stack)
+        gpu, machine, reason = _gpu(stack, targets, device)
         chosen = platforms(targets, machine, reason)
         made: dict[tuple[str, str], str] = {}
         for part in parts_of(bundle) if parts is None else parts:
             for platform in chosen:
                 test = None
-                if device is not None and machine is not None and platform.runs_on(machine):
-                    test = _Test(device, bundle, part)
+                if gpu is not None and machine is not None and platform.runs_on(machine):
+                    gpu.activate()  # the library builds for the calling thread's current one
+                    test = _Test(gpu, bundle, part)
                 row = build_part(
                     part,
                     store,
@@ -73,7 +78,7 @@ def build_all(
                 recipe = row.engine.recipe
                 if recipe.weights is not None:
                     made[row.engine.stem, recipe.platform.place] = recipe.content
-                yield row
+                yield row if row.engine.tested else replace(row, untested=_why(machine, reason))
     if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
         graphs = {ref.sha256 for ref in bundle.manifest.graphs()}
 
@@ -86,28 +91,46 @@ def build_all(
         store.sweep(outdated)
 
 
-def check_targets(targets: Sequence[str]) -> None:
-    """Check that engines can be built here.
+def check_targets(targets: Sequence[str], device: str | None = None) -> None:
+    """Check that engines can be built here; the arguments are those of `build_all`.
 
     Raises:
-        BackendError: The library is missing, or cannot build for a target, or there is no GPU and
-            no target.
+        BackendError: The library is missing, or cannot build for a target, or there is no such GPU
+            and no target.
+        ConfigError: There are targets and a device.
     """
     with ExitStack() as stack:
-        _, machine, reason = _gpu(stack)
+        _, machine, reason = _gpu(stack, targets, device)
         platforms(targets, machine, reason)
 
 
-def _gpu(stack: ExitStack) -> tuple[CudaDevice | None, Platform | None, str]:
-    """Return the first GPU and what it is, or why there is none."""
+def _gpu(
+    stack: ExitStack, targets: Sequence[str], device: str | None
+) -> tuple[CudaDevice | None, Platform | None, str]:
+    """Return a GPU and what it is, or why there is none."""
     from runtime.cuda.device import CudaDevice
 
+    if targets and device is not None:
+        raise ConfigError(
+            f"--device {device} builds for that GPU of this machine, --target "
+            f"{','.join(targets)} for any of these generations; leave one of them out"
+        )
+    index = gpu_of(device or "cuda", "engines are built")
     library()  # without one, the GPU does not matter
     try:
-        device = stack.enter_context(closing(CudaDevice(0)))
+        gpu = stack.enter_context(closing(CudaDevice(index)))
     except BackendError as error:
+        if device is not None:
+            raise
         return None, None, str(error)
-    return device, platform_of(device), ""
+    return gpu, platform_of(gpu), ""
+
+
+def _why(machine: Platform | None, reason: str) -> str:
+    """Return why an engine was not tested."""
+    if machine is None:
+        return reason.partition("; ")[0]  # what to do about it is for those who want a GPU
+    return f"the GPU here is {machine.gpu} ({machine.generation})"
 
 
 def _named(what: str, told: Told) -> Told:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.engines.file import MAX_SIDECAR, EngineFile, Platform, Recipe, decode, encode
@@ -65,7 +66,7 @@ class EngineStore:
         if good:  # the one for this very GPU, if there is one
             return max(good, key=lambda found: found.recipe.platform.gpu is not None)
         if damaged is not None:
-            raise FormatError(f"{damaged}: {self._remedy}{options}")
+            raise FormatError(f"{damaged}; run: {self._remedy}{options}")
         if others:
             there = " and ".join(sorted(str(other.recipe.platform) for other in others)[:4])
             raise BackendError(
@@ -91,22 +92,35 @@ class EngineStore:
         """Return where the plan of an engine lies."""
         return self.folder / engine.plan_name
 
-    def plan(self, engine: EngineFile) -> bytes:
+    def plan(self, engine: EngineFile, options: str = "") -> bytes:
         """Return the bytes of an engine after checking their digest.
+
+        Args:
+            engine: Which.
+            options: Of the command that builds it, for messages.
 
         Raises:
             FormatError: The file is missing or altered.
         """
-        path = self.path(engine)
+        path, remedy = self.path(engine), f"run: {self._remedy}{options}"
         if path.is_symlink():
-            raise FormatError(f"'{path}' is a link, and engines lie here; run: {self._remedy}")
+            raise FormatError(f"'{path}' is a link, and engines lie here; {remedy}")
         try:
             content = read_bytes(path, engine.plan.bytes)
         except FormatError as error:
-            raise FormatError(f"{error}: {self._remedy}") from error
+            raise FormatError(f"{error}; {remedy}") from error
         if len(content) != engine.plan.bytes or sha256(content) != engine.plan.sha256:
-            raise FormatError(f"'{path}' was altered; run: {self._remedy}")
+            raise FormatError(f"'{path}' was altered; {remedy}")
         return content
+
+    def reserve(self) -> None:
+        """Make the folder and see that it can be written to, before a build of minutes.
+
+        Raises:
+            StorageError: It cannot.
+        """
+        with exclusive(self.folder / _LOCK, required=False, keep=False):
+            pass
 
     def install(self, engine: EngineFile, plan: bytes) -> None:
         """Put an engine in the place of the former one, whose plan is removed.
@@ -142,16 +156,23 @@ class EngineStore:
         Raises:
             StorageError: A file cannot be removed.
         """
-        with (
-            exclusive(self.folder / _LOCK, required=False, keep=False),
-            storage_errors(self.folder),
-        ):
+
+        def old() -> Iterator[tuple[Path, EngineFile]]:
             for path in sorted(self.folder.glob("*.json")):
                 with contextlib.suppress(FormatError):
                     engine = self._read(path)
                     if path.name == f"{engine.slot}.json" and outdated(engine):
-                        path.unlink(missing_ok=True)
-                        self.path(engine).unlink(missing_ok=True)
+                        yield path, engine
+
+        if not any(old()):  # the folder may be one that can only be read
+            return
+        with (
+            exclusive(self.folder / _LOCK, required=False, keep=False),
+            storage_errors(self.folder),
+        ):
+            for path, engine in old():
+                path.unlink(missing_ok=True)
+                self.path(engine).unlink(missing_ok=True)
 
     def timing(self, machine: Platform) -> Path:
         """Return where the timing cache of a library on a GPU lies, or will."""
@@ -171,6 +192,6 @@ def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore
         bundle: Its folder.
         folder: Where the engines lie; None is in the bundle.
     """
-    extra = "" if folder is None else f" --engines {folder}"
+    extra = "" if folder is None else f" --engines {shlex.quote(str(folder))}"
     place = bundle / FOLDER if folder is None else Path(folder)
-    return EngineStore(place, f"uda-runtime build {bundle}{extra}")
+    return EngineStore(place, f"uda-runtime build {shlex.quote(str(bundle))}{extra}")

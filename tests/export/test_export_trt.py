@@ -74,18 +74,42 @@ def test_without_a_gpu_and_targets_the_bundle_is_written_and_the_way_on_is_told(
     found = invoke(world, "--task", "p-a")
     assert found.exit_code == 0, found.output
     assert Bundle.open("p-a.bundle").tasks == ("p-a",), "called after its first task"
-    assert "no engines: " in found.output and "uda-runtime build p-a.bundle" in found.output
+    first, last = found.stdout.splitlines()[-2:]
+    assert first.startswith("no engine was built: ") and "device cpu" not in first
+    assert last == "on the device, run: uda-runtime build p-a.bundle"
     assert not Path("p-a.bundle/engines").exists()
+
+
+def test_the_way_on_has_the_profile_and_says_what_it_does_not_build(world, tmp_path):
+    out = tmp_path / "of shops.bundle"
+    found = invoke(world, "--task", "p-a", "--out", out, "--profile", "server", "--baked")
+    assert found.exit_code == 0, found.output
+    assert "run: uda-runtime build 'of shops.bundle' --profile server\n" in found.stdout
+    last = found.stdout.splitlines()[-1]
+    assert "builds none of --baked" in last and last.endswith("of shops-<task>.onnx")
+
+
+def test_without_a_gpu_too_a_profile_that_takes_no_task_is_refused(world, tmp_path):
+    spans = {"batch": {"min": 1, "opt": 1, "max": 1}, "classes": {"min": 2, "opt": 2, "max": 2}}
+    (tmp_path / "small.json").write_text(json.dumps({"name": "small", **spans}))
+    profile = ("--profile", tmp_path / "small.json")
+    found = invoke(world, "--task", "p-a", "--out", tmp_path / "o", *profile)
+    assert found.exit_code == 1 and "'p-a' has 3 classes, engines of profile 'sm" in found.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "sm87"), "cannot build for 'sm87': it has sm75"),
+        (("--target", "sm87"), "cannot build for 'sm87', only for sm75"),
+        (("--target", "sm86", "--device", "cuda:1"), "leave one of them out"),
+        (("--target", "sm86", "--engines", "/dev/null/x"), "cannot write '/dev/null/x"),
+        (("--device", "gpu"), "engines are built on a GPU, found device 'gpu'"),
+        (("--device", "cuda:99"), "device 'cuda"),
         (("--profile", "fast"), "unknown profile 'fast'"),
         (("--compiler", "torch-tensorrt"), "makes engines of --baked"),
         (("--compiler", "torch-tensorrt", "--baked"), "pip install '.[torch-tensorrt]'"),
         (("--compiler", "torch-tensorrt", "--baked", "--target", "sm86"), "leave --target out"),
+        (("--compiler", "torch-tensorrt", "--baked", "--device", "cuda:1"), "for the first GPU"),
     ],
 )
 def test_what_cannot_be_built_is_refused_before_anything_is_written(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,6 +205,14 @@ def write_task(tmp_path):
         return tmp_path / name
 
     return put
+
+
+@pytest.fixture
+def no_driver() -> None:
+    """For tests of what is said where there is no GPU."""
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libcuda.so.1")
+        pytest.skip("this machine has a driver")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from runtime.cli import main
 from runtime.engines.build import platforms
 from runtime.engines.parts import parts_of
 from runtime.trt.library import library
-from tests.rtx import NEEDS_RTX
+from tests.rtx import NEEDS_RTX, ctrl_c
 
 pytestmark = NEEDS_RTX
 
@@ -33,7 +33,7 @@ def test_build_shows_what_became_of_each_engine(world):
         ("server", "any", "sm86"),
         ("server", "any", "sm89"),
     }
-    assert lines[-1] == "not run: this machine has no such GPU"
+    assert lines[-1].startswith("not run: ") and "; " not in lines[-1]
     again = invoke(world.path, "--target", "sm86", "--profile", "server")
     assert again.stdout.count(" kept") == 2 and " built" not in again.stdout
 
@@ -54,9 +54,16 @@ def test_a_profile_may_be_a_file(world, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "sm87"), "cannot build for 'sm87': it has sm75, sm80, sm86"),
+        (("--target", "sm87"), "cannot build for 'sm87', only for sm75, sm80, sm86"),
+        (("--target", "sm86,nonsense"), "cannot build for 'nonsense', only for sm75"),
+        (("--target", ""), "--target names no GPU generation, found ''; one looks like sm86"),
+        (("--target", " ,"), "--target names no GPU generation"),
+        (("--target", "sm86", "--device", "cuda"), "leave one of them out"),
+        (("--device", "cpu"), "engines are built on a GPU, found device 'cpu'; pass --device cuda"),
         (("--profile", "jetson"), "unknown profile 'jetson'; known are orin, server"),
         (("--target", "sm86", "--profile", "small.json"), "'a-d' has 4 classes"),
+        (("--target", "sm86", "--strategy", "x"), "unknown strategy 'x'; known are engines, patch"),
+        (("--target", "sm86", "--engines", "small.json/x"), "cannot write 'small.json/x"),
     ],
 )
 def test_a_users_error_is_one_line(world, tmp_path, monkeypatch, arguments, message):
@@ -65,13 +72,50 @@ def test_a_users_error_is_one_line(world, tmp_path, monkeypatch, arguments, mess
     (tmp_path / "small.json").write_text(json.dumps({"name": "small", **spans}))
     found = invoke(world.path, *arguments)
     assert found.exit_code == 1 and message in found.stderr
-    assert found.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert found.stderr.startswith("error: ") and found.stderr.count("\n") == 1
     assert not (world.path / "engines").exists()
+
+
+@pytest.mark.parametrize("device", [(), ("--device", "cuda"), ("--device", "cuda:1")])
+def test_without_a_gpu_a_build_says_what_is_missing_and_what_to_do(world, no_driver, device):
+    found = invoke(world.path, *device)
+    assert found.exit_code == 1 and found.stderr.count("\n") == 1
+    assert "needs NVIDIA's driver" in found.stderr and "device cpu" not in found.stderr
+    assert ("or name its GPU with --target: sm75" in found.stderr) == (not device)
+    assert not (world.path / "engines").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_the_build(world):
+    (world.path / "engines/.lock").mkdir(parents=True)
+    found = invoke(world.path, "--target", "sm86")
+    assert found.exit_code == 1 and "cannot write" in found.stderr
+    assert found.stderr.count("\n") == 1, "nothing was told of a build"
+
+
+def test_a_folder_with_all_that_is_wanted_may_be_one_that_can_only_be_read(world):
+    assert invoke(world.path, "--target", "sm86").exit_code == 0
+    (world.path / "engines/.lock").mkdir()  # nobody can lock here, so nobody can write
+    again = invoke(world.path, "--target", "sm86")
+    assert again.exit_code == 0 and again.stdout.count(" kept") == 2
+
+
+def test_ctrl_c_ends_a_build_with_what_is_done_in_place(world):
+    folder = world.path / "engines"
+    with ctrl_c(lambda: any(folder.glob("*.json"))):
+        found = invoke(world.path, "--target", "sm86")
+    assert found.exit_code == 1
+    last = found.stderr.splitlines()[-1]
+    assert last.startswith("error: interrupted; what was built before is in place, run the same")
+    (engine,) = [line for line in found.stdout.splitlines() if line.endswith(" built")]
+    assert engine.startswith("encoder ")
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".plan"]
+    again = invoke(world.path, "--target", "sm86")
+    assert again.stdout.count(" kept") == again.stdout.count(" built") == 1
 
 
 def test_what_was_built_before_an_error_is_in_place_and_shown(world):
     part = parts_of(Bundle.open(world.path))[-1]
-    (platform,) = platforms(["sm86"], None)
+    (platform,) = platforms(["sm86"], None, "")
     in_the_way = f"{part.stem}-{part.sha256[:16]}.{platform.place}.json"
     (world.path / "engines" / in_the_way).mkdir(parents=True)
     found = invoke(world.path, "--target", "sm86")

@@ -1,5 +1,3 @@
-import ctypes
-
 import pytest
 
 from runtime import backends
@@ -51,15 +49,6 @@ def test_tensorrt_runs_on_a_gpu_and_never_quietly_elsewhere(device):
 def test_an_unknown_backend_is_told_the_known_ones():
     with pytest.raises(BackendError, match="unknown backend 'tvm'; known are ort, trt"):
         backends.load("tvm", "cpu", None)
-
-
-@pytest.fixture
-def no_driver():
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return
-    pytest.skip("this machine has a driver")
 
 
 def test_without_a_driver_onnxruntime_names_the_way_out(no_driver, monkeypatch):

@@ -39,6 +39,17 @@ def test_the_servers_engines_take_the_largest_batch_of_predict_many():
 def test_an_unknown_name_is_told_the_known_ones():
     with pytest.raises(ConfigError, match="unknown profile 'jetson'; known are orin, server"):
         load("jetson")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load("x" * 5000)
+
+
+def test_a_refused_file_is_told_what_a_good_one_looks_like(tmp_path):
+    for content in ("{", "[]", json.dumps({**GOOD, "name": ""})):
+        (tmp_path / "p.json").write_text(content)
+        with pytest.raises(FormatError) as error:
+            load(str(tmp_path / "p.json"))
+        head, _, example = str(error.value).partition("; a profile is a file like ")
+        assert head.startswith(f"'{tmp_path / 'p.json'}'") and json.loads(example) == GOOD
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 
@@ -14,7 +13,7 @@ from runtime.engines.profile import PROFILES
 from runtime.errors import BackendError, FormatError
 from runtime.trt.build import build
 from runtime.trt.library import library
-from tests.rtx import NEEDS_RTX
+from tests.rtx import NEEDS_RTX, ctrl_c
 from tests.runtime.conftest import DIM, head_graph
 
 pytestmark = NEEDS_RTX
@@ -79,37 +78,21 @@ def test_progress_is_told_and_an_interrupt_ends_the_build():
     assert build(head_graph(), ORIN, target="sm86").plan, "the library goes on working"
 
 
-class Press(logging.Handler):
-    """Presses Ctrl-C whenever the library says something, as a user may at any time."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-
-@pytest.fixture
-def pressed(caplog):
-    """Ctrl-C that comes while the library logs, which swallows what is raised there."""
-    log, handler = logging.getLogger("runtime.trt.library"), Press(logging.DEBUG)
-    caplog.set_level(logging.DEBUG, log.name)
-    log.addHandler(handler)
-    yield
-    log.removeHandler(handler)
-
-
-def test_ctrl_c_is_not_lost_in_the_librarys_logger(pressed, capfd):
+def test_ctrl_c_is_not_lost_in_the_librarys_logger(capfd):
     dones = []
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c(), pytest.raises(KeyboardInterrupt):
         build(head_graph(), ORIN, target="sm86", told=lambda *step: dones.append(step))
     assert all(done < total for _, done, total in dones), "it ended before it was done"
     assert "Exception caught" not in "".join(capfd.readouterr())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_applications_own_handler_of_ctrl_c_is_left_alone(pressed):
+def test_an_applications_own_handler_of_ctrl_c_is_left_alone():
     seen = []
     former = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     try:
-        assert build(head_graph(), ORIN, target="sm86").plan and seen
+        with ctrl_c():
+            assert build(head_graph(), ORIN, target="sm86").plan and seen
     finally:
         signal.signal(signal.SIGINT, former)
 

@@ -134,8 +134,8 @@ API Result cuGetErrorString(Result error, const char** text) {
 }
 API Result cuDeviceGetCount(int* count) { return *count = (int)setting("EMULATED_GPUS", 1), OK; }
 API Result cuDeviceGet(int* device, int ordinal) { return *device = ordinal, OK; }
-API Result cuDeviceGetName(char* name, int length, int) {
-  return snprintf(name, length, "Emulated GPU"), OK;
+API Result cuDeviceGetName(char* name, int length, int device) {
+  return snprintf(name, length, device ? "Emulated GPU %d" : "Emulated GPU", device), OK;
 }
 API Result cuDeviceGetAttribute(int* value, int attribute, int) {
   switch (attribute) {

@@ -1,17 +1,23 @@
 """Engines built for the GPU of this machine: a stand-in's builder over the emulated driver."""
 
 import dataclasses
+import io
 import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 import runtime
 from runtime.bundles.bundle import Bundle
+from runtime.cli import main
+from runtime.cuda.driver import driver as cuda_driver
 from runtime.engines.parts import parts_of
 from runtime.engines.profile import PROFILES
 from runtime.engines.sets import build_all
 from runtime.engines.store import store_of
+from runtime.errors import FormatError
 from runtime.trt.device import platform_of
 from runtime.trt.library import library as installed
 from runtime.trt.library import logger
@@ -96,3 +102,58 @@ def test_each_driver_has_a_timing_cache_of_its_own(world, device):
     others = [{"driver": "1.2"}, {"cuda": "12.6"}, {"gpu": "A10"}, {"version": "10.3.0"}]
     places = {store.timing(dataclasses.replace(here, **other)) for other in others}
     assert len(places | {store.timing(here)}) == 5
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def test_a_build_is_for_the_gpu_that_is_named_and_a_session_there_opens_it(
+    world, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("EMULATED_GPUS", "2")
+    found = invoke("build", world.path, "--device", "cuda:1")
+    assert found.exit_code == 0 and found.stdout.count("Emulated GPU 1 sm87  ") == 2
+    assert found.stdout.count(" passed ") == 2 and "not run" not in found.stdout
+    (image := tmp_path / "x.png").write_bytes(picture())
+    command = ("predict", world.path, image, "--task", "a-b", "--backend", "trt", "--device")
+    there, here = invoke(*command, "cuda:1"), invoke(*command, "cuda")
+    assert there.exit_code == 0 and "class" in there.stdout
+    assert here.exit_code == 1 and here.stderr.rstrip().endswith(f"uda-runtime build {world.path}")
+    assert "is for tensorrt 10.16.1.11 on Emulated GPU 1 (sm87)" in here.stderr
+
+
+def test_what_a_session_wants_names_its_gpu(world, monkeypatch, tmp_path):
+    monkeypatch.setenv("EMULATED_GPUS", "2")
+    built(world.path, device="cuda:1")
+    for plan in (world.path / "engines").glob("encoder*.plan"):
+        plan.write_bytes(b"x" + plan.read_bytes()[1:])
+    with pytest.raises(FormatError) as error:
+        runtime.Session.open(world.path, backend="trt", device="cuda:1")
+    assert str(error.value).endswith(f"run: uda-runtime build {world.path} --device cuda:1")
+
+
+def test_a_gpu_that_is_not_there_is_one_error(world):
+    found = invoke("build", world.path, "--device", "cuda:7")
+    assert found.exit_code == 1 and found.stderr.startswith(
+        "error: there is no device 'cuda:7': the driver shows 1 GPU, numbered from 0; check"
+    )
+    assert found.stderr.count("\n") == 1 and not (world.path / "engines").exists()
+    none = invoke("build", world.path, "--target", "sm86")
+    assert none.exit_code == 1 and "only for the GPU of its machine; build on" in none.stderr
+
+
+def test_without_its_package_a_build_names_the_package(world, monkeypatch):
+    cuda_driver.cache_clear()
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
+    found = invoke("build", world.path)
+    cuda_driver.cache_clear()
+    assert found.exit_code == 1 and found.stderr.count("\n") == 1
+    assert "has no GPU here to build for: device 'cuda' needs the package" in found.stderr
+    assert "run: pip install '.[cuda]'" in found.stderr
+
+
+def picture() -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (40, 30), (1, 2, 3)).save(content, "png")
+    return content.getvalue()
