@@ -1,7 +1,7 @@
 """A camera that is judged by one task after another: `python examples/camera.py BUNDLE SOURCE`.
 
-SOURCE is the number of a camera, a video file, or a GStreamer pipeline that ends in an appsink, for
-a camera on a Jetson's CSI port for example
+SOURCE is a camera (its number, /dev/v4l/by-id/..., or an address in the network), a video file or a
+GStreamer pipeline that ends in an appsink, for a camera on a Jetson's CSI port for example
 
     nvarguscamerasrc ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! nvvidconv !
     video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=1 max-buffers=1
@@ -9,7 +9,9 @@ a camera on a Jetson's CSI port for example
 Without SOURCE it draws a video for itself and plays that. One thread reads frames into a short
 queue, which drops its oldest frame when it is full: what is judged is never older than the queue is
 long, however slow the device. Tasks change every so many frames, or by a key: `n` or a digit, in
-the window or in the terminal; `q` ends. Needs OpenCV: `pip install '.[camera]'`, or JetPack's own.
+the window or in the terminal; `q` ends. On SIGHUP, which is what `systemctl reload` sends, it takes
+over tasks that were installed or removed meanwhile, between two frames. Needs OpenCV: `pip install
+'.[camera]'`, or JetPack's own.
 """
 
 from __future__ import annotations
@@ -20,11 +22,10 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,35 +37,15 @@ from runtime.errors import ConfigError
 
 try:
     import cv2
-except ModuleNotFoundError:
+except ImportError as error:
     sys.exit(
-        "error: this example needs OpenCV, which is not installed; run pip install '.[camera]', "
-        "or on a Jetson use the Python that JetPack installed its OpenCV for"
+        f"error: this example needs OpenCV, which cannot be imported ({error}); run pip install "
+        "'.[camera]', or on a Jetson use the Python that JetPack installed its OpenCV for, with "
+        "the NumPy it was built with (pip install 'numpy<2')"
     )
 from capture import Camera
 from screen import Recorder, draw_video, overlay, pressed, terminal_keys
-
-
-class Director:
-    """Says which task judges a frame: by the frame's number, until somebody presses a key."""
-
-    def __init__(self, tasks: Sequence[str], every: int) -> None:
-        self._tasks, self._every = tasks, every
-        self._chosen: int | None = None
-        self._last = 0
-
-    def task(self, number: int) -> str:
-        """Return the task for a frame."""
-        turn = number // self._every if self._every else 0
-        self._last = turn % len(self._tasks) if self._chosen is None else self._chosen
-        return self._tasks[self._last]
-
-    def press(self, key: str) -> None:
-        """Take a key: `n` for the next task, a digit for one of them."""
-        if key == "n":
-            self._chosen = self._last = (self._last + 1) % len(self._tasks)
-        elif key.isdecimal() and 0 < int(key) <= len(self._tasks):
-            self._chosen = self._last = int(key) - 1
+from turns import Director
 
 
 class Meter:
@@ -80,6 +61,35 @@ class Meter:
         return (len(self._times) - 1) / passed if passed else 0.0
 
 
+@dataclass
+class Signals:
+    """What signals asked for. Plain fields: a handler may have interrupted whoever holds a lock."""
+
+    stop: bool = False
+    refresh: bool = False
+
+    def take(self) -> None:
+        """Have signals of this process set these fields from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: setattr(self, "stop", True))
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, lambda *_: setattr(self, "refresh", True))
+
+
+def refresh(director: Director) -> None:
+    """Take over what was installed meanwhile, or say why not and go on as before."""
+    try:
+        changed = ", ".join(director.refresh()) or "nothing"
+    except runtime.UdaError as error:
+        click.echo(f"error: {error}; going on as before with {_list(director)}", err=True)
+    else:
+        click.echo(f"changed: {changed}; in turn: {_list(director)}")
+
+
+def _list(director: Director) -> str:
+    return ", ".join(director.tasks)
+
+
 def notify(state: str) -> None:
     """Tell systemd, if that started us."""
     address = os.environ.get("NOTIFY_SOCKET")
@@ -93,7 +103,7 @@ def watch(
     session: runtime.Session,
     camera: Camera,
     director: Director,
-    stop: threading.Event,
+    signals: Signals,
     *,
     window: str | None,
     video: Recorder | None,
@@ -102,7 +112,10 @@ def watch(
     """Judge frames until they or we are stopped; returns what was counted."""
     meter, judged, switches, current = Meter(), 0, 0, ""
     with terminal_keys() as terminal:
-        while not stop.is_set():
+        while not signals.stop:
+            if signals.refresh:
+                signals.refresh = False
+                refresh(director)
             key = pressed(window, terminal)
             if key == "q":
                 break
@@ -192,9 +205,8 @@ def main(
     log_file: Path | None,
 ) -> None:
     """Judge what a camera sees by the tasks of BUNDLE, in turns."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    signals = Signals()
+    signals.take()
     try:
         made = [path.resolve() for path in (out, log_file) if path is not None]
         taken = [Path(source or "").resolve(), *made]
@@ -206,9 +218,7 @@ def main(
             session = enter(
                 runtime.Session.open(bundle, backend=backend, device=device, threads=threads)
             )
-            chosen = tasks or session.tasks
-            for task in chosen:
-                session.load(task)  # an unknown or damaged one shows now, not on its first frame
+            director = Director(session, tasks, every)
             if source is None:
                 source = str(Path(enter(tempfile.TemporaryDirectory())) / "demo.avi")
                 draw_video(Path(source), frames or 300)
@@ -216,9 +226,8 @@ def main(
             video = enter(closing(Recorder(out, camera.rate))) if out else None
             log = enter(log_file.open("w")) if log_file else None
             notify("READY=1")
-            director = Director(chosen, every)
             name = "uda-edge" if window else None
-            counts = watch(session, camera, director, stop, window=name, video=video, log=log)
+            counts = watch(session, camera, director, signals, window=name, video=video, log=log)
             notify("STOPPING=1")
     except (runtime.UdaError, cv2.error, OSError) as error:
         click.echo(f"error: {' '.join(str(error).split())}", err=True)

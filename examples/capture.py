@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -82,7 +83,7 @@ class Camera:
         """Open the source.
 
         Args:
-            source: Number of a camera, file, or pipeline.
+            source: Number of a camera, its device, a video file, a pipeline, or an address.
             room: Frames that wait at most.
             pace: Frames a second from a file, 0 for as fast as it can be read; None is its own.
             limit: End after so many frames; None is never.
@@ -104,7 +105,7 @@ class Camera:
             self._source = cv2.VideoCapture(int(source))
             self._source.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         else:
-            self._source, self._file = cv2.VideoCapture(source), True
+            self._source, self._file = cv2.VideoCapture(source), Path(source).is_file()
         if not self._source.isOpened():
             self._source.release()
             raise runtime.UdaError(
@@ -113,10 +114,12 @@ class Camera:
             )
         self.rate = self._source.get(cv2.CAP_PROP_FPS) or 30.0
         self._pace = (self.rate if pace is None else pace) if self._file else 0.0
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(source,), name="capture", daemon=True
+        )
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self, source: str) -> None:
         try:
             start, number = time.monotonic(), 0
             while not self._stop.is_set() and number != self._limit:
@@ -125,7 +128,9 @@ class Camera:
                 good, image = self._source.read()
                 if not good:
                     if not self._file:
-                        raise runtime.UdaError("the camera gives no more frames; check its cable")
+                        raise runtime.UdaError(
+                            f"'{source}' gives no more frames; check the camera and its cable"
+                        )
                     break
                 self.frames.put(Frame(number, np.asarray(image, np.uint8)))
                 number += 1

@@ -6,7 +6,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -84,14 +84,19 @@ def terminal_keys() -> Iterator[bool]:
     try:
         yield True
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def pressed(window: str | None, terminal: bool) -> str:
-    """Return the key that was pressed; empty if none was."""
+    """Return the key that was pressed; empty if none was, `q` if the terminal is gone."""
     code = cv2.waitKey(1) & 0xFF if window else 0xFF
     if code != 0xFF:
         return chr(code)
     if terminal and select.select([sys.stdin], [], [], 0)[0]:
-        return os.read(sys.stdin.fileno(), 1).decode(errors="ignore")
+        try:
+            key = os.read(sys.stdin.fileno(), 1)
+        except OSError:
+            key = b""
+        return key.decode(errors="ignore") if key else "q"
     return ""

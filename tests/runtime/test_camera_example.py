@@ -1,46 +1,31 @@
 """examples/camera.py, as its users run it: in a process of its own, over a video it draws."""
 
 import configparser
+import functools
+import http.server
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
+import threading
 
 import cv2
 import numpy as np
 import pytest
 
+from runtime.errors import UdaError
 from runtime.sessions.session import Session
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-WAIT = 60  # seconds, for a machine that is busy
-
-
-def start(world, *arguments, **more):
-    command = [sys.executable, EXAMPLES / "camera.py", world.path, *map(str, arguments)]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, **(pipes | more))
-
-
-def finish(process):
-    """Return what was counted, after checking that nothing is counted twice or lost."""
-    out, err = process.communicate(timeout=WAIT)
-    assert process.returncode == 0, err
-    counts = json.loads(out.splitlines()[-1])
-    assert counts["captured"] == counts["judged"] + counts["dropped"]
-    return counts
+from tests.runtime.cameras import EXAMPLES, WAIT, finish, importable, read, start
 
 
 @pytest.fixture
-def examples(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    yield
-    for name in ("camera", "capture", "screen"):
-        sys.modules.pop(name, None)
+def examples():
+    with importable():
+        yield
 
 
 @pytest.fixture
@@ -52,14 +37,9 @@ def video(examples, tmp_path):
     return path
 
 
-def read(path):
-    source, frames = cv2.VideoCapture(str(path)), []
-    while True:
-        good, image = source.read()
-        if not good:
-            source.release()
-            return frames
-        frames.append(image)
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 def check_log(world, path, every):
@@ -125,6 +105,24 @@ def test_a_full_queue_drops_its_oldest_frame(examples):
         queue.get(0)
 
 
+def test_a_camera_in_the_network_is_read_as_it_comes_and_its_end_is_an_error(video):
+    from capture import Camera
+
+    handler = functools.partial(Quiet, directory=video.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/{video.name}"
+        camera = Camera(address, 100, None, None)
+        try:
+            for frame in read(video):
+                np.testing.assert_array_equal(camera.frames.get(WAIT).image, frame)
+            with pytest.raises(UdaError, match=f"'{address}' gives no more frames; check"):
+                camera.frames.get(WAIT)
+        finally:
+            camera.close()
+            server.shutdown()
+
+
 def test_systemd_hears_of_start_and_frames_and_a_stop_is_clean(world, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
         link.bind(str(tmp_path / "notify"))
@@ -162,6 +160,18 @@ def test_keys_choose_the_task_and_end_it(world):
     first, second, third = world.tasks
     assert [line.split()[-1] for line in lines] == [first, third, first, second]
     assert counts["switches"] == 3 and counts["captured"] < 300
+
+
+def test_a_terminal_that_is_gone_ends_it_like_q(world):
+    main, terminal = os.openpty()
+    process = start(world, "--pace", 30, stdin=terminal)
+    try:
+        assert process.stdout.readline().startswith("frame 0: ")
+        os.close(terminal)
+        os.close(main)
+        assert finish(process)["captured"] < 300
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize(
@@ -205,3 +215,15 @@ def test_the_units_command_line_is_one_that_the_example_takes(examples):
     given = main.make_context("camera", arguments).params
     assert given["source"] == "0" and given["every"] == 90
     assert unit["Service"]["Type"] == "notify" and unit["Service"]["Restart"] == "always"
+    assert unit["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+def test_systemd_knows_every_line_of_the_unit(tmp_path):
+    text = (EXAMPLES / "uda-camera.service").read_text()
+    python = "/opt/uda-edge/.venv/bin/python"
+    assert python in text
+    (tmp_path / "uda-camera.service").write_text(text.replace(python, sys.executable))
+    command = ["systemd-analyze", "verify", tmp_path / "uda-camera.service"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
+    assert (found.returncode, found.stdout + found.stderr) == (0, "")
