@@ -56,7 +56,9 @@ class CudaDevice:
         self.driver = int(call("cuDriverGetVersion"))
         self._context: Any = call("cuDevicePrimaryCtxRetain", self._device)
         self._lock = threading.RLock()
-        """While work is recorded, nobody may put anything else onto the stream."""
+        """While work is recorded, nobody may put anything else onto the stream or wait for it."""
+        self._memory = threading.RLock()
+        """Held while memory comes, goes or is filled, so that `close` finds nobody at it."""
         self._given: set[CudaBuffer | CudaMailbox] = set()
         self._kernels: Kernels | None = None
         self._streams: list[Any] = []
@@ -96,14 +98,15 @@ class CudaDevice:
         Raises:
             BackendError: There is no room, or the device is closed.
         """
-        self.activate()
-        if self._pools:
-            address = call("cuMemAllocAsync", max(nbytes, 1), self._copies)
-            call("cuStreamSynchronize", self._copies)
-        else:
-            address = call("cuMemAlloc", max(nbytes, 1))
-        buffer = CudaBuffer(int(address), nbytes, self._free)
-        self._given.add(buffer)
+        with self._memory:
+            self.activate()
+            if self._pools:
+                address = call("cuMemAllocAsync", max(nbytes, 1), self._copies)
+                call("cuStreamSynchronize", self._copies)
+            else:
+                address = call("cuMemAlloc", max(nbytes, 1))
+            buffer = CudaBuffer(int(address), nbytes, self._free)
+            self._given.add(buffer)
         return buffer
 
     def mailbox(self, nbytes: int) -> CudaMailbox:
@@ -112,10 +115,17 @@ class CudaDevice:
         Raises:
             BackendError: There is no room, or the device is closed.
         """
-        buffer = None if self.integrated else self.allocate(nbytes)
-        self.activate()
-        mailbox = CudaMailbox(nbytes, self.stream, buffer, self._let_go)
-        self._given.add(mailbox)
+        nbytes = max(nbytes, 1)
+        with self._memory:
+            buffer = None if self.integrated else self.allocate(nbytes)
+            try:
+                self.activate()
+                mailbox = CudaMailbox(nbytes, self.stream, buffer, self._let_go)
+            except BaseException:
+                if buffer is not None:
+                    buffer.close()
+                raise
+            self._given.add(mailbox)
         return mailbox
 
     def upload(self, array: NDArray[Any], address: int) -> None:
@@ -124,10 +134,11 @@ class CudaDevice:
         Raises:
             BackendError: The driver reports an error.
         """
-        if array.nbytes:
+        with self._memory:
             self.activate()
-            call("cuMemcpyHtoDAsync", address, _start(array), array.nbytes, self._copies)
-            call("cuStreamSynchronize", self._copies)
+            if array.nbytes:
+                call("cuMemcpyHtoDAsync", address, _start(array), array.nbytes, self._copies)
+                call("cuStreamSynchronize", self._copies)
 
     def download(self, address: int, array: NDArray[Any]) -> None:
         """Wait for the stream, then copy device memory to a contiguous array.
@@ -136,9 +147,11 @@ class CudaDevice:
             BackendError: The driver reports an error.
         """
         self.synchronize()
-        if array.nbytes:
-            call("cuMemcpyDtoHAsync", _start(array), address, array.nbytes, self._copies)
-            call("cuStreamSynchronize", self._copies)
+        with self._memory:
+            self.activate()
+            if array.nbytes:
+                call("cuMemcpyDtoHAsync", _start(array), address, array.nbytes, self._copies)
+                call("cuStreamSynchronize", self._copies)
 
     def copy(self, source: int, target: int, nbytes: int) -> None:
         """Copy from device memory to device memory, in the order of the stream.
@@ -162,12 +175,17 @@ class CudaDevice:
             call("cuStreamBeginCapture", self.stream, mode)
             try:
                 work()
-            finally:
-                graph = call("cuStreamEndCapture", self.stream)
-            try:
-                return CudaGraph(call("cuGraphInstantiate", graph, 0), self.stream)
-            finally:
-                call("cuGraphDestroy", graph)
+            except BaseException:
+                # A call that cannot be recorded spoils the rest: an error of its own, which says
+                # less than the first one.
+                with contextlib.suppress(BackendError):
+                    call("cuGraphDestroy", call("cuStreamEndCapture", self.stream))
+                raise
+            graph = call("cuStreamEndCapture", self.stream)
+        try:
+            return CudaGraph(call("cuGraphInstantiate", graph, 0), self.stream)
+        finally:
+            call("cuGraphDestroy", graph)
 
     def synchronize(self) -> None:
         """Wait until everything on the stream is done.
@@ -184,53 +202,58 @@ class CudaDevice:
         Raises:
             BackendError: The driver reports an error.
         """
-        self.activate()
-        # Memory that was freed goes back to the driver when it is waited for.
-        call("cuStreamSynchronize", self._copies)
-        free, _ = call("cuMemGetInfo")
+        with self._memory:
+            self.activate()
+            # Memory that was freed goes back to the driver when it is waited for.
+            call("cuStreamSynchronize", self._copies)
+            free, _ = call("cuMemGetInfo")
         return int(free)
 
     def close(self) -> None:
         """Wait for the stream, free all memory and let go of the device. Twice is harmless."""
-        if self._context is None:
-            return
-        # A device that has failed fails in all of this, too, and there is nothing left to do.
-        with contextlib.suppress(BackendError):
-            self.synchronize()
-        for given in tuple(self._given):
+        with self._memory:
+            if self._context is None:
+                return
+            # A device that has failed fails in all of this, too; there is nothing left to do.
             with contextlib.suppress(BackendError):
+                if self._streams:
+                    self.synchronize()
+            for given in tuple(self._given):
                 given.close()
-        with contextlib.suppress(BackendError):
-            if self._kernels is not None:
-                self._kernels.close()
-            for stream in self._streams:
-                call("cuStreamSynchronize", stream)
-                call("cuStreamDestroy", stream)
-        self._kernels, self._streams, self._context = None, [], None
-        with contextlib.suppress(BackendError):
-            call("cuDevicePrimaryCtxRelease", self._device)
+            with contextlib.suppress(BackendError):
+                if self._kernels is not None:
+                    self._kernels.close()
+                for stream in self._streams:
+                    call("cuStreamSynchronize", stream)
+                    call("cuStreamDestroy", stream)
+            self._kernels, self._streams, self._context = None, [], None
+            with contextlib.suppress(BackendError):
+                call("cuDevicePrimaryCtxRelease", self._device)
 
     def _fact(self, attribute: Any) -> int:
         return int(call("cuDeviceGetAttribute", attribute, self._device))
 
     def _free(self, buffer: CudaBuffer) -> None:
         """Free memory when the stream has passed what is on it now, without waiting for that."""
-        self._given.discard(buffer)
-        self.activate()
-        if not self._pools:
-            self.synchronize()
-            call("cuMemFree", buffer.address)
-            return
-        with self._lock:
-            event = call("cuEventCreate", _NO_TIMING)
-            call("cuEventRecord", event, self.stream)
-        call("cuStreamWaitEvent", self._copies, event, 0)
-        call("cuEventDestroy", event)
-        call("cuMemFreeAsync", buffer.address, self._copies)
+        with self._memory:
+            self._given.discard(buffer)
+            self.activate()
+            if not self._pools:
+                with self._lock:
+                    self.synchronize()
+                call("cuMemFree", buffer.address)
+                return
+            with self._lock:
+                event = call("cuEventCreate", _NO_TIMING)
+                call("cuEventRecord", event, self.stream)
+            call("cuStreamWaitEvent", self._copies, event, 0)
+            call("cuEventDestroy", event)
+            call("cuMemFreeAsync", buffer.address, self._copies)
 
     def _let_go(self, mailbox: CudaMailbox) -> None:
-        self._given.discard(mailbox)
-        self.synchronize()
+        with self._memory, self._lock:
+            self._given.discard(mailbox)
+            self.synchronize()
 
 
 def _start(array: NDArray[Any]) -> int:

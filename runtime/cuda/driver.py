@@ -96,5 +96,5 @@ def _check(library: Any, name: str, status: Any) -> None:
         "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "restart the machine after the driver's update",
     }
     code = getattr(status, "name", "")
-    remedy = remedies.get(code, "check the GPU with nvidia-smi, then open a new session")
+    remedy = remedies.get(code, "check the GPU with nvidia-smi, then start the program again")
     raise BackendError(f"the CUDA driver failed in {name}: {reason} ({code}); {remedy}")

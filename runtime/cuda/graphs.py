@@ -6,10 +6,12 @@ at theirs, and a switch changes what lies there: so a graph outlives every switc
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Hashable
 
 from runtime.cuda.base import Device, Graph
 from runtime.cuda.driver import call
+from runtime.errors import BackendError
 
 
 class CudaGraph:
@@ -30,9 +32,10 @@ class CudaGraph:
 
     def close(self) -> None:
         """Release it; the driver waits with that until it has run. Twice is harmless."""
-        if self._executable is not None:
-            call("cuGraphExecDestroy", self._executable)
-            self._executable = None
+        executable, self._executable = self._executable, None
+        if executable is not None:
+            with contextlib.suppress(BackendError):  # the device has failed, and this with it
+                call("cuGraphExecDestroy", executable)
 
 
 class Graphs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.cuda.driver import call
+from runtime.errors import BackendError
 
 _MAPPED = 2
 """CU_MEMHOSTALLOC_DEVICEMAP: the device reaches the host's memory by an address of its own."""
@@ -32,7 +34,8 @@ class CudaBuffer:
         """Free the memory when the stream has passed what was put on it. Twice is harmless."""
         if not self._closed:
             self._closed = True
-            self._free(self)
+            with contextlib.suppress(BackendError):  # the device has failed, and its memory with it
+                self._free(self)
 
 
 class CudaMailbox:
@@ -86,12 +89,16 @@ class CudaMailbox:
             call("cuMemcpyDtoHAsync", self._pinned, self.address, nbytes, self._stream)
 
     def close(self) -> None:
-        """Free the memory when the stream has passed. `host` must be used no more."""
+        """Free the memory when the stream has passed. `host` must be used no more.
+
+        Twice is harmless.
+        """
         if self._pinned is None:
             return
         pinned, self._pinned = self._pinned, None
         self.host = np.empty(0, np.uint8)
         if self._buffer is not None:
             self._buffer.close()
-        self._let_go(self)
-        call("cuMemFreeHost", pinned)
+        with contextlib.suppress(BackendError):  # the device has failed
+            self._let_go(self)
+            call("cuMemFreeHost", pinned)

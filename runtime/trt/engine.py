@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -125,7 +126,9 @@ class TrtEngine:
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
         if self._opened is not None:
-            self._forget()
+            with contextlib.suppress(BackendError):  # a device that has failed does nothing more
+                self._device.synchronize()
+            self._opened[1].close()
         self._opened = None
         for mailbox in self._mail.values():
             mailbox.close()
@@ -211,7 +214,7 @@ class TrtEngine:
             if name in self._mail:
                 self._forget()
                 self._mail.pop(name).close()
-            self._mail[name] = self._device.mailbox(max(nbytes, 1))
+            self._mail[name] = self._device.mailbox(nbytes)
         return self._mail[name]
 
     def _forget(self) -> None:

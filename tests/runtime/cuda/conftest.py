@@ -48,6 +48,10 @@ class Driver:
     def fail_launches_after(self, count):
         self._library.emulated_fail_launches_after(ctypes.c_long(count))
 
+    def fail_for_good(self):
+        """Let every call fail until nobody uses the GPU any more, as after a wrong address."""
+        self._library.emulated_break()
+
 
 @pytest.fixture(scope="session")
 def library():

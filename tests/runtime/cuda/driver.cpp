@@ -1,110 +1,28 @@
 // A stand-in for NVIDIA's driver: the functions that `runtime/cuda` calls, and our own kernels,
-// compiled from their own source, a thread of the grid being a turn of a loop.
-//
-// Nothing happens when it is put onto a stream, but only when somebody waits for it. So whatever
-// relies on an order that no stream or event guarantees fails here every time. Memory that is freed
-// is filled with 0xdd and never given again, so whatever is used after that shows as well.
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <deque>
-#include <functional>
-#include <map>
-#include <mutex>
-#include <string>
-#include <vector>
+// compiled from their own source, a thread of the grid being a turn of a loop. See emulated.h.
+#include <dlfcn.h>
 
-#include "cuda_shim.h"
-#include "resize.cu"
-#include "scatter.cu"
+#include "emulated.h"
 
-typedef int Result;
-typedef unsigned long long Pointer;
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101 };
-enum { INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719, CAPTURE = 900 };
-
-struct Stream;
-using Work = std::function<void()>;
-
-struct Event {
-  Stream* stream = nullptr;
-  uint64_t place = 0;
-};
-
-struct Stream {
-  std::deque<Work> waiting;
-  uint64_t put = 0, done = 0;
-  std::vector<Work>* recording = nullptr;
-
-  void run_to(uint64_t place) {
-    while (done < place && !waiting.empty()) {
-      Work work = std::move(waiting.front());
-      waiting.pop_front();
-      ++done;
-      work();
-    }
-  }
-};
-
-struct Block {
-  size_t size;
-  bool host, free;
-};
-
-static std::recursive_mutex lock;
-static std::map<Pointer, Block> memory;
-static std::map<std::string, long> counts;
 static long fail_launches_after = -1;
-static bool context_is_current(bool set = false) {
-  static thread_local bool current = false;
-  current = current || set;
-  return current;
-}
 
 static long setting(const char* name, long otherwise) {
   const char* text = getenv(name);
   return text ? atol(text) : otherwise;
 }
 
-static Result put(Stream* stream, Work work) {
-  if (!context_is_current()) return 201;  // no current context
-  if (stream->recording) {
-    stream->recording->push_back(std::move(work));
-  } else {
-    stream->waiting.push_back(std::move(work));
-    ++stream->put;
-  }
-  return OK;
-}
-
-static bool inside(Pointer address, size_t size, bool host) {
-  auto found = memory.upper_bound(address);
-  if (found == memory.begin()) return false;
-  --found;
-  return !found->second.free && found->second.host == host &&
-         address + size <= found->first + found->second.size;
-}
-
-static Pointer give(size_t size, bool host) {
-  void* place = aligned_alloc(256, (size + 255) / 256 * 256);
-  memset(place, 0xcd, size);
-  memory[(Pointer)place] = {size, host, false};
-  return (Pointer)place;
-}
-
-static Result take(Pointer address) {
-  auto found = memory.find(address);
-  if (found == memory.end() || found->second.free) return INVALID_VALUE;
-  found->second.free = true;
-  memset((void*)address, 0xdd, found->second.size);
-  return OK;
-}
-
 #define API extern "C" __attribute__((visibility("default")))
-#define ENTER                                     \
+// Functions that need no context.
+#define COUNTED                                      \
   std::lock_guard<std::recursive_mutex> guard(lock); \
   ++counts[__func__]
+#define ENTER \
+  COUNTED;    \
+  CHECK(entered())
+// Functions that a thread must not call while it records: they spoil what it records.
+#define ENTER_UNSAFE \
+  ENTER;             \
+  if (capturing) return capturing->spoil()
 
 API long emulated_count(const char* name) {
   std::lock_guard<std::recursive_mutex> guard(lock);
@@ -117,9 +35,10 @@ API long emulated_live_bytes() {
   return total;
 }
 API void emulated_fail_launches_after(long n) { fail_launches_after = n; }
+API void emulated_break() { contexts[0].broken = LAUNCH_FAILED; }
 
 API Result cuInit(unsigned) {
-  ENTER;
+  COUNTED;
   return setting("EMULATED_GPUS", 1) ? OK : NO_DEVICE;
 }
 // NVRTC asks a driver that is there for tables of its own.
@@ -129,7 +48,10 @@ API Result cuGetExportTable(const void** table, const void*) {
 }
 API Result cuDriverGetVersion(int* version) { return *version = 13000, OK; }
 API Result cuGetErrorString(Result error, const char** text) {
-  *text = error == OUT_OF_MEMORY ? "out of memory" : error == NO_DEVICE ? "no CUDA-capable device is detected" : "an emulated error";
+  *text = error == OUT_OF_MEMORY      ? "out of memory"
+          : error == NO_DEVICE        ? "no CUDA-capable device is detected"
+          : error == ILLEGAL_ADDRESS  ? "an illegal memory access was encountered"
+                                      : "an emulated error";
   return OK;
 }
 API Result cuDeviceGetCount(int* count) { return *count = (int)setting("EMULATED_GPUS", 1), OK; }
@@ -139,87 +61,114 @@ API Result cuDeviceGetName(char* name, int length, int device) {
 }
 API Result cuDeviceGetAttribute(int* value, int attribute, int) {
   switch (attribute) {
-    case 75: *value = 8; return OK;                                // compute capability, major
-    case 76: *value = 7; return OK;                                // minor
+    case 75: *value = 8; return OK;  // compute capability, major
+    case 76: *value = 7; return OK;  // minor
     case 18: *value = (int)setting("EMULATED_INTEGRATED", 0); return OK;
     case 115: *value = (int)setting("EMULATED_POOLS", 1); return OK;
   }
   return INVALID_VALUE;
 }
-API Result cuDevicePrimaryCtxRetain(void** context, int) {
-  ENTER;
-  return *context = (void*)0x1000, OK;
-}
-API Result cuDevicePrimaryCtxRelease_v2(int) {
-  ENTER;
+API Result cuDevicePrimaryCtxRetain(Context** context, int device) {
+  COUNTED;
+  if (device < 0 || device >= 8) return INVALID_DEVICE;
+  *context = &contexts[device];
+  ++(*context)->users;
   return OK;
 }
-API Result cuCtxSetCurrent(void*) { return context_is_current(true), OK; }
+API Result cuDevicePrimaryCtxRelease_v2(int device) {
+  COUNTED;
+  Context& context = contexts[device];
+  if (!context.users) return NO_CONTEXT;
+  if (--context.users == 0) ++context.generation, context.broken = OK;
+  return OK;
+}
+API Result cuCtxSetCurrent(Context* context) {
+  if (context && !context->alive()) return CONTEXT_IS_DESTROYED;
+  return current = context, OK;
+}
 
 API Result cuMemAlloc_v2(Pointer* address, size_t size) {
-  ENTER;
+  ENTER_UNSAFE;
+  if (!size) return INVALID_VALUE;
   if ((long)size > setting("EMULATED_BYTES", 1L << 30)) return OUT_OF_MEMORY;
   return *address = give(size, false), OK;
 }
-API Result cuMemAllocAsync(Pointer* address, size_t size, Stream*) {
+API Result cuMemAllocAsync(Pointer* address, size_t size, Stream* stream) {
   ENTER;
+  if (!size) return INVALID_VALUE;
   if ((long)size > setting("EMULATED_BYTES", 1L << 30)) return OUT_OF_MEMORY;
-  return *address = give(size, false), OK;
+  const Pointer place = *address = give(size, false, false);
+  return put(stream, [=] { return block_of(place)->ready = true, OK; });
 }
 API Result cuMemGetInfo_v2(size_t* free, size_t* total) {
+  ENTER;
   *total = 1L << 40;
   *free = *total - emulated_live_bytes();
   return OK;
 }
 API Result cuMemFree_v2(Pointer address) {
-  ENTER;
+  ENTER_UNSAFE;
   return take(address);
 }
 API Result cuMemFreeAsync(Pointer address, Stream* stream) {
   ENTER;
-  if (!inside(address, 1, false)) return INVALID_VALUE;
-  return put(stream, [=] { take(address); });
+  if (!inside(address, 1)) return INVALID_VALUE;
+  return put(stream, [=] { return take(address); });
 }
 API Result cuMemHostAlloc(void** address, size_t size, unsigned) {
-  ENTER;
+  ENTER_UNSAFE;
+  if (!size) return INVALID_VALUE;
+  if ((long)size > setting("EMULATED_HOST_BYTES", 1L << 30)) return OUT_OF_MEMORY;
   return *address = (void*)give(size, true), OK;
 }
-API Result cuMemHostGetDevicePointer_v2(Pointer* address, void* host, unsigned) {
+API Result cuMemHostGetDevicePointer_v2(Pointer* address, void* host, unsigned flags) {
+  ENTER;
+  Block* block = block_of((Pointer)host);
+  if (flags || !block || !block->host || block->free) return INVALID_VALUE;
   return *address = (Pointer)host, OK;
 }
 API Result cuMemFreeHost(void* address) {
-  ENTER;
+  ENTER_UNSAFE;
   return take((Pointer)address);
+}
+
+static Result copy(void* to, const void* from, size_t size, bool to_host, bool from_host) {
+  CHECK(to_host ? reach_host(to) : reach(to, size));
+  CHECK(from_host ? reach_host(from) : reach(from, size));
+  return memcpy(to, from, size), OK;
 }
 API Result cuMemcpyHtoDAsync_v2(Pointer to, const void* from, size_t size, Stream* stream) {
   ENTER;
-  if (!inside(to, size, false)) return INVALID_VALUE;
-  return put(stream, [=] { memcpy((void*)to, from, size); });
+  if (!inside(to, size)) return INVALID_VALUE;
+  return put(stream, [=] { return copy((void*)to, from, size, false, true); });
 }
 API Result cuMemcpyDtoHAsync_v2(void* to, Pointer from, size_t size, Stream* stream) {
   ENTER;
-  if (!inside(from, size, false)) return INVALID_VALUE;
-  return put(stream, [=] { memcpy(to, (void*)from, size); });
+  if (!inside(from, size)) return INVALID_VALUE;
+  return put(stream, [=] { return copy(to, (void*)from, size, true, false); });
 }
 API Result cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t size, Stream* stream) {
   ENTER;
-  if (!inside(to, size, false) || !inside(from, size, false)) return INVALID_VALUE;
-  return put(stream, [=] { memcpy((void*)to, (void*)from, size); });
+  if (!inside(to, size) || !inside(from, size)) return INVALID_VALUE;
+  return put(stream, [=] { return copy((void*)to, (void*)from, size, false, false); });
 }
 
 API Result cuStreamCreate(Stream** stream, unsigned) {
   ENTER;
   return *stream = new Stream, OK;
 }
-API Result cuStreamDestroy_v2(Stream*) {
+API Result cuStreamDestroy_v2(Stream* stream) {
   ENTER;
-  return OK;  // kept: events may still name it
+  if (!stream->usable()) return INVALID_HANDLE;
+  stream->alive = false;  // kept: events may still name it
+  return OK;
 }
 API Result cuStreamSynchronize(Stream* stream) {
   ENTER;
-  if (stream->recording) return CAPTURE;
+  if (!stream->usable()) return INVALID_HANDLE;
+  if (stream->recording) return stream->spoil();
   stream->run_to(stream->put);
-  return OK;
+  return current->broken;
 }
 API Result cuEventCreate(Event** event, unsigned) {
   ENTER;
@@ -227,109 +176,114 @@ API Result cuEventCreate(Event** event, unsigned) {
 }
 API Result cuEventRecord(Event* event, Stream* stream) {
   ENTER;
-  if (stream->recording) return CAPTURE;
+  if (!event->usable() || !stream->usable()) return INVALID_HANDLE;
+  // It would become part of what is recorded, and with it the stream that waits for it.
+  if (stream->recording) return stream->spoil();
   event->stream = stream;
   event->place = stream->put;
   return OK;
 }
 API Result cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
   ENTER;
+  if (!event->usable()) return INVALID_HANDLE;
   Event then = *event;
-  return put(stream, [=] { then.stream->run_to(then.place); });
+  return put(stream, [=] { return then.stream->run_to(then.place), OK; });
 }
-API Result cuEventDestroy_v2(Event*) { return OK; }
-
-struct Kernel {
-  const char* name;
-  void (*run)(void** arguments);
-  std::vector<size_t> sizes;
-};
-#define A(type, n) (*(type*)arguments[n])
-static void run_patch(void** arguments) {
-  uda_patch(A(uda_u8*, 0), A(const UdaPage*, 1), A(const uda_u16*, 2), A(const uda_u8*, 3),
-            A(uda_u8*, 4), A(uda_u32, 5));
-}
-static void run_undo(void** arguments) {
-  uda_undo(A(uda_u8*, 0), A(const UdaPage*, 1), A(const uda_u16*, 2), A(const uda_u8*, 3),
-           A(uda_u32, 4));
-}
-static void run_resize(void** arguments) {
-  uda_resize(A(const uda_u8*, 0), A(uda_u8*, 1), A(const int*, 2), A(const int*, 3), A(uda_u32, 4),
-             A(uda_u32, 5), A(uda_u32, 6), A(uda_u32, 7), A(uda_u32, 8));
-}
-static Kernel kernels[] = {{"uda_patch", run_patch, {8, 8, 8, 8, 8, 4}},
-                           {"uda_undo", run_undo, {8, 8, 8, 8, 4}},
-                           {"uda_resize", run_resize, {8, 8, 8, 8, 4, 4, 4, 4, 4}}};
-
-API Result cuModuleLoadData(void** module, const void* image) {
+API Result cuEventDestroy_v2(Event* event) {
   ENTER;
+  if (!event->usable()) return INVALID_HANDLE;
+  return event->alive = false, OK;
+}
+
+API Result cuModuleLoadData(Module** module, const void* image) {
+  ENTER_UNSAFE;
   if (memcmp(image, "\x7f" "ELF", 4)) return INVALID_VALUE;
-  return *module = (void*)0x2000, OK;
+  return *module = new Module, OK;
 }
-API Result cuModuleUnload(void*) {
-  ENTER;
-  return OK;
+API Result cuModuleUnload(Module* module) {
+  ENTER_UNSAFE;
+  if (!module->usable()) return INVALID_HANDLE;
+  return module->alive = false, OK;
 }
-API Result cuModuleGetFunction(Kernel** function, void*, const char* name) {
+API Result cuModuleGetFunction(Function** function, Module* module, const char* name) {
   ENTER;
   for (Kernel& kernel : kernels)
-    if (!strcmp(kernel.name, name)) return *function = &kernel, OK;
+    if (!strcmp(kernel.name, name)) return *function = new Function{&kernel, module}, OK;
   return NOT_FOUND;
 }
-API Result cuLaunchKernel(Kernel* kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+API Result cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
                           unsigned by, unsigned bz, unsigned, Stream* stream, void** given, void**) {
   ENTER;
-  if (!gx || !bx || gy * gz * by * bz != 1 || bx > 1024) return INVALID_VALUE;
+  if (!function->module->usable()) return INVALID_HANDLE;
+  if (!gx || !bx || gx > 0x7fffffff || gy * gz * by * bz != 1 || bx > 1024) return INVALID_VALUE;
   if (fail_launches_after == 0) return LAUNCH_FAILED;
   if (fail_launches_after > 0) --fail_launches_after;
   // Arguments are copied when a kernel is launched, not when it runs.
+  Kernel* kernel = function->kernel;
   std::vector<std::vector<char>> copies;
   for (size_t i = 0; i < kernel->sizes.size(); ++i)
     copies.emplace_back((char*)given[i], (char*)given[i] + kernel->sizes[i]);
   return put(stream, [=]() mutable {
     std::vector<void*> arguments;
     for (auto& copy : copies) arguments.push_back(copy.data());
+    CHECK(kernel->run(arguments.data(), gx, true));
     gridDim = {gx, 1, 1}, blockDim = {bx, 1, 1};
     for (blockIdx.x = 0; blockIdx.x < gx; ++blockIdx.x)
-      for (threadIdx.x = 0; threadIdx.x < bx; ++threadIdx.x) kernel->run(arguments.data());
+      for (threadIdx.x = 0; threadIdx.x < bx; ++threadIdx.x)
+        kernel->run(arguments.data(), gx, false);
+    return (Result)OK;
   });
 }
 
-API Result cuStreamBeginCapture_v2(Stream* stream, int) {
+API Result cuStreamBeginCapture_v2(Stream* stream, int mode) {
   ENTER;
-  return stream->recording = new std::vector<Work>, OK;
-}
-API Result cuStreamEndCapture(Stream* stream, std::vector<Work>** graph) {
-  ENTER;
-  *graph = stream->recording;
-  stream->recording = nullptr;
+  if (!stream->usable() || mode != 1) return INVALID_VALUE;  // each thread for itself
+  if (stream->recording || capturing) return ILLEGAL_STATE;
+  stream->recording = new std::vector<Work>;
+  stream->recorder = std::this_thread::get_id();
+  stream->spoilt = false;
+  capturing = stream;
   return OK;
 }
-API Result cuGraphInstantiateWithFlags(std::vector<Work>** executable, std::vector<Work>* graph,
-                                       unsigned long long) {
+API Result cuStreamEndCapture(Stream* stream, Graph** graph) {
   ENTER;
-  return *executable = new std::vector<Work>(*graph), OK;
+  *graph = nullptr;
+  if (!stream->recording) return ILLEGAL_STATE;
+  if (stream->recorder != std::this_thread::get_id()) return CAPTURE_WRONG_THREAD;
+  Graph* made = new Graph;
+  made->work.swap(*stream->recording);
+  delete stream->recording;
+  capturing = nullptr, stream->recording = nullptr;
+  if (stream->spoilt) return delete made, CAPTURE_INVALIDATED;
+  ++counts["graphs"];
+  return *graph = made, OK;
 }
-API Result cuGraphLaunch(std::vector<Work>* graph, Stream* stream) {
+API Result cuGraphInstantiateWithFlags(Graph** executable, Graph* graph, unsigned long long) {
   ENTER;
-  for (const Work& work : *graph) put(stream, work);
+  *executable = new Graph;
+  (*executable)->work = graph->work;
+  ++counts["graphs"];
   return OK;
 }
-API Result cuGraphDestroy(std::vector<Work>* graph) {
+API Result cuGraphLaunch(Graph* graph, Stream* stream) {
   ENTER;
-  delete graph;
+  if (!graph->usable()) return INVALID_HANDLE;
+  for (const Work& work : graph->work) CHECK(put(stream, work));
   return OK;
 }
-API Result cuGraphExecDestroy(std::vector<Work>*) {
-  ENTER;
-  return OK;
+API Result cuGraphDestroy(Graph* graph) {
+  COUNTED;
+  if (!graph || !graph->alive) return INVALID_VALUE;
+  --counts["graphs"];
+  return graph->alive = false, OK;
 }
+API Result cuGraphExecDestroy(Graph* graph) { return cuGraphDestroy(graph); }
 
-#include <dlfcn.h>
 API Result cuGetProcAddress_v2(const char* name, void** function, int, uint64_t, int* status) {
   std::string exported(name);
-  static const char* const second[] = {"cuDevicePrimaryCtxRelease", "cuMemAlloc", "cuMemFree",
-      "cuMemGetInfo", "cuMemHostGetDevicePointer", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync",
+  static const char* const second[] = {
+      "cuDevicePrimaryCtxRelease", "cuMemAlloc", "cuMemFree", "cuMemGetInfo",
+      "cuMemHostGetDevicePointer", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync",
       "cuStreamDestroy", "cuEventDestroy", "cuStreamBeginCapture"};
   for (const char* each : second)
     if (exported == each) exported += "_v2";

@@ -86,10 +86,13 @@ def test_what_is_given_is_gone_and_what_is_freed_is_back(device):
     assert abs(device.free_bytes() - before) < 1 << 22
 
 
-def test_memory_that_is_freed_while_work_is_recorded_disturbs_nothing(device):
-    """Freeing puts an event onto the stream, which must not become part of the graph."""
-    out, buffers = device.allocate(8), [device.allocate(100) for _ in range(20)]
-    other = threading.Thread(target=lambda: [buffer.close() for buffer in buffers])
+def test_memory_that_is_freed_while_work_is_recorded_disturbs_nothing(any_device):
+    """Freeing puts an event onto the stream or waits for it; neither may meet what is recorded."""
+    device = any_device
+    out, given = device.allocate(8), [device.allocate(100) for _ in range(20)]
+    given.append(device.mailbox(100))
+    freed = []
+    other = threading.Thread(target=lambda: freed.extend(each.close() for each in given))
 
     def work():
         other.start()
@@ -98,6 +101,7 @@ def test_memory_that_is_freed_while_work_is_recorded_disturbs_nothing(device):
 
     graph = device.record(work)
     other.join()
+    assert len(freed) == len(given)
     device.upload(np.array([0, 7], np.uint32), out.address)
     graph.launch()
     found = np.empty(2, np.uint32)
@@ -121,3 +125,65 @@ def test_closing_frees_everything_and_is_final(driver):
     for late in (partial(device.allocate, 1), device.synchronize, lambda: device.kernels):
         with pytest.raises(BackendError, match=r"'cuda:0' is closed; open a new session"):
             late()
+
+
+def test_a_mailbox_for_which_the_host_has_no_room_leaves_nothing_behind(
+    device, driver, monkeypatch
+):
+    before = driver.live_bytes()
+    monkeypatch.setenv("EMULATED_HOST_BYTES", "100")
+    with pytest.raises(BackendError, match="cuMemHostAlloc: out of memory"):
+        device.mailbox(101)
+    device.free_bytes()  # waits for the memory that was freed
+    assert driver.live_bytes() == before
+
+
+def test_closing_waits_for_a_thread_that_is_bringing_something_to_the_device(driver):
+    """Without that it would use a stream that is gone, which a real driver does not notice."""
+    before, device = driver.live_bytes(), CudaDevice()
+    inside, outside = threading.Event(), threading.Event()
+    activate, failed = device.activate, []
+
+    def slowly():
+        activate()
+        if threading.current_thread() is thread and not inside.is_set():
+            inside.set()
+            outside.wait(0.2)
+
+    def bring():
+        try:
+            while True:
+                buffer = device.allocate(100)
+                device.upload(np.ones(100, np.uint8), buffer.address)
+        except BackendError as error:
+            failed.append(str(error))
+
+    device.activate = slowly
+    thread = threading.Thread(target=bring)
+    thread.start()
+    inside.wait()
+    device.close()
+    outside.set()
+    thread.join()
+    assert failed == ["device 'cuda:0' is closed; open a new session"]
+    assert driver.live_bytes() == before
+
+
+def test_a_device_that_has_failed_is_closed_without_another_error(driver):
+    device = CudaDevice()
+    buffer, mailbox = device.allocate(100), device.mailbox(100)
+    graph = device.record(lambda: device.copy(buffer.address, buffer.address + 50, 50))
+    driver.fail_for_good()
+    with pytest.raises(BackendError, match="CUDA_ERROR_LAUNCH_FAILED.*start the program again"):
+        device.synchronize()
+    for each in (graph, mailbox, buffer, device, device):
+        each.close()
+    CudaDevice().close()
+
+
+def test_a_device_that_does_not_start_is_one_error(driver):
+    device = CudaDevice()
+    driver.fail_for_good()
+    with pytest.raises(BackendError, match="failed in cuStreamCreate"):
+        CudaDevice()
+    device.close()

@@ -171,6 +171,19 @@ def test_a_switch_that_the_device_refuses_leaves_the_current_task(mixed, cuda, d
             session.predict(frame)
 
 
+def test_a_device_that_fails_ends_the_session_and_no_later_one(world, cuda, driver):
+    frame = camera(1)[0]
+    with runtime.Session.open(world.path, device="cuda", threads=1) as session:
+        want = session.predict(frame, "a-b").logits
+        session.load("a-c")
+        driver.fail_for_good()
+        for task in ("a-b", "a-c", "a-d"):
+            with pytest.raises(BackendError, match="LAUNCH_FAILED|closed"):
+                session.predict(frame, task)
+    with runtime.Session.open(world.path, device="cuda", threads=1) as session:
+        np.testing.assert_array_equal(session.predict(frame, "a-b").logits, want)
+
+
 def test_a_task_for_which_there_is_no_room_leaves_the_current_one(mixed, cuda, driver, monkeypatch):
     frame = camera(1)[0]
     with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:

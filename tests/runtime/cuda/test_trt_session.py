@@ -228,6 +228,19 @@ def test_an_engine_of_others_is_refused(world, build, device, driver):
         opened(world.path)
 
 
+def test_a_session_on_a_device_that_has_failed_is_closed_without_another_error(
+    world, build, driver
+):
+    build(world.path)
+    with opened(world.path) as session:
+        session.predict(camera(1)[0], "a-b")
+        driver.fail_for_good()
+        for task in ("a-b", "a-c"):
+            with pytest.raises(BackendError, match="LAUNCH_FAILED|closed"):
+                session.predict(camera(1)[0], task)
+    assert session.closed
+
+
 def test_a_run_that_fails_says_why(world, build, driver):
     build(world.path, broken="run")
     with opened(world.path) as session, pytest.raises(BackendError, match="an address is missing"):
