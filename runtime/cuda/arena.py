@@ -143,12 +143,7 @@ class Arena:
             self._applied = None
         if patch is None:
             return
-        with self._reserving:
-            larger, self._larger = self._larger, None
-        if larger is not None:
-            self._undo.close()
-            self._undo = larger
-            self._undo_address.value = larger.address
+        self._take_room()
         patch.patch.launch(stream)
         self._applied = patch
 
@@ -181,6 +176,15 @@ class Arena:
         for buffer in (self._arena, self._undo, self._larger):
             if buffer is not None:
                 buffer.close()
+
+    def _take_room(self) -> None:
+        """Use the room that was reserved last, if there is some."""
+        with self._reserving:
+            if self._larger is None:
+                return
+            former, self._undo, self._larger = self._undo, self._larger, None
+            self._undo_address.value = self._undo.address
+        former.close()
 
     def _reserve(self, nbytes: int) -> None:
         """Have room for what a patch replaces, so that no switch ever allocates."""

@@ -178,6 +178,24 @@ def test_work_that_fails_while_it_is_recorded_leaves_the_stream_usable(device):
     graphs.run(2, lambda: None)
 
 
+def test_work_that_fails_by_itself_leaves_nothing_behind(device, driver):
+    graphs, before = Graphs(device), driver.counts("graphs")
+    calls = []
+
+    def work():
+        calls.append(1)
+        device.copy(out.address, out.address + 4, 4)
+        if len(calls) > 2:
+            raise FormatError("not this time")
+
+    out = device.allocate(8)
+    graphs.run(1, work)
+    with pytest.raises(FormatError, match="not this time"):
+        graphs.run(1, work)
+    assert driver.counts("graphs") == before
+    device.synchronize()
+
+
 def test_tasks_come_to_the_device_while_others_switch(device):
     tensors, rng = base(), np.random.default_rng(6)
     arena = Arena(device, tensors)
@@ -195,6 +213,25 @@ def test_tasks_come_to_the_device_while_others_switch(device):
         arena.apply(each)
         check(arena, merge(tensors, patch))
     assert arena.sha256() == tensors_sha256(tensors)
+
+
+def test_room_that_is_reserved_while_a_switch_takes_some_is_never_less(device):
+    """What a patch replaces went over the end of it. Here the other thread comes at that moment."""
+    tensors = {"w": np.zeros(4000, np.float32)}
+    large, small = ({"w": SparseTensor(np.arange(n, dtype=np.uint32), np.ones(n, "f4"))}
+                    for n in (4000, 100))  # fmt: skip
+    arena, made = Arena(device, tensors), []
+    ready, close = arena.prepare(large), arena._undo.close
+
+    def meanwhile():
+        close()
+        made.append(arena.prepare(small))
+
+    arena._undo.close = meanwhile
+    arena.apply(ready)
+    for patch, want in ((made[0], small), (ready, large), (None, {})):
+        arena.apply(patch)
+        check(arena, merge(tensors, want))
 
 
 def test_a_launch_that_fails_leaves_the_base_or_the_old_task(device, driver):
