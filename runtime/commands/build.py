@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.commands.engines import gpu_of, name_of, self_test_of
 from runtime.commands.options import BUNDLE, ENGINES, STRATEGY
 from runtime.console import bytes_text, table
 from runtime.engines.profile import DEFAULT
@@ -118,16 +119,14 @@ def render(rows: Sequence[Row]) -> str:
     header = ("engine", "size", "seconds", "profile", "GPU", "self-test", "")
     cells = []
     for row in rows:
-        recipe = row.engine.recipe
-        gpu = recipe.platform.gpu or "any"
         cells.append(
             [
-                f"{row.engine.stem} {recipe.content[:8]}",
+                name_of(row.engine),
                 bytes_text(row.engine.plan.bytes),
                 f"{row.engine.seconds:.1f}",
-                recipe.profile.name,
-                f"{gpu} {recipe.platform.generation}",
-                "passed" if row.engine.tested else "not run",
+                row.engine.recipe.profile.name,
+                gpu_of(row.engine),
+                self_test_of(row.engine),
                 "kept" if row.kept else "built",
             ]
         )

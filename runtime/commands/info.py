@@ -1,4 +1,4 @@
-"""`uda-runtime info`: what a bundle holds."""
+"""`uda-runtime info`: what a bundle holds, and which engines of it there are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.commands.options import BUNDLE
+from runtime.commands.engines import show_engines
+from runtime.commands.options import BUNDLE, ENGINES
 from runtime.console import bytes_text, table
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 @click.command()
 @BUNDLE
 @click.option("--check", is_flag=True, help="Also read every file and check its digest.")
-def info(bundle: Path, check: bool) -> None:
-    """Show what a bundle holds."""
+@ENGINES
+def info(bundle: Path, check: bool, engines: Path | None) -> None:
+    """Show what a bundle holds, and its TensorRT engines if there are some."""
     from runtime.bundles.bundle import Bundle
 
     opened = Bundle.open(bundle)
@@ -64,6 +66,7 @@ def info(bundle: Path, check: bool) -> None:
         for task in (*manifest.tasks, *manifest.former):
             weights.prepare(opened.read(task, weights.layout).patch)
         click.echo(f"\nchecked   {len(manifest.files())} files, all whole")
+    show_engines(opened, engines, check)
 
 
 def _encoder(encoder: Encoder) -> str:

@@ -56,7 +56,7 @@ class EngineStore:
         damaged: FormatError | None = None
         for path in self._described(content):
             try:
-                found = self._read(path)
+                found = self.read(path)
             except FormatError as error:
                 damaged = error
                 continue
@@ -78,11 +78,19 @@ class EngineStore:
             f"{self._remedy}{options}"
         )
 
+    def read(self, path: Path) -> EngineFile:
+        """Return what a JSON file of this folder describes.
+
+        Raises:
+            FormatError: It is damaged, of another version, or describes something else.
+        """
+        return decode(read_bytes(path, MAX_SIDECAR), f"'{path}'")
+
     def current(self, recipe: Recipe) -> EngineFile | None:
         """Return the engine that was built so, if it is there and whole."""
         for path in self._described(recipe.content):
             with contextlib.suppress(FormatError):
-                found = self._read(path)
+                found = self.read(path)
                 if found.recipe == recipe:
                     self.plan(found)
                     return found
@@ -160,7 +168,7 @@ class EngineStore:
         def old() -> Iterator[tuple[Path, EngineFile]]:
             for path in sorted(self.folder.glob("*.json")):
                 with contextlib.suppress(FormatError):
-                    engine = self._read(path)
+                    engine = self.read(path)
                     if path.name == f"{engine.slot}.json" and outdated(engine):
                         yield path, engine
 
@@ -180,9 +188,6 @@ class EngineStore:
 
     def _described(self, content: str) -> list[Path]:
         return sorted(self.folder.glob(f"*-{content[:16]}.*.json"))
-
-    def _read(self, path: Path) -> EngineFile:
-        return decode(read_bytes(path, MAX_SIDECAR), f"'{path}'")
 
 
 def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore:

@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from runtime.cuda.base import Device
+from runtime.cuda.driver import call
+from runtime.cuda.driver import driver as cuda
 from runtime.engines.file import Platform
+from runtime.errors import BackendError
 from runtime.trt.library import library, logger, said, trt
 
 _DRIVER = Path("/sys/module/nvidia/version")
+_CAPABILITY = "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_"
 
 
-def platform_of(device: Device) -> Platform:
+class Gpu(Protocol):
+    """What tells GPUs apart; a `Device` has it."""
+
+    @property
+    def name(self) -> str:
+        """As its driver calls it."""
+        ...
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Its generation."""
+        ...
+
+    @property
+    def driver(self) -> int:
+        """Newest CUDA that the driver takes, as 12060."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Facts:
+    name: str
+    capability: tuple[int, int]
+    driver: int
+
+
+def platform_here() -> Platform | None:
+    """Return what engines for the first GPU must have been built for; None if there is none.
+
+    Nothing is put onto the GPU, as a `CudaDevice` would: a camera may be at work there. None as
+    well where the driver, the library or a package that reaches them is missing.
+    """
+    try:
+        gpu, attribute = call("cuDeviceGet", 0), cuda().CUdevice_attribute
+        major, minor = (
+            int(call("cuDeviceGetAttribute", getattr(attribute, _CAPABILITY + part), gpu))
+            for part in ("MAJOR", "MINOR")
+        )
+        name = call("cuDeviceGetName", 256, gpu).split(b"\0")[0].decode()
+        return platform_of(_Facts(name, (major, minor), int(call("cuDriverGetVersion"))))
+    except BackendError:
+        return None
+
+
+def platform_of(device: Gpu) -> Platform:
     """Return what engines for a device must have been built for, library included."""
     found = library()
     cuda, minor = divmod(device.driver, 1000)

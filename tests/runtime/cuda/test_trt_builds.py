@@ -157,3 +157,28 @@ def picture() -> bytes:
     content = io.BytesIO()
     Image.new("RGB", (40, 30), (1, 2, 3)).save(content, "png")
     return content.getvalue()
+
+
+def test_info_tells_which_engines_run_here_and_leaves_the_gpu_alone(world, device, driver):
+    engines, _ = built(world.path)
+    store, here = store_of(world.path, None), platform_of(device)
+    own = engines[0].recipe
+    other = dataclasses.replace(own, platform=dataclasses.replace(here, driver="1.2"))
+    foreign = dataclasses.replace(own, platform=dataclasses.replace(here, gpu="NVIDIA A10"))
+    for recipe in (other, foreign):
+        plan = store.plan(engines[0])
+        store.install(dataclasses.replace(engines[0], recipe=recipe, key=recipe.key), plan)
+    contexts = driver.counts("cuDevicePrimaryCtxRetain", "cuStreamCreate")
+    found = invoke("info", world.path)
+    assert driver.counts("cuDevicePrimaryCtxRetain", "cuStreamCreate") == contexts
+    assert found.exit_code == 0 and f", and here is {here}" in found.stdout
+    rows = [line.split() for line in found.stdout.splitlines() if "sm87  " in line]
+    # The one of another driver has taken the place of the first.
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("encoder", "no"),
+        ("encoder", "no"),
+        ("head-linear", "yes"),
+    ]
+    (world.path / "engines" / f"{engines[0].slot}.json").unlink()
+    built(world.path)
+    assert invoke("info", world.path).stdout.count(" yes\n") == 2

@@ -1,0 +1,107 @@
+"""Engines as rows of a table, for the commands that show some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.console import bytes_text, table
+from runtime.errors import FormatError
+
+if TYPE_CHECKING:
+    from runtime.bundles.bundle import Bundle
+    from runtime.engines.file import EngineFile
+
+
+def name_of(engine: EngineFile) -> str:
+    """Return what tells an engine apart: what it is, and of which graph."""
+    return f"{engine.stem} {engine.recipe.content[:8]}"
+
+
+def gpu_of(engine: EngineFile) -> str:
+    """Return the GPUs that an engine is for."""
+    platform = engine.recipe.platform
+    return f"{platform.gpu or 'any'} {platform.generation}"
+
+
+def self_test_of(engine: EngineFile) -> str:
+    """Return whether an engine has run before it was put in place."""
+    return "passed" if engine.tested else "not run"
+
+
+def show_engines(bundle: Bundle, folder: Path | None, check: bool) -> None:
+    """Print the engines of a bundle; nothing if it has none and no folder was named.
+
+    Args:
+        bundle: Whose.
+        folder: Where they lie; None is in the bundle.
+        check: Also compare each with its digest.
+
+    Raises:
+        FormatError: The folder cannot be read, or something there is damaged; the rest is shown.
+    """
+    from runtime.engines.listing import listed
+    from runtime.engines.store import store_of
+
+    store = store_of(bundle.path, folder)
+    found = listed(store, check=check)
+    engines = [(each.engine, not each.problem) for each in found if each.engine is not None]
+    if not engines and (found or folder is not None):
+        click.echo(f"\nengines   none in {store.folder}")
+    if engines:
+        _show(bundle, store.folder, engines, check)
+    problems = [each for each in found if each.problem]
+    if problems:
+        click.echo("")
+    for each in problems:
+        if each.damaged:
+            click.echo(f"damaged   {_plain(each.problem)}")
+        else:
+            click.echo(f"other     '{_plain(each.name)}' describes no engine")
+    damaged = sum(each.damaged for each in problems)
+    if check and damaged:
+        raise FormatError(
+            f"{damaged} of {len(found)} engines in '{store.folder}' are damaged, see above; build "
+            "them again"
+        )
+
+
+def _show(
+    bundle: Bundle, folder: Path, engines: Sequence[tuple[EngineFile, bool]], check: bool
+) -> None:
+    from runtime.trt.device import platform_here
+
+    here = platform_here()
+    graphs = {ref.sha256 for ref in bundle.manifest.graphs()}
+    columns: dict[str, list[str]] = {}
+    for engine, whole in engines:
+        own = engine.recipe
+        cells = {
+            "engine": name_of(engine),
+            "size": bytes_text(engine.plan.bytes),
+            "library": f"{own.platform.library} {own.platform.version}",
+            "GPU": gpu_of(engine),
+            "profile": own.profile.name,
+            "self-test": self_test_of(engine),
+        }
+        if here is not None:
+            cells["runs here"] = "yes" if own.platform.runs_on(here) else "no"
+        if check:
+            cells["digest"] = "right" if whole else "wrong"
+        # Of an engine with constants only its own values would tell.
+        stray = own.weights is None and own.graph not in graphs
+        cells["graph"] = "not of this bundle" if stray else ""
+        for name, cell in cells.items():
+            columns.setdefault(name, []).append(cell)
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    machine = f", and here is {here}" if here else ""
+    click.echo(f"\nengines   {len(engines)} in {folder}{machine}\n")
+    click.echo(table(list(shown), list(zip(*shown.values(), strict=True))))
+
+
+def _plain(text: str) -> str:
+    """Return a text with a file's name in it as one line that a terminal does not obey."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

@@ -1,0 +1,164 @@
+"""`uda-runtime info` over engines: told of them without a GPU, and without TensorRT."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from runtime.bundles.bundle import Bundle
+from runtime.cli import main
+from runtime.engines.file import EngineFile, Plan, Platform, Recipe
+from runtime.engines.parts import parts_of
+from runtime.engines.profile import PROFILES
+from runtime.engines.store import store_of
+from runtime.storage.files import sha256
+from runtime.trt.build import Options
+
+ROOT = Path(__file__).parents[2]
+ORIN = Platform("tensorrt", "10.3.0.30", "sm87", "Orin (nvgpu)", "12.6", None)
+SM86 = Platform("tensorrt_rtx", "1.7.1.116", "sm86", gpu=None, cuda=None, driver=None)
+
+
+def info(*arguments, code=0):
+    found = CliRunner().invoke(main, ["info", *map(str, arguments)], catch_exceptions=False)
+    assert found.exit_code == code, found.output
+    return found
+
+
+def put(path, stem, graph, platform=ORIN, weights=None, profile="orin", tested=True) -> EngineFile:
+    """Put what could be an engine into a bundle; nobody here can tell that it is none."""
+    plan = f"machine code of {stem}".encode() * 1000
+    recipe = Recipe(graph, weights, platform, PROFILES[profile], Options())
+    own = Plan(len(plan), sha256(plan))
+    engine = EngineFile(stem, recipe.key, recipe, (), own, 1.5, tested)
+    store_of(path, None).install(engine, plan)
+    return engine
+
+
+@pytest.fixture
+def engines(world):
+    """Two weight-free engines of the bundle, one with constants and one of another bundle."""
+    encoder, head = parts_of(Bundle.open(world.path))
+    return [
+        put(world.path, "encoder", encoder.sha256),
+        put(world.path, "encoder-a-b", encoder.sha256, weights="1" * 64),
+        put(world.path, "head-linear", head.sha256, SM86, profile="server", tested=False),
+        put(world.path, "head-old", "2" * 64, SM86),
+    ]
+
+
+def rows(output):
+    return [line.split() for line in output.splitlines() if line.startswith(("encoder", "head-"))]
+
+
+def test_every_engine_is_told_with_what_it_fits(world, engines):
+    output = info(world.path).stdout
+    assert f"engines   4 in {world.path / 'engines'}\n" in output
+    orin, rtx = ["tensorrt", "10.3.0.30", "Orin", "(nvgpu)", "sm87"], ["tensorrt_rtx", "1.7.1.116"]
+    sizes = [[f"{e.plan.bytes / 1000:.1f}", "kB"] for e in engines]
+    contents = [e.recipe.content[:8] for e in engines]
+    assert rows(output) == [
+        ["encoder", contents[0], *sizes[0], *orin, "orin", "passed"],
+        ["encoder-a-b", contents[1], *sizes[1], *orin, "orin", "passed"],
+        ["head-linear", contents[2], *sizes[2], *rtx, "any", "sm86", "server", "not", "run"],
+        [
+            *("head-old", contents[3], *sizes[3], *rtx, "any", "sm86", "orin", "passed"),
+            *("not", "of", "this", "bundle"),
+        ],
+    ]
+    assert "digest" not in output
+
+
+def test_a_check_reads_every_engine(world, engines):
+    output = info(world.path, "--check").stdout
+    assert [row.count("right") for row in rows(output)] == [1, 1, 1, 1]
+    plan = store_of(world.path, None).path(engines[1])
+    plan.write_bytes(b"M" + plan.read_bytes()[1:])
+    found = info(world.path, "--check", code=1)
+    assert [row.count("wrong") for row in rows(found.stdout)] == [0, 1, 0, 0]
+    assert f"damaged   '{plan}' was altered; run: uda-runtime build {world.path}" in found.stdout
+    folder = world.path / "engines"
+    assert found.stderr == (
+        f"error: 1 of 4 engines in '{folder}' are damaged, see above; build them again\n"
+    )
+    plan.unlink()
+    assert "No such file" in info(world.path, "--check", code=1).stdout
+    assert "damaged" not in info(world.path).stdout, "without it, plans are not read"
+
+
+def test_what_describes_no_engine_is_named_in_a_line_and_only_ours_is_damage(world, engines):
+    folder = world.path / "engines"
+    (folder / "notes.json").write_text('{"to": "do"}')
+    (folder / "\x1b[2Jred.json").write_bytes(b"\xff")
+    (folder / "folder.json").mkdir()
+    (folder / "readme.txt").write_text("not looked at")
+    found = info(world.path, "--check")
+    lines = found.stdout.splitlines()
+    assert lines[-3:] == [
+        "other     '?[2Jred.json' describes no engine",
+        "other     'folder.json' describes no engine",
+        "other     'notes.json' describes no engine",
+    ]
+    path = folder / f"{engines[0].slot}.json"
+    path.write_bytes(path.read_bytes()[:200])
+    for found in (info(world.path), info(world.path, "--check", code=1)):
+        assert len(rows(found.stdout)) == 3
+        (line,) = [line for line in found.stdout.splitlines() if line.startswith("damaged")]
+        assert line.startswith(f"damaged   '{path}' is damaged: ")
+
+
+def test_a_description_of_another_version_or_with_another_key_is_damage(world, engines):
+    path = world.path / "engines" / f"{engines[0].slot}.json"
+    content = path.read_text()
+    for old, new, reason in [
+        ('"schema": 1', '"schema": 2', "has schema 2, this version reads 1"),
+        ("10.3.0.30", "10.4.0.30", "its key is not that of its recipe"),
+    ]:
+        path.write_text(content.replace(old, new))
+        found = info(world.path, "--check", code=1)
+        assert reason in found.stdout and len(rows(found.stdout)) == 3
+
+
+def test_a_bundle_without_engines_says_nothing_of_them(world, tmp_path):
+    assert "engine" not in info(world.path, "--check").stdout
+    (world.path / "engines").mkdir()
+    assert "engine" not in info(world.path).stdout
+    found = info(world.path, "--engines", tmp_path / "nowhere")
+    assert found.stdout.splitlines()[-1] == f"engines   none in {tmp_path / 'nowhere'}"
+
+
+def test_engines_may_lie_elsewhere(world, engines, tmp_path):
+    (world.path / "engines").rename(tmp_path / "e")
+    assert not rows(info(world.path).stdout)
+    assert len(rows(info(world.path, "--engines", tmp_path / "e").stdout)) == 4
+    (tmp_path / "file").touch()
+    found = info(world.path, "--engines", tmp_path / "file" / "x", code=1)
+    assert "cannot read" in found.stderr and found.stderr.count("\n") == 1
+
+
+def test_neither_tensorrt_nor_cuda_bindings_are_needed(world, engines):
+    code = (
+        "import sys\n"
+        "missing = 'tensorrt', 'tensorrt_rtx', 'cuda', 'cuda.bindings', 'onnxruntime', 'torch'\n"
+        "sys.modules.update(dict.fromkeys(missing))\n"
+        "from runtime.cli import main\n"
+        "main(['info', '--check', sys.argv[1]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, world.path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(rows(done.stdout)) == 4 and "runs here" not in done.stdout
+
+
+def test_two_gpus_of_one_generation_have_an_engine_each(world, engines):
+    other = dataclasses.replace(ORIN, gpu="Orin Nano")
+    put(world.path, "encoder", engines[0].recipe.graph, other)
+    output = info(world.path).stdout
+    assert "Orin (nvgpu) sm87" in output and "Orin Nano sm87" in output
+    assert len(rows(output)) == 5
