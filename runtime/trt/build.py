@@ -17,7 +17,7 @@ from runtime.engines.baked import bake
 from runtime.engines.profile import Profile
 from runtime.errors import BackendError
 from runtime.storage.files import storage_errors
-from runtime.trt.library import Messages, library, logger, said, trt
+from runtime.trt.library import Messages, library, logger, said, started, trt
 from runtime.trt.progress import Told, monitor, stoppable
 from runtime.trt.tensors import Tensor, network_tensors, shape_of
 
@@ -67,7 +67,8 @@ def build(
         told: Hears of progress.
 
     Raises:
-        BackendError: The library refuses the graph or cannot build it, or has no such target.
+        BackendError: The library does not start, refuses the graph or cannot build it, or has no
+            such target.
         FormatError: The graph is damaged, or has free axes of other names.
         StorageError: There is no room for the values while they are read.
         KeyboardInterrupt: Ctrl-C was pressed; the library is as before.
@@ -75,9 +76,7 @@ def build(
     start = time.perf_counter()
     place = target or "this machine's GPU"
     with stoppable() as stopped, said() as messages:
-        builder = trt.Builder(logger())
-        if builder is None:
-            raise messages.failure("start", "check the installation")
+        builder = started(trt.Builder)
         flags = 0
         if options.strongly_typed:
             flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -86,6 +85,7 @@ def build(
         config = builder.create_builder_config()
         if not options.tf32:
             config.clear_flag(trt.BuilderFlag.TF32)
+        _set_recordable(config)
         progress = monitor(told, stopped)  # the configuration does not keep it alive
         config.progress_monitor = progress
         _set_target(config, target)
@@ -160,6 +160,16 @@ def _set_profile(
             )
             made.set_shape(each.name, least, best, most)
     config.add_optimization_profile(made)
+
+
+def _set_recordable(config: Any) -> None:
+    """Have memory asked for before a run, not in it: CUDA graphs can hold such runs alone.
+
+    TensorRT-RTX wants to be told; TensorRT does so anyway.
+    """
+    flag = library().module.BuilderFlag.__members__.get("REQUIRE_USER_ALLOCATION")
+    if flag is not None:
+        config.set_flag(flag)
 
 
 def _set_timing(config: trt.IBuilderConfig, timing: bytes) -> trt.ITimingCache | None:

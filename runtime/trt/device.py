@@ -11,7 +11,7 @@ from runtime.cuda.driver import call
 from runtime.cuda.driver import driver as cuda
 from runtime.engines.file import Platform
 from runtime.errors import BackendError
-from runtime.trt.library import library, logger, said, trt
+from runtime.trt.library import library, started, trt
 
 _DRIVER = Path("/sys/module/nvidia/version")
 _CAPABILITY = "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_"
@@ -86,8 +86,4 @@ def runtime_on(device: Device) -> trt.Runtime:
         BackendError: The library does not start.
     """
     device.activate()
-    with said() as messages:
-        runtime = trt.Runtime(logger())
-        if runtime is None:
-            raise messages.failure("start", "check the installation and the driver")
-    return runtime
+    return started(trt.Runtime)

@@ -7,6 +7,7 @@ addresses gets a context of its own. What lies at the addresses may change: a sw
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from typing import Any
 
 from runtime.cuda.base import Device, DeviceArray
 from runtime.cuda.graphs import Graphs
@@ -22,6 +23,7 @@ class Recorded:
     def __init__(self, device: Device, engine: trt.ICudaEngine) -> None:
         """Start without contexts."""
         self._device, self._engine = device, engine
+        self._most = _MOST
         self._graphs = Graphs(device, _MOST)
         self._contexts: dict[Hashable, trt.IExecutionContext] = {}
 
@@ -47,10 +49,13 @@ class Recorded:
         key = (address, *((name, inputs[name].address, inputs[name].shape) for name in inputs))
         context = self._contexts.get(key)
         if context is None:
-            if len(self._contexts) == _MOST:
+            if len(self._contexts) >= self._most:
                 return False
-            all_inputs = {**(bound or {}), **inputs}
-            context = self._contexts[key] = self._make(all_inputs, output, address)
+            context = self._make({**(bound or {}), **inputs}, output, address)
+            if not _recordable(context, self._device.stream):
+                self._most = 0  # nor is any other run of this engine
+                return False
+            self._contexts[key] = context
         ready = context
 
         def enqueue() -> None:
@@ -81,3 +86,9 @@ class Recorded:
             if not ready:
                 raise messages.failure("prepare a run of an engine", "free memory on the GPU")
         return context
+
+
+def _recordable(context: Any, stream: int) -> bool:
+    """Return whether runs can be recorded; TensorRT-RTX alone has engines that ask for memory."""
+    ask = getattr(context, "is_stream_capturable", None)
+    return ask is None or bool(ask(stream))

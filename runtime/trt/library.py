@@ -10,11 +10,11 @@ import functools
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.errors import BackendError
 
@@ -30,7 +30,9 @@ else:
 
     trt = _Library()
 
-__all__ = ["Library", "Messages", "library", "said", "trt"]
+__all__ = ["Library", "Messages", "library", "said", "started", "trt"]
+
+_Started = TypeVar("_Started")
 
 _log = logging.getLogger(__name__)
 _NAMES = {"tensorrt": ((10, 3), (12,)), "tensorrt_rtx": ((1, 7), (2,))}
@@ -172,6 +174,19 @@ def logger() -> trt.ILogger:
                 _log.debug("%s: %s", library().name, msg)
 
     return Log()
+
+
+def started(kind: Callable[[trt.ILogger], _Started]) -> _Started:
+    """Return a `trt.Builder` or a `trt.Runtime`.
+
+    Raises:
+        BackendError: The library does not start, for want of a driver or a GPU, say.
+    """
+    with said() as messages:
+        try:
+            return kind(logger())
+        except TypeError as error:  # all that the bindings make of it when the library gives none
+            raise messages.failure("start", "check the driver and the installation") from error
 
 
 def _line(text: str) -> str:

@@ -6,6 +6,7 @@ tests/trt_api. Here the stub itself is checked, wherever pip can fetch NVIDIA's 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,9 +51,14 @@ def check(stub: str, folder: Path, cache: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the wheels are unpacked."""
+    return tmp_path_factory.mktemp("wheels")
+
+
+@pytest.fixture(scope="module")
+def wheels(folder: Path) -> dict[str, str]:
     """The stub of each release, from its wheel."""
-    folder = tmp_path_factory.mktemp("wheels")
     try:
         return {wheel: make.stub_of(wheel, folder / wheel) for wheel in make.WHEELS}
     except make.CannotMake as error:
@@ -88,3 +94,27 @@ def test_the_stub_is_what_the_releases_have_in_common(wheels):
 @pytest.mark.parametrize("wheel", make.WHEELS)
 def test_the_code_fits_each_release(wheels, wheel, tmp_path, cache):
     assert check(make.whole(wheels[wheel]), tmp_path, cache) == ""
+
+
+@pytest.mark.parametrize("wheel", make.WHEELS)
+@pytest.mark.parametrize("kind", ["Builder", "Runtime"])
+def test_what_a_release_does_when_it_cannot_start_is_one_error(folder, wheels, wheel, kind):
+    """The libraries beside the wheels are empty: they give nothing, as ones without a driver."""
+    code = f"""
+import sys, tensorrt_bindings.tensorrt as found
+found.__version__ = "{wheel.split("==")[1]}"
+sys.modules["tensorrt"] = found
+from runtime.errors import BackendError
+from runtime.trt.library import started, trt
+try:
+    started(trt.{kind})
+except BackendError as error:
+    print(error)
+"""
+    place = str(folder / wheel)
+    paths = {"LD_LIBRARY_PATH": place, "PYTHONPATH": f"{place}:{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **paths}, capture_output=True, text=True
+    )
+    assert done.stdout.endswith("cannot start: it gave no reason; check the driver and the "
+                                "installation\n"), done.stderr  # fmt: skip

@@ -99,6 +99,35 @@ def test_a_broken_library_is_not_passed_over(tmp_path):
     assert found.startswith("BackendError ") and "libnvinfer.so.10" in found
 
 
+NULL = """
+__version__ = "10.3.0"
+class ILogger:
+    class Severity:
+        INTERNAL_ERROR, ERROR = range(2)
+    def __init__(self): pass
+class Builder:
+    def __init__(self, logger):
+        logger.log(ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+"""
+
+
+def test_a_library_that_does_not_start_is_one_error_with_what_it_said(tmp_path):
+    """As its bindings fail, see test_trt_api.py, on a machine without a driver."""
+    script = """
+        from runtime.engines.profile import PROFILES
+        from runtime.trt.build import build
+        try:
+            build(b"", PROFILES["orin"])
+        except Exception as error:
+            print(type(error).__name__, error)
+    """
+    assert run(tmp_path, script, tensorrt=NULL) == (
+        "BackendError tensorrt 10.3.0 cannot start: CUDA initialization failure with error: 35; "
+        "check the driver and the installation\n"
+    )
+
+
 def test_importing_the_runtime_imports_no_library(tmp_path):
     script = """
         import sys, runtime, runtime.cli, runtime.trt.build

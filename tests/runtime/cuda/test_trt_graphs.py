@@ -78,3 +78,17 @@ def test_more_shapes_than_contexts_are_kept_for_run_without_a_graph(parts):
             inputs = {"weights": DeviceArray(weights.address, "float32", (batch, COUNT))}
             assert recorded.run(inputs, "features", out.address) == (batch <= 4)
     assert len(engine.contexts) == 4
+
+
+def test_an_engine_whose_runs_cannot_be_recorded_runs_without_graphs(parts, monkeypatch):
+    """TensorRT-RTX says so of contexts that ask for memory while they run."""
+    device, engine, recorded = parts
+    asked = []
+    monkeypatch.setattr(
+        Context, "is_stream_capturable", lambda self, stream: asked.append(stream), raising=False
+    )
+    weights, out = device.allocate(4 * COUNT), device.allocate(4 * COUNT)
+    for batch in (1, 1, 2):
+        inputs = {"weights": DeviceArray(weights.address, "float32", (batch, COUNT))}
+        assert not recorded.run(inputs, "features", out.address)
+    assert asked == [device.stream] and len(engine.contexts) == 1
