@@ -200,7 +200,7 @@ def _bidirectional(tower: Any) -> bool:
 
 def _repeat(tokens: Tensor, like: Tensor) -> Tensor:
     """Return tokens (n, W) for every row of `like` (N, L, W), in its type: (N, n, W)."""
-    return tokens.to(like.dtype).expand(len(like), *tokens.shape)
+    return tokens.to(like.dtype).expand(like.shape[0], *tokens.shape)
 
 
 def _array(value: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
