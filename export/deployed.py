@@ -1,0 +1,84 @@
+"""A task's network in PyTorch as its bundle computes it: from pixels, at the bundle's precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from adapt.grid import float32_names, snap
+from adapt.merge import Network
+from runtime.spec import Precision, Preprocess
+
+
+class Deployed(nn.Module):
+    """A task's network, from pixels (N, S, S, 3) uint8 to logits (N, K).
+
+    As in a bundle's graphs, values of `bf16` are computed with in float32, and what scales and
+    normalises is float32 at every precision, the head included.
+    """
+
+    factor: Tensor
+    shift: Tensor
+
+    def __init__(self, network: Network, spec: Preprocess, precision: Precision) -> None:
+        """Take over a network, which is changed.
+
+        Args:
+            network: In evaluation mode, on the CPU.
+            spec: Holds mean and std.
+            precision: Of the encoder.
+        """
+        super().__init__()
+        self.encoder, self.head, self._half = network.encoder, network.head, precision == "fp16"
+        mean, std = (torch.tensor(value).view(3, 1, 1) for value in (spec.mean, spec.std))
+        self.register_buffer("factor", 1 / (255 * std))
+        self.register_buffer("shift", -mean / std)
+        snap(self.encoder, precision)
+        if self._half:
+            _halve(self.encoder)
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the logits, float32."""
+        # TensorRT takes uint8 into a cast and nowhere else.
+        images = pixels.to(torch.float32).permute(0, 3, 1, 2) * self.factor + self.shift
+        features = self.encoder(images.half() if self._half else images)
+        logits: Tensor = self.head(features.float())
+        return logits
+
+
+def exported(model: Deployed, size: int, most: int) -> ExportedProgram:
+    """Return the graph that PyTorch makes of a network, with a free batch.
+
+    Args:
+        model: The network.
+        size: Height and width of the images S.
+        most: Frames at once, 2 or more.
+
+    Raises:
+        Exception: Whatever torch.export raises of a network that it cannot read.
+    """
+    # Two frames: the graph of a single one would be for single ones.
+    pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    shapes = {"pixels": {0: Dim("batch", min=1, max=most)}}
+    return torch.export.export(model, (pixels,), dynamic_shapes=shapes, strict=False)
+
+
+def _halve(encoder: nn.Module) -> None:
+    """Make an encoder float16, but for its normalisations, which get and give it as float32."""
+
+    def up(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0].float(), *inputs[1:])
+
+    def down(module: nn.Module, inputs: tuple[Any, ...], result: Tensor) -> Tensor:
+        return result.half()
+
+    norms = {name.rpartition(".")[0] for name in float32_names(encoder)}
+    encoder.half()
+    for name in norms:
+        norm = encoder.get_submodule(name).float()
+        norm.register_forward_pre_hook(up)
+        norm.register_forward_hook(down)
