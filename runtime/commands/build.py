@@ -145,8 +145,9 @@ def _bar() -> Iterator[Told]:
                 shown = click.progressbar(length=100, label=what, file=sys.stderr, show_eta=False)
                 bars.append(stack.enter_context(shown))
             (bar,) = bars
-            bar.label = what
-            bar.update(100 * done // max(total, 1) - bar.pos)
+            # Each engine begins anew, and `update` knows no way back.
+            bar.label, bar.pos, bar.finished = what, 100 * done // max(total, 1), False
+            bar.render_progress()
 
         yield told
 

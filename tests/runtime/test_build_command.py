@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +22,7 @@ from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX, ctrl_c
 
 pytestmark = NEEDS_RTX
+ROOT = Path(__file__).parents[2]
 
 
 def invoke(*arguments):
@@ -111,6 +119,31 @@ def test_ctrl_c_ends_a_build_with_what_is_done_in_place(world):
     assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".plan"]
     again = invoke(world.path, "--target", "sm86")
     assert again.stdout.count(" kept") == again.stdout.count(" built") == 1
+
+
+def test_a_terminal_sees_a_bar_that_begins_anew_with_each_engine(world):
+    ours, theirs = pty.openpty()
+    code = "from runtime.cli import main; main()"
+    command = [sys.executable, "-c", code, "build", world.path, "--target", "sm86,sm89"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs) as run:
+        os.close(theirs)
+        content = b""
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
+            while part := os.read(ours, 4096):
+                content += part
+    os.close(ours)
+    assert run.returncode == 0, content
+    shown: dict[bytes, list[int]] = {}
+    bars = rb"((?:encoder|head-linear) for sm[0-9]+) +\[[#-]+\] +([0-9]+)%"
+    for label, percent in re.findall(bars, content):
+        shown.setdefault(label, []).append(int(percent))
+    assert list(shown) == [
+        *(b"encoder for sm86", b"encoder for sm89", b"head-linear for sm86"),
+        b"head-linear for sm89",
+    ]
+    for percents in shown.values():
+        assert percents[0] == 0 and percents[-1] > 50
+        assert percents == sorted(percents) and percents[-1] <= 100
 
 
 def test_what_was_built_before_an_error_is_in_place_and_shown(world):
