@@ -111,7 +111,7 @@ def _build_with_torch(
 ) -> None:
     """Build the engines of --baked through Torch-TensorRT, and print what became of each."""
     from export.images import Folders
-    from export.torch_tensorrt import Made, build_baked
+    from export.torch_engines import Made, build_baked
 
     made: list[Made] = []
     try:

@@ -21,14 +21,14 @@ from adapt.artifact import Artifact
 from adapt.evaluation.evaluate import predict
 from adapt.grid import snap
 from adapt.merge import Network
-from export import torch_tensorrt
 from export.baked import baked_part
 from export.cli import main
 from export.deployed import Deployed, exported
 from export.images import Folders
 from export.model_repository import write_repository
 from export.pipeline import export_bundle
-from export.torch_tensorrt import check_compiler, recipe_of
+from export.torch_engines import recipe_of
+from export.torch_tensorrt import RELEASE, check_compiler
 from runtime.bundles.bundle import Bundle
 from runtime.engines.file import Platform, engine_file
 from runtime.engines.parts import check
@@ -165,8 +165,8 @@ def test_a_package_that_cannot_be_imported_is_one_clear_error(tmp_path, monkeypa
 def test_the_extra_asks_for_the_release_that_fits_our_pytorch():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    assert f"torch-tensorrt=={torch_tensorrt._RELEASE}.*" in extras["torch-tensorrt"]
-    assert f"torch=={torch_tensorrt._RELEASE}.*" in extras["adapt"]
+    assert f"torch-tensorrt=={RELEASE}.*" in extras["torch-tensorrt"]
+    assert f"torch=={RELEASE}.*" in extras["adapt"]
 
 
 def test_triton_takes_the_engine_for_the_tasks_own(world, tmp_path):
@@ -193,7 +193,7 @@ def find_and_export(world, tmp_path):
 def package(tmp_path_factory):
     """The compiler's edition for TensorRT-RTX, which builds without a GPU."""
     folder = tmp_path_factory.mktemp("package")
-    wanted = [f"torch-tensorrt-rtx=={torch_tensorrt._RELEASE}.*", "dllist", "psutil"]
+    wanted = [f"torch-tensorrt-rtx=={RELEASE}.*", "dllist", "psutil"]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
     done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)
     if done.returncode:

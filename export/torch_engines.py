@@ -1,0 +1,186 @@
+"""Engines of `--baked` that Torch-TensorRT makes.
+
+Each takes the place that TensorRT's own would have, so that whatever reads the one reads the other.
+It is not made from a graph of the bundle, hence it is compared with PyTorch itself before it is put
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapt.merge import Network
+from adapt.store import find
+from export.baked import baked_part
+from export.deployed import Deployed
+from export.facts import Facts
+from export.images import DEFAULT_LIMIT, Folders
+from export.sources import Source, load_base
+from export.torch_tensorrt import NAME, REMEDY, check_compiler, compiled
+from export.verify import Comparison, Progress, Proof
+from runtime.bundles.bundle import Bundle
+from runtime.engines.build import Row
+from runtime.engines.file import EngineFile, Platform, Recipe, engine_file
+from runtime.engines.parts import Part, check
+from runtime.engines.profile import Profile
+from runtime.engines.store import FOLDER, EngineStore
+from runtime.errors import BackendError, VerifyError
+from runtime.storage.digest import tensors_sha256
+from runtime.trt.build import Built, Options
+from runtime.trt.device import platform_of, runtime_on
+from runtime.trt.library import library
+from runtime.trt.tensors import engine_tensors
+
+if TYPE_CHECKING:
+    from runtime.cuda.device import CudaDevice
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of one task."""
+
+    row: Row
+    comparison: Comparison | None
+    """With PyTorch; None if the engine was there already."""
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in a line, for people."""
+        found = self.comparison
+        if found is None:
+            return f"{self.row.engine.stem}: kept, compared with PyTorch when it was built"
+        return (
+            f"{self.row.engine.stem}: agrees with PyTorch on {found.agreement:.2%} of "
+            f"{found.images} images, largest logit difference {found.max_difference:.1e} of "
+            f"{found.spread:.3g}"
+        )
+
+
+def build_baked(
+    bundle: Bundle,
+    store: EngineStore,
+    profile: Profile,
+    artifacts: Path,
+    *,
+    images: Folders,
+    limit: int = DEFAULT_LIMIT,
+    pretrained: str | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Iterator[Made]:
+    """Build one engine per task, compare it with PyTorch, and put it beside the bundle's.
+
+    At the end, a task's engines of values that it had before are removed from the bundle.
+
+    Args:
+        bundle: Exported from the artifacts.
+        store: Where engines lie.
+        profile: Its batches.
+        artifacts: Folder with the artifacts.
+        images: Where the images to compare on are.
+        limit: Images per task, at most.
+        pretrained: The base's weights, if they are not where training found them.
+        progress: For people.
+
+    Raises:
+        BackendError: The compiler cannot be used here, or fails, or the engine fails its test; the
+            former engine is still there.
+        FormatError: The engine takes or gives something else than the bundle says.
+        VerifyError: A task's artifact is not the one the bundle was exported from, or the engine
+            does not agree with PyTorch; the former engine is still there.
+    """
+    compiler = check_compiler(())
+    from runtime.cuda.device import CudaDevice
+
+    made: dict[str, str] = {}
+    with closing(CudaDevice(0)) as device, TemporaryDirectory(prefix="uda-build.") as folder:
+        platform = platform_of(device)
+        for name in bundle.tasks:
+            part = baked_part(bundle, name)
+            recipe = recipe_of(part, platform, profile, compiler.__version__)
+            made[part.stem] = recipe.content
+            there = store.current(recipe)
+            if there is not None and there.tested:
+                yield Made(Row(there, store.path(there), kept=True), None)
+                continue
+            source = _source(bundle, name, artifacts)
+            clip = load_base(source.artifact, pretrained)
+            spec, precision = bundle.preprocess(name), bundle.manifest.precision
+            model = Deployed(Network.of(clip, source.artifact), spec, precision)
+            progress(f"{part.stem}: {NAME}", 0, 1)
+            start = perf_counter()
+            plan = compiled(compiler, model, spec.size, profile, Path(folder) / "timing.cache")
+            built = _read(device, part, plan, perf_counter() - start)
+            engine = engine_file(part.stem, recipe, built, tested=True)
+            pictures = images.sample(source.artifact, limit)
+            proof = Proof(clip, source.artifact, pictures, precision, progress)
+            comparison = _test(device, engine, plan, proof)
+            store.install(engine, plan)
+            yield Made(Row(engine, store.path(engine), kept=False), comparison)
+    if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
+
+        def outdated(engine: EngineFile) -> bool:
+            own = engine.recipe
+            same = own.platform.place == platform.place
+            return same and made.get(engine.stem, own.content) != own.content
+
+        store.sweep(outdated)
+
+
+def recipe_of(part: Part, platform: Platform, profile: Profile, version: str) -> Recipe:
+    """Return what an engine is made of: what TensorRT's own is made of, by another compiler.
+
+    Args:
+        part: A task's graph with its values.
+        platform: This machine.
+        profile: Its batches.
+        version: The compiler's.
+    """
+    options = Options(compiler=f"{NAME} {version}")
+    return Recipe(part.sha256, tensors_sha256(part.baked or {}), platform, profile, options)
+
+
+def _source(bundle: Bundle, name: str, artifacts: Path) -> Source:
+    """Return the artifact that a task was exported from."""
+    task = bundle.task(name, bundle.layout())
+    facts = Facts.of(task)
+    source = Source.read(find(artifacts, name, task.info.dataset, facts.variant))
+    if source.sha256 != facts.artifact:
+        raise VerifyError(
+            f"task '{name}' was exported from another artifact than the one in '{artifacts}'; pass "
+            "the right folder with --artifacts"
+        )
+    return source
+
+
+def _read(device: CudaDevice, part: Part, plan: bytes, seconds: float) -> Built:
+    """Return a plan with what it takes and gives, after checking that it is the bundle's."""
+    engine = runtime_on(device).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise BackendError(f"{NAME} made an engine that {library()} cannot open here; {REMEDY}")
+    tensors = engine_tensors(engine)
+    check(part, tensors)
+    return Built(plan, tensors, seconds, None)
+
+
+def _test(device: CudaDevice, engine: EngineFile, plan: bytes, proof: Proof) -> Comparison:
+    """Return how a new engine compares with PyTorch, after its self-test."""
+    from runtime.engines.self_test import self_test
+    from runtime.trt.engine import TrtEngine
+
+    self_test(device, engine, plan, {})
+    opened = TrtEngine(device, runtime_on(device), plan, engine.tensors, engine.recipe.profile)
+
+    def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return opened.run({"pixels": pixels})
+
+    with closing(opened):
+        return proof.check(infer, NAME)
