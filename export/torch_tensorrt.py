@@ -105,5 +105,5 @@ def compiled(compiler: Any, model: Deployed, size: int, profile: Profile, timing
     return bytes(plan)
 
 
-def _line(reason: Exception | str) -> str:
+def _line(reason: object) -> str:
     return " ".join((str(reason) or repr(reason)).split())[:400]
