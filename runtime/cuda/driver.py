@@ -65,9 +65,9 @@ def nvrtc_call(function: Callable[..., Any], *arguments: object) -> Any:
         status, *results = function(*arguments)
     except Exception as error:  # the package has no common base class for a missing library
         raise BackendError(
-            "the CUDA kernels are compiled with NVRTC, which is not on this machine; run: "
-            "pip install nvidia-cuda-nvrtc, or install the CUDA toolkit (on a Jetson it is part of "
-            "JetPack)"
+            "the CUDA kernels are compiled with NVRTC, which was not found; run: "
+            "pip install nvidia-cuda-nvrtc, or on a Jetson: apt install nvidia-jetpack (if that is "
+            "there already, set CUDA_PATH=/usr/local/cuda)"
         ) from error
     if status != 0:
         _, text = nvrtc().nvrtcGetErrorString(status)

@@ -48,6 +48,8 @@ def test_channels_that_make_no_whole_blocks_do_not_fit():
 
 def test_the_probed_block_size_is_how_this_processor_orders_channels():
     block = block_size(onnxruntime)
+    if block == 1:
+        pytest.skip("ONNX Runtime has no blocked operators for this processor")
     session = onnxruntime.InferenceSession(blocked._PROBE, providers=["CPUExecutionProvider"])
     x = np.random.default_rng(0).standard_normal((1, 64, 1, 2)).astype(np.float32)
     want = x.reshape(64 // block, block, 2).transpose(0, 2, 1).reshape(x.shape)
