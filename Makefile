@@ -19,11 +19,14 @@ soak: $(VENV)/.dev.stamp
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 # Installs nothing: a machine with a GPU may have no network. Packages that lie beside the
-# repository are found through PYTHONPATH.
+# repository are found through PYTHONPATH. Only files with tests for a GPU are read: others want
+# packages that these do not. A test that fails keeps no number from being measured.
 gpu:
-	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); set -x; \
-		$$python -m benchmarks.gpu_needs && $$python -m pytest -m gpu && \
-		$$python -m benchmarks.gpu --json gpu.json
+	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
+		files=$$(grep -rl --include='*.py' 'mark\.gpu' tests | sed 's,/conftest\.py$$,,'); set -x; \
+		$$python -m benchmarks.gpu_needs || exit; \
+		$$python -m pytest -m gpu $$files; tested=$$?; \
+		$$python -m benchmarks.gpu --json gpu.json && exit $$tested
 
 lint: $(VENV)/.dev.stamp
 	$(BIN)/ruff check .
