@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,7 +58,8 @@ class OrtBackend:
         if index is not None:
             # The CUDA and cuDNN libraries may lie in Python packages, where the loader looks not.
             self._ort.set_default_logger_severity(4)  # failures reach the user as exceptions
-            self._ort.preload_dlls()
+            with contextlib.redirect_stdout(sys.stderr):  # where it tells of those it cannot load
+                self._ort.preload_dlls()
             try:
                 self.cuda = CudaDevice(index)
             except BackendError as error:
@@ -108,15 +111,21 @@ class OrtBackend:
                     for array in baked.values()
                 ]
                 options.add_external_initializers(list(baked), values)
-            session = self._ort.InferenceSession(graph, options, providers=[(provider, settings)])
+            session = self._ort.InferenceSession(
+                graph,
+                options,
+                providers=[(provider, settings)],
+                enable_fallback=0,  # to the CPU; what failed would only be printed
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class
             remedy = (
                 "check the bundle with uda-runtime info --check"
                 if self._kind == "cpu"
                 else "check the driver and the CUDA libraries, or choose --device cpu"
             )
+            reason = " ".join(str(error).split())
             raise BackendError(
-                f"onnxruntime cannot open the graph on {self.device}: {error}; {remedy}"
+                f"onnxruntime cannot open the graph on {self.device}: {reason}; {remedy}"
             ) from error
         if provider not in session.get_providers():  # it only warns, then runs on the CPU
             raise BackendError(
@@ -199,15 +208,19 @@ class OrtEngine:
         except BackendError:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base class
+            remedy = "export the bundle again if its parts do not fit"
             if self._device is not None:
-                self._device.synchronize()  # it may still read what the next run overwrites
-            raise BackendError(
-                f"onnxruntime failed: {error}; export the bundle again if its parts do not fit"
-            ) from error
+                with contextlib.suppress(BackendError):  # it has failed as well
+                    self._device.synchronize()  # it may still read what the next run overwrites
+                remedy = f"check the CUDA libraries, cuDNN among them, or {remedy}"
+            raise BackendError(f"onnxruntime failed: {error}; {remedy}") from error
         return result
 
     def close(self) -> None:
-        """Release the session and the bound values."""
+        """Release the session and the bound values. Twice is harmless."""
+        if self._device is not None:
+            with contextlib.suppress(BackendError):  # closed, or failed
+                self._device.activate()
         self._binding = self._session = None
         self._bound.clear()
         for mailbox in self._mail.values():

@@ -5,10 +5,9 @@ Neither torch nor cupy: memory and the stream are those of `runtime.cuda`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from runtime.backends.base import Arrays, Constants
 from runtime.backends.names import gpu_of
+from runtime.cuda.device import CudaDevice
 from runtime.engines.file import content_of
 from runtime.engines.store import EngineStore
 from runtime.errors import BackendError
@@ -17,9 +16,6 @@ from runtime.storage.files import sha256
 from runtime.trt.device import platform_of, runtime_on
 from runtime.trt.engine import TrtEngine
 from runtime.trt.library import library
-
-if TYPE_CHECKING:
-    from runtime.cuda.device import CudaDevice
 
 
 class TrtBackend:
@@ -38,11 +34,13 @@ class TrtBackend:
         if engines is None:
             raise BackendError("backend 'trt' needs to know where the engines of a bundle lie")
         self._store = engines
-        from runtime.cuda.device import CudaDevice  # here: it needs the driver
-
         self.cuda: CudaDevice | None = CudaDevice(index)
-        self.machine = platform_of(self.cuda)
-        self._runtime = runtime_on(self.cuda)
+        try:
+            self.machine = platform_of(self.cuda)
+            self._runtime = runtime_on(self.cuda)
+        except BaseException:
+            self.cuda.close()
+            raise
 
     def open(self, graph: bytes, *, small: bool = False, baked: Arrays | None = None) -> TrtEngine:
         """Return the engine that was built from a graph.

@@ -46,6 +46,8 @@ API Result cuGetExportTable(const void** table, const void*) {
   *table = nullptr;
   return NOT_FOUND;
 }
+// ONNX Runtime's CUDA provider does not load without it.
+API Result cuTensorMapEncodeTiled() { return NOT_FOUND; }
 API Result cuDriverGetVersion(int* version) { return *version = 13000, OK; }
 API Result cuGetErrorString(Result error, const char** text) {
   *text = error == OUT_OF_MEMORY      ? "out of memory"

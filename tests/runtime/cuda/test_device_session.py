@@ -1,6 +1,7 @@
 """Sessions on a device; the emulated one's memory is read by ONNX Runtime's CPU provider."""
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import runtime
@@ -9,7 +10,7 @@ from runtime.backends.ort import OrtBackend, OrtEngine
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError, DataError
 from runtime.sessions.pool import SessionPool
-from tests.runtime.conftest import SIZE
+from tests.runtime.conftest import SIZE, head_graph
 from tests.runtime.test_threads import stress
 
 
@@ -182,6 +183,24 @@ def test_a_device_that_fails_ends_the_session_and_no_later_one(world, cuda, driv
                 session.predict(frame, task)
     with runtime.Session.open(world.path, device="cuda", threads=1) as session:
         np.testing.assert_array_equal(session.predict(frame, "a-b").logits, want)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="this onnxruntime has no CUDA provider",
+)
+def test_a_provider_that_does_not_start_says_why_and_the_cpu_takes_no_part(driver, capfd):
+    """As where the driver is too old: over an emulated one CUDA's own libraries do not start."""
+    backend = OrtBackend("cuda", None)
+    try:
+        with pytest.raises(BackendError, match="cannot open the graph on cuda: ") as error:
+            backend.open(head_graph())
+    finally:
+        backend.cuda.close()
+    text = str(error.value)
+    assert text.endswith("; check the driver and the CUDA libraries, or choose --device cpu")
+    assert "\n" not in text and "explicitly added the CPU" not in text
+    assert capfd.readouterr().out == ""
 
 
 def test_a_task_for_which_there_is_no_room_leaves_the_current_one(mixed, cuda, driver, monkeypatch):

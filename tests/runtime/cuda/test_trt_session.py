@@ -228,6 +228,18 @@ def test_an_engine_of_others_is_refused(world, build, device, driver):
         opened(world.path)
 
 
+def test_a_library_that_does_not_start_lets_go_of_the_gpu(world, driver, monkeypatch):
+    def runtime(logger):
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    held = ["cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease_v2"]
+    before = np.subtract(*driver.counts(*held))
+    monkeypatch.setattr(stand_in, "Runtime", runtime)
+    with pytest.raises(BackendError, match="cannot start"):
+        opened(world.path)
+    assert np.subtract(*driver.counts(*held)) == before
+
+
 def test_a_session_on_a_device_that_has_failed_is_closed_without_another_error(
     world, build, driver
 ):
