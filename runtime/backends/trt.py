@@ -5,6 +5,8 @@ Neither torch nor cupy: memory and the stream are those of `runtime.cuda`.
 
 from __future__ import annotations
 
+import threading
+
 from runtime.backends.base import Arrays, Constants
 from runtime.backends.names import gpu_of
 from runtime.cuda.device import CudaDevice
@@ -34,6 +36,8 @@ class TrtBackend:
         if engines is None:
             raise BackendError("backend 'trt' needs to know where the engines of a bundle lie")
         self._store = engines
+        self._opening = threading.Lock()
+        """Tasks come in any thread, and TensorRT's objects are for one at a time."""
         self.cuda: CudaDevice | None = CudaDevice(index)
         try:
             self.machine = platform_of(self.cuda)
@@ -61,7 +65,8 @@ class TrtBackend:
         options += "" if weights is None else " --strategy engines"
         found = self._store.find(content_of(sha256(graph), weights), self.machine, options)
         plan = self._store.plan(found, options)
-        return TrtEngine(self.cuda, self._runtime, plan, found.tensors, found.recipe.profile)
+        with self._opening:
+            return TrtEngine(self.cuda, self._runtime, plan, found.tensors, found.recipe.profile)
 
     def place(self, arrays: Arrays) -> Constants:
         """Refuse: what engines read here lies on the device.

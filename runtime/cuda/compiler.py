@@ -96,9 +96,8 @@ def _architecture(capability: tuple[int, int]) -> bytes:
 
 
 def _key(source: str, capability: tuple[int, int]) -> str:
-    version = nvrtc().nvrtcVersion
-    status, *numbers = version()
-    parts = [f"nvrtc {status:d} {numbers}".encode(), _architecture(capability), *_OPTIONS]
+    version = nvrtc_call(nvrtc().nvrtcVersion)
+    parts = [f"nvrtc {version}".encode(), _architecture(capability), *_OPTIONS]
     parts += [(_FOLDER / name).read_bytes() for name in (source, *_HEADERS)]
     digest = hashlib.sha256()
     for part in parts:

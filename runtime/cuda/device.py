@@ -56,7 +56,7 @@ class CudaDevice:
         self.driver = int(call("cuDriverGetVersion"))
         self._context: Any = call("cuDevicePrimaryCtxRetain", self._device)
         self._lock = threading.RLock()
-        """While work is recorded, nobody may put anything else onto the stream or wait for it."""
+        """While work is recorded, no other thread may put anything onto the stream or wait for it."""
         self._memory = threading.RLock()
         """Held while memory comes, goes or is filled, so that `close` finds nobody at it."""
         self._given: set[CudaBuffer | CudaMailbox] = set()
@@ -194,7 +194,8 @@ class CudaDevice:
             BackendError: The driver reports an error, maybe of something that was put there before.
         """
         self.activate()
-        call("cuStreamSynchronize", self.stream)
+        with self._lock:
+            call("cuStreamSynchronize", self.stream)
 
     def free_bytes(self) -> int:
         """Return the memory that the device has left, for all programs on it.
@@ -234,13 +235,12 @@ class CudaDevice:
         return int(call("cuDeviceGetAttribute", attribute, self._device))
 
     def _free(self, buffer: CudaBuffer) -> None:
-        """Free memory when the stream has passed what is on it now, without waiting for that."""
+        """Free memory when the stream has passed what is on it now."""
         with self._memory:
             self._given.discard(buffer)
             self.activate()
             if not self._pools:
-                with self._lock:
-                    self.synchronize()
+                self.synchronize()
                 call("cuMemFree", buffer.address)
                 return
             with self._lock:
@@ -251,7 +251,7 @@ class CudaDevice:
             call("cuMemFreeAsync", buffer.address, self._copies)
 
     def _let_go(self, mailbox: CudaMailbox) -> None:
-        with self._memory, self._lock:
+        with self._memory:
             self._given.discard(mailbox)
             self.synchronize()
 

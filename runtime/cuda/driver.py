@@ -56,7 +56,7 @@ def nvrtc() -> Any:
 
 
 def nvrtc_call(function: Callable[..., Any], *arguments: object) -> Any:
-    """Call a function of NVRTC; return its result or None.
+    """Call a function of NVRTC; return its result, a tuple of several, or None.
 
     Raises:
         BackendError: NVRTC is missing or reports an error.
@@ -72,7 +72,7 @@ def nvrtc_call(function: Callable[..., Any], *arguments: object) -> Any:
     if status != 0:
         _, text = nvrtc().nvrtcGetErrorString(status)
         raise BackendError(f"NVRTC failed in {function.__name__}: {text.decode()}")
-    return results[0] if results else None
+    return results[0] if len(results) == 1 else tuple(results) or None
 
 
 def _module(name: str) -> Any:

@@ -116,6 +116,9 @@ class DeviceResizer:
                 source += frame[plan.region].size
                 target += second.nbytes
             jobs = jobs[count:]
+        # Not before: one call may bring frames of more sizes.
+        while len(self._plans) > _PLANS:
+            self._plans.popitem(last=False)[1].weights.close()
         return DeviceArray(self._pixels.address, "uint8", (len(frames), size, size, 3))
 
     def close(self) -> None:
@@ -172,6 +175,4 @@ class DeviceResizer:
                 _Pass(at_y, 1, down, size, taps_y, 3 * size),
             )
         plan = self._plans[key] = _Plan((y[0], x[0]), passes, buffer)
-        while len(self._plans) > _PLANS:
-            self._plans.popitem(last=False)[1].weights.close()
         return plan

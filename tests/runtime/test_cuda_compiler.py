@@ -77,6 +77,15 @@ def test_a_mistake_in_a_kernel_is_shown_with_its_line(tmp_path, monkeypatch):
         compiler.compile_kernels("resize.cu", (8, 7))
 
 
+def test_a_missing_nvrtc_names_the_package_that_brings_it(tmp_path, monkeypatch):
+    def version():
+        raise RuntimeError("Failure finding libnvrtc.so")
+
+    monkeypatch.setattr(driver.nvrtc(), "nvrtcVersion", version)
+    with pytest.raises(BackendError, match="NVRTC, which was not found; run: pip install"):
+        compiler.kernels("resize.cu", (8, 7), tmp_path)
+
+
 @pytest.mark.parametrize("module", ["driver", "nvrtc"])
 def test_a_missing_package_names_the_command_that_brings_it(module, monkeypatch):
     driver.driver.cache_clear()

@@ -286,7 +286,7 @@ API Result cuGetProcAddress_v2(const char* name, void** function, int, uint64_t,
   static const char* const second[] = {
       "cuDevicePrimaryCtxRelease", "cuMemAlloc", "cuMemFree", "cuMemGetInfo",
       "cuMemHostGetDevicePointer", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync",
-      "cuStreamDestroy", "cuEventDestroy", "cuStreamBeginCapture"};
+      "cuStreamDestroy", "cuEventDestroy", "cuStreamBeginCapture", "cuGetProcAddress"};
   for (const char* each : second)
     if (exported == each) exported += "_v2";
   if (exported == "cuGraphInstantiate") exported = "cuGraphInstantiateWithFlags";

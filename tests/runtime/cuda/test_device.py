@@ -92,7 +92,12 @@ def test_memory_that_is_freed_while_work_is_recorded_disturbs_nothing(any_device
     out, given = device.allocate(8), [device.allocate(100) for _ in range(20)]
     given.append(device.mailbox(100))
     freed = []
-    other = threading.Thread(target=lambda: freed.extend(each.close() for each in given))
+
+    def disturb():
+        device.synchronize()
+        freed.extend(each.close() for each in given)
+
+    other = threading.Thread(target=disturb)
 
     def work():
         other.start()

@@ -51,6 +51,13 @@ def test_frames_that_do_not_fit_at_once_wait_their_turn(device, monkeypatch):
         np.testing.assert_array_equal(found, preprocess_batch(frames, spec))
 
 
+def test_more_sizes_at_once_than_are_kept_are_resized_all_the_same(device):
+    rng, spec = np.random.default_rng(3), Preprocess(16)
+    frames = [rng.integers(0, 256, (20 + n, 40, 3), np.uint8) for n in range(2 * resize._PLANS)]
+    found = pixels(device, DeviceResizer(device), frames, spec)
+    np.testing.assert_array_equal(found, preprocess_batch(frames, spec))
+
+
 def test_a_frame_goes_up_once_and_only_the_part_that_matters(device, driver):
     spec, resizer = Preprocess(16, "crop"), DeviceResizer(device)
     frame = np.zeros((64, 640, 3), np.uint8)

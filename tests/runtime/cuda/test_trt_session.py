@@ -2,6 +2,8 @@
 
 import dataclasses
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -226,6 +228,32 @@ def test_an_engine_of_others_is_refused(world, build, device, driver):
     install(store, device, head, change=swap)
     with pytest.raises(FormatError, match="is none of ours: it gives logits"):
         opened(world.path)
+
+
+def test_tasks_that_several_threads_bring_are_opened_one_after_the_other(
+    world, build, driver, monkeypatch
+):
+    """What opens engines is one object, and TensorRT's are for one thread at a time."""
+    build(world.path, baked=True)
+    busy, met = [], []
+    real = stand_in.Runtime.deserialize_cuda_engine
+
+    def slowly(self, content):
+        busy.append(1)
+        time.sleep(0.05)
+        met.append(len(busy))
+        busy.pop()
+        return real(self, content)
+
+    monkeypatch.setattr(stand_in.Runtime, "deserialize_cuda_engine", slowly)
+    with opened(world.path, strategy="engines") as session:
+        threads = [threading.Thread(target=session.load, args=(task,)) for task in session.tasks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(session.resident) == set(session.tasks)
+    assert met == [1] * len(met) and len(met) > 3
 
 
 def test_a_library_that_does_not_start_lets_go_of_the_gpu(world, driver, monkeypatch):
