@@ -56,7 +56,7 @@ class CudaDevice:
         self.driver = int(call("cuDriverGetVersion"))
         self._context: Any = call("cuDevicePrimaryCtxRetain", self._device)
         self._lock = threading.RLock()
-        """While work is recorded, no other thread may put anything onto the stream or wait for it."""
+        """While work is recorded, no other thread may put work onto the stream or wait for it."""
         self._memory = threading.RLock()
         """Held while memory comes, goes or is filled, so that `close` finds nobody at it."""
         self._given: set[CudaBuffer | CudaMailbox] = set()
@@ -120,7 +120,7 @@ class CudaDevice:
             buffer = None if self.integrated else self.allocate(nbytes)
             try:
                 self.activate()
-                mailbox = CudaMailbox(nbytes, self.stream, buffer, self._let_go)
+                mailbox = CudaMailbox(nbytes, self.stream, buffer, self._free_host)
             except BaseException:
                 if buffer is not None:
                     buffer.close()
@@ -237,6 +237,8 @@ class CudaDevice:
     def _free(self, buffer: CudaBuffer) -> None:
         """Free memory when the stream has passed what is on it now."""
         with self._memory:
+            if buffer not in self._given:  # freed already, maybe with the device
+                return
             self._given.discard(buffer)
             self.activate()
             if not self._pools:
@@ -250,10 +252,12 @@ class CudaDevice:
             call("cuEventDestroy", event)
             call("cuMemFreeAsync", buffer.address, self._copies)
 
-    def _let_go(self, mailbox: CudaMailbox) -> None:
+    def _free_host(self, mailbox: CudaMailbox) -> None:
         with self._memory:
-            self._given.discard(mailbox)
-            self.synchronize()
+            if mailbox in self._given:
+                self._given.discard(mailbox)
+                self.synchronize()
+                call("cuMemFreeHost", mailbox.pinned)
 
 
 def _start(array: NDArray[Any]) -> int:

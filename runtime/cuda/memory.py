@@ -25,17 +25,14 @@ class CudaBuffer:
         Args:
             address: Of its first byte.
             nbytes: How many.
-            free: Frees it when the stream has passed.
+            free: Frees it when the stream has passed, once.
         """
         self.address, self.nbytes, self._free = address, nbytes, free
-        self._closed = False
 
     def close(self) -> None:
         """Free the memory when the stream has passed what was put on it. Twice is harmless."""
-        if not self._closed:
-            self._closed = True
-            with contextlib.suppress(BackendError):  # the device has failed, and its memory with it
-                self._free(self)
+        with contextlib.suppress(BackendError):  # the device has failed, and its memory with it
+            self._free(self)
 
 
 class CudaMailbox:
@@ -46,7 +43,7 @@ class CudaMailbox:
         nbytes: int,
         stream: int,
         buffer: CudaBuffer | None,
-        let_go: Callable[[CudaMailbox], None],
+        free: Callable[[CudaMailbox], None],
     ) -> None:
         """Allocate the host's side.
 
@@ -54,18 +51,19 @@ class CudaMailbox:
             nbytes: How many.
             stream: The copies' order.
             buffer: The device's side; None where both are one.
-            let_go: Waits until the stream has passed.
+            free: Frees the host's side when the stream has passed, once.
 
         Raises:
             BackendError: There is no room.
         """
-        self.nbytes, self._stream, self._buffer, self._let_go = nbytes, stream, buffer, let_go
-        self._pinned: int | None = int(call("cuMemHostAlloc", nbytes, _MAPPED))
+        self.nbytes, self._stream, self._buffer, self._free = nbytes, stream, buffer, free
+        self.pinned = int(call("cuMemHostAlloc", nbytes, _MAPPED))
+        """Address of the host's side, as the host sees it."""
         self.host: NDArray[np.uint8] = np.ctypeslib.as_array(
-            (ctypes.c_uint8 * nbytes).from_address(self._pinned)
+            (ctypes.c_uint8 * nbytes).from_address(self.pinned)
         )
         self.address = (
-            int(call("cuMemHostGetDevicePointer", self._pinned, 0))
+            int(call("cuMemHostGetDevicePointer", self.pinned, 0))
             if buffer is None
             else buffer.address
         )
@@ -77,7 +75,7 @@ class CudaMailbox:
             BackendError: The driver reports an error.
         """
         if self._buffer is not None:
-            call("cuMemcpyHtoDAsync", self.address, self._pinned, nbytes, self._stream)
+            call("cuMemcpyHtoDAsync", self.address, self.pinned, nbytes, self._stream)
 
     def pull(self, nbytes: int) -> None:
         """Bring the first bytes to the host; they are there after `Device.synchronize`.
@@ -86,19 +84,15 @@ class CudaMailbox:
             BackendError: The driver reports an error.
         """
         if self._buffer is not None:
-            call("cuMemcpyDtoHAsync", self._pinned, self.address, nbytes, self._stream)
+            call("cuMemcpyDtoHAsync", self.pinned, self.address, nbytes, self._stream)
 
     def close(self) -> None:
         """Free the memory when the stream has passed. `host` must be used no more.
 
         Twice is harmless.
         """
-        if self._pinned is None:
-            return
-        pinned, self._pinned = self._pinned, None
         self.host = np.empty(0, np.uint8)
         if self._buffer is not None:
             self._buffer.close()
         with contextlib.suppress(BackendError):  # the device has failed
-            self._let_go(self)
-            call("cuMemFreeHost", pinned)
+            self._free(self)

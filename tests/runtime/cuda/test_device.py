@@ -174,6 +174,18 @@ def test_closing_waits_for_a_thread_that_is_bringing_something_to_the_device(dri
     assert driver.live_bytes() == before
 
 
+@pytest.mark.parametrize("kind", ["allocate", "mailbox"])
+def test_memory_that_a_thread_is_about_to_free_is_freed_by_closing(driver, kind):
+    before, device = driver.live_bytes(), CudaDevice()
+    thread = threading.Thread(target=getattr(device, kind)(100).close)
+    with device._memory:
+        thread.start()
+        thread.join(0.05)
+        device.close()
+    thread.join()
+    assert driver.live_bytes() == before
+
+
 def test_a_device_that_has_failed_is_closed_without_another_error(driver):
     device = CudaDevice()
     buffer, mailbox = device.allocate(100), device.mailbox(100)
