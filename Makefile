@@ -28,10 +28,12 @@ gpu:
 		$$python -m pytest -m gpu $$files; tested=$$?; \
 		$$python -m benchmarks.gpu --json gpu.json && exit $$tested
 
+# Once more for Python 3.10, a Jetson's.
 lint: $(VENV)/.dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 --no-warn-unused-ignores --no-warn-return-any runtime examples
 
 clean:
 	rm -rf $(VENV) demo build dist
