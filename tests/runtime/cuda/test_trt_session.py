@@ -2,9 +2,6 @@
 
 import dataclasses
 import sys
-import threading
-import time
-from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,7 +9,6 @@ import pytest
 import runtime
 from runtime.bundles.bundle import Bundle
 from runtime.cuda.arena import Tensors
-from runtime.cuda.device import CudaDevice
 from runtime.engines.file import Recipe, engine_file
 from runtime.engines.parts import baked_parts, parts_of
 from runtime.engines.profile import PROFILES, Profile, Span
@@ -20,7 +16,6 @@ from runtime.engines.self_test import self_test
 from runtime.engines.sets import build_all
 from runtime.engines.store import store_of
 from runtime.errors import BackendError, FormatError
-from runtime.sessions.pool import SessionPool
 from runtime.trt.build import Built, Options
 from runtime.trt.device import platform_of, runtime_on
 from runtime.trt.engine import TrtEngine
@@ -29,7 +24,6 @@ from runtime.trt.library import logger
 from runtime.trt.tensors import engine_tensors
 from tests.runtime.conftest import SIZE
 from tests.runtime.cuda import stand_in
-from tests.runtime.test_threads import stress
 
 ORIN = PROFILES["orin"]
 
@@ -142,32 +136,6 @@ def test_frames_that_lie_on_the_device_are_read_there_whatever_their_address(wor
     placed.close()
 
 
-def test_a_pool_over_two_gpus_keeps_what_belongs_to_each_apart(mixed, build, driver, monkeypatch):
-    """A stream or memory of the other GPU's context would be refused."""
-    monkeypatch.setenv("EMULATED_GPUS", "2")
-    build(mixed.path)
-    with closing(CudaDevice(1)) as other:  # of another name, so it wants engines of its own
-        for part in parts_of(Bundle.open(mixed.path)):
-            install(store_of(mixed.path, None), other, part)
-    frame, before = camera(1)[0], driver.live_bytes()
-    with opened(mixed.path) as session:
-        want = {task: session.predict(frame, task).logits for task in session.tasks}
-    places = ["cuda:0", "cuda:1"]
-    with SessionPool.open(
-        mixed.path, sessions=4, devices=places, backend="trt", max_task_bytes=5000
-    ) as pool:
-
-        def work(number):
-            for task in np.random.default_rng(number).choice(pool.tasks, 40):
-                found = pool.predict(frame, str(task))
-                np.testing.assert_array_equal(found.logits, want[str(task)])
-
-        stress(work, 4)
-        for session in pool.sessions:
-            assert session.base_sha256() == session.bundle.manifest.tensors.sha256
-    assert driver.live_bytes() == before
-
-
 def test_switches_leave_the_base_bit_for_bit(mixed, build):
     build(mixed.path)
     frame, rng = camera(1)[0], np.random.default_rng(2)
@@ -258,32 +226,6 @@ def test_an_engine_of_others_is_refused(world, build, device, driver):
     install(store, device, head, change=swap)
     with pytest.raises(FormatError, match="is none of ours: it gives logits"):
         opened(world.path)
-
-
-def test_tasks_that_several_threads_bring_are_opened_one_after_the_other(
-    world, build, driver, monkeypatch
-):
-    """What opens engines is one object, and TensorRT's are for one thread at a time."""
-    build(world.path, baked=True)
-    busy, met = [], []
-    real = stand_in.Runtime.deserialize_cuda_engine
-
-    def slowly(self, content):
-        busy.append(1)
-        time.sleep(0.05)
-        met.append(len(busy))
-        busy.pop()
-        return real(self, content)
-
-    monkeypatch.setattr(stand_in.Runtime, "deserialize_cuda_engine", slowly)
-    with opened(world.path, strategy="engines") as session:
-        threads = [threading.Thread(target=session.load, args=(task,)) for task in session.tasks]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert set(session.resident) == set(session.tasks)
-    assert met == [1] * len(met) and len(met) > 3
 
 
 def test_a_library_that_does_not_start_lets_go_of_the_gpu(world, driver, monkeypatch):
