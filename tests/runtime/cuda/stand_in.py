@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -36,7 +37,10 @@ class ILogger:
 
 
 def plan(graph: bytes, profile: object, values: object = None, broken: str = "") -> bytes:
-    """Return an engine; `values` become constants, `broken` is `nan`, `batch` or `run`."""
+    """Return an engine; `values` become constants.
+
+    `broken` is `nan`, `again` (nan, but not at once), `batch` or `run`.
+    """
     model = onnx.load_from_string(graph)
     for name, array in (values or {}).items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
@@ -94,6 +98,7 @@ class ICudaEngine:
 class IExecutionContext:
     def __init__(self, engine: ICudaEngine) -> None:
         self._engine, self._shapes, self._addresses = engine, {}, {}
+        self._runs = Counter()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         providers = ["CPUExecutionProvider"]
@@ -134,7 +139,8 @@ class IExecutionContext:
         engine = self._engine
         inputs = {n: self._array(n, self._shapes[n], self._addresses[n]) for n in engine.inputs}
         result = self._session.run(None, inputs)[0]
-        if broken == "nan":
+        self._runs[len(result)] += 1
+        if broken == "nan" or (broken == "again" and self._runs[len(result)] > 2):
             result[-1, 0] = np.nan
         if broken == "batch" and len(result) > 1:
             result += 1 + np.abs(result)

@@ -259,7 +259,7 @@ def test_a_run_that_fails_says_why(world, build, driver):
         session.predict(camera(1)[0], "a-b")
 
 
-@pytest.mark.parametrize("broken", ["", "nan", "batch"])
+@pytest.mark.parametrize("broken", ["", "nan", "again", "batch"])
 def test_the_self_test_finds_engines_that_compute_nonsense(world, device, driver, broken):
     bundle, store = Bundle.open(world.path), store_of(world.path, None)
     encoder, head = parts_of(bundle)
