@@ -85,7 +85,6 @@ def build(
         config = builder.create_builder_config()
         if not options.tf32:
             config.clear_flag(trt.BuilderFlag.TF32)
-        _set_recordable(config)
         progress = monitor(told, stopped)  # the configuration does not keep it alive
         config.progress_monitor = progress
         _set_target(config, target)
@@ -160,16 +159,6 @@ def _set_profile(
             )
             made.set_shape(each.name, least, best, most)
     config.add_optimization_profile(made)
-
-
-def _set_recordable(config: Any) -> None:
-    """Have memory asked for before a run, not in it: CUDA graphs can hold such runs alone.
-
-    TensorRT-RTX wants to be told; TensorRT does so anyway.
-    """
-    flag = library().module.BuilderFlag.__members__.get("REQUIRE_USER_ALLOCATION")
-    if flag is not None:
-        config.set_flag(flag)
 
 
 def _set_timing(config: trt.IBuilderConfig, timing: bytes) -> trt.ITimingCache | None:

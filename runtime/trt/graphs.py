@@ -89,6 +89,10 @@ class Recorded:
 
 
 def _recordable(context: Any, stream: int) -> bool:
-    """Return whether runs can be recorded; TensorRT-RTX alone has engines that ask for memory."""
+    """Return whether runs can be recorded: one of TensorRT-RTX may ask for memory meanwhile.
+
+    Its flag REQUIRE_USER_ALLOCATION forbids that, but may ask for contexts without memory of their
+    own; no GPU has shown us which.
+    """
     ask = getattr(context, "is_stream_capturable", None)
     return ask is None or bool(ask(stream))

@@ -11,8 +11,8 @@ import pytest
 
 from runtime.engines.profile import PROFILES
 from runtime.errors import BackendError, FormatError
-from runtime.trt.build import _set_recordable, build
-from runtime.trt.library import library, started, trt
+from runtime.trt.build import build
+from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX, ctrl_c
 from tests.runtime.conftest import DIM, head_graph
 
@@ -103,14 +103,6 @@ def test_an_engine_can_be_built_in_any_thread():
     thread.start()
     thread.join()
     assert built[0].plan
-
-
-def test_engines_are_built_so_that_their_runs_can_be_recorded():
-    config = started(trt.Builder).create_builder_config()
-    flag = trt.BuilderFlag.REQUIRE_USER_ALLOCATION
-    assert not config.get_flag(flag)
-    _set_recordable(config)
-    assert config.get_flag(flag)
 
 
 def test_constants_are_in_the_plan_and_no_input():
