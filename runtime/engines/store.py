@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.engines.file import MAX_SIDECAR, EngineFile, Platform, Recipe, decode, encode
-from runtime.errors import BackendError, FormatError
+from runtime.errors import BackendError, ConfigError, FormatError
 from runtime.storage.files import read_bytes, sha256, storage_errors, write_bytes
 from runtime.storage.locks import exclusive
 from runtime.trt.build import Options
@@ -151,7 +151,8 @@ class EngineStore:
             self.plan(engine)
             write_bytes(self.folder / f"{engine.slot}.json", encode(engine))
             with storage_errors(self.folder):
-                for old in self.folder.glob(f"{engine.slot}-*.plan"):
+                # The digits are written out: one GPU's name may begin like another's.
+                for old in self.folder.glob(f"{engine.slot}-{'[0-9a-f]' * 16}.plan"):
                     if old != path:
                         old.unlink(missing_ok=True)
 
@@ -196,7 +197,15 @@ def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore
     Args:
         bundle: Its folder.
         folder: Where the engines lie; None is in the bundle.
+
+    Raises:
+        ConfigError: The folder has no name, as when a shell's variable is empty.
     """
+    if folder is not None and not os.fspath(folder):
+        raise ConfigError(
+            "engines lie in a folder with a name, found ''; name one, or leave --engines out for "
+            "the one in the bundle"
+        )
     extra = "" if folder is None else f" --engines {shlex.quote(str(folder))}"
     place = bundle / FOLDER if folder is None else Path(folder)
     return EngineStore(place, f"uda-runtime build {shlex.quote(str(bundle))}{extra}")
