@@ -40,6 +40,8 @@ _NAMES = {"tensorrt": ((10, 3), (12,)), "tensorrt_rtx": ((1, 7), (2,))}
 _BAD = {("tensorrt", "10.2.0"): "its convolutions can give wrong results"}
 """Releases that are refused. 11.3.0 is not among them: there, engines built with the flag REFIT may
 lose the bias of a matrix product, and no engine is built with it here."""
+_UNFIT = ("sm75",)
+"""Targets for which TensorRT-RTX refuses float32 products of matrices, and every head has one."""
 _INSTALL = (
     "install NVIDIA's TensorRT (JetPack has it; a venv there needs --system-site-packages), or "
     "run: pip install tensorrt-rtx"
@@ -58,10 +60,14 @@ class Library:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """GPU generations it builds for without having one, as `sm86`; none if it cannot."""
+        """GPU generations it builds for without having one, as `sm86`; none if it cannot.
+
+        Left out is what TensorRT-RTX lists and builds no head for.
+        """
         known = getattr(self.module, "ComputeCapability", None)
         names = () if known is None else known.__members__
-        return tuple(name.lower() for name in names if name.startswith("SM"))
+        found = (name.lower() for name in names if name.startswith("SM"))
+        return tuple(name for name in found if name not in _UNFIT)
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"

@@ -145,6 +145,14 @@ def test_the_library_here_is_named_with_its_version_and_targets():
 
 
 @NEEDS_RTX
+def test_a_target_without_float32_products_is_left_out_for_no_bundle_builds_there():
+    listed = trt.ComputeCapability.__members__
+    assert {name.lower() for name in listed if name.startswith("SM")} - {*library().targets} == {
+        "sm75"
+    }
+
+
+@NEEDS_RTX
 def test_errors_of_the_library_are_collected_for_the_block_that_runs():
     levels = trt.ILogger.Severity
     with said() as outer:
