@@ -91,6 +91,7 @@ def build_baked(
         progress: For people.
 
     Raises:
+        StorageError: An engine cannot be written; known before the first is built.
         BackendError: The compiler cannot be used here, or fails, or the engine fails its test; the
             former engine is still there.
         FormatError: The engine takes or gives something else than the bundle says.
@@ -103,6 +104,7 @@ def build_baked(
     made: dict[str, str] = {}
     with closing(CudaDevice(0)) as device, TemporaryDirectory(prefix="uda-build.") as folder:
         platform = platform_of(device)
+        store.reserve()
         for name in bundle.tasks:
             part = baked_part(bundle, name)
             recipe = recipe_of(part, platform, profile, compiler.__version__)

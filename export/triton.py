@@ -29,7 +29,7 @@ from runtime.console import bytes_text, table
 )
 @ENGINES
 def triton(
-    bundle: Path, out: Path, tasks: tuple[str, ...], max_batch: int, engines: Path | None
+    bundle: Path, out: Path, tasks: tuple[str, ...], max_batch: int, engines: str | None
 ) -> None:
     """Write each task of BUNDLE as a model of a Triton model repository.
 

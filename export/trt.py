@@ -51,7 +51,7 @@ def trt(
     profile: str,
     targets: str | None,
     device: str | None,
-    engines: Path | None,
+    engines: str | None,
     baked: bool,
     compiler: str,
     **selection: Any,
@@ -69,6 +69,7 @@ def trt(
 
     chosen, wanted = profiles.load(profile), split(targets)
     place = out or Path(f"{selection['tasks'][0].partition('=')[0]}.bundle")
+    store = store_of(place, engines)
     if compiler == _TORCH:
         if not baked:
             raise ConfigError(f"--compiler {_TORCH} makes engines of --baked; pass that as well")
@@ -89,7 +90,7 @@ def trt(
             raise
         reason = str(error)
     if engines is not None and not reason:
-        store_of(place, engines).reserve()
+        store.reserve()
     export_and_show(place, baked=baked, **selection)
     bundle = Bundle.open(place)
     if reason:
@@ -98,7 +99,7 @@ def trt(
         return
     build_and_show(bundle, chosen, wanted, device, engines)
     if compiler == _TORCH:
-        _build_with_torch(bundle, store_of(bundle.path, engines), chosen, selection)
+        _build_with_torch(bundle, store, chosen, selection)
     elif baked:
         from export.baked import baked_part
 

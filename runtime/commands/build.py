@@ -58,7 +58,7 @@ def build(
     profile: str,
     targets: str | None,
     device: str | None,
-    engines: Path | None,
+    engines: str | None,
     strategy: str,
 ) -> None:
     """Build the TensorRT engines of a bundle.
@@ -70,9 +70,12 @@ def build(
     from runtime.bundles import bundle as bundles
     from runtime.engines import profile as profiles
     from runtime.engines.parts import baked_parts
+    from runtime.strategies import STRATEGIES
 
-    if strategy not in ("patch", "engines"):
-        raise BackendError(f"unknown strategy '{strategy}'; known are engines, patch")
+    if strategy not in STRATEGIES:
+        raise BackendError(
+            f"unknown strategy '{strategy}'; known are {', '.join(sorted(STRATEGIES))}"
+        )
     opened = bundles.Bundle.open(bundle)
     parts = baked_parts(opened) if strategy == "engines" else None
     build_and_show(opened, profiles.load(profile), split(targets), device, engines, parts)
@@ -83,7 +86,7 @@ def build_and_show(
     profile: Profile,
     targets: Sequence[str],
     device: str | None,
-    engines: Path | None,
+    engines: str | None,
     parts: Iterable[Part] | None = None,
 ) -> None:
     """Build the engines of a bundle, with a bar for people, and print what became of each.

@@ -32,7 +32,7 @@ def self_test_of(engine: EngineFile) -> str:
     return "passed" if engine.tested else "not run"
 
 
-def show_engines(bundle: Bundle, folder: Path | None, check: bool) -> None:
+def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
     """Print the engines of a bundle; nothing if it has none and no folder was named.
 
     Args:

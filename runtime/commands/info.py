@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @BUNDLE
 @click.option("--check", is_flag=True, help="Also read every file and check its digest.")
 @ENGINES
-def info(bundle: Path, check: bool, engines: Path | None) -> None:
+def info(bundle: Path, check: bool, engines: str | None) -> None:
     """Show what a bundle holds, and its TensorRT engines if there are some."""
     from runtime.bundles.bundle import Bundle
 

@@ -24,7 +24,7 @@ _BACKEND = click.option(
 ENGINES = click.option(
     "--engines",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False),  # not a Path, in which '' is the current folder
     help="Where the engines of backend trt lie; the bundle's folder `engines` if not given.",
 )
 _THREADS = click.option(

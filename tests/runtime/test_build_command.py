@@ -62,8 +62,8 @@ def test_a_profile_may_be_a_file(world, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "sm87"), "cannot build for 'sm87', only for sm75, sm80, sm86"),
-        (("--target", "sm86,nonsense"), "cannot build for 'nonsense', only for sm75"),
+        (("--target", "sm87"), "cannot build for 'sm87', only for sm80, sm86"),
+        (("--target", "sm86,nonsense"), "cannot build for 'nonsense', only for sm80"),
         (("--target", ""), "--target names no GPU generation, found ''; one looks like sm86"),
         (("--target", " ,"), "--target names no GPU generation"),
         (("--target", "sm86", "--device", "cuda"), "leave one of them out"),
@@ -72,6 +72,7 @@ def test_a_profile_may_be_a_file(world, tmp_path):
         (("--target", "sm86", "--profile", "small.json"), "'a-d' has 4 classes"),
         (("--target", "sm86", "--strategy", "x"), "unknown strategy 'x'; known are engines, patch"),
         (("--target", "sm86", "--engines", "small.json/x"), "cannot write 'small.json/x"),
+        (("--engines", ""), "engines lie in a folder with a name, found ''; name one, or leave"),
     ],
 )
 def test_a_users_error_is_one_line(world, tmp_path, monkeypatch, arguments, message):
@@ -89,7 +90,7 @@ def test_without_a_gpu_a_build_says_what_is_missing_and_what_to_do(world, no_dri
     found = invoke(world.path, *device)
     assert found.exit_code == 1 and found.stderr.count("\n") == 1
     assert "needs NVIDIA's driver" in found.stderr and "device cpu" not in found.stderr
-    assert ("or name its GPU with --target: sm75" in found.stderr) == (not device)
+    assert ("or name its GPU with --target: sm80" in found.stderr) == (not device)
     assert not (world.path / "engines").exists()
 
 
