@@ -1,8 +1,9 @@
-"""One cache for all tests, so that the demo's pictures are drawn once."""
+"""What all tests share: one cache, so that the demo's pictures are drawn once, and a live Ctrl-C."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,3 +17,10 @@ def uda_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if not os.environ.get("UDA_CACHE"):
             patch.setenv("UDA_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield Path(os.environ["UDA_CACHE"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def live_interrupt() -> None:
+    """Hear Ctrl-C: a shell starts what runs in the background with it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
