@@ -1,4 +1,4 @@
-"""What all tests share: one cache, so that the demo's pictures are drawn once, and a live Ctrl-C."""
+"""For all tests: one cache, so that the demo's pictures are drawn once, and a live Ctrl-C."""
 
 from __future__ import annotations
 
