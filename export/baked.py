@@ -6,6 +6,7 @@ import onnx
 
 from export.plain import join
 from runtime.bundles.bundle import Bundle
+from runtime.bundles.manifest import TaskEntry
 from runtime.engines.parts import Part, Wanted, merged
 from runtime.storage.files import sha256
 
@@ -22,15 +23,25 @@ def baked_part(bundle: Bundle, task: str) -> Part:
         FormatError: The bundle is damaged.
     """
     entry, content = bundle.entry(task), bundle.task(task, bundle.layout())
-    encoder, head = bundle.manifest.encoder(entry), bundle.manifest.head(entry)
-    graph = join(
-        onnx.load_from_string(bundle.graph(encoder.graph)),
-        onnx.load_from_string(bundle.graph(head.graph)),
-    ).SerializeToString(deterministic=True)
+    graph = joined_graph(bundle, entry).SerializeToString(deterministic=True)
     heads = {f"head.{name}": array for name, array in content.head_tensors.items()}
+    side = bundle.manifest.encoder(entry).size
     wanted = (
-        Wanted("pixels", True, "uint8", (-1, encoder.size, encoder.size, 3)),
+        Wanted("pixels", True, "uint8", (-1, side, side, 3)),
         Wanted("logits", False, "float32", (-1, entry.classes)),
     )
     values = {**merged(bundle, content), **heads}
     return Part(f"baked-{task}", graph, sha256(graph), wanted, entry, values)
+
+
+def joined_graph(bundle: Bundle, entry: TaskEntry) -> onnx.ModelProto:
+    """Return a task's weight-free graph from pixels to logits; the head's inputs are `head.<name>`.
+
+    Raises:
+        FormatError: The bundle is damaged.
+    """
+    encoder, head = bundle.manifest.encoder(entry), bundle.manifest.head(entry)
+    return join(
+        onnx.load_from_string(bundle.graph(encoder.graph)),
+        onnx.load_from_string(bundle.graph(head.graph)),
+    )

@@ -6,30 +6,24 @@ into place by a rename: whoever looks meets the old model or the new one, never 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
-from export.baked import baked_part
-from export.graph import Arrays
-from export.plain import join, open_plain, write_plain
-from export.triton_config import LABELS, MARK, Model, config
+from export.plain import open_plain
+from export.triton_config import MARK, Model
+from export.triton_models import CONFIG, VERSION, onnx_model, plan_model, plans_of
+from export.workplace import workplace
 from runtime.bundles.bundle import Bundle
-from runtime.engines.file import MAX_SIDECAR, EngineFile, content_of, decode
 from runtime.engines.store import EngineStore
-from runtime.errors import ConfigError, StorageError, VerifyError
+from runtime.errors import StorageError, VerifyError
 from runtime.sessions.session import Session
-from runtime.storage.digest import tensors_sha256
-from runtime.storage.files import read_bytes, storage_errors, write_bytes
+from runtime.storage.files import storage_errors
 
-CONFIG = "config.pbtxt"
-_VERSION = "1"
 _FRAMES = 4
 _TOLERANCE = {"fp32": 1e-3, "bf16": 1e-3, "fp16": 5e-2}
 """Largest logit difference, as a share of the mean spread of one frame's logits."""
@@ -67,17 +61,18 @@ def write_repository(
     """
     entries = [bundle.entry(task) for task in dict.fromkeys(tasks)]
     names = [name for entry in entries for name in (entry.id, f"{entry.id}-trt")]
+    out = Path(os.path.realpath(out))  # of a link, or of `.`, the place beside it is another one
     _check_ours(out, names)
     models: list[Model] = []
     notes: list[str] = []
-    with _workplace(out) as stage:
+    with workplace(out) as stage:
         base = bundle.weights().views()
         for entry in entries:
-            models.append(_onnx_model(bundle, base, entry.id, stage, max_batch))
-            plans, left = _plans(bundle, entry.id, store)
+            models.append(onnx_model(bundle, base, entry.id, stage, max_batch))
+            plans, left = plans_of(bundle, entry.id, store)
             notes += left
             if plans:
-                models.append(_plan_model(bundle, entry.id, stage, max_batch, store, plans))
+                models.append(plan_model(bundle, entry.id, stage, max_batch, store, plans))
         verify(bundle, stage, [entry.id for entry in entries])
         made = {model.name for model in models}
         for name in names:
@@ -87,92 +82,6 @@ def write_repository(
                 with storage_errors(out / name):
                     (out / name).rename(stage / f".former-{name}")
     return Written(tuple(models), tuple(notes))
-
-
-def _onnx_model(bundle: Bundle, base: Arrays, task: str, stage: Path, max_batch: int) -> Model:
-    entry, layout = bundle.entry(task), bundle.layout()
-    encoder, head = bundle.manifest.encoder(entry), bundle.manifest.head(entry)
-    graph = join(
-        onnx.load_from_string(bundle.graph(encoder.graph)),
-        onnx.load_from_string(bundle.graph(head.graph)),
-    )
-    content, file = bundle.task(task, layout), stage / task / _VERSION / "model.onnx"
-    spec = bundle.preprocess(task)
-    write_plain(file, graph, base, content, spec)
-    how = f"A frame becomes pixels by: resize {spec.resize}, {spec.interpolation}, to RGB uint8."
-    model = Model(
-        name=task,
-        platform="onnxruntime_onnx",
-        side=encoder.size,
-        classes=entry.classes,
-        max_batch=max_batch,
-        size=file.stat().st_size,
-        notes=(how,),
-    )
-    _describe(model, stage / task, content.info.classes)
-    return model
-
-
-def _plan_model(
-    bundle: Bundle,
-    task: str,
-    stage: Path,
-    max_batch: int,
-    store: EngineStore,
-    plans: Sequence[EngineFile],
-) -> Model:
-    entry, name = bundle.entry(task), f"{task}-trt"
-    files = {plan.recipe.platform.generation: plan for plan in plans}
-    for generation, plan in files.items():
-        path = stage / name / _VERSION / f"model_{generation}.plan"
-        write_bytes(path, store.plan(plan))
-    model = Model(
-        name=name,
-        platform="tensorrt_plan",
-        side=bundle.manifest.encoder(entry).size,
-        classes=entry.classes,
-        max_batch=min(max_batch, *(plan.recipe.profile.batch.max for plan in plans)),
-        size=sum(plan.plan.bytes for plan in plans),
-        plans={generation: f"model_{generation}.plan" for generation in files},
-        notes=tuple(f"Needs {plan.recipe.platform}." for plan in plans),
-    )
-    _describe(model, stage / name, bundle.task(task, bundle.layout()).info.classes)
-    return model
-
-
-def _describe(model: Model, folder: Path, classes: Sequence[str]) -> None:
-    write_bytes(folder / LABELS, "".join(f"{name}\n" for name in classes).encode())
-    write_bytes(folder / CONFIG, config(model).encode())
-
-
-def _plans(bundle: Bundle, task: str, store: EngineStore) -> tuple[list[EngineFile], list[str]]:
-    """Return the plans of a task that Triton can open, and notes about those it cannot."""
-    found = [
-        decode(read_bytes(path, MAX_SIDECAR), f"'{path}'")
-        for path in sorted(store.folder.glob(f"baked-{task}-*.json"))
-    ]
-    if not found:
-        return [], []
-    part = baked_part(bundle, task)
-    weights = None if part.baked is None else tensors_sha256(part.baked)
-    content = content_of(part.sha256, weights)
-    plans: dict[str, EngineFile] = {}
-    notes = []
-    for engine in found:
-        platform = engine.recipe.platform
-        if engine.stem != part.stem or engine.recipe.content != content:
-            notes.append(f"'{engine.plan_name}', made from another version of task '{task}'")
-        elif platform.library != "tensorrt":
-            notes.append(f"'{engine.plan_name}' of {platform.library}, which Triton does not run")
-        elif platform.generation in plans:
-            raise ConfigError(
-                f"task '{task}' has plans for {plans[platform.generation].recipe.platform} and for "
-                f"{platform}, and Triton tells GPUs apart by their generation only; name a folder "
-                "that has one of them with --engines"
-            )
-        else:
-            plans[platform.generation] = engine
-    return list(plans.values()), notes
 
 
 def verify(bundle: Bundle, repository: Path, tasks: Sequence[str]) -> None:
@@ -194,7 +103,7 @@ def verify(bundle: Bundle, repository: Path, tasks: Sequence[str]) -> None:
             pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
             session.switch(task)
             want = session.infer(pixels)
-            found = open_plain(repository / task / _VERSION / "model.onnx")(pixels)
+            found = open_plain(repository / task / VERSION / "model.onnx")(pixels)
             spread = float((want.max(-1) - want.min(-1)).mean())
             apart = float(np.abs(found - want).max()) if found.shape == want.shape else np.inf
             if not apart <= limit * spread:
@@ -238,16 +147,3 @@ def _put(made: Path, place: Path, aside: Path) -> None:
                 with suppress(OSError):
                     aside.rename(place)
             raise
-
-
-@contextmanager
-def _workplace(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out`, where no Triton looks, and remove it in the end."""
-    with storage_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-        stage.chmod(0o755)
-    try:
-        yield stage
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)

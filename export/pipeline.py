@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from export.parts import make_parts
 from export.plain import join, open_plain, write_plain
 from export.sources import Source, check_together, load_base
 from export.verify import Comparison, Progress, Proof
+from export.workplace import workplace
 from runtime.bundles import bundle
 from runtime.errors import VerifyError
 from runtime.sessions.session import Session
@@ -80,7 +79,7 @@ def export_bundle(
     parts = {"base": clip.info, "precision": precision, **made.arguments()}
     blocked = any(encoder.blocked for encoder in made.encoders.values())
     rows, plain = [], []
-    with _workplace(out) as folder:
+    with workplace(out) as folder:
         bundle.write(folder / "bundle", **parts, report={})
         with ExitStack() as stack:
             # Both encoders, since a device takes either.
@@ -156,15 +155,3 @@ def verify_bundle(
 def _check(proof: Proof, session: Session) -> Comparison:
     session.switch(proof.artifact.task.id)
     return proof.check(session.infer, "bundle")
-
-
-@contextmanager
-def _workplace(out: Path) -> Iterator[Path]:
-    """Yield an empty folder on the disk of `out`, and remove it with all that is in it."""
-    with storage_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

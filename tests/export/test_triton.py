@@ -183,6 +183,17 @@ def test_what_cannot_be_written_leaves_the_repository_as_it_was(bundle, tmp_path
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_repository_behind_a_link_is_made_beside_the_repository_itself(bundle, tmp_path):
+    """The disk of the link may be another one, over whose border nothing can be renamed."""
+    (real := tmp_path / "disk" / "r").mkdir(parents=True)
+    (links := tmp_path / "links").mkdir()
+    (links / "r").symlink_to(real)
+    before = links.stat().st_mtime_ns
+    assert invoke(bundle, "--out", links / "r", "--task", "p-a").exit_code == 0
+    assert links.stat().st_mtime_ns == before, "nothing was made here"
+    assert [path.name for path in real.iterdir()] == ["p-a"]
+
+
 def test_models_of_others_stay_and_are_never_replaced(bundle, tmp_path):
     out = tmp_path / "r"
     (out / "resnet").mkdir(parents=True)

@@ -1,0 +1,136 @@
+"""The models of a Triton model repository: a task as ONNX, and as plans of TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.baked import baked_part, joined_graph
+from export.graph import Arrays
+from export.plain import write_plain
+from export.triton_config import LABELS, Model, config
+from runtime.bundles.bundle import Bundle
+from runtime.engines.file import EngineFile, content_of
+from runtime.engines.store import EngineStore
+from runtime.errors import ConfigError
+from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import write_bytes
+
+CONFIG = "config.pbtxt"
+VERSION = "1"
+"""Folder of a model's only version."""
+
+
+def onnx_model(bundle: Bundle, base: Arrays, task: str, stage: Path, max_batch: int) -> Model:
+    """Write the model `<task>` of ONNX, and return what it is.
+
+    Args:
+        bundle: Whose task.
+        base: The base's deploy tensors.
+        task: Its id.
+        stage: Folder of models.
+        max_batch: Frames that Triton may run at once.
+
+    Raises:
+        BaseModelError: The weights do not fit into one ONNX file.
+        FormatError: The bundle is damaged.
+        StorageError: A file cannot be written.
+    """
+    entry, content = bundle.entry(task), bundle.task(task, bundle.layout())
+    spec, file = bundle.preprocess(task), stage / task / VERSION / "model.onnx"
+    write_plain(file, joined_graph(bundle, entry), base, content, spec)
+    how = f"A frame becomes pixels by: resize {spec.resize}, {spec.interpolation}, to RGB uint8."
+    model = Model(
+        name=task,
+        platform="onnxruntime_onnx",
+        side=bundle.manifest.encoder(entry).size,
+        classes=entry.classes,
+        max_batch=max_batch,
+        size=file.stat().st_size,
+        notes=(how,),
+    )
+    _describe(model, stage / task, content.info.classes)
+    return model
+
+
+def plan_model(
+    bundle: Bundle,
+    task: str,
+    stage: Path,
+    max_batch: int,
+    store: EngineStore,
+    plans: Sequence[EngineFile],
+) -> Model:
+    """Write the model `<task>-trt` of TensorRT, and return what it is.
+
+    Args:
+        bundle: Whose task.
+        task: Its id.
+        stage: Folder of models.
+        max_batch: Frames that Triton may run at once; a plan may allow for fewer.
+        store: Where the plans lie.
+        plans: One or more, each for another GPU generation.
+
+    Raises:
+        FormatError: The bundle or a plan is damaged.
+        StorageError: A file cannot be written.
+    """
+    entry, name = bundle.entry(task), f"{task}-trt"
+    files = {plan.recipe.platform.generation: plan for plan in plans}
+    for generation, plan in files.items():
+        path = stage / name / VERSION / f"model_{generation}.plan"
+        write_bytes(path, store.plan(plan))
+    model = Model(
+        name=name,
+        platform="tensorrt_plan",
+        side=bundle.manifest.encoder(entry).size,
+        classes=entry.classes,
+        max_batch=min(max_batch, *(plan.recipe.profile.batch.max for plan in plans)),
+        size=sum(plan.plan.bytes for plan in plans),
+        plans={generation: f"model_{generation}.plan" for generation in files},
+        notes=tuple(f"Needs {plan.recipe.platform}." for plan in plans),
+    )
+    _describe(model, stage / name, bundle.task(task, bundle.layout()).info.classes)
+    return model
+
+
+def plans_of(bundle: Bundle, task: str, store: EngineStore) -> tuple[list[EngineFile], list[str]]:
+    """Return the plans of a task that Triton can open, and notes about those it cannot.
+
+    Args:
+        bundle: Whose task.
+        task: Its id.
+        store: Where plans may lie, of `uda-export trt --baked`.
+
+    Raises:
+        FormatError: The bundle or an engine's description is damaged.
+        ConfigError: Two plans are for one GPU generation, which Triton cannot tell apart.
+    """
+    found = [store.read(path) for path in sorted(store.folder.glob(f"baked-{task}-*.json"))]
+    if not found:
+        return [], []
+    part = baked_part(bundle, task)
+    weights = None if part.baked is None else tensors_sha256(part.baked)
+    content = content_of(part.sha256, weights)
+    plans: dict[str, EngineFile] = {}
+    notes = []
+    for engine in found:
+        platform = engine.recipe.platform
+        if engine.stem != part.stem or engine.recipe.content != content:
+            notes.append(f"'{engine.plan_name}', made from another version of task '{task}'")
+        elif platform.library != "tensorrt":
+            notes.append(f"'{engine.plan_name}' of {platform.library}, which Triton does not run")
+        elif platform.generation in plans:
+            raise ConfigError(
+                f"task '{task}' has plans for {plans[platform.generation].recipe.platform} and for "
+                f"{platform}, and Triton tells GPUs apart by their generation only; name a folder "
+                "that has one of them with --engines"
+            )
+        else:
+            plans[platform.generation] = engine
+    return list(plans.values()), notes
+
+
+def _describe(model: Model, folder: Path, classes: Sequence[str]) -> None:
+    write_bytes(folder / LABELS, "".join(f"{name}\n" for name in classes).encode())
+    write_bytes(folder / CONFIG, config(model).encode())

@@ -1,0 +1,27 @@
+"""Where something is made before it is put into place."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runtime.storage.files import storage_errors
+
+
+@contextmanager
+def workplace(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`, and remove it with all that is in it.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
