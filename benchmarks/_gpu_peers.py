@@ -66,6 +66,13 @@ def infer(model: Callable[[Tensor], Tensor], device: str) -> Infer:
     return run
 
 
+def parity(found: NDArray[np.float32], want: NDArray[np.float32]) -> dict[str, float]:
+    """Return how far logits are from those of PyTorch in float32, as a share of their spread."""
+    spread = float((want.max(1) - want.min(1)).mean())
+    agree = float((found.argmax(1) == want.argmax(1)).mean())
+    return {"difference": float(np.abs(found - want).max()) / spread, "agreement": agree}
+
+
 @dataclass(frozen=True)
 class Roofline:
     """What this GPU can do, as it shows here and now."""

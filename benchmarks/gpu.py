@@ -28,11 +28,11 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from benchmarks._gpu_peers import GMACS, Infer, Roofline, adapted, infer, roofline
+from benchmarks._gpu_peers import GMACS, Infer, Roofline, adapted, infer, parity, roofline
+from benchmarks._gpu_tables import show
 from benchmarks._models import Model, make_model
-from runtime.console import bytes_text, table, write_json
+from runtime.console import write_json
 from runtime.errors import UdaError
 from runtime.measuring.bench import machine, summary, timed
 from runtime.sessions.session import Session
@@ -48,6 +48,8 @@ FORMS = {
 """Backend and strategy of our own sides."""
 TARGET = 0.2
 """Milliseconds of a switch."""
+WARMUP = 20
+"""Runs of each kind before those that count."""
 _CLI = "from runtime.cli import main; main()"
 
 
@@ -97,10 +99,10 @@ def measure_frames(
             pixels = draw.integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)
             want = exact(pixels)
             times: dict[str, list[float]] = {label: [] for label in running}
-            for number in range(samples + 20):
+            for number in range(samples + WARMUP):
                 for label, run in running.items():
                     seconds = timed(partial(run, pixels))
-                    if number >= 20:  # before that it warms up
+                    if number >= WARMUP:
                         times[label].append(seconds)
             for label, run in running.items():
                 latency = summary(times[label])
@@ -117,13 +119,6 @@ def measure_frames(
     return rows
 
 
-def parity(found: NDArray[np.float32], want: NDArray[np.float32]) -> dict[str, float]:
-    """Return how far logits are from those of PyTorch in float32, as a share of their spread."""
-    spread = float((want.max(1) - want.min(1)).mean())
-    agree = float((found.argmax(1) == want.argmax(1)).mean())
-    return {"difference": float(np.abs(found - want).max()) / spread, "agreement": agree}
-
-
 def measure_switches(model: Model, backend: str, samples: int, device: str) -> dict[str, Any]:
     """Return what switches between resident tasks and camera frames cost, and what a task takes."""
     with Session.open(model.bundle, backend=backend, device=device) as session:
@@ -133,7 +128,7 @@ def measure_switches(model: Model, backend: str, samples: int, device: str) -> d
         held = sum(session.load(task) for task in model.tasks[1:]) / (len(model.tasks) - 1)
         taken = (before - _free(cuda)) / (len(model.tasks) - 1)
         called, done = [], []
-        for number in range(samples + 20):
+        for number in range(samples + WARMUP):
             if cuda is not None:
                 cuda.synchronize()
             start = time.perf_counter()
@@ -141,17 +136,17 @@ def measure_switches(model: Model, backend: str, samples: int, device: str) -> d
             waited = time.perf_counter() - start
             if cuda is not None:
                 cuda.synchronize()
-            if number >= 20:
+            if number >= WARMUP:
                 called.append(waited)
                 done.append(time.perf_counter() - start)
         camera = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), dtype=np.uint8)
         stay: list[float] = []
         change: list[float] = []
-        for number in range(samples + 20):
+        for number in range(samples + WARMUP):
             task = model.tasks[number % len(model.tasks)]
             moved = timed(partial(session.predict, camera, task))
             stayed = timed(partial(session.predict, camera))
-            if number >= 20:
+            if number >= WARMUP:
                 change.append(moved)
                 stay.append(stayed)
         sound = session.base_sha256() == session.bundle.manifest.tensors.sha256
@@ -176,7 +171,7 @@ def measure_engines(models: Mapping[str, Model], label: str, device: str) -> dic
     model = models[strategy]
     if backend == "trt":
         command = [sys.executable, "-c", _CLI, "build", str(model.bundle), "--profile", "server"]
-        command += ["--strategy", strategy]
+        command += ["--strategy", strategy, "--device", device]
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True, text=True)
         build = time.perf_counter() - start
@@ -229,54 +224,6 @@ def main(
         show(name, frames, switches, engines)
     if json_file:
         write_json(json_file, document)
-
-
-def show(
-    name: str,
-    frames: list[dict[str, Any]],
-    switches: list[dict[str, Any]],
-    engines: list[dict[str, Any]],
-) -> None:
-    """Print the tables of one model."""
-    header = (name, "batch", "p50 ms", "p99", "bound", "images/s", "difference", "same top", "n")
-    rows = [
-        [
-            r["side"],
-            str(r["batch"]),
-            *(f"{r[key]:.3f}" for key in ("p50", "p99", "bound_ms")),
-            f"{r['images_per_second']:.0f}",
-            f"{r['difference']:.1e}",
-            f"{r['agreement']:.2f}",
-            str(r["samples"]),
-        ]
-        for r in frames
-        if "reason" not in r
-    ]
-    click.echo(table(header, rows))
-    for r in switches:
-        called, done = (
-            f"p50 {r[key]['p50']:.3f} p99 {r[key]['p99']:.3f} ms" for key in ("called", "done")
-        )
-        click.echo(
-            f"{r['backend']} switch, {r['entries']} entries: called {called}, done {done} "
-            f"(target {TARGET} ms); base "
-            f"{'restored' if r['base_restored'] else 'NOT RESTORED'}; a task counts "
-            f"{bytes_text(int(r['task_bytes']))}, takes "
-            f"{bytes_text(int(r['device_bytes_per_task']))} on the device"
-        )
-        stay, change = (f"{r[key]['p50']:.3f} ms" for key in ("camera", "camera_and_switch"))
-        click.echo(f"{r['backend']} frame of 1920 x 1080: {stay}, with a switch before it {change}")
-    for r in engines:
-        if "reason" not in r:
-            build = "" if r["build_s"] is None else f"built in {r['build_s']:.1f} s, "
-            click.echo(
-                f"{r['side']}: {build}opened in {r['open_s']:.2f} s, the first time in "
-                f"{r['first_s']:.2f} s"
-            )
-    for r in [*frames, *engines]:
-        if "reason" in r:
-            click.echo(f"not measured: {r['side']}: {r['reason']}")
-    click.echo()
 
 
 @contextmanager

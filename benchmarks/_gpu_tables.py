@@ -1,0 +1,57 @@
+"""What `python -m benchmarks.gpu` prints for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runtime.console import bytes_text, table
+
+
+def show(
+    name: str,
+    frames: list[dict[str, Any]],
+    switches: list[dict[str, Any]],
+    engines: list[dict[str, Any]],
+) -> None:
+    """Print the tables of one model."""
+    header = (name, "batch", "p50 ms", "p99", "bound", "images/s", "difference", "same top", "n")
+    rows = [
+        [
+            r["side"],
+            str(r["batch"]),
+            *(f"{r[key]:.3f}" for key in ("p50", "p99", "bound_ms")),
+            f"{r['images_per_second']:.0f}",
+            f"{r['difference']:.1e}",
+            f"{r['agreement']:.2f}",
+            str(r["samples"]),
+        ]
+        for r in frames
+        if "reason" not in r
+    ]
+    click.echo(table(header, rows))
+    for r in switches:
+        called, done = (
+            f"p50 {r[key]['p50']:.3f} p99 {r[key]['p99']:.3f} ms" for key in ("called", "done")
+        )
+        click.echo(
+            f"{r['backend']} switch, {r['entries']} entries: called {called}, done {done} "
+            f"(target {r['target_ms']} ms); base "
+            f"{'restored' if r['base_restored'] else 'NOT RESTORED'}; a task counts "
+            f"{bytes_text(int(r['task_bytes']))}, takes "
+            f"{bytes_text(int(r['device_bytes_per_task']))} on the device"
+        )
+        stay, change = (f"{r[key]['p50']:.3f} ms" for key in ("camera", "camera_and_switch"))
+        click.echo(f"{r['backend']} frame of 1920 x 1080: {stay}, with a switch before it {change}")
+    for r in engines:
+        if "reason" not in r:
+            build = "" if r["build_s"] is None else f"built in {r['build_s']:.1f} s, "
+            click.echo(
+                f"{r['side']}: {build}opened in {r['open_s']:.2f} s, the first time in "
+                f"{r['first_s']:.2f} s"
+            )
+    for r in [*frames, *engines]:
+        if "reason" in r:
+            click.echo(f"not measured: {r['side']}: {r['reason']}")
+    click.echo()
