@@ -1,19 +1,37 @@
 """Engines on a GPU against PyTorch on the CPU in float32."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 from adapt.clip import encoder_tensors
 from export.encoder import deploy_tensors, encoder_graph, form_of
+from export.images import Folders
+from export.pipeline import export_bundle
+from export.sources import Source, load_base
+from export.verify import Proof
 from runtime import backends
+from runtime.bundles.bundle import Bundle
 from runtime.bundles.patch import diff
 from runtime.cuda.arena import Arena
+from runtime.engines.profile import PROFILES
+from runtime.engines.sets import build_all
+from runtime.engines.store import store_of
+from runtime.sessions.session import Session
 from runtime.spec import Preprocess
 from tests.export.helpers import TOWERS, random_pixels, torch_features
 
 pytestmark = pytest.mark.gpu
 TOLERANCES = {"fp32": 1e-4, "fp16": 3e-2}
 """Features have sizes of 1 to 5."""
+SHARES = {"fp32": 1e-3, "fp16": 2e-2}
+"""Largest difference of a logit, as a share of the spread of an image's logits; 1e-6 and 1e-3 on a
+CPU. The first two classes of no image are nearer than 4e-2, so that fp16 cannot swap them."""
+TENSORRT = pytest.mark.skipif(
+    not any(map(importlib.util.find_spec, ("tensorrt", "tensorrt_rtx"))),
+    reason="needs TensorRT or TensorRT-RTX",
+)
 
 
 @pytest.fixture
@@ -44,3 +62,33 @@ def test_onnx_runtime_computes_what_torch_computes_after_every_switch(backend, n
     for tensor, array in tensors[0].items():
         assert arena.read(tensor).tobytes() == array.tobytes()
     engine.close()
+
+
+@pytest.mark.parametrize("precision", SHARES)
+@pytest.mark.parametrize("base", ["demo-rn32", "demo-vit32"])
+@pytest.mark.parametrize("name", ["ort", pytest.param("trt", marks=TENSORRT)])
+def test_sessions_agree_with_torch_before_and_after_a_thousand_switches(
+    world, tmp_path, name, base, precision
+):
+    tasks, images = ("a-b", "a-c"), Folders.parse((str(world.images),), None)
+    paths = [world.train(t, base, seed=n, root=tmp_path / "a") for n, t in enumerate(tasks, 1)]
+    path = tmp_path / "demo.bundle"
+    export_bundle(paths, path, precision=precision, images=images, limit=3)
+    if name == "trt":
+        list(build_all(Bundle.open(path), store_of(path, None), PROFILES["orin"]))
+    artifacts = [Source.read(each).artifact for each in paths]
+    clip = load_base(artifacts[0], None)
+    proofs = [
+        Proof(clip, each, images.sample(each, 36), precision, lambda what, done, total: None)
+        for each in artifacts
+    ]
+    with Session.open(path, backend=name, device="cuda") as session:
+        for switches in (0, 1000):
+            for task in np.random.default_rng(0).choice(tasks, switches):
+                session.switch(str(task))
+            assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+            for proof in proofs:
+                session.switch(proof.artifact.task.id)
+                found = proof.check(session.infer, name)
+                assert found.images == 36
+                assert found.max_difference <= SHARES[precision] * found.spread
