@@ -38,7 +38,7 @@ def build_all(
 ) -> Iterator[Row]:
     """Build the engines of a bundle that are not there yet, and yield each when it is in place.
 
-    At the end, engines in the bundle of graphs and values that it had before are removed.
+    At the end, engines in the bundle of graphs, values and tasks that it had before are removed.
 
     Args:
         bundle: Whose graphs.
@@ -80,12 +80,16 @@ def build_all(
                     made[row.engine.stem, recipe.platform.place] = recipe.content
                 yield row if row.engine.tested else replace(row, untested=_why(machine, reason))
     if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
-        graphs = {ref.sha256 for ref in bundle.manifest.graphs()}
+        manifest = bundle.manifest
+        graphs = {ref.sha256 for ref in manifest.graphs()}
+        tasks = {entry.id for entry in (*manifest.tasks, *manifest.former)}
 
         def outdated(engine: EngineFile) -> bool:
             own = engine.recipe
             if own.weights is None:
                 return own.graph not in graphs
+            if engine.stem.partition("-")[2] not in {"base", *tasks}:
+                return True  # constants of a task that is gone
             return made.get((engine.stem, own.platform.place), own.content) != own.content
 
         store.sweep(outdated)

@@ -18,6 +18,7 @@ from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.manifest import CLASSES
 from runtime.bundles.patch import SparseTensor, merge
 from runtime.bundles.task import Task, encode_task
+from runtime.engines.store import EngineStore, store_of
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
@@ -183,6 +184,12 @@ def make_world(tmp_path: Path):
 @pytest.fixture
 def world(make_world) -> World:
     return make_world("toy.bundle")
+
+
+@pytest.fixture
+def store(world) -> EngineStore:
+    """The world's engines, of which there are none yet."""
+    return store_of(world.path, None)
 
 
 @pytest.fixture

@@ -10,35 +10,18 @@ import pytest
 from runtime.bundles import install
 from runtime.bundles.bundle import Bundle, write
 from runtime.engines.build import build_part, platforms
-from runtime.engines.file import EngineFile, Platform
-from runtime.engines.parts import Part, Wanted, baked_parts, check, check_profile, parts_of
+from runtime.engines.file import EngineFile
+from runtime.engines.parts import Wanted, baked_parts, check, check_profile, parts_of
 from runtime.engines.profile import PROFILES, Profile, Span
 from runtime.engines.sets import build_all
-from runtime.engines.store import EngineStore, store_of
+from runtime.engines.store import store_of
 from runtime.errors import BackendError, ConfigError, FormatError, StorageError
 from runtime.trt.tensors import Tensor
-from tests.rtx import NEEDS_RTX, rtx_version
+from tests.rtx import NEEDS_RTX
+from tests.runtime.engines import A10, SM86, SM89, built, head
 from tests.runtime.helpers import tree
 
 pytestmark = NEEDS_RTX
-SM86 = Platform("tensorrt_rtx", rtx_version(), "sm86", gpu=None, cuda=None, driver=None)
-SM89 = dataclasses.replace(SM86, generation="sm89")
-A10 = dataclasses.replace(SM86, gpu="NVIDIA A10", cuda="13.0", driver="580.82.07")
-ORIN = Platform("tensorrt", "10.3.0", "sm87", "Orin (nvgpu)", "12.6", None)
-
-
-@pytest.fixture
-def store(world) -> EngineStore:
-    return store_of(world.path, None)
-
-
-def head(world) -> Part:
-    """The smallest graph: it takes a fifth of a second."""
-    return parts_of(Bundle.open(world.path))[-1]
-
-
-def built(world, store, platform=SM86, profile=PROFILES["orin"], **kwargs) -> EngineFile:
-    return build_part(head(world), store, profile, platform, **kwargs).engine
 
 
 def test_every_graph_gets_an_engine_for_each_target_and_a_second_build_keeps_them(mixed):
@@ -170,6 +153,15 @@ def test_a_build_removes_what_the_bundle_had_before_and_nothing_else(mixed, make
     assert {name.split(".")[0][-16:] for name in kept if "sm8" in name} == graphs
     assert len(kept) == 2 * 2 * 2 + 3, "both targets of both graphs, and files of others"
     assert left.is_file()
+
+
+def test_a_build_removes_engines_of_tasks_that_an_export_has_left_out(world, make_world):
+    bundle, store = Bundle.open(world.path), store_of(world.path, None)
+    first = list(build_all(bundle, store, PROFILES["orin"], ["sm86"], parts=baked_parts(bundle)))
+    write(world.path, **make_world("other.bundle", tasks=1).parts)
+    list(build_all(Bundle.open(world.path), store, PROFILES["orin"], ["sm86"]))
+    kept = [row.engine.stem for row in first if row.path.exists()]
+    assert kept == ["encoder-a-b", "head-linear"]
 
 
 def test_a_build_of_baked_engines_replaces_those_of_a_former_version(world):

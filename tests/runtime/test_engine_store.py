@@ -7,35 +7,15 @@ import json
 
 import pytest
 
-from runtime.bundles.bundle import Bundle
 from runtime.engines.build import build_part
-from runtime.engines.file import EngineFile, Platform
-from runtime.engines.parts import Part, parts_of
 from runtime.engines.profile import PROFILES, Span
-from runtime.engines.store import EngineStore, store_of
+from runtime.engines.store import store_of
 from runtime.errors import BackendError, FormatError
 from runtime.trt.library import library
-from tests.rtx import NEEDS_RTX, rtx_version
+from tests.rtx import NEEDS_RTX
+from tests.runtime.engines import A10, ORIN, SM86, built, head
 
 pytestmark = NEEDS_RTX
-SM86 = Platform("tensorrt_rtx", rtx_version(), "sm86", gpu=None, cuda=None, driver=None)
-SM89 = dataclasses.replace(SM86, generation="sm89")
-A10 = dataclasses.replace(SM86, gpu="NVIDIA A10", cuda="13.0", driver="580.82.07")
-ORIN = Platform("tensorrt", "10.3.0", "sm87", "Orin (nvgpu)", "12.6", None)
-
-
-@pytest.fixture
-def store(world) -> EngineStore:
-    return store_of(world.path, None)
-
-
-def head(world) -> Part:
-    """The smallest graph: it takes a fifth of a second."""
-    return parts_of(Bundle.open(world.path))[-1]
-
-
-def built(world, store, platform=SM86, profile=PROFILES["orin"], **kwargs) -> EngineFile:
-    return build_part(head(world), store, profile, platform, **kwargs).engine
 
 
 def test_a_plan_is_the_librarys_own_file(world, store):

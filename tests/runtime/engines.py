@@ -1,0 +1,26 @@
+"""Engines of the toy bundle, built without a GPU, and machines that they may meet."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from runtime.bundles.bundle import Bundle
+from runtime.engines.build import build_part
+from runtime.engines.file import EngineFile, Platform
+from runtime.engines.parts import Part, parts_of
+from runtime.engines.profile import PROFILES
+from tests.rtx import rtx_version
+
+SM86 = Platform("tensorrt_rtx", rtx_version(), "sm86", gpu=None, cuda=None, driver=None)
+SM89 = dataclasses.replace(SM86, generation="sm89")
+A10 = dataclasses.replace(SM86, gpu="NVIDIA A10", cuda="13.0", driver="580.82.07")
+ORIN = Platform("tensorrt", "10.3.0", "sm87", "Orin (nvgpu)", "12.6", None)
+
+
+def head(world) -> Part:
+    """The smallest graph: it takes a fifth of a second."""
+    return parts_of(Bundle.open(world.path))[-1]
+
+
+def built(world, store, platform=SM86, profile=PROFILES["orin"], **kwargs) -> EngineFile:
+    return build_part(head(world), store, profile, platform, **kwargs).engine
