@@ -33,6 +33,7 @@ import click
 import numpy as np
 
 import runtime
+from runtime.commands.options import session_options
 from runtime.errors import ConfigError
 
 try:
@@ -176,9 +177,6 @@ def watch(
     type=click.FloatRange(min=0),
     help="Frames a second from a file, 0 for as fast as possible; its own if not given.",
 )
-@click.option("--backend", default="ort", show_default=True)
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1))
 @click.option("--window", is_flag=True, help="Show the frames; not with opencv-python-headless.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write them to an AVI."
@@ -189,6 +187,7 @@ def watch(
     type=click.Path(dir_okay=False, path_type=Path),
     help="A line of JSON a frame.",
 )
+@session_options
 def main(
     bundle: Path,
     source: str | None,
@@ -197,12 +196,10 @@ def main(
     queue: int,
     frames: int | None,
     pace: float | None,
-    backend: str,
-    device: str,
-    threads: int | None,
     window: bool,
     out: Path | None,
     log_file: Path | None,
+    **settings: Any,
 ) -> None:
     """Judge what a camera sees by the tasks of BUNDLE, in turns."""
     signals = Signals()
@@ -215,9 +212,7 @@ def main(
                 raise ConfigError(f"'{path}' would be written over; choose another name")
         with ExitStack() as stack:
             enter = stack.enter_context
-            session = enter(
-                runtime.Session.open(bundle, backend=backend, device=device, threads=threads)
-            )
+            session = enter(runtime.Session.open(bundle, **settings))
             director = Director(session, tasks, every)
             if source is None:
                 source = str(Path(enter(tempfile.TemporaryDirectory())) / "demo.avi")

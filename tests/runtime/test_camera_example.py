@@ -182,6 +182,8 @@ def test_a_terminal_that_is_gone_ends_it_like_q(world):
         (("--task", "x-y"), "unknown task 'x-y'"),
         (("--out", "nowhere/out.avi"), "cannot write 'nowhere/out.avi'"),
         (("--backend", "none"), "unknown backend 'none'"),
+        (("--strategy", "none"), "unknown strategy 'none'"),
+        (("--engines", ""), "engines lie in a folder with a name"),
         (("kept.avi", "--out", "kept.avi"), "kept.avi' would be written over"),
         (("kept.avi", "--log", "kept.avi"), "kept.avi' would be written over"),
         (("--out", "one.avi", "--log", "one.avi"), "one.avi' would be written over"),
