@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adapt.store import find
 from export.facts import Facts
 from export.images import DEFAULT_LIMIT, Folders
 from export.parts import make_parts
@@ -17,7 +16,6 @@ from export.sources import Source, check_together, load_base
 from export.verify import Comparison, Progress, Proof
 from export.workplace import workplace
 from runtime.bundles import bundle
-from runtime.errors import VerifyError
 from runtime.sessions.session import Session
 from runtime.spec import Precision
 from runtime.storage.files import storage_errors
@@ -138,17 +136,11 @@ def verify_bundle(
         images.check(tasks or session.tasks)
         for name in tasks or session.tasks:
             task = session.bundle.task(name, session.layout)
-            facts = Facts.of(task)
-            source = Source.read(find(artifacts, name, task.info.dataset, facts.variant))
-            if source.sha256 != facts.artifact:
-                raise VerifyError(
-                    f"task '{name}' of '{path}' was exported from another artifact than the one in "
-                    f"'{artifacts}'; export it again, or pass the right folder with --artifacts"
-                )
+            source = Source.of(task, artifacts)
             clip = clip or load_base(source.artifact, pretrained)
             pictures = images.sample(source.artifact, limit)
             proof = Proof(clip, source.artifact, pictures, precision, progress)
-            rows.append(Row(_check(proof, session), facts))
+            rows.append(Row(_check(proof, session), Facts.of(task)))
     return rows
 
 

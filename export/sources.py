@@ -10,8 +10,10 @@ from adapt import clip as base_models
 from adapt.artifact import Artifact
 from adapt.clip import Clip
 from adapt.merge import same_base
-from adapt.store import variant
-from runtime.errors import BaseModelError, ConfigError, TaskError
+from adapt.store import find, variant
+from export.facts import Facts
+from runtime.bundles.task import Task
+from runtime.errors import BaseModelError, ConfigError, TaskError, VerifyError
 from runtime.spec import BaseModel
 from runtime.storage.files import sha256
 
@@ -35,6 +37,28 @@ class Source:
         artifact = Artifact.load(path)
         name = variant(artifact.method, artifact.config)
         return cls(artifact, name, sha256(path.read_bytes()))
+
+    @classmethod
+    def of(cls, task: Task, artifacts: Path) -> Source:
+        """Read the artifact that a bundle's task was exported from.
+
+        Args:
+            task: As the bundle has it.
+            artifacts: Folder with the artifacts.
+
+        Raises:
+            FormatError: The bundle was not written by `export_bundle`, or the artifact is damaged.
+            TaskError: The artifact is gone.
+            VerifyError: There is another one in its place.
+        """
+        name, facts = task.info.id, Facts.of(task)
+        source = cls.read(find(artifacts, name, task.info.dataset, facts.variant))
+        if source.sha256 != facts.artifact:
+            raise VerifyError(
+                f"task '{name}' was exported from another artifact than the one in '{artifacts}'; "
+                "export it again, or pass the right folder with --artifacts"
+            )
+        return source
 
 
 def check_together(sources: Sequence[Source]) -> None:

@@ -19,10 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapt.merge import Network
-from adapt.store import find
 from export.baked import baked_part
 from export.deployed import Deployed
-from export.facts import Facts
 from export.images import DEFAULT_LIMIT, Folders
 from export.sources import Source, load_base
 from export.torch_tensorrt import NAME, REMEDY, check_compiler, compiled
@@ -33,8 +31,7 @@ from runtime.engines.file import EngineFile, Platform, Recipe, engine_file
 from runtime.engines.parts import Part, check
 from runtime.engines.profile import Profile
 from runtime.engines.store import FOLDER, EngineStore
-from runtime.errors import BackendError, VerifyError
-from runtime.storage.digest import tensors_sha256
+from runtime.errors import BackendError
 from runtime.trt.build import Built, Options
 from runtime.trt.device import platform_of, runtime_on
 from runtime.trt.library import library
@@ -113,7 +110,7 @@ def build_baked(
             if there is not None and there.tested:
                 yield Made(Row(there, store.path(there), kept=True), None)
                 continue
-            source = _source(bundle, name, artifacts)
+            source = Source.of(bundle.task(name, bundle.layout()), artifacts)
             clip = load_base(source.artifact, pretrained)
             spec, precision = bundle.preprocess(name), bundle.manifest.precision
             model = Deployed(Network.of(clip, source.artifact), spec, precision)
@@ -147,20 +144,7 @@ def recipe_of(part: Part, platform: Platform, profile: Profile, version: str) ->
         version: The compiler's.
     """
     options = Options(compiler=f"{NAME} {version}")
-    return Recipe(part.sha256, tensors_sha256(part.baked or {}), platform, profile, options)
-
-
-def _source(bundle: Bundle, name: str, artifacts: Path) -> Source:
-    """Return the artifact that a task was exported from."""
-    task = bundle.task(name, bundle.layout())
-    facts = Facts.of(task)
-    source = Source.read(find(artifacts, name, task.info.dataset, facts.variant))
-    if source.sha256 != facts.artifact:
-        raise VerifyError(
-            f"task '{name}' was exported from another artifact than the one in '{artifacts}'; pass "
-            "the right folder with --artifacts"
-        )
-    return source
+    return Recipe(part.sha256, part.weights(), platform, profile, options)
 
 
 def _read(device: CudaDevice, part: Part, plan: bytes, seconds: float) -> Built:

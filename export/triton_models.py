@@ -13,7 +13,6 @@ from runtime.bundles.bundle import Bundle
 from runtime.engines.file import EngineFile, content_of
 from runtime.engines.store import EngineStore
 from runtime.errors import ConfigError
-from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import write_bytes
 
 CONFIG = "config.pbtxt"
@@ -110,8 +109,7 @@ def plans_of(bundle: Bundle, task: str, store: EngineStore) -> tuple[list[Engine
     if not found:
         return [], []
     part = baked_part(bundle, task)
-    weights = None if part.baked is None else tensors_sha256(part.baked)
-    content = content_of(part.sha256, weights)
+    content = content_of(part.sha256, part.weights())
     plans: dict[str, EngineFile] = {}
     notes = []
     for engine in found:

@@ -12,7 +12,6 @@ from runtime.engines.parts import Part, check
 from runtime.engines.profile import Profile
 from runtime.engines.store import EngineStore
 from runtime.errors import BackendError, FormatError
-from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import read_bytes, write_bytes
 from runtime.trt.build import Options, build
 from runtime.trt.library import library
@@ -57,8 +56,7 @@ def build_part(
         FormatError: The graph takes other inputs than the bundle has.
         StorageError: It cannot be written; known before it is built.
     """
-    weights = None if part.baked is None else tensors_sha256(part.baked)
-    recipe = Recipe(part.sha256, weights, platform, profile, Options())
+    recipe = Recipe(part.sha256, part.weights(), platform, profile, Options())
     there = store.current(recipe)
     if there is not None and (there.tested or test is None):
         return Row(there, store.path(there), kept=True)

@@ -13,6 +13,7 @@ from runtime.bundles.manifest import Encoder, Head, TaskEntry
 from runtime.bundles.task import Task, token_type
 from runtime.engines.profile import Profile
 from runtime.errors import ConfigError, FormatError
+from runtime.storage.digest import tensors_sha256
 from runtime.trt.tensors import Tensor
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -59,6 +60,13 @@ class Part:
     """A task that uses it, for a test of the engine."""
     baked: Arrays | None = None
     """Values that become constants."""
+
+    def weights(self) -> str | None:
+        """Return the digest of the values that become constants, each time anew; None if none do.
+
+        It is that of `Recipe.weights`.
+        """
+        return None if self.baked is None else tensors_sha256(self.baked)
 
 
 def parts_of(bundle: Bundle) -> list[Part]:

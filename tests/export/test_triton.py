@@ -26,7 +26,6 @@ from runtime.engines.profile import PROFILES
 from runtime.engines.store import store_of
 from runtime.errors import VerifyError
 from runtime.sessions.session import Session
-from runtime.storage.digest import tensors_sha256
 from runtime.trt.build import Built, Options
 from tests.export.helpers import CLASSES, random_pixels
 
@@ -69,7 +68,7 @@ def read(messages, folder):
 def put_plan(bundle, platform, content=b"plan of ", task="p-a"):
     """Put a plan into the bundle's store as a build on a machine with that GPU does."""
     part, store = baked_part(Bundle.open(bundle), task), store_of(bundle, None)
-    recipe = Recipe(part.sha256, tensors_sha256(part.baked), platform, PROFILES["orin"], Options())
+    recipe = Recipe(part.sha256, part.weights(), platform, PROFILES["orin"], Options())
     plan = content + platform.generation.encode()
     engine = engine_file(part.stem, recipe, Built(plan, (), 1.0, None), tested=True)
     store.install(engine, plan)
