@@ -88,7 +88,7 @@ def build_baked(
         progress: For people.
 
     Raises:
-        StorageError: An engine cannot be written; known before the first is built.
+        StorageError: An engine cannot be written; known before it is built.
         BackendError: The compiler cannot be used here, or fails, or the engine fails its test; the
             former engine is still there.
         FormatError: The engine takes or gives something else than the bundle says.
@@ -101,7 +101,6 @@ def build_baked(
     made: dict[str, str] = {}
     with closing(CudaDevice(0)) as device, TemporaryDirectory(prefix="uda-build.") as folder:
         platform = platform_of(device)
-        store.reserve()
         for name in bundle.tasks:
             part = baked_part(bundle, name)
             recipe = recipe_of(part, platform, profile, compiler.__version__)
@@ -110,6 +109,7 @@ def build_baked(
             if there is not None and there.tested:
                 yield Made(Row(there, store.path(there), kept=True), None)
                 continue
+            store.reserve()
             source = Source.of(bundle.task(name, bundle.layout()), artifacts)
             clip = load_base(source.artifact, pretrained)
             spec, precision = bundle.preprocess(name), bundle.manifest.precision
