@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runtime.commands.options import BUNDLE, session_options
+from runtime.commands.options import BUNDLE, JSON, session_options
 from runtime.console import write_json
 from runtime.errors import ConfigError, TaskError
 
@@ -38,7 +38,7 @@ from runtime.errors import ConfigError, TaskError
 @click.option("--samples", type=click.IntRange(min=2), default=100, show_default=True)
 @click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
 @click.option("--image", type=click.Path(path_type=Path), help="Frame to use; else noise 640x480.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
+@JSON
 @session_options
 def bench(
     bundle: Path,

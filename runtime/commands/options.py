@@ -11,6 +11,9 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+JSON = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON."
+)
 _DEVICE = click.option(
     "--device",
     default="cpu",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runtime.commands.options import BUNDLE, session_options
+from runtime.commands.options import BUNDLE, JSON, session_options
 from runtime.console import write_json
 
 
@@ -16,7 +16,7 @@ from runtime.console import write_json
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--task", help="Task to judge with; may be left out if the bundle has one.")
 @click.option("--top", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
+@JSON
 @session_options
 def predict(
     bundle: Path,

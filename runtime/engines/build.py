@@ -18,6 +18,7 @@ from runtime.trt.library import library
 from runtime.trt.progress import Told
 
 _MAX_TIMING = 1 << 28
+"""Bytes of a timing cache."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
 
 
 def _timing(path: Path) -> bytes:
+    """Return what was measured before; nothing where that cannot be read: it is measured again."""
     if not path.is_file():
         return b""
     with contextlib.suppress(FormatError):
