@@ -12,7 +12,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 JSON = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON."
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write JSON.",
 )
 _DEVICE = click.option(
     "--device",
