@@ -128,7 +128,7 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
     problem = f"was not trained with '{method}'" if method is not None else "has several artifacts"
     raise TaskError(
         f"task '{task}' {problem}{meant(method or '', known)}; there are {', '.join(known)}; "
-        "choose one with --method"
+        f"choose one with --method; uda-export takes --task {task}={next(iter(known))} as well"
     )
 
 
