@@ -48,7 +48,7 @@ _TORCH = "torch-tensorrt"
 @source_options
 def trt(
     out: Path | None,
-    profile: str,
+    profile: str | None,
     targets: str | None,
     device: str | None,
     engines: str | None,
@@ -67,7 +67,7 @@ def trt(
     from runtime.engines.sets import check_targets
     from runtime.engines.store import store_of
 
-    chosen, wanted = profiles.load(profile), split(targets)
+    chosen, wanted = None if profile is None else profiles.load(profile), split(targets)
     place = out or Path(f"{selection['tasks'][0].partition('=')[0]}.bundle")
     store = store_of(place, engines)
     if compiler == _TORCH:
@@ -94,12 +94,12 @@ def trt(
     export_and_show(place, baked=baked, **selection)
     bundle = Bundle.open(place)
     if reason:
-        check_profile(bundle, chosen)
+        check_profile(bundle, chosen or profiles.PROFILES[profiles.DEFAULT])
         click.echo(f"no engine was built: {reason}\n{_on_the_device(place, profile, baked)}")
         return
-    build_and_show(bundle, chosen, wanted, device, engines)
+    rows = build_and_show(bundle, chosen, wanted, device, engines)
     if compiler == _TORCH:
-        _build_with_torch(bundle, store, chosen, selection)
+        _build_with_torch(bundle, store, rows[0].engine.recipe.profile, selection)
     elif baked:
         from export.baked import baked_part
 
@@ -134,11 +134,9 @@ def _build_with_torch(
             click.echo("\n".join(one.verdict for one in made))
 
 
-def _on_the_device(bundle: Path, profile: str, baked: bool) -> str:
+def _on_the_device(bundle: Path, profile: str | None, baked: bool) -> str:
     """Return how engines come to be where the bundle is to run."""
-    from runtime.engines.profile import DEFAULT
-
-    options = "" if profile == DEFAULT else f" --profile {shlex.quote(profile)}"
+    options = "" if profile is None else f" --profile {shlex.quote(profile)}"
     command = f"on the device, run: uda-runtime build {shlex.quote(bundle.name)}{options}"
     if baked:
         command += (

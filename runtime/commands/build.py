@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
 PROFILE = click.option(
     "--profile",
-    default=DEFAULT,
-    show_default=True,
     help="Batches and class counts: orin (1 to 8 frames at once, best at 1), server (1 to 32, best "
-    "at 8), or a JSON file that says others.",
+    f"at 8), or a JSON file that says others; {DEFAULT} unless engines are there, whose profile is "
+    "kept.",
 )
 TARGET = click.option(
     "--target",
@@ -55,7 +54,7 @@ GPU = click.option(
 @STRATEGY
 def build(
     bundle: Path,
-    profile: str,
+    profile: str | None,
     targets: str | None,
     device: str | None,
     engines: str | None,
@@ -78,18 +77,19 @@ def build(
         )
     opened = bundles.Bundle.open(bundle)
     parts = baked_parts(opened) if strategy == "engines" else None
-    build_and_show(opened, profiles.load(profile), split(targets), device, engines, parts)
+    chosen = None if profile is None else profiles.load(profile)
+    build_and_show(opened, chosen, split(targets), device, engines, parts)
 
 
 def build_and_show(
     bundle: Bundle,
-    profile: Profile,
+    profile: Profile | None,
     targets: Sequence[str],
     device: str | None,
     engines: str | None,
     parts: Iterable[Part] | None = None,
-) -> None:
-    """Build the engines of a bundle, with a bar for people, and print what became of each.
+) -> list[Row]:
+    """Build the engines of a bundle, with a bar for people; print and return what became of each.
 
     Raises:
         UdaError: As `runtime.engines.sets.build_all`, or it was interrupted; what was built before
@@ -115,6 +115,7 @@ def build_and_show(
     finally:
         if rows:
             click.echo(f"engines   {rows[0].path.parent}\n\n{render(rows)}")
+    return rows
 
 
 def render(rows: Sequence[Row]) -> str:
@@ -130,7 +131,7 @@ def render(rows: Sequence[Row]) -> str:
                 row.engine.recipe.profile.name,
                 gpu_of(row.engine),
                 self_test_of(row.engine),
-                "kept" if row.kept else "built",
+                "kept" if row.kept else "built" + (f", was {row.former}" if row.former else ""),
             ]
         )
     reasons = dict.fromkeys(row.untested for row in rows if row.untested)

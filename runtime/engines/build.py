@@ -31,6 +31,8 @@ class Row:
     """Whether it was there already, and nothing was done."""
     untested: str = ""
     """Why it has not run, if it has not."""
+    former: str = ""
+    """The profile of the engine whose place it took, if that had another."""
 
 
 def build_part(
@@ -79,8 +81,11 @@ def build_part(
     engine = engine_file(part.stem, recipe, built, tested=test is not None)
     if test is not None:
         test(engine, built.plan)
+    former, old = "", store.former(engine)
+    if old is not None and old.recipe.profile != profile:
+        former = old.recipe.profile.name
     store.install(engine, built.plan)
-    return Row(engine, store.path(engine), kept=False)
+    return Row(engine, store.path(engine), kept=False, former=former)
 
 
 def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> list[Platform]:

@@ -12,6 +12,7 @@ from runtime.backends.names import gpu_of
 from runtime.bundles.bundle import Bundle
 from runtime.engines.build import Row, build_part, platforms
 from runtime.engines.file import EngineFile, Platform
+from runtime.engines.kept import kept_profile
 from runtime.engines.parts import Part, check_profile, parts_of
 from runtime.engines.profile import Profile
 from runtime.engines.store import FOLDER, EngineStore
@@ -29,7 +30,7 @@ Told = Callable[[str, int, int], None]
 def build_all(
     bundle: Bundle,
     store: EngineStore,
-    profile: Profile,
+    profile: Profile | None,
     targets: Sequence[str] = (),
     *,
     device: str | None = None,
@@ -43,7 +44,7 @@ def build_all(
     Args:
         bundle: Whose graphs.
         store: Where engines lie.
-        profile: Batches and class counts.
+        profile: Batches and class counts; None keeps those of the engines that are there.
         targets: GPU generations, as `sm86`; none means a GPU of this machine.
         device: Which, as `cuda:1`; None is the first. Not with targets.
         parts: The graphs; None means those of the bundle, weights left out.
@@ -52,14 +53,19 @@ def build_all(
     Raises:
         BackendError: The library is missing, or cannot build for a target, or there is no such GPU
             and no target; or an engine cannot be built or failed its test.
-        ConfigError: The profile does not allow for a task, or there are targets and a device.
+        ConfigError: The profile does not allow for a task, or is not given and the engines that are
+            there have several; or there are targets and a device.
         FormatError: The bundle is damaged.
         StorageError: An engine cannot be written.
     """
-    check_profile(bundle, profile)
+    if profile is not None:
+        check_profile(bundle, profile)
     with ExitStack() as stack:
         gpu, machine, reason = _gpu(stack, targets, device)
         chosen = platforms(targets, machine, reason)
+        profiles = {each: profile or kept_profile(bundle, store, each) for each in chosen}
+        for kept in profiles.values():
+            check_profile(bundle, kept)
         made: dict[tuple[str, str], str] = {}
         for part in parts_of(bundle) if parts is None else parts:
             for platform in chosen:
@@ -70,7 +76,7 @@ def build_all(
                 row = build_part(
                     part,
                     store,
-                    profile,
+                    profiles[platform],
                     platform,
                     test=test,
                     told=_named(f"{part.stem} for {platform.generation}", told),

@@ -96,6 +96,22 @@ class EngineStore:
                     return found
         return None
 
+    def engines(self, place: str) -> list[EngineFile]:
+        """Return the engines of a `Platform.place` whose description is sound."""
+        found = []
+        for path in sorted(self.folder.glob(f"*.{place}.json")):
+            with contextlib.suppress(FormatError):
+                engine = self.read(path)
+                if path.name == f"{engine.slot}.json" and engine.recipe.platform.place == place:
+                    found.append(engine)
+        return found
+
+    def former(self, engine: EngineFile) -> EngineFile | None:
+        """Return the engine whose place another one takes; None if there is none that is sound."""
+        with contextlib.suppress(FormatError):
+            return self.read(self.folder / f"{engine.slot}.json")
+        return None
+
     def path(self, engine: EngineFile) -> Path:
         """Return where the plan of an engine lies."""
         return self.folder / engine.plan_name

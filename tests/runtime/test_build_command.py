@@ -46,6 +46,33 @@ def test_build_shows_what_became_of_each_engine(world):
     assert again.stdout.count(" kept") == 2 and " built" not in again.stdout
 
 
+def test_without_a_profile_a_build_keeps_that_of_the_engines_that_are_there(world):
+    def built(*arguments):
+        found = invoke(world.path, "--target", "sm86", *arguments)
+        assert found.exit_code == 0, found.output
+        lines = found.stdout.splitlines()
+        rows = [line.split() for line in lines if line.startswith(("encoder", "head"))]
+        return [(row[0], row[5], " ".join(row[10:])) for row in rows]
+
+    assert built() == [("encoder", "orin", "built"), ("head-linear", "orin", "built")]
+    replaced = [
+        ("encoder", "server", "built, was orin"),
+        ("head-linear", "server", "built, was orin"),
+    ]
+    assert built("--profile", "server") == replaced
+    assert built() == [("encoder", "server", "kept"), ("head-linear", "server", "kept")]
+    baked = [(f"encoder-a-{to}", "server", "built") for to in "bcd"]
+    assert built("--strategy", "engines") == [*baked, ("head-linear", "server", "kept")]
+    other = invoke(world.path, "--target", "sm89").stdout
+    assert " orin " in other and "server" not in other, "there was none for this platform"
+    (encoder,) = (world.path / "engines").glob("encoder-????????????????.*sm86.json")
+    encoder.unlink()
+    built("--profile", "orin")
+    found = invoke(world.path, "--target", "sm86")
+    assert found.exit_code == 1 and found.stderr.count("\n") == 1
+    assert "are of the profiles orin and server; say with --profile which" in found.stderr
+
+
 def test_engines_may_lie_elsewhere(world, tmp_path):
     found = invoke(world.path, "--target", "sm86", "--engines", tmp_path / "e")
     assert found.exit_code == 0 and len(list((tmp_path / "e").glob("*.plan"))) == 2
