@@ -12,21 +12,33 @@ from pathlib import Path
 
 from runtime.errors import FormatError, StorageError
 
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),
+    errno.EFBIG: "choose another place or raise the limit (ulimit -f)",
+    **dict.fromkeys(
+        (errno.EROFS, errno.EACCES, errno.EPERM), "choose another place or make it writable"
+    ),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        "choose another name",
+    ),
+}
+"""What to do about an error of the operating system."""
+
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn an operating system error while writing `path` into a StorageError.
 
     Raises:
-        StorageError: The disk is full, read-only or not ours to write.
+        StorageError: The disk is full, read-only or not ours to write, or there is no such place.
     """
     try:
         yield
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise StorageError(
-            f"cannot write '{path}': {what}; free some space or choose another place"
-        ) from error
+        remedy = _REMEDIES.get(error.errno or 0, "check the path or choose another place")
+        raise StorageError(f"cannot write '{path}': {what}; {remedy}") from error
 
 
 @contextlib.contextmanager

@@ -276,6 +276,6 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_old_artifact(
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr and "Logging error" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: cannot write '") and "free some space" in last
+    assert last.startswith("error: cannot write '") and "File too large; choose" in last
     assert run.path.read_bytes() == before
     assert not list(tmp_path.rglob("*.tmp"))

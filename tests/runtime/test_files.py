@@ -1,9 +1,11 @@
+import os
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
-from runtime.errors import FormatError
-from runtime.storage.files import read_bytes
+from runtime.errors import FormatError, StorageError
+from runtime.storage.files import read_bytes, storage_errors, write_bytes
 
 
 def test_a_small_file_takes_little_memory_whatever_it_might_have(tmp_path):
@@ -24,3 +26,38 @@ def test_a_file_may_have_the_limit_and_no_byte_more(tmp_path, limit, whole):
     else:
         with pytest.raises(FormatError, match="larger than the 999 bytes"):
             read_bytes(tmp_path / "f", limit)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file/new", "File exists; choose another name"),
+        ("file/under/new", "Not a directory; choose another name"),
+        ("folder", "Is a directory; choose another name"),
+        ("x" * 300, "File name too long; choose another name"),
+        ("/proc/nowhere/new", "No such file or directory; check the path or choose another place"),
+    ],
+)
+def test_an_error_of_the_system_has_its_own_remedy(tmp_path, place, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError) as caught:
+        write_bytes(tmp_path / place, b"new")
+    assert str(caught.value) == f"cannot write '{tmp_path / place}': {message}"
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_not_ours_to_write_asks_for_another_one(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="choose another place or make it writable$"):
+        write_bytes(tmp_path / "new", b"new")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_only_a_full_disk_asks_for_space(tmp_path):
+    with (
+        pytest.raises(StorageError, match="the disk is full; free some space or choose another"),
+        storage_errors(tmp_path),
+    ):
+        Path("/dev/full").write_bytes(b"new")
