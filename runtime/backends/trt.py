@@ -61,10 +61,10 @@ class TrtBackend:
         """
         weights = tensors_sha256(baked) if baked else None
         assert self.cuda is not None
-        options = f" --device {self.device}" if self.cuda.index else ""
-        options += "" if weights is None else " --strategy engines"
-        found = self._store.find(content_of(sha256(graph), weights), self.machine, options)
-        plan = self._store.plan(found, options)
+        device = self.device if self.cuda.index else ""
+        content = content_of(sha256(graph), weights)
+        found = self._store.find(content, self.machine, device, baked=weights is not None)
+        plan = self._store.plan(found, device)
         with self._opening:
             return TrtEngine(self.cuda, self._runtime, plan, found.tensors, found.recipe.profile)
 

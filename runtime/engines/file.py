@@ -167,6 +167,8 @@ def encode(engine: EngineFile) -> bytes:
 def decode(content: bytes, where: str) -> EngineFile:
     """Return what an engine's JSON file says, after checking it; it is untrusted.
 
+    What to do about an error is for the caller to say.
+
     Args:
         content: Its bytes.
         where: Its name, for messages.
@@ -177,12 +179,10 @@ def decode(content: bytes, where: str) -> EngineFile:
     try:
         document: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is damaged: {error}; build it again") from error
+        raise FormatError(f"{where} is damaged: {error}") from error
     if not isinstance(document, dict) or document.pop("kind", None) != KIND:
-        raise FormatError(f"{where} does not describe an engine; build it again")
+        raise FormatError(f"{where} does not describe an engine")
     schema = document.pop("schema", None)
     if type(schema) is not int or schema != SCHEMA:
-        raise FormatError(
-            f"{where} has schema {schema!r}, this version reads {SCHEMA}; build the engine again"
-        )
+        raise FormatError(f"{where} has schema {schema!r}, this version reads {SCHEMA}")
     return build(EngineFile, document, where)

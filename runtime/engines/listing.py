@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 
 from runtime.engines.file import EngineFile
+from runtime.engines.remedy import SLOT
 from runtime.engines.store import EngineStore
 from runtime.errors import FormatError
-
-_OURS = re.compile(r".+-[0-9a-f]{16}\.tensorrt(_rtx)?\.sm[0-9]+.*\.json")
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,8 @@ class Found:
     @property
     def damaged(self) -> bool:
         """Whether something is wrong, and not just a file of somebody else."""
-        ours = self.engine is not None or _OURS.fullmatch(self.name) is not None
+        slot = self.name.removesuffix(".json")
+        ours = self.engine is not None or SLOT.fullmatch(slot) is not None
         return ours and bool(self.problem)
 
 
@@ -36,7 +35,7 @@ def listed(store: EngineStore, *, check: bool = False) -> list[Found]:
 
     Args:
         store: Whose folder.
-        check: Also read every engine, and compare it with its digest.
+        check: Also read every engine, and compare it with its digest; without, only its size.
 
     Raises:
         FormatError: The folder cannot be read.
@@ -59,6 +58,8 @@ def _look(store: EngineStore, name: str, check: bool) -> Found:
         engine = store.read(store.folder / name)
         if check:
             store.plan(engine)
+        else:
+            store.glance(engine)
     except FormatError as error:
         return Found(name, engine, str(error))
     return Found(name, engine, "")

@@ -13,10 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.engines.file import MAX_SIDECAR, EngineFile, Platform, Recipe, decode, encode
+from runtime.engines.profile import PROFILES
+from runtime.engines.remedy import again, command
 from runtime.errors import BackendError, ConfigError, FormatError
 from runtime.storage.files import read_bytes, sha256, storage_errors, write_bytes
 from runtime.storage.locks import exclusive
@@ -39,13 +42,16 @@ class EngineStore:
         """
         self.folder, self._remedy = folder, remedy
 
-    def find(self, content: str, machine: Platform, options: str = "") -> EngineFile:
+    def find(
+        self, content: str, machine: Platform, device: str = "", *, baked: bool = False
+    ) -> EngineFile:
         """Return the engine of a graph that may run on a machine.
 
         Args:
             content: `Recipe.content` of what is wanted.
             machine: This one, in full.
-            options: Of the command that builds it, for messages.
+            device: Which GPU that is, as `cuda:1`, for messages; the first if not given.
+            baked: Whether weights are constants in what is wanted, for messages.
 
         Raises:
             BackendError: There is none; the message says for what there are some.
@@ -54,9 +60,10 @@ class EngineStore:
         good: list[EngineFile] = []
         others: list[EngineFile] = []
         damaged: FormatError | None = None
+        remedy = command(self._remedy, device, baked=baked)
         for path in self._described(content):
             try:
-                found = self.read(path)
+                found = self.read(path, device)
             except FormatError as error:
                 damaged = error
                 continue
@@ -66,25 +73,32 @@ class EngineStore:
         if good:  # the one for this very GPU, if there is one
             return max(good, key=lambda found: found.recipe.platform.gpu is not None)
         if damaged is not None:
-            raise FormatError(f"{damaged}; run: {self._remedy}{options}")
+            raise damaged
         if others:
             there = " and ".join(sorted(str(other.recipe.platform) for other in others)[:4])
             raise BackendError(
                 f"the engine of graph {content[:16]} in '{self.folder}' is for {there}, and this "
-                f"machine has {machine}; run: {self._remedy}{options}"
+                f"machine has {machine}; {remedy}"
             )
         raise BackendError(
-            f"there is no engine of graph {content[:16]} in '{self.folder}' for {machine}; run: "
-            f"{self._remedy}{options}"
+            f"there is no engine of graph {content[:16]} in '{self.folder}' for {machine}; {remedy}"
         )
 
-    def read(self, path: Path) -> EngineFile:
+    def read(self, path: Path, device: str = "") -> EngineFile:
         """Return what a JSON file of this folder describes.
+
+        Args:
+            path: The file.
+            device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
             FormatError: It is damaged, of another version, or describes something else.
         """
-        return decode(read_bytes(path, MAX_SIDECAR), f"'{path}'")
+        try:
+            return decode(read_bytes(path, MAX_SIDECAR), f"'{path}'")
+        except FormatError as error:
+            remedy = again(self._remedy, path.name.removesuffix(".json"), device)
+            raise FormatError(f"{error}; {remedy}") from error
 
     def current(self, recipe: Recipe) -> EngineFile | None:
         """Return the engine that was built so, if it is there and whole."""
@@ -116,26 +130,50 @@ class EngineStore:
         """Return where the plan of an engine lies."""
         return self.folder / engine.plan_name
 
-    def plan(self, engine: EngineFile, options: str = "") -> bytes:
+    def plan(self, engine: EngineFile, device: str = "") -> bytes:
         """Return the bytes of an engine after checking their digest.
 
         Args:
             engine: Which.
-            options: Of the command that builds it, for messages.
+            device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
             FormatError: The file is missing or altered.
         """
-        path, remedy = self.path(engine), f"run: {self._remedy}{options}"
-        if path.is_symlink():
-            raise FormatError(f"'{path}' is a link, and engines lie here; {remedy}")
+        path = self.path(engine)
+        self.glance(engine, device)
         try:
             content = read_bytes(path, engine.plan.bytes)
         except FormatError as error:
-            raise FormatError(f"{error}; {remedy}") from error
+            raise FormatError(f"{error}; {self._mend(engine, device)}") from error
         if len(content) != engine.plan.bytes or sha256(content) != engine.plan.sha256:
-            raise FormatError(f"'{path}' was altered; {remedy}")
+            raise FormatError(f"'{path}' was altered; {self._mend(engine, device)}")
         return content
+
+    def glance(self, engine: EngineFile, device: str = "") -> None:
+        """Check that the plan of an engine is there, a file and as large as it should be.
+
+        Args:
+            engine: Which.
+            device: The GPU of this machine that it is for, for messages; the first if not given.
+
+        Raises:
+            FormatError: It is not, or cannot be looked at.
+        """
+        path, wanted = self.path(engine), engine.plan.bytes
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            problem = "is missing"
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror or error}"
+        else:
+            if stat.S_ISREG(found.st_mode) and found.st_size == wanted:
+                return
+            problem = f"has {found.st_size} bytes, needed {wanted}"
+            if not stat.S_ISREG(found.st_mode):
+                problem = "is a link or a folder, and engines lie here"
+        raise FormatError(f"'{path}' {problem}; {self._mend(engine, device)}")
 
     def reserve(self) -> None:
         """Make the folder and see that it can be written to, before a build of minutes.
@@ -202,6 +240,14 @@ class EngineStore:
     def timing(self, machine: Platform) -> Path:
         """Return where the timing cache of a library on a GPU lies, or will."""
         return self.folder / f"timing.{machine.place}-{sha256(str(machine).encode())[:16]}.cache"
+
+    def _mend(self, engine: EngineFile, device: str) -> str:
+        """Say what builds an engine again, with the profile that it has."""
+        own, place = engine.recipe.profile, engine.recipe.platform.place
+        others = any(each.recipe.profile != own for each in self.engines(place))
+        # Without others a build keeps it; the file of one that is not ours is not known.
+        named = others and PROFILES.get(own.name) == own
+        return again(self._remedy, engine.slot, device, own.name if named else "")
 
     def _described(self, content: str) -> list[Path]:
         return sorted(self.folder.glob(f"*-{content[:16]}.*.json"))

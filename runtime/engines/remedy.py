@@ -1,0 +1,49 @@
+"""Commands that build engines, and build one again: what messages about them end with."""
+
+from __future__ import annotations
+
+import re
+
+SLOT = re.compile(
+    r"(?P<stem>.+)-[0-9a-f]{16}\.tensorrt(?:_rtx)?\.(?P<generation>sm[0-9]+)(?P<gpu>\.[a-z0-9-]+)?"
+)
+"""`EngineFile.slot`, and so the name of an engine's JSON file without its end."""
+
+
+def command(
+    start: str, device: str = "", target: str = "", profile: str = "", *, baked: bool = False
+) -> str:
+    """Say what builds engines.
+
+    Args:
+        start: `uda-runtime build` with its bundle and folder of engines.
+        device: GPU of this machine, as `cuda:1`; the first if not given. Of no use with a target.
+        target: GPU generation, as `sm86`.
+        profile: Its name; what a build takes of itself if not given.
+        baked: Whether weights become constants.
+    """
+    options = (
+        f" --target {target}" if target else "",
+        f" --device {device}" if device and not target else "",
+        f" --profile {profile}" if profile else "",
+        " --strategy engines" if baked else "",
+    )
+    return f"run: {start}{''.join(options)}"
+
+
+def again(start: str, slot: str, device: str = "", profile: str = "") -> str:
+    """Say what builds an engine again; all but its slot is as for `command`.
+
+    Args:
+        start: `uda-runtime build` with its bundle and folder of engines.
+        slot: The engine's; that of no engine asks for all of them.
+        device: GPU of this machine that it is for.
+        profile: Its name, where it has to be named.
+    """
+    found = SLOT.fullmatch(slot)
+    if found is None:
+        return command(start, device, "", profile)
+    if found["stem"].startswith("baked-"):
+        return "run again the uda-export trt --baked that built it"
+    target = "" if found["gpu"] else found["generation"]
+    return command(start, device, target, profile, baked=found["stem"].startswith("encoder-"))
