@@ -75,6 +75,7 @@ def _show(
     from runtime.trt.device import platform_here
 
     here = platform_here()
+    values = _values(bundle, [engine for engine, _ in engines]) if check else None
     graphs = {ref.sha256 for ref in bundle.manifest.graphs()}
     columns: dict[str, list[str]] = {}
     for engine, whole in engines:
@@ -91,15 +92,33 @@ def _show(
             cells["runs here"] = "yes" if own.platform.runs_on(here) else "no"
         if check:
             cells["digest"] = "right" if whole else "wrong"
-        # Of an engine with constants only its own values would tell.
-        stray = own.weights is None and own.graph not in graphs
+        # Those of `uda-export trt --baked` are of graphs that no bundle holds.
+        baked = own.weights is not None and not engine.stem.startswith("encoder-")
+        stray = not baked and own.graph not in graphs
         cells["graph"] = "not of this bundle" if stray else ""
+        if values is not None and own.weights is not None and not baked and not stray:
+            current = own.content in values
+            cells["graph"] = "" if current else "of no task's values as they are now"
         for name, cell in cells.items():
             columns.setdefault(name, []).append(cell)
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     machine = f", and here is {here}" if here else ""
     click.echo(f"\nengines   {len(engines)} in {folder}{machine}\n")
     click.echo(table(list(shown), list(zip(*shown.values(), strict=True))))
+    if not all(engine.tested for engine, _ in engines):
+        click.echo(
+            "\nnot run: there was no such GPU where they were built; a build on one tests them"
+        )
+
+
+def _values(bundle: Bundle, engines: Sequence[EngineFile]) -> set[str]:
+    """Return `Recipe.content` of every encoder with a task's values; reads the base for each."""
+    from runtime.engines.file import content_of
+    from runtime.engines.parts import baked_parts
+
+    if not any(engine.stem.startswith("encoder-") for engine in engines):
+        return set()
+    return {content_of(part.sha256, part.weights()) for part in baked_parts(bundle)}
 
 
 def _plain(text: str) -> str:

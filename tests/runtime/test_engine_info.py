@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main
 from runtime.engines.file import EngineFile, Plan, Platform, Recipe
-from runtime.engines.parts import parts_of
+from runtime.engines.parts import baked_parts, parts_of
 from runtime.engines.profile import PROFILES
 from runtime.engines.store import store_of
 from runtime.storage.files import sha256
@@ -158,6 +158,26 @@ def test_a_description_of_another_version_or_with_another_key_is_damage(world, e
         found = info(world.path, "--check", code=1)
         remedy = f"{reason}; run: uda-runtime build {world.path}\n"
         assert remedy in found.stdout and len(rows(found.stdout)) == 3
+
+
+def test_a_check_tells_constants_of_a_former_version_of_a_task(world, engines):
+    part = next(baked_parts(Bundle.open(world.path)))
+    put(world.path, part.stem, part.sha256, weights=part.weights())
+    text = "of no task's values as they are now"
+    assert text not in info(world.path).stdout, "the whole base would have to be read"
+    told = [line for line in info(world.path, "--check").stdout.splitlines() if text in line]
+    assert [line.split()[:2] for line in told] == [["encoder-a-b", engines[1].recipe.content[:8]]]
+    put(world.path, "baked-a-b", "3" * 64, weights="4" * 64)
+    assert info(world.path, "--check").stdout.count(text) == 1, "no bundle holds its graph"
+
+
+def test_why_an_engine_has_not_run_is_told(world, engines):
+    assert info(world.path).stdout.endswith(
+        "\n\nnot run: there was no such GPU where they were built; a build on one tests them\n"
+    )
+    for path in (world.path / "engines").glob("head-linear*"):
+        path.unlink()
+    assert "not run" not in info(world.path).stdout
 
 
 def test_a_bundle_without_engines_says_nothing_of_them(world, tmp_path):
