@@ -140,7 +140,8 @@ def _on_the_device(bundle: Path, profile: str | None, baked: bool) -> str:
     command = f"on the device, run: uda-runtime build {shlex.quote(bundle.name)}{options}"
     if baked:
         command += (
-            "\nthat builds none of --baked: this command does on a machine with such a GPU, and "
-            f"TensorRT's own tools from {bundle.stem}-<task>.onnx"
+            "\nuda-runtime build makes no --baked engines: run uda-export trt --baked on a machine "
+            "with that GPU, or build them with TensorRT's own tools from "
+            f"{bundle.stem}-<task>.onnx"
         )
     return command

@@ -103,9 +103,11 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
     for target in targets:
         if target not in found.targets:
             has = ", ".join(found.targets) or "the GPU of its machine"
+            remedy = "build on the machine that is to run the engines, without --target"
+            if f"sm{target}" in found.targets:
+                remedy = f"did you mean sm{target}?"
             raise BackendError(
-                f"{found} cannot build for '{target[:20]}', only for {has}; build on the machine "
-                "that is to run the engines, without --target"
+                f"{found} cannot build for '{target[:20]}', only for {has}; {remedy}"
             )
     if targets:
         return [
@@ -115,8 +117,8 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
     if machine is None:
         other = f", or name its GPU with --target: {', '.join(found.targets)}"
         raise BackendError(
-            f"{found} has no GPU here to build for: {reason}, or build on the machine that is to "
-            f"run the engines{other if found.targets else ''}"
+            f"{found} has no GPU here to build for: {reason}, or build where the engines are to run"
+            f"{other if found.targets else ''}"
         )
     return [machine]
 

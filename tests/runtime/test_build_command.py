@@ -90,6 +90,7 @@ def test_a_profile_may_be_a_file(world, tmp_path):
     ("arguments", "message"),
     [
         (("--target", "sm87"), "cannot build for 'sm87', only for sm80, sm86"),
+        (("--target", "86"), "; did you mean sm86?\n"),
         (("--target", "sm86,nonsense"), "cannot build for 'nonsense', only for sm80"),
         (("--target", ""), "--target names no GPU generation, found ''; one looks like sm86"),
         (("--target", " ,"), "--target names no GPU generation"),
@@ -116,7 +117,9 @@ def test_a_users_error_is_one_line(world, tmp_path, monkeypatch, arguments, mess
 def test_without_a_gpu_a_build_says_what_is_missing_and_what_to_do(world, no_driver, device):
     found = invoke(world.path, *device)
     assert found.exit_code == 1 and found.stderr.count("\n") == 1
-    assert "needs NVIDIA's driver" in found.stderr and "device cpu" not in found.stderr
+    named = device[1] if device else "cuda"
+    assert f"device '{named}' needs NVIDIA's dr" in found.stderr
+    assert "device cpu" not in found.stderr
     assert ("or name its GPU with --target: sm80" in found.stderr) == (not device)
     assert not (world.path / "engines").exists()
 
