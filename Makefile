@@ -23,10 +23,11 @@ soak: $(VENV)/.dev.stamp
 # packages that these do not. A test that fails keeps no number from being measured.
 gpu:
 	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
-		files=$$(grep -rl --include='*.py' 'mark\.gpu' tests | sed 's,/conftest\.py$$,,'); set -x; \
-		$$python -m benchmarks.gpu_needs || exit; \
-		$$python -m pytest -m gpu $$files; tested=$$?; \
-		$$python -m benchmarks.gpu --json gpu.json && exit $$tested
+		files=$$(grep -rl --include='*.py' 'mark\.gpu' tests | sed 's,/conftest\.py$$,,'); \
+		run() { echo "$$*"; "$$@"; }; \
+		run $$python -m benchmarks.gpu_needs || exit; \
+		run $$python -m pytest -m gpu $$files; tested=$$?; \
+		run $$python -m benchmarks.gpu --json gpu.json && exit $$tested
 
 # Once more for Python 3.10, a Jetson's.
 lint: $(VENV)/.dev.stamp

@@ -16,12 +16,14 @@ def show(
     engines: list[dict[str, Any]],
 ) -> None:
     """Print the tables of one model."""
-    header = (name, "batch", "p50 ms", "p99", "bound", "images/s", "difference", "same top", "n")
+    bounds = ["bound_ms"] if any(r.get("bound_ms") for r in frames) else []
+    header = (name, "batch", "p50 ms", "p99", *(["bound"] if bounds else []))
+    header += ("images/s", "difference", "same top", "n")
     rows = [
         [
             r["side"],
             str(r["batch"]),
-            *(f"{r[key]:.3f}" for key in ("p50", "p99", "bound_ms")),
+            *(f"{r[key]:.3f}" for key in ("p50", "p99", *bounds)),
             f"{r['images_per_second']:.0f}",
             f"{r['difference']:.1e}",
             f"{r['agreement']:.2f}",
@@ -51,7 +53,9 @@ def show(
                 f"{r['side']}: {build}opened in {r['open_s']:.2f} s, the first time in "
                 f"{r['first_s']:.2f} s"
             )
-    for r in [*frames, *engines]:
-        if "reason" in r:
-            click.echo(f"not measured: {r['side']}: {r['reason']}")
+    # Of an engine that could not be built, that is the reason, and not that it is missing.
+    reasons = {r["side"]: r["reason"] for r in [*frames, *engines] if "reason" in r}
+    for reason in dict.fromkeys(reasons.values()):
+        named = ", ".join(side for side in reasons if reasons[side] == reason)
+        click.echo(f"not measured: {named}: {reason}")
     click.echo()

@@ -11,7 +11,8 @@ A switch is timed twice: what the caller waits for, and until the device is done
 0.2 ms at 0.5 % of ViT-B/16). Camera frames are resized on the GPU. Memory per task is what the
 driver says is gone after loading tasks, divided by their number.
 
-`--device cpu` tries the benchmark itself out on a machine without a GPU; its numbers mean nothing.
+`--device cpu` tries the benchmark itself out on a machine without a GPU; its numbers mean nothing,
+and there is no bound.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import torch
 from benchmarks._gpu_peers import GMACS, Infer, Roofline, adapted, infer, parity, roofline
 from benchmarks._gpu_tables import show
 from benchmarks._models import Model, make_model
+from benchmarks.gpu_needs import unseen
 from runtime.console import write_json
 from runtime.errors import UdaError
 from runtime.measuring.bench import machine, summary, timed
@@ -84,7 +86,7 @@ def measure_frames(
     batches: tuple[int, ...],
     samples: int,
     device: str,
-    roof: Roofline,
+    roof: Roofline | None,
 ) -> list[dict[str, Any]]:
     """Return latency and throughput of every side at every batch size."""
     rows: list[dict[str, Any]] = []
@@ -112,7 +114,7 @@ def measure_frames(
                         "batch": batch,
                         **latency,
                         "images_per_second": 1e3 * batch / latency["mean"],
-                        "bound_ms": roof.bound(name, parameters, batch),
+                        "bound_ms": roof.bound(name, parameters, batch) if roof else None,
                         **parity(run(pixels), want),
                     }
                 )
@@ -200,12 +202,17 @@ def main(
     json_file: Path | None,
 ) -> None:
     """Measure frames, switches and engines on a GPU."""
+    if device != "cpu" and not torch.cuda.is_available():
+        why = unseen(torch.__version__, torch.version.cuda)
+        raise click.ClickException(f"{why}; or try the benchmark itself out with --device cpu")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    roof = roofline(device)
-    gpu = device if device == "cpu" else torch.cuda.get_device_name(device)
-    click.echo(f"{gpu}: {roof.flops / 1e12:.1f} TFLOP/s, {roof.bandwidth / 1e9:.0f} GB/s\n")
-    document: dict[str, Any] = {"machine": machine(), "gpu": gpu, "roofline": vars(roof)}
+    roof, gpu = None, device
+    document: dict[str, Any] = {"machine": machine(), "gpu": gpu}
+    if device != "cpu":
+        roof, gpu = roofline(device), torch.cuda.get_device_name(device)
+        click.echo(f"{gpu}: {roof.flops / 1e12:.1f} TFLOP/s, {roof.bandwidth / 1e9:.0f} GB/s\n")
+        document |= {"gpu": gpu, "roofline": vars(roof)}
     precision: Precision = "fp32" if device == "cpu" else "fp16"
     for name in names or tuple(GMACS):
         models = {

@@ -9,6 +9,7 @@ granted: it brings NumPy, Pillow, NVRTC and CUDA's libraries.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import platform
 import re
@@ -98,6 +99,28 @@ def download(wheels: list[str]) -> str:
     )
 
 
+def unseen(version: str, cuda: str | None) -> str:
+    """Return why PyTorch sees no GPU here, and what to do.
+
+    Args:
+        version: Of PyTorch.
+        cuda: The version of CUDA that it is for.
+    """
+    if cuda is None:
+        return f"torch {version} is not built for CUDA; take one that is"
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return (
+            f"torch {version} finds no NVIDIA driver (libcuda.so.1) on this machine; install it, "
+            "then see whether nvidia-smi lists the GPU"
+        )
+    return (
+        f"torch {version} sees no GPU; see whether nvidia-smi lists one, with a driver for CUDA "
+        f"{cuda} or later, and what CUDA_VISIBLE_DEVICES says"
+    )
+
+
 def main() -> None:
     try:
         import torch
@@ -109,7 +132,7 @@ def main() -> None:
         print(f"cannot import PyTorch: {error}; install torch and torchvision, built for CUDA")
     else:
         if not sees:
-            print(f"torch {torch.__version__} sees no GPU; take one built for CUDA, see nvidia-smi")
+            print(unseen(torch.__version__, cuda))
     wheels = lacking(cuda)
     tensorrt = any(map(importlib.util.find_spec, TENSORRT))
     if not tensorrt:
@@ -123,7 +146,8 @@ def main() -> None:
             print(f"  {download(list(RTX))}")
             print("  pip wheel --no-deps -w wheels 'tensorrt-rtx-cu13==1.7.*'")
         print("then here, with the folder wheels brought along:")
-        print("  python3 -m pip install --no-index --no-deps --target site wheels/*.whl")
+        python = shlex.quote(sys.orig_argv[0])  # by the name that it was called by
+        print(f"  {python} -m pip install --no-index --no-deps --target site wheels/*.whl")
         print("  export PYTHONPATH=$PWD/site")
     if wheels or not sees:
         sys.exit(1)

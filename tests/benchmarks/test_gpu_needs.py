@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -16,7 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as plain
 from packaging.version import Version
 
-from benchmarks.gpu_needs import CUDA_12, NEEDS, WANTED, lacking
+from benchmarks._gpu_tables import show
+from benchmarks.gpu_needs import CUDA_12, NEEDS, WANTED, lacking, unseen
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,3 +125,42 @@ def test_for_cuda_12_older_wheels_are_wanted():
     for wheel in CUDA_12.values():
         assert wheel in lacking("12.8")
         assert wheel not in lacking("13.0")
+
+
+def test_a_torch_for_the_cpu_is_told_from_a_missing_driver():
+    assert unseen("2.14.1+cpu", None) == "torch 2.14.1+cpu is not built for CUDA; take one that is"
+    found = unseen("2.14.1+cu130", "13.0")
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        assert "finds no NVIDIA driver (libcuda.so.1)" in found and "nvidia-smi" in found
+    else:
+        assert "a driver for CUDA 13.0 or later" in found
+
+
+def test_the_python_that_asks_is_the_one_that_installs(tmp_path):
+    python = tmp_path / "my python"
+    python.symlink_to(sys.executable)
+    found = subprocess.run(
+        [python, "-S", "-m", "benchmarks.gpu_needs"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert f"  '{python}' -m pip install --no-index" in found.stdout
+
+
+def test_the_benchmark_without_a_gpu_is_one_sentence():
+    if shutil.which("nvidia-smi"):
+        pytest.skip("this machine has a driver")
+    command = [sys.executable, "-m", "benchmarks.gpu"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 1 and found.stderr.startswith("Error: torch ")
+    assert found.stderr.endswith("--device cpu\n") and found.stderr.count("\n") == 1
+
+
+def test_a_reason_is_told_once(capsys):
+    rows = [{"side": side, "reason": "no GPU"} for side in ("trt session", "trt baked")]
+    show("RN50", rows, [], rows)
+    assert capsys.readouterr().out.count("not measured") == 1
+    show("RN50", rows, [], [{"side": "trt baked", "reason": "build failed"}])
+    said = capsys.readouterr().out
+    assert "not measured: trt session: no GPU\nnot measured: trt baked: build failed\n" in said
+    assert "bound" not in said
