@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +47,7 @@ class OrtBackend:
         self.version = f"onnxruntime {self._ort.__version__}"
         self.device = device
         self.cuda: CudaDevice | None = None
+        self._unloaded = ""
         self._kind = "cpu" if index is None else "cuda"
         self._threads = threads
         available = self._ort.get_available_providers()
@@ -58,8 +59,10 @@ class OrtBackend:
         if index is not None:
             # The CUDA and cuDNN libraries may lie in Python packages, where the loader looks not.
             self._ort.set_default_logger_severity(4)  # failures reach the user as exceptions
-            with contextlib.redirect_stdout(sys.stderr):  # where it tells of those it cannot load
-                self._ort.preload_dlls()
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                self._ort.preload_dlls()  # prints which it cannot load; perhaps none is missed
+            first = said.getvalue().strip().partition("\n")[0]
+            self._unloaded = f" ({first})" if first else ""
             try:
                 self.cuda = CudaDevice(index)
             except BackendError as error:
@@ -125,12 +128,13 @@ class OrtBackend:
             )
             reason = " ".join(str(error).split())
             raise BackendError(
-                f"onnxruntime cannot open the graph on {self.device}: {reason}; {remedy}"
+                f"onnxruntime cannot open the graph on {self.device}: {reason}{self._unloaded}; "
+                f"{remedy}"
             ) from error
         if provider not in session.get_providers():  # it only warns, then runs on the CPU
             raise BackendError(
-                f"onnxruntime could not start {provider}; check the driver and the CUDA libraries, "
-                "or choose --device cpu"
+                f"onnxruntime could not start {provider}{self._unloaded}; check the driver and the "
+                "CUDA libraries, or choose --device cpu"
             )
         return OrtEngine(session, self.cuda)
 

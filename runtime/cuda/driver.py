@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 from runtime.errors import BackendError
+
+_NO_DRIVER = (
+    "device 'cuda' needs NVIDIA's driver (libcuda.so.1), which is not on this machine; install it"
+)
 
 
 @lru_cache(maxsize=1)
@@ -17,14 +23,16 @@ def driver() -> Any:
     Raises:
         BackendError: The package or the driver is missing, or the driver does not start.
     """
-    library = _module("driver")
+    try:
+        library = _module("driver")
+    except BackendError:
+        if _driver_is_missing():  # without it the package is of no use
+            raise BackendError(_NO_DRIVER) from None
+        raise
     try:
         (status,) = library.cuInit(0)
     except Exception as error:  # the package has no common base class for a missing libcuda
-        raise BackendError(
-            "device 'cuda' needs NVIDIA's driver (libcuda.so.1), which is not on this machine; "
-            "install it"
-        ) from error
+        raise BackendError(_NO_DRIVER) from error
     _check(library, "cuInit", status)
     return library
 
@@ -73,6 +81,16 @@ def nvrtc_call(function: Callable[..., Any], *arguments: object) -> Any:
         _, text = nvrtc().nvrtcGetErrorString(status)
         raise BackendError(f"NVRTC failed in {function.__name__}: {text.decode()}")
     return results[0] if len(results) == 1 else tuple(results) or None
+
+
+def _driver_is_missing() -> bool:
+    if sys.platform != "linux":  # it has another name there
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    return False
 
 
 def _module(name: str) -> Any:

@@ -44,7 +44,7 @@ _UNFIT = ("sm75",)
 """Targets for which TensorRT-RTX refuses float32 products of matrices, and every head has one."""
 _INSTALL = (
     "install NVIDIA's TensorRT (JetPack has it; a venv there needs --system-site-packages), or "
-    "run: pip install tensorrt-rtx"
+    "run: pip install '.[tensorrt-rtx]'"
 )
 _KEPT = 200
 

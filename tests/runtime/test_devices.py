@@ -51,14 +51,16 @@ def test_an_unknown_backend_is_told_the_known_ones():
         backends.load("tvm", "cpu", None)
 
 
-def test_without_a_driver_onnxruntime_names_the_way_out(no_driver, monkeypatch):
+def test_without_a_driver_onnxruntime_names_the_way_out(no_driver, monkeypatch, capfd):
     import onnxruntime
 
     known = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    missing = "Failed to load libcublasLt.so.13"
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(missing), raising=False)
     with pytest.raises(BackendError, match=r"libcuda.so.1.*; install it, or choose --device cpu$"):
         backends.load("ort", "cuda", None)
+    assert capfd.readouterr() == ("", "")
 
 
 @NEEDS_RTX
