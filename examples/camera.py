@@ -35,6 +35,7 @@ import numpy as np
 import runtime
 from runtime.commands.options import session_options
 from runtime.errors import ConfigError
+from runtime.storage.files import storage_errors
 
 try:
     import cv2
@@ -45,7 +46,7 @@ except ImportError as error:
         "the NumPy it was built with (pip install 'numpy<2')"
     )
 from capture import Camera
-from screen import Recorder, draw_video, overlay, pressed, terminal_keys
+from screen import Recorder, check_windows, draw_video, overlay, pressed, terminal_keys
 from turns import Director
 
 
@@ -153,10 +154,25 @@ def watch(
     return {**counts, "switches": switches}
 
 
+def _opened(path: Path) -> TextIO:
+    """Return a file for the log.
+
+    Raises:
+        runtime.UdaError: It cannot be written.
+    """
+    with storage_errors(path):
+        return path.open("w")
+
+
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source", required=False)
-@click.option("--task", "tasks", multiple=True, help="Tasks to go through; all if not given.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    help="A task to go through; may be repeated, all if not given.",
+)
 @click.option(
     "--every",
     type=click.IntRange(min=0),
@@ -210,6 +226,10 @@ def main(
         for path in made:
             if taken.count(path) > 1:
                 raise ConfigError(f"'{path}' would be written over; choose another name")
+        if out is not None:
+            Recorder.check(out)
+        if window:
+            check_windows()
         with ExitStack() as stack:
             enter = stack.enter_context
             session = enter(runtime.Session.open(bundle, **settings))
@@ -219,7 +239,7 @@ def main(
                 draw_video(Path(source), frames or 300)
             camera = enter(closing(Camera(source, queue, pace, frames)))
             video = enter(closing(Recorder(out, camera.rate))) if out else None
-            log = enter(log_file.open("w")) if log_file else None
+            log = enter(_opened(log_file)) if log_file else None
             notify("READY=1")
             name = "uda-edge" if window else None
             counts = watch(session, camera, director, signals, window=name, video=video, log=log)

@@ -108,10 +108,7 @@ class Camera:
             self._source, self._file = cv2.VideoCapture(source), Path(source).is_file()
         if not self._source.isOpened():
             self._source.release()
-            raise runtime.UdaError(
-                f"cannot open '{source}'; check that it is there, that no other program has it, "
-                "and that you may read it (a camera: group video)"
-            )
+            raise runtime.UdaError(f"cannot open '{source}'{_why(source, self._file)}")
         self.rate = self._source.get(cv2.CAP_PROP_FPS) or 30.0
         self._pace = (self.rate if pace is None else pace) if self._file else 0.0
         self._thread = threading.Thread(
@@ -145,3 +142,16 @@ class Camera:
         if not self._thread.is_alive():
             self._source.release()
         self.frames.drop_rest()
+
+
+def _why(source: str, file: bool) -> str:
+    """Return the rest of the message about a source that OpenCV does not open."""
+    if file:
+        return " as a video; name a video file that OpenCV can read, or a camera"
+    device = source.isdecimal() or source.startswith("/dev/")
+    if not device and "!" not in source and "://" not in source:
+        return ": there is no such file; check the path"
+    return (
+        "; check that it is there, that no other program has it, and that you may read it"
+        f"{' (a camera: group video)' if device else ''}"
+    )

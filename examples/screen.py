@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import numpy as np
 from capture import Image
 
 import runtime
+from runtime.errors import ConfigError
+from runtime.storage.files import storage_errors
 
 
 def overlay(image: Image, result: runtime.Prediction, line: str) -> None:
@@ -36,6 +39,23 @@ class Recorder:
         self._path, self._rate = path, rate
         self._video: cv2.VideoWriter | None = None
 
+    @staticmethod
+    def check(path: Path) -> None:
+        """Check, before there are frames, that a video can be written.
+
+        Raises:
+            runtime.UdaError: Its name does not end in .avi, or it cannot be written there.
+        """
+        if path.suffix.lower() != ".avi":
+            raise ConfigError(
+                f"cannot write '{path}': its name must end in .avi; take one that does"
+            )
+        with storage_errors(path):
+            there = path.exists()
+            path.open("ab").close()  # what OpenCV says of a place it cannot write is of no help
+            if not there:
+                path.unlink()
+
     def write(self, image: Image) -> None:
         """Add a frame; the first one says how large they are.
 
@@ -47,7 +67,7 @@ class Recorder:
             self._video = cv2.VideoWriter(str(self._path), kind, self._rate, size)
             if not self._video.isOpened():
                 raise runtime.UdaError(
-                    f"cannot write '{self._path}'; its name must end in .avi, and its folder exist"
+                    f"OpenCV cannot write '{self._path}'; check its folder and the room on the disk"
                 )
         self._video.write(image)
 
@@ -68,6 +88,19 @@ def draw_video(path: Path, count: int, rate: float = 30) -> None:
             cv2.circle(image, (x, y), height // 5, colour, cv2.FILLED)
             cv2.rectangle(image, (width - x, 10), (width - x + 40, 70), (255, 255, 0), 3)
             video.write(image)
+
+
+def check_windows() -> None:
+    """Check that OpenCV can show windows.
+
+    Raises:
+        runtime.UdaError: It was built without.
+    """
+    if re.search(r"^ *GUI: +NONE$", cv2.getBuildInformation(), re.MULTILINE):
+        raise ConfigError(
+            "this OpenCV has no windows; leave out --window, or install opencv-python in the place "
+            "of opencv-python-headless"
+        )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -177,10 +178,13 @@ def test_a_terminal_that_is_gone_ends_it_like_q(world):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere.avi",), "cannot open 'nowhere.avi'"),
+        (("nowhere.avi",), "cannot open 'nowhere.avi': there is no such file; check the path"),
+        (("kept.avi",), "cannot open 'kept.avi' as a video; name a video file"),
         (("nosuchthing ! appsink",), "cannot open 'nosuchthing ! appsink'"),
         (("--task", "x-y"), "unknown task 'x-y'"),
-        (("--out", "nowhere/out.avi"), "cannot write 'nowhere/out.avi'"),
+        (("--out", "nowhere/out.avi"), "cannot write 'nowhere/out.avi': No such file or directory"),
+        (("--out", "out.mp4"), "cannot write 'out.mp4': its name must end in .avi"),
+        (("--log", "kept.avi/log"), "cannot write 'kept.avi/log': Not a directory; choose another"),
         (("--backend", "none"), "unknown backend 'none'"),
         (("--strategy", "none"), "unknown strategy 'none'"),
         (("--engines", ""), "engines lie in a folder with a name"),
@@ -192,11 +196,22 @@ def test_a_terminal_that_is_gone_ends_it_like_q(world):
 def test_what_cannot_be_opened_is_one_line_and_exit_code_one(world, tmp_path, arguments, message):
     (tmp_path / "kept.avi").write_text("precious")
     process = start(world, "--frames", 2, *arguments, cwd=tmp_path)
-    err = process.communicate(timeout=WAIT)[1]
+    out, err = process.communicate(timeout=WAIT)
     assert process.returncode == 1
     assert (tmp_path / "kept.avi").read_text() == "precious"
+    assert "frame 0" not in out, "what cannot be written is told before the first frame"
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0] and "Traceback" not in err
+
+
+@pytest.mark.skipif(
+    not re.search("GUI: +NONE", cv2.getBuildInformation()), reason="this OpenCV has windows"
+)
+def test_an_opencv_without_windows_says_so_before_the_first_frame(world):
+    process = start(world, "--frames", 2, "--window")
+    out, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 1 and not out and err.count("\n") == 1
+    assert err.startswith("error: this OpenCV has no windows; leave out --window, or install")
 
 
 def test_without_opencv_it_says_what_to_install(world):
