@@ -44,7 +44,8 @@ def predict(
                 if len(images) == 1:
                     raise
                 results.append({"image": str(path), "task": session.task, "error": str(error)})
-                click.echo(f"{path}: error: {error}", err=True)
+                named = "" if f"'{path}'" in str(error) else f"{path}: "
+                click.echo(f"{named}error: {error}", err=True)
                 continue
             results.append({"image": str(path), "task": session.task, "top": best})
             click.echo(f"{path}: " + ", ".join(f"{label} {score:.1%}" for label, score in best))

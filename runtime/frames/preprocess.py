@@ -157,6 +157,7 @@ def read_image(path: Path, *, draft: int | None = None) -> NDArray[np.uint8]:
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return np.asarray(upright.convert("RGB"))
     except Exception as error:  # decoders raise what they like on damaged files
-        reason = str(error) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = reason.replace(f" {str(path)!r}", "")  # Pillow names the file too
         remedy = "repair or remove the file" if path.is_file() else "check the path: it is no file"
         raise DataError(f"cannot read the image '{path}': {reason}; {remedy}") from error

@@ -45,7 +45,8 @@ def test_an_unreadable_image_keeps_no_other_from_being_judged(world, image, tmp_
     broken.write_bytes(image.read_bytes()[:40])
     result = run("predict", world.path, broken, image, "--task", "a-d", "--json", out)
     assert result.exit_code == 1
-    assert f"cannot read the image '{broken}'" in result.output
+    assert f"error: cannot read the image '{broken}'" in result.output
+    assert result.output.count(str(broken)) == 1
     assert result.output.rstrip().endswith("1 of 2 images could not be judged; see above")
     first, second = json.loads(out.read_text())
     assert "cannot read" in first["error"]
