@@ -52,7 +52,6 @@ TARGET = 0.2
 """Milliseconds of a switch."""
 WARMUP = 20
 """Runs of each kind before those that count."""
-_CLI = "from runtime.cli import main; main()"
 
 
 def sides(
@@ -172,8 +171,8 @@ def measure_engines(models: Mapping[str, Model], label: str, device: str) -> dic
     build, (backend, strategy) = None, FORMS[label]
     model = models[strategy]
     if backend == "trt":
-        command = [sys.executable, "-c", _CLI, "build", str(model.bundle), "--profile", "server"]
-        command += ["--strategy", strategy, "--device", device]
+        command = [sys.executable, "-m", "runtime.cli", "build", str(model.bundle)]
+        command += ["--profile", "server", "--strategy", strategy, "--device", device]
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True, text=True)
         build = time.perf_counter() - start

@@ -77,3 +77,6 @@ def verify(
 
 main.add_command(trt)
 main.add_command(triton)
+
+if __name__ == "__main__":
+    main()

@@ -20,3 +20,6 @@ def main() -> None:
 
 for _command in (info, predict, bench, build, install, remove, rollback):
     main.add_command(_command)
+
+if __name__ == "__main__":
+    main()

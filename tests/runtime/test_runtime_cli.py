@@ -179,3 +179,10 @@ def test_a_command_that_needs_a_missing_extra_says_which(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: this command needs 'torch'")
     assert "pip install '.[export]'" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["adapt", "export", "runtime"])
+def test_every_program_also_runs_as_a_module(package):
+    command = [sys.executable, "-m", f"{package}.cli", "--version"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "version" in done.stdout
