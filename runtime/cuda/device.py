@@ -36,14 +36,7 @@ class CudaDevice:
         Raises:
             BackendError: cuda-bindings, the driver, NVRTC or that GPU is missing.
         """
-        try:
-            count = int(call("cuDeviceGetCount"))
-        except BackendError as error:
-            if not index:
-                raise
-            # What starts the driver, for all GPUs, does not know which of them was asked for.
-            asked = str(error).replace("device 'cuda' ", f"device 'cuda:{index}' ")
-            raise BackendError(asked) from error
+        count = int(call("cuDeviceGetCount"))
         if not 0 <= index < count:
             raise BackendError(
                 f"there is no device 'cuda:{index}': the driver shows {count} "

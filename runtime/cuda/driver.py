@@ -11,9 +11,7 @@ from typing import Any
 
 from runtime.errors import BackendError
 
-_NO_DRIVER = (
-    "device 'cuda' needs NVIDIA's driver (libcuda.so.1), which is not on this machine; install it"
-)
+_NO_DRIVER = "a GPU needs NVIDIA's driver (libcuda.so.1), which is not on this machine; install it"
 
 
 @lru_cache(maxsize=1)
@@ -98,7 +96,7 @@ def _module(name: str) -> Any:
         return import_module(f"cuda.bindings.{name}")  # here: `import runtime` must not need it
     except ImportError as error:
         raise BackendError(
-            "device 'cuda' needs the package cuda-bindings, which is not installed; run: "
+            "a GPU needs the package cuda-bindings, which is not installed; run: "
             "pip install '.[cuda]', or on JetPack 6: pip install 'cuda-bindings==12.*'"
         ) from error
 

@@ -107,7 +107,7 @@ def test_without_a_gpu_too_a_profile_that_takes_no_task_is_refused(world, tmp_pa
         (("--target", "sm86", "--engines", "/dev/null/x"), "cannot write '/dev/null/x"),
         (("--engines", ""), "engines lie in a folder with a name, found ''"),
         (("--device", "gpu"), "engines are built on a GPU, found device 'gpu'"),
-        (("--device", "cuda:99"), "device 'cuda"),
+        (("--device", "cuda:99"), "driver"),
         (("--profile", "fast"), "unknown profile 'fast'"),
         (("--compiler", "torch-tensorrt"), "makes engines of --baked"),
         (("--compiler", "torch-tensorrt", "--baked"), "pip install '.[torch-tensorrt]'"),

@@ -117,8 +117,7 @@ def test_a_users_error_is_one_line(world, tmp_path, monkeypatch, arguments, mess
 def test_without_a_gpu_a_build_says_what_is_missing_and_what_to_do(world, no_driver, device):
     found = invoke(world.path, *device)
     assert found.exit_code == 1 and found.stderr.count("\n") == 1
-    named = device[1] if device else "cuda"
-    assert f"device '{named}' needs NVIDIA's dr" in found.stderr
+    assert "a GPU needs NVIDIA's driver" in found.stderr
     assert "device cpu" not in found.stderr
     assert ("or name its GPU with --target: sm80" in found.stderr) == (not device)
     assert not (world.path / "engines").exists()

@@ -113,7 +113,7 @@ def test_a_machine_without_a_driver_is_told_so(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}
     )
     last = found.stderr.strip().splitlines()[-1]
-    assert "BackendError: device 'cuda' needs NVIDIA's driver (libcuda.so.1)" in last
+    assert "BackendError: a GPU needs NVIDIA's driver (libcuda.so.1)" in last
     assert last.endswith("; install it")
 
 

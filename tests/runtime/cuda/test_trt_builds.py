@@ -149,7 +149,7 @@ def test_without_its_package_a_build_names_the_package(world, monkeypatch):
     found = invoke("build", world.path)
     cuda_driver.cache_clear()
     assert found.exit_code == 1 and found.stderr.count("\n") == 1
-    assert "has no GPU here to build for: device 'cuda' needs the package" in found.stderr
+    assert "has no GPU here to build for: a GPU needs the package" in found.stderr
     assert "run: pip install '.[cuda]'" in found.stderr
 
 
