@@ -90,6 +90,14 @@ def task_options(command: F) -> F:
                 "--grid of `uda-adapt train` was the same. bf16 weights are stored and multiplied "
                 "as float32.",
             ),
+            click.option(
+                "--schema",
+                type=click.Choice(["2", "3"]),
+                default="3",
+                show_default=True,
+                help="Format of the bundle; 2 for devices whose uda-edge is of before November "
+                "2026.",
+            ),
         ]
     ):
         command = option(command)
@@ -109,6 +117,7 @@ def export_and_show(
     data: Path | None,
     max_images: int,
     pretrained: str | None,
+    schema: str,
 ) -> list[Row]:
     """Do what `uda-export onnx` does; the arguments are the options of that name.
 
@@ -132,6 +141,7 @@ def export_and_show(
             limit=max_images,
             pretrained=pretrained,
             progress=progress,
+            schema=int(schema),
         )
     show_rows(rows)
     click.echo(f"wrote {out} ({precision}, verified against PyTorch)")

@@ -15,7 +15,7 @@ from export.plain import join, open_plain, write_plain
 from export.sources import Source, check_together, load_base
 from export.verify import Comparison, Progress, Proof
 from export.workplace import workplace
-from runtime.bundles import bundle
+from runtime.bundles import bundle, manifest
 from runtime.sessions.session import Session
 from runtime.spec import Precision
 from runtime.storage.files import storage_errors
@@ -45,6 +45,7 @@ def export_bundle(
     limit: int = DEFAULT_LIMIT,
     pretrained: str | None = None,
     progress: Progress = lambda what, done, total: None,
+    schema: int = manifest.SCHEMA,
 ) -> list[Row]:
     """Export tasks to a bundle, verify it against PyTorch, then publish it.
 
@@ -58,6 +59,7 @@ def export_bundle(
         limit: Images per task, at most.
         pretrained: The base's weights, if they are not where training found them.
         progress: For people.
+        schema: Of the bundle, one of `runtime.bundles.manifest.WRITTEN`.
 
     Raises:
         BaseModelError: The artifacts have different bases, or the base is missing or another, or
@@ -74,7 +76,7 @@ def export_bundle(
     images.check([source.artifact.task.id for source in sources])
     clip = load_base(sources[0].artifact, pretrained)
     made = make_parts(clip, sources, precision, lambda done: progress("merge", done, len(sources)))
-    parts = {"base": clip.info, "precision": precision, **made.arguments()}
+    parts = {"base": clip.info, "precision": precision, "schema": schema, **made.arguments()}
     blocked = any(encoder.blocked for encoder in made.encoders.values())
     rows, plain = [], []
     with workplace(out) as folder:

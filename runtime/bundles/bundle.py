@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,22 @@ from runtime.bundles import manifest
 from runtime.bundles.graphs import EncoderGraph, HeadGraph, check_parts
 from runtime.bundles.manifest import FileRef, Manifest, TaskEntry
 from runtime.bundles.staging import staging
-from runtime.bundles.task import Task, check_head, check_tokens, decode_task, encode_task, entry_of
+from runtime.bundles.task import (
+    FEATURES,
+    Task,
+    check_head,
+    check_tokens,
+    decode_task,
+    encode_task,
+    entry_of,
+)
+from runtime.bundles.task import OLDEST as OLDEST_TASK
+from runtime.bundles.task import SCHEMA as TASK_SCHEMA
 from runtime.bundles.weights_file import SharedWeights, read_layout, read_weights
 from runtime.errors import FormatError, TaskError
 from runtime.memory.weights import Weights
 from runtime.spec import BaseModel, Precision, Preprocess, TensorSpec
-from runtime.storage import digest
+from runtime.storage import digest, extension
 from runtime.storage.files import read_bytes, sha256
 
 MAX_BYTES = 1 << 30
@@ -97,6 +108,7 @@ class Bundle:
         Raises:
             FormatError: The file is missing, altered, or does not fit base, encoder or head.
         """
+        extension.check_known(entry.requires, FEATURES, f"task '{entry.id}' of '{self.path}'")
         path = self._locate(entry.file)
         content = self._content(entry.file)
         loaded = decode_task(content, path, self.manifest.tensors.sha256, layout)
@@ -176,6 +188,7 @@ def write(
     heads: Sequence[HeadGraph],
     tasks: Sequence[Task],
     report: Mapping[str, Any],
+    schema: int = manifest.SCHEMA,
 ) -> None:
     """Write a bundle; an existing one at `path` is replaced in one step.
 
@@ -188,14 +201,18 @@ def write(
         heads: Each graph once.
         tasks: Tasks for exactly these tensors and graphs.
         report: How the engines compared with PyTorch.
+        schema: One of `manifest.WRITTEN`; the former is for devices with an earlier version.
 
     Raises:
-        FormatError: The parts do not belong together, or a value is not finite.
+        FormatError: The parts do not belong together, a value is not finite, or the schema lacks
+            what a task requires.
         StorageError: The disk is full or not writable, or `path` is a folder of other files; an
             existing bundle stays as it was.
     """
     identity = digest.tensors_sha256(tensors)
     check_parts(identity, precision, encoders, tensors, heads, tasks)
+    of_tasks = TASK_SCHEMA if schema == manifest.SCHEMA else OLDEST_TASK
+    tasks = [replace(task, schema=of_tasks) for task in tasks]
     with staging(path) as stage:
         content = Manifest(
             base=base,
@@ -210,6 +227,7 @@ def write(
             ),
             former=(),
             report=dict(report),
+            schema=schema,
         )
         stage.publish(content)
         stage.clear(content)

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.bundles.bundle import MAX_BYTES, Bundle
-from runtime.bundles.manifest import Manifest, TaskEntry
+from runtime.bundles.manifest import SCHEMA, Manifest, TaskEntry
 from runtime.bundles.staging import Staging, staging
 from runtime.bundles.task import (
+    OLDEST,
     Task,
     check_head,
     check_head_like,
@@ -54,7 +55,10 @@ def install(bundle: Place, file: Place) -> TaskEntry:
         task = decode_task(content, source, opened.manifest.tensors.sha256, layout)
         _check(task, source, opened, layout)
         entry = entry_of(task, stage.add("tasks", task.info.id, ".safetensors", content))
-        _publish(stage, opened, _installed(opened.manifest, entry))
+        installed = _installed(opened.manifest, entry)
+        if task.schema > OLDEST:  # which only readers of the newest schema can read
+            installed = replace(installed, schema=SCHEMA)
+        _publish(stage, opened, installed)
     return entry
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,21 @@ from runtime.spec import (
     check_task_id,
     check_text,
 )
+from runtime.storage import extension
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes, sha256
 
-KIND, SCHEMA = "uda-bundle", 2
+KIND, SCHEMA = "uda-bundle", 3
+WRITTEN = (2, 3)
+"""Schemas that can be written: 2 for devices with an earlier version."""
+FEATURES: frozenset[str] = frozenset()
+"""What a bundle as a whole may require of this version; a task's are in `runtime.bundles.task`."""
 NAME = "manifest.json"
 CLASSES = -1
 """In the shape of a head's tensor: as many as the task has classes."""
 _MAX_BYTES = 64 << 20
 _MAX_TOKENS = 1 << 24
 _MAX_FILE = 1 << 63
-_MAX_DEPTH = 16
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -119,10 +124,13 @@ class TaskEntry:
     changed: int
     """Entries the patch changes."""
     file: FileRef
+    requires: tuple[str, ...] = ()
+    """Features that a reader must know to run this task."""
 
     def __post_init__(self) -> None:
         check_task_id(self.id)
         check_text(self.dataset, self.source, self.target, self.method)
+        extension.check_features(self.requires, f"task '{self.id}'")
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,12 @@ class Manifest:
     """Versions that were replaced or removed and can come back, at most one per id."""
     report: dict[str, Any]
     """How the engines compared with PyTorch when the bundle was exported, per task."""
+    requires: tuple[str, ...] = ()
+    """Features that a reader must know to run any of its tasks."""
+    optional: dict[str, Any] = field(default_factory=dict)
+    """Members that a reader may ignore and a writer keeps; they never change a label."""
+    schema: int = SCHEMA
+    """As it was read, or is to be written."""
 
     def __post_init__(self) -> None:
         for entries in (self.tasks, self.former):
@@ -148,8 +162,9 @@ class Manifest:
                 raise ValueError("two tasks have the same id")
         if not self.tasks:
             raise ValueError("a bundle needs at least one task")
-        if _deeper(self.report, _MAX_DEPTH):
-            raise ValueError(f"the report is nested more than {_MAX_DEPTH} levels deep")
+        if extension.deeper(self.report, extension.MAX_DEPTH):
+            raise ValueError(f"the report is nested more than {extension.MAX_DEPTH} levels deep")
+        self.optional_files()  # refuses one that is impossible
         if self.parameters < 1:
             raise ValueError(f"a base cannot have {self.parameters} entries")
         encoders = {encoder.graph.sha256 for encoder in self.encoders}
@@ -178,7 +193,15 @@ class Manifest:
     def files(self) -> tuple[FileRef, ...]:
         """Return every file of the bundle but the manifest itself."""
         tasks = (task.file for task in (*self.tasks, *self.former))
-        return (self.tensors, *self.graphs(), *tasks)
+        return (self.tensors, *self.graphs(), *tasks, *self.optional_files())
+
+    def optional_files(self) -> tuple[FileRef, ...]:
+        """Return the files of optional members: every object that has a file reference's keys.
+
+        Raises:
+            ValueError: One is impossible.
+        """
+        return tuple(_references(self.optional))
 
     def graphs(self) -> tuple[FileRef, ...]:
         """Return every graph."""
@@ -187,15 +210,21 @@ class Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Return the bytes of `manifest.json`.
+    """Return the bytes of `manifest.json`, in the manifest's schema.
+
+    Schema 2 has no optional members, which are left out.
 
     Raises:
-        FormatError: The report holds a number that is not finite.
+        FormatError: The report holds a number that is not finite, or schema 2 is wanted of a bundle
+            that requires features.
     """
     try:
         body = asdict(manifest)
+        schema = body.pop("schema")
+        if schema < SCHEMA:
+            body = _as_schema_2(body)
         digest = sha256(_canonical(body))
-        document = {"kind": KIND, "schema": SCHEMA, "sha256": digest, "body": body}
+        document = {"kind": KIND, "schema": schema, "sha256": digest, "body": body}
         return (json.dumps(document, indent=1) + "\n").encode()
     except ValueError as error:
         raise FormatError(
@@ -227,25 +256,72 @@ def read(folder: Path) -> Manifest:
         )
     if document.get("sha256") != digest:
         raise FormatError(f"{where} was altered: its digest does not match; copy the bundle again")
-    return build(Manifest, _from_schema_1(body) if schema == 1 else body, where)
+    if not isinstance(body, dict):
+        raise FormatError(f"{where}: expected a mapping in 'body', found {str(body)[:60]!r}")
+    requires: tuple[str, ...] = ()
+    optional: dict[str, Any] = {}
+    if schema == SCHEMA:
+        # First of all: a feature may bring keys that only those who know it can read.
+        requires, optional = extension.take(body, FEATURES, where)
+    elif _extended(body):
+        raise FormatError(f"{where} of schema {schema} has keys of schema {SCHEMA}; export again")
+    if schema == 1:
+        body = _from_schema_1(body)
+    if "schema" in body:
+        raise FormatError(f"{where}: unknown key 'schema'; copy the bundle again")
+    own = {"requires": list(requires), "optional": optional, "schema": max(schema, WRITTEN[0])}
+    return build(Manifest, {**body, **own}, where)
 
 
-def _from_schema_1(body: Any) -> Any:
+def _extended(body: dict[str, Any]) -> bool:
+    """Return whether an untrusted body has members of schema 3."""
+    entries = [e for key in ("tasks", "former") for e in _list(body.get(key))]
+    return any(
+        extension.REQUIRES in part or extension.OPTIONAL in part
+        for part in (body, *entries)
+        if isinstance(part, dict)
+    )
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _from_schema_1(body: dict[str, Any]) -> dict[str, Any]:
     """Add what schema 2 has more, as far as the untrusted body is what it should be."""
-    if not isinstance(body, dict) or not isinstance(body.get("heads"), list):
+    if not isinstance(body.get("heads"), list):
         return body
     heads = [{"tensors": None, **h} if isinstance(h, dict) else h for h in body["heads"]]
     return {"former": [], **body, "heads": heads}
 
 
+def _as_schema_2(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body without what schema 3 has more.
+
+    Raises:
+        FormatError: A feature is required.
+    """
+    tasks = [*body["tasks"], *body["former"]]
+    required = sorted({*body["requires"], *(name for task in tasks for name in task["requires"])})
+    if required:
+        raise FormatError(
+            f"the bundle requires the feature '{required[0]}', which schema 2 does not have; "
+            "write it without --schema 2"
+        )
+    old = {k: v for k, v in body.items() if k not in (extension.REQUIRES, extension.OPTIONAL)}
+    for name in ("tasks", "former"):
+        old[name] = [{k: v for k, v in t.items() if k != extension.REQUIRES} for t in body[name]]
+    return old
+
+
+def _references(value: object) -> Iterator[FileRef]:
+    if isinstance(value, dict) and value.keys() == {f.name for f in fields(FileRef)}:
+        yield build(FileRef, value, "a file of an optional member")
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _references(item)
+
+
 def _canonical(body: object) -> bytes:
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
-
-
-def _deeper(value: object, levels: int) -> bool:
-    """Return whether lists and objects lie in each other more than `levels` deep."""
-    if not isinstance(value, (dict, list)):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return not levels or any(_deeper(item, levels - 1) for item in inner)

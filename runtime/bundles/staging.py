@@ -17,9 +17,9 @@ from runtime.storage.locks import exclusive
 _log = logging.getLogger(__name__)
 
 LOCK = ".lock"
-_OURS = re.compile(r".+-[0-9a-f]{16}\.(onnx|safetensors)|\..+\.tmp")
+_OURS = re.compile(r".+-[0-9a-f]{16}\.(onnx|safetensors|json)|\..+\.tmp")
 _MANIFESTS = f".{manifest.NAME}.*.tmp"
-_FOLDERS = ("base", "graphs", "tasks")
+_FOLDERS = ("base", "graphs", "tasks", "optional")
 _CHUNK = 1 << 20
 
 
@@ -68,7 +68,7 @@ class Staging:
         """Write a file named after its content, unless it is there, and return its place.
 
         Args:
-            folder: `base`, `graphs` or `tasks`.
+            folder: `base`, `graphs`, `tasks` or `optional`.
             stem: Start of the name.
             suffix: End of the name, with the dot.
             content: The bytes.

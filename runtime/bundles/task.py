@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from runtime.spec import (
 from runtime.storage import sealed
 from runtime.storage.fields import build
 
-KIND, SCHEMA = "uda-task", 1
+KIND, SCHEMA, OLDEST = "uda-task", 2, 1
+FEATURES: frozenset[str] = frozenset()
+"""What a task may require of this version."""
 _HEAD, _TOKENS = "head.", "tokens."
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -52,6 +54,14 @@ class Task:
     patch: Patch
     facts: Mapping[str, Any]
     """What a person may want to know: accuracy, density, survival. Never used to compute."""
+    requires: tuple[str, ...] = ()
+    """Features that a reader must know."""
+    optional: Mapping[str, Any] = field(default_factory=dict)
+    """Members that a reader may ignore; they never change a label."""
+    optional_tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Tensors of these, `<member>.<name>`."""
+    schema: int = SCHEMA
+    """Of its file."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +83,16 @@ class _Document:
 
 
 def encode_task(task: Task) -> bytes:
-    """Return the bytes of a task file."""
+    """Return the bytes of a task file of the task's schema.
+
+    Schema 1 has no optional members, which are left out.
+
+    Raises:
+        FormatError: The task requires a feature, and its schema is 1.
+    """
     table, tensors = encode(task.patch)
     plain = ("method", "resize", "interpolation", "base_sha256", "encoder", "head")
-    document = {
+    document: dict[str, Any] = {
         **{name: getattr(task, name) for name in plain},
         "info": asdict(task.info),
         "patch": table,
@@ -84,7 +100,17 @@ def encode_task(task: Task) -> bytes:
     }
     heads = {_HEAD + name: array for name, array in task.head_tensors.items()}
     tokens = {_TOKENS + name: array for name, array in task.tokens.items()}
-    return sealed.seal(KIND, SCHEMA, document, {**tensors, **heads, **tokens})
+    arrays: dict[str, NDArray[Any]] = {**tensors, **heads, **tokens}
+    if task.schema > OLDEST:
+        document, arrays = sealed.extended(
+            document, arrays, task.requires, task.optional, task.optional_tensors
+        )
+    elif task.requires:
+        raise FormatError(
+            f"task '{task.info.id}' requires the feature '{task.requires[0]}', which task files of "
+            f"schema {task.schema} do not have; write it without --schema"
+        )
+    return sealed.seal(KIND, task.schema, document, arrays)
 
 
 def decode_task(
@@ -101,7 +127,7 @@ def decode_task(
     Raises:
         FormatError: The file is damaged, or belongs to another base.
     """
-    file = sealed.parse(content, path, KIND, SCHEMA)
+    file = sealed.parse(content, path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
     document = build(_Document, file.document, f"'{path}'")
     if document.base_sha256 != base_sha256:
         raise FormatError(
@@ -124,6 +150,10 @@ def decode_task(
         head_tensors=heads,
         patch=decode(list(document.patch), file.tensors, layout),
         facts=document.facts,
+        requires=file.requires,
+        optional=file.optional,
+        optional_tensors=file.optional_tensors,
+        schema=file.schema,
     )
 
 
@@ -225,6 +255,7 @@ def entry_of(task: Task, file: FileRef) -> TaskEntry:
         head=task.head,
         changed=size(task.patch),
         file=file,
+        requires=task.requires,
     )
 
 

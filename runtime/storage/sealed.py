@@ -1,15 +1,17 @@
 """Sealed files: safetensors with one JSON document and a digest over all of it.
 
-Artifacts and task files are sealed. Any safetensors reader opens them; this module also checks that
-nothing was altered.
+Artifacts, checkpoints and task files are sealed. Any safetensors reader opens them; this module
+also checks that nothing was altered. From schema 2 on, a kind that has features also has the
+members `requires` and `optional`, see `runtime.storage.extension`; tensors of optional members are
+called `optional.<member>.<name>`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from runtime.errors import FormatError
+from runtime.storage import extension
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import write_bytes
 
 _META = "sealed"
+_EXTENSIBLE = 2
+"""First schema with `requires` and `optional`, of kinds that have features."""
+_OPTIONAL = f"{extension.OPTIONAL}."
 _DAMAGE = (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError)
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -36,6 +42,33 @@ class Sealed:
     """Fresh arrays."""
     sha256: str
     """Digest over document and tensors."""
+    schema: int
+    """As found."""
+    requires: tuple[str, ...] = ()
+    """Features, all of which this version knows."""
+    optional: Mapping[str, Any] = field(default_factory=dict)
+    """Members that may be ignored."""
+    optional_tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Their tensors, `<member>.<name>`."""
+
+
+def extended(
+    document: Mapping[str, Any],
+    tensors: Tensors,
+    requires: Collection[str],
+    optional: Mapping[str, Any],
+    optional_tensors: Tensors,
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return a document and tensors with the members of schema 2, ready for `seal`.
+
+    Raises:
+        FormatError: A feature's name, or an optional member, is impossible.
+    """
+    names = extension.check_features(sorted(requires), "the file")
+    members = extension.check_optional(optional, "the file")
+    own = {extension.REQUIRES: list(names), extension.OPTIONAL: members}
+    theirs = {_OPTIONAL + name: array for name, array in optional_tensors.items()}
+    return {**document, **own}, {**tensors, **theirs}
 
 
 def seal(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors) -> bytes:
@@ -64,11 +97,26 @@ def write(
     write_bytes(path, seal(kind, schema, document, tensors))
 
 
-def read(path: Path, kind: str, schema: int) -> Sealed:
+def read(
+    path: Path,
+    kind: str,
+    schema: int,
+    *,
+    oldest: int | None = None,
+    features: Collection[str] | None = None,
+) -> Sealed:
     """Read a sealed file and check kind, schema and digest.
 
+    Args:
+        path: The file.
+        kind: As for `seal`.
+        schema: The newest that is read.
+        oldest: The oldest that is read; None: `schema` alone.
+        features: That this version knows; None: of a kind that has none.
+
     Raises:
-        FormatError: The file is missing, truncated, altered, of another kind or version.
+        FormatError: The file is missing, truncated, altered, of another kind or version, or
+            requires a feature that is not known.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -76,20 +124,30 @@ def read(path: Path, kind: str, schema: int) -> Sealed:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    return _checked(path, kind, schema, meta, tensors)
+    return _checked(path, kind, (oldest or schema, schema), features, meta, tensors)
 
 
-def parse(content: bytes, path: Path, kind: str, schema: int) -> Sealed:
+def parse(
+    content: bytes,
+    path: Path,
+    kind: str,
+    schema: int,
+    *,
+    oldest: int | None = None,
+    features: Collection[str] | None = None,
+) -> Sealed:
     """Return what the bytes of a sealed file hold, after the checks of `read`.
 
     Args:
         content: Of the whole file.
         path: Where it came from, for messages.
         kind: As for `seal`.
-        schema: As for `seal`.
+        schema: As for `read`.
+        oldest: As for `read`.
+        features: As for `read`.
 
     Raises:
-        FormatError: The content is truncated, altered, of another kind or version.
+        FormatError: As for `read`.
     """
     try:
         tensors = load(content)
@@ -97,7 +155,8 @@ def parse(content: bytes, path: Path, kind: str, schema: int) -> Sealed:
         meta = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    return _checked(path, kind, schema, meta.get("__metadata__") or {}, tensors)
+    stored = meta.get("__metadata__") or {}
+    return _checked(path, kind, (oldest or schema, schema), features, stored, tensors)
 
 
 def _damaged(path: Path, error: BaseException) -> FormatError:
@@ -107,7 +166,8 @@ def _damaged(path: Path, error: BaseException) -> FormatError:
 def _checked(
     path: Path,
     kind: str,
-    schema: int,
+    schemas: tuple[int, int],
+    features: Collection[str] | None,
     meta: Mapping[str, str],
     tensors: dict[str, NDArray[Any]],
 ) -> Sealed:
@@ -119,16 +179,23 @@ def _checked(
     if not isinstance(document, dict) or document.get("kind") != kind:
         found = document.get("kind") if isinstance(document, dict) else None
         raise FormatError(f"'{path}' is not a {kind} file (found kind {found!r})")
-    if document.get("schema") != schema:
+    (oldest, newest), schema = schemas, document.get("schema")
+    if type(schema) is not int or not oldest <= schema <= newest:
+        reads = f"{newest}" if oldest == newest else f"{oldest} to {newest}"
         raise FormatError(
-            f"'{path}' has {kind} schema {document.get('schema')!r}, this version reads {schema}; "
-            "make it again with this version, or install the version that wrote it"
+            f"'{path}' has {kind} schema {schema!r}, this version reads {reads}; make it again "
+            "with this version, or install the version that wrote it"
         )
     digest = _digest(text, tensors)
     if stored != digest:
         raise FormatError(f"'{path}' was altered: its digest does not match; copy it again")
     del document["kind"], document["schema"]
-    return Sealed(document, tensors, digest)
+    if features is None or schema < _EXTENSIBLE:
+        return Sealed(document, tensors, digest, schema)
+    requires, optional = extension.take(document, features, f"'{path}'")
+    own = {name: array for name, array in tensors.items() if not name.startswith(_OPTIONAL)}
+    theirs = {n.removeprefix(_OPTIONAL): a for n, a in tensors.items() if n not in own}
+    return Sealed(document, own, digest, schema, requires, optional, theirs)
 
 
 def _digest(text: str, tensors: Tensors) -> str:

@@ -24,7 +24,9 @@ def tree(path: Path) -> dict[str, bytes]:
     }
 
 
-def rewrite(path: Path, change: Callable[[dict[str, Any]], object], schema: int = 2) -> None:
+def rewrite(
+    path: Path, change: Callable[[dict[str, Any]], object], schema: int = manifest.SCHEMA
+) -> None:
     """Change the manifest's body and seal it again."""
     file = path / manifest.NAME
     document = json.loads(file.read_text())
@@ -80,8 +82,32 @@ def read_everything(path: Path) -> None:
         weights.prepare(opened.task(task, weights.layout).patch)
 
 
+def as_schema_2(path: Path) -> None:
+    """Make a bundle what the second version of the format would have it be."""
+    opened = Bundle.open(path).manifest
+    files: dict[str, Any] = {}
+    layout = Bundle.open(path).layout()
+    for entry in (*opened.tasks, *opened.former):
+        task = replace(Bundle.open(path).read(entry, layout), schema=1)
+        content = encode_task(task)
+        name = f"tasks/{entry.id}-{sha256(content)[:16]}.safetensors"
+        (path / entry.file.path).unlink()
+        (path / name).write_bytes(content)
+        files[entry.file.path] = {"path": name, "bytes": len(content), "sha256": sha256(content)}
+
+    def strip(body: dict[str, Any]) -> None:
+        del body["requires"], body["optional"]
+        for entry in (*body["tasks"], *body["former"]):
+            del entry["requires"]
+            entry["file"] = files[entry["file"]["path"]]
+
+    rewrite(path, strip, schema=2)
+
+
 def as_schema_1(path: Path) -> None:
     """Make a bundle what the first version of the format would have it be."""
+
+    as_schema_2(path)
 
     def strip(body: dict[str, Any]) -> None:
         del body["former"]

@@ -34,10 +34,10 @@ def refused(path, file, error, message):
     assert "\n" not in str(caught.value)
 
 
-def resealed(task, schema=1, **changes):
+def resealed(task, schema=2, **changes):
     """Return a well sealed task file whose document says something else."""
-    content = sealed.parse(encode_task(task), Path("x"), "uda-task", 1)
-    document = {**content.document, **changes}
+    content = sealed.parse(encode_task(task), Path("x"), "uda-task", 2, features=())
+    document = {**content.document, "requires": [], "optional": {}, **changes}
     return sealed.seal("uda-task", schema, document, content.tensors)
 
 
@@ -84,7 +84,16 @@ def test_a_file_that_does_not_fit_its_head_or_encoder_is_refused(mixed, write_ta
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda t: resealed(t, schema=2), "uda-task schema 2, this version reads 1"),
+        (lambda t: resealed(t, schema=3), "uda-task schema 3, this version reads 1 to 2"),
+        (lambda t: resealed(t, schema=True), "uda-task schema True, this version reads 1 to 2"),
+        (lambda t: resealed(t, schema=1), "unknown key 'optional'"),
+        (lambda t: resealed(t, requires=["depth"]), "requires the feature 'depth', which this"),
+        (lambda t: resealed(t, requires=["b", "a"]), "'requires' must be a sorted list"),
+        (lambda t: resealed(t, requires=["A b"]), "'requires' must be a sorted list"),
+        (lambda t: resealed(t, requires="depth"), "'requires' must be a sorted list"),
+        (lambda t: resealed(t, requires=None), "'requires' must be a sorted list"),
+        (lambda t: resealed(t, optional=[1]), "'optional' must be an object"),
+        (lambda t: resealed(t, optional={"a": nested(16)}), "at most 16 levels deep"),
         (lambda t: resealed(t, info={**info(t), "id": "../../a-b"}), "no task id"),
         (lambda t: resealed(t, info={**info(t), "id": "/a-b"}), "no task id"),
         (lambda t: resealed(t, info={**info(t), "id": "a-" + "b" * 300}), "no task id"),
@@ -95,10 +104,14 @@ def test_a_file_that_does_not_fit_its_head_or_encoder_is_refused(mixed, write_ta
         (lambda t: b"PK\x03\x04" + bytes(1000), "damaged"),
     ],
 )
-def test_a_damaged_or_hostile_file_is_refused(world, tmp_path, content, message):
+def test_a_damaged_or_hostile_task_file_is_refused(world, tmp_path, content, message):
     file = tmp_path / "hostile.safetensors"
     file.write_bytes(content(world.tasks["a-b"]))
     refused(world.path, file, FormatError, message)
+
+
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
 
 
 def info(task):

@@ -96,9 +96,9 @@ def test_a_manifest_of_deep_brackets_or_another_version_is_refused(world):
     file.write_text("[" * 100_000)
     with pytest.raises(FormatError, match="damaged"):
         Bundle.open(world.path)
-    for schema in (3, 0, -1, "2", True, None, [2]):
+    for schema in (4, 0, -1, "2", True, None, [2]):
         file.write_text(json.dumps({**good, "schema": schema}))
-        with pytest.raises(FormatError, match=r"has schema .*, this version reads 1 to 2; export"):
+        with pytest.raises(FormatError, match=r"has schema .*, this version reads 1 to 3; export"):
             Bundle.open(world.path)
     file.write_text(json.dumps({**good, "kind": "other"}))
     with pytest.raises(FormatError, match="not the manifest"):
@@ -124,13 +124,14 @@ def test_a_bundle_of_schema_1_stays_readable(mixed):
     ],
 )
 def test_a_hostile_manifest_of_schema_1_is_refused(world, change):
+    as_schema_1(world.path)
     rewrite(world.path, change, schema=1)
     with pytest.raises(FormatError, match=r"must be|expected a mapping|unknown key|is missing"):
         Bundle.open(world.path)
 
 
 def test_a_manifest_whose_body_is_no_mapping_is_refused(world):
-    for schema in (1, 2):
+    for schema in (1, 2, 3):
         document = {"kind": "uda-bundle", "schema": schema, "body": [], "sha256": sha256(b"[]")}
         (world.path / manifest.NAME).write_text(json.dumps(document))
         with pytest.raises(FormatError, match="expected a mapping"):
@@ -167,7 +168,7 @@ def test_a_report_with_a_number_that_json_does_not_have_is_refused(world, number
     plain = json.dumps(body, sort_keys=True, separators=(",", ":"))
     spelt = {"1e999": "Infinity"}.get(number, number)  # as Python would write what it read
     digest = sha256(plain.replace('"PLACE"', spelt).encode())
-    text = json.dumps({"kind": manifest.KIND, "schema": 2, "sha256": digest, "body": body})
+    text = json.dumps({"kind": manifest.KIND, "schema": 3, "sha256": digest, "body": body})
     file.write_text(text.replace('"PLACE"', number))
     with pytest.raises(FormatError, match="is damaged: Out of range float values"):
         Bundle.open(world.path)
