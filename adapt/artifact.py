@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from adapt.evaluation.metrics import Metrics
 from adapt.grid import on_grid
 from adapt.heads import HEADS, build_head, head_tensors
 from adapt.prompts import TOKEN_NAME
+from adapt.settings.stored import restore
 from runtime.bundles import patch
 from runtime.errors import BaseModelError, ConfigError, FormatError
 from runtime.spec import BaseModel, Preprocess, TaskInfo, TensorSpec
@@ -31,7 +32,9 @@ from runtime.storage import sealed
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.fields import build
 
-KIND, SCHEMA = "uda-artifact", 1
+KIND, SCHEMA, OLDEST = "uda-artifact", 2, 1
+FEATURES: frozenset[str] = frozenset()
+"""What an artifact may require of this version."""
 _HEAD, _TOKENS = "head.", "tokens."
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -71,6 +74,12 @@ class Artifact:
     """Of Python and of the libraries that computed."""
     guides: tuple[BaseModel, ...] = ()
     """Other base models that training learned from, like EKDA's teacher."""
+    requires: tuple[str, ...] = ()
+    """Features that a reader must know."""
+    optional: Mapping[str, Any] = field(default_factory=dict)
+    """Members that a reader may ignore; `settings` says where the settings come from."""
+    optional_tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Tensors of these, `<member>.<name>`."""
 
     @classmethod
     def of(
@@ -89,6 +98,7 @@ class Artifact:
         metrics: Mapping[str, Any],
         tokens: Mapping[str, Tensor] | None = None,
         guides: tuple[BaseModel, ...] = (),
+        optional: Mapping[str, Any] | None = None,
     ) -> Artifact:
         """Return the artifact of a trained encoder and head.
 
@@ -106,6 +116,7 @@ class Artifact:
             metrics: From `adapt.training.record.metrics`.
             tokens: Prompt tokens, if the encoder runs with any.
             guides: Other base models that training learned from.
+            optional: Members that a reader may ignore.
 
         Raises:
             BaseModelError: The reference is not the base's.
@@ -135,6 +146,7 @@ class Artifact:
             metrics=dict(metrics),
             versions=_versions(),
             guides=guides,
+            optional=dict(optional or {}),
         )
         artifact.check()
         return artifact
@@ -174,12 +186,8 @@ class Artifact:
 
     def _check_record(self) -> None:
         try:
-            cls = methods.get(self.method).Config
             build(Metrics, self.metrics, "metrics")
-            build(cls, self.config, "config")
-            missing = sorted({field.name for field in fields(cls)} - self.config.keys())
-            if missing:
-                raise FormatError(f"config: key '{missing[0]}' is missing")
+            build(methods.get(self.method).Config, self.config, "config")
         except (ConfigError, FormatError) as error:
             raise FormatError(f"{error}; train the task again, or update uda-edge") from error
 
@@ -207,8 +215,15 @@ class Artifact:
         }
         heads = {_HEAD + name: array for name, array in self.head_tensors.items()}
         tokens = {_TOKENS + name: array for name, array in self.tokens.items()}
+        document, arrays = sealed.extended(
+            document,
+            {**tensors, **heads, **tokens},
+            self.requires,
+            self.optional,
+            self.optional_tensors,
+        )
         try:
-            sealed.write(path, KIND, SCHEMA, document, {**tensors, **heads, **tokens})
+            sealed.write(path, KIND, SCHEMA, document, arrays)
         except (TypeError, ValueError) as error:  # json's, for NaN or an object in the metrics
             raise FormatError(
                 f"cannot write '{path}': {error}; use plain, finite values"
@@ -222,9 +237,16 @@ class Artifact:
             FormatError: The file is missing, damaged, altered, or of another kind or version.
         """
         try:
-            file = sealed.read(path, KIND, SCHEMA)
+            file = sealed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
             document = build(_Document, file.document, f"'{path}'")
-            artifact = cls(**document.arguments(file.tensors))
+            arguments = document.arguments(file.tensors)
+            arguments["config"] = _settings(document, file.optional, path)
+            artifact = cls(
+                **arguments,
+                requires=file.requires,
+                optional=file.optional,
+                optional_tensors=file.optional_tensors,
+            )
             artifact.check()
         except FormatError as error:
             where = "" if str(path) in str(error) else f"'{path}': "
@@ -281,6 +303,14 @@ class _Document:
             "head_tensors": heads,
             "tokens": tokens,
         }
+
+
+def _settings(document: _Document, optional: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        cls = methods.get(document.method).Config
+    except ConfigError as error:
+        raise FormatError(f"{error}; update uda-edge") from error
+    return restore(cls, document.config, optional, f"'{path}'")
 
 
 def _versions() -> dict[str, str]:

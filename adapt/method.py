@@ -7,15 +7,16 @@ mixed precision, sparsity, checkpoints, evaluation and the artifact come for fre
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from adapt.config import TrainConfig
+from adapt.settings.config import TrainConfig
 from adapt.training.device import attention
 from adapt.training.parallel import gather
 from runtime.spec import BaseModel
@@ -65,6 +66,21 @@ class Deployed:
     """Features (N, D) to logits (N, C); of a class in `adapt.heads.HEADS`."""
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
     """Learned prompt tokens `prompts.<block>` (n, W) that the encoder runs with; mostly none."""
+
+
+OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+"""From parameter groups, each with its own `lr`, to an optimizer."""
+
+
+def sgd(config: TrainConfig) -> OptimizerFactory:
+    """Return what makes SGD with the momentum and weight decay of the settings, torch's fused."""
+    return functools.partial(
+        torch.optim.SGD,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
 
 
 class Method(nn.Module):
@@ -119,8 +135,19 @@ class Method(nn.Module):
         return TaskHead(features, classes)
 
     @classmethod
+    def from_data(cls, config: TrainConfig, sources: int, targets: int) -> dict[str, Any]:
+        """Return the settings that the data decide where they are `auto`, see `by_data`.
+
+        Args:
+            config: The settings; what is `auto` has its fallback in here.
+            sources: Number of source images.
+            targets: Number of target images.
+        """
+        return {"iterations": cls.epoch_length(config, sources, targets)}
+
+    @classmethod
     def epoch_length(cls, config: TrainConfig, sources: int, targets: int) -> int:
-        """Return the iterations per epoch when the settings leave them to the method (0).
+        """Return the iterations of the method's own epoch.
 
         Args:
             config: The settings.
@@ -170,6 +197,13 @@ class Method(nn.Module):
         rest = tuple(p for p in self.parameters() if p.requires_grad and id(p) not in own)
         groups = [Group(encoder, config.lr), Group(rest, config.lr * config.head_lr_multiplier)]
         return [group for group in groups if group.parameters]
+
+    def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Return the optimizer of some parameter groups; by default SGD with momentum.
+
+        What a step leaves in its state must be tensors: a checkpoint keeps these.
+        """
+        return sgd(self.config)(groups)
 
     def schedule(self, iteration: int) -> float:
         """Return the factor on every learning rate: `(1 + gamma t)^-power` (DANN's annealing)."""

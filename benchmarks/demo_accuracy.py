@@ -70,15 +70,18 @@ DATASETS = {"f": "demo-digits", "h": "demo-digits"} | dict.fromkeys("acpr", "dem
 def run(row: Row, task: str, seed: int, model: str, root: Path) -> dict[str, Any]:
     """Train, or find, one run and return what its artifact says."""
     from adapt import data, methods
-    from adapt.config import load_config
+    from adapt.settings.layers import resolve
     from adapt.training.train import train
 
     dataset = DATASETS[task[0]]
     own = f"{task[-1]}-{task[-1]}" if row.supervised else task
     settings = [*row.settings, f"model={model}", f"seed={seed}", "select=last"]
-    config = load_config(methods.get(row.method).Config, dataset, row.method, settings)
+    method = methods.get(row.method)
+    images = data.load(dataset, own)
+    resolved = resolve(method.Config, dataset, row.method, settings)
+    config = resolved.with_data(method, images).config
     out = root / model / row.folder / f"seed{seed}"
-    found = train(row.method, data.load(dataset, own), config, out=out, go_on=True)
+    found = train(row.method, images, config, out=out, go_on=True)
     metrics = found.artifact.metrics
     return {
         "row": row.name,

@@ -88,18 +88,18 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     from adapt import clip as base_models
     from adapt import data, methods, store
     from adapt.artifact import Artifact
-    from adapt.config import load_config
     from adapt.data.cache import pixels
     from adapt.evaluation.evaluate import predict, score
     from adapt.grid import snap
     from adapt.merge import Network
+    from adapt.settings.layers import resolve
 
     model = "demo-rn32"
     found = train_or_find(row, task, seed, model, root)
     place = root / model / row.folder / f"seed{seed}"
-    config = load_config(
+    config = resolve(
         methods.get(row.method).Config, DATASETS[task[0]], row.method, row.settings
-    )
+    ).config
     path = store.place(place, DATASETS[task[0]], task, store.variant(row.method, vars(config)))
     artifact, clip = Artifact.load(path), base_models.load(model, "demo")
     test = data.load(DATASETS[task[0]], task).test

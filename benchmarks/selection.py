@@ -42,18 +42,21 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     """Train, or find, one run and return what every selector would have kept of it."""
     from adapt import data, methods, store
     from adapt.artifact import Artifact
-    from adapt.config import load_config
     from adapt.evaluation import selection
+    from adapt.settings.layers import resolve
     from adapt.training.train import train
 
     dataset = DATASETS[task[0]]
     settings = (*row.settings, f"seed={seed}", "select=last")
-    config = load_config(methods.get(row.method).Config, dataset, row.method, settings)
+    method = methods.get(row.method)
+    images = data.load(dataset, task)
+    resolved = resolve(method.Config, dataset, row.method, settings)
+    config = resolved.with_data(method, images).config
     out = root / config.model / row.folder / f"seed{seed}"
     path = store.place(out, dataset, task, store.variant(row.method, vars(config)))
     if path.exists():  # whatever it kept, it measured every epoch
         config = replace(config, select=Artifact.load(path).config["select"])
-    found = train(row.method, data.load(dataset, task), config, out=out, go_on=True)
+    found = train(row.method, images, config, out=out, go_on=True)
     lines = found.path.with_name("metrics.jsonl").read_text().splitlines()
     history = [json.loads(line) for line in lines]
     chosen = {name: history[selection.choose(history, name)] for name in selection.names()}

@@ -10,11 +10,12 @@ import click
 from adapt import store
 from adapt.options import changed, pair_loader, setting_options, task_options, use_threads
 from adapt.training.voice import leads, one_voice
-from runtime.console import bytes_text
+from runtime.console import bytes_text, table
 
 if TYPE_CHECKING:
-    from adapt.config import TrainConfig
     from adapt.data import DomainPair
+    from adapt.settings.config import TrainConfig
+    from adapt.settings.layers import Settings
 
 
 @click.command()
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Throw an unfinished run away, and replace an artifact of other settings or images.",
 )
+@click.option(
+    "--show-settings",
+    is_flag=True,
+    help="Print every setting with its value and where it comes from; train nothing.",
+)
 @one_voice()
 def train(
     dataset: str | None,
@@ -59,6 +65,7 @@ def train(
     out: Path,
     resume: bool,
     restart: bool,
+    show_settings: bool,
 ) -> None:
     """Adapt to one task and write its artifact.
 
@@ -67,21 +74,29 @@ def train(
     """
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
-    pair_of = pair_loader(dataset, task, data, source, target)
+    known = show_settings and not (data or source or target)  # settings need no images
+    pair_of = None if known else pair_loader(dataset, task, data, source, target)
     from adapt import methods
-    from adapt.config import load_config
     from adapt.evaluation.metrics import Metrics
+    from adapt.settings.layers import resolve
     from adapt.training import train as training
     from runtime.storage.fields import build
 
     use_threads(threads)
     settings = changed(overrides, rst, density, grid, select)
     settings += [] if seed is None else [f"seed={seed}"]
-    config = load_config(
-        methods.get(method).Config, dataset or "folder", method, settings,
-        task=task, presets=presets,
-    )  # fmt: skip
+    cls = methods.get(method)
+    resolved = resolve(
+        cls.Config, dataset or "folder", method, settings, task=task, presets=presets
+    )
+    config = resolved.config
+    if pair_of is None:
+        return _show(resolved)
     pair = pair_of(config.holdout, config.seed, config.pair_classes)
+    resolved = resolved.with_data(cls, pair)
+    if show_settings:
+        return _show(resolved)
+    config = resolved.config
     if leads():
         click.echo(f"run        {_about(method, pair, config)}")
         if pair.task.source == pair.task.target:
@@ -90,8 +105,9 @@ def train(
                 "the bound and no adaptation"
             )
     run = training.train(
-        method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True
-    )
+        method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True,
+        record=resolved.record(),
+    )  # fmt: skip
     if not leads():
         return
     metrics = build(Metrics, run.artifact.metrics, "metrics")
@@ -114,6 +130,11 @@ def train(
         click.echo(f"skipped    {run.skipped} unreadable images, see '{log}'")
     click.echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
     click.echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
+
+
+def _show(settings: Settings[TrainConfig]) -> None:
+    if leads():
+        click.echo(table(("setting", "value", "source"), settings.rows()))
 
 
 def _about(method: str, pair: DomainPair, config: TrainConfig) -> str:

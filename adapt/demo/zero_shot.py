@@ -6,18 +6,19 @@ import open_clip
 import torch
 from torch import Tensor
 
-from adapt.config import TrainConfig, load_config
 from adapt.data.base import ImageSet, class_prompts
 from adapt.data.cache import pixels
 from adapt.data.folder import read_domain
 from adapt.data.transforms import MEAN, STD
 from adapt.demo.datasets import DEMO_SETS, render
 from adapt.evaluation.evaluate import predict, score
+from adapt.settings.config import TrainConfig
+from adapt.settings.layers import resolve
 
 
 def prompts(data_set: str) -> tuple[str, ...]:
     """Return the captions of a data set's classes, as zero-shot evaluation uses them."""
-    template = load_config(TrainConfig, data_set, "zero_shot").prompt
+    template = resolve(TrainConfig, data_set, "zero_shot").config.prompt
     return class_prompts(sorted(DEMO_SETS[data_set].classes), template)
 
 

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapt.clip import Clip
-from adapt.config import TrainConfig
 from adapt.data import DomainPair
 from adapt.data.base import UNKNOWN
 from adapt.data.cache import Pixels, pixels
@@ -17,6 +16,7 @@ from adapt.evaluation.evaluate import Scores, predict, score
 from adapt.heads import CosineHead
 from adapt.method import Method
 from adapt.methods.parts.features import FeatureMethod
+from adapt.settings.config import TrainConfig
 from adapt.training import parallel
 
 

@@ -15,11 +15,11 @@ from adapt import clip as base_models
 from adapt import methods, store
 from adapt.artifact import Artifact
 from adapt.clip import Clip
-from adapt.config import load_config
 from adapt.data import DomainPair, class_prompts
 from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead
 from adapt.merge import Network
+from adapt.settings.layers import resolve
 from runtime.errors import DataError, FormatError
 from runtime.spec import Preprocess, TaskInfo
 
@@ -91,8 +91,8 @@ def stored(
 
 def default_settings(dataset: str | None) -> dict[str, Any]:
     """Return zero-shot CLIP's shipped settings for a data set; None for the user's own folders."""
-    config = load_config(methods.get(ZERO_SHOT).Config, dataset or "folder", ZERO_SHOT)
-    return dict(vars(config))
+    settings = resolve(methods.get(ZERO_SHOT).Config, dataset or "folder", ZERO_SHOT)
+    return dict(vars(settings.config))
 
 
 def check(task: TaskInfo, files: Mapping[str, Path], digest: str) -> None:

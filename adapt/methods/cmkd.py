@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from adapt.config import TaskHeadConfig, require
 from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead
 from adapt.losses import RAMP_ITERATIONS, agreement, cross_entropy, fixmatch, gini_impurity, ramp
 from adapt.method import Batch, Method
+from adapt.settings.config import TaskHeadConfig, require
 from runtime.errors import TrainingError
 
 if TYPE_CHECKING:

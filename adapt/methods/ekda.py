@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adapt import clip as base_models
-from adapt.config import TrainConfig, require
 from adapt.heads import ProjectorHead
 from adapt.method import Batch, Group, Method
 from adapt.methods.parts.teacher import STD, Teacher, divergence
 from adapt.prompts import by_block, check_visual, encode_images
+from adapt.settings.config import TrainConfig, by_data, require
 from runtime.errors import ConfigError
 from runtime.spec import BaseModel
 
@@ -36,7 +36,7 @@ class EKDAConfig(TrainConfig):
     nothing here.
     """
 
-    iterations: int = 0
+    iterations: int = by_data(500)
     lr: float = 0.005
     head_lr_multiplier: float = 1.0
     nesterov: bool = False
@@ -53,8 +53,9 @@ class EKDAConfig(TrainConfig):
     teacher_lr_multiplier: float = 1.0
     """The teacher's prompts learn this many times faster than the student's."""
     n_ctx: int = 4
-    """Learned words in the teacher's text, tokens in its images, and in each block of the
-    student."""
+    """Learned words in the teacher's text, tokens in its images, and in each block of the student.
+    The released scripts have 4; its README shows 2, with which every deep block loses two
+    patches."""
     ctx_init: Literal["random", "words"] = "random"
     """How the learned words start. The released code sets words and then draws over them."""
     templates: Literal["imagenet", "prompt"] = "imagenet"

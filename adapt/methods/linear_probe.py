@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from adapt.config import TrainConfig
 from adapt.heads import AffineHead
 from adapt.losses import cross_entropy
 from adapt.method import Batch
 from adapt.methods.parts.features import FeatureMethod
+from adapt.settings.config import TrainConfig, by_data
 
 if TYPE_CHECKING:
     from adapt.training.batches import Stream
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 class LinearProbeConfig(TrainConfig):
     """Settings of the linear probe. Features have length 1, so its rate is far above others."""
 
-    iterations: int = 0
+    epochs: int = 10
+    iterations: int = by_data(500)
     lr: float = 1.0
     head_lr_multiplier: float = 1.0
+    weight_decay: float = 1e-4
     train_encoder: bool = False
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from adapt.config import TaskHeadConfig
 from adapt.losses import cross_entropy, fixmatch
 from adapt.method import Batch, Method
+from adapt.settings.config import TaskHeadConfig
 
 
 class SourceOnly(Method):

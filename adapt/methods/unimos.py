@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from adapt.config import TrainConfig, require
 from adapt.heads import AffineHead
 from adapt.losses import cross_entropy
 from adapt.method import Batch, Deployed
 from adapt.methods.parts import unimos_losses as loss
 from adapt.methods.parts.features import FeatureMethod
 from adapt.methods.parts.unimos_network import Affine, Network
+from adapt.settings.config import TrainConfig, by_data, require
 from adapt.training.batches import draw_seed
 
 if TYPE_CHECKING:
@@ -39,10 +39,11 @@ class UniMoSConfig(TrainConfig):
 
     model: str = "RN50-quickgelu"
     epochs: int = 50
-    iterations: int = 0
+    iterations: int = by_data(500)
     lr: float = 3e-3
     """Of every trained layer at step 0. VisDA: 9e-4, for 10 epochs."""
     head_lr_multiplier: float = 1.0
+    """The released code overwrites the tenth that the weight generator should get."""
     nesterov: bool = False
     weight_decay: float = 0.0
     lr_gamma: float = 1e-3

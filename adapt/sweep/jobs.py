@@ -6,11 +6,12 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adapt import data, methods, store
-from adapt.config import TrainConfig, load_config
+from adapt.settings.config import TrainConfig
+from adapt.settings.layers import Settings, resolve
 from runtime.errors import ConfigError
 from runtime.storage.files import sha256
 
@@ -22,7 +23,7 @@ class Job:
     method: str
     dataset: str
     task: str
-    config: TrainConfig
+    settings: Settings[TrainConfig]
     out: Path
     """Root folder of the artifacts of this seed."""
     device: str = "cpu"
@@ -30,6 +31,11 @@ class Job:
     """Folder of the data set, where it needs one."""
     threads: int | None = None
     """CPU threads; None leaves torch its choice."""
+
+    @property
+    def config(self) -> TrainConfig:
+        """Its settings, before it has looked at its images."""
+        return self.settings.config
 
     @property
     def path(self) -> Path:
@@ -70,7 +76,7 @@ def plan(
         tasks: Task ids; none means those that papers report.
         seeds: Of the runs.
         out: The runs go to a folder below it.
-        settings: `key=value` each, as for `load_config`.
+        settings: `key=value` each, as for `resolve`.
         presets: Likewise.
         device: `cpu`, `cuda` or `cuda:N`.
         root: Folder of the data set.
@@ -86,17 +92,18 @@ def plan(
         twice = [value for value in values if list(values).count(value) > 1]
         if twice:
             raise ConfigError(f"{name} '{twice[0]}' comes twice; name each {name} once")
-    configs = {
-        task: load_config(cls, dataset, method, [*settings, "seed=0"], task=task, presets=presets)
+    resolved = {
+        task: resolve(cls, dataset, method, [*settings, "seed=0"], task=task, presets=presets)
         for task in dict.fromkeys((*every, *chosen))
     }
-    # Of all tasks, so that a sweep over some of them finds the same folder.
-    text = json.dumps({task: asdict(configs[task]) for task in every}, sort_keys=True)
-    variant = store.variant(method, asdict(configs[chosen[0]]))
+    # Of all tasks, so that a sweep over some of them finds the same folder; without what is at its
+    # default, so that a later version with more settings finds it too.
+    text = json.dumps({task: resolved[task].changed() for task in every}, sort_keys=True)
+    variant = store.variant(method, asdict(resolved[chosen[0]].config))
     folder = out / dataset / f"{variant}-{sha256(text.encode())[:8]}"
     return tuple(
         Job(
-            method, dataset, task, replace(configs[task], seed=seed),
+            method, dataset, task, resolved[task].with_seed(seed),
             folder / f"seed{seed}", device, root, threads,
         )
         for seed in seeds

@@ -109,7 +109,7 @@ class Report:
             "dataset": job.dataset,
             "method": job.method,
             "variant": job.path.parent.name,
-            "settings": {j.task: {**asdict(j.config), "seed": None} for j in self.jobs},
+            "settings": {j.task: {**j.settings.values(), "seed": None} for j in self.jobs},
             "runs": runs,
             "tables": [asdict(table) for table in self.tables],
         }

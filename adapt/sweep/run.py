@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapt import methods
 from adapt.sweep.jobs import Job, quiet
 from runtime.errors import Interrupted, StorageError, TrainingError, UdaError
 from runtime.storage.files import write_bytes
@@ -52,9 +53,11 @@ def run(job: Job) -> Outcome:
             before = _written(job.path)
             with quiet():  # `check` has told what is odd about the images
                 images = job.load()
+            settings = job.settings.with_data(methods.get(job.method), images)
             found = train(
-                job.method, images, job.config, out=job.out, device=job.device, go_on=True
-            )
+                job.method, images, settings.config,
+                out=job.out, device=job.device, go_on=True, record=settings.record(),
+            )  # fmt: skip
             fresh = _written(job.path) != before
     except Interrupted as error:
         raise Interrupted(

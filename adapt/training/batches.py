@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from adapt.clip import Clip
-from adapt.config import TaskHeadConfig, TrainConfig
 from adapt.data.base import UNKNOWN
 from adapt.data.strong import strong
 from adapt.data.transforms import augment
 from adapt.method import Batch
+from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.training import parallel
 from runtime.errors import ConfigError, DataError
 

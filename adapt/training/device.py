@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from adapt.config import TrainConfig
+from adapt.settings.config import TrainConfig
 from runtime.errors import BackendError, ConfigError
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from adapt import clip as base_models
 from adapt.artifact import Artifact
-from adapt.config import TrainConfig
 from adapt.data import DomainPair, class_prompts
 from adapt.data.cache import pixels
 from adapt.evaluation import selection
 from adapt.evaluation.judge import Judge
 from adapt.method import AMP, Method
+from adapt.settings.config import TrainConfig
+from adapt.settings.stored import SETTINGS
 from adapt.training import parallel, resume, rst
 from adapt.training.batches import Role, Stream, draw_seed
 from adapt.training.journal import Journal, interruptible
@@ -55,6 +57,7 @@ class Loop:
         config: TrainConfig,
         path: Path,
         device: torch.device,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         """Load the base and the test images; train nothing.
 
@@ -65,15 +68,13 @@ class Loop:
             config: Of the class's `Config` type.
             path: Of the artifact to be.
             device: Where to train.
+            record: Where the settings come from, for the artifact.
         """
         if config.select not in selection.names():
             raise ConfigError(
                 f"unknown selector '{config.select[:40]}'; set select to one of "
                 f"{', '.join(selection.names())}"
             )
-        if not config.iterations and cls.trains:
-            length = cls.epoch_length(config, len(pair.source), len(pair.target))
-            config = replace(config, iterations=length)
         self.name, self.pair, self.config, self.device = name, pair, config, device
         self.path, self.checkpoint = path, path.with_name(resume.FILE)
         self.clip = base_models.load(config.model, config.pretrained, str(device))
@@ -83,7 +84,9 @@ class Loop:
         guides = [asdict(guide) for guide in self.method.guides()]
         self.identity = resume.identity(name, pair, config, self.clip.info) | {"guides": guides}
         self.projection = rst.over(self.method.encoder, config)
-        self.optimization = Optimization(self.method.parameter_groups(), config, self.projection)
+        self.optimization = Optimization(
+            self.method.parameter_groups(), config, self.projection, self.method.optimizer
+        )
         self.total = config.epochs * config.iterations if cls.trains else 0
         self.iteration, self.seconds, self.history = 0, 0.0, list[Row]()
         self.meter = Meter()
@@ -96,6 +99,7 @@ class Loop:
             "config": asdict(config),
             "seed": config.seed,
             "guides": self.method.guides(),
+            "optional": {SETTINGS: dict(record)} if record else {},
         }
         about = pair.held_out, len(self.judge.truth), self.identity["data"]
         self.outcome = Outcome(self.method, self.clip.info, self.base, path, facts, about)

@@ -1,27 +1,28 @@
-"""Optimizer steps: gradients, loss scale, SGD, sparsity, learning rates."""
+"""Optimizer steps: gradients, loss scale, sparsity, learning rates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from adapt.config import TrainConfig
-from adapt.method import Group
+from adapt.method import Group, OptimizerFactory, sgd
+from adapt.settings.config import TrainConfig
 from adapt.training.parallel import average
 from adapt.training.rst import Projection
 
 
 class Optimization:
-    """One SGD with momentum per optimizer name, and what happens after each of its steps.
-
-    Torch's fused implementation is used wherever it runs.
-    """
+    """One optimizer per optimizer name, and what happens after each of its steps."""
 
     def __init__(
-        self, groups: Sequence[Group], config: TrainConfig, projection: Projection | None = None
+        self,
+        groups: Sequence[Group],
+        config: TrainConfig,
+        projection: Projection | None = None,
+        make: OptimizerFactory | None = None,
     ) -> None:
         """Make the optimizers.
 
@@ -30,22 +31,20 @@ class Optimization:
             config: Momentum, weight decay, mixed precision.
             projection: RST over the encoder, and its grid; applied after every step that trains a
                 part of it.
+            make: Makes an optimizer of parameter groups, like `Method.optimizer`; None: SGD.
         """
+        make = make or sgd(config)
         self.progress = 1.0
         """Share of the run that is done after the next step: a budget tightens by it."""
         self._projection = projection
         sparse = {id(p) for p in projection.parameters} if projection else set()
         self._sparse = {g.optimizer for g in groups if any(id(p) in sparse for p in g.parameters)}
         self._scaler = torch.amp.GradScaler("cuda", enabled=config.amp == "fp16")
-        self._optimizers: dict[str, torch.optim.SGD] = {}
+        self._optimizers: dict[str, torch.optim.Optimizer] = {}
         for name in dict.fromkeys(group.optimizer for group in groups):
             mine = [group for group in groups if group.optimizer == name]
-            self._optimizers[name] = torch.optim.SGD(
-                [{"params": list(g.parameters), "lr": g.lr, "lr_0": g.lr} for g in mine],
-                momentum=config.momentum,
-                nesterov=config.nesterov and config.momentum > 0,
-                weight_decay=config.weight_decay,
-                fused=True,
+            self._optimizers[name] = make(
+                [{"params": list(g.parameters), "lr": g.lr, "lr_0": g.lr} for g in mine]
             )
 
     def step(self, **losses: Tensor) -> None:
@@ -100,30 +99,35 @@ class Optimization:
         return float(groups[0]["lr"]) if groups else 0.0
 
     def finite(self) -> bool:
-        """Return whether all weights and momenta are finite."""
+        """Return whether all weights and the optimizers' tensors are finite."""
         tensors = [
-            *self.momenta().values(),
+            *self.state().values(),
             *(p for o in self._optimizers for p in self._parameters(o)),
         ]
         return all(bool(torch.isfinite(t).all()) for t in tensors)
 
-    def momenta(self) -> dict[str, Tensor]:
-        """Return the momentum buffers by optimizer and position, not copied."""
+    def state(self) -> dict[str, Tensor]:
+        """Return the optimizers' tensors as `<optimizer>.<position>.<key>`, not copied."""
         return {
-            f"{name}.{position}": buffer
+            f"{name}.{position}.{key}": value
             for name, optimizer in self._optimizers.items()
             for position, parameter in enumerate(self._parameters(name))
-            if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None
+            for key, value in optimizer.state[parameter].items()
+            if isinstance(value, Tensor)
         }
 
-    def load_momenta(self, momenta: dict[str, Tensor]) -> None:
-        """Restore what `momenta` returned."""
-        for name, optimizer in self._optimizers.items():
-            for position, parameter in enumerate(self._parameters(name)):
-                buffer = momenta.get(f"{name}.{position}")
-                if buffer is not None:
-                    copy = torch.empty_like(parameter, memory_format=torch.preserve_format)
-                    optimizer.state[parameter]["momentum_buffer"] = copy.copy_(buffer)
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        places = {
+            f"{name}.{position}": (optimizer, parameter)
+            for name, optimizer in self._optimizers.items()
+            for position, parameter in enumerate(self._parameters(name))
+        }
+        for name, value in state.items():
+            place, _, key = name.rpartition(".")
+            if place in places:
+                optimizer, parameter = places[place]
+                optimizer.state[parameter][key] = _like(value, parameter)
 
     @property
     def scale(self) -> dict[str, float]:
@@ -139,3 +143,10 @@ class Optimization:
 
     def _parameters(self, name: str) -> list[nn.Parameter]:
         return [p for group in self._optimizers[name].param_groups for p in group["params"]]
+
+
+def _like(value: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Return a fresh copy on the parameter's device, laid out as it is if it has its shape."""
+    if value.shape != parameter.shape:
+        return value.clone().to(parameter.device)  # a counter of steps
+    return torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)

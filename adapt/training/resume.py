@@ -14,18 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.config import TrainConfig
 from adapt.data.base import DomainPair
 from adapt.method import Method
+from adapt.settings.config import TrainConfig
+from adapt.settings.stored import restore
 from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError, FormatError
 from runtime.spec import BaseModel
 from runtime.storage import sealed
 from runtime.storage.fields import build
 
-KIND, SCHEMA = "uda-checkpoint", 1
+KIND, SCHEMA, OLDEST = "uda-checkpoint", 2, 1
+FEATURES: frozenset[str] = frozenset()
+"""What a checkpoint may require of this version."""
 FILE = "checkpoint.safetensors"
-_STATE, _MOMENTUM = "state.", "momentum."
+_STATE, _OPTIMIZER, _MOMENTUM = "state.", "optimizer.", "momentum."
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,17 @@ def save(
         identity: Of the run, from the function of that name.
         progress: How far it has come.
         method: Its state is stored; the encoder's only if it is trained.
-        optimization: Its momenta are stored.
+        optimization: The optimizers' tensors are stored.
 
     Raises:
         StorageError: The file cannot be written; an earlier one is still there.
     """
     tensors = {_STATE + name: tensor for name, tensor in _state(method).items()}
-    tensors |= {_MOMENTUM + name: tensor for name, tensor in optimization.momenta().items()}
+    tensors |= {_OPTIMIZER + name: tensor for name, tensor in optimization.state().items()}
     document = {"identity": dict(identity), "progress": asdict(progress)}
     with optimization.masters():
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        sealed.write(path, KIND, SCHEMA, document, arrays)
+        sealed.write(path, KIND, SCHEMA, *sealed.extended(document, arrays, (), {}, {}))
 
 
 def load(
@@ -93,11 +96,15 @@ def load(
         FormatError: The file is damaged.
         ConfigError: It belongs to a run with other settings, another base or other data.
     """
-    content = sealed.read(path, KIND, SCHEMA)
-    _check_identity(path, content.document.get("identity"), identity)
+    content = sealed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
+    found = content.document.get("identity")
+    if isinstance(found, dict) and isinstance(found.get("config"), dict):
+        config = restore(type(method.config), found["config"], content.optional, f"'{path}'")
+        found = found | {"config": config}
+    _check_identity(path, found, identity)
     progress = build(Progress, content.document.get("progress"), f"'{path}'")
     state = _state(method)
-    momenta: dict[str, Tensor] = {}
+    steps: dict[str, Tensor] = {}
     stored = {name.removeprefix(_STATE) for name in content.tensors if name.startswith(_STATE)}
     if stored != state.keys():
         raise FormatError(
@@ -113,9 +120,11 @@ def load(
                         f"'{path}' has a misshapen '{name}'; start anew with --restart"
                     )
                 own.copy_(tensor.reshape(own.shape))
-            elif name.startswith(_MOMENTUM):
-                momenta[name.removeprefix(_MOMENTUM)] = tensor
-    optimization.load_momenta(momenta)
+            elif name.startswith(_OPTIMIZER):
+                steps[name.removeprefix(_OPTIMIZER)] = tensor
+            elif name.startswith(_MOMENTUM):  # schema 1, which knew SGD alone
+                steps[f"{name.removeprefix(_MOMENTUM)}.momentum_buffer"] = tensor
+    optimization.load_state(steps)
     optimization.scale = progress.scale
     return progress
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from adapt import grid as grids
-from adapt.config import TrainConfig
 from adapt.grid import Grid
+from adapt.settings.config import TrainConfig
 from adapt.training.cut import cut
 from runtime.errors import ConfigError
 

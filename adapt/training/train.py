@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from adapt import methods, store
-from adapt.config import TrainConfig
 from adapt.data import DomainPair
+from adapt.settings.config import TrainConfig
 from adapt.training import parallel, resume
 from adapt.training.device import check_compile, check_precision, exact_float32, select
 from adapt.training.journal import log_file
@@ -42,6 +43,7 @@ def train(
     go_on: bool = False,
     restart: bool = False,
     show: bool = False,
+    record: Mapping[str, Any] | None = None,
 ) -> Run:
     """Adapt a base model to a task and write the artifact.
 
@@ -58,6 +60,7 @@ def train(
             as it is; without any earlier run a new one starts.
         restart: Throw an unfinished run away, and replace an artifact of other settings.
         show: Show a progress bar on stderr.
+        record: Where the settings come from, to be kept in the artifact: `Settings.record`.
 
     Raises:
         ConfigError: An unfinished run, or an artifact of other settings or images, is in the way.
@@ -89,7 +92,7 @@ def train(
         exact_float32(),
         torch.random.fork_rng(devices=cuda),
     ):
-        run = Loop(name, cls, pair, config, path, own)
+        run = Loop(name, cls, pair, config, path, own, record)
         if not waiting and not restart and (done := _in_the_way(run, go_on)):
             return done
         if restart and parallel.rank() == 0:

@@ -10,10 +10,10 @@ from safetensors import safe_open
 from adapt import clip as clips
 from adapt.artifact import Artifact
 from adapt.clip import encoder_tensors
-from adapt.config import TaskHeadConfig, TrainConfig
 from adapt.heads import CosineHead, TaskHead, head_tensors
 from adapt.merge import load_merged, merged
 from adapt.methods.cmkd import CMKDConfig
+from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.store import FILE
 from runtime.bundles import patch
 from runtime.errors import BaseModelError, FormatError

@@ -61,12 +61,13 @@ def test_a_missing_artifact_is_named(tmp_path):
         Artifact.load(tmp_path / "nowhere.safetensors")
 
 
-def reseal(written, tmp_path, change, kind="uda-artifact", schema=1):
+def reseal(written, tmp_path, change, kind="uda-artifact", schema=2):
     """Return a file whose digest is right and whose content someone chose."""
     path = tmp_path / FILE
     path.write_bytes(written)
-    file = sealed.read(path, "uda-artifact", 1)
-    document, tensors = file.document, dict(file.tensors)
+    file = sealed.read(path, "uda-artifact", 2, features=())
+    document = {**file.document, "requires": [], "optional": dict(file.optional)}
+    tensors = dict(file.tensors)
     change(document, tensors)
     path.write_bytes(sealed.seal(kind, schema, document, tensors))
     return path
@@ -75,8 +76,8 @@ def reseal(written, tmp_path, change, kind="uda-artifact", schema=1):
 def test_another_kind_and_another_schema_are_refused(written, tmp_path):
     with pytest.raises(FormatError, match="not a uda-artifact file.*'uda-task'"):
         Artifact.load(reseal(written, tmp_path, lambda d, t: None, kind="uda-task"))
-    with pytest.raises(FormatError, match="schema 2, this version reads 1"):
-        Artifact.load(reseal(written, tmp_path, lambda d, t: None, schema=2))
+    with pytest.raises(FormatError, match="schema 3, this version reads 1 to 2"):
+        Artifact.load(reseal(written, tmp_path, lambda d, t: None, schema=3))
 
 
 def test_a_plain_safetensors_file_is_refused(tmp_path):
@@ -161,7 +162,7 @@ HOSTILE = {
     "newline in the id": (setter("task", "id", value="a-b\n"), "no task id"),
     "path in the data set": (setter("task", "dataset", value="../x"), "cannot name a data set"),
     "hidden data set": (setter("task", "dataset", value=".ssh"), "cannot name a data set"),
-    "path in the method": (setter("method", value="a/b"), "cannot name a data set or a method"),
+    "path in the method": (setter("method", value="a/b"), "unknown method 'a/b'"),
     "unknown head": (setter("head", value="mlp"), "unknown head kind"),
     "head of another kind": (setter("head", value="cosine"), "needs a tensor 'weight'"),
     "head with nan": (spoiled(np.nan), "'linear.weight' holds a value that is not finite"),
@@ -196,12 +197,16 @@ HOSTILE = {
     "missing key": (without("base"), "key 'base' is missing"),
     "task of text": (setter("task", value="a-b"), "'task': expected a mapping"),
     "config of text": (setter("config", value="x"), "'config' must be a mapping"),
-    "empty config": (setter("config", value={}), "config: key 'amp' is missing; train"),
     "setting of another type": (setter("config", "lr", value="fast"), "'lr' must be float"),
     "setting out of range": (setter("config", "holdout", value=2), "'holdout' must be in"),
-    "unknown setting": (setter("config", "x", value=1), "config: unknown key 'x'"),
-    "unknown method": (setter("method", value="dann"), "unknown method 'dann'; known .*; train"),
-    "config of another method": (setter("method", value="source_only"), "unknown key 'lambda1'"),
+    "unknown setting": (
+        setter("config", "x", value=1),
+        "made with the setting 'x' = 1, which this version",
+    ),
+    "unknown method": (setter("method", value="dann"), "unknown method 'dann'; known .*; update"),
+    "config of another method": (setter("method", value="source_only"), "the setting 'lambda1' = "),
+    "unknown feature": (setter("requires", value=["depth"]), "requires the feature 'depth'"),
+    "optional of a list": (setter("optional", value=[]), "'optional' must be an object"),
     "empty metrics": (setter("metrics", value={}), "metrics: key 'last' is missing"),
     "metrics of a list": (setter("metrics", "last", value=[1]), "'last': expected a mapping"),
     "accuracy of text": (setter("metrics", "last", "accuracy", value="x"), "must be float"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adapt.clip import Clip
-from adapt.config import TrainConfig
+from adapt.settings.config import TrainConfig
 from adapt.training.batches import Role, Stream
 from runtime.errors import ConfigError, DataError
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adapt.clip import Clip
-from adapt.config import TrainConfig
 from adapt.methods.cmkd import CMKD, CMKDConfig
+from adapt.settings.config import TrainConfig
 from adapt.training.device import check_compile
 from adapt.training.optimize import Optimization
 from adapt.training.rst import over

@@ -3,20 +3,21 @@ from dataclasses import dataclass
 import pytest
 
 from adapt import methods
-from adapt.config import TaskHeadConfig, load_config, shipped
+from adapt.settings.config import TaskHeadConfig
+from adapt.settings.layers import resolve, shipped
 from runtime.errors import ConfigError
 
 FOLDER = shipped()
 
 
 def load(*overrides, dataset="demo-digits", method="source_only"):
-    return load_config(TaskHeadConfig, dataset, method, overrides)
+    return resolve(TaskHeadConfig, dataset, method, overrides).config
 
 
 def test_cmkd_on_folders_has_the_papers_values_for_vit_b_16():
     cls = methods.get("cmkd").Config
-    loaded = load_config(cls, "folder", "cmkd")
-    assert loaded == cls(select="infomax")  # ours: the papers choose on target labels
+    loaded = resolve(cls, "folder", "cmkd").config
+    assert loaded == cls(interpolation="bicubic")  # the base model's
     assert (loaded.model, loaded.pretrained) == ("ViT-B-16-quickgelu", "openai")
     assert (loaded.lr, loaded.lr * loaded.head_lr_multiplier) == (3e-6, 3e-3)
     assert (loaded.epochs, loaded.iterations, loaded.batch_size) == (20, 500, 32)
@@ -27,7 +28,7 @@ def test_cmkd_on_folders_has_the_papers_values_for_vit_b_16():
 
 @pytest.mark.parametrize("dataset", ["demo-digits", "demo-objects"])
 def test_cmkd_on_the_demo_has_the_measured_values(dataset):
-    loaded = load_config(methods.get("cmkd").Config, dataset, "cmkd")
+    loaded = resolve(methods.get("cmkd").Config, dataset, "cmkd").config
     assert (loaded.model, loaded.pretrained) == ("demo-rn32", "demo")
     assert loaded.epochs * loaded.iterations == loaded.ramp_iterations == 800
     assert loaded.lr * loaded.head_lr_multiplier == pytest.approx(3e-3)
@@ -89,6 +90,8 @@ def test_a_malformed_override_says_what_one_looks_like(text):
         ("prompt=a photo", r"'prompt' must be text with one \{\} for the class"),
         ("prompt='a", "the value in '--set prompt='a' is not readable"),
         ("seed=2020-13-45", "not readable"),
+        ("lr=auto", "'lr' must be float, found str 'auto'"),
+        ("iterations=0", "'iterations' must be at least 1, found 0"),
         ("seed=9223372036854775808", "'seed' must be below 2\\^63, found 9223372036854775808"),
         ("train_size=7", r"'train_size' must be in 8..4096, found 7"),
         ("train_size=4097", r"'train_size' must be in 8..4096, found 4097"),
@@ -106,11 +109,11 @@ def test_a_wrong_override_is_one_clear_line(override, message):
         (
             "ekda",
             "office",
-            "; did you mean 'office31'; there are those for demo-digits, demo-objects, domainnet",
+            "; did you mean 'office31'; available: demo-digits, demo-objects, domainnet",
         ),
-        ("cmkd", "demo-digts", "; did you mean 'demo-digits'; there are those for demo-digits, d"),
-        ("cmkd", "../cmkd/folder", "there are those for demo-digits"),
-        ("../cmkd", "folder", "there are those for cmkd/demo-digits, .*cmkd/folder"),
+        ("cmkd", "demo-digts", "; did you mean 'demo-digits'; available: demo-digits, d"),
+        ("cmkd", "../cmkd/folder", "available: demo-digits"),
+        ("../cmkd", "folder", "available: cmkd/demo-digits, .*cmkd/folder"),
     ],
 )
 def test_missing_settings_list_those_that_exist(method, dataset, message):
@@ -123,13 +126,13 @@ def test_fixmatch_goes_with_methods_that_have_its_settings_and_others_say_why_no
     cls = methods.get(name).Config
     settings = ["fixmatch=0.5", "strong=mild"]
     if name in ("cmkd", "source_only"):
-        assert load_config(cls, "folder", name, settings).fixmatch == 0.5
+        assert resolve(cls, "folder", name, settings).config.fixmatch == 0.5
         return
     own = {"zero_shot": "has none", "ekda": "has a head and losses of its own"}
     why = own.get(name, "learns from features that are computed once")
     for given in ({"overrides": settings}, {"presets": ["fixmatch"]}):
         with pytest.raises(ConfigError) as caught:
-            load_config(cls, "folder", name, **given)
+            resolve(cls, "folder", name, **given)
         assert str(caught.value).startswith("fixmatch needs a task head that learns from weak")
         assert f"'{name}' " in str(caught.value) and f"{why}; it goes with " in str(caught.value)
 
@@ -142,7 +145,7 @@ def test_fixmatch_goes_with_methods_that_have_its_settings_and_others_say_why_no
 def test_a_negative_loss_weight_is_refused(method, key):
     cls = methods.get(method).Config
     with pytest.raises(ConfigError, match=f"'{key}' must be 0 or more, found -1.0"):
-        load_config(cls, "folder", method, [f"{key}=-1.0"])
+        resolve(cls, "folder", method, [f"{key}=-1.0"])
 
 
 @pytest.fixture
@@ -156,20 +159,21 @@ class Tiny(TaskHeadConfig):
     extra: int = 1
 
 
-def test_a_file_that_lacks_a_key_is_refused(own):
-    text = (FOLDER / "source_only/folder.yaml").read_text()
+@pytest.mark.parametrize("text", ["", "# nothing\n", "lr: 1e-3\n"])
+def test_a_file_names_only_what_differs(own, text):
     own.write_text(text)
-    with pytest.raises(ConfigError, match="lacks 'extra'"):
-        load_config(Tiny, "d", "m", folder=own.parent.parent)
-    own.write_text(text + "extra: 5\n")
-    assert load_config(Tiny, "d", "m", folder=own.parent.parent).extra == 5
+    found = resolve(Tiny, "d", "m", folder=own.parent.parent)
+    assert (found.config.extra, found.config.epochs) == (1, 20)
+    assert (found.config.lr, found.sources["lr"]) == (
+        (1e-3, "m/d.yaml") if text.startswith("lr") else (3e-6, "default")
+    )
 
 
-@pytest.mark.parametrize("text", ["", "- 1\n", "a: [\n", "a: b: c\n", "\x00"])
+@pytest.mark.parametrize("text", ["- 1\n", "a: [\n", "a: b: c\n", "\x00"])
 def test_a_file_that_is_no_flat_yaml_is_refused(own, text):
     own.write_text(text)
     with pytest.raises(ConfigError, match=r"d\.yaml") as caught:
-        load_config(Tiny, "d", "m", folder=own.parent.parent)
+        resolve(Tiny, "d", "m", folder=own.parent.parent)
     assert "\n" not in str(caught.value)
 
 
@@ -178,13 +182,14 @@ def sections(own):
     text = (FOLDER / "cmkd/demo-digits.yaml").read_text()
     own.write_text(
         text
+        + "lr: 3e-4\n"
         + "tasks:\n  f-h: {lr: 2e-4, flip: true}\n"
         + "presets:\n  slow: {lr: 1e-4, epochs: 3}\n  short: {epochs: 2}\n"
     )
 
     def load(*overrides, **keywords):
         cls = methods.get("cmkd").Config
-        return load_config(cls, "d", "m", overrides, own.parent.parent, **keywords)
+        return resolve(cls, "d", "m", overrides, own.parent.parent, **keywords).config
 
     return load
 
@@ -204,14 +209,14 @@ def test_presets_overrule_the_task_and_overrides_overrule_presets(sections):
 
 
 def test_an_unknown_preset_lists_those_of_the_file(sections):
-    with pytest.raises(ConfigError, match="m/d have no preset 'rn50'; there are slow, short"):
+    with pytest.raises(ConfigError, match="m/d have no preset 'rn50'; available: slow, short"):
         sections(presets=["rn50"])
-    with pytest.raises(ConfigError, match="have no preset 'rn50'; there are none"):
-        load_config(methods.get("cmkd").Config, "demo-digits", "cmkd", presets=["rn50"])
+    with pytest.raises(ConfigError, match="have no preset 'rn50'; available: none"):
+        resolve(methods.get("cmkd").Config, "demo-digits", "cmkd", presets=["rn50"])
 
 
 @pytest.mark.parametrize("text", ["presets: 3\n", "presets: [a]\n", "tasks:\n  f-h: 3\n"])
 def test_a_malformed_section_says_what_one_looks_like(own, text):
     own.write_text((FOLDER / "cmkd/demo-digits.yaml").read_text() + text)
     with pytest.raises(ConfigError, match=r"must hold one 'name: \{key: value\}' per line"):
-        load_config(methods.get("cmkd").Config, "d", "m", folder=own.parent.parent)
+        resolve(methods.get("cmkd").Config, "d", "m", folder=own.parent.parent)

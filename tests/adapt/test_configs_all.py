@@ -1,17 +1,24 @@
 """Every settings file that is shipped, with each of its tasks and presets."""
 
-from dataclasses import asdict, fields
+import json
+import shutil
+from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 
 import open_clip
 import pytest
 import yaml
 
 from adapt import data, methods, published
-from adapt.config import load_config, shipped
+from adapt.settings import base_models
+from adapt.settings.config import AUTO, may_be_auto
+from adapt.settings.layers import EXTENDS, PAPER, resolve, shipped
 
 FOLDER = shipped()
-SHIPPED = sorted(path.relative_to(FOLDER) for path in FOLDER.glob("*/*.yaml"))
+EVERY = sorted(path.relative_to(FOLDER) for path in FOLDER.glob("*/*.yaml"))
+MODEL_FILES = [path for path in EVERY if path.parent.name == base_models.FOLDER]
+SHIPPED = [path for path in EVERY if path.stem != PAPER and path not in MODEL_FILES]
 DEMO = ("demo-digits", "demo-objects", "folder")
 PAPERS = {
     "cmkd": ("office-home", "office31", "imageclef", "digits", "visda", "domainnet"),
@@ -27,12 +34,16 @@ SECTIONS = ("tasks", "presets")
 
 
 @cache
-def loaded(method, dataset, task, presets):
-    return load_config(methods.get(method).Config, dataset, method, task=task, presets=presets)
+def resolved(method, dataset, task, presets):
+    return resolve(methods.get(method).Config, dataset, method, task=task, presets=presets)
+
+
+def settings(method, dataset, task=None, presets=()):
+    return resolved(method, dataset, task, tuple(presets))
 
 
 def load(method, dataset, task=None, presets=()):
-    return loaded(method, dataset, task, tuple(presets))
+    return settings(method, dataset, task, presets).config
 
 
 def text(path):
@@ -52,15 +63,42 @@ def test_there_are_settings_for_every_method_and_every_data_set_that_a_paper_rep
     }
 
 
+def leaves(values):
+    return sum(map(leaves, values.values())) if isinstance(values, dict) else 1
+
+
+def test_the_shipped_files_hold_few_settings():
+    found = {path: yaml.safe_load(text(path)) for path in EVERY}
+    assert sum(leaves(values) - (EXTENDS in values) for values in found.values()) <= 450
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=str)
-def test_every_shipped_file_loads_and_names_every_key_in_order(path):
-    cls = methods.get(path.parent.name).Config
-    assert type(load(path.parent.name, path.stem)) is cls
-    lines = [line for line in text(path).splitlines() if line[0] not in "# "]
-    names = [line.split(":")[0] for line in lines]
-    keys = list(dict.fromkeys(field.name for field in fields(cls)))
-    assert [name for name in names if name not in SECTIONS] == keys
-    assert names[: len(keys)] == keys  # the sections come last, and no key comes twice
+def test_a_file_names_only_what_differs_from_the_layers_below(path, tmp_path):
+    method, dataset = path.parent.name, path.stem
+    cls, plain = methods.get(method).Config, settings(method, dataset).values()
+    assert type(load(method, dataset)) is cls
+    shutil.copytree(FOLDER, tmp_path / "configs")
+    named = yaml.safe_load(text(path))
+    for key in named.keys() - {EXTENDS, *SECTIONS}:
+        less = {k: v for k, v in named.items() if k != key}
+        (tmp_path / "configs" / path).write_text(yaml.safe_dump(less))
+        found = resolve(cls, dataset, method, folder=tmp_path / "configs").values()
+        assert found[key] != plain[key], f"{path} names {key}, which is so anyway"
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_paper_names_all_that_model_and_data_decide_and_folder_nothing_of_it(method):
+    cls = methods.get(method).Config
+    decided = base_models.may_recommend(method, cls, FOLDER)
+    decided |= {key for key, auto in may_be_auto(cls).items()}
+    assert decided <= yaml.safe_load(text(f"{method}/{PAPER}.yaml")).keys()
+    assert not decided & yaml.safe_load(text(f"{method}/folder.yaml")).keys()
+
+
+def test_what_papers_report_extends_paper_and_nothing_else_does():
+    for path in SHIPPED:
+        extended = yaml.safe_load(text(path)).get(EXTENDS)
+        assert extended == (None if path.stem in DEMO else PAPER), path
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=str)
@@ -72,7 +110,9 @@ def test_every_task_and_preset_of_a_file_loads_and_changes_something(path):
         assert asdict(load(method, dataset, task=task)) != plain
     for preset, values in found["presets"].items():
         changed = asdict(load(method, dataset, presets=[preset]))
-        assert {key for key in plain if plain[key] != changed[key]} == values.keys()
+        found_changed = {key for key in plain if plain[key] != changed[key]}
+        own = dataset == "folder"  # where another base model brings values of its own
+        assert values.keys() <= found_changed if own else values.keys() == found_changed
     if found["presets"]:
         load(method, dataset, presets=list(found["presets"]))  # they go together
 
@@ -161,7 +201,8 @@ def test_unimos_settings_are_those_of_paper_and_code(dataset, presets, model, ep
     found = load("unimos", dataset, presets=presets)
     assert (found.model, found.epochs, found.lr) == (f"{model}-quickgelu", epochs, lr)
     assert (found.alpha, found.beta) == weights
-    assert (found.batch_size, found.iterations, found.lr_gamma) == (32, 0, 1e-3)
+    assert (found.batch_size, found.lr_gamma) == (32, 1e-3)
+    assert settings("unimos", dataset, presets=presets).values()["iterations"] == AUTO
     assert (found.weight_decay, found.nesterov, found.gamma) == (0, False, 0.01)
     assert (found.resize, found.interpolation) == ("crop", "bicubic")
     assert found.prompt == "a {domain} photo of a {}."
@@ -197,9 +238,54 @@ def test_folders_have_what_office_home_has_but_for_the_caption():
         for presets in ([], ["rn50"]):
             named = asdict(load(method, "office-home", presets=presets))
             own = asdict(load(method, "folder", presets=presets))
-            assert {key for key in own if own[key] != named[key]} == {"prompt"}
+            assert {key for key in own if own[key] != named[key]} == {"prompt", "interpolation"}
 
 
 def test_every_named_data_set_has_settings_and_every_settings_file_a_data_set():
     named = {path.stem for path in SHIPPED} - {"folder"}
     assert set(data.DATASETS) == named
+
+
+TABLE = json.loads((Path(__file__).parents[1] / "fixtures/549a19a/settings.json").read_text())
+FROZEN = ("ekda", "linear_probe", "unimos", "zero_shot")
+"""Methods that leave the encoder alone."""
+DIFFERENCES = [
+    # methods, data sets, keys, then (before, now), then why
+    (("ekda", "linear_probe", "unimos"), None, {"iterations"}, (0, AUTO),
+     "the method's own epoch has a name"),
+    (("zero_shot",), None, {"select"}, ("last", "infomax"),
+     "the default of all methods; nothing is trained, so nothing is selected"),
+    (("zero_shot",), ("demo-digits", "demo-objects"),
+     {"epochs", "iterations", "lr", "head_lr_multiplier", "flip"}, None, "nothing is trained"),
+    (FROZEN, ("demo-objects",), {"rst_threshold"}, (3.5e-5, 2.5e-5),
+     "the base model's; the method leaves the encoder alone"),
+    (("linear_probe", "unimos"), ("demo-digits", "demo-objects"), {"pad"}, (0, 2),
+     "the base model's; features are computed once, of whole images"),
+    (("cmkd", "source_only", "zero_shot"), ("folder",), {"interpolation"},
+     ("bilinear", "bicubic"), "the base model's: CLIP was trained on bicubic images"),
+]  # fmt: skip
+"""Every difference between the settings of 549a19a and today's."""
+
+
+def explained(method, dataset, key, before, now):
+    return any(
+        method in names
+        and dataset in (sets or {dataset})
+        and key in keys
+        and change in (None, (before, now))
+        for names, sets, keys, change, _ in DIFFERENCES
+    )
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_settings_are_those_of_549a19a_but_for_a_list_of_differences(name):
+    file, *rest = name.split(" ")
+    method, dataset = file.split("/")
+    chosen = dict(zip(rest[::2], rest[1::2], strict=True))
+    presets = [chosen["preset"]] if "preset" in chosen else []
+    before = TABLE[file] | TABLE[name]
+    now = settings(method, dataset, chosen.get("task"), presets).values()
+    assert before.keys() <= now.keys()
+    for key, value in before.items():
+        equal = now[key] == value and type(now[key]) is type(value)
+        assert equal or explained(method, dataset, key, value, now[key]), key

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from adapt import data, methods
 from adapt.artifact import Artifact
-from adapt.config import load_config
 from adapt.evaluation.compare import compare
+from adapt.settings.layers import resolve
 from adapt.training.train import train
 
 
 def test_cmkd_with_rst_learns_handwriting_from_fonts_within_the_density_budget(
     tmp_path: Path,
 ) -> None:
-    config = load_config(methods.get("cmkd").Config, "demo-digits", "cmkd", ["rst=true"])
+    config = resolve(methods.get("cmkd").Config, "demo-digits", "cmkd", ["rst=true"]).config
     run = train("cmkd", data.load("demo-digits", "f-h"), config, out=tmp_path)
     pair = data.load("demo-digits", "f-h")
     zero_shot, adapted = compare(pair, {"cmkd-rst": run.path}, vars(config))

@@ -16,7 +16,6 @@ import torch
 from adapt import clip as base_models
 from adapt import methods
 from adapt.artifact import Artifact
-from adapt.config import TrainConfig
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.transforms import normalise
@@ -24,6 +23,7 @@ from adapt.merge import load_merged
 from adapt.method import Batch
 from adapt.methods.linear_probe import LinearProbe, LinearProbeConfig
 from adapt.methods.unimos import UniMoSConfig
+from adapt.settings.config import TrainConfig
 from adapt.training.train import train
 from runtime.errors import ConfigError, Interrupted
 

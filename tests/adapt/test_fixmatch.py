@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from adapt.clip import Clip
-from adapt.config import TaskHeadConfig
 from adapt.data.strong import strong
 from adapt.losses import cross_entropy, fixmatch
 from adapt.methods.source_only import SourceOnly
+from adapt.settings.config import TaskHeadConfig
 from adapt.training.batches import Stream, draw_seed
 
 NOISE = np.random.default_rng(0)

@@ -16,12 +16,12 @@ import torch
 from adapt import methods
 from adapt.artifact import Artifact
 from adapt.clip import Clip, encoder_tensors
-from adapt.config import TrainConfig
 from adapt.heads import HEADS
 from adapt.merge import load_merged
 from adapt.method import Method
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.prompts import Prompted
+from adapt.settings.config import TrainConfig
 from adapt.training.batches import Role, Stream
 from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapt.config import TrainConfig
 from adapt.method import Group
+from adapt.settings.config import TrainConfig
 from adapt.training.optimize import Optimization
 from adapt.training.rst import Projection, Threshold
 
@@ -40,8 +40,13 @@ def test_losses_given_in_a_row_see_the_updated_parameters() -> None:
 def test_each_optimizer_keeps_its_own_momentum() -> None:
     a, b, optimization = two()
     optimization.step(first=a * b, second=a * b * b)
-    momenta = {name: buffer.item() for name, buffer in optimization.momenta().items()}
-    assert momenta == pytest.approx({"first.0": 3.0, "first.1": 2.0, "second.0": 12.0})
+    momenta = {name: buffer.item() for name, buffer in optimization.state().items()}
+    assert momenta == pytest.approx(
+        {
+            f"{place}.momentum_buffer": value
+            for place, value in (("first.0", 3.0), ("first.1", 2.0), ("second.0", 12.0))
+        }
+    )
 
 
 def test_a_loss_gives_gradients_to_its_own_optimizer_only() -> None:
@@ -56,9 +61,9 @@ def test_restored_momenta_continue_the_same_trajectory() -> None:
         optimization = Optimization([Group((p,), 0.01)], CONFIG)
         for step in range(6):
             if step == split:
-                kept = {name: buffer.clone() for name, buffer in optimization.momenta().items()}
+                kept = {name: buffer.clone() for name, buffer in optimization.state().items()}
                 optimization = Optimization([Group((p,), 0.01)], CONFIG)
-                optimization.load_momenta(kept)
+                optimization.load_state(kept)
             optimization.set_factor(1 / (1 + step))
             optimization.step(main=(p**3 - p).sum())
         return p.detach()

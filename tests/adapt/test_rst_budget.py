@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from adapt.config import TrainConfig
 from adapt.grid import DTYPES, Grid
 from adapt.method import Group
+from adapt.settings.config import TrainConfig
 from adapt.training import cut, rst
 from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError

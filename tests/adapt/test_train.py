@@ -14,10 +14,10 @@ import torch
 
 from adapt import clip as base_models
 from adapt.artifact import Artifact
-from adapt.config import TaskHeadConfig, TrainConfig
 from adapt.data import DomainPair, load_folders
 from adapt.evaluation.compare import compare
 from adapt.methods.cmkd import CMKDConfig
+from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.training.device import check_precision, exact_float32, select
 from adapt.training.train import Run, train
 from runtime.errors import BackendError, ConfigError, DataError, StorageError, TrainingError

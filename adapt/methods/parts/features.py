@@ -32,7 +32,7 @@ from runtime.storage import sealed
 
 if TYPE_CHECKING:
     from adapt.clip import Clip
-    from adapt.config import TrainConfig
+    from adapt.settings.config import TrainConfig
 
 KIND, SCHEMA = "uda-features", 1
 """Raise the schema when features come to mean something else."""

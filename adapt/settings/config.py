@@ -1,16 +1,35 @@
-"""Training settings: a frozen dataclass, one flat YAML file per method and data set, `--set`."""
+"""The settings of training, as frozen dataclasses. A default is what a user gets.
+
+Where other values come from is in `adapt.settings.layers`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeVar
 
-from adapt import settings_text as texts
-from adapt.nearest import meant
-from runtime.errors import ConfigError
-from runtime.storage.fields import build
+AUTO = "auto"
+"""Value of a setting that the data decide, see `by_data`."""
+_BY_DATA = "by_data"
+T = TypeVar("T")
+
+
+def by_data(fallback: T, *, auto: bool = True) -> T:
+    """Return a dataclass field that may be `auto`: then the number of images gives its value.
+
+    Args:
+        fallback: Value where there are no data: in a program that makes a config by itself, and in
+            a file that lacks the setting.
+        auto: Whether it is `auto` unless a layer says otherwise; False: only where one says so.
+    """
+    value: T = field(default=fallback, metadata={_BY_DATA: auto})
+    return value
+
+
+def may_be_auto(cls: type[TrainConfig]) -> dict[str, bool]:
+    """Return the settings that may be `auto`, and whether they are by default."""
+    return {f.name: f.metadata[_BY_DATA] for f in fields(cls) if _BY_DATA in f.metadata}
 
 
 @dataclass(frozen=True)
@@ -24,8 +43,8 @@ class TrainConfig:
     batch_size: int = 32
     """Images per step of the source, and as many of the target."""
     epochs: int = 20
-    iterations: int = 500
-    """Optimizer steps per epoch; 0 is the method's own epoch, see `Method.epoch_length`."""
+    iterations: int = by_data(500, auto=False)
+    """Optimizer steps per epoch; `auto` is the method's own epoch, see `Method.epoch_length`."""
     lr: float = 3e-6
     """Learning rate of the encoder at step 0."""
     head_lr_multiplier: float = 1000.0
@@ -83,9 +102,9 @@ class TrainConfig:
     target_classes: int = 0
     """With `partial`: keep the target's first so many classes by name, as the benchmarks do; 0
     takes the target as it is."""
-    select: str = "last"
+    select: str = "infomax"
     """Which epoch's weights are saved: the last, or the best by a score that needs no labels, see
-    `adapt.evaluation.selection`. The shipped settings take infomax, which loses least there."""
+    `adapt.evaluation.selection`. Of these infomax loses least."""
     holdout: float = 0.0
     """Share of the target kept out of training for evaluation, in [0, 1)."""
     eval_batch_size: int = 64
@@ -94,15 +113,17 @@ class TrainConfig:
     """Of every draw: head, order of the images, augmentation, dropout, what is held out."""
     no_fixmatch: ClassVar[str] = "has none"
     """Why a method cannot have FixMatch, where it cannot."""
+    former: ClassVar[Mapping[str, Any]] = {}
+    """Settings that are gone, with the default they had: files of earlier versions have them."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "eval_batch_size"):
+        for name in ("batch_size", "epochs", "iterations", "eval_batch_size"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "head_lr_multiplier"):
             require(self, name, getattr(self, name) > 0, "above 0")
         not_negative = (
-            *("iterations", "weight_decay", "lr_gamma", "lr_power", "rst_threshold", "pad"),
-            *("crop_min", "rotate", "target_classes", "seed"),
+            *("weight_decay", "lr_gamma", "lr_power", "rst_threshold", "pad", "crop_min"),
+            *("rotate", "target_classes", "seed"),
         )
         for name in not_negative:
             require(self, name, getattr(self, name) >= 0, "0 or more")
@@ -141,95 +162,8 @@ class TaskHeadConfig(TrainConfig):
         require(self, "fixmatch_threshold", 0 <= self.fixmatch_threshold < 1, "in [0, 1)")
 
 
-C = TypeVar("C", bound=TrainConfig)
-
-
-def load_config(
-    cls: type[C],
-    dataset: str,
-    method: str,
-    overrides: Sequence[str] = (),
-    folder: Path | None = None,
-    *,
-    task: str | None = None,
-    presets: Sequence[str] = (),
-) -> C:
-    """Return the settings of a method on a data set.
-
-    A file names every key. It may end with two sections of values that go together: `tasks`, for
-    what differs in one task, and `presets`, to be asked for by name (another backbone, a variant).
-    The file is overruled by its task, that by presets in their order, and these by overrides.
-
-    Args:
-        cls: The method's own configuration class.
-        dataset: Name of a data set, or `folder` for the user's own image folders.
-        method: Name of the method.
-        overrides: `key=value` each, the value a YAML scalar; the last one wins.
-        folder: Where `<method>/<dataset>.yaml` lies; None means the shipped settings.
-        task: Task of the data set.
-        presets: Names of presets in the file.
-
-    Raises:
-        ConfigError: There is no such file or preset, a key is unknown or missing, a type or a value
-            is wrong.
-    """
-    every = sorted((folder or shipped()).glob("*/*.yaml"))
-    files = {path.stem: path for path in every if path.parent.name == method}
-    path = files.get(dataset)
-    if path is None:
-        others = files or [f"{path.parent.name}/{path.stem}" for path in every]
-        raise ConfigError(
-            f"no settings for method '{method}' on data set '{dataset}'{meant(dataset, files)}; "
-            f"there are those for {', '.join(others) or 'none'}"
-        )
-    values = texts.read(path)
-    for_tasks, named = (texts.sections(values, name, path) for name in ("tasks", "presets"))
-    missing = sorted({f.name for f in fields(cls)} - values.keys())
-    if missing:
-        raise ConfigError(f"'{path.name}' of {method} lacks '{missing[0]}'; it must name every key")
-    values |= for_tasks.get(task or "", {})
-    for preset in presets:
-        if preset not in named:
-            _check_fixmatch(cls, method, preset)
-            raise ConfigError(
-                f"the settings {method}/{dataset} have no preset '{preset[:40]}'; there are "
-                f"{', '.join(named) or 'none'}"
-            )
-        values |= named[preset]
-    for text in overrides:
-        key, value = texts.override(text)
-        values[key] = value
-    _check_keys(cls, values, f"settings {method}/{dataset}", method)
-    return build(cls, values, f"settings {method}/{dataset}", ConfigError)
-
-
-def _check_keys(cls: type[TrainConfig], values: Mapping[str, Any], where: str, method: str) -> None:
-    known = sorted(field.name for field in fields(cls))
-    for key in sorted(str(key) for key in values if key not in known):
-        _check_fixmatch(cls, method, key)
-        hint = meant(key, known) or f"; known keys are {', '.join(known)}"
-        raise ConfigError(f"{where}: unknown key '{key}'{hint}")
-
-
-def _check_fixmatch(cls: type[TrainConfig], method: str, name: str) -> None:
-    """Say why a method cannot have FixMatch, if that is what a setting or a preset is for."""
-    own = {field.name for field in fields(TaskHeadConfig)} - {f.name for f in fields(TrainConfig)}
-    if name in own and not issubclass(cls, TaskHeadConfig):
-        raise ConfigError(
-            f"{name} needs a task head that learns from weak and strong views of target images, "
-            f"but '{method}' {cls.no_fixmatch}; it goes with cmkd and source_only"
-        )
-
-
-def shipped() -> Path:
-    """Return the folder of the shipped settings: the installed package's, else the checkout's."""
-    here = Path(__file__).resolve().parent
-    packaged = here / "configs"
-    return packaged if packaged.is_dir() else here.parent / "configs"
-
-
 def require(config: TrainConfig, name: str, good: bool, needed: str) -> None:
-    """Refuse a value of a setting; `load_config` makes a ConfigError of it.
+    """Refuse a value of a setting; `adapt.settings.layers` makes a ConfigError of it.
 
     Raises:
         ValueError: It is not good.

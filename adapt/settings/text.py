@@ -32,6 +32,8 @@ def read(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the settings '{path}': {_line(error)}") from error
+    if values is None:  # empty, or comments alone
+        return {}
     if not isinstance(values, dict):
         raise ConfigError(f"'{path}' must hold one 'key: value' per line")
     return values

@@ -1,0 +1,228 @@
+"""From layers to settings: which file, model or option gives each value.
+
+Each layer overrules those before it: dataclass default, base model, `paper.yaml`, the data set's
+file, its task, presets, the command line. A setting that is `auto` in the end waits for the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from adapt.nearest import meant
+from adapt.settings import base_models, text
+from adapt.settings.config import AUTO, TaskHeadConfig, TrainConfig, may_be_auto
+from runtime.errors import ConfigError
+from runtime.storage.fields import build
+
+if TYPE_CHECKING:
+    from adapt.data import DomainPair
+    from adapt.method import Method
+
+DEFAULT, DATA, COMMAND = "default", "data", "command line"
+"""Names of layers that are no file."""
+PAPER = "paper"
+EXTENDS = "extends"
+"""Key of a data set's file that names another one below it: `extends: paper`."""
+C = TypeVar("C", bound=TrainConfig)
+
+
+@dataclass(frozen=True)
+class Settings(Generic[C]):
+    """Settings and where each value comes from."""
+
+    config: C
+    """What is `auto` has its fallback in here until `with_data`."""
+    auto: tuple[str, ...]
+    """Settings that still wait for the data."""
+    sources: Mapping[str, str]
+    """Name of the layer that gave each value, in the order of the fields."""
+
+    def with_data(self, method: type[Method], pair: DomainPair) -> Settings[C]:
+        """Return the settings with the values that the number of images decides.
+
+        Args:
+            method: Its rules are used, see `Method.from_data`.
+            pair: The images.
+
+        Raises:
+            ConfigError: A value that follows is impossible.
+        """
+        found = method.from_data(self.config, len(pair.source), len(pair.target))
+        values = {key: found[key] for key in self.auto}
+        try:
+            config = replace(self.config, **values)
+        except ValueError as error:
+            raise ConfigError(f"settings from the data: {error}") from error
+        return Settings(config, (), {**self.sources, **dict.fromkeys(values, DATA)})
+
+    def values(self) -> dict[str, Any]:
+        """Return every value; `auto` where it waits for the data."""
+        return {**vars(self.config), **dict.fromkeys(self.auto, AUTO)}
+
+    def with_seed(self, seed: int) -> Settings[C]:
+        """Return the settings with another seed."""
+        sources = {**self.sources, "seed": COMMAND}
+        return Settings(replace(self.config, seed=seed), self.auto, sources)
+
+    def changed(self) -> dict[str, Any]:
+        """Return the values that are not the default."""
+        defaults = _defaults(type(self.config))
+        return {key: value for key, value in self.values().items() if value != defaults[key]}
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return name, value and source of every setting, for people."""
+        return [(key, _shown(value), self.sources[key]) for key, value in self.values().items()]
+
+    def record(self) -> dict[str, Any]:
+        """Return what a file keeps beside the values, see `adapt.settings.stored`."""
+        return {
+            "sources": {k: v for k, v in self.sources.items() if v != DEFAULT},
+            "changed": sorted(self.changed()),
+        }
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    values: Mapping[str, Any]
+
+
+def resolve(
+    cls: type[C],
+    dataset: str,
+    method: str,
+    overrides: Sequence[str] = (),
+    folder: Path | None = None,
+    *,
+    task: str | None = None,
+    presets: Sequence[str] = (),
+) -> Settings[C]:
+    """Return the settings of a method on a data set.
+
+    A file names only what differs. It may end with two sections of values that go together:
+    `tasks`, for what differs in one task, and `presets`, to be asked for by name (another backbone,
+    a variant).
+
+    Args:
+        cls: The method's own configuration class.
+        dataset: Name of a data set, or `folder` for the user's own image folders.
+        method: Name of the method.
+        overrides: `key=value` each, the value a YAML scalar; the last one wins.
+        folder: Where `<method>/<dataset>.yaml` lies; None means the shipped settings.
+        task: Task of the data set.
+        presets: Names of presets in the file, the last one wins.
+
+    Raises:
+        ConfigError: There is no such file or preset, a key is unknown, a type or a value is wrong.
+    """
+    folder = folder or shipped()
+    where = f"settings {method}/{dataset}"
+    upper = [*_files(cls, dataset, method, folder, task, presets), _command(overrides)]
+    for layer in upper:
+        _check_keys(cls, layer.values, where, method)
+    lower = [_Layer(DEFAULT, _defaults(cls))]
+    # The base model is known first, through all layers; then it may recommend the rest.
+    model, pretrained = (_last([*lower, *upper], key) for key in ("model", "pretrained"))
+    if isinstance(model, str) and isinstance(pretrained, str):
+        advice = base_models.recommended(model, pretrained, method, cls, folder)
+        lower.append(_Layer(f"base model {model}", advice))
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for layer in (*lower, *upper):
+        values |= layer.values
+        sources |= dict.fromkeys(layer.values, layer.name)
+    auto = tuple(key for key in may_be_auto(cls) if values[key] == AUTO)
+    config = build(cls, {k: v for k, v in values.items() if k not in auto}, where, ConfigError)
+    return Settings(config, auto, sources)
+
+
+def shipped() -> Path:
+    """Return the folder of the shipped settings: the installed package's, else the checkout's."""
+    here = Path(__file__).resolve().parents[1]
+    packaged = here / "configs"
+    return packaged if packaged.is_dir() else here.parent / "configs"
+
+
+def _files(
+    cls: type[TrainConfig],
+    dataset: str,
+    method: str,
+    folder: Path,
+    task: str | None,
+    presets: Sequence[str],
+) -> Iterator[_Layer]:
+    """Yield the layers of a data set's file and of the one that it extends."""
+    path = _find(dataset, method, folder)
+    values, name = text.read(path), f"{method}/{path.name}"
+    for_tasks, named = (text.sections(values, key, path) for key in ("tasks", "presets"))
+    extended = values.pop(EXTENDS, None)
+    if extended is not None:
+        if extended != PAPER:
+            raise ConfigError(f"'{EXTENDS}' in '{path}' must be {PAPER}, found {str(extended)!r}")
+        below = path.with_name(f"{PAPER}.yaml")
+        yield _Layer(f"{method}/{below.name}", text.read(below))
+    yield _Layer(name, values)
+    if task in for_tasks:
+        yield _Layer(f"{name}, task {task}", for_tasks[str(task)])
+    for preset in presets:
+        if preset not in named:
+            _check_fixmatch(cls, method, preset)
+            raise ConfigError(
+                f"the settings {method}/{dataset} have no preset '{preset[:40]}'"
+                f"{meant(preset, named)}; available: {', '.join(named) or 'none'}"
+            )
+        yield _Layer(f"{name}, preset {preset}", named[preset])
+
+
+def _find(dataset: str, method: str, folder: Path) -> Path:
+    every = [
+        path
+        for path in sorted(folder.glob("*/*.yaml"))
+        if path.stem != PAPER and path.parent.name != base_models.FOLDER
+    ]
+    files = {path.stem: path for path in every if path.parent.name == method}
+    if dataset not in files:
+        others = files or [f"{path.parent.name}/{path.stem}" for path in every]
+        raise ConfigError(
+            f"no settings for method '{method}' on data set '{dataset}'{meant(dataset, files)}; "
+            f"available: {', '.join(others) or 'none'}"
+        )
+    return files[dataset]
+
+
+def _command(overrides: Sequence[str]) -> _Layer:
+    return _Layer(COMMAND, dict(text.override(one) for one in overrides))
+
+
+def _defaults(cls: type[TrainConfig]) -> dict[str, Any]:
+    values = {field.name: field.default for field in fields(cls)}
+    return values | {key: AUTO for key, default in may_be_auto(cls).items() if default}
+
+
+def _last(layers: Sequence[_Layer], key: str) -> Any:
+    return next(layer.values[key] for layer in reversed(layers) if key in layer.values)
+
+
+def _check_keys(cls: type[TrainConfig], values: Mapping[str, Any], where: str, method: str) -> None:
+    known = sorted(field.name for field in fields(cls))
+    for key in sorted(str(key) for key in values if key not in known):
+        _check_fixmatch(cls, method, key)
+        hint = meant(key, known) or f"; known keys are {', '.join(known)}"
+        raise ConfigError(f"{where}: unknown key '{key}'{hint}")
+
+
+def _check_fixmatch(cls: type[TrainConfig], method: str, name: str) -> None:
+    """Say why a method cannot have FixMatch, if that is what a setting or a preset is for."""
+    own = {field.name for field in fields(TaskHeadConfig)} - {f.name for f in fields(TrainConfig)}
+    if name in own and not issubclass(cls, TaskHeadConfig):
+        raise ConfigError(
+            f"{name} needs a task head that learns from weak and strong views of target images, "
+            f"but '{method}' {cls.no_fixmatch}; it goes with cmkd and source_only"
+        )
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,58 @@
+"""Settings as files keep them: an artifact or a checkpoint may be of an earlier or a later version.
+
+A setting that a file lacks has its default. One that this version lacks is left out, with a note,
+if it was at its default; otherwise the file is refused by name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from adapt.settings.config import TrainConfig
+from runtime.errors import FormatError
+
+SETTINGS = "settings"
+"""Member of `optional` in an artifact: what `adapt.settings.layers.Settings.record` returns."""
+_log = logging.getLogger(__name__)
+_SHOWN = 60
+
+
+def restore(
+    cls: type[TrainConfig], values: Mapping[str, Any], optional: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """Return the settings of a file with exactly the keys of this version.
+
+    Args:
+        cls: The method's configuration class.
+        values: The settings as the file has them.
+        optional: The file's optional members, which may say what was at its default.
+        where: The file, for messages.
+
+    Raises:
+        FormatError: A setting is gone, or not yet known, and was not at its default.
+    """
+    defaults = {field.name: field.default for field in fields(cls)}
+    former = {k: v for c in reversed(cls.__mro__) for k, v in vars(c).get("former", {}).items()}
+    changed = _changed(optional)
+    for name in sorted(values.keys() - defaults.keys()):
+        shown = f"setting '{name[:_SHOWN]}' = {str(values[name])[:_SHOWN]}"
+        if name in former:
+            default = values[name] == former[name]
+            advice = "which this version no longer has; train the task again"
+        else:
+            default = changed is not None and name not in changed
+            advice = "which this version does not know; update uda-edge, or train the task again"
+        if not default:
+            raise FormatError(f"{where} was made with the {shown}, {advice}")
+        _log.warning("%s: ignored the %s, its default, %s", where, shown, advice.split(";")[0])
+    return {name: values.get(name, default) for name, default in defaults.items()}
+
+
+def _changed(optional: Mapping[str, Any]) -> list[Any] | None:
+    """Return what a file says was not at its default; None if it does not say."""
+    record = optional.get(SETTINGS)
+    changed = record.get("changed") if isinstance(record, Mapping) else None
+    return changed if isinstance(changed, list) else None
