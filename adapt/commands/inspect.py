@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from adapt import store
-from runtime.console import bytes_text
+from runtime.console import bytes_text, table
 
 
 @click.command()
@@ -18,6 +18,7 @@ def inspect(artifact: Path) -> None:
     artifact = artifact / store.FILE if artifact.is_dir() else artifact
     from adapt.artifact import Artifact
     from adapt.evaluation.metrics import Metrics
+    from adapt.settings.stored import SETTINGS
     from runtime.bundles import patch
     from runtime.storage.fields import build
 
@@ -44,6 +45,15 @@ def inspect(artifact: Path) -> None:
     }
     for name, fact in facts.items():
         click.echo(f"{name:<10}{fact}")
+    record = found.optional.get(SETTINGS)
+    sources = record.get("sources") if isinstance(record, dict) else None
+    if isinstance(sources, dict) and sources:
+        rows = [
+            (key, str(value), str(sources[key]).encode("unicode_escape").decode())
+            for key, value in found.config.items()
+            if key in sources
+        ]
+        click.echo("\n" + table(("setting", "value", "source"), rows))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ def restore(
     former = {k: v for c in reversed(cls.__mro__) for k, v in vars(c).get("former", {}).items()}
     changed = _changed(optional)
     for name in sorted(values.keys() - defaults.keys()):
-        shown = f"setting '{name[:_SHOWN]}' = {str(values[name])[:_SHOWN]}"
+        shown = f"setting {name[:_SHOWN]!r} = {values[name]!r:.{_SHOWN}}"
         if name in former:
             default = values[name] == former[name]
             advice = "which this version no longer has; train the task again"

@@ -30,6 +30,8 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
         f"base      {base.architecture} / {base.pretrained}, sha256 {base.sha256[:12]}, "
         f"{manifest.precision}, {bytes_text(manifest.tensors.bytes)}"
     )
+    features = ", ".join(manifest.requires) or "no feature"
+    click.echo(f"format    schema {manifest.schema}, requires {features}")
     graphs = manifest.graphs()
     size = bytes_text(sum(ref.bytes for ref in graphs))
     click.echo(f"graphs    {len(graphs)} without weights, {size}\n")
@@ -61,7 +63,7 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
         click.echo(f"\nremoved   {', '.join(sorted(removed))}; uda-runtime rollback brings it back")
     if check:
         weights = opened.weights()
-        for ref in manifest.graphs():
+        for ref in (*manifest.graphs(), *manifest.optional_files()):
             opened.graph(ref)
         for task in (*manifest.tasks, *manifest.former):
             weights.prepare(opened.read(task, weights.layout).patch)

@@ -209,7 +209,7 @@ def test_a_setting_that_is_gone_is_ignored_at_its_default_with_a_note(gone, capl
     with caplog.at_level(logging.WARNING, "adapt"):
         assert restore(Smaller, values, {}, "'x'") == asdict(TrainConfig())
     for key in gone:
-        assert f"'x': ignored the setting '{key}' = {gone[key]}, its default" in caplog.text
+        assert f"'x': ignored the setting '{key}' = {gone[key]!r}, its default" in caplog.text
 
 
 def test_a_setting_that_is_gone_and_was_used_is_refused_by_name():
