@@ -32,13 +32,14 @@ from runtime.bundles.task import OLDEST as OLDEST_TASK
 from runtime.bundles.task import SCHEMA as TASK_SCHEMA
 from runtime.bundles.weights_file import SharedWeights, read_layout, read_weights
 from runtime.errors import FormatError, TaskError
+from runtime.graphs.check import check_graph, check_size
 from runtime.memory.weights import Weights
 from runtime.spec import BaseModel, Precision, Preprocess, TensorSpec
 from runtime.storage import digest, extension
 from runtime.storage.files import read_bytes, sha256
 
 MAX_BYTES = 1 << 30
-"""Of a graph or a task file; the base is far larger and is read elsewhere."""
+"""Of a task file; the base is far larger and is read elsewhere."""
 
 
 class Bundle:
@@ -86,12 +87,19 @@ class Bundle:
         return self.manifest.encoder(entry).preprocess(entry.resize, entry.interpolation)
 
     def graph(self, ref: FileRef) -> bytes:
-        """Return the bytes of a graph after checking its digest.
+        """Return the bytes of a graph after checking its digest, and what it would do.
+
+        Every graph that an engine is opened or built from comes from here.
 
         Raises:
-            FormatError: The file is missing or altered.
+            FormatError: The file is missing or altered, or is not a graph that may be opened.
         """
-        return self._content(ref)
+        # Checked first: a larger file would be read for nothing.
+        check_size(ref.bytes, ref.path)
+        content = self._content(ref)
+        encoders = {own for each in self.manifest.encoders for own in (each.graph, each.blocked)}
+        check_graph(content, "encoder" if ref in encoders else "head", ref.path)
+        return content
 
     def task(self, task: str, layout: Mapping[str, TensorSpec]) -> Task:
         """Read a task's file and check it against the base's layout and its encoder.

@@ -5,18 +5,18 @@ the constants go into the graph, as *external* initializers: the values reach th
 so that a model of 345 MB is not copied into one string of bytes first, and there is no limit of
 2 GiB.
 
-The part of protobuf that this takes is small: a message is a row of fields, each a key (number and
-wire type) and a value. What need not be changed is copied as it is.
+What need not be changed is copied as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
 from runtime.errors import FormatError
+from runtime.graphs.wire import BYTES, VARINT, Damage, fields, message
 
 # Of ONNX's messages: numbers of the fields that are read or written here.
 _GRAPH = 7  # ModelProto
@@ -27,9 +27,6 @@ _DIMS, _DATA_TYPE, _NAME, _EXTERNAL, _LOCATION = 1, 2, 8, 13, 14  # TensorProto
 _KEY, _VALUE = 1, 2  # StringStringEntryProto
 _ELEMENTS = {"float32": 1, "float16": 10}
 _GIVEN = "given-at-opening"
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_FIXED = {_FIXED64: 8, _FIXED32: 4}
 
 
 def bake(
@@ -50,26 +47,22 @@ def bake(
     """
     try:
         return _model(graph, arrays, places or dict.fromkeys(arrays, _GIVEN))
-    except _Damage as error:
+    except Damage as error:
         raise FormatError(
             f"a graph is no sound ONNX model: {error}; export the bundle again"
         ) from error
 
 
-class _Damage(ValueError):
-    """The bytes are no message of the kind that is expected."""
-
-
 def _model(content: bytes, arrays: Mapping[str, NDArray[Any]], places: Mapping[str, str]) -> bytes:
     model, graphs = bytearray(), 0
-    for number, value, raw in _fields(memoryview(content)):
+    for number, _, value, place in fields(memoryview(content)):
         if number == _GRAPH:
             graphs += 1
-            model += _field(_GRAPH, _graph(_message(value), arrays, places))
+            model += _field(_GRAPH, _graph(message(value), arrays, places))
         else:
-            model += raw
+            model += content[place]
     if graphs != 1:
-        raise _Damage(f"it has {graphs} graphs, needed one")
+        raise Damage(f"it has {graphs} graphs, needed one")
     return bytes(model)
 
 
@@ -77,22 +70,22 @@ def _graph(
     content: memoryview, arrays: Mapping[str, NDArray[Any]], places: Mapping[str, str]
 ) -> bytes:
     graph, missing = bytearray(), dict(arrays)
-    for number, value, raw in _fields(content):
+    for number, _, value, place in fields(content):
         if number == _INPUT:
-            info = _message(value)
+            info = message(value)
             name = _text(info, _INFO_NAME)
             if name in arrays:
                 if name not in missing:
-                    raise _Damage(f"it has two inputs '{name}'")
+                    raise Damage(f"it has two inputs '{name}'")
                 _check(name, info, missing.pop(name))
                 continue
-        elif number == _INITIALIZER and _text(_message(value), _NAME) in arrays:
-            raise _Damage(f"its input '{_text(_message(value), _NAME)}' has a value already")
+        elif number == _INITIALIZER and _text(message(value), _NAME) in arrays:
+            raise Damage(f"its input '{_text(message(value), _NAME)}' has a value already")
         elif number == _SPARSE:
-            raise _Damage("it has sparse constants, which no export writes")
-        graph += raw
+            raise Damage("it has sparse constants, which no export writes")
+        graph += content[place]
     if missing:
-        raise _Damage(f"it has no input '{min(missing)}'")
+        raise Damage(f"it has no input '{min(missing)}'")
     for name, array in arrays.items():
         graph += _field(_INITIALIZER, _declared(name, array, places[name]))
     return bytes(graph)
@@ -101,15 +94,15 @@ def _graph(
 def _check(name: str, info: memoryview, array: NDArray[Any]) -> None:
     """Check that an array is what an input asks for; axes without a number take any length."""
     tensor = _one(_one(info, _INFO_TYPE), _TENSOR_TYPE)
-    element = next((value for number, value, _ in _fields(tensor) if number == _ELEMENT), 0)
-    dims = [_message(v) for number, v, _ in _fields(_one(tensor, _SHAPE)) if number == _DIM]
-    lengths = [next((v for n, v, _ in _fields(dim) if n == _DIM_VALUE), None) for dim in dims]
+    element = next((value for number, _, value, _ in fields(tensor) if number == _ELEMENT), 0)
+    dims = [message(v) for number, _, v, _ in fields(_one(tensor, _SHAPE)) if number == _DIM]
+    lengths = [next((v for n, _, v, _ in fields(dim) if n == _DIM_VALUE), None) for dim in dims]
     same = len(lengths) == array.ndim and all(
         wanted is None or wanted == length
         for wanted, length in zip(lengths, array.shape, strict=False)
     )
     if not same or element != _ELEMENTS.get(array.dtype.name):
-        raise _Damage(
+        raise Damage(
             f"its input '{name}' has shape {lengths} and ONNX's type {element}, "
             f"found {array.dtype}{array.shape}"
         )
@@ -129,64 +122,18 @@ def _declared(name: str, array: NDArray[Any], place: str) -> bytes:
     )
 
 
-def _fields(content: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
-    """Yield number, value and raw bytes of each field of a message."""
-    place = 0
-    while place < len(content):
-        start = place
-        key, place = _varint(content, place)
-        number, wire = key >> 3, key & 7
-        value: int | memoryview
-        if wire == _VARINT:
-            value, place = _varint(content, place)
-        else:
-            if wire == _BYTES:
-                size, place = _varint(content, place)
-            elif wire in _FIXED:
-                size = _FIXED[wire]
-            else:
-                raise _Damage(f"byte {start} has wire type {wire}")
-            if size > len(content) - place:
-                raise _Damage(f"a field of {size} bytes ends behind its message")
-            value, place = content[place : place + size], place + size
-        if not 0 < number < 1 << 29:
-            raise _Damage(f"byte {start} has field number {number}")
-        yield number, value, content[start:place]
-
-
-def _varint(content: memoryview, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if place >= len(content):
-            raise _Damage("it ends within a number")
-        byte = content[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value >= 1 << 64:
-                break
-            return value, place
-    raise _Damage("it has a number of more than 64 bits")
-
-
-def _message(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise _Damage("a number stands where a message was expected")
-    return value
-
-
-def _one(message: memoryview, number: int) -> memoryview:
-    found = [value for n, value, _ in _fields(message) if n == number]
+def _one(content: memoryview, number: int) -> memoryview:
+    found = [value for n, _, value, _ in fields(content) if n == number]
     if len(found) != 1:
-        raise _Damage(f"it has {len(found)} fields {number}, needed one")
-    return _message(found[0])
+        raise Damage(f"it has {len(found)} fields {number}, needed one")
+    return message(found[0])
 
 
-def _text(message: memoryview, number: int) -> str:
+def _text(content: memoryview, number: int) -> str:
     try:
-        return str(_one(message, number), "utf-8")
+        return str(_one(content, number), "utf-8")
     except UnicodeDecodeError as error:
-        raise _Damage("a name is not UTF-8") from error
+        raise Damage("a name is not UTF-8") from error
 
 
 def _encode(value: int) -> bytes:
@@ -199,8 +146,8 @@ def _encode(value: int) -> bytes:
 
 
 def _number(number: int, value: int) -> bytes:
-    return _encode(number << 3 | _VARINT) + _encode(value)
+    return _encode(number << 3 | VARINT) + _encode(value)
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return _encode(number << 3 | _BYTES) + _encode(len(content)) + content
+    return _encode(number << 3 | BYTES) + _encode(len(content)) + content
