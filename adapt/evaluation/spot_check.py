@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -104,7 +104,7 @@ def draw(pair: DomainPair, count: int, seed: int, folder: Path) -> Manifest:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DataError(f"'{folder}' is there and not empty; choose another --out")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
         try:
             for name in (UNSORTED, NONE, *(f"{SORTED}/{c}" for c in pair.task.classes)):
                 (temporary / name).mkdir(parents=True)
@@ -119,7 +119,6 @@ def draw(pair: DomainPair, count: int, seed: int, folder: Path) -> Manifest:
                 images=_copy(pair.test, count, seed, temporary / UNSORTED),
             )
             write_json(temporary / MANIFEST, asdict(manifest))
-            temporary.chmod(0o755)
             temporary.replace(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -6,12 +6,15 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.errors import FormatError, StorageError
 
+CODE_FOLDER = 0o700
+"""The mode of a folder that holds machine code."""
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),
     errno.EFBIG: "choose another place or raise the limit (ulimit -f)",
@@ -41,30 +44,69 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot write '{path}': {what}; {remedy}") from error
 
 
+def make_folder(path: Path, mode: int = 0o775) -> None:
+    """Make a folder, unless it is there, and those above it, with what the umask leaves of a mode.
+
+    No folder is writable by everybody, even where the umask is 0, as some containers have it by
+    accident: whoever may write to a folder may exchange what lies in it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    try:
+        path.mkdir(mode, exist_ok=True)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_folder(path.parent)
+        path.mkdir(mode, exist_ok=True)
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
 
-    A reader sees the old file or the whole new one, also after a power cut.
+    A reader sees the old file or the whole new one, also after a power cut. The umask decides who
+    may read and write it.
+
+    Args:
+        path: The file.
+        code: Whether it is machine code: its folder is made for this user alone, and nobody else
+            may write to the file whatever the umask.
 
     Raises:
         StorageError: The file cannot be written; nothing is left behind.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        make_folder(path.parent, *([CODE_FOLDER] if code else []))
+        temporary, mode = _temporary(path, 0o644 if code else 0o666)
         try:
             yield temporary
             sync(temporary)
-            temporary.chmod(0o644)
+            temporary.chmod(mode)  # the block may have put another file there
             temporary.replace(path)
             # The file is whole and in place; some network file systems cannot sync a folder.
             with contextlib.suppress(OSError):
                 sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path, mode: int) -> tuple[Path, int]:
+    """Make an empty file beside `path`, and return it and what the umask left of its mode."""
+    # The system applies the umask: a program can ask for its own only by changing it, for all of
+    # its threads.
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    while True:
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+        try:
+            handle = os.open(temporary, flags, mode)
+        except FileExistsError:
+            continue
+        try:
+            return temporary, stat.S_IMODE(os.fstat(handle).st_mode)
+        finally:
+            os.close(handle)
 
 
 def sync(path: Path) -> None:
@@ -76,13 +118,18 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, code: bool = False) -> None:
     """Write `content` to `path` atomically.
+
+    Args:
+        path: The file.
+        content: All of it.
+        code: Whether it is machine code, see `replacing`.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    with replacing(path) as temporary:
+    with replacing(path, code=code) as temporary:
         temporary.write_bytes(content)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.errors import StorageError
-from runtime.storage.files import storage_errors
+from runtime.storage.files import make_folder, storage_errors
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def _open(path: Path, required: bool) -> tuple[int, bool]:
     # The file is truncated: a link must not lead to one of somebody else.
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             handle = os.open(path, flags, 0o644)
         except FileNotFoundError:  # the holder before removed the folder
