@@ -1,7 +1,8 @@
 """Our kernels, compiled by NVRTC for one GPU and kept on disk.
 
 A file of the cache is called after the digest of everything that its content depends on, and holds
-its own: one that is damaged is compiled again.
+one of its name and content: one that is damaged is compiled again. One that somebody else could
+have written is refused, since the GPU would run whatever is in it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from pathlib import Path
 
 from runtime.cuda.driver import nvrtc, nvrtc_call
 from runtime.errors import BackendError, StorageError
-from runtime.storage.files import replacing
+from runtime.storage.files import write_bytes
+from runtime.storage.trusted import read_code
 
 _FOLDER = Path(__file__).resolve().parent / "kernels"
 SOURCES = ("scatter.cu", "resize.cu")
 _HEADERS = ("pages.h",)
 _OPTIONS = (b"--std=c++17",)
+_MAX_BYTES = 1 << 26
+"""Of compiled kernels; ours have about 10 kB."""
 
 
 def cache_folder() -> Path:
@@ -77,13 +81,14 @@ def kernels(source: str, capability: tuple[int, int], folder: Path | None = None
 
     Raises:
         BackendError: As `compile_kernels`.
+        FormatError: Somebody else could have written what is in the cache.
     """
     path = (folder or cache_folder()) / "kernels" / f"{_key(source, capability)}.cubin"
     code = _read(path)
     if code is None:
         code = compile_kernels(source, capability)
-        with contextlib.suppress(StorageError), replacing(path) as temporary:
-            temporary.write_bytes(hashlib.sha256(code).digest() + code)
+        with contextlib.suppress(StorageError):
+            write_bytes(path, _digest(path, code) + code, code=True)
     return code
 
 
@@ -105,10 +110,14 @@ def _key(source: str, capability: tuple[int, int]) -> str:
     return f"{Path(source).stem}-{digest.hexdigest()[:32]}"
 
 
+def _digest(path: Path, code: bytes) -> bytes:
+    return hashlib.sha256(path.name.encode() + b"\n" + code).digest()
+
+
 def _read(path: Path) -> bytes | None:
     try:
-        content = path.read_bytes()
+        content = read_code(path, _MAX_BYTES, lambda: "delete it: it is compiled again")
     except OSError:
         return None
     digest, code = content[:32], content[32:]
-    return code if hashlib.sha256(code).digest() == digest else None
+    return code if _digest(path, code) == digest else None

@@ -12,7 +12,8 @@ from runtime.engines.parts import Part, check
 from runtime.engines.profile import Profile
 from runtime.engines.store import EngineStore
 from runtime.errors import BackendError, FormatError
-from runtime.storage.files import read_bytes, write_bytes
+from runtime.storage.files import write_bytes
+from runtime.storage.trusted import read_code
 from runtime.trt.build import Options, build
 from runtime.trt.library import library
 from runtime.trt.progress import Told
@@ -77,7 +78,7 @@ def build_part(
     )
     check(part, built.tensors)
     if cache is not None and built.timing:
-        write_bytes(cache, built.timing)
+        write_bytes(cache, built.timing, code=True)
     engine = engine_file(part.stem, recipe, built, tested=test is not None)
     if test is not None:
         test(engine, built.plan)
@@ -124,9 +125,7 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
 
 
 def _timing(path: Path) -> bytes:
-    """Return what was measured before; nothing where that cannot be read: it is measured again."""
-    if not path.is_file():
-        return b""
-    with contextlib.suppress(FormatError):
-        return read_bytes(path, _MAX_TIMING)
+    """Return what was measured before; nothing where that cannot be read, or others wrote it."""
+    with contextlib.suppress(FormatError, OSError):
+        return read_code(path, _MAX_TIMING, lambda: "it is measured again")
     return b""

@@ -18,7 +18,7 @@ from runtime.storage.files import sha256
 from runtime.trt.build import Built, Options
 from runtime.trt.tensors import Tensor
 
-KIND, SCHEMA = "uda-engine", 1
+KIND, SCHEMA = "uda-engine", 2
 MAX_SIDECAR = 4 << 20
 MAX_PLAN = 1 << 34
 _GENERATION = re.compile(r"sm[0-9]{2,4}")
@@ -161,7 +161,13 @@ def engine_file(stem: str, recipe: Recipe, built: Built, *, tested: bool) -> Eng
 def encode(engine: EngineFile) -> bytes:
     """Return the JSON file of an engine."""
     document = {"kind": KIND, "schema": SCHEMA, **asdict(engine)}
+    document["sha256"] = _digest(document)
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _digest(document: dict[str, Any]) -> str:
+    """Return the digest of all that an engine's JSON file says."""
+    return sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode())
 
 
 def decode(content: bytes, where: str) -> EngineFile:
@@ -178,11 +184,15 @@ def decode(content: bytes, where: str) -> EngineFile:
     """
     try:
         document: Any = json.loads(content)
+        if not isinstance(document, dict) or document.get("kind") != KIND:
+            raise FormatError(f"{where} does not describe an engine")
+        schema = document.get("schema")
+        if type(schema) is not int or schema != SCHEMA:
+            old = ", in which no digest covers every field" if schema == 1 else ""
+            raise FormatError(f"{where} has schema {schema!r}{old}; this version reads {SCHEMA}")
+        if document.pop("sha256", None) != _digest(document):
+            raise FormatError(f"{where} was altered: it has another digest than it says")
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is damaged: {error}") from error
-    if not isinstance(document, dict) or document.pop("kind", None) != KIND:
-        raise FormatError(f"{where} does not describe an engine")
-    schema = document.pop("schema", None)
-    if type(schema) is not int or schema != SCHEMA:
-        raise FormatError(f"{where} has schema {schema!r}, this version reads {SCHEMA}")
+    del document["kind"], document["schema"]
     return build(EngineFile, document, where)

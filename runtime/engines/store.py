@@ -4,8 +4,9 @@
 written first and is called after its own content, the JSON file is replaced last: at every moment
 there is either the former engine or the new one, and whatever fails leaves the former.
 
-An engine is machine code that the library runs unseen. Digests here find damage, not malice: open
-engines only from folders that nobody else writes to.
+An engine is machine code that the library runs unseen, and what it is opened with comes from its
+JSON file. Digests find damage, not malice: both are read only where nobody but this user and root
+could have written them (`runtime.storage.trusted`).
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.engines.file import MAX_SIDECAR, EngineFile, Platform, Recipe, decode, encode
+from runtime.engines.folder import described, make, read_file
 from runtime.engines.profile import PROFILES
 from runtime.engines.remedy import again, command
 from runtime.errors import BackendError, ConfigError, FormatError
-from runtime.storage.files import read_bytes, sha256, storage_errors, write_bytes
+from runtime.storage.files import sha256, storage_errors, write_bytes
 from runtime.storage.locks import exclusive
+from runtime.storage.trusted import check_file
 from runtime.trt.build import Options
 
 FOLDER = "engines"
@@ -61,7 +63,7 @@ class EngineStore:
         others: list[EngineFile] = []
         damaged: FormatError | None = None
         remedy = command(self._remedy, device, baked=baked)
-        for path in self._described(content):
+        for path in described(self.folder, content):
             try:
                 found = self.read(path, device)
             except FormatError as error:
@@ -92,17 +94,19 @@ class EngineStore:
             device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
-            FormatError: It is damaged, of another version, or describes something else.
+            FormatError: It is damaged, of another version, or describes something else; or somebody
+                else could have written it.
         """
+        remedy = again(self._remedy, path.name.removesuffix(".json"), device)
+        content = read_file(path, MAX_SIDECAR, lambda: remedy)
         try:
-            return decode(read_bytes(path, MAX_SIDECAR), f"'{path}'")
+            return decode(content, f"'{path}'")
         except FormatError as error:
-            remedy = again(self._remedy, path.name.removesuffix(".json"), device)
             raise FormatError(f"{error}; {remedy}") from error
 
     def current(self, recipe: Recipe) -> EngineFile | None:
         """Return the engine that was built so, if it is there and whole."""
-        for path in self._described(recipe.content):
+        for path in described(self.folder, recipe.content):
             with contextlib.suppress(FormatError):
                 found = self.read(path)
                 if found.recipe == recipe:
@@ -138,20 +142,17 @@ class EngineStore:
             device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
-            FormatError: The file is missing or altered.
+            FormatError: The file is missing or altered, or somebody else could have written it.
         """
         path = self.path(engine)
         self.glance(engine, device)
-        try:
-            content = read_bytes(path, engine.plan.bytes)
-        except FormatError as error:
-            raise FormatError(f"{error}; {self._mend(engine, device)}") from error
+        content = read_file(path, engine.plan.bytes, lambda: self._mend(engine, device))
         if len(content) != engine.plan.bytes or sha256(content) != engine.plan.sha256:
             raise FormatError(f"'{path}' was altered; {self._mend(engine, device)}")
         return content
 
     def glance(self, engine: EngineFile, device: str = "") -> None:
-        """Check that the plan of an engine is there, a file and as large as it should be.
+        """Check that the plan of an engine is there, ours, and as large as it should be.
 
         Args:
             engine: Which.
@@ -168,11 +169,10 @@ class EngineStore:
         except OSError as error:
             problem = f"cannot be read: {error.strerror or error}"
         else:
-            if stat.S_ISREG(found.st_mode) and found.st_size == wanted:
+            check_file(path, found, lambda: self._mend(engine, device))
+            if found.st_size == wanted:
                 return
             problem = f"has {found.st_size} bytes, needed {wanted}"
-            if not stat.S_ISREG(found.st_mode):
-                problem = "is a link or a folder, and engines lie here"
         raise FormatError(f"'{path}' {problem}; {self._mend(engine, device)}")
 
     def reserve(self) -> None:
@@ -180,7 +180,9 @@ class EngineStore:
 
         Raises:
             StorageError: It cannot.
+            FormatError: Others could exchange what lies there.
         """
+        make(self.folder)
         with exclusive(self.folder / _LOCK, required=False, keep=False):
             pass
 
@@ -193,17 +195,18 @@ class EngineStore:
 
         Raises:
             StorageError: It cannot be written; the former engine is still there.
-            FormatError: The disk does not give back what was written.
+            FormatError: The disk does not give back what was written, or others could exchange it.
         """
+        make(self.folder)
         with exclusive(self.folder / _LOCK, required=False, keep=False) as alone:
             path = self.path(engine)
             with storage_errors(self.folder):
                 # What a killed build left; without a lock it may be another one's.
                 for left in self.folder.glob(f".{engine.slot}*.tmp") if alone else ():
                     left.unlink(missing_ok=True)
-            write_bytes(path, plan)
+            write_bytes(path, plan, code=True)
             self.plan(engine)
-            write_bytes(self.folder / f"{engine.slot}.json", encode(engine))
+            write_bytes(self.folder / f"{engine.slot}.json", encode(engine), code=True)
             with storage_errors(self.folder):
                 # The digits are written out: one GPU's name may begin like another's.
                 for old in self.folder.glob(f"{engine.slot}-{'[0-9a-f]' * 16}.plan"):
@@ -249,9 +252,6 @@ class EngineStore:
         named = others and PROFILES.get(own.name) == own
         return again(self._remedy, engine.slot, device, own.name if named else "")
 
-    def _described(self, content: str) -> list[Path]:
-        return sorted(self.folder.glob(f"*-{content[:16]}.*.json"))
-
 
 def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore:
     """Return the store of a bundle's engines.
@@ -270,4 +270,6 @@ def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore
         )
     extra = "" if folder is None else f" --engines {shlex.quote(str(folder))}"
     place = bundle / FOLDER if folder is None else Path(folder)
+    if folder is not None and place.is_symlink():
+        place = place.resolve()  # the user named it, so the link is meant
     return EngineStore(place, f"uda-runtime build {shlex.quote(str(bundle))}{extra}")

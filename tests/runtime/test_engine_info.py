@@ -105,7 +105,7 @@ def test_a_plan_that_is_missing_or_of_another_size_is_told_without_a_check(world
         f"damaged   '{plans[1]}' is missing; {remedy} --strategy engines",
         f"damaged   '{plans[2]}' has {sizes[2] + 1} bytes, needed {sizes[2]}; {remedy} "
         "--target sm86 --profile server",
-        f"damaged   '{plans[3]}' is a link or a folder, and engines lie here; {remedy} "
+        f"damaged   '{plans[3]}' is a folder, needed a file of machine code; {remedy} "
         "--target sm86 --profile orin",
     ]
 
@@ -147,12 +147,12 @@ def test_what_describes_no_engine_is_named_in_a_line_and_only_ours_is_damage(wor
         assert line.startswith(f"damaged   '{path}' is damaged: ")
 
 
-def test_a_description_of_another_version_or_with_another_key_is_damage(world, engines):
+def test_a_description_of_another_version_or_with_another_digest_is_damage(world, engines):
     path = world.path / "engines" / f"{engines[0].slot}.json"
     content = path.read_text()
     for old, new, reason in [
-        ('"schema": 1', '"schema": 2', "has schema 2, this version reads 1"),
-        ("10.3.0.30", "10.4.0.30", "its key is not that of its recipe"),
+        ('"schema": 2', '"schema": 3', "has schema 3; this version reads 2"),
+        ("10.3.0.30", "10.4.0.30", "was altered: it has another digest than it says"),
     ]:
         path.write_text(content.replace(old, new))
         found = info(world.path, "--check", code=1)

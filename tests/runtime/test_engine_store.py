@@ -11,6 +11,7 @@ from runtime.engines.build import build_part
 from runtime.engines.profile import PROFILES, Span
 from runtime.engines.store import store_of
 from runtime.errors import BackendError, FormatError
+from runtime.storage.files import sha256
 from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX
 from tests.runtime.engines import A10, ORIN, SM86, built, head
@@ -130,15 +131,21 @@ def test_a_plan_that_is_gone_or_a_link_is_refused(world, store, tmp_path):
     with pytest.raises(FormatError):
         store.plan(engine)
     path.symlink_to(tmp_path / "plan")
-    with pytest.raises(FormatError, match="is a link"):
+    with pytest.raises(
+        FormatError, match="is a link, needed a file of machine code; run: uda-runtime build"
+    ):
         store.plan(engine)
 
 
 def hostile(change):
+    """What somebody could write who knows how the digest is made."""
+
     def harm(content: bytes) -> bytes:
         document = json.loads(content)
+        del document["sha256"]
         change(document)
-        return json.dumps(document).encode()
+        whole = json.dumps(document, sort_keys=True)
+        return json.dumps({**document, "sha256": sha256(whole.encode())}).encode()
 
     return harm
 
@@ -153,7 +160,8 @@ def hostile(change):
         lambda content: b"[]",
         lambda content: b" " * (5 << 20),
         hostile(lambda d: d.update(kind="uda-bundle")),
-        hostile(lambda d: d.update(schema=2)),
+        hostile(lambda d: d.update(schema=1)),
+        hostile(lambda d: d.update(schema=3)),
         hostile(lambda d: d.update(schema=True)),
         hostile(lambda d: d.update(more=1)),
         hostile(lambda d: d.pop("plan")),
@@ -185,6 +193,56 @@ def test_a_damaged_or_hostile_description_is_one_error_and_opens_nothing(world, 
     assert "\x1b" not in str(error.value)
     assert not build_part(head(world), store, PROFILES["orin"], SM86).kept
     assert store.find(engine.recipe.content, A10).tensors == engine.tensors
+
+
+def paths(document, start=()):
+    """Yield the way to each value of a JSON document."""
+    for key, value in document.items() if isinstance(document, dict) else enumerate(document):
+        if isinstance(value, dict | list):
+            yield from paths(value, (*start, key))
+        else:
+            yield (*start, key), value
+
+
+def test_every_field_of_a_description_is_covered_by_its_digest(world, store):
+    engine = built(world, store)
+    path = store.folder / f"{engine.slot}.json"
+    content = path.read_bytes()
+    others = {str: "x" * 64, int: 7, bool: None, float: 0.5, type(None): "y"}
+    fields = [*paths(json.loads(content))]
+    assert len(fields) > 30
+    for way, value in fields:
+        document = json.loads(content)
+        place = document
+        for key in way[:-1]:
+            place = place[key]
+        place[way[-1]] = (not value) if isinstance(value, bool) else others[type(value)]
+        path.write_bytes(json.dumps(document).encode())
+        with pytest.raises(FormatError, match="uda-runtime build"):
+            store.read(path)
+        if way[0] not in ("kind", "schema"):
+            with pytest.raises(FormatError, match="was altered: it has another digest"):
+                store.read(path)
+    path.write_bytes(json.dumps(json.loads(content)).encode())
+    assert store.read(path) == engine, "how it is laid out does not matter"
+
+
+def test_a_description_of_the_first_schema_asks_for_a_build_and_goes_with_it(world, store):
+    engine = built(world, store)
+    path = store.folder / f"{engine.slot}.json"
+    document = json.loads(path.read_bytes())
+    del document["sha256"]
+    path.write_text(json.dumps({**document, "schema": 1}))
+    with pytest.raises(FormatError) as error:
+        store.find(engine.recipe.content, A10)
+    assert str(error.value) == (
+        f"'{path}' has schema 1, in which no digest covers every field; this version reads 2; "
+        f"run: uda-runtime build {world.path} --target sm86"
+    )
+    assert not build_part(head(world), store, PROFILES["orin"], SM86).kept
+    found = store.find(engine.recipe.content, A10)
+    assert found.recipe == engine.recipe
+    assert {*store.folder.iterdir()} == {path, store.path(found)}, "the former plan is gone"
 
 
 def test_a_gpus_name_cannot_lead_out_of_the_folder():

@@ -1,0 +1,66 @@
+"""A folder of machine code: made for this user alone, and looked through without trust."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shlex
+from pathlib import Path
+
+from runtime.errors import FormatError
+from runtime.storage.files import CODE_FOLDER, make_folder, storage_errors
+from runtime.storage.trusted import Remedy, check_folder, read_code
+
+
+def make(folder: Path) -> None:
+    """Make a folder for this user alone; one that is there must be as safe.
+
+    Raises:
+        StorageError: It cannot be made.
+        FormatError: Others could exchange what lies there.
+    """
+    with storage_errors(folder):
+        make_folder(folder, CODE_FOLDER)
+        check_folder(folder)
+
+
+def described(folder: Path, content: str) -> list[Path]:
+    """Return the JSON files that may be of a graph; none if there is no such folder.
+
+    Args:
+        folder: The folder.
+        content: `Recipe.content` of what is wanted.
+
+    Raises:
+        FormatError: It cannot be read, and what is in it would look as if it were missing.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise FormatError(
+            f"cannot read '{folder}': {error.strerror or error}; as the user who built the engines "
+            f"or as root, run: chmod -R go+rX {shlex.quote(str(folder))}"
+        ) from error
+    return [folder / name for name in sorted(fnmatch.filter(names, f"*-{content[:16]}.*.json"))]
+
+
+def read_file(path: Path, limit: int, remedy: Remedy) -> bytes:
+    """Return the content of a file of machine code.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have.
+        remedy: Says how it is made again.
+
+    Raises:
+        FormatError: It is missing or too large, or somebody else could have written it.
+    """
+    try:
+        return read_code(path, limit, remedy)
+    except OSError as error:
+        raise FormatError(
+            f"cannot read '{path}': {error.strerror or error}; check the path and its permissions, "
+            f"or {remedy()}"
+        ) from error

@@ -1,0 +1,130 @@
+"""Read files of machine code: only those that nobody but this user and root could have written.
+
+A digest finds damage, not malice, so before a byte is used the file that was opened is looked at:
+it belongs to this user or root, nobody else may write to it, and neither it nor its folder is a
+link. The folder must be alike; one with the sticky bit, as /tmp has it, may be writable by all,
+since others cannot exchange our files there. Folders above are not looked at: whoever can exchange
+those can only put files of their own there, which are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.errors import FormatError
+
+Remedy = Callable[[], str]
+"""Called for a message only: it may have to look around."""
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def check_folder(folder: Path) -> None:
+    """Check that machine code may lie in a folder; one that is not there is fine.
+
+    Raises:
+        FormatError: It may not; the message says why, and what to do about it.
+        OSError: It cannot be looked at.
+    """
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return
+    _check_folder(folder, found)
+
+
+def check_file(path: Path, found: os.stat_result, remedy: Remedy) -> None:
+    """Check that a file may be opened as machine code.
+
+    Args:
+        path: The file, for messages.
+        found: What the system says of it, not of what a link leads to.
+        remedy: Says how it is made again.
+
+    Raises:
+        FormatError: It may not; the message says why, and what to do about it.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        raise FormatError(f"'{path}' is {_kind(found)}, needed a file of machine code; {remedy()}")
+    problem, command = _distrust(path, found)
+    if problem:
+        raise FormatError(f"{problem}; if you trust it, run: {command}; else {remedy()}")
+
+
+def read_code(path: Path, limit: int, remedy: Remedy) -> bytes:
+    """Return the content of a file of machine code.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have.
+        remedy: Says how it is made again.
+
+    Raises:
+        FormatError: Somebody else could have written it, or it is too large; the message says what
+            to do about it.
+        OSError: It is not there or cannot be read.
+    """
+    check_folder(path.parent)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _check_folder(path.parent, os.fstat(folder))
+        check_file(path, os.stat(path.name, dir_fd=folder, follow_symlinks=False), remedy)
+        # By now it may be another file, so what was opened is looked at again. A pipe would wait.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+        handle = os.open(path.name, flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+    with os.fdopen(handle, "rb") as stream:
+        found = os.fstat(handle)
+        check_file(path, found, remedy)
+        # Python makes room for all that is asked for, however small the file is.
+        content = stream.read(min(found.st_size, limit) + 1)
+    if len(content) > limit:
+        raise FormatError(f"'{path}' is larger than the {limit} bytes it may have; {remedy()}")
+    return content
+
+
+def _check_folder(folder: Path, found: os.stat_result) -> None:
+    if not stat.S_ISDIR(found.st_mode):
+        raise FormatError(
+            f"'{folder}' is {_kind(found)}, needed a folder: machine code is not read through "
+            "links; put the folder itself there"
+        )
+    problem, command = _distrust(folder, found)
+    if problem:
+        raise FormatError(f"{problem}; look at what is in it, then run: {command}")
+
+
+def _distrust(path: Path, found: os.stat_result) -> tuple[str, str]:
+    """Return what is wrong with owner and mode, and the command that mends it; empty if nothing."""
+    own, mode = os.geteuid(), stat.S_IMODE(found.st_mode)
+    commands = []
+    if found.st_uid not in (0, own):
+        commands.append(f"chown {own} {shlex.quote(str(path))}")
+    if mode & _OTHERS and not (stat.S_ISDIR(found.st_mode) and mode & stat.S_ISVTX):
+        commands.append(f"chmod go-w {shlex.quote(str(path))}")
+    if not commands:
+        return "", ""
+    owners = _user(own) if own == 0 else f"{_user(own)} or root"
+    return (
+        f"'{path}' belongs to {_user(found.st_uid)} and has mode {mode:04o}, but machine code must "
+        f"belong to {owners} and be writable by nobody else"
+    ), " && ".join(commands)
+
+
+def _user(number: int) -> str:
+    import pwd  # here, since only messages want it, and not every system has it
+
+    try:
+        return f"{pwd.getpwuid(number).pw_name} ({number})"
+    except KeyError:
+        return f"user {number}"
+
+
+def _kind(found: os.stat_result) -> str:
+    if stat.S_ISLNK(found.st_mode):
+        return "a link"
+    return "a folder" if stat.S_ISDIR(found.st_mode) else "not a plain file"
