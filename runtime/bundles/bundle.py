@@ -101,6 +101,14 @@ class Bundle:
         check_graph(content, "encoder" if ref in encoders else "head", ref.path)
         return content
 
+    def optional(self, ref: FileRef) -> bytes:
+        """Return the bytes of a file of an optional member after checking its digest.
+
+        Raises:
+            FormatError: The file is missing or altered.
+        """
+        return self._content(ref)
+
     def task(self, task: str, layout: Mapping[str, TensorSpec]) -> Task:
         """Read a task's file and check it against the base's layout and its encoder.
 

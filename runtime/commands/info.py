@@ -63,8 +63,10 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
         click.echo(f"\nremoved   {', '.join(sorted(removed))}; uda-runtime rollback brings it back")
     if check:
         weights = opened.weights()
-        for ref in (*manifest.graphs(), *manifest.optional_files()):
+        for ref in manifest.graphs():
             opened.graph(ref)
+        for ref in manifest.optional_files():
+            opened.optional(ref)
         for task in (*manifest.tasks, *manifest.former):
             weights.prepare(opened.read(task, weights.layout).patch)
         click.echo(f"\nchecked   {len(manifest.files())} files, all whole")

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import runtime
 from runtime.bundles import bundle, manifest
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.install import install, remove, rollback
 from runtime.bundles.task import encode_task
+from runtime.cli import main
 from runtime.errors import FormatError
 from runtime.storage import sealed
 from runtime.storage.files import sha256
@@ -79,6 +81,11 @@ def test_optional_members_of_a_bundle_and_their_files_survive_a_change_of_tasks(
     install(world.path, write_task(newer(world.tasks["a-b"])))
     remove(world.path, "a-c")
     rollback(world.path, "a-c")
+    checked = CliRunner().invoke(main, ["info", str(world.path), "--check"])
+    assert checked.exit_code == 0 and "schema 3, requires no feature" in checked.output
+    (world.path / name).write_bytes(content[::-1])
+    damaged = CliRunner().invoke(main, ["info", str(world.path), "--check"])
+    assert damaged.exit_code == 1 and "was altered" in damaged.output
     body = json.loads((world.path / manifest.NAME).read_text())["body"]
     assert body["optional"] == members
     assert {n for n in tree(world.path) if n.startswith("optional/")} == {name}
