@@ -13,6 +13,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from adapt.data import digests
+from adapt.data.contents import contents, stat
 from runtime.errors import DataError, TaskError
 from runtime.spec import TaskInfo
 
@@ -40,16 +42,18 @@ class ImageSet:
         return bool((self.labels != UNKNOWN).all())
 
     def digest(self) -> str:
-        """Return a SHA-256 over names, sizes and labels, wherever the images' folder lies.
+        """Return a digest over contents and labels in order; `adapt.data.digests` compares two.
 
         Raises:
             DataError: A file is gone.
         """
-        digest = hashlib.sha256()
-        for path, label in zip(self.paths, self.labels.tolist(), strict=True):
+        content, names = hashlib.sha256(), hashlib.sha256()
+        sums = contents(self.paths)
+        for path, label, known in zip(self.paths, self.labels.tolist(), sums, strict=True):
+            content.update(b"%b%d\n" % (known.tobytes(), label))
             name = os.fsencode("/".join(path.parts[-3:]))
-            digest.update(b"%b\t%d\t%d\n" % (name, stat(path).st_size, label))
-        return digest.hexdigest()
+            names.update(b"%b\t%d\t%d\n" % (name, stat(path).st_size, label))
+        return digests.join(content.hexdigest(), names.hexdigest())
 
     def subset(self, indices: NDArray[np.int64]) -> ImageSet:
         """Return the images at some positions."""
@@ -70,22 +74,6 @@ class DomainPair:
     """Target images to evaluate on."""
     held_out: bool
     """Training never sees an image of `test`. False is the papers' transductive protocol."""
-
-
-def stat(path: Path) -> os.stat_result:
-    """Return what the file system knows about an image.
-
-    Raises:
-        DataError: The file is gone, or the link leads nowhere.
-    """
-    try:
-        return path.stat()
-    except OSError as error:
-        kind = "link" if path.is_symlink() else "file"
-        raise DataError(
-            f"the image '{path}' cannot be reached ({error.strerror}), a readable file is needed; "
-            f"repair the {kind} or delete it, and start again"
-        ) from error
 
 
 @dataclass(frozen=True)

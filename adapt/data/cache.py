@@ -21,7 +21,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.data.base import ImageSet, stat
+from adapt.data.base import ImageSet
+from adapt.data.contents import stat
+from adapt.data.home import folder
 from runtime.errors import DataError
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
@@ -49,12 +51,6 @@ class Pixels:
     """Positions of the unreadable ones, which were left out."""
     key: str
     """Names the pixels: changes with the files, their contents and how they are resized."""
-
-
-def folder() -> Path:
-    """Return the cache folder: `$UDA_CACHE`, else `~/.cache/uda-adapt`."""
-    chosen = os.environ.get("UDA_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "uda-adapt"
 
 
 def pixels(

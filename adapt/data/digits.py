@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adapt.data import cache, digit_files, layouts
+from adapt.data import digit_files, home, layouts
 from adapt.data.base import Domain, ImageSet
 from adapt.data.benchmark import Benchmark, Part, among
 from adapt.data.digit_files import Labels, Pixels
@@ -149,7 +149,7 @@ def unpack(name: str, split: str, originals: tuple[Path, ...]) -> ImageSet:
                 f"cannot read '{path}': {error.strerror or error}; check its permissions, or get "
                 "it again"
             ) from error
-    folder = cache.folder() / "digits" / f"{name}-{split}-{digest.hexdigest()[:16]}"
+    folder = home.folder() / "digits" / f"{name}-{split}-{digest.hexdigest()[:16]}"
     if not folder.exists():
         images, labels = FORMATS[name].decode(*originals)
         with storage_errors(folder):

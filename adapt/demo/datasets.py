@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
-from adapt.data import cache
+from adapt.data import home
 from adapt.demo import jobs
 from adapt.demo.corpus import DIGIT_NAMES
 from adapt.demo.domains import OBJECT_DOMAINS
@@ -97,7 +97,7 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
 
     Args:
         name: "demo-digits" or "demo-objects".
-        root: Cache folder; None means `adapt.data.cache.folder`.
+        root: Cache folder; None means `adapt.data.home.folder`.
         workers: Processes that draw.
 
     Raises:
@@ -106,7 +106,7 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
     """
     if name not in DEMO_SETS:
         raise DataError(f"unknown demo data set '{name}'; choose one of {sorted(DEMO_SETS)}")
-    folder = (root or cache.folder()) / "demo" / f"{name}-v1"
+    folder = (root or home.folder()) / "demo" / f"{name}-v1"
     if not folder.exists():
         results = jobs.run([part.job for part in DEMO_SETS[name].parts], f"drawing {name}", workers)
         with storage_errors(folder):

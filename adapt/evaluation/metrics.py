@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.spec import check_sha256
+from adapt.data import digests
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Digests:
 
     def __post_init__(self) -> None:
         for digest in (self.source, self.target, self.test):
-            check_sha256(digest)
+            digests.check(digest)
 
 
 @dataclass(frozen=True)

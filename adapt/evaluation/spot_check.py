@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from adapt.data import digests
 from adapt.data.base import DomainPair, ImageSet
 from runtime.console import write_json
 from runtime.errors import DataError, FormatError
@@ -63,7 +64,7 @@ class Manifest:
     images: tuple[Drawn, ...]
 
     def __post_init__(self) -> None:
-        check_sha256(self.digest)
+        digests.check(self.digest)
         if len({image.file for image in self.images}) != len(self.images):
             raise ValueError("a file is named twice")
 

@@ -15,7 +15,7 @@ from adapt import clip as base_models
 from adapt import methods, store
 from adapt.artifact import Artifact
 from adapt.clip import Clip
-from adapt.data import DomainPair, class_prompts
+from adapt.data import DomainPair, class_prompts, digests
 from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead
 from adapt.merge import Network
@@ -114,12 +114,12 @@ def check(task: TaskInfo, files: Mapping[str, Path], digest: str) -> None:
                 f"'{path}' was trained for {artifact.task.dataset} {artifact.task.id} with "
                 f"{len(artifact.task.classes)} classes, which these images do not have; train again"
             )
-        if artifact.metrics["data"]["test"] != digest:
+        if not digests.same(artifact.metrics["data"]["test"], digest):
             raise DataError(
                 f"'{path}' kept other target images out of its training (holdout "
                 f"{artifact.config['holdout']:g}, seed {artifact.seed}) than are judged here, or "
-                "the images have changed; train all variants with the same --seed and holdout, or "
-                "move this one away"
+                "the images or their labels have changed; train all variants with the same --seed "
+                "and holdout, or move this one away"
             )
 
 

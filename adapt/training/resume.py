@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapt.data import digests
 from adapt.data.base import DomainPair
 from adapt.method import Method
 from adapt.settings.config import TrainConfig
@@ -144,14 +145,19 @@ def differences(found: object, needed: Mapping[str, Any]) -> dict[str, tuple[obj
     before, now = _flatten(found), _flatten(needed)
     keys = sorted(now | before, key=lambda key: not key.startswith("config."))
     values = {key: (before.get(key), now.get(key)) for key in keys}
-    return {key: pair for key, pair in values.items() if pair[0] != pair[1]}
+    return {
+        key: pair
+        for key, pair in values.items()
+        if not (digests.same(*pair) if key.startswith("data.") else pair[0] == pair[1])
+    }
 
 
 def _check_identity(path: Path, found: object, needed: Mapping[str, Any]) -> None:
     for key, (before, now) in differences(found, needed).items():
+        what = ": other images or labels" if key.startswith("data.") else ""
         raise ConfigError(
             f"cannot resume from '{path}': it was made with {key} = {before!r}, this run has "
-            f"{now!r}; use the same settings and data, or start anew with --restart"
+            f"{now!r}{what}; use the same settings and data, or start anew with --restart"
         )
 
 

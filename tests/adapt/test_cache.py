@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adapt.data import cache
+from adapt.data import cache, home
 from adapt.data.base import ImageSet
 from runtime.errors import DataError, StorageError
 from runtime.frames.preprocess import preprocess, read_image
@@ -163,6 +163,6 @@ def test_a_cache_that_cannot_be_written_is_a_storage_error(tmp_path, monkeypatch
 def test_the_cache_lies_in_the_home_folder_unless_told(monkeypatch, tmp_path):
     monkeypatch.delenv("UDA_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.folder() == tmp_path / ".cache" / "uda-adapt"
+    assert home.folder() == tmp_path / ".cache" / "uda-adapt"
     monkeypatch.setenv("UDA_CACHE", "~/pictures")
-    assert cache.folder() == tmp_path / "pictures"
+    assert home.folder() == tmp_path / "pictures"

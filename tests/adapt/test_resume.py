@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from adapt import store
+from adapt.artifact import Artifact
 from adapt.data import DomainPair, load_folders
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.ekda import EKDAConfig
@@ -22,7 +26,9 @@ from adapt.training import resume
 from adapt.training.loop import Loop
 from adapt.training.train import train
 from runtime.errors import ConfigError, FormatError, TrainingError
+from runtime.storage import sealed
 
+CLASSES = ("bee", "cup", "dog")
 CHECKPOINT = Path("street") / "day-night" / "cmkd-rst" / "checkpoint.safetensors"
 
 
@@ -185,6 +191,111 @@ def test_resume_refuses_other_images(
     fewer = pair.target.subset(pair.target.labels.nonzero()[0])
     with pytest.raises(ConfigError, match=r"made with data\.target = "):
         train("cmkd", replace(pair, target=fewer), rst_config, out=unfinished, go_on=True)
+
+
+def exchange(one: Path, two: Path) -> None:
+    """Exchange two files or folders, as somebody does who mends labels."""
+    one.rename(one.with_name(".t"))
+    two.rename(one)
+    one.with_name(".t").rename(two)
+
+
+@pytest.fixture
+def own_images(tmp_path: Path, cache: Path) -> Path:
+    """A data set of this test's own, all files of one size and time."""
+    for domain, tint in (("day", 60), ("night", 10)):
+        for label, name in enumerate(CLASSES):
+            for number in range(9):
+                noise = np.random.default_rng([tint, label, number]).integers(0, 120, (24, 24, 3))
+                noise[..., label] += 60 + tint
+                path = tmp_path / "street" / domain / name / f"{number}.bmp"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(noise.astype(np.uint8)).save(path)
+                os.utime(path, ns=(10**18, 10**18))
+    return tmp_path / "street"
+
+
+def mended_labels(root: Path) -> str:
+    exchange(root / "day" / "bee", root / "day" / "cup")
+    return "source"
+
+
+def another_order(root: Path) -> str:
+    exchange(root / "night" / "bee" / "0.bmp", root / "night" / "bee" / "1.bmp")
+    return "target"
+
+
+def another_content(root: Path) -> str:
+    shutil.copy2(root / "night" / "bee" / "0.bmp", root / "night" / "cup")
+    return "target"
+
+
+def test_mended_labels_and_replaced_images_are_noticed(
+    own_images: Path, config: CMKDConfig, tmp_path: Path, stop_at: object
+) -> None:
+    config = replace(config, epochs=1, iterations=2)
+    finished, cut = tmp_path / "finished", tmp_path / "cut"
+    pair = load_folders(own_images, "day", "night")
+    run = train("cmkd", pair, config, out=finished)
+    before = run.path.read_bytes()
+    stop_at(0)
+    with pytest.raises(TrainingError, match="iteration 1 of 2"):
+        train("cmkd", pair, config, out=cut)
+    stop_at(-1)
+    for change in (mended_labels, another_order, another_content):
+        role = change(own_images)
+        pair = load_folders(own_images, "day", "night")
+        for go_on in (False, True):
+            with pytest.raises(ConfigError, match=r"trained with other images; add --restart"):
+                train("cmkd", pair, config, out=finished, go_on=go_on)
+        lines = rf"made with data\.{role} = .*: other images or labels; .*--restart"
+        with pytest.raises(ConfigError, match=lines):
+            train("cmkd", pair, config, out=cut, go_on=True)
+        if change is not another_content:
+            change(own_images)  # back
+    assert run.path.read_bytes() == before
+
+
+def as_before(folder: Path) -> None:
+    """Give an artifact or a checkpoint the digests that they had when they knew names alone."""
+
+    def names(digests: dict[str, str]) -> dict[str, str]:
+        return {role: digest.rpartition("names:")[2] for role, digest in digests.items()}
+
+    for path in folder.rglob("artifact.safetensors"):
+        artifact = Artifact.load(path)
+        data = names(artifact.metrics["data"])
+        replace(artifact, metrics={**artifact.metrics, "data": data}).save(path)
+    for path in folder.rglob(resume.FILE):
+        file = sealed.read(path, resume.KIND, resume.SCHEMA)
+        file.document["identity"]["data"] = names(file.document["identity"]["data"])
+        sealed.write(path, resume.KIND, resume.SCHEMA, file.document, file.tensors)
+
+
+def test_moved_copied_and_touched_images_do_not_stop_a_run(
+    own_images: Path, config: CMKDConfig, tmp_path: Path, stop_at: object
+) -> None:
+    config = replace(config, epochs=1, iterations=2)
+    finished, cut = tmp_path / "finished", tmp_path / "cut"
+    pair = load_folders(own_images, "day", "night")
+    whole = train("cmkd", pair, config, out=finished).path.read_bytes()
+    stop_at(0)
+    with pytest.raises(TrainingError, match="iteration 1 of 2"):
+        train("cmkd", pair, config, out=cut)
+    stop_at(-1)
+    for folder in (finished, cut):
+        as_before(shutil.copytree(folder, folder.with_suffix(".before")))
+    there = tmp_path / "elsewhere" / "street"
+    shutil.copytree(own_images, there, copy_function=shutil.copyfile)  # times of now
+    shutil.rmtree(own_images)
+    pair = load_folders(there, "day", "night")
+    for end in ("", ".before"):
+        (path,) = finished.with_suffix(end).rglob("artifact.safetensors")
+        stamp = path.stat().st_mtime_ns
+        train("cmkd", pair, config, out=finished.with_suffix(end), go_on=True)
+        assert path.stat().st_mtime_ns == stamp
+        resumed = train("cmkd", pair, config, out=cut.with_suffix(end), go_on=True)
+        assert resumed.path.read_bytes() == whole
 
 
 def test_resume_refuses_another_base(

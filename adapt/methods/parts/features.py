@@ -23,7 +23,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from adapt.data.cache import folder
+from adapt.data.home import folder
 from adapt.evaluation.evaluate import predict
 from adapt.method import Method
 from adapt.training import parallel
