@@ -14,6 +14,7 @@ from adapt.artifact import Artifact
 from adapt.data.base import UNKNOWN, ImageSet, some
 from adapt.data.cache import pixels
 from adapt.data.folder import read_domain
+from adapt.data.rows import Images
 from adapt.demo.datasets import DEMO_SETS
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.spec import Preprocess
@@ -26,7 +27,7 @@ DEFAULT_LIMIT = 2000
 class Sample:
     """Preprocessed images of one task's target domain."""
 
-    pixels: NDArray[np.uint8]
+    pixels: Images
     """(N, S, S, 3), as `runtime.frames.preprocess` makes them."""
     labels: NDArray[np.int64]
     """(N,) positions in the task's classes, or -1."""

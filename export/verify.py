@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from adapt.artifact import Artifact
 from adapt.clip import Clip
 from adapt.data.base import UNKNOWN
+from adapt.data.rows import Images
 from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
 from export.images import Sample
@@ -142,7 +143,7 @@ def reference(clip: Clip, artifact: Artifact, sample: Sample, progress: Progress
     return Reference(found[0], found[-1], adapted)
 
 
-def run(infer: Infer, pixels: NDArray[np.uint8], told: Callable[[int], None]) -> Logits:
+def run(infer: Infer, pixels: Images, told: Callable[[int], None]) -> Logits:
     """Return an engine's logits (N, K) for pixels (N, S, S, 3), batch by batch.
 
     Args:

@@ -1,37 +1,41 @@
-"""Decoded and resized images on disk, made once and mapped into memory.
+"""Decoded and resized images on disk, made once and read from there, each checked when it is read.
 
 Under `$UDA_CACHE` or `~/.cache/uda-adapt`: `pixels/<key>.bin` holds the images one after another,
-`pixels/<key>.json`, written last, says how many there are and which files were unreadable. The key
-covers the paths, sizes and times of the files, and how they are resized. Of several processes that
-need the same pixels one makes them, and the others wait.
+`pixels/<key>.safetensors`, checksummed and written last, says which files they are and has a digest
+of each. The key covers the contents of the files and how they are resized, so that files may be
+moved, copied and touched. A cache that is damaged is made again. Of several processes that need
+the same pixels one makes them, and the others wait.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adapt.data import rows
 from adapt.data.base import ImageSet
-from adapt.data.contents import stat
+from adapt.data.contents import Sums, contents, file_sha256, forget
 from adapt.data.home import folder
-from runtime.errors import DataError
+from adapt.data.rows import Rows
+from runtime.errors import DataError, FormatError, StorageError
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
-from runtime.storage.files import replacing, write_bytes
+from runtime.storage import sealed
+from runtime.storage.files import replacing
 from runtime.storage.locks import exclusive
 
-VERSION = 1
+VERSION = 2
 """Of the cached pixels; raise it when decoding or resizing changes."""
+KIND, SCHEMA = "uda-pixels", 1
 UNREADABLE = 0.01
 """Share of unreadable images from which on a data set is refused."""
 _CHUNK = 256
@@ -43,14 +47,14 @@ _log = logging.getLogger(__name__)
 class Pixels:
     """The readable images of an image set."""
 
-    images: NDArray[np.uint8]
-    """(M, S, S, 3), read-only, mapped from the disk."""
+    images: Rows
+    """(M, S, S, 3), on the disk."""
     kept: NDArray[np.int64]
     """(M,) positions in the image set."""
     skipped: tuple[int, ...]
     """Positions of the unreadable ones, which were left out."""
     key: str
-    """Names the pixels: changes with the files, their contents and how they are resized."""
+    """Names the pixels: changes with the contents of the files and how they are resized."""
 
 
 def pixels(
@@ -68,81 +72,137 @@ def pixels(
         interpolation: As in `Preprocess`.
 
     Raises:
-        DataError: A file is missing, or at least 1 % of the images are unreadable.
+        DataError: A file is missing or changes while it is read, or at least 1 % of the images are
+            unreadable.
         StorageError: The cache cannot be written.
     """
-    spec = Preprocess(size, resize, interpolation)
-    place = folder() / "pixels" / _key(images, spec)
-    kept = _ready(place, len(images), size)
-    if kept is None:
+    spec, sums = Preprocess(size, resize, interpolation), contents(images.paths)
+    place = folder() / "pixels" / _key(sums, spec)
+    found = _ready(images, spec, place)
+    if found is None:
         # Without a lock every process makes the same bytes: slower, and as right.
         with exclusive(folder() / "locks" / place.name, required=False) as locked:
-            kept = _ready(place, len(images), size)  # another process may have made it meanwhile
-            if kept is None:
+            found = _ready(images, spec, place, "")  # another process may have made it meanwhile
+            if found is None:
                 for left in place.parent.glob(f".{place.name}.*.tmp") if locked else ():
                     left.unlink(missing_ok=True)  # of a process that was killed
-                kept = _make(images, spec, place)
-    skipped = tuple(sorted({*range(len(images))} - {*kept.tolist()}))
-    if skipped:
+                _make(images, sums, spec, place)
+                found = _ready(images, spec, place)
+    if found is None:
+        raise StorageError(
+            f"the cached pixels in '{place.parent}' cannot be read back as they were written; "
+            "check the disk, or set UDA_CACHE to a folder on another one"
+        )
+    if found.skipped:
         _log.warning(
             "%d of %d images of '%s' cannot be read and are left out, the first: '%s'",
-            len(skipped), len(images), images.domain, images.paths[skipped[0]],
+            len(found.skipped), len(images), images.domain, images.paths[found.skipped[0]],
         )  # fmt: skip
-    array = np.memmap(place.with_suffix(".bin"), np.uint8, "r", shape=(len(kept), size, size, 3))
-    return Pixels(array, kept, skipped, place.name)
+    return found
 
 
-def _make(images: ImageSet, spec: Preprocess, place: Path) -> NDArray[np.int64]:
+def _make(images: ImageSet, sums: Sums, spec: Preprocess, place: Path) -> None:
     kept: list[int] = []
+    made: list[bytes] = []
     first: DataError | None = None
     with replacing(place.with_suffix(".bin")) as temporary, temporary.open("wb") as stream:
-        for index, result in enumerate(_read(images.paths, spec)):
+        for index, result in enumerate(_read(images.paths, sums, spec)):
             if isinstance(result, DataError):
                 first = first or result
             else:
-                stream.write(result.tobytes())
+                content = result.tobytes()
+                stream.write(content)
                 kept.append(index)
+                made.append(rows.digest(content))
         lost = len(images) - len(kept)
         if first is not None and lost >= UNREADABLE * len(images):
             raise DataError(
                 f"{lost} of {len(images)} images of '{images.domain}' cannot be read, the first: "
                 f"{first}"
             ) from first
-    note = json.dumps({"images": len(images), "skipped": sorted({*range(len(images))} - {*kept})})
-    write_bytes(place.with_suffix(".json"), note.encode())
-    return np.array(kept, np.int64)
+    tensors: dict[str, NDArray[Any]] = {
+        "kept": np.array(kept, np.int64),
+        "digests": np.frombuffer(b"".join(made), np.uint8).reshape(-1, rows.WIDTH),
+    }
+    sealed.write(place.with_suffix(".safetensors"), KIND, SCHEMA, _facts(images, place), tensors)
 
 
-def _read(paths: tuple[Path, ...], spec: Preprocess) -> Iterator[NDArray[np.uint8] | DataError]:
-    def one(path: Path) -> NDArray[np.uint8] | DataError:
+def _read(
+    paths: tuple[Path, ...], sums: Sums, spec: Preprocess
+) -> Iterator[NDArray[np.uint8] | DataError]:
+    """Yield each image, or why it cannot be read.
+
+    Raises:
+        DataError: A file does not hold what the key says.
+    """
+
+    def one(path: Path, known: NDArray[np.uint8]) -> NDArray[np.uint8] | DataError:
+        result: NDArray[np.uint8] | DataError
         try:
-            return preprocess(read_image(path), spec)
+            result = preprocess(read_image(path), spec)
         except DataError as error:
-            return error
+            result = error
+        if (file_sha256(path) or bytes(len(known))) != known.tobytes():
+            forget(paths)
+            raise DataError(
+                f"the image '{path}' changed while it was read; start again when nothing writes to "
+                "its folder"
+            )
+        return result
 
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         for start in range(0, len(paths), _CHUNK):  # `map` would hold every result in memory
-            yield from pool.map(one, paths[start : start + _CHUNK])
+            part = slice(start, start + _CHUNK)
+            yield from pool.map(one, paths[part], sums[part])
 
 
-def _key(images: ImageSet, spec: Preprocess) -> str:
-    digest = hashlib.sha256(f"{VERSION} {spec.size} {spec.resize} {spec.interpolation}".encode())
-    for path in images.paths:
-        found = stat(path)
-        name = os.fsencode(path.resolve())
-        digest.update(b"%b\0%d\0%d\n" % (name, found.st_size, found.st_mtime_ns))
-    return digest.hexdigest()
+def _key(sums: Sums, spec: Preprocess) -> str:
+    text = f"{VERSION} {spec.size} {spec.resize} {spec.interpolation}\n"
+    return hashlib.sha256(text.encode() + sums.tobytes()).hexdigest()
 
 
-def _ready(place: Path, count: int, size: int) -> NDArray[np.int64] | None:
-    """Return the positions of the cached images, or None if they must be made (again)."""
+def _facts(images: ImageSet, place: Path) -> dict[str, str | int]:
+    return {"key": place.name, "images": len(images)}
+
+
+def _ready(
+    images: ImageSet, spec: Preprocess, place: Path, note: str = "cached pixels are made again: %s"
+) -> Pixels | None:
+    """Return the cached images, or None if they must be made (again); `note` is then logged."""
+    about, content = place.with_suffix(".safetensors"), place.with_suffix(".bin")
+    if not os.path.isfile(about):
+        return None
+    shape = (spec.size, spec.size, 3)
     try:
-        note = json.loads(place.with_suffix(".json").read_bytes())
-        skipped = set(note["skipped"])
-        kept = np.array([i for i in range(count) if i not in skipped], np.int64)
-        found = place.with_suffix(".bin").stat().st_size
-        if note["images"] != count or found != len(kept) * size * size * 3:
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there, or not whole
-    return kept
+        file = sealed.read(about, KIND, SCHEMA)
+        kept, digests = file.tensors.get("kept"), file.tensors.get("digests")
+        if (
+            file.document != _facts(images, place)
+            or kept is None
+            or digests is None
+            or not _positions(kept, len(images))
+            or digests.dtype != np.uint8
+            or digests.shape != (len(kept), rows.WIDTH)
+        ):
+            raise FormatError(f"'{about}' is about other images")
+        array = Rows(
+            content,
+            shape,
+            digests,
+            lambda row: preprocess(read_image(images.paths[kept[row]]), spec),
+        )
+        if array.stored != array.nbytes:
+            raise FormatError(f"'{content}' has {array.stored} bytes, expected {array.nbytes}")
+    except (FormatError, OSError) as error:
+        if note:
+            _log.warning(note, error)
+        return None
+    skipped = tuple(sorted({*range(len(images))} - {*kept.tolist()}))
+    return Pixels(array, kept, skipped, place.name)
+
+
+def _positions(kept: NDArray[np.int64], count: int) -> bool:
+    """Return whether these are positions among `count` images, in order."""
+    if kept.ndim != 1 or kept.dtype != np.int64:
+        return False
+    return bool((np.diff(np.concatenate([[-1], kept, [count]])) > 0).all())

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adapt.data.rows import Images
 from adapt.data.transforms import normalise
 from adapt.evaluation.confusion import Confusion
 
@@ -30,7 +31,7 @@ class Scores:
 
 def predict(
     logits: Callable[[Tensor], Tensor],
-    pixels: NDArray[np.uint8],
+    pixels: Images,
     batch_size: int,
     device: torch.device | str = "cpu",
     *,
@@ -50,7 +51,7 @@ def predict(
     parts = []
     with torch.inference_mode():
         for start in range(0, len(pixels), batch_size):
-            # A copy: the pixels may be a read-only map of a file, which torch warns about.
+            # A copy: the pixels may be read-only, which torch warns about.
             chunk = torch.from_numpy(np.array(pixels[start : start + batch_size]))
             parts.append(logits(normalise(chunk.to(device), mean, std)).float().cpu())
     return torch.cat(parts)

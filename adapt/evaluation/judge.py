@@ -90,7 +90,9 @@ class Judge:
         own, style = parallel.portion(count), {"mean": self._clip.mean, "std": self._clip.std}
         found = torch.empty(0, self._clip.dim)  # of a process without a share
         if own.start < own.stop:
-            found = predict(self._method.encode, images.images[own], size, self._device, **style)
+            found = predict(
+                self._method.encode, images.images.part(own), size, self._device, **style
+            )
         return parallel.collect(found.to(self._device), count)
 
     @torch.inference_mode()

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adapt import clip as base_models
@@ -16,6 +14,7 @@ from adapt import methods, store
 from adapt.artifact import Artifact
 from adapt.clip import Clip
 from adapt.data import DomainPair, class_prompts, digests
+from adapt.data.rows import Images
 from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead
 from adapt.merge import Network
@@ -41,7 +40,7 @@ class Variant:
     batch_size: int
     device: str
 
-    def logits(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def logits(self, pixels: Images) -> Tensor:
         """Return the logits (N, K), on the CPU, of pixels (N, S, S, 3) uint8 RGB."""
         mean, std = self.preprocess.mean, self.preprocess.std
         return predict(self.network, pixels, self.batch_size, self.device, mean=mean, std=std)

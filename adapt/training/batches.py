@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from adapt.clip import Clip
 from adapt.data.base import UNKNOWN
+from adapt.data.rows import Images
 from adapt.data.strong import strong
 from adapt.data.transforms import augment
 from adapt.method import Batch
@@ -37,7 +38,7 @@ class Stream:
     def __init__(
         self,
         role: Role,
-        pixels: NDArray[np.uint8],
+        pixels: Images,
         labels: NDArray[np.int64] | None,
         config: TrainConfig,
         clip: Clip,

@@ -10,6 +10,7 @@ from PIL import Image
 
 from adapt.data import cache, load_folders
 from adapt.data.base import ImageSet
+from adapt.data.contents import contents
 from runtime.errors import DataError
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
@@ -124,7 +125,9 @@ def test_processes_that_build_one_entry_at_once_get_the_right_pixels(tmp_path, o
         noise = np.random.default_rng(number).integers(0, 256, (30, 20, 3), np.uint8)
         Image.fromarray(noise).save(path)
     images = ImageSet(tuple(paths), np.zeros(60, np.int64), ("a", "b"), "real")
-    left_over = own_cache / "pixels" / f".{cache._key(images, Preprocess(16))}.bin.x.tmp"
+    left_over = (
+        own_cache / "pixels" / f".{cache._key(contents(images.paths), Preprocess(16))}.bin.x.tmp"
+    )
     left_over.parent.mkdir(parents=True)
     left_over.write_bytes(b"of a killed process")
     words = [sys.executable, "-c", BUILD, str(tmp_path / "i"), str(own_cache)]
@@ -142,4 +145,4 @@ def test_processes_that_build_one_entry_at_once_get_the_right_pixels(tmp_path, o
     inodes = {inode for _, _, inode in found}
     assert len(inodes) == 1  # made once
     assert found == [[hashlib.sha256(expected.tobytes()).hexdigest(), "60", *inodes]] * 3
-    assert sorted(p.suffix for p in (own_cache / "pixels").iterdir()) == [".bin", ".json"]
+    assert sorted(p.suffix for p in (own_cache / "pixels").iterdir()) == [".bin", ".safetensors"]

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from adapt.data.home import folder
+from adapt.data.rows import Images
 from adapt.evaluation.evaluate import predict
 from adapt.method import Method
 from adapt.training import parallel
@@ -61,7 +62,7 @@ class FeatureMethod(Method):
         base = {"base": clip.info.sha256, "architecture": clip.info.architecture}
         self._facts = {**base, "grid": config.grid, **style}
 
-    def bank(self, pixels: NDArray[np.uint8], key: str) -> Tensor:
+    def bank(self, pixels: Images, key: str) -> Tensor:
         """Return the features (N, D) of a domain's images on the training device.
 
         Float32, rows of unit length, in the order of the images; from the cache if they are there.
@@ -92,7 +93,7 @@ class FeatureMethod(Method):
                 sealed.write(path, KIND, SCHEMA, facts, {_ROWS: features.cpu().numpy()})
         return features.to(self.text.device)
 
-    def _extract(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def _extract(self, pixels: Images) -> Tensor:
         _log.info("computing the features of %d images", len(pixels))
         screen, own = Console(stderr=True), parallel.portion(len(pixels), BATCH)
         parts = [
