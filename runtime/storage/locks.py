@@ -6,18 +6,30 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from runtime.errors import StorageError
+from runtime.errors import StorageError, UdaError
 from runtime.storage.files import make_folder, storage_errors
+
+_TRIES, _PAUSE = 10, 0.02
+"""How often, and with how many seconds between, to look who holds a lock."""
+_DIGITS = 9
+"""At most, of a process id."""
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, required: bool = True, keep: bool = True) -> Iterator[bool]:
-    """Hold a lock while the block runs; wait while another process holds it.
+def exclusive(
+    path: Path,
+    *,
+    required: bool = True,
+    keep: bool = True,
+    busy: Callable[[str], UdaError] | None = None,
+) -> Iterator[bool]:
+    """Hold a lock while the block runs; wait while another process holds it, or fail at once.
 
     The operating system ends the lock with its process, however that ends, so nothing is ever left
     locked. The file says who holds the lock, or held it last, as `<process> <machine>`.
@@ -27,15 +39,18 @@ def exclusive(path: Path, *, required: bool = True, keep: bool = True) -> Iterat
         required: False where the work is right without a lock too, only done more than once: some
             systems and some network disks have none.
         keep: Leave the file behind, for people to look at; else it is removed with the lock.
+        busy: Instead of waiting, raise what this returns for the holder, which is named as
+            "process 1234 on this machine", or "another process" where it is unknown.
 
     Yields:
         Whether the lock is held; always, if it is required.
 
     Raises:
         StorageError: The file cannot be opened, or it is required and there are no locks here.
+        UdaError: From `busy`.
     """
     with storage_errors(path):
-        handle, held = _open(path, required)
+        handle, held = _open(path, required, busy)
     try:
         if held:
             with contextlib.suppress(OSError):  # a courtesy to others; the disk may be full
@@ -49,7 +64,7 @@ def exclusive(path: Path, *, required: bool = True, keep: bool = True) -> Iterat
         os.close(handle)
 
 
-def _open(path: Path, required: bool) -> tuple[int, bool]:
+def _open(path: Path, required: bool, busy: Callable[[str], UdaError] | None) -> tuple[int, bool]:
     """Return the open lock file, and whether it is locked."""
     # The file is truncated: a link must not lead to one of somebody else.
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
@@ -60,7 +75,7 @@ def _open(path: Path, required: bool) -> tuple[int, bool]:
         except FileNotFoundError:  # the holder before removed the folder
             continue
         try:
-            held = _lock(handle, path, required)
+            held = _lock(handle, path, required, busy)
             if not held or _is_at(handle, path):
                 return handle, held
         except BaseException:
@@ -69,7 +84,7 @@ def _open(path: Path, required: bool) -> tuple[int, bool]:
         os.close(handle)  # the holder before removed it: others lock the file that is there now
 
 
-def _lock(handle: int, path: Path, required: bool) -> bool:
+def _lock(handle: int, path: Path, required: bool, busy: Callable[[str], UdaError] | None) -> bool:
     try:
         import fcntl
     except ImportError as error:
@@ -79,17 +94,40 @@ def _lock(handle: int, path: Path, required: bool) -> bool:
             ) from error
         return False
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
-            _log.warning("waiting for the process that works here (%s): %s", holder, path)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                holder = _holder(os.pread(handle, 200, 0))
+                if holder is not None:
+                    break
+                time.sleep(_PAUSE)  # it says who it is as soon as it has the lock
+        if busy is not None:
+            raise busy(holder or "another process")
+        _log.warning("waiting for %s, which works here: %s", holder or "another process", path)
+        fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:
         if required:
             raise
         return False
     return True
+
+
+def _holder(content: bytes) -> str | None:
+    """Return who holds a lock, from what stands in its file, which anybody may have written."""
+    number, _, machine = content.decode("ascii", errors="replace").strip().partition(" ")
+    if not number.isdecimal() or len(number) > _DIGITS or not machine.isprintable():
+        return None
+    if machine != socket.gethostname():
+        return f"process {number} on '{machine}'"
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:
+        pass  # of another user
+    except OSError:
+        return None  # it held the lock before
+    return f"process {number} on this machine"
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 
 import pytest
 
-from runtime.errors import StorageError
+from runtime.errors import ConfigError, StorageError
 from runtime.storage.locks import exclusive
 
 
@@ -76,3 +77,52 @@ def test_a_lock_that_is_a_link_leaves_the_file_behind_it_alone(tmp_path):
         with exclusive(tmp_path / "lock"):
             pass
     assert (tmp_path / "thesis").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (None, f"process {os.getpid()} on this machine"),
+        (b"12 camera-7\n", "process 12 on 'camera-7'"),
+        (b"", "another process"),
+        (b"\xff\xfe", "another process"),
+        (b"12 \x1b[2Jcamera", "another process"),
+        (b"\xd9\xa1 camera", "another process"),
+        (b"x" * 500, "another process"),
+        (f"999999999 {socket.gethostname()}".encode(), "another process"),
+        (b"9" * 150 + b" camera", "another process"),
+    ],
+)
+def test_who_does_not_wait_is_told_who_holds_the_lock(tmp_path, content, named):
+    path = tmp_path / "lock"
+    with exclusive(path):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ConfigError, match="^busy: ") as error:
+            with exclusive(
+                path, required=False, busy=lambda holder: ConfigError(f"busy: {holder}")
+            ):
+                pass
+    assert str(error.value) == f"busy: {named}"
+    with exclusive(path, busy=lambda holder: ConfigError(holder)) as held:
+        assert held
+
+
+def test_of_many_that_do_not_wait_one_gets_the_lock(tmp_path):
+    path, start, seen = tmp_path / "lock", threading.Barrier(8), []
+
+    def work():
+        start.wait()
+        try:
+            with exclusive(path, keep=False, busy=lambda holder: ConfigError(holder)):
+                seen.append("held")
+                time.sleep(0.3)
+        except ConfigError:
+            seen.append("refused")
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(seen) == ["held", *["refused"] * 7] and not path.exists()
