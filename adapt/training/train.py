@@ -2,7 +2,8 @@
 
 What a run leaves under `OUT/<dataset>/<task>/<variant>`: `artifact.safetensors`, `metrics.jsonl`
 (one line per epoch) and `train.log`; while it is unfinished also `checkpoint.safetensors` and,
-where the epoch is chosen by a score, `selected.safetensors`.
+where the epoch is chosen by a score, `selected.safetensors`. While it goes on, `train.lock` says
+which process trains here, and another one is refused; the lock ends with its process.
 
 An unfinished run is never thrown away unasked: starting again needs `go_on` (continue, on the CPU
 bit for bit as if never stopped; on CUDA as far as its kernels repeat themselves) or `restart`. A
@@ -12,8 +13,8 @@ only with `restart`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from adapt.training import parallel, resume
 from adapt.training.device import check_compile, check_precision, exact_float32, select
 from adapt.training.journal import log_file
 from adapt.training.loop import Loop, Run
-from runtime.errors import ConfigError, FormatError
+from runtime.errors import ConfigError, FormatError, UdaError
+from runtime.storage.locks import exclusive
 
+LOCK = "train.lock"
 _SHOWN, _LONG = 3, 60
 """How many differences, and how many letters of a value, a message shows."""
 
@@ -63,7 +66,8 @@ def train(
         record: Where the settings come from, to be kept in the artifact: `Settings.record`.
 
     Raises:
-        ConfigError: An unfinished run, or an artifact of other settings or images, is in the way.
+        ConfigError: An unfinished run, or an artifact of other settings or images, is in the way,
+            or another process trains in the same folder.
         UdaError: Settings, data, base model or device are unusable, a loss is not finite, the disk
             is full, or the run was interrupted (it can then be continued).
     """
@@ -79,25 +83,56 @@ def train(
     kind = store.variant(name, asdict(config))
     path = store.place(out, pair.task.dataset, pair.task.id, kind)
     folder = path.parent
-    waiting = (folder / resume.FILE).exists()
-    if waiting and not go_on and not restart:
-        raise ConfigError(
-            f"'{folder}' holds an unfinished run; add --resume to go on with it, or --restart to "
-            "throw it away"
-        )
     cuda = [place] if place.type == "cuda" else []
     with (
         parallel.processes(place) as own,
+        _alone(folder),
         log_file(folder) if parallel.rank() == 0 else nullcontext(),
         exact_float32(),
         torch.random.fork_rng(devices=cuda),
     ):
+        # All processes must find the same: the first may remove the file meanwhile.
+        waiting = parallel.any_process((folder / resume.FILE).exists())
+        if waiting and not go_on and not restart:
+            raise ConfigError(
+                f"'{folder}' holds an unfinished run; add --resume to go on with it, or --restart "
+                "to throw it away"
+            )
         run = Loop(name, cls, pair, config, path, own, record)
         if not waiting and not restart and (done := _in_the_way(run, go_on)):
             return done
         if restart and parallel.rank() == 0:
             (folder / resume.FILE).unlink(missing_ok=True)
         return run(go_on and waiting, show and parallel.rank() == 0)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder; of several processes of one run, the first does.
+
+    Raises:
+        ConfigError: Another training is going on there.
+        StorageError: The folder cannot be written.
+    """
+
+    def busy(holder: str) -> ConfigError:
+        return ConfigError(
+            f"{holder} is training in '{folder}'; wait until it ends, or choose another --out"
+        )
+
+    leads = parallel.rank() == 0
+    # Where there are no locks, as on some network disks, training goes on without.
+    lock = exclusive(folder / LOCK, required=False, keep=False, busy=busy)
+    refused: UdaError | None = None
+    with ExitStack() as stack:
+        try:
+            if leads:
+                stack.enter_context(lock)
+        except UdaError as error:
+            refused = error
+        if parallel.any_process(refused is not None):
+            raise refused or ConfigError(f"'{folder}' was refused to process 0 of this run")
+        yield
 
 
 def _in_the_way(loop: Loop, go_on: bool) -> Run | None:
