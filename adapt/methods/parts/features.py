@@ -1,8 +1,9 @@
 """Image features computed once per domain, for methods that leave the encoder alone.
 
 Under `$UDA_CACHE/features`, one sealed file per domain, base model and way of preprocessing. The
-file's name is a digest of all that the features depend on, and the same facts stand inside; a file
-that is damaged, or that speaks of something else, is made again. Two writers replace each other's
+file's name is a digest of all that the features depend on, the contents of the images first, and
+the same facts stand inside; a file that is damaged, or that speaks of something else, is made
+again. It is read whole, and checked, before any of it is used. Two writers replace each other's
 equal files.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,15 +126,16 @@ class FeatureMethod(Method):
 
 
 def _read(path: Path, facts: Mapping[str, Any]) -> Tensor | None:
-    if not path.exists():
+    if not os.path.isfile(path):  # nothing there, or what cannot be opened without waiting
         return None
     try:
         file = sealed.read(path, KIND, SCHEMA)
+        if file.document != facts or not _usable(file.tensors, facts["shape"]):
+            raise FormatError(f"'{path}' holds other features")
     except FormatError as error:
         _log.warning("features are computed again: %s", error)
         return None
-    good = file.document == facts and _usable(file.tensors, facts["shape"])
-    return torch.from_numpy(file.tensors[_ROWS]) if good else None
+    return torch.from_numpy(file.tensors[_ROWS])
 
 
 def _usable(tensors: Mapping[str, NDArray[Any]], shape: object) -> bool:
@@ -140,4 +143,5 @@ def _usable(tensors: Mapping[str, NDArray[Any]], shape: object) -> bool:
     rows = tensors.get(_ROWS)
     if rows is None or rows.dtype != np.float32 or list(rows.shape) != shape:
         return False
-    return bool(np.allclose(np.square(rows).sum(-1), 1, rtol=0, atol=1e-4))  # false for NaN too
+    with np.errstate(over="ignore"):
+        return bool(np.allclose(np.square(rows).sum(-1), 1, rtol=0, atol=1e-4))  # false for NaN too
