@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adapt.data import digit_files, home, layouts
+from adapt.data import digit_files, home, layouts, pictures
 from adapt.data.base import Domain, ImageSet
 from adapt.data.benchmark import Benchmark, Part, among
 from adapt.data.digit_files import Labels, Pixels
@@ -23,8 +23,8 @@ from runtime.errors import DataError
 from runtime.storage.files import storage_errors
 
 DONE = "DONE.txt"
-"""Says how many pictures a folder of the cache has."""
-VERSION = 1
+"""Holds the digest of the pictures in a folder of the cache."""
+VERSION = 2
 """Of the pictures in the cache; raise it when decoding changes."""
 
 
@@ -134,10 +134,11 @@ def unpack(name: str, split: str, originals: tuple[Path, ...]) -> ImageSet:
     """Return the pictures of original files as PNG files of the cache, written once.
 
     Several processes may do so at once: each writes a folder of its own, the first to finish puts
-    it in place, the others use that one. The folder's name has the files' digest.
+    it in place, the others use that one. The folder's name has the files' digest. A folder that
+    lost pictures, or has others, is made again.
 
     Raises:
-        DataError: A file is damaged or unreadable, or the cached folder lost some pictures.
+        DataError: A file is damaged or unreadable.
         StorageError: The cache cannot be written.
     """
     digest = hashlib.sha256(f"{VERSION}".encode())
@@ -150,17 +151,19 @@ def unpack(name: str, split: str, originals: tuple[Path, ...]) -> ImageSet:
                 "it again"
             ) from error
     folder = home.folder() / "digits" / f"{name}-{split}-{digest.hexdigest()[:16]}"
+    pictures.drop_damaged(folder, _whole)
     if not folder.exists():
         images, labels = FORMATS[name].decode(*originals)
         with storage_errors(folder):
             _publish(images, labels, folder)
-    done, left = folder / DONE, sum(1 for _ in folder.glob("*/*.png"))
-    if not done.is_file() or done.read_text() != str(left):
-        raise DataError(
-            f"'{folder}' has lost some of its pictures, {left} are left; delete it, and they will "
-            "be unpacked again"
-        )
     return read_folder(folder, name)
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        return (folder / DONE).read_bytes() == pictures.digest(folder).encode()
+    except (OSError, DataError):
+        return False
 
 
 def _publish(images: Any, labels: Labels, folder: Path) -> None:
@@ -173,7 +176,7 @@ def _publish(images: Any, labels: Labels, folder: Path) -> None:
         for number, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
             path = temporary / str(label) / f"{number:05}.png"
             Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
-        (temporary / DONE).write_text(str(len(labels)))
+        (temporary / DONE).write_text(pictures.digest(temporary, moving=True))
         try:
             temporary.rename(folder)
         except OSError:

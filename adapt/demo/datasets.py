@@ -6,6 +6,7 @@ demo-objects: twelve objects as `art`, `clipart`, `product` and `real`.
 Inside the returned folder: `<train or test>/<domain>/<class>/<nnnn>.png`, 32 x 32 RGB.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -18,16 +19,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
-from adapt.data import home
+from adapt.data import home, pictures
 from adapt.demo import jobs
 from adapt.demo.corpus import DIGIT_NAMES
 from adapt.demo.domains import OBJECT_DOMAINS
 from adapt.demo.shapes import TASK_CLASSES
-from runtime.errors import DataError
-from runtime.storage.files import storage_errors, sync
+from runtime.errors import DataError, FormatError, StorageError
+from runtime.storage.files import read_bytes, storage_errors, sync, write_bytes
 
 DONE = "DONE.json"
 """Written last: a folder that has it is complete."""
+_MAX_SUMMARY = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
     """Return the folder of a data set, drawing it first if the cache does not hold it.
 
     Several processes may call this at once: each draws into a folder of its own, the first to
-    finish puts it in place, the others use that one.
+    finish puts it in place, the others use that one. A folder that lost pictures, or has others, is
+    drawn again.
 
     Args:
         name: "demo-digits" or "demo-objects".
@@ -101,12 +104,13 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
         workers: Processes that draw.
 
     Raises:
-        DataError: The name is unknown, a library is missing, or the cached folder is damaged.
+        DataError: The name is unknown, or a library is missing.
         StorageError: The cache folder cannot be written.
     """
     if name not in DEMO_SETS:
         raise DataError(f"unknown demo data set '{name}'; choose one of {sorted(DEMO_SETS)}")
     folder = (root or home.folder()) / "demo" / f"{name}-v1"
+    pictures.drop_damaged(folder, _whole)
     if not folder.exists():
         results = jobs.run([part.job for part in DEMO_SETS[name].parts], f"drawing {name}", workers)
         with storage_errors(folder):
@@ -136,6 +140,7 @@ def _publish(name: str, results: list[tuple[np.ndarray, ...]], folder: Path) -> 
             "name": name,
             "images": sum(len(labels) for _, labels in results),
             "sha256": pixel_digest(temporary),
+            "contents": pictures.digest(temporary, moving=True),
             "versions": _versions(),
         }
         (temporary / DONE).write_text(json.dumps(summary, indent=2) + "\n")
@@ -158,15 +163,28 @@ def _write_images(folder: Path, images: np.ndarray, labels: np.ndarray, name: st
             Image.fromarray(pixels).save(folder / class_name / f"{number:04d}.png")
 
 
+def _whole(folder: Path) -> bool:
+    """Return whether the pictures are those that were drawn."""
+    try:
+        summary = json.loads(read_bytes(folder / DONE, _MAX_SUMMARY))
+        if not isinstance(summary["sha256"], str):
+            return False
+        if "contents" in summary:
+            return bool(summary["contents"] == pictures.digest(folder))
+        # Drawn before contents were noted.
+        if summary["sha256"] != pixel_digest(folder):
+            return False
+        summary["contents"] = pictures.digest(folder)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError, FormatError):
+        return False
+    with contextlib.suppress(StorageError):  # it is looked at again next time
+        write_bytes(folder / DONE, (json.dumps(summary, indent=2) + "\n").encode())
+    return True
+
+
 def _check_digest(name: str, folder: Path) -> None:
     """Warn when the cached pictures are not the ones that every figure was measured on."""
-    try:
-        found = json.loads((folder / DONE).read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"'{folder}' is not a complete rendering of {name}: {DONE} is missing or damaged; "
-            "delete the folder and it will be drawn again"
-        ) from error
+    found = json.loads((folder / DONE).read_text())["sha256"]
     expected = DEMO_SETS[name].sha256
     if found != expected:
         warnings.warn(

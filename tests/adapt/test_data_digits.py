@@ -150,10 +150,33 @@ def test_processes_that_unpack_at_once_share_one_folder(root, own_cache):
     assert names == ["usps-test", "usps-train"]
 
 
-def test_lost_pictures_are_noticed(root):
-    data.load("digits", "m-u", root=root).source.paths[0].unlink()
-    with pytest.raises(DataError, match="has lost some of its pictures, 7 are left; delete it"):
-        data.load("digits", "m-u", root=root)
+@pytest.mark.parametrize("harm", ["lost", "flipped", "another's", "moved", "more", "note", "empty"])
+def test_damaged_pictures_are_unpacked_again(harm, root, own_cache, caplog):
+    images = data.load("digits", "m-u", root=root).source
+    before = {path: path.read_bytes() for path in images.paths}
+    first, last = images.paths[0], images.paths[-1]
+    if harm == "lost":
+        first.unlink()
+    elif harm == "flipped":
+        content = bytearray(before[first])
+        content[len(content) // 2] ^= 1
+        first.write_bytes(content)
+    elif harm == "another's":
+        first.write_bytes(before[last])
+    elif harm == "moved":
+        first.rename(last.with_name(f"{'0' * 8}.png"))
+    elif harm == "more":
+        (first.parent / "more.png").write_bytes(before[last])
+    elif harm == "note":
+        (first.parent.parent / "DONE.txt").write_text("8")
+    else:
+        for path in before:
+            path.unlink()
+    again = data.load("digits", "m-u", root=root).source
+    assert {path: path.read_bytes() for path in again.paths} == before
+    assert again.labels.tolist() == images.labels.tolist()
+    assert caplog.text.count("are damaged and are made again") == 1
+    assert not [path for path in (own_cache / "digits").iterdir() if path.suffix == ".tmp"]
 
 
 def test_a_survey_counts_without_unpacking(root, own_cache):

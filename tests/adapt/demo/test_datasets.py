@@ -122,12 +122,31 @@ def test_an_interrupted_rendering_leaves_nothing(tiny, tmp_path, monkeypatch):
     assert list((tmp_path / "demo").iterdir()) == []
 
 
-def test_a_folder_without_its_last_file_is_refused_with_a_remedy(tiny, tmp_path):
-    with pytest.warns(UserWarning):
-        folder = render("tiny", tmp_path)
-    (folder / "DONE.json").unlink()
-    with pytest.raises(DataError, match=r"DONE\.json is missing or damaged; delete the folder"):
-        render("tiny", tmp_path)
+@pytest.mark.filterwarnings("ignore:tiny came out different")
+@pytest.mark.parametrize("contents", [True, False], ids=["", "drawn before contents were noted"])
+def test_damaged_pictures_are_drawn_again(contents, tiny, tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("UDA_CACHE", str(tmp_path))
+    folder = render("tiny", tmp_path)
+    right, done = pixel_digest(folder), folder / "DONE.json"
+    picture = folder / "test" / "real" / "cup" / "0000.png"
+    content, summary = picture.read_bytes(), json.loads(done.read_text())
+
+    def damage(harm):
+        if harm == "picture":
+            picture.write_bytes((folder / "test" / "real" / "cup" / "0001.png").read_bytes())
+        elif harm != "nothing":
+            done.write_bytes(harm)
+
+    notes = (b"[" * 9000, b'{"contents": ""}') if contents else ()
+    for harm in ("nothing", "picture", *notes):
+        if not contents:
+            done.write_text(json.dumps({k: v for k, v in summary.items() if k != "contents"}))
+        damage(harm)
+        caplog.clear()
+        assert render("tiny", tmp_path) == folder
+        assert pixel_digest(folder) == right and picture.read_bytes() == content
+        assert json.loads(done.read_text()) == summary
+        assert ("are damaged and are made again" in caplog.text) == (harm != "nothing")
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
