@@ -79,6 +79,15 @@ class Clip:
         """
         return Preprocess(self.image_size, resize, interpolation, mean=self.mean, std=self.std)
 
+    def fits(self, prompts: Sequence[str]) -> bool:
+        """Return whether the text encoder reads all of every prompt."""
+        context = self._tokenizer(list(prompts[:1])).shape[1]
+        return all(self._fits(prompt, context) for prompt in prompts)
+
+    def _fits(self, prompt: str, context: int) -> bool:
+        encode = getattr(self._tokenizer, "encode", None)  # open_clip cuts long prompts silently
+        return encode is None or len(encode(prompt)) + 2 <= context
+
     @property
     def text_tower(self) -> nn.Module:
         """The module that has the text encoder's parts, for methods that look inside."""
@@ -92,9 +101,8 @@ class Clip:
             BaseModelError: A prompt is longer than the context.
         """
         tokens: Tensor = self._tokenizer(list(prompts))
-        encode = getattr(self._tokenizer, "encode", None)  # open_clip cuts long prompts silently
         for prompt in prompts:
-            if encode is not None and len(encode(prompt)) + 2 > tokens.shape[1]:
+            if not self._fits(prompt, tokens.shape[1]):
                 raise BaseModelError(
                     f"the prompt '{prompt[:80]}' has more than the {tokens.shape[1] - 2} tokens "
                     f"that {self.info.architecture} reads; shorten the class name or the prompt"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from adapt.settings.config import TrainConfig
+from adapt.settings.config import DataFacts, TrainConfig
 from adapt.training.device import attention
 from adapt.training.parallel import gather
 from runtime.spec import BaseModel
@@ -83,6 +83,26 @@ def sgd(config: TrainConfig) -> OptimizerFactory:
     )
 
 
+PASSES, EPOCHS = 40, 20
+"""Over the larger domain, and how often a run of the user's own images is evaluated."""
+FEWEST_STEPS, MOST_STEPS, MOST_PASSES = 300, 10_000, 100
+"""Bounds of such a run; the most steps are CMKD's for any data set but the largest."""
+BUDGET = 0.015
+"""Of RST on the user's own images, of all encoder parameters."""
+
+
+def steps(batch_size: int, images: int) -> int:
+    """Return the optimizer steps of a run on the user's own images.
+
+    Args:
+        batch_size: Images per step.
+        images: Of the larger domain.
+    """
+    one_pass = max(images // batch_size, 1)
+    fewest = min(FEWEST_STEPS, MOST_PASSES * one_pass)
+    return min(max(PASSES * one_pass, fewest), MOST_STEPS)
+
+
 class Method(nn.Module):
     """One way to adapt CLIP. Subclasses give `losses` and, if it is not theirs, `build_head`.
 
@@ -135,26 +155,37 @@ class Method(nn.Module):
         return TaskHead(features, classes)
 
     @classmethod
-    def from_data(cls, config: TrainConfig, sources: int, targets: int) -> dict[str, Any]:
-        """Return the settings that the data decide where they are `auto`, see `by_data`.
+    def from_data(cls, config: TrainConfig, facts: DataFacts) -> dict[str, Any]:
+        """Return the settings that the data decide, `facts.auto`; see `by_data`.
+
+        A run has about 40 passes over the larger domain; RST gets a budget unless somebody set the
+        threshold.
 
         Args:
             config: The settings; what is `auto` has its fallback in here.
-            sources: Number of source images.
-            targets: Number of target images.
+            facts: Numbers of images, and what to decide.
         """
-        return {"iterations": cls.epoch_length(config, sources, targets)}
+        length = config.iterations
+        total = steps(config.batch_size, max(facts.sources, facts.targets))
+        if "iterations" in facts.auto:
+            length = cls.epoch_length(config, facts.sources, facts.targets)
+        epochs = max(round(total / length), 1) if "epochs" in facts.auto else config.epochs
+        budget = BUDGET if config.rst and "rst_threshold" not in facts.named else 0.0
+        found = {"iterations": length, "epochs": epochs, "rst_density": budget}
+        return {key: value for key, value in found.items() if key in facts.auto}
 
     @classmethod
     def epoch_length(cls, config: TrainConfig, sources: int, targets: int) -> int:
-        """Return the iterations of the method's own epoch.
+        """Return the iterations of the method's own epoch: by default a 20th of the run, or a pass.
 
         Args:
             config: The settings.
             sources: Number of source images.
             targets: Number of target images.
         """
-        return max(sources // config.batch_size, 1)
+        images = max(sources, targets)
+        total, one_pass = steps(config.batch_size, images), images // config.batch_size
+        return max(min(one_pass, MOST_STEPS // EPOCHS), total // EPOCHS, 1)
 
     def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
         """Return the loss terms of one iteration by name; the loop sums, checks and logs them.

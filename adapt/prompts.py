@@ -141,7 +141,7 @@ def leading_words(clip: Clip, template: str) -> int:
 
     The domain's name, at `{domain}`, counts as one: the least it can be.
     """
-    prefix = template.partition("{}")[0].replace("{domain}", "art").strip()
+    prefix = template.partition("{}")[0].replace("{domain}", "art").replace("{a}", "a").strip()
     return int(clip.tokenize([prefix]).argmax(-1)) - 1
 
 

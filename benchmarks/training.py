@@ -26,9 +26,9 @@ import torch
 from PIL import Image
 
 from adapt import clip as base_models
+from adapt.captions import class_prompts
 from adapt.clip import Clip
 from adapt.data import DomainPair, load, load_folders
-from adapt.data.base import class_prompts
 from adapt.data.cache import pixels
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.training import rst

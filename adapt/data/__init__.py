@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from adapt.data.base import Dataset, DomainPair, ImageSet, class_prompts
+from adapt.data.base import Dataset, DomainPair, ImageSet
 from adapt.data.folder import load_folders
 from adapt.datasets import DATASETS
 from adapt.nearest import meant
@@ -15,7 +15,6 @@ __all__ = [
     "DATASETS",
     "DomainPair",
     "ImageSet",
-    "class_prompts",
     "get",
     "load",
     "load_folders",

@@ -146,37 +146,6 @@ class Dataset(Protocol):
         ...
 
 
-def class_prompts(classes: Sequence[str], template: str, domain: str = "") -> tuple[str, ...]:
-    """Return one caption per class, in the order of the classes, so prompts cannot leave labels.
-
-    Names are lower-cased and underscores become spaces, as in CMKD's code. That code sorts prompts
-    and folders by different rules, which gives most DomainNet classes another class's prompt.
-
-    Args:
-        classes: Class names in label order.
-        template: Caption with `{}` for the name, and maybe `{domain}`.
-        domain: Name of the target domain, written as class names are.
-
-    Raises:
-        DataError: Two classes get the same caption.
-    """
-    template = template.replace("{domain}", _words(domain))
-    prompts = tuple(template.replace("{}", _words(name)) for name in classes)
-    first: dict[str, str] = {}
-    for name, prompt in zip(classes, prompts, strict=True):
-        if prompt in first:
-            raise DataError(
-                f"classes '{first[prompt]}' and '{name}' have the same caption '{prompt}'; "
-                "rename one of them, or join their folders"
-            )
-        first[prompt] = name
-    return prompts
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").lower()
-
-
 def some(names: Sequence[str], limit: int = 5) -> str:
     """Return a few names in quotes, and how many more there are, for a message."""
     shown = ", ".join(f"'{name}'" for name in names[:limit])

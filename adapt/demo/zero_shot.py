@@ -6,7 +6,8 @@ import open_clip
 import torch
 from torch import Tensor
 
-from adapt.data.base import ImageSet, class_prompts
+from adapt.captions import class_prompts
+from adapt.data.base import ImageSet
 from adapt.data.cache import pixels
 from adapt.data.folder import read_domain
 from adapt.data.transforms import MEAN, STD

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from adapt import clip as base_models
 from adapt import methods, store
 from adapt.artifact import Artifact
+from adapt.captions import class_prompts
 from adapt.clip import Clip
-from adapt.data import DomainPair, class_prompts, digests
+from adapt.data import DomainPair, digests
 from adapt.data.rows import Images
 from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead
 from adapt.losses import RAMP_ITERATIONS, agreement, cross_entropy, fixmatch, gini_impurity, ramp
 from adapt.method import Batch, Method
-from adapt.settings.config import TaskHeadConfig, require
+from adapt.settings.config import DataFacts, TaskHeadConfig, TrainConfig, by_data, require
 from runtime.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class CMKDConfig(TaskHeadConfig):
     """Weight of CLIP's cross entropy on the source."""
     lambda3: float = 0.025
     """Weight of CLIP's impurity on the target (DomainNet: 0.0025)."""
-    ramp_iterations: int = RAMP_ITERATIONS
-    """Iterations until the ramp stops growing: 10,000 in the paper, however long the run. A run of
-    600 needs 600, or the target terms never matter."""
+    ramp_iterations: int = by_data(RAMP_ITERATIONS)
+    """Iterations until the ramp stops growing: 10,000 in the paper, however long the run. `auto` is
+    the length of the run: with a longer ramp the target terms of a short run never matter."""
     partial_minimum: int = 14
     """With `partial`: a class counts as the target's when so many target images are predicted as
     it (Office-Home)."""
@@ -78,6 +78,15 @@ class CMKD(Method):
     config: CMKDConfig
     kept: Tensor | None
     """(C,) ones and zeros: the classes that the target is thought to have; None: not `partial`."""
+
+    @classmethod
+    def from_data(cls, config: TrainConfig, facts: DataFacts) -> dict[str, Any]:
+        """Return the settings that the data decide; the ramp is as long as the run."""
+        found = super().from_data(config, facts)
+        if "ramp_iterations" in facts.auto:
+            epochs, length = ({**vars(config), **found}[k] for k in ("epochs", "iterations"))
+            found["ramp_iterations"] = epochs * length
+        return found
 
     def __init__(self, clip: Clip, prompts: Sequence[str], config: CMKDConfig) -> None:
         """Build the task head, and CLIP's head from the prompts."""

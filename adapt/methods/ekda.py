@@ -16,7 +16,7 @@ from adapt.heads import ProjectorHead
 from adapt.method import Batch, Group, Method
 from adapt.methods.parts.teacher import STD, Teacher, divergence
 from adapt.prompts import by_block, check_visual, encode_images
-from adapt.settings.config import TrainConfig, by_data, require
+from adapt.settings.config import TrainConfig, require
 from runtime.errors import ConfigError
 from runtime.spec import BaseModel
 
@@ -36,7 +36,6 @@ class EKDAConfig(TrainConfig):
     nothing here.
     """
 
-    iterations: int = by_data(500)
     lr: float = 0.005
     head_lr_multiplier: float = 1.0
     nesterov: bool = False
@@ -44,7 +43,7 @@ class EKDAConfig(TrainConfig):
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     crop_min: float = 0.08
-    prompt: str = "a photo of a {}."
+    prompt: str = "a photo of {a} {}."
     eval_batch_size: int = 128
     teacher: str = "ViT-L-14-quickgelu"
     """Architecture of the teacher, which must see images as `model` does."""
@@ -154,6 +153,11 @@ class EKDA(Method):
                 nn.init.normal_(tokens, std=STD, generator=generator)
                 self.prompts[str(block)] = nn.Parameter(tokens.to(device))
         self.eval()
+
+    @classmethod
+    def epoch_length(cls, config: TrainConfig, sources: int, targets: int) -> int:
+        """Return one pass over the source, its last, smaller batch dropped."""
+        return max(sources // config.batch_size, 1)
 
     def build_head(self) -> nn.Module:
         """Return the projector, whose class centres `eval` fills in."""

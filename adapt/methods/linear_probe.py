@@ -12,7 +12,7 @@ from adapt.heads import AffineHead
 from adapt.losses import cross_entropy
 from adapt.method import Batch
 from adapt.methods.parts.features import FeatureMethod
-from adapt.settings.config import TrainConfig, by_data
+from adapt.settings.config import TrainConfig
 
 if TYPE_CHECKING:
     from adapt.training.batches import Stream
@@ -23,7 +23,6 @@ class LinearProbeConfig(TrainConfig):
     """Settings of the linear probe. Features have length 1, so its rate is far above others."""
 
     epochs: int = 10
-    iterations: int = by_data(500)
     lr: float = 1.0
     head_lr_multiplier: float = 1.0
     weight_decay: float = 1e-4
@@ -50,6 +49,11 @@ class LinearProbe(FeatureMethod):
     head: AffineHead
     Config = LinearProbeConfig
     source_bank: Tensor
+
+    @classmethod
+    def epoch_length(cls, config: TrainConfig, sources: int, targets: int) -> int:
+        """Return one pass over the source, its last, smaller batch dropped."""
+        return max(sources // config.batch_size, 1)
 
     def build_head(self) -> nn.Module:
         """Return the map that is trained and deployed."""

@@ -16,7 +16,7 @@ from adapt.method import Batch, Deployed
 from adapt.methods.parts import unimos_losses as loss
 from adapt.methods.parts.features import FeatureMethod
 from adapt.methods.parts.unimos_network import Affine, Network
-from adapt.settings.config import TrainConfig, by_data, require
+from adapt.settings.config import TrainConfig, require
 from adapt.training.batches import draw_seed
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ class UniMoSConfig(TrainConfig):
     """Settings of UniMoS; the defaults are those for Office-Home with ResNet-50."""
 
     model: str = "RN50-quickgelu"
-    epochs: int = 50
-    iterations: int = by_data(500)
     lr: float = 3e-3
     """Of every trained layer at step 0. VisDA: 9e-4, for 10 epochs."""
     head_lr_multiplier: float = 1.0
@@ -51,7 +49,8 @@ class UniMoSConfig(TrainConfig):
     train_encoder: bool = False
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    prompt: str = "a {domain} photo of a {}."
+    prompt: str = "a photo of {a} {}."
+    """The paper's holds the domain's name: "a {domain} photo of a {}."."""
     alpha: float = 1.0
     """Weight of the language branch's cross entropy on the source (VisDA: 0.001)."""
     beta: float = 1.0

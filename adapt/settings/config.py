@@ -27,6 +27,20 @@ def by_data(fallback: T, *, auto: bool = True) -> T:
     return value
 
 
+@dataclass(frozen=True)
+class DataFacts:
+    """What decides the settings that are `auto`."""
+
+    sources: int
+    """Number of source images."""
+    targets: int
+    """Number of target images."""
+    auto: frozenset[str]
+    """Settings to decide."""
+    named: frozenset[str] = frozenset()
+    """Settings that somebody set by name, in a file or on the command line."""
+
+
 def may_be_auto(cls: type[TrainConfig]) -> dict[str, bool]:
     """Return the settings that may be `auto`, and whether they are by default."""
     return {f.name: f.metadata[_BY_DATA] for f in fields(cls) if _BY_DATA in f.metadata}
@@ -42,8 +56,9 @@ class TrainConfig:
     """Weights: an open_clip tag, `demo`, or the path of a local file."""
     batch_size: int = 32
     """Images per step of the source, and as many of the target."""
-    epochs: int = 20
-    iterations: int = by_data(500, auto=False)
+    epochs: int = by_data(20)
+    """`auto` follows the images: about 40 passes over the larger domain, see `Method.from_data`."""
+    iterations: int = by_data(500)
     """Optimizer steps per epoch; `auto` is the method's own epoch, see `Method.epoch_length`."""
     lr: float = 3e-6
     """Learning rate of the encoder at step 0."""
@@ -66,9 +81,10 @@ class TrainConfig:
     """Residual Sparse Training: small weight changes fall back to the base after every step."""
     rst_threshold: float = 1e-6
     """A weight that moved at most this far from the base falls back."""
-    rst_density: float = 0.0
+    rst_density: float = by_data(0.0)
     """Above 0: instead of the threshold, a budget, changed over all encoder parameters. The largest
-    changes stay, all of them at first, this share at the end."""
+    changes stay, all of them at first, this share at the end. `auto` is a budget with `rst`, since
+    a threshold is tied to the rate and the number of steps."""
     grid: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Train on the grid of the precision that will be deployed: the forward pass sees rounded
     weights, and an entry counts as changed only if its rounded value is."""
@@ -95,8 +111,9 @@ class TrainConfig:
     """Rotate training images by up to so many degrees either way."""
     flip: bool = True
     """Mirror half of the training images."""
-    prompt: str = "a photo of a {}"
-    """Caption of a class; `{}` is its name, `{domain}` the target domain's."""
+    prompt: str = "a photo of {a} {}"
+    """Caption of a class; `{}` is its name, `{a}` "a" or "an" as it needs, `{domain}` the target
+    domain's name."""
     partial: bool = False
     """The target has some of the source's classes only; which ones is not told to the method."""
     target_classes: int = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from adapt.nearest import meant
 from adapt.settings import base_models, text
-from adapt.settings.config import AUTO, TaskHeadConfig, TrainConfig, may_be_auto
+from adapt.settings.config import AUTO, DataFacts, TaskHeadConfig, TrainConfig, may_be_auto
 from runtime.errors import ConfigError
 from runtime.storage.fields import build
 
@@ -50,8 +50,14 @@ class Settings(Generic[C]):
         Raises:
             ConfigError: A value that follows is impossible.
         """
-        found = method.from_data(self.config, len(pair.source), len(pair.target))
-        values = {key: found[key] for key in self.auto}
+        unnamed = (DEFAULT, DATA, base_layer(self.config.model))
+        facts = DataFacts(
+            sources=len(pair.source),
+            targets=len(pair.target),
+            auto=frozenset(self.auto),
+            named=frozenset(k for k, source in self.sources.items() if source not in unnamed),
+        )
+        values = method.from_data(self.config, facts)
         try:
             config = replace(self.config, **values)
         except ValueError as error:
@@ -128,7 +134,7 @@ def resolve(
     model, pretrained = (_last([*lower, *upper], key) for key in ("model", "pretrained"))
     if isinstance(model, str) and isinstance(pretrained, str):
         advice = base_models.recommended(model, pretrained, method, cls, folder)
-        lower.append(_Layer(f"base model {model}", advice))
+        lower.append(_Layer(base_layer(model), advice))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for layer in (*lower, *upper):
@@ -137,6 +143,11 @@ def resolve(
     auto = tuple(key for key in may_be_auto(cls) if values[key] == AUTO)
     config = build(cls, {k: v for k, v in values.items() if k not in auto}, where, ConfigError)
     return Settings(config, auto, sources)
+
+
+def base_layer(model: str) -> str:
+    """Return the name of the layer of a base model."""
+    return f"base model {model}"
 
 
 def shipped() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from adapt import clip as base_models
 from adapt.artifact import Artifact
-from adapt.data import DomainPair, class_prompts
+from adapt.captions import class_prompts, fitting
+from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.evaluation import selection
 from adapt.evaluation.judge import Judge
@@ -79,7 +80,12 @@ class Loop:
         self.path, self.checkpoint = path, path.with_name(resume.FILE)
         self.clip = base_models.load(config.model, config.pretrained, str(device))
         self.base = base_models.encoder_tensors(self.clip.visual)
-        self.prompts = class_prompts(pair.task.classes, config.prompt, pair.task.target)
+        prompt = fitting(
+            self.clip, pair.task.classes, config.prompt, pair.task.target,
+            words=getattr(config, "n_ctx", 0),
+        )  # fmt: skip
+        self.config = config = replace(config, prompt=prompt)
+        self.prompts = class_prompts(pair.task.classes, prompt, pair.task.target)
         self.method = cls(self.clip, self.prompts, config)
         guides = [asdict(guide) for guide in self.method.guides()]
         self.identity = resume.identity(name, pair, config, self.clip.info) | {"guides": guides}

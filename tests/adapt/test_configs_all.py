@@ -263,6 +263,13 @@ DIFFERENCES = [
      "the base model's; features are computed once, of whole images"),
     (("cmkd", "source_only", "zero_shot"), ("folder",), {"interpolation"},
      ("bilinear", "bicubic"), "the base model's: CLIP was trained on bicubic images"),
+    (tuple(methods.METHODS), ("folder",),
+     {"epochs", "iterations", "ramp_iterations", "rst_density", "prompt"}, None,
+     "own images: the data decide, and English has two articles"),
+    (FROZEN, ("demo-digits", "demo-objects"), {"rst_density"}, (0.0, AUTO),
+     "the method leaves the encoder alone, so there is no RST"),
+    (("unimos",), ("demo-digits", "demo-objects"), {"iterations"}, (0, AUTO),
+     "the method's own epoch has a name"),
 ]  # fmt: skip
 """Every difference between the settings of 549a19a and today's."""
 

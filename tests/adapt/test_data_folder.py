@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adapt.captions import class_prompts
 from adapt.data import load_folders
-from adapt.data.base import ImageSet, class_prompts, split
+from adapt.data.base import ImageSet, split
 from runtime.errors import DataError, TaskError
 
 

@@ -14,7 +14,7 @@ from adapt.artifact import Artifact
 from adapt.cli import main
 from adapt.methods.unimos import UniMoS
 from adapt.settings import base_models
-from adapt.settings.config import TaskHeadConfig, TrainConfig, by_data, may_be_auto
+from adapt.settings.config import DataFacts, TaskHeadConfig, TrainConfig, by_data, may_be_auto
 from adapt.settings.layers import resolve, shipped
 from adapt.settings.stored import SETTINGS, restore
 from adapt.training.train import train
@@ -137,7 +137,8 @@ def test_a_papers_data_set_keeps_its_values_whatever_the_base_model_says():
 
 def test_what_is_auto_waits_for_the_data(pair):
     found = resolve(UniMoS.Config, "folder", "unimos", ["batch_size=4"])
-    assert found.auto == ("iterations",) and ("iterations", "auto", "default") in found.rows()
+    assert found.auto == ("epochs", "iterations", "rst_density")
+    assert ("iterations", "auto", "default") in found.rows()
     done = found.with_data(UniMoS, pair)
     assert done.auto == () and done.sources["iterations"] == "data"
     assert done.config.iterations == UniMoS.epoch_length(found.config, 27, 27) == 27 // 4
@@ -150,8 +151,9 @@ def test_what_is_auto_waits_for_the_data(pair):
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_every_method_answers_for_what_may_be_auto(name, pair):
     cls = methods.get(name)
-    found = cls.from_data(cls.Config(), 50, 40)
-    assert found.keys() == may_be_auto(cls.Config).keys()
+    facts = DataFacts(50, 40, frozenset(may_be_auto(cls.Config)))
+    found = cls.from_data(cls.Config(), facts)
+    assert found.keys() == facts.auto
     config = cls.Config(**{**asdict(cls.Config()), **found})
     assert config.iterations >= 1
 
@@ -159,7 +161,7 @@ def test_every_method_answers_for_what_may_be_auto(name, pair):
 def test_an_artifact_keeps_values_and_sources(pair, tmp_path):
     cls = methods.get("cmkd").Config
     own = ["model=demo-rn32", "pretrained=demo", "epochs=1", "iterations=2", "batch_size=4"]
-    settings = resolve(cls, "folder", "cmkd", own)
+    settings = resolve(cls, "folder", "cmkd", own).with_data(methods.get("cmkd"), pair)
     run = train("cmkd", pair, settings.config, out=tmp_path, record=settings.record())
     found = Artifact.load(run.path)
     assert dict(found.config) == asdict(settings.config)

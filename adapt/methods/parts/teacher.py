@@ -141,6 +141,7 @@ def class_names(prompts: Sequence[str], template: str) -> list[str]:
         ConfigError: The prompts were not made of this template.
     """
     pattern = re.escape(template).replace(r"\{domain\}", ".+?").replace(r"\{\}", "(.+)")
+    pattern = pattern.replace(r"\{a\}", "an?")
     found = [re.fullmatch(pattern, prompt) for prompt in prompts]
     if None in found:
         raise ConfigError(
