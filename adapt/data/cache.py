@@ -1,4 +1,4 @@
-"""Decoded and resized images on disk, made once and read from there, each checked when it is read.
+"""Decoded and resized images on disk: made once, and each checked whenever it is read.
 
 Under `$UDA_CACHE` or `~/.cache/uda-adapt`: `pixels/<key>.bin` holds the images one after another,
 `pixels/<key>.safetensors`, checksummed and written last, says which files they are and has a digest
@@ -48,7 +48,7 @@ class Pixels:
     """The readable images of an image set."""
 
     images: Rows
-    """(M, S, S, 3), on the disk."""
+    """Images (M, S, S, 3), on disk."""
     kept: NDArray[np.int64]
     """(M,) positions in the image set."""
     skipped: tuple[int, ...]

@@ -30,12 +30,12 @@ from runtime.storage.locks import exclusive
 
 KIND, SCHEMA = "uda-contents", 1
 WIDTH = 32
-"""Bytes of a SHA-256."""
+"""Length of a SHA-256 in bytes."""
 SETTLED = 2 * 10**9
-"""Nanoseconds after which another change of a file must show in its times; the coarsest file
-systems count in steps of two seconds. A file that changed later than that is read every time."""
+"""Nanoseconds after which another change of a file must show in its times: the coarsest file
+systems count in steps of two seconds. A file that changed more recently is read every time."""
 _CHUNK, _PART = 1 << 20, 4096
-"""Bytes that are read at once, and files, whose digests are then known."""
+"""Bytes read at once, and files read before their digests are noted."""
 _BITS = (1 << 64) - 1
 
 _log = logging.getLogger(__name__)
@@ -48,11 +48,11 @@ class _Index:
     """What is known about the files of one folder."""
 
     rows: dict[bytes, int]
-    """By name, relative to the folder."""
+    """Position of each file by its name, relative to the folder."""
     states: States
-    """(N, 4), see `_states`."""
+    """Size, times and inode (N, 4) of each file, see `_states`."""
     sums: Sums
-    """(N, 32)."""
+    """SHA-256 (N, 32) of each file."""
 
 
 def contents(paths: Sequence[Path]) -> Sums:
@@ -70,7 +70,7 @@ def contents(paths: Sequence[Path]) -> Sums:
     if not len(unknown):
         return sums
     with _one_reader(place):
-        before = _load(place, root, told=True)  # another process may have read them meanwhile
+        before = _load(place, root, quiet=True)  # another process may have read them meanwhile
         sums, unknown = _known(before, names, states)
         lasting = sorted({*range(len(paths))} - {*unknown.tolist()})
         old = len(lasting)
@@ -140,7 +140,7 @@ def file_sha256(path: Path) -> bytes | None:
 
 
 def _states(paths: Sequence[Path]) -> States:
-    """Return (N, 4): size, time of modification, time of change, inode; what a copy cannot keep."""
+    """Return size, time of modification, time of change and inode (N, 4) of each file."""
     found = np.empty((len(paths), 4), np.uint64)
     for row, path in zip(found, paths, strict=True):
         is_now = stat(path)
@@ -172,7 +172,7 @@ def _known(index: _Index, names: Sequence[bytes], states: States) -> tuple[Sums,
     return sums, np.flatnonzero(~old)
 
 
-def _load(place: Path, root: str, told: bool = False) -> _Index:
+def _load(place: Path, root: str, quiet: bool = False) -> _Index:
     empty = _Index({}, np.empty((0, 4), np.uint64), np.empty((0, WIDTH), np.uint8))
     if not os.path.isfile(place):
         return empty
@@ -186,7 +186,7 @@ def _load(place: Path, root: str, told: bool = False) -> _Index:
         if file.document.get("folder") != root:
             raise FormatError(f"'{place}' is about another folder")
     except (FormatError, KeyError) as error:
-        if not told:
+        if not quiet:
             _log.warning("the images in '%s' are read again: %s", root, error)
         return empty
     return _Index({name: row for row, name in enumerate(listed)}, states, sums)

@@ -1,4 +1,4 @@
-"""Folders of pictures that this program made itself: whether one is whole, and a damaged one."""
+"""Folders of pictures that this program made: notice a damaged one, and make room for a new one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def digest(folder: Path, *, moving: bool = False) -> str:
     """Return the SHA-256 over the relative names and the contents of all PNG files in a folder.
 
     Args:
-        folder: Any depth of folders.
-        moving: Read every file and remember none, because the folder will be elsewhere soon.
+        folder: Folder with pictures at any depth.
+        moving: Whether to read every file and to remember none, since the folder is about to move.
 
     Raises:
         DataError: A file vanished.
@@ -43,8 +43,8 @@ def drop_damaged(folder: Path, whole: Callable[[Path], bool]) -> None:
     """Remove a folder that is not whole, with a warning, so that it can be made again.
 
     Args:
-        folder: May be missing.
-        whole: Tells whether the folder is as it was made.
+        folder: Folder to look at; it may be missing.
+        whole: Function that tells whether a folder is as it was made.
 
     Raises:
         StorageError: The folder cannot be removed.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from runtime.errors import DataError
 
 WIDTH = 16
-"""Bytes of a digest."""
+"""Length of a digest in bytes."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def digest(content: bytes) -> bytes:
 
 
 class Rows:
-    """An array (N, H, W, 3) of uint8 that stays on the disk.
+    """An array (N, H, W, 3) of uint8 that stays on disk.
 
     Any index of NumPy's gives a fresh array, `numpy.asarray` all of it. An index of the first axis
     reads only what it names. What is read is what was checked: the file is not mapped, so nothing
@@ -51,10 +51,10 @@ class Rows:
         """Open the file; read nothing.
 
         Args:
-            path: Holds the images one after another.
-            shape: Of one image.
-            digests: (N, 16), of the images.
-            again: Makes the image at a position (H, W, 3) again.
+            path: File that holds the images one after another.
+            shape: Shape (H, W, 3) of one image.
+            digests: Digests (N, 16) of the images.
+            again: Function that decodes the image at a position again.
 
         Raises:
             OSError: The file cannot be opened.
@@ -66,17 +66,17 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(N, H, W, 3)."""
+        """Shape (N, H, W, 3) of the array."""
         return (len(self), *self._shape)
 
     @property
     def nbytes(self) -> int:
-        """Of all images."""
+        """Size of all images in bytes."""
         return len(self) * self._width
 
     @property
     def stored(self) -> int:
-        """Bytes that the file has."""
+        """Size of the file in bytes."""
         return self._file.size()
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class Rows:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("images on the disk cannot become an array without a copy")
+            raise ValueError("images on disk cannot become an array without a copy")
         found = self[:]
         return found if dtype is None else found.astype(dtype, copy=False)
 
@@ -109,7 +109,7 @@ class Rows:
         return self[:].tobytes()
 
     def part(self, where: slice) -> Rows:
-        """Return some of the images, which stay on the disk too."""
+        """Return some of the images, which stay on disk too."""
         found = object.__new__(Rows)
         found.__dict__.update(self.__dict__)
         found._places = self._places[where]
@@ -146,10 +146,10 @@ class Rows:
 
 
 class _File:
-    """An open file that closes with the last who uses it."""
+    """An open file, closed when its last user is gone."""
 
     damaged = False
-    """A warning was given."""
+    """Whether a warning was given."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -186,4 +186,4 @@ class _File:
 
 
 Images = NDArray[np.uint8] | Rows
-"""Images (N, H, W, 3) of uint8, in memory or on the disk."""
+"""Images (N, H, W, 3) of uint8, in memory or on disk."""

@@ -16,7 +16,7 @@ from runtime.storage.files import make_folder, storage_errors
 _TRIES, _PAUSE = 10, 0.02
 """How often, and with how many seconds between, to look who holds a lock."""
 _DIGITS = 9
-"""At most, of a process id."""
+"""Length of the longest process id that is believed."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ def exclusive(
         required: False where the work is right without a lock too, only done more than once: some
             systems and some network disks have none.
         keep: Leave the file behind, for people to look at; else it is removed with the lock.
-        busy: Instead of waiting, raise what this returns for the holder, which is named as
-            "process 1234 on this machine", or "another process" where it is unknown.
+        busy: Function that returns the error to raise instead of waiting. It is given the holder's
+            name: "process 1234 on this machine", or "another process" where that is unknown.
 
     Yields:
         Whether the lock is held; always, if it is required.
