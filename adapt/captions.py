@@ -86,5 +86,5 @@ def article(name: str) -> str:
     """Return "a" or "an", as an English reader says before a name."""
     start = name.strip().lower()
     silent = re.match(r"(hour|honest|honou?r|heir)", start)
-    spoken = re.match(r"(uni([^nm]|$)|us[ae]|eu|one\b|ur[aei]|ubi)", start)
+    spoken = re.match(r"(uni([^nm]|$)|us[abe]|eu|one\b|ur[aei]|ubi)", start)
     return "an" if silent or (start[:1] in tuple("aeiou") and not spoken) else "a"

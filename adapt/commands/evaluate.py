@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from adapt import store
+from adapt.commands.baselines import with_probe
 from adapt.options import named_of, pair_loader, task_options, use_threads
 from runtime.console import table, write_json
 
@@ -66,7 +67,9 @@ def evaluate(
     pair = found.pair
     if dataset is None and not found.files:  # nothing is fetched to find its base
         store.find(artifacts, pair.task.id, pair.task.dataset)
-    lines = compare.compare(pair, found.files, found.settings, device, pretrained)
+    settings = {**found.settings, "pretrained": pretrained or found.settings["pretrained"]}
+    with with_probe(pair, found.files, settings, device, dataset) as files:
+        lines = compare.compare(pair, files, found.settings, device, pretrained)
     name = f"{pair.task.dataset} {pair.task.id}"
     judged = (
         f"accuracy on {'held-out' if pair.held_out else 'the very'} {lines[0].images} target images"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt import store
+from adapt.commands.baselines import PROBE, table_of
 from adapt.options import changed, pair_loader, setting_options, task_options, use_threads
-from adapt.training.voice import leads, one_voice
+from adapt.training.voice import alone, leads, one_voice
 from runtime.console import bytes_text, table
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print every setting with its value and where it comes from; train nothing.",
 )
+@click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    show_default=True,
+    help="Compare with zero-shot CLIP and a linear probe in the end.",
+)
 @one_voice()
 def train(
     dataset: str | None,
@@ -66,6 +73,7 @@ def train(
     resume: bool,
     restart: bool,
     show_settings: bool,
+    baselines: bool,
 ) -> None:
     """Adapt to one task and write its artifact.
 
@@ -78,7 +86,9 @@ def train(
     pair_of = None if known else pair_loader(dataset, task, data, source, target)
     from adapt import methods
     from adapt.evaluation.metrics import Metrics
+    from adapt.settings.base_models import QUICKGELU, image_size
     from adapt.settings.layers import resolve
+    from adapt.settings.limits import check_crops, check_passes
     from adapt.training import train as training
     from runtime.storage.fields import build
 
@@ -97,6 +107,10 @@ def train(
     if show_settings:
         return _show(resolved)
     config = resolved.config
+    if cls.trains and cls.uses_images:
+        size = image_size(config.model.removesuffix(QUICKGELU))
+        check_crops(resolved, size or config.train_size)
+        check_passes(resolved, max(len(pair.source), len(pair.target)))
     if leads():
         click.echo(f"run        {_about(method, pair, config)}")
         if pair.task.source == pair.task.target:
@@ -130,6 +144,10 @@ def train(
         click.echo(f"skipped    {run.skipped} unreadable images, see '{log}'")
     click.echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
     click.echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
+    if baselines and cls.trains and method != PROBE and alone():
+        name = run.path.parent.name
+        told = table_of(pair, run.path, name, run.artifact.config, device, dataset)
+        click.echo(f"\n{told}")
 
 
 def _show(settings: Settings[TrainConfig]) -> None:

@@ -11,6 +11,7 @@ from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.evaluation.confusion import Confusion
 from adapt.evaluation.metrics import Metrics
+from adapt.evaluation.selection import information_maximisation
 from adapt.evaluation.variants import Variant, check, variants
 from adapt.training.device import exact_float32
 from runtime.console import bytes_text
@@ -18,7 +19,7 @@ from runtime.storage.fields import build
 
 HEADER = (
     *("variant", "base", "epoch", "chosen by", "accuracy", "last", "oracle-best"),
-    *("density %", "file"),
+    *("infomax", "density %", "file"),
 )
 
 
@@ -48,6 +49,8 @@ class Line:
     file_bytes: int | None
     images: int
     """Labelled test images."""
+    infomax: float
+    """Information maximisation of the predictions, in nats: a score that needs no labels."""
     confusion: Confusion = field(repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,6 +92,7 @@ def _line(variant: Variant, pair: DomainPair, path: Path | None) -> Line:
     logits, labels = variant.logits(test.images), pair.test.labels[test.kept]
     found = Confusion.of(logits, labels, pair.task.classes)
     here = found.accuracy, found.mean_per_class
+    infomax = round(information_maximisation(logits), 4)
     if artifact is None or path is None:
         return Line(
             *(variant.name, variant.base, None, None, None),
@@ -98,6 +102,7 @@ def _line(variant: Variant, pair: DomainPair, path: Path | None) -> Line:
             0.0,
             None,
             found.images,
+            infomax,
             found,
         )
     metrics = build(Metrics, artifact.metrics, "metrics")
@@ -116,6 +121,7 @@ def _line(variant: Variant, pair: DomainPair, path: Path | None) -> Line:
         density=artifact.density,
         file_bytes=path.stat().st_size,
         images=found.images,
+        infomax=infomax,
         confusion=found,
     )
 
@@ -136,6 +142,7 @@ def rows(lines: Sequence[Line]) -> list[list[str]]:
             percent(line.accuracy, line.mean_per_class),
             percent(line.last, line.last_mean_per_class),
             percent(line.oracle_best, line.oracle_best_mean_per_class),
+            f"{line.infomax:.3f}",
             f"{100 * line.density:.3f}",
             "-" if line.file_bytes is None else bytes_text(line.file_bytes),
         ]

@@ -19,7 +19,7 @@ from runtime.errors import ConfigError
 from runtime.spec import Interpolation
 
 FOLDER = "base_models"
-_QUICKGELU = "-quickgelu"
+QUICKGELU = "-quickgelu"
 _CROP = 8 / 7
 """Training size over input size: 256 pixels for crops of 224, as CLIP is usually fine-tuned."""
 
@@ -39,7 +39,7 @@ def recommended(
     Raises:
         ConfigError: The model's file is damaged, or names a setting that there is not.
     """
-    name = architecture.removesuffix(_QUICKGELU)
+    name = architecture.removesuffix(QUICKGELU)
     size = image_size(name)
     values: dict[str, Any] = {} if size is None else {"train_size": round(size * _CROP)}
     values["interpolation"] = _interpolation(architecture, pretrained)

@@ -50,13 +50,7 @@ class Settings(Generic[C]):
         Raises:
             ConfigError: A value that follows is impossible.
         """
-        unnamed = (DEFAULT, DATA, base_layer(self.config.model))
-        facts = DataFacts(
-            sources=len(pair.source),
-            targets=len(pair.target),
-            auto=frozenset(self.auto),
-            named=frozenset(k for k, source in self.sources.items() if source not in unnamed),
-        )
+        facts = DataFacts(len(pair.source), len(pair.target), frozenset(self.auto), self.named())
         values = method.from_data(self.config, facts)
         try:
             config = replace(self.config, **values)
@@ -67,6 +61,15 @@ class Settings(Generic[C]):
     def values(self) -> dict[str, Any]:
         """Return every value; `auto` where it waits for the data."""
         return {**vars(self.config), **dict.fromkeys(self.auto, AUTO)}
+
+    def named(self) -> frozenset[str]:
+        """Return the settings that a file or the command line gave a value, `auto` being none."""
+        unnamed = (DEFAULT, DATA, base_layer(self.config.model))
+        return frozenset(
+            key
+            for key, source in self.sources.items()
+            if source not in unnamed and key not in self.auto
+        )
 
     def with_seed(self, seed: int) -> Settings[C]:
         """Return the settings with another seed."""

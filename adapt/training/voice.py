@@ -21,6 +21,11 @@ def leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def alone() -> bool:
+    """Return whether this process is the only one of its run."""
+    return os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 @contextlib.contextmanager
 def one_voice() -> Iterator[None]:
     """Let the leading one of torchrun's processes tell alone what all of them find.

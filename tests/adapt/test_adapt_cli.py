@@ -44,12 +44,20 @@ def trained(images: Path, cache: Path, tmp_path: Path) -> Path:
 def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path: Path) -> None:
     result = call("train", *own_images(images, "--rst", "--seed", 4, "--out", tmp_path), *quick())
     assert result.exit_code == 0
-    lines = result.stdout.splitlines()[-4:]
+    summary, _, baselines = result.stdout.partition("\n\n")
+    lines = summary.splitlines()[-4:]
     assert [line[:11].strip() for line in lines] == ["accuracy", "", "density", "artifact"]
     assert "% last epoch" in lines[0] and "% oracle-best (epoch 1)" in lines[0]
     assert "the very 27 target images it was adapted to" in lines[1]
     path = tmp_path / "street" / "day-night" / "cmkd-rst" / "artifact.safetensors"
     assert str(path) in lines[3] and path.exists()
+    *table, verdict = baselines.splitlines()
+    names = [line.split()[0] for line in table[2:]]
+    assert names == ["zero_shot", "linear_probe", "cmkd-rst"]
+    assert verdict.startswith(("better than its baselines", "NOT better than"))
+    assert [p.name for p in path.parent.parent.iterdir()] == ["cmkd-rst"]  # baselines leave nothing
+    words = ("--rst", "--seed", 5, "--out", tmp_path / "x", "--no-baselines")
+    assert "zero_shot" not in call("train", *own_images(images, *words), *quick()).stdout
 
 
 def test_eval_compares_zero_shot_with_every_variant(
@@ -62,7 +70,8 @@ def test_eval_compares_zero_shot_with_every_variant(
     result = call("eval", *words, "--method", "cmkd-rst")
     assert result.exit_code == 0, result.output
     table, _, classes = result.stdout.partition("cmkd-rst:")
-    rows = [line.split() for line in table.splitlines()[4:7]]
+    rows = [line.split() for line in table.splitlines()[4:8]]
+    assert rows.pop(1)[0] == "linear_probe"
     assert [row[:4] for row in (rows[0], rows[2])] == [
         ["zero_shot", "demo-rn32", "-", "-"], ["cmkd-rst", "demo-rn32", "1", "infomax"],
     ]  # fmt: skip
@@ -70,6 +79,7 @@ def test_eval_compares_zero_shot_with_every_variant(
     assert [line.split()[0] for line in classes.splitlines()[4:7]] == ["bee", "cup", "dog"]
     document = json.loads(file.read_text())
     lines = document["variants"]
+    assert lines.pop(1)["variant"] == "linear_probe"
     assert [v["variant"] for v in lines] == [row[0] for row in rows]
     assert lines[0]["density"] == 0 < lines[2]["density"] < 1
     assert document["held_out"] is False
@@ -158,7 +168,8 @@ def test_train_ends_with_the_number_of_unreadable_images(cache: Path, tmp_path: 
 def test_eval_without_artifacts_shows_zero_shot(tmp_path: Path) -> None:
     result = call("eval", "--dataset", "demo-digits", "--task", "f-h", "--artifacts", tmp_path)
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-1].startswith("zero_shot")
+    names = [line.split()[0] for line in result.stdout.splitlines()[-2:]]
+    assert names == ["zero_shot", "linear_probe"]
     assert "held-out 797 target images" in result.stdout
 
 

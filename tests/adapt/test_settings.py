@@ -12,10 +12,12 @@ from click.testing import CliRunner
 from adapt import methods
 from adapt.artifact import Artifact
 from adapt.cli import main
+from adapt.method import BUDGET
 from adapt.methods.unimos import UniMoS
 from adapt.settings import base_models
 from adapt.settings.config import DataFacts, TaskHeadConfig, TrainConfig, by_data, may_be_auto
 from adapt.settings.layers import resolve, shipped
+from adapt.settings.limits import check_crops, check_passes
 from adapt.settings.stored import SETTINGS, restore
 from adapt.training.train import train
 from runtime.errors import ConfigError, FormatError
@@ -269,3 +271,71 @@ def test_a_method_may_bring_another_optimizer_and_resume_with_it(pair, config, t
     assert whole.path.read_bytes() == parts.path.read_bytes()
     sgd = train("cmkd", pair, settings, out=tmp_path / "sgd")
     assert sgd.path.read_bytes() != whole.path.read_bytes()
+
+
+# What own images decide.
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "iterations"),
+    [
+        (713, 20, 44),  # 40 passes of 22 iterations
+        (100, 20, 15),  # at least 300 steps
+        (40, 20, 5),  # but at most 100 passes
+        (4_365, 20, 272),
+        (20_000, 20, 500),  # at most 10,000 steps
+        (200_000, 20, 500),
+    ],
+)
+def test_the_length_of_a_run_follows_the_larger_domain(images, epochs, iterations):
+    cls = methods.get("cmkd")
+    config = resolve(cls.Config, "folder", "cmkd").config
+    auto = frozenset(may_be_auto(cls.Config))
+    for facts in (DataFacts(images, 33, auto), DataFacts(33, images, auto)):
+        found = cls.from_data(config, facts)
+        assert (found["epochs"], found["iterations"]) == (epochs, iterations)
+        assert found["ramp_iterations"] == epochs * iterations
+        assert epochs * iterations * 32 / images <= 100
+
+
+def test_a_length_that_somebody_named_stays_and_the_ramp_follows():
+    cls = methods.get("cmkd")
+    config = resolve(cls.Config, "folder", "cmkd", ["epochs=3"]).config
+    facts = DataFacts(713, 713, frozenset({"iterations", "ramp_iterations", "rst_density"}))
+    found = cls.from_data(config, facts)
+    assert found == {"iterations": 44, "ramp_iterations": 132, "rst_density": 0.0}
+
+
+def test_rst_has_a_budget_unless_the_threshold_was_named(pair):
+    cls = methods.get("cmkd")
+
+    def density(*own):
+        settings = resolve(cls.Config, "folder", "cmkd", ["batch_size=4", *own])
+        return settings.with_data(cls, pair).config.rst_density
+
+    assert density() == 0 and density("rst=true") == BUDGET
+    assert density("rst=true", "rst_threshold=1e-5") == 0
+    assert density("rst=true", "rst_density=0.5") == 0.5
+
+
+def test_crops_that_show_little_are_refused_unless_they_were_set_by_name():
+    cls = methods.get("cmkd").Config
+    own = ["model=demo-rn32", "pretrained=demo"]
+    check_crops(resolve(cls, "folder", "cmkd", own), 32)
+    paper = resolve(cls, "office-home", "cmkd", own)
+    with pytest.raises(ConfigError, match=r"train_size is 256 \(cmkd/paper.yaml\), so crops of 32"):
+        check_crops(paper, 32)
+    check_crops(resolve(cls, "office-home", "cmkd", [*own, "train_size=256"]), 32)
+    check_crops(resolve(cls, "office-home", "cmkd"), 224)
+    check_crops(resolve(cls, "digits", "cmkd", own), 32)  # crops are resized
+
+
+def test_too_many_passes_are_refused_unless_somebody_named_the_length(pair):
+    cls = methods.get("cmkd")
+    settings = resolve(cls.Config, "folder", "cmkd", ["batch_size=4"]).with_data(cls, pair)
+    check_passes(settings, 27)
+    with pytest.raises(ConfigError, match="at most 100 are useful; add images, or set the length"):
+        auto = resolve(cls.Config, "folder", "cmkd")  # 20 epochs of 500, had nothing followed
+        check_passes(auto, 27)
+    check_passes(resolve(cls.Config, "folder", "cmkd", ["epochs=20"]), 27)
+    check_passes(resolve(cls.Config, "office31", "cmkd"), 795)  # the paper's

@@ -1,0 +1,106 @@
+"""What a run has to beat: zero-shot CLIP and a linear probe, on the same images."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.errors import UdaError
+
+if TYPE_CHECKING:
+    from adapt.data import DomainPair
+    from adapt.evaluation.compare import Line
+
+PROBE = "linear_probe"
+SHARED = (
+    *("model", "pretrained", "prompt", "resize", "interpolation", "partial", "target_classes"),
+    *("holdout", "seed", "eval_batch_size"),
+)
+"""Settings that a probe has in common with the variants it is compared with."""
+
+
+@contextlib.contextmanager
+def with_probe(
+    pair: DomainPair,
+    files: Mapping[str, Path],
+    settings: Mapping[str, Any],
+    device: str,
+    dataset: str | None,
+) -> Iterator[Mapping[str, Path]]:
+    """Yield artifacts by variant with a linear probe among them.
+
+    One that is missing is trained now, which takes seconds and leaves nothing behind.
+
+    Args:
+        pair: The task's images.
+        files: Artifacts by variant.
+        settings: Of the variants.
+        device: Where to compute.
+        dataset: Name of the data set; None for the user's own folders.
+
+    Raises:
+        UdaError: The base model or the images cannot be used.
+    """
+    if PROBE in files:
+        yield files
+        return
+    from adapt import methods
+    from adapt.settings.layers import resolve
+    from adapt.training.train import train
+
+    method = methods.get(PROBE)
+    resolved = resolve(method.Config, dataset or "folder", PROBE)
+    names = {field.name for field in fields(resolved.config)}
+    shared = {key: settings[key] for key in SHARED if key in settings and key in names}
+    size = max(min(resolved.config.batch_size, len(pair.source), len(pair.target)), 2)
+    resolved = replace(resolved, config=replace(resolved.config, **shared, batch_size=size))
+    config = resolved.with_data(method, pair).config
+    with tempfile.TemporaryDirectory() as folder:
+        path = train(PROBE, pair, config, out=Path(folder), device=device).path
+        # The variants' order is one of people: baselines first.
+        yield {PROBE: path, **files}
+
+
+def table_of(
+    pair: DomainPair, path: Path, variant: str, settings: Mapping[str, Any], device: str,
+    dataset: str | None,
+) -> str:  # fmt: skip
+    """Return a table of a run and its baselines, and a line where the run is not the best.
+
+    Args:
+        pair: The task's images.
+        path: Artifact of the run.
+        variant: Its name.
+        settings: Its settings.
+        device: Where to compute.
+        dataset: Name of the data set; None for the user's own folders.
+    """
+    from adapt.evaluation import compare
+    from runtime.console import table
+
+    try:
+        with with_probe(pair, {variant: path}, settings, device, dataset) as files:
+            lines = compare.compare(pair, files, settings, device)
+    except UdaError as error:  # the run itself is saved
+        return f"baselines  none: {error}"
+    return f"{table(compare.HEADER, compare.rows(lines))}\n{verdict(lines, variant)}"
+
+
+def verdict(lines: Sequence[Line], variant: str) -> str:
+    """Return whether a run is better than its baselines, by what can be known, and what to try."""
+    own = next(line for line in lines if line.variant == variant)
+    known = own.accuracy is not None
+    by = "accuracy" if known else "infomax, a score without labels"
+    values = {line.variant: line.accuracy if known else line.infomax for line in lines}
+    best = max(values, key=lambda name: values[name] or 0.0)
+    shown = {name: f"{value:.2f}{' %' if known else ''}" for name, value in values.items() if value}
+    if best == variant:
+        return f"better than its baselines by {by}"
+    return (
+        f"NOT better than {best} ({shown.get(variant, '0')} against {shown[best]}) by {by}; try "
+        f"--preset fixmatch, --set lr with a third of the rate, another --method, or keep {best}"
+    )

@@ -1,0 +1,64 @@
+"""Captions: articles, and what fits a text encoder."""
+
+import logging
+
+import pytest
+
+from adapt import clip as base_models
+from adapt.captions import article, class_prompts, fitting
+from adapt.methods.ekda import EKDA
+from adapt.settings.layers import resolve
+from runtime.errors import BaseModelError
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("apple", "an"), ("cup", "a"), ("hour glass", "an"), ("unicorn", "a"), ("umbrella", "an"),
+     ("euro coin", "a"), ("one-way sign", "a"), ("onion", "an"), ("European bison", "a"),
+     ("uninhabited house", "an"), ("usb stick", "a"), ("", "a"), ("Ananas", "an")],
+)  # fmt: skip
+def test_names_take_the_article_that_english_gives_them(name, said):
+    assert article(name) == said
+
+
+def test_a_template_says_where_the_article_goes():
+    classes = ("alarm_clock", "Cup")
+    assert class_prompts(classes, "a photo of {a} {}.") == (
+        "a photo of an alarm clock.",
+        "a photo of a cup.",
+    )
+    assert class_prompts(classes, "a photo of a {}")[0] == "a photo of a alarm clock"
+
+
+def test_a_prompt_that_is_too_long_gives_way_to_a_shorter_one_with_a_note(caplog):
+    clip = base_models.load("demo-rn32", "demo")
+    classes = ("apple", "sports equipment")
+    long = "a very very long caption of a {domain} picture of {a} {}"
+    with caplog.at_level(logging.WARNING, "adapt"):
+        found = fitting(clip, classes, long, "art")
+    assert (
+        found == "a photo of {a} {}" and "too long for the text encoder of demo-rn32" in caplog.text
+    )
+    caplog.clear()
+    assert fitting(clip, classes, "a photo of {a} {}", "art") == "a photo of {a} {}"
+    assert not caplog.records
+    wordy = ("apple", "one two three four five six seven eight nine ten")
+    assert fitting(clip, wordy, long, "art") == "{}"
+    with pytest.raises(BaseModelError, match="shorten the class name or the prompt"):
+        fitting(clip, ("apple", "word " * 30), long, "art")
+
+
+def test_learned_words_keep_their_room_in_a_shorter_prompt():
+    clip = base_models.load("demo-vit32", "demo")
+    long = "a very very long caption of a {domain} picture of {a} {}"
+    assert fitting(clip, ("apple", "cup"), long, "art", words=4) == "a photo of {a} {}"
+    with pytest.raises(BaseModelError):
+        fitting(clip, ("apple", "one two three four five six seven"), long, "art", words=4)
+
+
+def test_ekda_runs_with_articles_of_both_kinds():
+    settings = resolve(EKDA.Config, "folder", "ekda", ["model=demo-vit32", "pretrained=demo"])
+    clip = base_models.load("demo-vit32", "demo")
+    prompts = class_prompts(("apple", "cup"), settings.config.prompt)
+    method = EKDA(clip, prompts, settings.config)
+    assert method.config.teacher == "demo-vit32-wide"
