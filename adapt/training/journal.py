@@ -57,6 +57,10 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def advance(self, iteration: int, losses: Mapping[str, float]) -> None:
         """Move the bar to `iteration` and show the latest total loss."""
         note = f"loss {sum(losses.values()):.3f}"

@@ -24,6 +24,7 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.stored import SETTINGS
 from adapt.training import parallel, resume, rst
 from adapt.training.batches import Role, Stream, draw_seed
+from adapt.training.estimate import duration, seconds_per_step
 from adapt.training.journal import Journal, interruptible
 from adapt.training.optimize import Optimization
 from adapt.training.outcome import Outcome
@@ -145,6 +146,8 @@ class Loop:
         folder = self.path.parent if parallel.rank() == 0 else None
         with Journal(folder, self.total, show) as journal, interruptible() as asked:
             if source and target:
+                if show and parallel.world() == 1:
+                    self._estimate(source, target, journal)
                 self._loop(source, target, journal, asked)
             else:
                 self._end_epoch(journal)
@@ -153,6 +156,15 @@ class Loop:
             with storage_errors(self.checkpoint):
                 self.checkpoint.unlink(missing_ok=True)
         return Run(artifact, self.path, len(self.skipped))
+
+    def _estimate(self, source: Stream, target: Stream, journal: Journal) -> None:
+        step = seconds_per_step(self.method, source, target, self.iteration)
+        left = self.total - self.iteration
+        journal.say(
+            f"{left} steps of {1000 * step:.0f} ms: about {duration(step * left)} on this "
+            f"{self.device.type}, and an evaluation after each of "
+            f"{-(-left // self.config.iterations)} epochs"
+        )
 
     def _stream(self, role: Role) -> Stream:
         images, config = self.pair.source if role == "source" else self.pair.target, self.config

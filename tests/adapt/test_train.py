@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from adapt import clip as base_models
+from adapt import methods
 from adapt.artifact import Artifact
 from adapt.data import DomainPair, load_folders
 from adapt.evaluation.compare import compare
 from adapt.methods.cmkd import CMKDConfig
 from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.training.device import check_precision, exact_float32, select
+from adapt.training.estimate import duration
 from adapt.training.train import Run, train
 from runtime.errors import BackendError, ConfigError, DataError, StorageError, TrainingError
 
@@ -279,3 +281,25 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_old_artifact(
     assert last.startswith("error: cannot write '") and "File too large; choose" in last
     assert run.path.read_bytes() == before
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["cmkd", "source_only", "unimos", "ekda", "linear_probe"])
+def test_the_estimate_of_a_runs_duration_leaves_no_trace(name, pair, config, tmp_path):
+    """With a bar, which an estimate comes before, and without one: the same artifact."""
+    cls = methods.get(name)
+    own = {"lr": 1e-3, "head_lr_multiplier": 10.0} if name in ("cmkd", "source_only") else {}
+    model = "demo-vit32" if name == "ekda" else config.model
+    if name == "ekda":
+        own = {"teacher": "demo-vit32-wide", "teacher_pretrained": "demo", "templates": "prompt"}
+    settings = cls.Config(
+        model=model, pretrained="demo", batch_size=8, epochs=2, iterations=2, train_size=36, **own
+    )
+    shown = train(name, pair, settings, out=tmp_path / "shown", show=True)
+    quiet = train(name, pair, settings, out=tmp_path / "quiet")
+    assert shown.path.read_bytes() == quiet.path.read_bytes()
+
+
+def test_a_duration_reads_like_one():
+    assert [duration(s) for s in (0.2, 89, 90, 5399, 12600)] == [
+        "1 s", "89 s", "2 min", "90 min", "3.5 h"
+    ]  # fmt: skip
