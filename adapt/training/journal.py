@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import logging
 import signal
@@ -23,7 +25,7 @@ from rich.progress import (
 
 from runtime.storage.files import storage_errors, write_bytes
 
-LOG, METRICS = "train.log", "metrics.jsonl"
+LOG, METRICS, RESULTS = "train.log", "metrics.jsonl", "results.csv"
 _log = logging.getLogger("adapt")
 
 
@@ -38,7 +40,7 @@ class Journal:
             total: Iterations.
             show: False keeps the terminal quiet.
         """
-        self._metrics = folder and folder / METRICS
+        self._folder, self._show = folder, show
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -67,14 +69,17 @@ class Journal:
         self._bar.update(self._id, completed=iteration, note=note)
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Write all rows so far to metrics.jsonl, atomically, and log the last one.
+        """Write all rows so far to metrics.jsonl and results.csv, and log the last one.
+
+        Where the bar cannot be seen, in a file or a pipe, the last one is printed as well.
 
         Raises:
             StorageError: The file cannot be written.
         """
         lines = (json.dumps(row, allow_nan=False) + "\n" for row in history)
-        if self._metrics is not None:
-            write_bytes(self._metrics, "".join(lines).encode())
+        if self._folder is not None:
+            write_bytes(self._folder / METRICS, "".join(lines).encode())
+            write_bytes(self._folder / RESULTS, _csv(history).encode())
         row = history[-1]
         accuracy = "unlabelled" if row["accuracy"] is None else f"{row['accuracy']:.2f} %"
         losses = " ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
@@ -92,6 +97,24 @@ class Journal:
             ),
         )
         self._bar.update(self._id, description=f"epoch {row['epoch']}: {accuracy}")
+        if self._show and not self._bar.console.is_terminal:
+            self.say(f"epoch {row['epoch']}: accuracy {accuracy}, {losses}, {row['seconds']:.1f} s")
+
+
+def _csv(history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a table: one column per number, per loss and per label-free score."""
+    plain = ("epoch", "iteration", "lr", "density", "accuracy", "mean_per_class", "seconds")
+    rows = [
+        {key: row[key] for key in plain}
+        | {f"loss/{name}": value for name, value in row["losses"].items()}
+        | {f"score/{name}": value for name, value in row["scores"].items()}
+        for row in history
+    ]
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(dict.fromkeys(k for row in rows for k in row)))
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
 
 
 class _LogFile(logging.FileHandler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -37,9 +38,16 @@ def test_a_run_leaves_artifact_metrics_and_log(
     run = train("cmkd", pair, rst_config, out=tmp_path)
     folder = tmp_path / "street" / "day-night" / "cmkd-rst"
     assert run.path == folder / "artifact.safetensors"
-    assert {p.name for p in folder.iterdir()} == {run.path.name, "metrics.jsonl", "train.log"}
+    assert {p.name for p in folder.iterdir()} == {
+        *(run.path.name, "metrics.jsonl", "results.csv", "train.log")
+    }
+    with (folder / "results.csv").open() as file:
+        cells = list(csv.DictReader(file))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [(row["epoch"], row["iteration"]) for row in rows] == [(1, 5), (2, 10)]
+    assert [float(row["accuracy"]) for row in cells] == [row["accuracy"] for row in rows]
+    assert float(cells[1]["loss/distill"]) == rows[1]["losses"]["distill"]
+    assert float(cells[1]["score/infomax"]) == rows[1]["scores"]["infomax"]
     assert set(rows[0]["losses"]) == {"source", "task", "distill", "reg"}
     assert rows[1]["lr"] == pytest.approx(1e-3 * (1 + 3e-4 * 9) ** -0.75)
     assert rows[1]["oracle_best"] == max(row["accuracy"] for row in rows)
