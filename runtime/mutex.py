@@ -1,0 +1,189 @@
+"""A lock that an interrupted holder cannot keep.
+
+An exception from outside, such as Ctrl-C, what a signal handler raises or a lack of memory, can
+come between any two bytecodes: after `with lock:` took the lock and before it is known, or before
+it is given back. A `threading.Lock` then stays held for ever. Here a hold belongs to the call that
+took it: when that call has ended, however it did, the hold has ended as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import allocate_lock, get_ident
+from types import FrameType
+from typing import Any
+
+from runtime.errors import BackendError
+
+_PATIENCE = 0.1
+"""Seconds after which a waiting thread looks whether what it waits for was interrupted."""
+_forks = 0
+"""How often this process was forked from another one: threads do not come along."""
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def running(frame: FrameType) -> bool:
+    """Return whether a call has not ended yet; not for generators.
+
+    The variables of one that has ended are cleared, of which only a traceback would tell.
+    """
+    try:
+        frame.clear()  # the one question that Python answers at once and for every thread
+    except RuntimeError:
+        return True
+    return False
+
+
+class Bell:
+    """Wakes threads once; after that nobody waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._lock.acquire()
+        self._rang = False
+
+    def ring(self) -> None:
+        """Wake all who wait. To be called once."""
+        self._rang = True
+        self._lock.release()
+
+    def wait(self) -> None:
+        """Wait until it rings."""
+        while not self._rang:  # one of those it woke may be interrupted with the lock
+            self.doze()
+
+    def doze(self) -> None:
+        """Wait until it rings, or for a moment."""
+        if self._lock.acquire(timeout=_PATIENCE):
+            self._lock.release()
+
+
+class Hold:
+    """That a call holds something until it ends or says so."""
+
+    __slots__ = ("_forks", "before", "frame", "links", "thread")
+
+    def __init__(self, frame: FrameType | None) -> None:
+        """Start with the call's frame; None has ended already."""
+        self.frame = frame
+        self.thread = get_ident()
+        self.before: Hold | None = None
+        """What must be over before this one begins."""
+        self._forks = _forks
+        self.links: dict[str, Any] = {}
+        """The hold that follows in a chain, and the bell of those who wait for the end."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the call said so or has ended, perhaps while it was still waiting."""
+        frame = self.frame
+        if frame is None:
+            return True
+        if self._forks == _forks and running(frame):
+            return False
+        before = self.before
+        return before is None or before.over
+
+    def end(self) -> None:
+        """Say that it is over, and wake who waits for that. Safe to call more than once."""
+        self.frame = None
+        bell = self.links.pop("bell", None)
+        if bell is not None:
+            bell.ring()
+
+    def wait(self) -> None:
+        """Wait until it is over, or for a moment."""
+        bell = self.links.setdefault("bell", Bell())
+        if self.frame is not None:  # else nobody may be left to ring it
+            bell.doze()
+
+    def within(self, other: Hold) -> bool:
+        """Return whether a call that made the other one has or waits for this, or for a former."""
+        hold: Hold | None = self
+        while hold is not None and not hold.over:
+            frame = hold.frame
+            if hold.thread == other.thread and frame is not None and running(frame):
+                return True
+            hold = hold.before
+        return False
+
+
+class Mutex:
+    """Lets one call at a time into `with mutex:`, which must not stand in a generator.
+
+    Holds form a chain. One begins when all before it are over; that of a call which was interrupted
+    is over when the call has ended. Whoever comes may get in before those who just woke up, which
+    is faster, but not before those who woke up in vain.
+    """
+
+    def __init__(self, *, nested: bool = False) -> None:
+        """Start free.
+
+        Args:
+            nested: Let calls in that a holder makes; otherwise these are refused.
+        """
+        self._last = self._holder = Hold(None)
+        self._nested = nested
+
+    def __enter__(self) -> None:
+        """Wait for the turn.
+
+        Raises:
+            BackendError: The holder is a call that made this one, as when a signal came meanwhile
+                and its handler calls something that the signal interrupted.
+        """
+        mine = Hold(sys._getframe(1))
+        last = self._last
+        if last.frame is not None and not last.over and self._wait(last, mine):
+            return
+        while True:
+            mine.before = last
+            following = last.links.setdefault("next", mine)  # the one that was there, if any
+            if following is mine:
+                break
+            last = following
+        self._last = mine
+        while last.frame is not None and not last.over:
+            last.wait()
+        self._holder = mine
+        mine.before = None
+
+    def __exit__(self, *error: object) -> None:
+        holder = self._holder
+        if self._nested and holder.frame is not sys._getframe(1):
+            return  # of a call that the holder made
+        holder.frame = None  # as `end` does
+        if "bell" in holder.links:
+            holder.end()
+
+    @property
+    def free(self) -> bool:
+        """Whether no call holds it."""
+        return self._holder.over
+
+    @property
+    def mine(self) -> bool:
+        """Whether a call that made this one holds it."""
+        holder = self._holder
+        return holder.thread == get_ident() and not holder.over
+
+    def _wait(self, last: Hold, mine: Hold) -> bool:
+        """Wait once before getting in line; return whether the call is in already."""
+        if self._nested and self.mine:
+            return True
+        if last.within(mine):
+            raise BackendError(
+                "this was called from within a call that it interrupted, as a signal handler does; "
+                "note the signal there, and call this afterwards"
+            )
+        last.wait()
+        return False
