@@ -19,6 +19,26 @@ quotes. Command lines print it as one line and exit with 1.
 from __future__ import annotations
 
 
+def raised_by(error: Exception, library: str) -> bool:
+    """Return whether an exception comes from a library that our code called.
+
+    A signal's handler may raise anything meanwhile, which is not the library's, nor is a lack of
+    memory.
+
+    Args:
+        error: While it is being handled.
+        library: Name of its package.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    # What compiled code raises comes from the function of ours that called it.
+    where = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    if isinstance(error, (MemoryError, UdaError)):
+        return False
+    return where.partition(".")[0] in (library, "runtime")
+
+
 class UdaError(Exception):
     """The root of every error a user can cause."""
 

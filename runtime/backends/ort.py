@@ -16,7 +16,7 @@ from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.memory import CudaMailbox
 from runtime.engines.baked import bake
-from runtime.errors import BackendError
+from runtime.errors import BackendError, raised_by
 from runtime.memory.blocked import block_size
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -121,6 +121,8 @@ class OrtBackend:
                 enable_fallback=0,  # to the CPU; what failed would only be printed
             )
         except Exception as error:  # onnxruntime's exceptions share no base class
+            if not raised_by(error, "onnxruntime"):
+                raise
             remedy = (
                 "check the bundle with uda-runtime info --check"
                 if self._kind == "cpu"
@@ -209,9 +211,9 @@ class OrtEngine:
             self._binding.bind_output(self._output, "cpu")
             self._session.run_with_iobinding(self._binding)
             result: NDArray[np.float32] = self._binding.copy_outputs_to_cpu()[0]
-        except BackendError:
-            raise
         except Exception as error:  # onnxruntime's exceptions share no base class
+            if not raised_by(error, "onnxruntime"):
+                raise
             remedy = "export the bundle again if its parts do not fit"
             if self._device is not None:
                 with contextlib.suppress(BackendError):  # it has failed as well

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import raised_by
+
 # One node, `ReorderInput` of `com.microsoft.nchwc`: (1, 64, 1, 2) float32 x -> y. How it orders
 # 0, 1, 2, ... tells the block size, which ONNX Runtime chooses by the processor and does not say.
 _PROBE = base64.b64decode(
@@ -37,7 +39,9 @@ def block_size(library: Any) -> int:
         session = library.InferenceSession(_PROBE, options, providers=["CPUExecutionProvider"])
         x = np.arange(128, dtype=np.float32).reshape(1, 64, 1, 2)
         order = session.run(None, {"x": x})[0].reshape(-1)
-    except Exception:  # this build or this processor has no blocked operators
+    except Exception as error:  # this build or this processor has no blocked operators
+        if not raised_by(error, "onnxruntime"):
+            raise
         return 1
     # Pixel 0 of every channel of the first block comes first; these are even.
     block = int(np.argmax(order % 2 != 0))
