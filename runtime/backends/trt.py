@@ -5,14 +5,13 @@ Neither torch nor cupy: memory and the stream are those of `runtime.cuda`.
 
 from __future__ import annotations
 
-import threading
-
 from runtime.backends.base import Arrays, Constants
 from runtime.backends.names import gpu_of
 from runtime.cuda.device import CudaDevice
 from runtime.engines.file import content_of
 from runtime.engines.store import EngineStore
 from runtime.errors import BackendError
+from runtime.mutex import Mutex
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 from runtime.trt.device import platform_of, runtime_on
@@ -36,7 +35,7 @@ class TrtBackend:
         if engines is None:
             raise BackendError("backend 'trt' needs to know where the engines of a bundle lie")
         self._store = engines
-        self._opening = threading.Lock()
+        self._opening = Mutex()
         """Tasks come in any thread, and TensorRT's objects are for one at a time."""
         self.cuda: CudaDevice | None = CudaDevice(index)
         try:

@@ -6,7 +6,6 @@ The primary context is used, as ONNX Runtime and TensorRT do, so addresses mean 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from runtime.cuda.graphs import CudaGraph
 from runtime.cuda.kernel import Kernels
 from runtime.cuda.memory import CudaBuffer, CudaMailbox
 from runtime.errors import BackendError
+from runtime.mutex import Mutex
 
 _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: the stream does not wait for the default one."""
@@ -55,11 +55,12 @@ class CudaDevice:
         self._pools = bool(self._fact(attribute.CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED))
         self.driver = int(call("cuDriverGetVersion"))
         self._context: Any = call("cuDevicePrimaryCtxRetain", self._device)
-        self._lock = threading.RLock()
+        self._lock = Mutex(nested=True)
         """While work is recorded, no other thread may put work onto the stream or wait for it."""
-        self._memory = threading.RLock()
+        self._memory = Mutex(nested=True)
         """Held while memory comes, goes or is filled, so that `close` finds nobody at it."""
         self._given: set[CudaBuffer | CudaMailbox] = set()
+        self._recording = False
         self._kernels: Kernels | None = None
         self._streams: list[Any] = []
         try:
@@ -91,6 +92,8 @@ class CudaDevice:
         if self._context is None:
             raise BackendError(f"device 'cuda:{self.index}' is closed; open a new session")
         call("cuCtxSetCurrent", self._context)
+        if self._recording and self._lock.free:  # what recorded was interrupted
+            self._end_recording()
 
     def allocate(self, nbytes: int) -> CudaBuffer:
         """Return device memory, of undefined content.
@@ -172,20 +175,26 @@ class CudaDevice:
         self.activate()
         mode = driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         with self._lock:
-            call("cuStreamBeginCapture", self.stream, mode)
+            self._recording = True
             try:
+                call("cuStreamBeginCapture", self.stream, mode)
                 work()
+                graph = call("cuStreamEndCapture", self.stream)
             except BaseException:
-                # A call that cannot be recorded spoils the rest: an error of its own, which says
-                # less than the first one.
-                with contextlib.suppress(BackendError):
-                    call("cuGraphDestroy", call("cuStreamEndCapture", self.stream))
+                self._end_recording()
                 raise
-            graph = call("cuStreamEndCapture", self.stream)
+            self._recording = False
         try:
             return CudaGraph(call("cuGraphInstantiate", graph, 0), self.stream)
         finally:
             call("cuGraphDestroy", graph)
+
+    def _end_recording(self) -> None:
+        # A call that cannot be recorded spoils the rest: an error of its own, which says less than
+        # the first one. There is one as well if nothing was being recorded yet, or any more.
+        with contextlib.suppress(BackendError):
+            call("cuGraphDestroy", call("cuStreamEndCapture", self.stream))
+        self._recording = False
 
     def synchronize(self) -> None:
         """Wait until everything on the stream is done.
@@ -224,9 +233,9 @@ class CudaDevice:
             with contextlib.suppress(BackendError):
                 if self._kernels is not None:
                     self._kernels.close()
-                for stream in self._streams:
-                    call("cuStreamSynchronize", stream)
-                    call("cuStreamDestroy", stream)
+                while self._streams:
+                    call("cuStreamSynchronize", self._streams[-1])
+                    call("cuStreamDestroy", self._streams.pop())
             self._kernels, self._streams, self._context = None, [], None
             with contextlib.suppress(BackendError):
                 call("cuDevicePrimaryCtxRelease", self._device)

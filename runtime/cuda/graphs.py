@@ -81,7 +81,8 @@ class Graphs:
 
     def clear(self) -> None:
         """Release all graphs: some address changed, or nobody needs them any more."""
-        for graph in self._graphs.values():
+        graphs = list(self._graphs.values())
+        self._graphs.clear()  # first: nobody may find a closed one
+        for graph in graphs:
             if graph is not None:
                 graph.close()
-        self._graphs.clear()

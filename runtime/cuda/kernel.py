@@ -29,9 +29,8 @@ class Kernels:
 
     def close(self) -> None:
         """Unload them."""
-        for module in self._modules:
-            call("cuModuleUnload", module)
-        self._modules = []
+        while self._modules:
+            call("cuModuleUnload", self._modules.pop())
 
 
 class Call:

@@ -89,12 +89,22 @@ class DeviceResizer:
         sizes = [frame[plan.region].size for plan, frame in jobs]
         size, room = spec.size, max(*sizes, min(sum(sizes), _STAGED))
         if self._staged is None or self._staged.nbytes < room:
-            if self._staged is not None:
-                self._staged.close()
-            self._staged = None  # should there be no room for the next one
+            # First nobody knows it any more, then it is closed: in between may come an exception.
+            smaller, self._staged = self._staged, None
+            if smaller is not None:
+                smaller.close()
             self._staged = self._device.mailbox(room)
-        self._middle = self._at_least(self._middle, max(p.passes[0].nbytes for p, _ in jobs))
-        self._pixels = self._at_least(self._pixels, len(frames) * size * size * 3)
+        middle, nbytes = self._middle, max(plan.passes[0].nbytes for plan, _ in jobs)
+        if middle is None or middle.nbytes < nbytes:
+            self._middle = self._device.allocate(nbytes)
+            if middle is not None:
+                middle.close()
+        pixels, nbytes = self._pixels, len(frames) * size * size * 3
+        if pixels is None or pixels.nbytes < nbytes:
+            self._pixels = self._device.allocate(nbytes)
+            if pixels is not None:
+                pixels.close()
+        assert self._middle is not None and self._pixels is not None
         target = self._pixels.address
         while jobs:
             # What was staged before may still be on its way.
@@ -140,14 +150,6 @@ class DeviceResizer:
         Call(kernel, blocks, *addresses, *(ctypes.c_uint32(each) for each in numbers)).launch(
             self._device.stream
         )
-
-    def _at_least(self, buffer: CudaBuffer | None, nbytes: int) -> CudaBuffer:
-        if buffer is not None and buffer.nbytes >= nbytes:
-            return buffer
-        larger = self._device.allocate(nbytes)
-        if buffer is not None:
-            buffer.close()
-        return larger
 
     def _plan(self, width: int, height: int, spec: Preprocess) -> _Plan:
         key = (width, height, spec)
