@@ -5,13 +5,15 @@ what the old patch replaced, one writes the new patch's values and keeps what th
 is copied, and nobody waits: a frame that was put onto the stream before sees the old weights, one
 that comes after sees the new ones. Since a patch is always written over the bare base, what it
 replaces is the base, bit for bit, and need not be kept for every task.
+
+Whether a launch that an exception interrupted took place, nobody knows, and so neither whether what
+was kept is the base. Then all weights are copied to the device once more.
 """
 
 from __future__ import annotations
 
 import ctypes
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from runtime.cuda.device import CudaDevice
 from runtime.cuda.kernel import Call
 from runtime.cuda.memory import CudaBuffer
 from runtime.cuda.pages import pack
+from runtime.mutex import Mutex
 from runtime.spec import TensorSpec
 from runtime.storage.digest import tensors_sha256
 
@@ -62,12 +65,18 @@ class Arena:
     Any thread may call `prepare`; for all else Session holds a lock.
     """
 
-    def __init__(self, device: CudaDevice, tensors: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(
+        self,
+        device: CudaDevice,
+        tensors: Mapping[str, NDArray[Any]],
+        read: Callable[[], Mapping[str, NDArray[Any]]],
+    ) -> None:
         """Copy the base to the device; the arrays are not kept.
 
         Args:
             device: Where.
             tensors: Contiguous arrays of 2- or 4-byte elements by name.
+            read: Reads the same tensors once more.
 
         Raises:
             BackendError: There is no room for them.
@@ -86,12 +95,16 @@ class Arena:
         """Where engines read each tensor."""
         for name, array in tensors.items():
             device.upload(array, self.handles[name].address)
+        self._read = read
         self._applied: DevicePatch | None = None
+        """What is over the base; what it replaced is kept in `_undo`."""
+        self._known = True
+        """Whether that is so."""
         self._undo = device.allocate(0)
         self._larger: CudaBuffer | None = None
         self._undo_address = ctypes.c_uint64(self._undo.address)
         """An argument of every call, which therefore follows when there is more room."""
-        self._reserving = threading.Lock()
+        self._reserving = Mutex()
 
     @property
     def nbytes(self) -> int:
@@ -134,31 +147,33 @@ class Arena:
             patch: From `prepare` of this object.
 
         Raises:
-            BackendError: The driver reports an error. The base is there, or what was before.
+            BackendError: The driver reports an error. The weights are of no use until this is
+                called again.
+            UdaError: A former call was interrupted, and the base cannot be read once more.
         """
         self._device.activate()
         stream = self._device.stream
+        if not self._known:
+            self._restore()
         if self._applied is not None:
-            self._applied.undo.launch(stream)
+            self._applied.undo.launch(stream)  # if it is interrupted: once more does no harm
             self._applied = None
         if patch is None:
             return
         self._take_room()
+        self._known = False
         patch.patch.launch(stream)
         self._applied = patch
+        self._known = True
 
     def sha256(self) -> str:
-        """Return the digest of the base as it is on the device; takes the patch off for a moment.
+        """Return the digest of the base as it is on the device; takes the patch off.
 
         Raises:
             BackendError: The driver reports an error.
         """
-        applied = self._applied
         self.apply(None)
-        try:
-            return tensors_sha256({name: self.read(name) for name in self.layout})
-        finally:
-            self.apply(applied)
+        return tensors_sha256({name: self.read(name) for name in self.layout})
 
     def read(self, name: str) -> NDArray[Any]:
         """Return a copy of a tensor as it is on the device now.
@@ -177,24 +192,35 @@ class Arena:
             if buffer is not None:
                 buffer.close()
 
+    def _restore(self) -> None:
+        """Copy the base to the device once more, when the stream has passed."""
+        self._device.synchronize()
+        tensors = self._read()
+        for name, handle in self.handles.items():
+            self._device.upload(tensors[name], handle.address)
+        self._applied = None
+        self._known = True
+
     def _take_room(self) -> None:
         """Use the room that was reserved last, if there is some."""
         with self._reserving:
-            if self._larger is None:
+            larger, former = self._larger, self._undo
+            if larger is None:
                 return
-            former, self._undo, self._larger = self._undo, self._larger, None
-            self._undo_address.value = self._undo.address
-        former.close()
+            self._undo_address.value = larger.address
+            self._undo = larger
+            self._larger = None  # last: an interrupted call may be followed by another
+        if former is not larger:
+            former.close()
 
     def _reserve(self, nbytes: int) -> None:
         """Have room for what a patch replaces, so that no switch ever allocates."""
         with self._reserving:
             there = self._larger or self._undo
             if there.nbytes < nbytes:
-                larger = self._device.allocate(nbytes)
-                if self._larger is not None:  # no switch has used it yet
-                    self._larger.close()
-                self._larger = larger
+                former, self._larger = self._larger, self._device.allocate(nbytes)
+                if former is not None:  # no switch has used it yet
+                    former.close()
 
 
 class Tensors:

@@ -8,7 +8,6 @@ thread switches, another may prepare a patch: a switch waits for a chunk of its 
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from runtime.bundles.patch import Patch, SparseTensor, check
 from runtime.errors import FormatError
 from runtime.memory.blocked import fits, from_blocks, positions, to_blocks
-from runtime.memory.scatter import ResidentPatch, with_fillers
+from runtime.memory.scatter import ResidentPatch, Scatter, with_fillers
+from runtime.mutex import Mutex
 from runtime.spec import TensorSpec
 
 _CHUNK = 1 << 13
@@ -65,9 +65,11 @@ class Weights:
             start = end
         self._block = block
         self._applied: ResidentPatch = ()
+        """All entries that may differ from the base are among its."""
         self._indices: dict[str, NDArray[np.intp]] = {}
+        """Those of the applied patch, as far as they are known to be in `_scratch`."""
         self._scratch: dict[str, NDArray[np.intp]] = {}
-        self._lock = threading.Lock()
+        self._lock = Mutex()
         self._waiting = False
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -84,11 +86,6 @@ class Weights:
     def block(self) -> int:
         """Channels in a block of the filters; 1 if they lie as in the bundle."""
         return self._block
-
-    @property
-    def applied(self) -> ResidentPatch:
-        """The patch that is applied; empty for the bare base."""
-        return self._applied
 
     def originals(self) -> dict[str, NDArray[Any]]:
         """Return every tensor in the bundle's order of entries: a view, or a copy of filters."""
@@ -146,24 +143,36 @@ class Weights:
     def apply(self, patch: ResidentPatch) -> None:
         """Make the weights those of one patch: restore the base, then write the patch's values.
 
+        If this is interrupted, the weights are of no use until it is called again.
+
         Args:
-            patch: From `prepare` of this object; empty for the bare base.
+            patch: From `prepare` of this object, or of another of the same base and layout; empty
+                for the bare base.
         """
         self._waiting = True
         with self._lock:
             self._waiting = False
-            for scatter in self._applied:
-                self._flat[scatter.dtype][self._indices[scatter.dtype]] = scatter.undo
-            self._applied = patch
-            self._indices = {}
-            for scatter in patch:
+            for scatter in patch:  # first, since memory may be lacking
                 if self._room(scatter.dtype) < scatter.gaps.size:  # prepared by other weights
                     self._scratch[scatter.dtype] = np.empty(scatter.gaps.size, np.intp)
-                indices = self._scratch[scatter.dtype][: scatter.gaps.size]
-                np.copyto(indices, scatter.gaps)
-                np.cumsum(indices, out=indices)
+            for scatter in self._applied:
+                indices = self._indices.get(scatter.dtype)
+                if indices is None:  # its writing was interrupted
+                    indices = self._unpack(scatter)
+                self._flat[scatter.dtype][indices] = scatter.undo
+            self._indices = {}
+            self._applied = patch  # before it is true, so that no entry is ever forgotten
+            for scatter in patch:
+                indices = self._unpack(scatter)
                 self._flat[scatter.dtype][indices] = scatter.values
                 self._indices[scatter.dtype] = indices
+
+    def _unpack(self, scatter: Scatter) -> NDArray[np.intp]:
+        """Return the indices of a scatter, in the room that there is for its type."""
+        indices = self._scratch[scatter.dtype][: scatter.gaps.size]
+        np.copyto(indices, scatter.gaps)
+        np.cumsum(indices, out=indices)
+        return indices
 
     def _is_blocked(self, name: str) -> bool:
         return self._block > 1 and len(self.layout[name].shape) == 4
@@ -204,7 +213,9 @@ class Weights:
             out[...] = self._flat[dtype][indices]
             for scatter in self._applied:
                 if scatter.dtype == dtype:
-                    there = self._indices[dtype]
+                    there = self._indices.get(dtype)
+                    if there is None:  # its writing was interrupted
+                        there = np.cumsum(scatter.gaps, dtype=np.intp)
                     first, last = np.searchsorted(there, (indices[0], indices[-1] + 1))
                     # A copy: the next switch writes over these indices.
                     applied, undo = there[first:last].copy(), scatter.undo[first:last]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from types import TracebackType
+import sys
+from collections.abc import Hashable, Sequence
+from functools import partial
+from types import FrameType, TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,27 @@ from runtime import backends, strategies
 from runtime.bundles.bundle import Bundle
 from runtime.engines.store import store_of
 from runtime.errors import BackendError, ConfigError, UdaError
+from runtime.mutex import Bell, Hold, Mutex
 from runtime.prediction import Prediction
+from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, spread
-from runtime.sessions.residents import Residents
 from runtime.sessions.session import Session
 from runtime.sessions.settings import check_number, check_settings
 from runtime.sessions.sharing import SharedBase, cores, encoding
+from runtime.sessions.workers import Workers
 
 Pair = tuple[NDArray[np.uint8], str]
-"""A frame, and the id of the task that is to judge it."""
+"""A frame, and the id of the task that is to classify it."""
+
+
+class _Loan(Hold):
+    """That a call uses a session, until it ends or says so."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, session: Session, frame: FrameType) -> None:
+        super().__init__(frame)
+        self.session = session
 
 
 class SessionPool:
@@ -44,13 +55,16 @@ class SessionPool:
     def __init__(self, sessions: Sequence[Session]) -> None:
         """Take over open sessions; `SessionPool.open` makes them."""
         self._sessions = tuple(sessions)
-        self._free = list(sessions)
+        self._order = self._sessions
         """Least recently used first."""
-        self._busy = 0
+        self._loans: dict[Session, _Loan] = {}
+        self._bell = Bell()
+        """Rings when a session becomes free; then there is another one."""
         self._closed = False
-        self._turn = threading.Condition()
-        self._refreshing = threading.Lock()
-        self._workers = ThreadPoolExecutor(len(sessions), "uda-pool")
+        self._turn = Mutex()
+        """Of those who choose a session."""
+        self._refreshing = Mutex()
+        self._workers = Workers(len(sessions))
 
     @classmethod
     def open(
@@ -101,13 +115,13 @@ class SessionPool:
         store = store_of(bundle.path, engines)
         places = [devices[number % len(devices)] for number in range(sessions)]
         each = {"cpu": max(1, cores() // max(1, places.count("cpu")))}
-        residents: dict[Hashable, Residents] = {}
+        caches: dict[Hashable, TaskCache] = {}
         opened: list[Session] = []
         try:
             for place in places:
                 runs = backends.load(backend, place, threads or each.get(place), store)
                 held = strategies.load(strategy, bundle, runs, blocked, base.read)
-                shared = residents.setdefault(held.form, Residents(max_task_bytes))
+                shared = caches.setdefault(held.form, TaskCache(max_task_bytes))
                 opened.append(Session(bundle, held, shared))
         except BaseException:
             for session in opened:
@@ -128,7 +142,7 @@ class SessionPool:
         return self._bundle.tasks
 
     def predict(self, frame: NDArray[np.uint8], task: str) -> Prediction:
-        """Judge one frame on a free session, or on the first that becomes free.
+        """Classify one frame on a free session, or on the first that becomes free.
 
         Args:
             frame: (H, W, 3) uint8, RGB, any size.
@@ -137,11 +151,14 @@ class SessionPool:
         Raises:
             UdaError: As `Session.predict`; other calls go on.
         """
-        with self._session(task) as session:
-            return session.predict(frame, task)
+        loan = self._lend(task, sys._getframe())
+        try:
+            return loan.session.predict(frame, task)
+        finally:
+            self._take_back(loan)
 
     def predict_many(self, pairs: Sequence[Pair]) -> list[Prediction]:
-        """Judge each frame by its own task, on all sessions at once; the order is kept.
+        """Classify each frame by its own task, on all sessions at once; the order is kept.
 
         Args:
             pairs: A frame as for `predict`, and the id of a task.
@@ -153,31 +170,25 @@ class SessionPool:
         bundle = self._bundle
         encodings = [encoding(bundle, task) for _, task in pairs]
         parts = spread([frame for frame, _ in pairs], encodings, len(self._sessions))
-        with self._turn:
-            self._check_open()
-            jobs: list[Future[list[Prediction]]] = [
-                self._workers.submit(self._judge, [pairs[position] for position in part])
-                for part in parts
-            ]
+        self._check_open()
+        results = self._workers.run(
+            [partial(self._classify, [pairs[position] for position in part]) for part in parts]
+        )
         found: dict[int, Prediction] = {}
-        errors = [error for job in jobs if (error := job.exception()) is not None]
-        if errors:
-            raise errors[0]
-        for part, job in zip(parts, jobs, strict=True):
-            found.update(zip(part, job.result(), strict=True))
+        for part, result in zip(parts, results, strict=True):
+            found.update(zip(part, result, strict=True))
         return [found[position] for position in range(len(pairs))]
 
     def refresh(self) -> tuple[str, ...]:
         """Take over what was installed, replaced or removed on disk; return the ids that changed.
 
-        The sessions do so one after the other: a frame that is judged meanwhile may still meet the
-        old version.
+        The sessions do so one after the other: a frame that is classified meanwhile may still meet
+        the old version.
 
         Raises:
             UdaError: As `Session.refresh`; one that failed stays as it was, the others do not.
         """
-        with self._turn:
-            self._check_open()
+        self._check_open()
         changed: dict[str, None] = {}
         errors: list[UdaError] = []
         # One manifest for all, and one at a time: else sessions could end at different versions.
@@ -194,11 +205,10 @@ class SessionPool:
         return tuple(changed)
 
     def close(self) -> None:
-        """Wait for what is running and release the sessions. Closing twice is harmless."""
-        with self._turn:
-            self._closed = True
-            self._turn.notify_all()
-        self._workers.shutdown()
+        """Wait for what is running and release the sessions. Safe to call more than once."""
+        self._closed = True
+        self._ring()
+        self._workers.close()
         for session in self._sessions:
             session.close()
 
@@ -217,35 +227,39 @@ class SessionPool:
     def _bundle(self) -> Bundle:
         return next((s for s in self._sessions if not s.closed), self._sessions[0]).bundle
 
-    @contextmanager
-    def _session(self, task: str) -> Iterator[Session]:
-        """Lend a session that nobody else uses, one that is on this task if there is one."""
-        with self._turn:
-            while True:
+    def _lend(self, task: str, frame: FrameType) -> _Loan:
+        """Lend a session that no other call uses, one that is on this task if there is one."""
+        while True:
+            bell = self._bell
+            with self._turn:
                 self._check_open()
                 # One whose device failed is closed and gone; the others go on.
-                self._free = [session for session in self._free if not session.closed]
-                if self._free:
-                    break
-                if not self._busy:
+                there = [session for session in self._order if not session.closed]
+                if not there:
                     raise BackendError("every session of the pool is closed; open a new pool")
-                self._turn.wait()
-            there = [session for session in self._free if session.task == task]
-            session = (there or self._free)[0]
-            self._free.remove(session)
-            self._busy += 1
-        try:
-            yield session
-        finally:
-            with self._turn:
-                self._busy -= 1
-                self._free.append(session)
-                # Also for those who wait for a session that will never be free.
-                self._turn.notify_all()
+                free = [s for s in there if s not in self._loans or self._loans[s].over]
+                if free:
+                    session = next((each for each in free if each.task == task), free[0])
+                    loan = self._loans[session] = _Loan(session, frame)
+                    self._order = (*(s for s in self._order if s is not session), session)
+                    return loan
+            bell.doze()
 
-    def _judge(self, pairs: Sequence[Pair]) -> list[Prediction]:
-        with self._session(pairs[0][1]) as session:
-            return session.predict_many(pairs)
+    def _take_back(self, loan: _Loan) -> None:
+        loan.end()
+        self._ring()
+
+    def _ring(self) -> None:
+        with self._turn:
+            bell, self._bell = self._bell, Bell()
+            bell.ring()
+
+    def _classify(self, pairs: Sequence[Pair]) -> list[Prediction]:
+        loan = self._lend(pairs[0][1], sys._getframe())
+        try:
+            return loan.session.predict_many(pairs)
+        finally:
+            self._take_back(loan)
 
     def _check_open(self) -> None:
         if self._closed:

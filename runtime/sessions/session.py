@@ -1,10 +1,20 @@
-"""The live object in a camera app: a bundle, opened, with one current task."""
+"""The live object in a camera app: a bundle, opened, with one current task.
+
+A switch is two-phase: the state is marked unknown, the strategy restores the base and writes the
+task, the state is marked known. A call that finds it unknown, because a former one was interrupted
+or failed, first does the same for the task that the session names. So an answer is always that of
+the task whose name it bears.
+
+Half of this file is what callers need to know. The rest stays together so that the way of a switch,
+from a task's id through the cache and the strategy to the weights, can be read here.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,27 +22,58 @@ from numpy.typing import NDArray
 from runtime import backends, strategies
 from runtime.backends.base import Backend
 from runtime.bundles.bundle import Bundle
+from runtime.bundles.changes import changes
 from runtime.engines.store import store_of
-from runtime.errors import DataError
+from runtime.errors import BackendError, DataError, UdaError
 from runtime.frames.preprocess import check_frame
+from runtime.mutex import Mutex
 from runtime.prediction import Prediction
+from runtime.sessions.cache import Holder, Lease, TaskCache
 from runtime.sessions.grouping import checked, plan
-from runtime.sessions.residents import Residents
 from runtime.sessions.settings import check_settings
-from runtime.sessions.switcher import Switcher
+from runtime.sessions.view import View
 from runtime.spec import Preprocess, TensorSpec
-from runtime.strategies.base import Resident
+from runtime.strategies.base import LoadedTask, Strategy
 from runtime.strategies.pixels import Pixels
 
+T = TypeVar("T")
 
-class Session(Switcher):
+
+class Session:
     """Runs the tasks of one bundle, one at a time. Safe to call from several threads.
+
+    An exception from outside, such as Ctrl-C or what a signal handler raises, may interrupt any
+    call: it reaches the caller as it is, and the session goes on.
 
     Example:
         with Session.open("office-home.bundle") as session:
             session.switch("a-c")
             print(session.predict(frame).label)
     """
+
+    def __init__(
+        self, bundle: Bundle, strategy: Strategy[Any], cache: TaskCache | None = None
+    ) -> None:
+        """Take over opened parts; `Session.open` makes them.
+
+        Args:
+            bundle: Where tasks come from.
+            strategy: Open for it.
+            cache: The tasks in memory, shared with sessions over the same base; None makes them
+                this session's own, without a bound.
+        """
+        self._strategy = strategy
+        self._cache = TaskCache() if cache is None else cache
+        self._view = View(bundle, strategy, self._cache)
+        self._held = Holder()
+        self._known = True
+        """Whether the strategy has the current task as a whole, and nothing else."""
+        self._closed = self._deferred = False
+        self._turn = Mutex()
+        """Of the calls that use the strategy."""
+        self._changing = Mutex()
+        """Of those that change pins or the view; they may take the turn meanwhile."""
+        self._cache.join(self._held, self._view.keys.values())
 
     @classmethod
     def open(
@@ -75,7 +116,7 @@ class Session(Switcher):
         store = store_of(bundle.path, engines)
         opened = backends.load(backend, device, threads, store)
         session = cls(
-            bundle, strategies.load(strategy, bundle, opened, blocked), Residents(max_task_bytes)
+            bundle, strategies.load(strategy, bundle, opened, blocked), TaskCache(max_task_bytes)
         )
         try:
             if len(bundle.tasks) == 1:
@@ -84,6 +125,37 @@ class Session(Switcher):
             session.close()
             raise
         return session
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle as it was at the opening or the last `refresh`."""
+        return self._view.bundle
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The ids of the tasks that `switch` takes."""
+        return self.bundle.tasks
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by `close` or because a device failed."""
+        return self._closed
+
+    @property
+    def task(self) -> str | None:
+        """The id of the current task, or None before the first switch."""
+        current = self._held.task  # read once: another thread may close the session
+        return None if current is None else current.info.id
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """The ids of the tasks in memory, least recently used first."""
+        return tuple(loaded.info.id for loaded in self._cache.tasks)
+
+    @property
+    def task_bytes(self) -> int:
+        """Bytes that the tasks in memory take."""
+        return self._cache.nbytes
 
     @property
     def backend(self) -> Backend:
@@ -103,10 +175,10 @@ class Session(Switcher):
             TaskError: No task is selected.
             BackendError: The session is closed.
         """
-        return self._selected().preprocess
+        return self._spec(None)
 
     def predict(self, frame: NDArray[np.uint8], task: str | None = None) -> Prediction:
-        """Judge one frame.
+        """Classify one frame.
 
         Args:
             frame: (H, W, 3) uint8, RGB, any size.
@@ -123,7 +195,7 @@ class Session(Switcher):
     def predict_batch(
         self, frames: Sequence[NDArray[np.uint8]], task: str | None = None
     ) -> list[Prediction]:
-        """Judge several frames by one task, in one pass; the order is kept.
+        """Classify several frames by one task, in one pass; the order is kept.
 
         Args:
             frames: Each (H, W, 3) uint8, RGB, any size.
@@ -136,15 +208,18 @@ class Session(Switcher):
             raise DataError("predict needs at least one frame, found none")
         spec = self._spec(task)
         pixels = self._strategy.pixels(frames, spec)
-        with self._on(*([] if task is None else [task])) as (resident,):
-            if resident.preprocess != spec:  # another thread switched while this one resized
-                pixels = self._strategy.pixels(frames, resident.preprocess)
-            logits = self._judge(resident, pixels)
-        info = resident.info
-        return [Prediction(info.id, info.classes, row) for row in logits]
+
+        def classify(loaded: LoadedTask) -> list[Prediction]:
+            ready = pixels
+            if loaded.preprocess != spec:  # another thread switched while this one resized
+                ready = self._strategy.pixels(frames, loaded.preprocess)
+            info = loaded.info
+            return [Prediction(info.id, info.classes, row) for row in self._logits(loaded, ready)]
+
+        return self._run(classify, *(() if task is None else (task,)))
 
     def predict_many(self, pairs: Sequence[tuple[NDArray[np.uint8], str]]) -> list[Prediction]:
-        """Judge each frame by its own task; the order is kept.
+        """Classify each frame by its own task; the order is kept.
 
         Frames are grouped so that the session switches least. The same array under several tasks
         whose encoders do the same (zero-shot, UniMoS) is encoded once. The last group's task is
@@ -158,25 +233,29 @@ class Session(Switcher):
         """
         pairs = checked(pairs)
         frames, tasks = [check_frame(frame) for frame, _ in pairs], [task for _, task in pairs]
-        bundle = self._opened()
-        files = {task: self._file(task, bundle) for task in tasks}
-        shares = {task: self._residents.share(*files[task]) for task in files}
+        view = self._opened()
+        shares = {task: view.share(task) for task in tasks}
         found: dict[int, Prediction] = {}
         for batch in plan(frames, tasks, shares, self.task):
             spec = self._spec(next(iter(batch.heads)))
             wanted = [frames[position] for position in batch.frames]
             pixels = self._strategy.pixels(wanted, spec)
-            with self._on(*batch.heads) as residents:
-                first = residents[0]
-                if first.preprocess != spec or any(r.share != first.share for r in residents):
-                    return self.predict_many(pairs)  # a refresh came between
-                features = self._strategy.features(first, pixels)
-                for resident, judged in zip(residents, batch.heads.values(), strict=True):
-                    rows = np.ascontiguousarray(features[[row for row, _ in judged]])
-                    logits = self._strategy.logits(resident, rows)
-                    for (_, position), row in zip(judged, logits, strict=True):
-                        info = resident.info
+
+            def classify(*loaded: LoadedTask) -> bool:
+                first = loaded[0]
+                if first.preprocess != spec or any(each.share != first.share for each in loaded):  # noqa: B023
+                    return False
+                features = self._strategy.features(first, pixels)  # noqa: B023
+                for each, places in zip(loaded, batch.heads.values(), strict=True):  # noqa: B023
+                    rows = np.ascontiguousarray(features[[row for row, _ in places]])
+                    logits = self._strategy.logits(each, rows)
+                    info = each.info
+                    for (_, position), row in zip(places, logits, strict=True):
                         found[position] = Prediction(info.id, info.classes, row)
+                return True
+
+            if not self._run(classify, *batch.heads):  # a refresh came between
+                return self.predict_many(pairs)
         return [found[position] for position in range(len(pairs))]
 
     def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -188,14 +267,163 @@ class Session(Switcher):
             FormatError: The bundle's parts do not fit together, or give no finite values.
             BackendError: The session is closed, or the engine failed.
         """
-        with self._on() as (resident,):
-            size = resident.preprocess.size
+
+        def classify(loaded: LoadedTask) -> NDArray[np.float32]:
+            size = loaded.preprocess.size
             if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3) or not len(pixels):
                 raise DataError(
                     f"pixels must be (N, {size}, {size}, 3) uint8, found "
                     f"{pixels.dtype}{pixels.shape}"
                 )
-            return self._judge(resident, np.ascontiguousarray(pixels))
+            return self._logits(loaded, np.ascontiguousarray(pixels))
+
+        return self._run(classify)
+
+    def load(self, task: str) -> int:
+        """Bring a task into memory without switching to it; return its bytes there.
+
+        Raises:
+            TaskError: The bundle has no such task, or there is no room for it.
+            FormatError: The task's file is damaged.
+            BackendError: The session is closed, or the device has no room for the task.
+        """
+        return self._load(task).nbytes
+
+    def prefetch(self, *tasks: str) -> None:
+        """Have tasks brought into memory in the background, and return at once.
+
+        What is wrong with a task's file shows when it is loaded or switched to.
+
+        Raises:
+            TaskError: The bundle has no such task.
+            BackendError: The session is closed.
+        """
+        view = self._opened()
+        for key, read in [(view.key(task), view.reader(task)) for task in tasks]:
+            self._cache.prefetch(key, read)
+
+    def pin(self, task: str) -> None:
+        """Bring a task into memory and keep it there; again changes nothing.
+
+        Raises:
+            TaskError: The bundle has no such task, or there is no room for it.
+            FormatError: The task's file is damaged.
+            BackendError: The session is closed, or the device has no room for the task.
+        """
+        lease = Lease()
+        with self._changing:
+            view = self._opened()
+            key = view.key(task)
+            if task in self._held.pins:
+                return
+            self._cache.lease(lease)
+            try:
+                view.load(task, lease, pin=True)
+                self._held.pins[task] = key
+            finally:
+                self._cache.end(lease)
+
+    def unpin(self, task: str) -> None:
+        """Let a task leave memory again; one that is not pinned may be given.
+
+        Raises:
+            TaskError: The bundle has no such task.
+            BackendError: The session is closed.
+        """
+        with self._changing:
+            self._opened().key(task)
+            self._held.pins.pop(task, None)
+        self._cache.trim()
+
+    def switch(self, task: str) -> None:
+        """Make `task` the current one, in place; does nothing when it already is.
+
+        The first switch to a task reads its file. A switch that fails leaves the current task; if
+        the device does not take that one back, the session is closed.
+
+        Raises:
+            TaskError: The bundle has no such task, or there is no room for it.
+            FormatError: The task's file is damaged.
+            BackendError: The session is closed, or the device took no new weights.
+        """
+        self._run(_nothing, task)
+
+    def refresh(self, new: Bundle | None = None) -> tuple[str, ...]:
+        """Take over what was installed, replaced or removed on disk; return the ids that changed.
+
+        If the current task was replaced, the new version is current; if it was removed, none is.
+
+        Args:
+            new: The bundle as it is on disk; None reads its manifest.
+
+        Raises:
+            FormatError: The bundle is damaged, has another base or other graphs now (open a new
+                session), or the new version of the current or a pinned task is damaged.
+            TaskError: There is no room for such a version.
+            BackendError: The session is closed, or the device took no new weights.
+
+        After an error the session goes on with the bundle as it knew it.
+        """
+        lease, held = Lease(), self._held
+        with self._changing:
+            old = self._opened()
+            bundle = Bundle.open(old.bundle.path) if new is None else new
+            changed = changes(old.bundle, bundle)
+            view = View(bundle, self._strategy, self._cache)
+            gone = {old.keys[task] for task in changed if task in old.keys}
+            self._cache.lease(lease)
+            try:
+                # Read before any frame has to wait; errors show before anything changes.
+                pins = {task: view.keys[task] for task in held.pins if task in view.keys}
+                for task in [task for task in pins if task in changed]:
+                    view.load(task, lease, pin=True, instead=gone)
+                if self.task in changed and self.task in view.keys:
+                    view.load(self.task, lease, beside=False, instead=gone)
+                with self._turn:
+                    self._opened()
+                    current = self.task  # maybe another one than above
+                    if current is None or (current in view.keys and current not in changed):
+                        self._view, held.pins = view, pins
+                    else:
+                        loaded = None
+                        if current in view.keys:
+                            loaded = view.load(current, lease, beside=False, instead=gone)
+                        self._commit(view, pins, loaded)
+                self._cache.join(held, view.keys.values())
+            finally:
+                self._cache.end(lease)
+                self._close_if_asked()
+        return changed
+
+    def base_sha256(self) -> str:
+        """Return the digest of the base as it is now in memory; a sound one equals the manifest's.
+
+        Takes the current patch off for a moment: a health check for devices that run for months.
+        On a GPU it is the GPU's memory that is read.
+        """
+        try:
+            with self._turn:
+                self._opened()
+                known, self._known = self._known, False
+                digest = self._strategy.base_sha256()
+                if known:  # else the next call does it
+                    self._change(self._held.task)
+                return digest
+        finally:
+            self._close_if_asked()
+
+    def close(self) -> None:
+        """Release the engines and the tasks. Safe to call more than once.
+
+        A call that is running ends before that. From a signal handler that interrupts a call of the
+        same thread, this returns at once, and that call releases them when it ends.
+        """
+        self._closed = True
+        if self._turn.mine:
+            self._deferred = True
+            return
+        with self._turn:
+            self._release()
 
     def __enter__(self) -> Session:
         return self
@@ -208,9 +436,120 @@ class Session(Switcher):
     ) -> None:
         self.close()
 
-    def _spec(self, task: str | None) -> Preprocess:
-        return self.preprocess if task is None else self._opened().preprocess(task)
+    def _run(self, work: Callable[..., T], *tasks: str) -> T:
+        """Call `work` with tasks in memory, the first of them current, while no other call runs.
 
-    def _judge(self, task: Resident, pixels: Pixels) -> NDArray[np.float32]:
+        Args:
+            work: Gets the loaded tasks.
+            tasks: Their ids; none takes the current one.
+        """
+        held, cache = self._held, self._cache
+        lease: Lease | None = None
+        try:
+            while True:
+                with self._turn:
+                    view = self._opened()
+                    current = held.task
+                    if not tasks and current is not None and self._known:
+                        return work(current)
+                    try:
+                        keys = [view.keys[task] for task in tasks or (view.current(current),)]
+                    except (KeyError, TypeError):
+                        keys = [view.key(task) for task in tasks]  # says what is wrong
+                    try:
+                        found = cache.claim(held, keys)
+                        if found is not None:
+                            if found[0] is not current or not self._known:
+                                self._change(found[0])
+                            return work(*found)
+                    finally:
+                        held.coming = ()
+                # Files are read while others have the turn, and what was read stays until then.
+                if lease is None:
+                    lease = Lease()
+                    cache.lease(lease)
+                for task in tasks or (view.current(held.task),):
+                    view.load(task, lease, beside=False)
+        finally:
+            if lease is not None:
+                cache.end(lease)
+            if cache.excess:
+                cache.trim()
+            self._close_if_asked()
+
+    def _load(self, task: str) -> LoadedTask:
+        view, lease = self._opened(), Lease()
+        self._cache.lease(lease)
+        try:
+            return view.load(task, lease)
+        finally:
+            self._cache.end(lease)
+
+    def _change(self, new: LoadedTask | None) -> None:
+        """Make a task the current one, which has the session's turn and stays in memory."""
+        old, self._known = self._held.task, False
+        try:
+            self._strategy.switch(new)
+        except UdaError as error:
+            self._go_back(old, error)
+            raise
+        self._held.task = new
+        self._known = True
+
+    def _go_back(self, old: LoadedTask | None, first: UdaError) -> None:
+        """Return to the former task after a switch that failed, or close."""
+        if self._strategy.closed:
+            self._closed = True
+            self._release()
+            return
+        try:
+            self._strategy.switch(old)
+            self._known = True
+        except UdaError as second:
+            self._closed = True
+            self._release()
+            raise BackendError(
+                f"the device took no new weights ({first}) and not the former ones either "
+                f"({second}); the session is closed, open a new one"
+            ) from second
+
+    def _commit(self, view: View, pins: dict[str, str], current: LoadedTask | None) -> None:
+        """Take over another view, whose version of the current task is another one or none."""
+        before = self._view, self._held.pins
+        self._known = False  # from here on the next call would take the new version
+        self._view, self._held.pins = view, pins
+        try:
+            self._change(current)
+        except UdaError:
+            self._view, self._held.pins = before
+            raise
+
+    def _release(self) -> None:
+        self._held.task = None
+        self._held.coming = ()
+        self._cache.leave(self._held)
+        self._strategy.close()
+
+    def _close_if_asked(self) -> None:
+        if self._deferred:
+            self._deferred = False
+            self.close()
+
+    def _opened(self) -> View:
+        if self._closed:
+            raise BackendError("the session is closed; open a new one")
+        return self._view
+
+    def _spec(self, task: str | None) -> Preprocess:
+        view, current = self._opened(), self._held.task
+        if task is None and current is not None and current.info.id in view.keys:
+            return current.preprocess
+        return view.preprocess(view.current(current) if task is None else task)
+
+    def _logits(self, loaded: LoadedTask, pixels: Pixels) -> NDArray[np.float32]:
         strategy = self._strategy
-        return strategy.logits(task, strategy.features(task, pixels))
+        return strategy.logits(loaded, strategy.features(loaded, pixels))
+
+
+def _nothing(_: LoadedTask) -> None:
+    """Do nothing with a task but switch to it."""

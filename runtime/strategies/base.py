@@ -17,8 +17,8 @@ from runtime.strategies.pixels import Pixels
 
 
 @dataclass(frozen=True, eq=False)
-class Resident:
-    """A task in memory; a strategy adds what it needs.
+class LoadedTask:
+    """A task in memory, ready to be switched to; a strategy adds what it needs.
 
     Strategies of one kind over one base may share it: it changes no more once it is made.
     """
@@ -31,10 +31,13 @@ class Resident:
     """Equal for tasks whose encoders compute the same from the same frame."""
 
     def close(self) -> None:
-        """Release more than memory, if there is more. Called once, when nobody uses it."""
+        """Release more than memory, if there is more. Called when nobody uses it.
+
+        Safe to call more than once.
+        """
 
 
-R = TypeVar("R", bound=Resident)
+R = TypeVar("R", bound=LoadedTask)
 
 
 class Strategy(Protocol[R]):
@@ -49,7 +52,7 @@ class Strategy(Protocol[R]):
 
     @property
     def form(self) -> Hashable:
-        """Strategies of one kind, one base and equal forms take each other's residents."""
+        """Strategies of one kind, one base and equal forms take each other's loaded tasks."""
         ...
 
     @property
@@ -69,12 +72,13 @@ class Strategy(Protocol[R]):
         """
         ...
 
-    def switch(self, new: R | None, old: R | None) -> None:
-        """Leave `old` for `new`; None is the bare base.
+    def switch(self, new: R | None) -> None:
+        """Restore the base, whatever is over it, and write a task; None is the bare base.
+
+        If this is interrupted or fails, nothing may be computed until it is called again.
 
         Raises:
-            BackendError: The device takes no new values; `old` is back, or, where it takes these
-                no more either, everything is closed.
+            BackendError: The device takes no new values.
         """
         ...
 
@@ -86,11 +90,11 @@ class Strategy(Protocol[R]):
         """
         ...
 
-    def features(self, resident: R, pixels: Pixels) -> NDArray[np.float32]:
+    def features(self, loaded: R, pixels: Pixels) -> NDArray[np.float32]:
         """Return features (N, D) for frames.
 
         Args:
-            resident: The task that was switched to, or one of the same `share`.
+            loaded: The task that was switched to, or one of the same `share`.
             pixels: Frames from `pixels`, or what they become: (N, S, S, 3), contiguous.
 
         Raises:
@@ -98,7 +102,7 @@ class Strategy(Protocol[R]):
         """
         ...
 
-    def logits(self, resident: R, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, loaded: R, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits (N, K) for features (N, D); the task need not be the current one.
 
         Raises:
@@ -108,7 +112,7 @@ class Strategy(Protocol[R]):
         ...
 
     def base_sha256(self) -> str:
-        """Return the digest of the base as it is in memory, without any patch."""
+        """Return the digest of the base as it is in memory; takes the task off, see `switch`."""
         ...
 
     def close(self) -> None:
@@ -116,13 +120,13 @@ class Strategy(Protocol[R]):
         ...
 
 
-def checked(resident: Resident, count: int, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def checked(loaded: LoadedTask, count: int, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return `logits` if a head may return them for `count` frames of a task.
 
     Raises:
         FormatError: They are not finite, or not one per class and frame.
     """
-    name, classes = resident.info.id, len(resident.info.classes)
+    name, classes = loaded.info.id, len(loaded.info.classes)
     if logits.shape != (count, classes):
         raise FormatError(
             f"task '{name}' has {classes} classes, its head returned shape {logits.shape}; "

@@ -24,14 +24,14 @@ from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError
 from runtime.memory.weights import Weights
 from runtime.spec import Preprocess, TensorSpec
-from runtime.strategies.base import Resident
+from runtime.strategies.base import LoadedTask
 from runtime.strategies.encoder import DeviceEncoder
 from runtime.strategies.heads import Heads
 from runtime.strategies.pixels import Pixels, Preprocessor
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceResident(Resident):
+class DeviceTask(LoadedTask):
     """A task as what lies on the device for it."""
 
     encoder: str
@@ -92,7 +92,9 @@ class DeviceStrategy:
                 for encoder in manifest.encoders:
                     engine = backend.open(bundle.graph(encoder.graph))
                     strategy.encoders[encoder.graph.sha256] = DeviceEncoder(engine, encoder)
-                strategy.arena = Arena(device, reading.result().views())
+                strategy.arena = Arena(
+                    device, reading.result().views(), lambda: bundle.weights().views()
+                )
             for opened in strategy.encoders.values():
                 opened.bind(device, strategy.arena, manifest.precision)
             strategy.heads.open(bundle, backend)
@@ -116,7 +118,7 @@ class DeviceStrategy:
         """Whether there are no engines any more."""
         return self._closed
 
-    def prepare(self, task: Task, preprocess: Preprocess) -> DeviceResident:
+    def prepare(self, task: Task, preprocess: Preprocess) -> DeviceTask:
         """Return a task, brought to the device.
 
         Raises:
@@ -135,7 +137,7 @@ class DeviceStrategy:
                 stack.callback(tokens.close)
             head = Tensors(self._device, task.head_tensors)
             stack.pop_all()
-        return DeviceResident(
+        return DeviceTask(
             info=task.info,
             preprocess=preprocess,
             nbytes=head.nbytes + sum(each.nbytes for each in (patch, tokens) if each is not None),
@@ -148,33 +150,22 @@ class DeviceStrategy:
             patch=patch,
         )
 
-    def switch(self, new: DeviceResident | None, old: DeviceResident | None) -> None:
-        """Make weights and tokens those of `new`, in the order of the stream.
+    def switch(self, new: DeviceTask | None) -> None:
+        """Restore the base and write a task's weights and tokens, in the order of the stream.
 
         Args:
             new: The task to come; None is the bare base.
-            old: The task that is there.
 
         Raises:
-            BackendError: The device takes no work; `old` is back, or, where that could not be put
-                onto the stream either, everything is closed.
+            BackendError: The device takes no work.
+            FormatError: A former call was interrupted, and the bundle's base is not there any more
+                to restore it from.
         """
         if self._closed:
             raise BackendError("the engines are closed; open a new session")
-        try:
-            self._write(new)
-        except BaseException as first:
-            try:
-                self._write(old)
-            except BaseException as second:
-                self.close()  # nobody knows what the device holds
-                if not isinstance(second, Exception):
-                    raise
-                raise BackendError(
-                    f"the device took no new weights ({first}) and not the former ones either "
-                    f"({second}); the session is closed, open a new one"
-                ) from second
-            raise
+        self.arena.apply(None if new is None else new.patch)
+        if new is not None and new.tokens is not None:
+            self.encoders[new.encoder].put(new.tokens)
 
     def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
         """Return frames as `features` takes them; the device resizes them there.
@@ -184,28 +175,26 @@ class DeviceStrategy:
         """
         return self._preprocessor.read(frames, spec)
 
-    def features(self, resident: DeviceResident, pixels: Pixels) -> NDArray[np.float32]:
+    def features(self, loaded: DeviceTask, pixels: Pixels) -> NDArray[np.float32]:
         """Return features (N, D) for pixels under the task that was switched to.
 
         Raises:
             BackendError: The engine failed.
         """
         placed = self._preprocessor.place(pixels)
-        return self.encoders[resident.encoder].engine.run({"pixels": placed})
+        return self.encoders[loaded.encoder].engine.run({"pixels": placed})
 
-    def logits(
-        self, resident: DeviceResident, features: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def logits(self, loaded: DeviceTask, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of a task for features (N, D).
 
         Raises:
             FormatError: The logits are not finite, or not one per class.
             BackendError: The engine failed.
         """
-        return self.heads.logits(resident, resident.head, resident.head_tensors.handles, features)
+        return self.heads.logits(loaded, loaded.head, loaded.head_tensors.handles, features)
 
     def base_sha256(self) -> str:
-        """Return the digest of the base as it is on the device; waits for the stream.
+        """Return the digest of the base as it is on the device; takes the patch off and waits.
 
         Raises:
             BackendError: The device failed.
@@ -221,8 +210,3 @@ class DeviceStrategy:
         self.heads.close()
         self._preprocessor.close()
         self._device.close()
-
-    def _write(self, resident: DeviceResident | None) -> None:
-        self.arena.apply(None if resident is None else resident.patch)
-        if resident is not None and resident.tokens is not None:
-            self.encoders[resident.encoder].put(resident.tokens)

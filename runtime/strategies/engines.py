@@ -7,7 +7,6 @@ enters memory: base and patch are read, merged, and laid out by the engine.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,14 +20,15 @@ from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import Task
 from runtime.errors import BackendError, FormatError
 from runtime.memory.weights import Weights
+from runtime.mutex import Mutex
 from runtime.spec import Preprocess, TensorSpec
-from runtime.strategies.base import Resident
+from runtime.strategies.base import LoadedTask
 from runtime.strategies.heads import Heads
 from runtime.strategies.pixels import Pixels, Preprocessor
 
 
 @dataclass(frozen=True, eq=False)
-class EngineResident(Resident):
+class EngineTask(LoadedTask):
     """A task as an engine."""
 
     engine: Engine
@@ -64,7 +64,7 @@ class EnginesStrategy:
         self._heads = Heads()
         self._preprocessor = Preprocessor(backend.cuda)
         self._untouched: dict[str, Engine] = {}
-        self._opening = threading.Lock()
+        self._opening = Mutex()
         self._closed = False
 
     @classmethod
@@ -110,7 +110,7 @@ class EnginesStrategy:
         """Whether there are no engines any more."""
         return self._closed
 
-    def prepare(self, task: Task, preprocess: Preprocess) -> EngineResident:
+    def prepare(self, task: Task, preprocess: Preprocess) -> EngineTask:
         """Return a task as an engine; reads the base for it, whose bytes are free again after.
 
         Raises:
@@ -125,7 +125,7 @@ class EnginesStrategy:
         tokens = b"".join(array.tobytes() for _, array in sorted(task.tokens.items()))
         # A patch is its task's own; without one, the tokens alone tell two encoders apart.
         state = object() if task.patch else sha256(tokens).digest()
-        return EngineResident(
+        return EngineTask(
             info=task.info,
             preprocess=preprocess,
             nbytes=heads + (0 if untouched else weights + len(tokens)),
@@ -136,12 +136,11 @@ class EnginesStrategy:
             head_tensors=dict(task.head_tensors),
         )
 
-    def switch(self, new: EngineResident | None, old: EngineResident | None) -> None:
+    def switch(self, new: EngineTask | None) -> None:
         """Do nothing but see that the engines are open: each holds its own weights.
 
         Args:
             new: The task to come.
-            old: The task that is there.
 
         Raises:
             BackendError: The engines are closed.
@@ -157,24 +156,22 @@ class EnginesStrategy:
         """
         return self._preprocessor.read(frames, spec)
 
-    def features(self, resident: EngineResident, pixels: Pixels) -> NDArray[np.float32]:
+    def features(self, loaded: EngineTask, pixels: Pixels) -> NDArray[np.float32]:
         """Return features (N, D) for frames.
 
         Raises:
             BackendError: The engine failed.
         """
-        return resident.engine.run({"pixels": self._preprocessor.place(pixels)})
+        return loaded.engine.run({"pixels": self._preprocessor.place(pixels)})
 
-    def logits(
-        self, resident: EngineResident, features: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def logits(self, loaded: EngineTask, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of a task for features (N, D).
 
         Raises:
             FormatError: The logits are not finite, or not one per class.
             BackendError: The engine failed.
         """
-        return self._heads.logits(resident, resident.head, resident.head_tensors, features)
+        return self._heads.logits(loaded, loaded.head, loaded.head_tensors, features)
 
     def base_sha256(self) -> str:
         """Return the digest of the base in its file: there is none in memory to look at.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from runtime.backends.base import Backend, Engine, Inputs
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import Task, check_head_names
-from runtime.strategies.base import Resident, checked
+from runtime.strategies.base import LoadedTask, checked
 
 
 class Heads:
@@ -39,7 +39,7 @@ class Heads:
 
     def logits(
         self,
-        resident: Resident,
+        loaded: LoadedTask,
         head: str,
         tensors: Inputs,
         features: NDArray[np.float32],
@@ -47,7 +47,7 @@ class Heads:
         """Return logits (N, K) for features (N, D).
 
         Args:
-            resident: The task whose head it is.
+            loaded: The task whose head it is.
             head: SHA-256 of the head's graph.
             tensors: What the task brings for it.
             features: From the encoder.
@@ -57,7 +57,7 @@ class Heads:
             BackendError: The engine failed.
         """
         result = self._engines[head].run({"features": features, **tensors})
-        return checked(resident, len(features), result)
+        return checked(loaded, len(features), result)
 
     def close(self) -> None:
         """Release the engines. Closing twice is harmless."""

@@ -24,7 +24,7 @@ from runtime.memory.scatter import ResidentPatch, patch_nbytes
 from runtime.memory.weights import Weights
 from runtime.spec import Preprocess, TensorSpec
 from runtime.storage.digest import tensors_sha256
-from runtime.strategies.base import Resident
+from runtime.strategies.base import LoadedTask
 from runtime.strategies.device import DeviceStrategy
 from runtime.strategies.encoder import EncoderEngine
 from runtime.strategies.heads import Heads
@@ -32,7 +32,7 @@ from runtime.strategies.pixels import Frames, Pixels
 
 
 @dataclass(frozen=True, eq=False)
-class PatchResident(Resident):
+class PatchTask(LoadedTask):
     """A task as a patch over the weights."""
 
     encoder: str
@@ -126,7 +126,7 @@ class PatchStrategy:
         """Whether there are no engines any more."""
         return self._placed is None
 
-    def prepare(self, task: Task, preprocess: Preprocess) -> PatchResident:
+    def prepare(self, task: Task, preprocess: Preprocess) -> PatchTask:
         """Return a task with its patch as the weights take it, and the way back.
 
         Raises:
@@ -138,7 +138,7 @@ class PatchStrategy:
         # A patch is its task's own; without one, the tokens alone tell two encoders apart.
         state = object() if patch else sha256(tokens.tobytes()).digest()
         heads = sum(array.nbytes for array in task.head_tensors.values())
-        return PatchResident(
+        return PatchTask(
             info=task.info,
             preprocess=preprocess,
             nbytes=patch_nbytes(patch) + tokens.nbytes + heads,
@@ -150,12 +150,11 @@ class PatchStrategy:
             patch=patch,
         )
 
-    def switch(self, new: PatchResident | None, old: PatchResident | None) -> None:
-        """Make weights and tokens those of `new`, in place; None is the bare base.
+    def switch(self, new: PatchTask | None) -> None:
+        """Restore the base and write a task's weights and tokens, in place.
 
         Args:
-            new: The task to come.
-            old: The task that is there.
+            new: The task to come; None is the bare base.
 
         Raises:
             BackendError: The engines are closed.
@@ -163,7 +162,7 @@ class PatchStrategy:
         if self._placed is None:
             raise BackendError("the engines are closed; open a new session")
         self.weights.apply(() if new is None else new.patch)
-        if new is not None:
+        if new is not None and new.tokens.size:
             self.encoders[new.encoder].put(new.tokens)
 
     def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
@@ -174,35 +173,28 @@ class PatchStrategy:
         """
         return preprocess_batch(frames, spec)
 
-    def features(self, resident: PatchResident, pixels: Pixels) -> NDArray[np.float32]:
+    def features(self, loaded: PatchTask, pixels: Pixels) -> NDArray[np.float32]:
         """Return features (N, D) for pixels (N, S, S, 3) under the task that was switched to.
 
         Raises:
             BackendError: The engine failed.
         """
         assert not isinstance(pixels, Frames)
-        return self.encoders[resident.encoder].engine.run({"pixels": pixels})
+        return self.encoders[loaded.encoder].engine.run({"pixels": pixels})
 
-    def logits(self, resident: PatchResident, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, loaded: PatchTask, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of a task for features (N, D).
 
         Raises:
             FormatError: The logits are not finite, or not one per class.
             BackendError: The engine failed.
         """
-        return self.heads.logits(resident, resident.head, resident.head_tensors, features)
+        return self.heads.logits(loaded, loaded.head, loaded.head_tensors, features)
 
     def base_sha256(self) -> str:
-        """Return the digest of the base as it is in memory.
-
-        Takes the current patch off for a moment.
-        """
-        applied = self.weights.applied
-        try:
-            self.weights.apply(())
-            return tensors_sha256(self.weights.originals())
-        finally:
-            self.weights.apply(applied)
+        """Return the digest of the base as it is in memory; takes the patch off."""
+        self.weights.apply(())
+        return tensors_sha256(self.weights.originals())
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
@@ -212,4 +204,4 @@ class PatchStrategy:
         self.heads.close()
         if self._placed is not None:
             self._placed.close()
-            self._placed = None
+        self._placed = None

@@ -47,7 +47,7 @@ def test_onnx_runtime_computes_what_torch_computes_after_every_switch(backend, n
     towers = [TOWERS[name](seed=seed) for seed in range(3)]
     form = form_of(towers[0])
     tensors = [deploy_tensors(form, encoder_tensors(tower), precision) for tower in towers]
-    arena = Arena(backend.cuda, tensors[0])
+    arena = Arena(backend.cuda, tensors[0], lambda: tensors[0])
     engine = backend.open(
         encoder_graph(form, tensors[0], Preprocess(form.size)).SerializeToString()
     )

@@ -98,8 +98,8 @@ def test_a_mixed_bundle_verifies_again_but_not_with_another_tasks_tokens(world, 
         session.switch("c-p")
         one = session._load("c-a")
         key = session.bundle.entry("c-a").file.sha256
-        swapped = replace(one, tokens=session._current.tokens)
-        session._residents._shelf.tasks[key] = swapped
+        swapped = replace(one, tokens=session._held.task.tokens)
+        session._cache._lru._tasks[key] = swapped
         session.switch("c-a")
         from export.images import sample
         from export.verify import Proof

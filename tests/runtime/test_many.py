@@ -26,9 +26,9 @@ class Counting(PatchStrategy):
         self.passes.append(len(pixels))
         return super().features(resident, pixels)
 
-    def switch(self, new, old):
+    def switch(self, new):
         self.switches.append(new and new.info.id)
-        super().switch(new, old)
+        super().switch(new)
 
 
 def counted(world) -> tuple[runtime.Session, Counting]:

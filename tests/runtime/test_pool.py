@@ -109,7 +109,7 @@ def test_sessions_share_the_tasks_in_memory(world, frame):
             session.switch("a-b")
             assert session.resident == ("a-b",)
             assert session.task_bytes == held
-        assert len({id(session._current) for session in pool.sessions}) == 1
+        assert len({id(session._held.task) for session in pool.sessions}) == 1
 
 
 def test_engines_are_nobody_elses(world):

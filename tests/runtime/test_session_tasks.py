@@ -9,7 +9,7 @@ import runtime
 from runtime import backends
 from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError, FormatError, TaskError
-from runtime.sessions.residents import Residents
+from runtime.sessions.cache import TaskCache
 from runtime.strategies.patch import PatchStrategy
 from tests.runtime.helpers import newer, smuggle
 
@@ -29,10 +29,16 @@ class Gate(PatchStrategy):
         return super().prepare(task, preprocess)
 
 
-def gated(world, residents=None) -> tuple[runtime.Session, Gate]:
+def gated(world, cache=None) -> tuple[runtime.Session, Gate]:
     bundle = Bundle.open(world.path)
     strategy = Gate.open(bundle, backends.load("ort", "cpu", 1), True)
-    return runtime.Session(bundle, strategy, residents), strategy
+    return runtime.Session(bundle, strategy, cache), strategy
+
+
+def held_by(cache: TaskCache) -> list[str]:
+    """Return the ids of tasks that stay in memory because someone holds them."""
+    cache.trim()
+    return [loaded.info.id for key, loaded in cache._lru.items() if cache._held(key, loaded)]
 
 
 @pytest.fixture
@@ -198,7 +204,7 @@ def test_a_session_that_is_closed_ends_its_background_thread_and_takes_no_more(w
 
 
 def test_a_session_that_is_closed_while_it_pins_leaves_no_pin_to_others(world):
-    shared = Residents()
+    shared = TaskCache()
     other, _ = gated(world, shared)
     session, strategy = gated(world, shared)
     with other:
@@ -208,11 +214,11 @@ def test_a_session_that_is_closed_while_it_pins_leaves_no_pin_to_others(world):
         session.close()  # does not wait for the reading
         strategy.open_.set()
         pinning.join(20)
-        assert not pinning.is_alive() and not shared._shelf.pins
+        assert not pinning.is_alive() and not held_by(shared)
 
 
 def test_a_session_that_is_closed_while_it_refreshes_leaves_no_pin_to_others(world):
-    shared = Residents()
+    shared = TaskCache()
     other, _ = gated(world, shared)
     session, strategy = gated(world, shared)
     told = []
@@ -236,4 +242,4 @@ def test_a_session_that_is_closed_while_it_refreshes_leaves_no_pin_to_others(wor
         session.close()
         strategy.open_.set()
         refreshing.join(20)
-        assert told == ["the session is closed; open a new one"] and not shared._shelf.pins
+        assert told == ["the session is closed; open a new one"] and not held_by(shared)

@@ -38,6 +38,7 @@ class Driver:
         self._library = ctypes.CDLL(path)
         self._library.emulated_count.restype = ctypes.c_long
         self._library.emulated_live_bytes.restype = ctypes.c_long
+        self._library.emulated_fail_call.restype = ctypes.c_long
 
     def counts(self, *names):
         return [self._library.emulated_count(name.encode()) for name in names]
@@ -47,6 +48,10 @@ class Driver:
 
     def fail_launches_after(self, count):
         self._library.emulated_fail_launches_after(ctypes.c_long(count))
+
+    def fail_call(self, number):
+        """Let one call fail, after so many others; return whether the one chosen before did."""
+        return self._library.emulated_fail_call(ctypes.c_long(number)) < 0
 
     def fail_for_good(self):
         """Let every call fail until nobody uses the GPU any more, as after a wrong address."""
@@ -63,6 +68,7 @@ def library():
 def driver(library):
     yield library
     library.fail_launches_after(-1)
+    library.fail_call(-1)
 
 
 @pytest.fixture

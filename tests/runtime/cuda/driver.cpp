@@ -5,6 +5,7 @@
 #include "emulated.h"
 
 static long fail_launches_after = -1;
+static long fail_call = -1;
 
 static long setting(const char* name, long otherwise) {
   const char* text = getenv(name);
@@ -16,13 +17,17 @@ static long setting(const char* name, long otherwise) {
 #define COUNTED                                      \
   std::lock_guard<std::recursive_mutex> guard(lock); \
   ++counts[__func__]
-#define ENTER \
-  COUNTED;    \
+#define ENTER      \
+  COUNTED;         \
+  CHECK(chosen()); \
   CHECK(entered())
 // Functions that a thread must not call while it records: they spoil what it records.
 #define ENTER_UNSAFE \
   ENTER;             \
   if (capturing) return capturing->spoil()
+
+// Fails one call, the one that was chosen.
+static Result chosen() { return fail_call < 0 || fail_call-- ? OK : LAUNCH_FAILED; }
 
 API long emulated_count(const char* name) {
   std::lock_guard<std::recursive_mutex> guard(lock);
@@ -35,6 +40,13 @@ API long emulated_live_bytes() {
   return total;
 }
 API void emulated_fail_launches_after(long n) { fail_launches_after = n; }
+// The call after so many fails, once. Returns how many were left to come.
+API long emulated_fail_call(long n) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  const long left = fail_call;
+  fail_call = n;
+  return left;
+}
 API void emulated_break() { contexts[0].broken = LAUNCH_FAILED; }
 
 API Result cuInit(unsigned) {

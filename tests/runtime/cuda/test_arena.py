@@ -44,7 +44,7 @@ def check(arena, want):
 
 def test_random_patches_in_any_order_equal_numpy_and_leave_the_base_bit_for_bit(any_device):
     tensors, rng = base(), np.random.default_rng(1)
-    arena = Arena(any_device, tensors)
+    arena = Arena(any_device, tensors, lambda: tensors)
     patches = [random_patch(rng, tensors) for _ in range(8)] + [{}]
     ready = [arena.prepare(patch) for patch in patches]
     for number in rng.integers(0, len(patches), 60):
@@ -63,7 +63,7 @@ def test_values_are_moved_as_bit_patterns(device):
         "h": SparseTensor(np.array([3, 4], np.uint32), np.array([-0.0, 6e-8], np.float16)),
         "f": SparseTensor(np.array([0, 8], np.uint32), np.array([-0.0, 1e-45], np.float32)),
     }
-    arena = Arena(device, tensors)
+    arena = Arena(device, tensors, lambda: tensors)
     arena.apply(arena.prepare(patch))
     check(arena, merge(tensors, patch))
 
@@ -74,7 +74,7 @@ def test_a_full_patch_of_every_entry_equals_numpy(device):
         name: SparseTensor(np.arange(a.size, dtype=np.uint32), -a.reshape(-1))
         for name, a in tensors.items()
     }
-    arena = Arena(device, tensors)
+    arena = Arena(device, tensors, lambda: tensors)
     arena.apply(arena.prepare(patch))
     check(arena, merge(tensors, patch))
     arena.apply(None)
@@ -83,7 +83,7 @@ def test_a_full_patch_of_every_entry_equals_numpy(device):
 
 def test_a_switch_is_two_launches_and_nothing_else(device, driver):
     tensors, rng = base(), np.random.default_rng(2)
-    arena = Arena(device, tensors)
+    arena = Arena(device, tensors, lambda: tensors)
     one, two = (arena.prepare(random_patch(rng, tensors)) for _ in range(2))
     arena.apply(one)
     names = ["cuLaunchKernel", "cuStreamSynchronize", "cuMemcpyHtoDAsync_v2", "cuMemAllocAsync"]
@@ -97,7 +97,7 @@ def test_a_switch_is_two_launches_and_nothing_else(device, driver):
 
 def test_a_frame_before_a_switch_sees_the_old_weights_and_one_after_it_the_new(device):
     tensors, rng = base(), np.random.default_rng(3)
-    arena = Arena(device, tensors)
+    arena = Arena(device, tensors, lambda: tensors)
     patches = [random_patch(rng, tensors) for _ in range(5)]
     ready = [arena.prepare(patch) for patch in patches]
     name, seen = "a.weight", []
@@ -114,7 +114,7 @@ def test_a_frame_before_a_switch_sees_the_old_weights_and_one_after_it_the_new(d
 
 def test_a_task_that_leaves_memory_is_still_written_back(device, driver):
     tensors, rng = base(), np.random.default_rng(4)
-    arena = Arena(device, tensors)
+    arena = Arena(device, tensors, lambda: tensors)
     live = driver.live_bytes()
     patches = [random_patch(rng, tensors) for _ in range(2)]
     one, two = (arena.prepare(patch) for patch in patches)
@@ -134,7 +134,7 @@ def test_a_task_that_leaves_memory_is_still_written_back(device, driver):
 
 def test_a_graph_that_was_recorded_once_sees_every_switch(device):
     tensors, rng = base(), np.random.default_rng(5)
-    arena, graphs = Arena(device, tensors), Graphs(device)
+    arena, graphs = Arena(device, tensors, lambda: tensors), Graphs(device)
     patches = [random_patch(rng, tensors) for _ in range(4)]
     ready = [arena.prepare(patch) for patch in patches]
     name = "b.weight"
@@ -198,7 +198,7 @@ def test_work_that_fails_by_itself_leaves_nothing_behind(device, driver):
 
 def test_tasks_come_to_the_device_while_others_switch(device):
     tensors, rng = base(), np.random.default_rng(6)
-    arena = Arena(device, tensors)
+    arena = Arena(device, tensors, lambda: tensors)
     patches = [random_patch(rng, tensors) for _ in range(3)]
     ready = [arena.prepare(patch) for patch in patches]
     more = [random_patch(np.random.default_rng(n), tensors, 40_000) for n in range(30)]
@@ -220,7 +220,7 @@ def test_room_that_is_reserved_while_a_switch_takes_some_is_never_less(device):
     tensors = {"w": np.zeros(4000, np.float32)}
     large, small = ({"w": SparseTensor(np.arange(n, dtype=np.uint32), np.ones(n, "f4"))}
                     for n in (4000, 100))  # fmt: skip
-    arena, made = Arena(device, tensors), []
+    arena, made = Arena(device, tensors, lambda: tensors), []
     ready, close = arena.prepare(large), arena._undo.close
 
     def meanwhile():
@@ -236,7 +236,7 @@ def test_room_that_is_reserved_while_a_switch_takes_some_is_never_less(device):
 
 def test_a_launch_that_fails_leaves_the_base_or_the_old_task(device, driver):
     tensors, rng = base(), np.random.default_rng(7)
-    arena = Arena(device, tensors)
+    arena = Arena(device, tensors, lambda: tensors)
     patches = [random_patch(rng, tensors) for _ in range(2)]
     one, two = (arena.prepare(patch) for patch in patches)
     arena.apply(one)
@@ -260,7 +260,7 @@ def test_a_launch_that_fails_leaves_the_base_or_the_old_task(device, driver):
     ],
 )
 def test_a_patch_that_does_not_fit_never_reaches_the_device(device, name, indices, dtype, message):
-    arena = Arena(device, base())
+    arena = Arena(device, base(), base)
     sparse = SparseTensor(np.array(indices, np.uint32), np.zeros(len(indices), dtype))
     with pytest.raises(FormatError, match=message):
         arena.prepare({name: sparse})
@@ -270,7 +270,7 @@ def test_a_patch_costs_two_bytes_beside_each_value(device):
     tensors = {"w": np.zeros(1 << 22, np.float16)}
     where = np.arange(0, 1 << 22, 200, dtype=np.uint32)
     patch = {"w": SparseTensor(where, np.ones(where.size, np.float16))}
-    assert Arena(device, tensors).prepare(patch).nbytes == 4 * where.size + 16 * 64
+    assert Arena(device, tensors, lambda: tensors).prepare(patch).nbytes == 4 * where.size + 16 * 64
 
 
 def test_small_tensors_lie_aligned_and_are_copied_in_order(device):

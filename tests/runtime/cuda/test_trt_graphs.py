@@ -55,7 +55,7 @@ def test_frames_of_every_batch_size_see_every_switch(parts):
     device, engine, recorded = parts
     rng = np.random.default_rng(0)
     tensors = [{"weights": rng.standard_normal(COUNT).astype(np.float32)} for _ in range(3)]
-    arena = Arena(device, tensors[0])
+    arena = Arena(device, tensors[0], lambda: tensors[0])
     patches = [arena.prepare(diff(tensors[0], each)) for each in tensors]
     out, pixels = device.allocate(4 * COUNT), device.allocate(96)
     for number in range(24):

@@ -1,0 +1,84 @@
+"""A bundle as a session knows it: which file each task is, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import partial
+from typing import Any
+
+from runtime.bundles.bundle import Bundle
+from runtime.errors import TaskError
+from runtime.sessions.cache import Lease, Read, TaskCache
+from runtime.spec import Preprocess
+from runtime.strategies.base import LoadedTask, Strategy
+
+
+class View:
+    """One state of a bundle, which never changes; a refresh makes another one."""
+
+    def __init__(self, bundle: Bundle, strategy: Strategy[Any], cache: TaskCache) -> None:
+        """Take the bundle, what prepares its tasks, and where they are kept."""
+        self.bundle = bundle
+        self.keys = {task: bundle.entry(task).file.sha256 for task in bundle.tasks}
+        """Digests of the tasks' files."""
+        self._strategy, self._cache = strategy, cache
+
+    def key(self, task: str) -> str:
+        """Return the key of a task.
+
+        Raises:
+            TaskError: The bundle has no such task.
+        """
+        return self.bundle.entry(task).file.sha256
+
+    def preprocess(self, task: str) -> Preprocess:
+        """Return how frames become pixels for a task.
+
+        Raises:
+            TaskError: The bundle has no such task.
+        """
+        return self.bundle.preprocess(task)
+
+    def current(self, loaded: LoadedTask | None) -> str:
+        """Return the id of a session's current task.
+
+        Raises:
+            TaskError: There is none, or a refresh removed it and was interrupted.
+        """
+        if loaded is None or loaded.info.id not in self.keys:
+            raise TaskError(
+                f"no task is selected; choose one (--task, or switch): {', '.join(self.keys)}"
+            )
+        return loaded.info.id
+
+    def reader(self, task: str) -> Read:
+        """Return what reads a task's file and prepares it."""
+        return partial(_read, self.bundle, self._strategy, task)
+
+    def load(self, task: str, lease: Lease, **how: Any) -> LoadedTask:
+        """Bring a task into memory and let a lease hold it.
+
+        Args:
+            task: Its id.
+            lease: Of the calling frame.
+            how: As for `TaskCache.load`.
+
+        Raises:
+            UdaError: As `TaskCache.load`.
+        """
+        return self._cache.load(self.key(task), self.reader(task), lease, **how)
+
+    def share(self, task: str) -> Hashable:
+        """Return what is equal for tasks that can share an encoder pass.
+
+        Raises:
+            UdaError: As `TaskCache.share`.
+        """
+        return self._cache.share(self.key(task), self.reader(task))
+
+
+def _read(bundle: Bundle, strategy: Strategy[Any], task: str) -> LoadedTask:
+    loaded: LoadedTask = strategy.prepare(
+        bundle.task(task, strategy.layout), bundle.preprocess(task)
+    )
+    return loaded

@@ -1,0 +1,139 @@
+"""Threads that run jobs, so that whoever starts them or waits for them may be interrupted."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+from _thread import start_new_thread
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Generic, TypeVar
+
+from runtime.errors import BackendError
+from runtime.mutex import Bell
+
+T = TypeVar("T")
+
+
+class Worker:
+    """A thread that starts as a whole or not at all, whatever interrupts who starts it."""
+
+    def __init__(self, run: Callable[[], object], name: str) -> None:
+        """Start it."""
+        self._work = run
+        self._ended = Bell()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        # `start` waits until the thread runs; interrupted there, it may leave it waiting for ever.
+        start_new_thread(self._thread.start, ())
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._ended.wait()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended.ring()
+
+
+class Job(Generic[T]):
+    """A call on another thread."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        """Take what is to be called."""
+        self._work = work
+        self._done = Bell()
+        self._dropped = False
+        self._result: list[T] = []
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Call it, unless nobody wants it any more."""
+        try:
+            if not self._dropped:
+                self._result.append(self._work())
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._done.ring()
+
+    def refuse(self, error: BaseException) -> None:
+        """Let it fail instead."""
+        self.error = error
+        self._done.ring()
+
+    def drop(self) -> None:
+        """Want it no more; what has begun goes on."""
+        self._dropped = True
+
+    def wait(self) -> None:
+        """Wait until it has run."""
+        self._done.wait()
+
+    @property
+    def result(self) -> T:
+        """What the call returned."""
+        return self._result[0]
+
+
+class Workers:
+    """A few threads for jobs. `concurrent.futures` has locks that an interrupt leaves held."""
+
+    def __init__(self, count: int) -> None:
+        """Start so many threads."""
+        self._jobs: SimpleQueue[Job[object] | None] = SimpleQueue()
+        self._process = os.getpid()
+        self._closed = False
+        self._workers = [Worker(self._run, "uda-pool") for _ in range(count)]
+        atexit.register(self.close)  # none must be in a library's code when Python ends
+
+    def run(self, works: Sequence[Callable[[], T]]) -> list[T]:
+        """Run calls at once and return their results.
+
+        Raises:
+            BackendError: The process was forked from the one that has the threads.
+            BaseException: What the first of them raised that failed, when all have ended.
+        """
+        if os.getpid() != self._process:
+            raise BackendError(
+                "this pool was opened before its process was forked, and threads do not come "
+                "along; open a pool in every process"
+            )
+        jobs = [Job(work) for work in works]
+        try:
+            for job in jobs:
+                self._jobs.put(job)  # type: ignore[arg-type]
+            if self._closed:  # meanwhile, perhaps before they were put there
+                self.close()
+            for job in jobs:
+                job.wait()
+        except BaseException:
+            for job in jobs:
+                job.drop()
+            raise
+        for job in jobs:
+            if job.error is not None:
+                raise job.error
+        return [job.result for job in jobs]
+
+    def close(self) -> None:
+        """Wait for what was begun and end the threads. Safe to call more than once."""
+        self._closed = True
+        for _ in self._workers:
+            self._jobs.put(None)
+        if os.getpid() == self._process:
+            for worker in self._workers:
+                worker.join()
+        while not self._jobs.empty():
+            with contextlib.suppress(Empty):
+                if (job := self._jobs.get_nowait()) is not None:
+                    job.refuse(BackendError("the pool is closed; open a new one"))
+        atexit.unregister(self.close)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.run()
