@@ -1,4 +1,4 @@
-# Commands that do all their own set-up: `make demo`, `make test`, `make soak`.
+# Commands that do all their own set-up: `make demo`, `make test`, `make soak`, `make acceptance`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
 MINUTES ?= 30
+PART ?= switches
 
-.PHONY: demo test soak gpu lint clean
+.PHONY: demo test soak acceptance gpu lint clean
 
 demo: $(VENV)/.export.stamp
 	$(BIN)/python -m adapt.demo.run
@@ -17,6 +18,10 @@ test: $(VENV)/.dev.stamp
 
 soak: $(VENV)/.dev.stamp
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+# What takes too long for every test run; PART is a module of benchmarks. Needs `make demo`.
+acceptance: $(VENV)/.dev.stamp
+	$(BIN)/python -m benchmarks.$(PART) --json benchmarks/results/$(PART).json
 
 # Installs nothing: a machine with a GPU may have no network. Packages that lie beside the
 # repository are found through PYTHONPATH. Only files with tests for a GPU are read: others want

@@ -8,9 +8,11 @@ import pytest
 from adapt import methods
 from adapt.data import load_folders
 from adapt.training.train import train
+from benchmarks.switches import Storm
 from export.images import Folders
 from export.pipeline import export_bundle
 from runtime.frames.preprocess import read_image
+from runtime.sessions.pool import SessionPool
 from runtime.sessions.session import Session
 from tests.export.test_every_method import SETTINGS
 from tests.runtime.test_threads import answers, stress
@@ -64,3 +66,23 @@ def test_twenty_thousand_calls_of_eight_threads_on_trained_tasks_give_each_its_o
         stress(work, THREADS)
         assert answers(session, frames) == want
         assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+
+
+@pytest.mark.parametrize("strategy", ["patch", "engines", "pool"])
+def test_interrupts_at_random_moments_change_no_answer_of_trained_tasks(world, made, strategy):
+    """1 % of what `make acceptance PART=switches` does."""
+    held = "patch" if strategy == "pool" else strategy
+    frames = [read_image(file) for file in sorted(world.images.glob("*/1*.png"))][:3]
+    with Session.open(made, threads=1, strategy=held) as session:
+        want = {t: [session.predict(f, t).logits for f in frames] for t in session.tasks}
+    with Storm(frames, want) as storm:
+        if strategy == "pool":
+            with SessionPool.open(made, sessions=2, threads=1) as pool:
+                storm.predictions(pool, 50)
+        else:
+            with Session.open(made, threads=1, strategy=strategy) as session:
+                for task in session.tasks:
+                    session.load(task)
+                storm.switches(session, 5_000)
+    assert storm.counts.faults == 0, storm.counts
+    assert storm.counts.interrupts >= 50 and storm.counts.answers >= 50
