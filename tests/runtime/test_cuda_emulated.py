@@ -30,7 +30,7 @@ def driver(tmp_path_factory):
     "name",
     [
         *("device", "arena", "device_resize", "device_session", "device_interrupted"),
-        *("trt_session", "trt_graphs", "trt_builds", "trt_threads"),
+        *("trt_session", "trt_graphs", "trt_builds", "trt_threads", "trt_interrupted"),
     ],
 )
 def test_over_an_emulated_driver(driver, name):
