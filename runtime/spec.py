@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 Precision = Literal["fp32", "fp16", "bf16"]
 """Of the encoder's weights; bf16 values are stored and multiplied as float32."""
 Resize = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
+Background = Literal["white", "black", "grey", "drop"]
+"""What the transparent pixels of an image file are laid on; `drop` ignores transparency."""
+
+BACKGROUND = "background"
+"""Feature of files that name a background."""
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*-[A-Za-z0-9_.]+")
 # Files are called after a task; a file system takes names of 255 bytes.
@@ -104,12 +110,42 @@ class Preprocess:
     mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
     """Of RGB in [0, 1]; applied inside the graph."""
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    background: Background = field(default="drop", compare=False)
+    """Of image files, where they are decoded. A frame has no transparency: what differs here alone
+    is equal."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 4096:
             raise ValueError(f"an image size of {self.size} is outside 8..4096")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("mean and std need three values each, std above 0")
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Features that a reader must know to make the same pixels."""
+        return required(self.background)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values for a file; what requires no feature has the keys of before it."""
+        values = asdict(self)
+        if not self.requires:
+            del values["background"]
+        return values
+
+
+def required(background: Background) -> tuple[str, ...]:
+    """Return the features that a background requires of a reader."""
+    return () if background == "drop" else (BACKGROUND,)
+
+
+def check_required(background: Background, requires: Collection[str]) -> None:
+    """Check that a file requires the feature of its background if it has one, and only then.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if (BACKGROUND in requires) != (BACKGROUND in required(background)):
+        raise ValueError(f"background '{background}' does not go with requires={list(requires)}")
 
 
 @dataclass(frozen=True)

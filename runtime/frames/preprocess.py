@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from runtime.errors import DataError
+from runtime.frames import decode
 from runtime.frames.resize import by_pillow, resizer
-from runtime.spec import Preprocess
+from runtime.spec import Background, Preprocess
 
-MAX_PIXELS = 80_000_000
-"""Of an image file; more is taken for a bomb that would fill the memory."""
 _MAX_RATIO = 100
 
 
@@ -130,11 +128,24 @@ def _resized(
     return resizer((width, height), target, window, spec.interpolation)(frame)
 
 
-def read_image(path: Path, *, draft: int | None = None) -> NDArray[np.uint8]:
+def read_pixels(path: Path, spec: Preprocess) -> NDArray[np.uint8]:
+    """Return what `preprocess` makes of an image file, laid on the background of the spec.
+
+    Raises:
+        DataError: The file cannot be read, or is too narrow to crop.
+    """
+    return preprocess(read_image(path, background=spec.background), spec)
+
+
+def read_image(
+    path: Path, *, background: Background = "drop", draft: int | None = None
+) -> NDArray[np.uint8]:
     """Decode an image file to (H, W, 3) uint8 RGB, upright as its EXIF orientation says.
 
     Args:
         path: Any format that Pillow reads.
+        background: What transparent pixels are laid on, `Session.preprocess.background` for a
+            session's current task; `drop` shows the colour that they hide, mostly black.
         draft: None for every pixel. Else JPEG files are decoded at 1/2, 1/4 or 1/8 of their size,
             as long as both sides keep at least that many pixels; other formats do not change.
             Not the pixels a task was trained on: of a 1920 x 1080 photograph, what `preprocess`
@@ -142,20 +153,16 @@ def read_image(path: Path, *, draft: int | None = None) -> NDArray[np.uint8]:
             up to 20 (1.1) with draft=224, for half and 0.4 of the time.
 
     Raises:
-        DataError: The file is missing, no image, truncated or absurdly large.
+        DataError: The file is missing, no image, truncated or absurdly large, or its values have
+            no meaning as brightness.
     """
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it has {image.width} x {image.height} pixels, too many")
+        with decode.opened(path) as image:
             if draft is not None:
                 image.draft(None, (draft, draft))
-            upright: Any = ImageOps.exif_transpose(image)
-            if upright.mode in ("P", "PA") and "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-            if upright.mode.startswith("I;16"):  # Pillow would clip instead of scaling
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.asarray(upright.convert("RGB"))
+            return decode.rgb(image, background)
+    except DataError as error:
+        raise DataError(f"cannot read the image '{path}': {error}") from error
     except Exception as error:  # decoders raise what they like on damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.replace(f" {str(path)!r}", "")  # Pillow names the file too

@@ -127,7 +127,7 @@ def test_a_truncated_or_missing_image_is_named(tmp_path):
 
 def test_an_image_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     Image.fromarray(picture(40, 40)).save(tmp_path / "x.png")
-    monkeypatch.setattr("runtime.frames.preprocess.MAX_PIXELS", 1000)
+    monkeypatch.setattr("runtime.frames.decode.MAX_PIXELS", 1000)
     with pytest.raises(DataError, match="40 x 40 pixels, too many"):
         read_image(tmp_path / "x.png")
 
