@@ -78,7 +78,7 @@ class Bundle:
         return self._tasks[task]
 
     def preprocess(self, task: str) -> Preprocess:
-        """Return how frames become pixels for a task.
+        """Return how frames become pixels for a task; what files are laid on is in its own file.
 
         Raises:
             TaskError: The bundle has no such task.

@@ -14,11 +14,14 @@ from runtime.bundles.manifest import CLASSES, FileRef, TaskEntry
 from runtime.bundles.patch import Patch, decode, encode, size
 from runtime.errors import FormatError
 from runtime.spec import (
+    BACKGROUND,
+    Background,
     Interpolation,
     Precision,
     Resize,
     TaskInfo,
     TensorSpec,
+    check_required,
     check_sha256,
     check_text,
 )
@@ -26,7 +29,7 @@ from runtime.storage import sealed
 from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-task", 2, 1
-FEATURES: frozenset[str] = frozenset()
+FEATURES = frozenset({BACKGROUND})
 """What a task may require of this version."""
 _HEAD, _TOKENS = "head.", "tokens."
 
@@ -54,6 +57,8 @@ class Task:
     patch: Patch
     facts: Mapping[str, Any]
     """What a person may want to know: accuracy, density, survival. Never used to compute."""
+    background: Background = "drop"
+    """Of image files; any other is in `requires`, see `runtime.spec.required`."""
     requires: tuple[str, ...] = ()
     """Features that a reader must know."""
     optional: Mapping[str, Any] = field(default_factory=dict)
@@ -75,6 +80,7 @@ class _Document:
     head: str
     patch: tuple[Any, ...]
     facts: dict[str, Any]
+    background: Background = "drop"
 
     def __post_init__(self) -> None:
         check_text(self.method)
@@ -88,8 +94,10 @@ def encode_task(task: Task) -> bytes:
     Schema 1 has no optional members, which are left out.
 
     Raises:
-        FormatError: The task requires a feature, and its schema is 1.
+        FormatError: The task requires a feature, and its schema is 1; or its background and what it
+            requires do not go together.
     """
+    _check_background(task)
     table, tensors = encode(task.patch)
     plain = ("method", "resize", "interpolation", "base_sha256", "encoder", "head")
     document: dict[str, Any] = {
@@ -98,6 +106,8 @@ def encode_task(task: Task) -> bytes:
         "patch": table,
         "facts": dict(task.facts),
     }
+    if task.background != "drop":  # of which earlier versions know nothing
+        document[BACKGROUND] = task.background
     heads = {_HEAD + name: array for name, array in task.head_tensors.items()}
     tokens = {_TOKENS + name: array for name, array in task.tokens.items()}
     arrays: dict[str, NDArray[Any]] = {**tensors, **heads, **tokens}
@@ -106,9 +116,10 @@ def encode_task(task: Task) -> bytes:
             document, arrays, task.requires, task.optional, task.optional_tensors
         )
     elif task.requires:
+        remedy = ", or train it with --set background=drop" if BACKGROUND in task.requires else ""
         raise FormatError(
             f"task '{task.info.id}' requires the feature '{task.requires[0]}', which task files of "
-            f"schema {task.schema} do not have; write it without --schema"
+            f"schema {task.schema} do not have; write it without --schema 2{remedy}"
         )
     return sealed.seal(KIND, task.schema, document, arrays)
 
@@ -138,7 +149,7 @@ def decode_task(
     for name, array in heads.items():
         if array.dtype != np.float32 or not bool(np.isfinite(array).all()):
             raise FormatError(f"'{path}': head tensor '{name}' is not finite float32")
-    return Task(
+    task = Task(
         info=document.info,
         method=document.method,
         resize=document.resize,
@@ -150,11 +161,14 @@ def decode_task(
         head_tensors=heads,
         patch=decode(list(document.patch), file.tensors, layout),
         facts=document.facts,
+        background=document.background,
         requires=file.requires,
         optional=file.optional,
         optional_tensors=file.optional_tensors,
         schema=file.schema,
     )
+    _check_background(task)
+    return task
 
 
 def check_tokens(task: Task, shapes: Shapes, precision: Precision) -> None:
@@ -262,6 +276,13 @@ def entry_of(task: Task, file: FileRef) -> TaskEntry:
 def token_type(precision: Precision) -> str:
     """Return the type of tokens in a bundle of a precision."""
     return "float16" if precision == "fp16" else "float32"
+
+
+def _check_background(task: Task) -> None:
+    try:
+        check_required(task.background, task.requires)
+    except ValueError as error:
+        raise FormatError(f"task '{task.info.id}': {error}; export the task again") from error
 
 
 def _check_shape(task: Task, name: str, fits: bool, needed: tuple[int, ...]) -> None:

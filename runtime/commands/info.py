@@ -31,7 +31,9 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
         f"{manifest.precision}, {bytes_text(manifest.tensors.bytes)}"
     )
     features = ", ".join(manifest.requires) or "no feature"
-    click.echo(f"format    schema {manifest.schema}, requires {features}")
+    of_tasks = ", ".join(sorted({name for task in manifest.tasks for name in task.requires}))
+    tasks = f", tasks require {of_tasks}" if of_tasks else ""
+    click.echo(f"format    schema {manifest.schema}, requires {features}{tasks}")
     graphs = manifest.graphs()
     size = bytes_text(sum(ref.bytes for ref in graphs))
     click.echo(f"graphs    {len(graphs)} without weights, {size}\n")

@@ -39,7 +39,8 @@ def predict(
             session.switch(task)
         for path in images:
             try:
-                best = session.predict(read_image(path)).top(top)
+                frame = read_image(path, background=session.preprocess.background)
+                best = session.predict(frame).top(top)
             except DataError as error:
                 if len(images) == 1:
                     raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from runtime.bundles.bundle import Bundle
@@ -78,7 +79,7 @@ class View:
 
 
 def _read(bundle: Bundle, strategy: Strategy[Any], task: str) -> LoadedTask:
-    loaded: LoadedTask = strategy.prepare(
-        bundle.task(task, strategy.layout), bundle.preprocess(task)
-    )
+    content = bundle.task(task, strategy.layout)
+    spec = replace(bundle.preprocess(task), background=content.background)
+    loaded: LoadedTask = strategy.prepare(content, spec)
     return loaded

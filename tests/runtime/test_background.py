@@ -1,0 +1,167 @@
+"""Transparent image files: what a task lays them on, and readers that do not know of it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import runtime
+from runtime.bundles import bundle, task
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.install import install, remove, rollback
+from runtime.bundles.task import encode_task
+from runtime.cli import main
+from runtime.errors import FormatError
+from runtime.frames.preprocess import preprocess
+from runtime.spec import Preprocess
+from runtime.storage import sealed
+from tests.images import BACKGROUNDS, TRANSPARENT, laid_on
+from tests.runtime.helpers import answers, smuggle
+
+PLAIN = {"info", "method", "resize", "interpolation", "base_sha256", "encoder", "head", "patch"}
+PLAIN |= {"facts", "requires", "optional"}
+
+
+def on(made, background):
+    """Return a task that was trained on a background."""
+    requires = () if background == "drop" else ("background",)
+    return replace(made, background=background, requires=requires)
+
+
+def document(made):
+    return sealed.parse(encode_task(made), Path("x"), "uda-task", 2, features={"background"})
+
+
+@pytest.fixture
+def three(world):
+    """A bundle with tasks of three backgrounds."""
+    made = zip(world.tasks.values(), ("drop", "white", "grey"), strict=True)
+    world.tasks = {one.info.id: on(one, background) for one, background in made}
+    bundle.write(world.path, **{**world.parts, "tasks": list(world.tasks.values())})
+    return world
+
+
+def test_a_task_names_its_background_and_requires_that_readers_know_it(three):
+    opened = Bundle.open(three.path)
+    assert [e.requires for e in opened.manifest.tasks] == [(), ("background",), ("background",)]
+    assert opened.manifest.requires == ()
+    with runtime.Session.open(three.path) as session:
+        for name, made in three.tasks.items():
+            assert opened.task(name, opened.layout()).background == made.background
+            session.switch(name)
+            assert session.preprocess.background == made.background
+    assert document(three.tasks["a-c"]).document["background"] == "white"
+    shown = CliRunner().invoke(main, ["info", str(three.path), "--check"])
+    assert "requires no feature, tasks require background" in shown.output
+
+
+def test_a_task_that_drops_transparency_is_written_as_before_there_was_a_background(world):
+    found = document(world.tasks["a-b"])
+    assert found.requires == ()
+    assert found.document.keys() | {"requires", "optional"} == PLAIN
+    with_one = document(on(world.tasks["a-b"], "black"))
+    assert with_one.document.keys() - found.document.keys() == {"background"}
+
+
+@pytest.mark.parametrize("name", ["colour.png", "palette-with-a-hole.gif", "key-of-16-bits.png"])
+@pytest.mark.parametrize("background", ["drop", "white", "black", "grey"])
+def test_predict_lays_a_file_on_the_background_of_the_task(name, background, world, tmp_path):
+    truth, out = TRANSPARENT[name](tmp_path / name), tmp_path / "out.json"
+    made = on(world.tasks["a-b"], background)
+    soft = {name: array * 1e-4 for name, array in made.head_tensors.items()}  # no score is all of 1
+    bundle.write(world.path, **{**world.parts, "tasks": [replace(made, head_tensors=soft)]})
+    arguments = ["predict", world.path, tmp_path / name, "--json", out]
+    assert CliRunner().invoke(main, [str(a) for a in arguments]).exit_code == 0
+    ((label, score),) = json.loads(out.read_text())[0]["top"]
+    with runtime.Session.open(world.path) as session:
+        best = {b: session.predict(laid_on(truth, b)).top(1)[0] for b in ("drop", *BACKGROUNDS)}
+    assert best[background] == (label, score)
+    assert len(set(best.values())) == len(best)
+
+
+def test_frames_have_no_background_and_are_resized_once(three, frame, monkeypatch):
+    """A frame's pixels do not depend on it, so tasks that differ in it share what they can."""
+    assert Preprocess(8, background="white") == Preprocess(8) != Preprocess(8, "crop")
+    resized = []
+
+    def noted(frames, spec, real=runtime.strategies.patch.preprocess_batch):
+        resized.append(len(frames))
+        return real(frames, spec)
+
+    monkeypatch.setattr("runtime.strategies.patch.preprocess_batch", noted)
+    with runtime.Session.open(three.path) as session:
+        found = session.predict(frame, "a-c").logits
+    pixels = preprocess(frame, Preprocess(three.parts["encoders"][0].preprocess.size))
+    np.testing.assert_allclose(found, three.logits("a-c", pixels[None])[0], rtol=1e-4, atol=1e-4)
+    assert resized == [1]
+
+
+def test_a_reader_that_does_not_know_the_feature_refuses_these_tasks_alone(
+    three, frame, monkeypatch
+):
+    before = answers(three.path, frame)
+    for module in (bundle, task):
+        monkeypatch.setattr(module, "FEATURES", frozenset())
+    with runtime.Session.open(three.path) as session:
+        np.testing.assert_array_equal(session.predict(frame, "a-b").logits, before["a-b"])
+        with pytest.raises(FormatError, match="task 'a-c' .* requires the feature 'background'"):
+            session.switch("a-c")
+
+
+def test_a_background_survives_a_change_of_tasks(three, write_task):
+    install(three.path, write_task(on(three.tasks["a-c"], "black")))
+    assert Bundle.open(three.path).task("a-c", Bundle.open(three.path).layout()).background == (
+        "black"
+    )
+    rollback(three.path, "a-c")
+    remove(three.path, "a-c")
+    rollback(three.path, "a-c")
+    opened = Bundle.open(three.path)
+    assert opened.task("a-c", opened.layout()).background == "white"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"background": "white"}, r"background 'white' does not go with requires=\[\]"),
+        ({"requires": ["background"]}, r"background 'drop' does not go with requires=\['backgrou"),
+        ({"background": "drop", "requires": ["background"]}, "background 'drop' does not go with"),
+        ({"background": "pink", "requires": ["background"]}, "must be one of white, black, grey"),
+        ({"background": 1, "requires": ["background"]}, "'background' must be one of white"),
+    ],
+)
+def test_a_background_that_its_file_does_not_require_is_refused(world, tmp_path, change, message):
+    file = document(world.tasks["a-b"])
+    content = {**file.document, "requires": [], "optional": {}, **change}
+    (tmp_path / "x").write_bytes(sealed.seal("uda-task", 2, content, file.tensors))
+    with pytest.raises(FormatError, match=message):
+        install(world.path, tmp_path / "x")
+    (tmp_path / "x").write_bytes(sealed.seal("uda-task", 1, {**content}, file.tensors))
+    with pytest.raises(FormatError):
+        install(world.path, tmp_path / "x")
+
+
+def test_a_background_without_its_feature_is_not_written(world):
+    for changes in ({"background": "white"}, {"requires": ("background",)}):
+        with pytest.raises(FormatError, match="task 'a-b': background .* does not go with"):
+            encode_task(replace(world.tasks["a-b"], **changes))
+
+
+def test_a_manifest_that_hides_the_feature_is_refused(three):
+    smuggle(three.path, on(three.tasks["a-b"], "white"))
+    with runtime.Session.open(three.path) as session, pytest.raises(FormatError, match="not the f"):
+        session.switch("a-b")
+
+
+def test_schema_2_refuses_a_background_by_name_with_the_remedy(three, tmp_path):
+    tasks = [three.tasks["a-c"]]
+    with pytest.raises(
+        FormatError,
+        match="task 'a-c' requires the feature 'background', which task files of schema 1 do not "
+        "have; write it without --schema 2, or train it with --set background=drop",
+    ):
+        bundle.write(tmp_path / "old.bundle", **{**three.parts, "tasks": tasks}, schema=2)
+    assert not (tmp_path / "old.bundle").exists()
