@@ -27,13 +27,20 @@ from adapt.prompts import TOKEN_NAME
 from adapt.settings.stored import restore
 from runtime.bundles import patch
 from runtime.errors import BaseModelError, ConfigError, FormatError
-from runtime.spec import BaseModel, Preprocess, TaskInfo, TensorSpec
+from runtime.spec import (
+    BACKGROUND,
+    BaseModel,
+    Preprocess,
+    TaskInfo,
+    TensorSpec,
+    check_required,
+)
 from runtime.storage import sealed
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-artifact", 2, 1
-FEATURES: frozenset[str] = frozenset()
+FEATURES = frozenset({BACKGROUND})
 """What an artifact may require of this version."""
 _HEAD, _TOKENS = "head.", "tokens."
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -146,6 +153,7 @@ class Artifact:
             metrics=dict(metrics),
             versions=_versions(),
             guides=guides,
+            requires=preprocess.requires,
             optional=dict(optional or {}),
         )
         artifact.check()
@@ -188,7 +196,8 @@ class Artifact:
         try:
             build(Metrics, self.metrics, "metrics")
             build(methods.get(self.method).Config, self.config, "config")
-        except (ConfigError, FormatError) as error:
+            check_required(self.preprocess.background, self.requires)
+        except (ConfigError, FormatError, ValueError) as error:
             raise FormatError(f"{error}; train the task again, or update uda-edge") from error
 
     def build_head(self) -> nn.Module:
@@ -210,7 +219,7 @@ class Artifact:
             "task": asdict(self.task),
             "base": asdict(self.base),
             "guides": [asdict(guide) for guide in self.guides],
-            "preprocess": asdict(self.preprocess),
+            "preprocess": self.preprocess.as_dict(),
             "residual": {row["name"]: (row["count"], *self.shapes[row["name"]]) for row in table},
         }
         heads = {_HEAD + name: array for name, array in self.head_tensors.items()}

@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 from adapt import download, weights
 from adapt.demo import weights as demo
 from runtime.errors import BackendError, BaseModelError
-from runtime.spec import BaseModel, Preprocess
+from runtime.spec import Background, BaseModel, Preprocess
 from runtime.storage.digest import tensors_sha256
 
 QUICKGELU = "-quickgelu"
@@ -72,12 +72,14 @@ class Clip:
         self,
         resize: Literal["squash", "crop"] = "squash",
         interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        background: Background = "drop",
     ) -> Preprocess:
-        """Return how a frame becomes this model's pixels.
+        """Return how a frame, or an image file, becomes this model's pixels.
 
         Squashed and bilinear in CMKD's code; CLIP's own pipeline is a bicubic crop.
         """
-        return Preprocess(self.image_size, resize, interpolation, mean=self.mean, std=self.std)
+        size, style = self.image_size, (self.mean, self.std)
+        return Preprocess(size, resize, interpolation, *style, background=background)
 
     def fits(self, prompts: Sequence[str]) -> bool:
         """Return whether the text encoder reads all of every prompt."""

@@ -83,7 +83,9 @@ class Ours:
         self.streams = []
         for role in ("source", "target"):
             images = getattr(pair, role)
-            found = pixels(images, config.train_size, config.resize, config.interpolation)
+            found = pixels(
+                images, config.train_size, config.resize, config.interpolation, config.background
+            )
             labels = images.labels[found.kept] if role == "source" else None
             self.streams.append(
                 Stream(role, found.images, labels, config, clip, place, digest=found.key)

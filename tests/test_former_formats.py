@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import field, make_dataclass
+from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ from export.sources import Source
 from runtime.bundles import install
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main as runtime_main
+from runtime.errors import ConfigError
 from runtime.storage.digest import tensors_sha256
 
 HERE = Path(__file__).parent / "fixtures/549a19a"
@@ -156,8 +157,22 @@ def test_a_finished_run_is_left_alone(street, tmp_path):
     path = artifact_of("cmkd", out)
     before = path.read_bytes()
     config = methods.get("cmkd").Config(**Artifact.load(path).config)
-    train("cmkd", load_folders(street, "day", "night"), config, out=out, go_on=True)
+    pair = load_folders(street, "day", "night")
+    train("cmkd", pair, config, out=out, go_on=True)
     assert path.read_bytes() == before
+    # It had no setting for transparency, and dropped it: today's default is another run.
+    with pytest.raises(ConfigError, match=r"trained with background drop \(now white\)"):
+        train("cmkd", pair, replace(config, background="white"), out=out, go_on=True)
+    assert path.read_bytes() == before
+
+
+def test_an_unfinished_run_is_not_resumed_on_other_pixels(street, tmp_path):
+    out = tmp_path / "runs"
+    shutil.copytree(HERE / "unfinished", out)
+    kept = Artifact.load(out / UNFINISHED / "selected.safetensors")
+    config = methods.get("cmkd").Config(**{**kept.config, "background": "white"})
+    with pytest.raises(ConfigError, match="made with config.background = 'drop', this run has 'wh"):
+        train("cmkd", load_folders(street, "day", "night"), config, out=out, go_on=True)
 
 
 def test_a_bundle_opens_predicts_and_rolls_back(street, bundle):

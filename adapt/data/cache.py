@@ -27,13 +27,13 @@ from adapt.data.contents import Sums, contents, file_sha256, forget
 from adapt.data.home import folder
 from adapt.data.rows import Rows
 from runtime.errors import DataError, FormatError, StorageError
-from runtime.frames.preprocess import preprocess, read_image
-from runtime.spec import Preprocess
+from runtime.frames.preprocess import read_pixels
+from runtime.spec import Background, Preprocess
 from runtime.storage import sealed
 from runtime.storage.files import replacing
 from runtime.storage.locks import exclusive
 
-VERSION = 2
+VERSION = 3
 """Of the cached pixels; raise it when decoding or resizing changes."""
 KIND, SCHEMA = "uda-pixels", 1
 UNREADABLE = 0.01
@@ -62,6 +62,7 @@ def pixels(
     size: int,
     resize: Literal["squash", "crop"] = "squash",
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    background: Background = "drop",
 ) -> Pixels:
     """Return the pixels of an image set, from the cache if they are there.
 
@@ -70,13 +71,15 @@ def pixels(
         size: Side S of the result.
         resize: As in `Preprocess`.
         interpolation: As in `Preprocess`.
+        background: As in `Preprocess`.
 
     Raises:
         DataError: A file is missing or changes while it is read, or at least 1 % of the images are
             unreadable.
         StorageError: The cache cannot be written.
     """
-    spec, sums = Preprocess(size, resize, interpolation), contents(images.paths)
+    spec = Preprocess(size, resize, interpolation, background=background)
+    sums = contents(images.paths)
     place = folder() / "pixels" / _key(sums, spec)
     found = _ready(images, spec, place)
     if found is None:
@@ -139,7 +142,7 @@ def _read(
     def one(path: Path, known: NDArray[np.uint8]) -> NDArray[np.uint8] | DataError:
         result: NDArray[np.uint8] | DataError
         try:
-            result = preprocess(read_image(path), spec)
+            result = read_pixels(path, spec)
         except DataError as error:
             result = error
         if (file_sha256(path) or bytes(len(known))) != known.tobytes():
@@ -157,7 +160,7 @@ def _read(
 
 
 def _key(sums: Sums, spec: Preprocess) -> str:
-    text = f"{VERSION} {spec.size} {spec.resize} {spec.interpolation}\n"
+    text = f"{VERSION} {spec.size} {spec.resize} {spec.interpolation} {spec.background}\n"
     return hashlib.sha256(text.encode() + sums.tobytes()).hexdigest()
 
 
@@ -189,7 +192,7 @@ def _ready(
             content,
             shape,
             digests,
-            lambda row: preprocess(read_image(images.paths[kept[row]]), spec),
+            lambda row: read_pixels(images.paths[kept[row]], spec),
         )
         if array.stored != array.nbytes:
             raise FormatError(f"'{content}' has {array.stored} bytes, expected {array.nbytes}")

@@ -55,8 +55,8 @@ class Judge:
         self._features: dict[int, Tensor] = {}
 
     def _open(self, pair: DomainPair, role: str) -> Pixels:
-        size, config = self._clip.image_size, self._config
-        return pixels(getattr(pair, role), size, config.resize, config.interpolation)
+        size, config, images = self._clip.image_size, self._config, getattr(pair, role)
+        return pixels(images, size, config.resize, config.interpolation, config.background)
 
     def __call__(self) -> tuple[Scores | None, dict[str, float]]:
         """Return the scores on the test images, and the label-free ones by name."""

@@ -18,7 +18,7 @@ from adapt.evaluation.spot_check import Sorting
 from adapt.evaluation.variants import ZERO_SHOT, check, variants
 from adapt.training.device import exact_float32
 from runtime.errors import DataError, TaskError
-from runtime.frames.preprocess import preprocess, read_image
+from runtime.frames.preprocess import read_pixels
 
 HEADER = ("variant", "right", "accuracy %", "95 % interval")
 PAIRS = ("pair", "only it is right", "only the other", "p (exact McNemar)")
@@ -103,11 +103,10 @@ def score(
     settings = Artifact.load(next(iter(files.values()))).config
     files = {name: path for name, path in files.items() if not only or name in only}
     check(task, files, sorting.manifest.digest)
-    frames = [read_image(path) for path in sorting.paths]
     hits: dict[str, NDArray[np.bool_]] = {}
     for variant in variants(task, files, settings, device, pretrained):
         if not only or variant.name in only:
-            pixels = np.stack([preprocess(frame, variant.preprocess) for frame in frames])
+            pixels = np.stack([read_pixels(path, variant.preprocess) for path in sorting.paths])
             hits[variant.name] = variant.logits(pixels).argmax(-1).numpy() == sorting.labels
     return Report(
         task=f"{task.dataset} {task.id}",

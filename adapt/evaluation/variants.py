@@ -154,7 +154,8 @@ def variants(
     def variant(
         name: str, config: Mapping[str, Any], network: nn.Module, artifact: Artifact | None = None
     ) -> Variant:
-        pixels = base(config).preprocess(config["resize"], config["interpolation"])
+        how = (config[name] for name in ("resize", "interpolation", "background"))
+        pixels = base(config).preprocess(*how)
         size = config["eval_batch_size"]
         return Variant(
             name,

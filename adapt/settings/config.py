@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeVar
 
+from runtime.spec import Background
+
 AUTO = "auto"
 """Value of a setting that the data decide, see `by_data`."""
 _BY_DATA = "by_data"
@@ -98,6 +100,9 @@ class TrainConfig:
     """`squash` ignores the aspect ratio, `crop` cuts the centre."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Of every resize, in training, evaluation and on the device."""
+    background: Background = "white"
+    """What transparent pixels are laid on, in training, evaluation and on the device; `drop` shows
+    the colour that they hide, mostly black."""
     train_size: int = 256
     """Training images are resized to this many pixels before the random crop."""
     pad: int = 0
@@ -132,6 +137,10 @@ class TrainConfig:
     """Why a method cannot have FixMatch, where it cannot."""
     former: ClassVar[Mapping[str, Any]] = {}
     """Settings that are gone, with the default they had: files of earlier versions have them."""
+
+    before: ClassVar[Mapping[str, Any]] = {"background": "drop"}
+    """Settings that came later, with what was done without them: files of earlier versions lack
+    them, and were made so, whatever the default is now."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "iterations", "eval_batch_size"):

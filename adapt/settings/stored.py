@@ -1,7 +1,8 @@
 """Settings as files keep them: an artifact or a checkpoint may be of an earlier or a later version.
 
-A setting that a file lacks has its default. One that this version lacks is left out, with a note,
-if it was at its default; otherwise the file is refused by name.
+A setting that a file lacks has its default, or the value that says what was done before there was
+such a setting. One that this version lacks is left out, with a note, if it was at its default;
+otherwise the file is refused by name.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def restore(
     Raises:
         FormatError: A setting is gone, or not yet known, and was not at its default.
     """
-    defaults = {field.name: field.default for field in fields(cls)}
-    former = {k: v for c in reversed(cls.__mro__) for k, v in vars(c).get("former", {}).items()}
+    former, before = _inherited(cls, "former"), _inherited(cls, "before")
+    defaults = {field.name: before.get(field.name, field.default) for field in fields(cls)}
     changed = _changed(optional)
     for name in sorted(values.keys() - defaults.keys()):
         shown = f"setting {name[:_SHOWN]!r} = {values[name]!r:.{_SHOWN}}"
@@ -49,6 +50,11 @@ def restore(
             raise FormatError(f"{where} was made with the {shown}, {advice}")
         _log.warning("%s: ignored the %s, its default, %s", where, shown, advice.split(";")[0])
     return {name: values.get(name, default) for name, default in defaults.items()}
+
+
+def _inherited(cls: type[TrainConfig], name: str) -> dict[str, Any]:
+    """Return a mapping that every class of a configuration may add to."""
+    return {k: v for c in reversed(cls.__mro__) for k, v in vars(c).get(name, {}).items()}
 
 
 def _changed(optional: Mapping[str, Any]) -> list[Any] | None:

@@ -101,7 +101,9 @@ class Loop:
         facts = {
             "task": pair.task,
             "method": name,
-            "preprocess": self.clip.preprocess(config.resize, config.interpolation),
+            "preprocess": self.clip.preprocess(
+                config.resize, config.interpolation, config.background
+            ),
             "prompts": self.prompts,
             "config": asdict(config),
             "seed": config.seed,
@@ -170,7 +172,7 @@ class Loop:
         images, config = self.pair.source if role == "source" else self.pair.target, self.config
         seen = self.method.uses_images
         size = config.train_size if seen else self.clip.image_size
-        content = pixels(images, size, config.resize, config.interpolation)
+        content = pixels(images, size, config.resize, config.interpolation, config.background)
         self.skipped |= {images.paths[i] for i in content.skipped}
         if role == "source" and not images.labelled:
             raise DataError(

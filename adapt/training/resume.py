@@ -21,12 +21,12 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.stored import restore
 from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError, FormatError
-from runtime.spec import BaseModel
+from runtime.spec import BACKGROUND, BaseModel, required
 from runtime.storage import sealed
 from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-checkpoint", 2, 1
-FEATURES: frozenset[str] = frozenset()
+FEATURES = frozenset({BACKGROUND})
 """What a checkpoint may require of this version."""
 FILE = "checkpoint.safetensors"
 _STATE, _OPTIMIZER, _MOMENTUM = "state.", "optimizer.", "momentum."
@@ -85,7 +85,8 @@ def save(
     document = {"identity": dict(identity), "progress": asdict(progress)}
     with optimization.masters():
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        sealed.write(path, KIND, SCHEMA, *sealed.extended(document, arrays, (), {}, {}))
+        features = required(method.config.background)
+        sealed.write(path, KIND, SCHEMA, *sealed.extended(document, arrays, features, {}, {}))
 
 
 def load(

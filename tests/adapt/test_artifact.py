@@ -18,6 +18,7 @@ from adapt.store import FILE
 from runtime.bundles import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.spec import BaseModel, Preprocess, TaskInfo
+from runtime.storage import sealed
 from runtime.storage.digest import tensors_sha256
 from tests.adapt.artifacts import METRICS, PROMPTS, TASK, bases, load, make, train
 
@@ -237,6 +238,24 @@ def test_a_diverged_encoder_writes_nothing(files):
             seed=0,
             metrics=METRICS,
         )
+
+
+def test_an_artifact_requires_its_background_and_one_without_has_the_keys_of_before(
+    files, tmp_path, monkeypatch
+):
+    for background in ("drop", "white"):
+        base = load("demo-rn32", files)
+        file = tmp_path / f"{background}.safetensors"
+        make(base, preprocess=base.preprocess(background=background)).save(file)
+        found = sealed.read(file, "uda-artifact", 2, features={"background"})
+        dropped = background == "drop"
+        assert found.requires == (() if dropped else ("background",))
+        assert ("background" in found.document["preprocess"]) != dropped
+        assert Artifact.load(file).preprocess.background == background
+    monkeypatch.setattr("adapt.artifact.FEATURES", frozenset())  # an earlier version
+    Artifact.load(tmp_path / "drop.safetensors")
+    with pytest.raises(FormatError, match="white.safetensors' requires the feature 'background'"):
+        Artifact.load(tmp_path / "white.safetensors")
 
 
 def test_any_safetensors_reader_opens_an_artifact(artifact, tmp_path):

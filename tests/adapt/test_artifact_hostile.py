@@ -191,6 +191,11 @@ HOSTILE = {
     "no parameters": (setter("parameters", value=0), "cannot have 0 parameters"),
     "no digest": (setter("base", "sha256", value="abc"), "no SHA-256"),
     "image of no size": (setter("preprocess", "size", value=0), "outside 8..4096"),
+    "background without its feature": (
+        setter("preprocess", "background", value="white"),
+        "background 'white' does not go with",
+    ),
+    "unknown background": (setter("preprocess", "background", value="red"), "must be one of white"),
     "std of zero": (setter("preprocess", "std", value=[1, 1, 0]), "std above 0"),
     "seed of text": (setter("seed", value="0"), "'seed' must be int"),
     "unknown key": (setter("extra", value=1), "unknown key 'extra'"),

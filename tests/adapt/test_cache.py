@@ -119,12 +119,15 @@ def test_a_second_call_decodes_nothing(tmp_path, own_cache):
     assert place.stat().st_mtime_ns == 1
 
 
-@pytest.mark.parametrize("change", ["size", "resize", "interpolation", "content", "files"])
+CHANGES = ("size", "resize", "interpolation", "background", "content", "files")
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_any_change_makes_new_pixels(change, tmp_path, own_cache):
     some = images(tmp_path / "i")
     cache.pixels(some, 8)
     arguments = {"size": 8, "resize": "squash", "interpolation": "bilinear"}
-    new = {"size": 9, "resize": "crop", "interpolation": "bicubic"}
+    new = {"size": 9, "resize": "crop", "interpolation": "bicubic", "background": "white"}
     if change in new:
         arguments[change] = new[change]
     elif change == "content":

@@ -233,12 +233,19 @@ def test_the_partial_task_of_office_home_has_25_target_classes():
         assert (found.partial, found.target_classes) == (True, 25)
 
 
-def test_folders_have_what_office_home_has_but_for_the_caption():
+@pytest.mark.parametrize("path", SHIPPED, ids=str)
+def test_a_papers_data_set_drops_transparency_as_its_code_does_and_others_show_it(path):
+    papers = yaml.safe_load(text(path)).get(EXTENDS) == PAPER
+    assert load(path.parent.name, path.stem).background == ("drop" if papers else "white")
+
+
+def test_folders_have_what_office_home_has_but_for_caption_and_pixels():
     for method in ("cmkd", "source_only", "zero_shot"):
         for presets in ([], ["rn50"]):
             named = asdict(load(method, "office-home", presets=presets))
             own = asdict(load(method, "folder", presets=presets))
-            assert {key for key in own if own[key] != named[key]} == {"prompt", "interpolation"}
+            differs = {key for key in own if own[key] != named[key]}
+            assert differs == {"prompt", "interpolation", "background"}
 
 
 def test_every_named_data_set_has_settings_and_every_settings_file_a_data_set():

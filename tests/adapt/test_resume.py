@@ -72,6 +72,24 @@ def test_ctrl_c_and_resume_equal_an_uninterrupted_run(
     assert not (tmp_path / "cut" / CHECKPOINT).exists()
 
 
+def test_a_checkpoint_requires_the_background_of_its_pixels(
+    pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, stop_at: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    assert rst_config.background == "white"
+    stop_at(0)
+    with pytest.raises(TrainingError):
+        train("cmkd", pair, rst_config, out=tmp_path)
+    file = sealed.read(tmp_path / CHECKPOINT, "uda-checkpoint", 2, features={"background"})
+    assert file.requires == ("background",)
+    other = replace(rst_config, background="drop")
+    with pytest.raises(ConfigError, match="background = 'white', this run has 'drop'"):
+        train("cmkd", pair, other, out=tmp_path, go_on=True)
+    monkeypatch.setattr(resume, "FEATURES", frozenset())  # an earlier version
+    with pytest.raises(FormatError, match="requires the feature 'background'"):
+        train("cmkd", pair, rst_config, out=tmp_path, go_on=True)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

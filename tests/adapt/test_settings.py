@@ -201,6 +201,40 @@ def test_a_new_setting_breaks_no_file():
 
 
 @dataclass(frozen=True)
+class Changed(Larger):
+    """A version with settings that change what is done by default."""
+
+    turned: bool = True
+    before: ClassVar = {"turned": False, "passes": 1}
+
+
+@dataclass(frozen=True)
+class Again(Changed):
+    """One that builds on it."""
+
+    before: ClassVar = {"extra": 5, "passes": 2}
+
+
+def test_a_file_of_before_a_setting_means_what_was_done_then():
+    old = {key: value for key, value in OLD.items() if key != "background"}
+    assert TrainConfig().background == "white"
+    for cls in (
+        TrainConfig,
+        TaskHeadConfig,
+        *(methods.get(name).Config for name in methods.METHODS),
+    ):
+        values = {key: value for key, value in asdict(cls()).items() if key != "background"}
+        assert restore(cls, values, {}, "a") == {**asdict(cls()), "background": "drop"}
+        assert restore(cls, asdict(cls()), {}, "a") == asdict(cls())
+    found = restore(Changed, old, {}, "a")
+    assert found == {**asdict(Changed(lr=0.5)), "background": "drop", "turned": False, "passes": 1}
+    again = restore(Again, old, {}, "a")
+    assert again == {**found, "extra": 5, "passes": 2}  # each class adds to those below it
+    named = {"turned": True, "background": "grey"}
+    assert restore(Again, {**old, **named}, {}, "a") == {**again, **named}
+
+
+@dataclass(frozen=True)
 class Smaller(TrainConfig):
     """A version that has given settings up."""
 
