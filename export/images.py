@@ -116,7 +116,7 @@ def sample(
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), limit)).round())
     subset = images.subset(chosen.astype(np.int64))
     spec: Preprocess = artifact.preprocess
-    found = pixels(subset, spec.size, spec.resize, spec.interpolation)
+    found = pixels(subset, spec.size, spec.resize, spec.interpolation, spec.background)
     return Sample(found.images, subset.labels[found.kept], len(images))
 
 

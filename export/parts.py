@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import onnx
@@ -49,8 +49,12 @@ class Parts:
 
     def preprocess(self, task: Task) -> Preprocess:
         """Return how frames become pixels for one of the tasks."""
-        spec = self.encoders[task.encoder].preprocess
-        return Preprocess(spec.size, task.resize, task.interpolation, spec.mean, spec.std)
+        return replace(
+            self.encoders[task.encoder].preprocess,
+            resize=task.resize,
+            interpolation=task.interpolation,
+            background=task.background,
+        )
 
     def graphs(self, task: Task) -> tuple[onnx.ModelProto, onnx.ModelProto]:
         """Return encoder and head of one of the tasks."""
@@ -116,6 +120,8 @@ def make_parts(
                 head_tensors=artifact.head_tensors,
                 patch=changes,
                 facts=asdict(facts),
+                background=artifact.preprocess.background,
+                requires=artifact.preprocess.requires,
             )
         )
     return parts

@@ -47,7 +47,7 @@ def write_plain(
     facts = {
         "task": {k: v for k, v in asdict(task.info).items() if k != "classes"},
         "classes": task.info.classes,
-        "preprocess": asdict(preprocess),
+        "preprocess": preprocess.as_dict(),
     }
     model = bake(graph, {**patch.merge(tensors, task.patch), **task.tokens, **heads}, facts)
     write_bytes(path, model.SerializeToString(deterministic=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from export.baked import baked_part, joined_graph
@@ -36,9 +37,12 @@ def onnx_model(bundle: Bundle, base: Arrays, task: str, stage: Path, max_batch: 
         StorageError: A file cannot be written.
     """
     entry, content = bundle.entry(task), bundle.task(task, bundle.layout())
-    spec, file = bundle.preprocess(task), stage / task / VERSION / "model.onnx"
+    spec = replace(bundle.preprocess(task), background=content.background)
+    file = stage / task / VERSION / "model.onnx"
     write_plain(file, joined_graph(bundle, entry), base, content, spec)
     how = f"A frame becomes pixels by: resize {spec.resize}, {spec.interpolation}, to RGB uint8."
+    if spec.background != "drop":
+        how += f" Transparent images are laid on {spec.background} first."
     model = Model(
         name=task,
         platform="onnxruntime_onnx",
