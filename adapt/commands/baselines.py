@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PROBE = "linear_probe"
 SHARED = (
     *("model", "pretrained", "prompt", "resize", "interpolation", "partial", "target_classes"),
-    *("holdout", "seed", "eval_batch_size"),
+    *("background", "holdout", "seed", "eval_batch_size"),
 )
 """Settings that a probe has in common with the variants it is compared with."""
 
