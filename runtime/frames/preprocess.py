@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import DataError
-from runtime.frames import decode
+from runtime.frames import decode, formats
 from runtime.frames.resize import by_pillow, resizer
 from runtime.spec import Background, Preprocess
 
@@ -156,6 +156,7 @@ def read_image(
         DataError: The file is missing, no image, truncated or absurdly large, or its values have
             no meaning as brightness.
     """
+    formats.register()
     try:
         with decode.opened(path) as image:
             if draft is not None:
@@ -167,4 +168,5 @@ def read_image(
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.replace(f" {str(path)!r}", "")  # Pillow names the file too
         remedy = "repair or remove the file" if path.is_file() else "check the path: it is no file"
+        remedy = formats.advice(path.suffix.lower()) or remedy
         raise DataError(f"cannot read the image '{path}': {reason}; {remedy}") from error
