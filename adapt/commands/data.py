@@ -22,7 +22,18 @@ def data() -> None:
 @click.option("--task", metavar="SRC-TGT", help="Check only the two domains of this task.")
 @click.option("--source", metavar="DOMAIN", help="Check only this folder or list of your own.")
 @click.option("--target", metavar="DOMAIN", help="And this one.")
-@click.option("--decode", is_flag=True, help="Also read every image; takes long.")
+@click.option(
+    "--decode",
+    is_flag=True,
+    help="Of a named data set, also read every image; takes long. Your own are always read.",
+)
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.html",
+    help="Of your own images: write the inventory with contact sheets.",
+)
 @click.option(
     "--json",
     "json_file",
@@ -36,37 +47,54 @@ def check(
     source: str | None,
     target: str | None,
     decode: bool,
+    page: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Compare a data set with what was published: domains, classes, images.
+    """Take stock of your own images, or compare a data set with what was published.
 
-    Without --dataset, every folder of --data is taken for a domain of your own. Other counts than
-    the published ones are told; a domain that cannot be used is an error.
+    Without --dataset, every folder of --data is taken for a domain of your own, and every file
+    below it is listed as taken or as left out, with the reason. What training would refuse is an
+    error, exit status 1; everything else that looks wrong is told.
     """
     if dataset is None and (data is None or task):
         raise click.UsageError("say what to check: --dataset NAME --data ROOT, or --data ROOT")
     if dataset and (source or target):
         raise click.UsageError("--source and --target name your own folders; leave out --dataset")
+    if dataset and page:
+        raise click.UsageError("--report shows your own folders; leave out --dataset")
     from adapt.data import check as checks
+    from adapt.data.inventory.details import Details
+    from adapt.data.own_check import own
     from runtime.errors import DataError
 
+    details: tuple[Details, ...] = ()
+    lost: dict[str, list[Path]] = {}
     if dataset:
         report = checks.named(dataset, data, task)
     else:
-        names = tuple(name for name in (source, target) if name)
-        report = checks.own(data or Path(), names)
+        found = own(data or Path(), tuple(name for name in (source, target) if name))
+        report, details = found.report, found.details
+        lost = {one.name: one.unreadable for one in details}
     click.echo(f"{report.dataset}: {len(report.rows)} domains, {report.class_count} classes\n")
     click.echo(table(checks.HEADER, [row.cells() for row in report.rows]))
-    lost: dict[str, list[Path]] = {}
-    if decode:
+    if dataset and decode:
         from adapt.data.decode import decoded
 
         report, lost = decoded(report, data, dataset)
+    for one in details:
+        click.echo("\n" + "\n".join(one.lines()))
     if report.notes:
         click.echo("\n" + "\n".join(report.notes))
+    if page:
+        from adapt.data.inventory.page import write_page
+
+        write_page(page, report.dataset, details, report.notes, report.unusable)
+        click.echo(f"\nreport     {page}")
     if json_file:
         paths = {domain: [str(path) for path in bad] for domain, bad in lost.items()}
-        write_json(json_file, report.as_dict() | {"unreadable": paths})
+        inventory = {one.name: one.as_dict() for one in details}
+        more = {"unreadable": paths, "inventory": inventory}
+        write_json(json_file, report.as_dict() | more)
     elif any(len(bad) > 1 for bad in lost.values()):
         click.echo("all that cannot be read: add --json FILE")
     if report.unusable:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from adapt.data import digests
 from adapt.data.contents import contents, stat
+from adapt.data.inventory.summary import Inventory
 from runtime.errors import DataError, TaskError
 from runtime.spec import TaskInfo
 
@@ -74,6 +75,10 @@ class DomainPair:
     """Target images to evaluate on."""
     held_out: bool
     """Training never sees an image of `test`. False is the papers' transductive protocol."""
+    given: bool = False
+    """`test` was named apart (`--test`): an artifact need not know it."""
+    inventory: Inventory | None = None
+    """What was taken of the user's own folders, and what was left out."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from adapt.data import layouts, pairing
 from adapt.data.base import Domain, DomainPair, ImageSet, pick, some
-from adapt.data.folder import folders
+from adapt.data.class_folders import folders
 from runtime.errors import DataError
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from typing import Any
 
 from adapt import data
 from adapt.data.base import pick, some
-from adapt.data.benchmark import Benchmark, count
-from adapt.data.folder import folders, read_side
+from adapt.data.benchmark import Benchmark
 from runtime.errors import DataError
 
 HEADER = ("domain", "short", "classes", "train", "test", "published", "difference")
@@ -121,37 +120,23 @@ def named(dataset: str, root: Path | None, task: str | None = None) -> Report:
     rows = []
     for short in shorts:
         domain = found.domains[short]
-        rows.append(_row(domain.name, short, domain.images, partial(found.survey, root, short)))
-    report = _report(dataset, rows, found.classes, found.class_count)
+        rows.append(row_of(domain.name, short, domain.images, partial(found.survey, root, short)))
+    report = report_of(dataset, rows, found.classes, found.class_count)
     told = found.remarks(root, shorts) if isinstance(found, Benchmark) and root else []
     return replace(report, notes=(*report.notes, *told))
 
 
-def own(root: Path, names: tuple[str, ...] = ()) -> Report:
-    """Return what there is in a folder of the user's own images.
-
-    Args:
-        root: Folder of the domains.
-        names: Domain folders or list files; all folders if empty.
-
-    Raises:
-        DataError: There are no folders.
-    """
-    chosen = names or tuple(folders(root))
-    if not chosen:
-        raise DataError(f"'{root}' has no folders; it needs one folder per domain")
-    rows = [_row(name, "-", None, partial(_counts, root, name)) for name in chosen]
-    return _report(root.resolve().name or "folder", rows, (), 0, every=bool(names))
-
-
-def _counts(root: Path, name: str) -> dict[str, Counter[str]]:
-    images = read_side(root, name)
-    return {"all": count(images) if images.classes else Counter({"": len(images)})}
-
-
-def _row(
+def row_of(
     name: str, short: str, published: int | None, survey: Callable[[], dict[str, Counter[str]]]
 ) -> Row:
+    """Return the row of a domain.
+
+    Args:
+        name: Of the domain.
+        short: Its short name.
+        published: Number of images, if known.
+        survey: Returns the images per class by split, or raises a `DataError`.
+    """
     try:
         counts = survey()
     except DataError as error:
@@ -163,7 +148,7 @@ def _row(
     return Row(name, short, classes, train.total(), test.total(), published, untrained=untrained)
 
 
-def _report(
+def report_of(
     dataset: str, rows: list[Row], classes: tuple[str, ...], number: int, every: bool = True
 ) -> Report:
     """Compare domains with each other and with what was published.

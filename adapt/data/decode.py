@@ -12,13 +12,12 @@ from adapt.data.base import ImageSet
 from adapt.data.benchmark import Benchmark
 from adapt.data.cache import UNREADABLE
 from adapt.data.check import Report, Row
-from adapt.data.folder import read_side
 from runtime.errors import DataError
 from runtime.frames.preprocess import read_image
 
 
 def decoded(
-    report: Report, root: Path | None, dataset: str | None
+    report: Report, root: Path | None, dataset: str
 ) -> tuple[Report, dict[str, list[Path]]]:
     """Return a report after reading every image, and the unreadable ones by domain.
 
@@ -27,7 +26,7 @@ def decoded(
     Args:
         report: From `adapt.data.check`.
         root: Folder of the data set.
-        dataset: Its name, or None for the user's own folders.
+        dataset: Its name.
 
     Raises:
         DataError: The images cannot be found.
@@ -51,10 +50,8 @@ def decoded(
     return replace(report, notes=tuple(notes), unusable=unusable), lost
 
 
-def _sides(root: Path | None, dataset: str | None, row: Row) -> Sequence[ImageSet]:
+def _sides(root: Path | None, dataset: str, row: Row) -> Sequence[ImageSet]:
     """Return the image sets of a domain, as training would see them."""
-    if dataset is None:
-        return [read_side(root or Path(), row.domain)]
     found = data.get(dataset)
     if isinstance(found, Benchmark):
         return list(found.read(found.root(root), row.short).splits().values())

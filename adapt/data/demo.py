@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adapt.data.base import Domain
 from adapt.data.benchmark import Benchmark, Part
-from adapt.data.folder import read_domain
+from adapt.data.class_folders import read_domain
 from adapt.demo import datasets
 from runtime.errors import DataError
 

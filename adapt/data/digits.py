@@ -17,8 +17,8 @@ from PIL import Image
 from adapt.data import digit_files, home, layouts, pictures
 from adapt.data.base import Domain, ImageSet
 from adapt.data.benchmark import Benchmark, Part, among
+from adapt.data.class_folders import read_folder
 from adapt.data.digit_files import Labels, Pixels
-from adapt.data.folder import read_folder
 from runtime.errors import DataError
 from runtime.storage.files import storage_errors
 

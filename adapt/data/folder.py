@@ -1,20 +1,26 @@
-"""Image folders: `ROOT/<domain>/<class>/*.jpg`, the target also as `ROOT/<domain>/*.jpg`."""
+"""Tasks of the user's own images: two domain folders or list files, and what to test on.
+
+A domain is `ROOT/<domain>/<class>/*.jpg`, or `ROOT/<domain>/{train,val,test}/<class>/*.jpg`; a
+target may also be `ROOT/<domain>/*.jpg`. `adapt.data.inventory` says what is taken of it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 
-from adapt.data import listfile, pairing
-from adapt.data.base import UNKNOWN, DomainPair, ImageSet, some
-from runtime.errors import DataError
+from adapt.data import pairing, spelling
+from adapt.data.base import DomainPair, ImageSet
+from adapt.data.class_folders import read_domain, read_folder
+from adapt.data.inventory.summary import Inventory, Role, Side
+from adapt.data.inventory.walk import LeftOut
+from adapt.data.own_domains import read_side
+from runtime.errors import ConfigError, DataError
 
-_LISTS = (".csv", ".tsv", ".lst", ".list", ".json")
-"""What people also call lists of images."""
+__all__ = ["load_folders", "read_domain", "read_folder", "with_test"]
 
 
 def load_folders(
@@ -29,6 +35,8 @@ def load_folders(
     """Return the task of two domain folders or list files of the user's own.
 
     Classes are matched by name and ordered by name; domains are named after their folders or lists.
+    Of a folder with splits, `train` is trained on, and the target's `test`, else its `val`, is the
+    held-out test set.
 
     Args:
         root: Folder of the data set; its name becomes the data set's.
@@ -41,116 +49,100 @@ def load_folders(
     Raises:
         DataError: A folder is missing or empty, there are fewer than two classes, or the two
             domains have different ones.
-        ConfigError: The number of target classes is impossible.
+        ConfigError: The number of target classes is impossible, or a holdout was asked for though
+            the target has a test split.
         TaskError: The folder names make no task id.
     """
     labelled = read_side(root, source)
-    if not labelled.classes:
+    if not labelled.train.classes:
         raise DataError(
             f"the source '{root / source}' has images but no class folders; the source needs "
             "labels: sort its images into one folder per class, or name them in a list file"
         )
     unlabelled = read_side(root, target)
-    if (root / source).resolve() == (root / target).resolve():  # one folder under two names
-        unlabelled = dataclasses.replace(labelled, domain=unlabelled.domain)
-    dataset = re.sub(r"[^A-Za-z0-9_.-]", "_", root.resolve().name).lstrip(".") or "folder"
-    names = (labelled.domain, unlabelled.domain)
-    short = [re.sub(r"[^A-Za-z0-9_.]", "_", name).lower() for name in names]
-    return pairing.make(
-        "-".join(short), dataset, labelled, unlabelled,
+    left_out = labelled.left_out + unlabelled.left_out
+    if _same(root, source, target):  # one folder under two names
+        one = dataclasses.replace(labelled.train, domain=unlabelled.train.domain)
+        unlabelled = dataclasses.replace(unlabelled, train=one)
+    elif labelled.test is not None:
+        place = root / labelled.test_name
+        left_out += (LeftOut(place, f"unused split {place.name}", len(labelled.test)),)
+    if holdout and unlabelled.test is not None:
+        raise ConfigError(
+            f"the target '{target}' has a test split of its own, '{unlabelled.test_name}', so a "
+            f"holdout of {holdout:g} would mean nothing; pass --set holdout=0"
+        )
+    dataset = spelling.short(root.resolve().name, "-").lstrip(".") or "folder"
+    names = (labelled.train.domain, unlabelled.train.domain)
+    pair = pairing.make(
+        "-".join(spelling.short(name).lower() for name in names), dataset,
+        labelled.train, unlabelled.train,
         holdout=holdout, seed=seed, target_classes=target_classes,
     )  # fmt: skip
+    sides = [
+        _side("source", labelled.train_name, pair.source),
+        _side("target", unlabelled.train_name, pair.target),
+    ]
+    if pair.held_out:
+        sides.append(_side("test", f"{100 * holdout:g} % of {unlabelled.train_name}", pair.test))
+    about = Inventory(tuple(sides), tuple(dict.fromkeys(left_out)), pair.held_out)
+    pair = dataclasses.replace(pair, inventory=about)
+    if unlabelled.test is None:
+        return pair
+    return with_test(pair, unlabelled.test, unlabelled.test_name, target_classes=target_classes)
 
 
-def read_side(root: Path, name: str) -> ImageSet:
-    """Return the images of a domain folder, or those that a list file names.
-
-    Raises:
-        DataError: There are none, or they are unusable.
-    """
-    if listfile.is_list(root, name):
-        return listfile.read_list(root, name)
-    return read_domain(root, name)
-
-
-def read_domain(root: Path, domain: str) -> ImageSet:
-    """Return the images of one domain folder, sorted by path; see `read_folder`.
-
-    Raises:
-        DataError: The folder is missing or unusable.
-    """
-    folder = root / domain
-    if not folder.is_dir():
-        found = "is a file, and a list ends in .txt" if folder.is_file() else "does not exist"
-        if folder.suffix.lower() in _LISTS and not folder.exists():
-            found += "; a list file ends in .txt"
-        domains = ", ".join(folders(root)) if root.is_dir() else ""
-        raise DataError(
-            f"the domain folder '{folder}' {found}; "
-            + (f"'{root}' has {domains}" if domains else f"'{root}' has no folders; check --data")
-        )
-    return read_folder(folder, domain)
-
-
-def read_folder(folder: Path, domain: str) -> ImageSet:
-    """Return the images of a folder, sorted by path.
-
-    Images directly in the folder are unlabelled: labels are -1 and `classes` is empty. Names that
-    start with a dot are ignored. A class folder may have folders inside.
+def with_test(
+    pair: DomainPair,
+    test: ImageSet,
+    name: str,
+    *,
+    target_classes: int | None = None,
+    given: bool = False,
+) -> DomainPair:
+    """Return a task with other test images.
 
     Args:
-        folder: Holds one folder of images per class, or images.
-        domain: What to call it.
+        pair: The task.
+        test: Images with the task's classes, or some of them.
+        name: Of these, for people.
+        target_classes: See `adapt.data.pairing.match`; here classes may always be missing.
+        given: They were named apart, so artifacts of the task need not know them.
 
     Raises:
-        DataError: The folder holds no images, has an empty class folder, has fewer than two
-            classes, or has images beside its class folders.
+        DataError: A test image is a labelled training image, or has a class of its own.
+        ConfigError: See `adapt.data.pairing.match`.
     """
-    classes, loose = folders(folder), _images(folder, recursive=False)
-    if classes and loose:
+    judged = pairing.match(pair.source, test, target_classes or 0)
+    if not len(judged):
+        raise DataError(f"no test image of '{name}' is of the classes of the task")
+    seen = _shared(judged, pair.source)
+    if seen:
         raise DataError(
-            f"'{folder}' has {len(loose)} images beside its {len(classes)} class folders, "
-            f"for example '{loose[0].name}'; move them into a class folder or away"
+            f"{len(seen)} test images of '{name}' are labelled training images of "
+            f"'{pair.source.domain}' too, the first: '{seen[0]}'; test on others"
         )
-    if loose:
-        return ImageSet(tuple(loose), np.full(len(loose), UNKNOWN), (), domain)
-    files = [_images(folder / name, recursive=True) for name in classes]
-    if not any(files):
-        kinds = " ".join(sorted(listfile.SUFFIXES))
-        raise DataError(f"'{folder}' holds no images ({kinds}), neither directly nor in folders")
-    empty = [name for name, found in zip(classes, files, strict=True) if not found]
-    if empty:
-        raise DataError(
-            f"'{folder}' has class folders without images: {some(empty)}; fill or delete them"
-        )
-    if len(classes) < 2:
-        raise DataError(
-            f"'{folder}' has one class only, '{classes[0]}'; telling images apart needs two or more"
-        )
-    labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
-    paths = tuple(path for found in files for path in found)
-    return ImageSet(paths, labels, tuple(classes), domain)
+    held_out = not _shared(judged, pair.target)
+    about = pair.inventory or Inventory(())
+    sides = tuple(side for side in about.sides if side.role != "test")
+    sides += (_side("test", name, judged),)
+    about = dataclasses.replace(about, sides=sides, held_out=held_out)
+    return dataclasses.replace(pair, test=judged, held_out=held_out, given=given, inventory=about)
 
 
-def folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; those that start with a dot left out.
-
-    Raises:
-        DataError: The folder cannot be listed.
-    """
-    try:
-        return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"cannot list '{folder}': {error.strerror}") from error
+def _same(root: Path, source: str, target: str) -> bool:
+    one, other = (spelling.on_disk(root / spelling.tidy(name)) for name in (source, target))
+    return one.resolve() == other.resolve()
 
 
-def _images(folder: Path, recursive: bool) -> list[Path]:
-    found = []
-    for place, inside, names in os.walk(folder, followlinks=True):
-        inside[:] = [name for name in inside if recursive and not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in names
-            if Path(name).suffix.lower() in listfile.SUFFIXES and not name.startswith(".")
-        ]
-    return sorted(found)
+def _side(role: Role, name: str, images: ImageSet) -> Side:
+    counts: tuple[int, ...] = ()
+    if images.labelled and images.classes:
+        counts = tuple(np.bincount(images.labels, minlength=len(images.classes)).tolist())
+    return Side(role, name, len(images), counts)
+
+
+def _shared(images: ImageSet, others: ImageSet) -> list[Path]:
+    """Return the images that are among others, whatever links lead to them."""
+    known = {os.path.realpath(path) for path in others.paths}
+    return [path for path in images.paths if os.path.realpath(path) in known]

@@ -14,7 +14,7 @@ import numpy as np
 
 from adapt.data import label_names, listfile
 from adapt.data.base import Domain, ImageSet, some
-from adapt.data.folder import folders, read_folder
+from adapt.data.class_folders import folders, read_folder
 from adapt.data.label_names import Line
 from runtime.errors import DataError
 

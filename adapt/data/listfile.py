@@ -15,11 +15,14 @@ import numpy as np
 
 from adapt.data import label_names
 from adapt.data.base import UNKNOWN, ImageSet, some
+from adapt.data.inventory.names import kind
+from adapt.data.inventory.summary import counted, reasons
+from adapt.data.inventory.walk import LeftOut, screened
 from adapt.data.label_names import Line
+from adapt.data.spelling import composed, on_disk
 from runtime.errors import DataError
+from runtime.frames import formats
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"))
-"""Of image files, in lower case."""
 _LIMIT = 256 * 2**20
 
 
@@ -38,10 +41,17 @@ class Files:
                 self._known[folder] = frozenset()
         return name in self._known[folder]
 
+    def spelled(self, path: str) -> str | None:
+        """Return a path as the disk spells it, with composed letters or not; None if it is not."""
+        if path in self:
+            return path
+        other = path if path.isascii() else str(on_disk(Path(path)))
+        return other if other in self else None
+
 
 def is_list(root: Path, name: str) -> bool:
     """Return whether a domain's name means a list file rather than a folder."""
-    return name.lower().endswith(".txt") and not (root / name).is_dir()
+    return name.lower().endswith(".txt") and not on_disk(root / name).is_dir()
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -69,28 +79,46 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def read_list(root: Path, name: str) -> ImageSet:
-    """Return the images that a list file names; the domain is called after the file.
+    """Return the images that a list file names; see `take_list`."""
+    return take_list(root, name)[0]
+
+
+def take_list(root: Path, name: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
+    """Return the images that a list file names, and those of them that are left out.
+
+    The domain is called after the file.
 
     Args:
         root: Folder of the data set. Images are looked for in it and beside the list.
         name: The list, in `root` or elsewhere.
 
     Raises:
-        DataError: The list or an image is missing, a path leaves `root`, or classes have no names.
+        DataError: The list or an image is missing, a path leaves `root`, classes have no names, or
+            every image is left out.
     """
-    path = next((place for place in (root / name, Path(name)) if place.is_file()), None)
+    tried = (on_disk(root / name), on_disk(Path(name)))
+    path = next((place for place in tried if place.is_file()), None)
     if path is None:
         raise DataError(f"there is no list file '{name}', neither in '{root}' nor here")
     lines = read_lines(path)
     places = _locate(lines, root, path)
-    domain = path.stem
-    paths = tuple(Path(place) for place in places)
-    if lines[0].label is None:
-        return ImageSet(paths, np.full(len(paths), UNKNOWN), (), domain)
-    folders = [_folder(place, root) for place in places]
-    return label_names.labelled(
-        paths, lines, folders, domain, path, _classes(path.with_name(label_names.NAMES))
+    why = [_left_out(place) for place in places]
+    left_out = tuple(
+        LeftOut(Path(p), reason) for p, reason in zip(places, why, strict=True) if reason
     )
+    lines = [line for line, reason in zip(lines, why, strict=True) if not reason]
+    places = [place for place, reason in zip(places, why, strict=True) if not reason]
+    if not places:
+        raise DataError(
+            f"no image that the list '{path}' names can be taken: {reasons(counted(left_out))}; "
+            "name others"
+        )
+    domain, paths = composed(path.stem), tuple(Path(place) for place in places)
+    if lines[0].label is None:
+        return ImageSet(paths, np.full(len(paths), UNKNOWN), (), domain), left_out
+    folders = [_folder(place, root) for place in places]
+    named = _classes(path.with_name(label_names.NAMES))
+    return label_names.labelled(paths, lines, folders, domain, path, named), left_out
 
 
 def check_found(missing: Sequence[str], path: Path, looked: str) -> None:
@@ -108,10 +136,10 @@ def check_found(missing: Sequence[str], path: Path, looked: str) -> None:
 
 def _line(text: str) -> Line:
     text = text.strip().replace("\\", "/")
-    if "\t" not in text and os.path.splitext(text)[1].lower() in SUFFIXES:
+    if "\t" not in text and os.path.splitext(text)[1].lower() in formats.KNOWN:
         return Line(text, None)
     parts = text.rsplit("\t", 1) if "\t" in text else text.rsplit(None, 1)
-    label = parts[1].strip() if len(parts) == 2 else None
+    label = composed(parts[1].strip()) if len(parts) == 2 else None
     return Line(parts[0].strip(), None if label == str(UNKNOWN) else label)
 
 
@@ -130,7 +158,7 @@ def _classes(path: Path) -> list[str]:
     """Return the names in `classes.txt`, or nothing if there is no such file."""
     if not path.is_file():
         return []
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+    return [composed(line.strip()) for line in _text(path).splitlines() if line.strip()]
 
 
 def _locate(lines: Sequence[Line], root: Path, path: Path) -> list[str]:
@@ -147,7 +175,7 @@ def _locate(lines: Sequence[Line], root: Path, path: Path) -> list[str]:
                 f"'{line.path}' in '{path}' {kind} outside of '{root}'; write paths relative to "
                 "that folder, or pass a --data that holds all images"
             )
-        place = next((place for place in inside if place in files), None)
+        place = next(filter(None, map(files.spelled, inside)), None)
         if place is None:
             missing.append(line.path)
         else:
@@ -156,9 +184,15 @@ def _locate(lines: Sequence[Line], root: Path, path: Path) -> list[str]:
     return found
 
 
+def _left_out(place: str) -> str | None:
+    """Return why a listed image is left out, or None; its ending is trusted, if it can be read."""
+    name = os.path.basename(place)
+    return kind(name) if formats.advice(kind(name)) else screened(place)
+
+
 def _folder(place: str, root: Path) -> str | None:
     folder = os.path.dirname(place)
-    return None if folder in _homes(root) else os.path.basename(folder)
+    return None if folder in _homes(root) else composed(os.path.basename(folder))
 
 
 def _homes(root: Path) -> tuple[str, str]:

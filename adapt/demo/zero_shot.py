@@ -9,7 +9,7 @@ from torch import Tensor
 from adapt.captions import class_prompts
 from adapt.data.base import ImageSet
 from adapt.data.cache import pixels
-from adapt.data.folder import read_domain
+from adapt.data.class_folders import read_domain
 from adapt.data.transforms import MEAN, STD
 from adapt.demo.datasets import DEMO_SETS, render
 from adapt.evaluation.evaluate import predict, score

@@ -1,0 +1,132 @@
+"""Folders with one folder of images per class, and folders of images without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from adapt.data.base import UNKNOWN, ImageSet, some
+from adapt.data.inventory.names import folder_reason
+from adapt.data.inventory.summary import counted, reasons
+from adapt.data.inventory.walk import LeftOut, Tree, walk
+from adapt.data.spelling import composed, on_disk, spellings
+from runtime.errors import DataError
+from runtime.frames import formats
+
+_LISTS = (".csv", ".tsv", ".lst", ".list", ".json")
+"""What people also call lists of images."""
+
+
+def read_domain(root: Path, domain: str) -> ImageSet:
+    """Return the images of one domain folder, sorted by path; see `read_folder`.
+
+    Raises:
+        DataError: The folder is missing or unusable.
+    """
+    return read_folder(domain_folder(root, domain), composed(domain))
+
+
+def domain_folder(root: Path, domain: str) -> Path:
+    """Return the folder of a domain, its name composed or decomposed.
+
+    Raises:
+        DataError: There is none, the message lists the folders there are; or there are two.
+    """
+    folder = on_disk(root / domain)
+    if len(same := spellings(folder)) > 1:
+        raise DataError(
+            f"'{root}' has the folder '{domain}' twice, with composed and with decomposed letters; "
+            f"move the images of {some([ascii(str(place)) for place in same[1:]])} to the other"
+        )
+    if not folder.is_dir():
+        found = "is a file, and a list ends in .txt" if folder.is_file() else "does not exist"
+        if folder.suffix.lower() in _LISTS and not folder.exists():
+            found += "; a list file ends in .txt"
+        domains = ", ".join(folders(root)) if root.is_dir() else ""
+        raise DataError(
+            f"the domain folder '{folder}' {found}; "
+            + (f"'{root}' has {domains}" if domains else f"'{root}' has no folders; check --data")
+        )
+    return folder
+
+
+def read_folder(folder: Path, domain: str) -> ImageSet:
+    """Return the images of a folder, sorted by path; see `read_tree`."""
+    return read_tree(folder, domain)[0]
+
+
+def read_tree(folder: Path, domain: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
+    """Return the images of a folder, sorted by path, and what is left out.
+
+    Images directly in the folder are unlabelled: labels are -1 and `classes` is empty. What
+    `adapt.data.inventory` leaves out is left out. A class folder may have folders inside.
+
+    Args:
+        folder: Holds one folder of images per class, or images.
+        domain: What to call it.
+
+    Raises:
+        DataError: The folder holds no images, has an empty class folder, has fewer than two
+            classes, or has images beside its class folders.
+    """
+    tree = walk(folder)
+    loose, names = tree.images.get("", []), tree.folders
+    if names and loose:
+        raise DataError(
+            f"'{folder}' has {len(loose)} images beside its {len(names)} class folders, "
+            f"for example '{loose[0].name}'; move them into a class folder or away"
+        )
+    if loose:
+        return ImageSet(tuple(loose), np.full(len(loose), UNKNOWN), (), domain), tree.left_out
+    if not tree.images:
+        kinds = " ".join(formats.listed())
+        raise DataError(
+            f"'{folder}' holds no images ({kinds}), neither directly nor in folders"
+            + _instead(tree.left_out)
+        )
+    files = _by_class(tree)
+    empty = [name for name, found in files.items() if not found]
+    if empty:
+        inside = [left for left in tree.left_out if _first(left.path, folder) in empty]
+        raise DataError(
+            f"'{folder}' has class folders without images: {some(empty)}{_instead(inside)}; fill "
+            "or delete them"
+        )
+    if len(files) < 2:
+        raise DataError(
+            f"'{folder}' has one class only, '{names[0]}'; telling images apart needs two or more"
+        )
+    labels = np.repeat(np.arange(len(files)), [len(found) for found in files.values()])
+    paths = tuple(path for found in files.values() for path in found)
+    return ImageSet(paths, labels, tuple(files), domain), tree.left_out
+
+
+def folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; hidden ones and the like left out.
+
+    Raises:
+        DataError: The folder cannot be listed.
+    """
+    try:
+        return sorted(p.name for p in folder.iterdir() if p.is_dir() and not folder_reason(p.name))
+    except OSError as error:
+        raise DataError(f"cannot list '{folder}': {error.strerror}") from error
+
+
+def _by_class(tree: Tree) -> dict[str, list[Path]]:
+    """Return the images by class name; folders whose names differ in spelling are one class."""
+    found: dict[str, list[Path]] = {name: [] for name in sorted(map(composed, tree.folders))}
+    for name in tree.folders:
+        found[composed(name)] += tree.images.get(name, [])
+    return found
+
+
+def _first(path: Path, folder: Path) -> str:
+    return composed(path.relative_to(folder).parts[0])
+
+
+def _instead(left_out: Sequence[LeftOut]) -> str:
+    """Return what is there instead of images, for a message."""
+    return f"; left out are {reasons(counted(left_out))}" if left_out else ""

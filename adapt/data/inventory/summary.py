@@ -1,0 +1,111 @@
+"""What a task takes from its folders and what it leaves out, in one line and for the artifact."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from adapt.data.inventory.walk import LeftOut
+from runtime.frames import formats
+
+INVENTORY = "inventory"
+"""Member of `optional` in an artifact: what `Inventory.as_dict` returns."""
+Role = Literal["source", "target", "test"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one role of a task takes."""
+
+    role: Role
+    name: str
+    """Of the folder or list, with its split: `shop/train`."""
+    images: int
+    per_class: tuple[int, ...] = ()
+    """Number of images of each class; empty without labels."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a task takes, and what it leaves out."""
+
+    sides: tuple[Side, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    held_out: bool = False
+    """Training sees no image of the role `test`."""
+
+    def line(self) -> str:
+        """Return all of it in one line for people."""
+        names = {"test": "held-out test" if self.held_out else "test"}
+        taken = [f"{names.get(s.role, s.role)} {s.name} {s.images:,}" for s in self.sides]
+        return f"{', '.join(taken)} images; {left_out_line(self.left_out)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return counts for a JSON file; no name of a file is among them."""
+        sides: dict[str, Any] = {
+            side.role: {"name": side.name, "images": side.images} | spread(side.per_class)
+            for side in self.sides
+        }
+        return {**sides, "held_out": self.held_out, "left_out": counted(self.left_out)}
+
+
+def line_of(document: object) -> str | None:
+    """Return the line of an inventory that an artifact has kept; None if it has none.
+
+    Args:
+        document: Of a file, so of any shape; what is not as `Inventory.as_dict` writes it is
+            passed over.
+    """
+    if not isinstance(document, dict):
+        return None
+    taken = [
+        f"{role} {_plain(side.get('name'))} {_plain(side.get('images'))}"
+        for role in get_args(Role)
+        if isinstance(side := document.get(role), dict)
+    ]
+    counts = document.get("left_out")
+    named = counts.items() if isinstance(counts, dict) else ()
+    left_out = ", ".join(f"{_plain(reason)} {_plain(count)}" for reason, count in named)
+    return f"{', '.join(taken)}; left out: {left_out or 'nothing'}"
+
+
+def _plain(value: object) -> str:
+    """Return what a file says, without what a terminal would obey."""
+    text = str(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def spread(per_class: Sequence[int]) -> dict[str, Any]:
+    """Return the least, the median and the largest number of images of a class."""
+    if not per_class:
+        return {}
+    middle = statistics.median(per_class)
+    return {"per_class": {"min": min(per_class), "median": middle, "max": max(per_class)}}
+
+
+def counted(left_out: Iterable[LeftOut]) -> dict[str, int]:
+    """Return how many files were left out, by reason, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for left in dict.fromkeys(left_out):
+        counts[left.reason] += left.files
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def left_out_line(left_out: Iterable[LeftOut]) -> str:
+    """Return what was left out: `left out 12: .heic 10 (install ... to read them), hidden 2`."""
+    counts = counted(left_out)
+    if not counts:
+        return "nothing left out"
+    return f"left out {sum(counts.values()):,}: {reasons(counts)}"
+
+
+def reasons(counts: Mapping[str, int]) -> str:
+    """Return reasons with their counts, and what helps against them."""
+    parts = []
+    for reason, count in counts.items():
+        advice = formats.advice(reason)
+        parts.append(f"{reason} {count:,}" + (f" ({advice})" if advice else ""))
+    return ", ".join(parts)

@@ -1,0 +1,32 @@
+"""What a training run says, logs and keeps of the images it takes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from adapt.data.base import DomainPair
+from adapt.data.inventory.repeats import warnings
+from adapt.data.inventory.summary import INVENTORY
+
+_log = logging.getLogger(__name__)
+
+
+def stored(pair: DomainPair) -> dict[str, Any]:
+    """Return the member of an artifact's `optional` that says what was taken and left out."""
+    return {INVENTORY: pair.inventory.as_dict()} if pair.inventory else {}
+
+
+def tell(pair: DomainPair) -> None:
+    """Log what is taken and left out, and warn of copies that mislead training or its test.
+
+    The contents of the images are known at this point: nothing is read again.
+
+    Raises:
+        DataError: A file is gone.
+    """
+    if pair.inventory is None:
+        return
+    _log.info("images: %s", pair.inventory.line())
+    for warning in warnings(pair):
+        _log.warning("%s", warning)

@@ -1,0 +1,229 @@
+"""Every file below a folder: an image to take, or left out for a named reason.
+
+Only names and what the file system knows of a file are looked at, so this is cheap enough for every
+start. Links are followed once: to a folder that is counted anyway, or that holds the link, never.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+
+from adapt.data.inventory.names import file_reason, folder_reason, kind
+from runtime.errors import DataError
+from runtime.frames import formats
+from runtime.frames.preprocess import MAX_PIXELS
+
+LOOP = "links to a folder above"
+AGAIN = "links to what is taken already"
+CLASSES = "links to a folder of classes"
+BROKEN = "broken links"
+SPECIAL = "pipes and devices"
+UNREADABLE = "no permission to read"
+TOO_LARGE = "too large"
+MAX_BYTES = 8 * MAX_PIXELS
+"""Of an image file: as many pixels as are read, of four channels and 16 bits each."""
+Identity = tuple[int, int]
+"""Device and inode: equal for one folder under two names."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or a folder that was not taken."""
+
+    path: Path
+    reason: str
+    """A label for a count, like `hidden` or `.heic`."""
+    files: int = 1
+    """How many files it stands for."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What lies below a folder."""
+
+    images: dict[str, list[Path]]
+    """Images to take, sorted, by the first folder below the root; `""` for those beside it."""
+    folders: tuple[str, ...]
+    """Names of all first folders, sorted, also of those without images."""
+    left_out: tuple[LeftOut, ...]
+    """Sorted by path."""
+
+
+def walk(root: Path, *, recursive: bool = True) -> Tree:
+    """Return what lies below a folder.
+
+    Args:
+        root: The folder.
+        recursive: False looks at the folder's own files alone; its folders are only named.
+
+    Raises:
+        DataError: The folder cannot be listed.
+    """
+    work = _Walk(root, recursive)
+    try:
+        work.folder(str(root), "")
+    except OSError as error:
+        raise DataError(f"cannot list '{root}': {error.strerror}") from error
+    work.follow()
+    return Tree(
+        {name: sorted(map(Path, found)) for name, found in work.images.items()},
+        tuple(sorted(work.folders)),
+        tuple(sorted(work.left_out, key=lambda left: left.path)),
+    )
+
+
+def screened(path: str) -> str | None:
+    """Return why a file that is called like an image is left out, or None if it is taken."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return BROKEN if os.path.islink(path) else UNREADABLE
+    if not S_ISREG(about.st_mode):
+        return SPECIAL
+    if about.st_size > MAX_BYTES:
+        return TOO_LARGE
+    readable = os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+    return None if readable else UNREADABLE
+
+
+class _Walk:
+    """One walk; links wait until all that lies here without any is known."""
+
+    def __init__(self, root: Path, recursive: bool) -> None:
+        self.root, self.recursive = str(root), recursive
+        self.images: dict[str, list[str]] = {}
+        self.folders: set[str] = set()
+        self.left_out: list[LeftOut] = []
+        self._seen: set[Identity] = set()
+        self._links: deque[tuple[str, str]] = deque()
+        real = Path(os.path.realpath(root))
+        self._above = {_identity(place) for place in (real, *real.parents)}
+
+    def folder(self, place: str, group: str) -> None:
+        """Take what is in a folder, without following links.
+
+        Raises:
+            OSError: The folder cannot be listed.
+        """
+        waiting, first = deque([(place, group)]), place
+        while waiting:
+            place, group = waiting.popleft()
+            try:
+                entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+            except OSError:
+                if place == first:
+                    raise
+                self._leave(place, UNREADABLE)
+                continue
+            self._seen.add(_identity(place))
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder or entry.is_symlink():
+                    self._inner(entry, group, is_folder, waiting)
+                else:
+                    self._file(entry.path, entry.name, group)
+
+    def follow(self) -> None:
+        """Take what links lead to, unless it is known by another name."""
+        linked: list[tuple[str, str]] = []
+        while self._links:
+            path, group = self._links.popleft()
+            try:
+                about = os.stat(path)
+            except OSError:
+                self._leave(path, BROKEN)
+                continue
+            if S_ISDIR(about.st_mode):
+                self._linked_folder(path, group, (about.st_dev, about.st_ino))
+            else:
+                linked.append((path, group))
+        taken = {_identity(p) for found in self.images.values() for p in found} if linked else set()
+        for path, group in linked:
+            if _identity(path) in taken:
+                self._leave(path, AGAIN)
+            else:
+                taken.add(_identity(path))
+                self._file(path, os.path.basename(path), group)
+
+    def _inner(
+        self, entry: os.DirEntry[str], group: str, is_folder: bool, waiting: deque[tuple[str, str]]
+    ) -> None:
+        """Take a folder or a link of a folder, or put it off."""
+        reason = folder_reason(entry.name, inside_class=bool(group))
+        if reason is not None:
+            self._leave(entry.path, reason, _count(entry.path) if is_folder else 1)
+            return
+        leads_to_folder = is_folder or _is_folder(entry)
+        if leads_to_folder and not group:
+            self.folders.add(entry.name)
+        if leads_to_folder and not self.recursive:
+            return
+        place = entry.path, group or (entry.name if leads_to_folder else "")
+        if not is_folder:
+            self._links.append(place)
+        elif _identity(entry.path) not in self._seen:
+            waiting.append(place)
+
+    def _linked_folder(self, path: str, group: str, identity: Identity) -> None:
+        here = Path(os.path.realpath(os.path.dirname(path)))
+        holders = {_identity(place) for place in (here, *here.parents)}
+        if identity in self._above or identity in holders:
+            self._leave(path, LOOP)
+        elif identity in self._seen:
+            self._leave(path, AGAIN)
+        elif self._holds_classes(path):
+            self._leave(path, CLASSES)
+        else:
+            try:
+                self.folder(path, group)
+            except OSError:
+                self._leave(path, UNREADABLE)
+
+    def _holds_classes(self, path: str) -> bool:
+        """Return whether a folder that a class links to has folders called like our classes."""
+        if os.path.dirname(path) == self.root:
+            return False
+        with contextlib.suppress(OSError), os.scandir(path) as entries:
+            return len({entry.name for entry in entries} & self.folders) > 1
+        return False
+
+    def _file(self, path: str, name: str, group: str) -> None:
+        reason = file_reason(name)
+        if reason is None and os.path.splitext(name)[1].lower() not in formats.readable():
+            reason = SPECIAL if screened(path) == SPECIAL else kind(name)
+        reason = reason or screened(path)
+        if reason is None:
+            self.images.setdefault(group, []).append(path)
+        else:
+            self._leave(path, reason)
+
+    def _leave(self, path: str, reason: str, files: int = 1) -> None:
+        if files:
+            self.left_out.append(LeftOut(Path(path), reason, files))
+
+
+def _identity(path: str | Path) -> Identity:
+    about = os.stat(path)
+    return about.st_dev, about.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _count(folder: str) -> int:
+    return sum(1 for _ in _files(folder))
+
+
+def _files(folder: str) -> Iterator[str]:
+    for _, _, names in os.walk(folder):
+        yield from names

@@ -1,0 +1,62 @@
+"""What there is in the user's own folders, every file of it, before any training starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from adapt.data.base import ImageSet
+from adapt.data.benchmark import count
+from adapt.data.check import Report, report_of, row_of
+from adapt.data.class_folders import folders
+from adapt.data.inventory.details import Details, across
+from adapt.data.own_domains import OwnDomain, read_side
+from runtime.errors import DataError
+
+
+@dataclass(frozen=True)
+class OwnReport:
+    """A report, and the full inventory of every usable domain."""
+
+    report: Report
+    details: tuple[Details, ...]
+
+
+def own(root: Path, names: tuple[str, ...] = ()) -> OwnReport:
+    """Return what there is in a folder of the user's own images; every image is read.
+
+    Args:
+        root: Folder of the domains.
+        names: Domain folders or list files; all folders if empty.
+
+    Raises:
+        DataError: There are no folders, or a file vanishes.
+    """
+    chosen = tuple(dict.fromkeys(names)) or tuple(folders(root))
+    if not chosen:
+        raise DataError(f"'{root}' has no folders; it needs one folder per domain")
+    usable: dict[str, OwnDomain] = {}
+
+    def survey(name: str) -> dict[str, Counter[str]]:
+        usable[name] = domain = read_side(root, name)
+        if domain.test is None:
+            return {"all": _count(domain.train)}
+        return {"train": _count(domain.train), "test": _count(domain.test)}
+
+    rows = [row_of(name, "-", None, partial(survey, name)) for name in chosen]
+    report = report_of(root.resolve().name or "folder", rows, (), 0, every=bool(names))
+    details = tuple(Details.of(name, domain) for name, domain in usable.items())
+    notes = [f"{found.name}: {warning}" for found in details for warning in found.warnings()]
+    refusals = [reason for found in details if (reason := found.refusal())]
+    report = replace(
+        report,
+        notes=(*report.notes, *notes, *across(details)),
+        unusable=report.unusable or next(iter(refusals), None),
+    )
+    return OwnReport(report, details)
+
+
+def _count(images: ImageSet) -> Counter[str]:
+    return count(images) if images.classes else Counter({"": len(images)})

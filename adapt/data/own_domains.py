@@ -1,0 +1,110 @@
+"""The images of the user's own domains: a folder of classes, with or without splits, or a list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adapt.data import listfile, spelling
+from adapt.data.base import UNKNOWN, ImageSet
+from adapt.data.class_folders import domain_folder, folders, read_tree
+from adapt.data.inventory.walk import LeftOut, walk
+from adapt.data.splits import recognised
+from runtime.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class OwnDomain:
+    """The images of one folder or list file."""
+
+    train: ImageSet
+    test: ImageSet | None = None
+    """Of the test split, else of the validation split, where the folder has splits."""
+    train_name: str = ""
+    """The domain with its split, for people: `shop/train`."""
+    test_name: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+
+    def all(self) -> ImageSet:
+        """Return the images of all splits that are used."""
+        if self.test is None:
+            return self.train
+        classes = tuple(sorted({*self.train.classes, *self.test.classes}))
+        parts = (self.train, self.test)
+        moved = [
+            np.array([*map(classes.index, part.classes), UNKNOWN], np.int64)[part.labels]
+            for part in parts
+        ]
+        paths = self.train.paths + self.test.paths
+        return ImageSet(paths, np.concatenate(moved), classes, self.train.domain)
+
+
+def read_side(root: Path, name: str) -> OwnDomain:
+    """Return the images of a domain folder, or those that a list file names.
+
+    Raises:
+        DataError: There are none, or they are unusable.
+    """
+    name = spelling.tidy(name)
+    if listfile.is_list(root, name):
+        images, left_out = listfile.take_list(root, name)
+        return OwnDomain(images, train_name=name, left_out=left_out)
+    folder = domain_folder(root, name)
+    found = recognised(folders(folder))
+    if found is None:
+        images, left_out = read_tree(folder, name)
+        return OwnDomain(images, train_name=name, left_out=left_out)
+    beside = walk(folder, recursive=False)
+    if loose := beside.images.get(""):
+        raise DataError(
+            f"'{folder}' has {len(loose)} images beside its split '{found.train}', for example "
+            f"'{loose[0].name}'; move them into a split or away"
+        )
+    train, left_out = read_tree(folder / found.train, name)
+    left_out += beside.left_out + _unused(folder, found.unused)
+    train_name = f"{name}/{found.train}"
+    if found.test is None:
+        return OwnDomain(train, train_name=train_name, left_out=left_out)
+    test, more = read_tree(folder / found.test, name)
+    return OwnDomain(train, test, train_name, f"{name}/{found.test}", left_out + more)
+
+
+def read_test(root: Path, name: str) -> ImageSet:
+    """Return the images of `--test`: a folder or a list file, in the data set's folder or anywhere.
+
+    Of a folder with splits, its test split is taken, else its validation split.
+
+    Raises:
+        DataError: There is no such folder or list, or it has no labels.
+    """
+    name = spelling.tidy(name)
+    inside = not os.path.isabs(name) and spelling.on_disk(root / name).exists()
+    here = Path(os.path.abspath(spelling.on_disk(Path(name))))
+    if not inside and not here.exists():
+        raise DataError(
+            f"the test images '{name}' are neither in '{root}' nor here; --test needs a folder "
+            "with one folder per class, or a list file (.txt)"
+        )
+    found = read_side(root, name) if inside else read_side(here.parent, here.name)
+    images = found.test or found.train
+    if not images.classes or not images.labelled:
+        raise DataError(
+            f"the test images '{name}' have no labels, which --test needs; sort them into one "
+            "folder per class, or label every line of the list"
+        )
+    return images
+
+
+def _unused(folder: Path, names: Sequence[str]) -> tuple[LeftOut, ...]:
+    """Return the images of splits that are neither trained on nor tested on."""
+    found: list[LeftOut] = []
+    for name in names:
+        tree = walk(folder / name)
+        count = sum(map(len, tree.images.values()))
+        found += [LeftOut(folder / name, f"unused split {name}", count)] if count else []
+        found += tree.left_out
+    return tuple(found)

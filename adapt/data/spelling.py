@@ -1,0 +1,64 @@
+"""Names of folders in one spelling: composed letters, no stray slashes, short names for task ids.
+
+A Mac writes accents as letters of their own (NFD), everybody else composes them (NFC).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+_DIGITS = 8
+"""Of a hash, in the short name of a folder whose letters an id cannot have."""
+
+
+def composed(name: str) -> str:
+    """Return a name in composed letters."""
+    return unicodedata.normalize("NFC", name)
+
+
+def tidy(name: str) -> str:
+    """Return the name of a folder or a list as people mean it: `./a//b/` is `a/b`."""
+    return composed(os.path.normpath(name)) if name else name
+
+
+def on_disk(path: Path) -> Path:
+    """Return a path as the disk spells it, or as it is if there is none in either spelling."""
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    return next(iter(spellings(path)), path)
+
+
+def spellings(path: Path) -> list[Path]:
+    """Return what there is under a path's name, with composed and decomposed letters, sorted."""
+    if str(path).isascii():
+        return [path] if os.path.lexists(path) else []
+    found, wanted = [], composed(path.name)
+    for parent in spellings(path.parent):
+        with contextlib.suppress(OSError):
+            same = sorted(name for name in os.listdir(parent) if composed(name) == wanted)
+            found += [parent / name for name in same]
+    return found
+
+
+def short(name: str, also: str = "") -> str:
+    """Return a name of ASCII letters, digits, `_` and `.`, equal for equal names in any spelling.
+
+    Other ASCII characters become `_`. Where letters of other scripts are lost, a hash of the name
+    is added, so that two names do not become one: `día` is `d_a_bfbf4474`.
+
+    Args:
+        name: Of a folder or a list.
+        also: More characters that stay.
+    """
+    name = composed(name)
+    ascii_name = re.sub(rf"[^A-Za-z0-9_.{re.escape(also)}]", "_", name)
+    if name.isascii():
+        return ascii_name
+    kept = re.sub(r"_{2,}", "_", ascii_name).strip("_.")
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:_DIGITS]
+    return f"{kept}_{digest}" if kept else digest
