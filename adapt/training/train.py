@@ -14,7 +14,7 @@ only with `restart`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,10 @@ def train(
         run = Loop(name, cls, pair, config, path, own, record)
         if not waiting and not restart and (done := _in_the_way(run, go_on)):
             return done
+        if restart:
+            with suppress(FormatError):  # a damaged artifact may be replaced
+                if earlier := run.earlier():
+                    _check_same_domains(run, earlier[0])
         if restart and parallel.rank() == 0:
             (folder / resume.FILE).unlink(missing_ok=True)
         return run(go_on and waiting, show and parallel.rank() == 0)
@@ -151,12 +155,28 @@ def _in_the_way(loop: Loop, go_on: bool) -> Run | None:
     if found is None:
         return None
     done, different = found
+    _check_same_domains(loop, done)
     if different:
         raise ConfigError(
             f"'{done.path}' was trained with {_told(different)}; add --restart to replace it, or "
             "choose another --out"
         )
     return done if go_on else None
+
+
+def _check_same_domains(loop: Loop, done: Run) -> None:
+    """Check that the artifact that lies here is of the domains that are to be trained.
+
+    Raises:
+        ConfigError: It is of others whose names make the same task id, like `a b` and `a_b`.
+    """
+    before, now = done.artifact.task, loop.pair.task
+    if (before.source, before.target) != (now.source, now.target):
+        raise ConfigError(
+            f"'{done.path}' holds another task, '{before.source}' to '{before.target}', which has "
+            f"the same id as '{now.source}' to '{now.target}'; choose another --out, or rename a "
+            "folder"
+        )
 
 
 def _told(different: Mapping[str, tuple[object, object]]) -> str:
