@@ -76,6 +76,14 @@ def task_options(command: F) -> F:
     return command
 
 
+test_option = click.option(
+    "--test",
+    metavar="FOLDER",
+    help="Labelled images to test on, of your own: a folder with one folder per class, or a list "
+    "file (.txt); in --data, or anywhere.",
+)
+
+
 def named_of(artifacts: Path, task: str) -> str:
     """Return the data set of a task that has artifacts, for commands that were given no other.
 
@@ -98,6 +106,7 @@ def pair_loader(
     data: Path | None,
     source: str | None,
     target: str | None,
+    test: str | None = None,
 ) -> Callable[..., DomainPair]:
     """Return a function of holdout, seed and target classes that loads what the options name.
 
@@ -128,7 +137,20 @@ def pair_loader(
             root=data, holdout=holdout, seed=seed, target_classes=target_classes,
         )  # fmt: skip
 
-    return load
+    if test is None:
+        return load
+
+    def load_tested(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
+        from adapt.data.folder import with_test
+        from adapt.data.own_domains import read_test
+
+        images = read_test(data or Path(), test)
+        return with_test(
+            load(holdout, seed, target_classes), images, test,
+            target_classes=target_classes, given=True,
+        )  # fmt: skip
+
+    return load_tested
 
 
 def _problem(

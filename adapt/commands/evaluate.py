@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adapt import store
 from adapt.commands.baselines import with_probe
-from adapt.options import named_of, pair_loader, task_options, use_threads
+from adapt.options import named_of, pair_loader, task_options, test_option, use_threads
 from runtime.console import table, write_json
+
+if TYPE_CHECKING:
+    from adapt.data import DomainPair
 
 
 @click.command("eval")
 @task_options
+@test_option
 @click.option(
     "--artifacts",
     type=click.Path(file_okay=False, path_type=Path),
@@ -39,6 +44,7 @@ def evaluate(
     data: Path | None,
     source: str | None,
     target: str | None,
+    test: str | None,
     device: str,
     threads: int | None,
     artifacts: Path,
@@ -56,7 +62,7 @@ def evaluate(
     """
     if task is not None and dataset is None and not (source or target):
         dataset = named_of(artifacts, task)
-    pair_of = pair_loader(dataset, task, data, source, target)
+    pair_of = pair_loader(dataset, task, data, source, target, test)
     from adapt.evaluation import compare, confusion
     from adapt.evaluation.variants import stored
     from adapt.training.device import select
@@ -72,8 +78,7 @@ def evaluate(
         lines = compare.compare(pair, files, found.settings, device, pretrained)
     name = f"{pair.task.dataset} {pair.task.id}"
     judged = (
-        f"accuracy on {'held-out' if pair.held_out else 'the very'} {lines[0].images} target images"
-        f"{'' if pair.held_out else ' it was adapted to'}, in % (overall / mean per class)"
+        f"accuracy on {_judged(pair, lines[0].images)}, in % (overall / mean per class)"
         if lines[0].images
         else "no accuracy: the target has no labels"
     )
@@ -98,3 +103,13 @@ def evaluate(
     if json_file:
         document = {"dataset": pair.task.dataset, "task": pair.task.id, "held_out": pair.held_out}
         write_json(json_file, document | {"variants": [line.as_dict() for line in lines]})
+
+
+def _judged(pair: DomainPair, count: int) -> str:
+    """Return which images a task is judged on, and whether training saw them."""
+    if pair.given:
+        seen = "" if pair.held_out else ", some of which are among the target's"
+        return f"{count} images of '{pair.test.domain}'{seen}"
+    if pair.held_out:
+        return f"held-out {count} target images"
+    return f"the very {count} target images it was adapted to"

@@ -17,6 +17,7 @@ def inspect(artifact: Path) -> None:
     """Print what an artifact is, given its file or the folder that training wrote it to."""
     artifact = artifact / store.FILE if artifact.is_dir() else artifact
     from adapt.artifact import Artifact
+    from adapt.data.inventory.summary import INVENTORY, line_of
     from adapt.evaluation.metrics import Metrics
     from adapt.settings.stored import SETTINGS
     from runtime.bundles import patch
@@ -40,6 +41,7 @@ def inspect(artifact: Path) -> None:
         "accuracy": "target has no labels"
         if saved.accuracy is None
         else f"{saved.accuracy:.2f} %, {metrics.oracle_best.accuracy:.2f} % oracle-best",
+        "images": line_of(found.optional.get(INVENTORY)) or "unknown",
         "versions": ", ".join(f"{name} {version}" for name, version in found.versions.items()),
         "file": bytes_text(artifact.stat().st_size),
     }

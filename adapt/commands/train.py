@@ -9,7 +9,14 @@ import click
 
 from adapt import store
 from adapt.commands.baselines import PROBE, table_of
-from adapt.options import changed, pair_loader, setting_options, task_options, use_threads
+from adapt.options import (
+    changed,
+    pair_loader,
+    setting_options,
+    task_options,
+    test_option,
+    use_threads,
+)
 from adapt.training.voice import alone, leads, one_voice
 from runtime.console import bytes_text, table
 
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @task_options
+@test_option
 @setting_options
 @click.option("--seed", type=click.IntRange(min=0), help="Of every random draw.  [default: 0]")
 @click.option(
@@ -59,6 +67,7 @@ def train(
     data: Path | None,
     source: str | None,
     target: str | None,
+    test: str | None,
     device: str,
     threads: int | None,
     method: str,
@@ -82,14 +91,20 @@ def train(
     """
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
+    if test and not source:
+        raise click.UsageError(
+            "--test goes with images of your own, --source and --target; the data sets of papers "
+            "have their own test images"
+        )
     known = show_settings and not (data or source or target)  # settings need no images
-    pair_of = None if known else pair_loader(dataset, task, data, source, target)
+    pair_of = None if known else pair_loader(dataset, task, data, source, target, test)
     from adapt import methods
     from adapt.evaluation.metrics import Metrics
     from adapt.settings.base_models import QUICKGELU, image_size
     from adapt.settings.layers import resolve
     from adapt.settings.limits import check_crops, check_passes
     from adapt.training import train as training
+    from runtime.errors import ConfigError
     from runtime.storage.fields import build
 
     use_threads(threads)
@@ -102,6 +117,11 @@ def train(
     config = resolved.config
     if pair_of is None:
         return _show(resolved)
+    if test and config.holdout:
+        raise ConfigError(
+            f"--test gives test images, so a holdout of {config.holdout:g} would only take images "
+            "away from training; pass --set holdout=0"
+        )
     pair = pair_of(config.holdout, config.seed, config.pair_classes)
     resolved = resolved.with_data(cls, pair)
     if show_settings:
@@ -118,6 +138,8 @@ def train(
                 "supervised source and target are one domain: its labels are trained on, which is "
                 "the bound and no adaptation"
             )
+        if pair.inventory:
+            click.echo(f"images     {pair.inventory.line()}")
     run = training.train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True,
         record=resolved.record(),

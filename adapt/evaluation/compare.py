@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapt.data import DomainPair
+from adapt.data import DomainPair, digests
 from adapt.data.cache import pixels
 from adapt.evaluation.confusion import Confusion
 from adapt.evaluation.metrics import Metrics
@@ -79,7 +79,7 @@ def compare(
         DataError: An artifact's training knew other test images, so it may have trained on these.
         UdaError: An artifact is damaged, belongs to another task's classes, or its base is missing.
     """
-    check(pair.task, files, pair.test.digest())
+    check(pair.task, files, None if pair.given else pair.test.digest())
     return [
         _line(variant, pair, files.get(variant.name))
         for variant in variants(pair.task, files, settings, device, pretrained)
@@ -106,6 +106,10 @@ def _line(variant: Variant, pair: DomainPair, path: Path | None) -> Line:
             found,
         )
     metrics = build(Metrics, artifact.metrics, "metrics")
+    # What training measured on other test images says nothing about these.
+    same = not pair.given or digests.same(artifact.metrics["data"]["test"], pair.test.digest())
+    last = vars(metrics.last) if same else {}
+    best = vars(metrics.oracle_best) if same else {}
     return Line(
         variant=variant.name,
         base=variant.base,
@@ -114,10 +118,10 @@ def _line(variant: Variant, pair: DomainPair, path: Path | None) -> Line:
         selected_by=metrics.selected.by if metrics.selected else "last",
         accuracy=found.accuracy,
         mean_per_class=found.mean_per_class,
-        last=metrics.last.accuracy,
-        last_mean_per_class=metrics.last.mean_per_class,
-        oracle_best=metrics.oracle_best.accuracy,
-        oracle_best_mean_per_class=metrics.oracle_best.mean_per_class,
+        last=last.get("accuracy"),
+        last_mean_per_class=last.get("mean_per_class"),
+        oracle_best=best.get("accuracy"),
+        oracle_best_mean_per_class=best.get("mean_per_class"),
         density=artifact.density,
         file_bytes=path.stat().st_size,
         images=found.images,

@@ -95,13 +95,14 @@ def default_settings(dataset: str | None) -> dict[str, Any]:
     return dict(vars(settings.config))
 
 
-def check(task: TaskInfo, files: Mapping[str, Path], digest: str) -> None:
+def check(task: TaskInfo, files: Mapping[str, Path], digest: str | None) -> None:
     """Check artifacts before anything is computed.
 
     Args:
         task: What they must have been trained for.
         files: Artifacts by variant.
-        digest: `ImageSet.digest` of the images they will be judged on.
+        digest: `ImageSet.digest` of the images they will be judged on; None if these are others
+            than training had.
 
     Raises:
         FormatError: One is damaged, or was trained for other classes.
@@ -114,12 +115,12 @@ def check(task: TaskInfo, files: Mapping[str, Path], digest: str) -> None:
                 f"'{path}' was trained for {artifact.task.dataset} {artifact.task.id} with "
                 f"{len(artifact.task.classes)} classes, which these images do not have; train again"
             )
-        if not digests.same(artifact.metrics["data"]["test"], digest):
+        if digest is not None and not digests.same(artifact.metrics["data"]["test"], digest):
             raise DataError(
                 f"'{path}' kept other target images out of its training (holdout "
                 f"{artifact.config['holdout']:g}, seed {artifact.seed}) than are judged here, or "
-                "the images or their labels have changed; train all variants with the same --seed "
-                "and holdout, or move this one away"
+                "the images or their labels have changed; pass the --test that it was trained "
+                "with, train all variants with the same --seed and holdout, or move this one away"
             )
 
 

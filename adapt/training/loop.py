@@ -17,6 +17,7 @@ from adapt.artifact import Artifact
 from adapt.captions import class_prompts, fitting
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
+from adapt.data.inventory.training import stored, tell
 from adapt.evaluation import selection
 from adapt.evaluation.judge import Judge
 from adapt.method import AMP, Method
@@ -108,7 +109,7 @@ class Loop:
             "config": asdict(config),
             "seed": config.seed,
             "guides": self.method.guides(),
-            "optional": {SETTINGS: dict(record)} if record else {},
+            "optional": ({SETTINGS: dict(record)} if record else {}) | stored(pair),
         }
         about = pair.held_out, len(self.judge.truth), self.identity["data"]
         self.outcome = Outcome(self.method, self.clip.info, self.base, path, facts, about)
@@ -145,6 +146,8 @@ class Loop:
         if going_on:
             self._restore()
         _log.info("%s on %s %s, %s", self.name, pair.task.dataset, pair.task.id, self.device)
+        if parallel.rank() == 0:
+            tell(pair)
         folder = self.path.parent if parallel.rank() == 0 else None
         with Journal(folder, self.total, show) as journal, interruptible() as asked:
             if source and target:

@@ -122,7 +122,7 @@ def test_train_starts_with_its_budget_and_says_that_one_domain_is_supervised(
     )
     assert second.startswith("supervised source and target are one domain: its labels are trained")
     plain = call("train", *own_images(images, "--out", tmp_path), *quick())
-    assert plain.stdout.startswith("run        cmkd on street day-night, seed 0\nepoch")
+    assert plain.stdout.startswith("run        cmkd on street day-night, seed 0\nimages     source")
 
 
 def test_eval_of_a_variant_that_is_not_there_says_which_are(trained: Path, images: Path) -> None:
