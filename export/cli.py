@@ -63,16 +63,18 @@ def verify(
         from export.images import Folders
         from export.pipeline import verify_bundle
 
+        folders = Folders.parse(images, data)
+
         rows = verify_bundle(
             bundle,
             tasks,
             artifacts,
-            images=Folders.parse(images, data),
+            images=folders,
             limit=max_images,
             pretrained=pretrained,
             progress=progress,
         )
-    show_rows(rows)
+    show_rows(rows, folders)
 
 
 main.add_command(trt)

@@ -12,6 +12,7 @@ import click
 from runtime.console import table
 
 if TYPE_CHECKING:
+    from export.images import Folders
     from export.pipeline import Row
     from export.verify import Progress
 
@@ -132,18 +133,19 @@ def export_and_show(
         from export.images import Folders
         from export.pipeline import export_bundle
 
+        folders = Folders.parse(images, data)
         rows = export_bundle(
             paths,
             out,
             precision=precision,
             baked=baked,
-            images=Folders.parse(images, data),
+            images=folders,
             limit=max_images,
             pretrained=pretrained,
             progress=progress,
             schema=int(schema),
         )
-    show_rows(rows)
+    show_rows(rows, folders)
     click.echo(f"wrote {out} ({precision}, verified against PyTorch)")
     for row in rows if baked else ():
         click.echo(f"wrote {out.parent / f'{out.stem}-{row.comparison.task}.onnx'}")
@@ -163,8 +165,15 @@ def progress_bar() -> Iterator[Progress]:
         )
 
 
-def show_rows(rows: Sequence[Row]) -> None:
-    """Print what verification found, and what each precision keeps of the residuals."""
+def show_rows(rows: Sequence[Row], folders: Folders) -> None:
+    """Print what was verified on, what that found, and what each precision keeps of residuals.
+
+    Args:
+        rows: Of the tasks.
+        folders: What `--images` named.
+    """
+    for line in folders.inventory():
+        click.echo(line)
     results = [row.comparison for row in rows]
     header = ("task", "images", "top-1 agreement", "largest logit difference", "PyTorch", "engine")
     cells = [

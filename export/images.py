@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from adapt import data
 from adapt.artifact import Artifact
 from adapt.data.base import UNKNOWN, ImageSet, some
 from adapt.data.cache import pixels
-from adapt.data.folder import read_domain
+from adapt.data.inventory.summary import left_out_line
+from adapt.data.own_domains import OwnDomain, read_side
 from adapt.data.rows import Images
+from adapt.data.spelling import composed
 from adapt.demo.datasets import DEMO_SETS
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.spec import Preprocess
@@ -87,6 +89,17 @@ class Folders:
                     f"--images names task '{task}', which is not among {', '.join(tasks)}"
                 )
 
+    def inventory(self) -> Iterator[str]:
+        """Yield a line for each folder: what is taken, and what is left out.
+
+        Raises:
+            DataError: A folder has no images.
+        """
+        for folder in dict.fromkeys((*self.own.values(), *([self.common] if self.common else []))):
+            found = _read(folder)
+            count, rest = len(_chosen(found)), left_out_line(found.left_out)
+            yield f"images '{folder}': {count:,} taken; {rest}"
+
     def sample(self, artifact: Artifact, limit: int = DEFAULT_LIMIT) -> Sample:
         """Return images to verify a task on, see `sample`.
 
@@ -147,9 +160,8 @@ def _test_images(artifact: Artifact, root: Path | None) -> ImageSet:
 
 
 def _folder_images(artifact: Artifact, folder: Path) -> ImageSet:
-    place = folder.resolve()
-    images = read_domain(place.parent, place.name)
-    classes = artifact.task.classes
+    images = _chosen(_read(folder))
+    classes = tuple(map(composed, artifact.task.classes))
     known = [name for name in images.classes if name in classes]
     others = [name for name in images.classes if name not in classes]
     if known and others:
@@ -159,6 +171,16 @@ def _folder_images(artifact: Artifact, folder: Path) -> ImageSet:
         )
     if not known:
         unknown = np.full(len(images), UNKNOWN)
-        return ImageSet(images.paths, unknown, classes, images.domain)
+        return ImageSet(images.paths, unknown, artifact.task.classes, images.domain)
     position = np.array([classes.index(name) for name in images.classes])
-    return ImageSet(images.paths, position[images.labels], classes, images.domain)
+    return ImageSet(images.paths, position[images.labels], artifact.task.classes, images.domain)
+
+
+def _read(folder: Path) -> OwnDomain:
+    place = folder.resolve()
+    return read_side(place.parent, place.name)
+
+
+def _chosen(found: OwnDomain) -> ImageSet:
+    """Return the images to verify on: of a folder with splits, those of its test split."""
+    return found.train if found.test is None else found.test
