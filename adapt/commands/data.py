@@ -64,16 +64,19 @@ def check(
         raise click.UsageError("--report shows your own folders; leave out --dataset")
     from adapt.data import check as checks
     from adapt.data.inventory.details import Details
+    from adapt.data.inventory.summary import counted, left_out_line
+    from adapt.data.inventory.walk import LeftOut
     from adapt.data.own_check import own
     from runtime.errors import DataError
 
     details: tuple[Details, ...] = ()
+    beside: tuple[LeftOut, ...] = ()
     lost: dict[str, list[Path]] = {}
     if dataset:
         report = checks.named(dataset, data, task)
     else:
         found = own(data or Path(), tuple(name for name in (source, target) if name))
-        report, details = found.report, found.details
+        report, details, beside = found.report, found.details, found.beside
         lost = {one.name: one.unreadable for one in details}
     click.echo(f"{report.dataset}: {len(report.rows)} domains, {report.class_count} classes\n")
     click.echo(table(checks.HEADER, [row.cells() for row in report.rows]))
@@ -83,6 +86,8 @@ def check(
         report, lost = decoded(report, data, dataset)
     for one in details:
         click.echo("\n" + "\n".join(one.lines()))
+    if beside:
+        click.echo(f"\nbeside the domains: {left_out_line(beside)}")
     if report.notes:
         click.echo("\n" + "\n".join(report.notes))
     if page:
@@ -93,7 +98,7 @@ def check(
     if json_file:
         paths = {domain: [str(path) for path in bad] for domain, bad in lost.items()}
         inventory = {one.name: one.as_dict() for one in details}
-        more = {"unreadable": paths, "inventory": inventory}
+        more = {"unreadable": paths, "inventory": inventory, "beside": counted(beside)}
         write_json(json_file, report.as_dict() | more)
     elif any(len(bad) > 1 for bad in lost.values()):
         click.echo("all that cannot be read: add --json FILE")

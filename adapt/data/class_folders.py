@@ -106,13 +106,24 @@ def read_tree(folder: Path, domain: str) -> tuple[ImageSet, tuple[LeftOut, ...]]
 def folders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted; hidden ones and the like left out.
 
+    Links to a folder above are left out too.
+
     Raises:
         DataError: The folder cannot be listed.
     """
     try:
-        return sorted(p.name for p in folder.iterdir() if p.is_dir() and not folder_reason(p.name))
+        found = [p for p in folder.iterdir() if p.is_dir() and not folder_reason(p.name)]
+        return sorted(p.name for p in found if not leads_up(p))
     except OSError as error:
         raise DataError(f"cannot list '{folder}': {error.strerror}") from error
+
+
+def leads_up(path: Path) -> bool:
+    """Return whether a path is a link to a folder that it lies in."""
+    if not path.is_symlink():
+        return False
+    here, there = path.parent.resolve(), path.resolve()
+    return there in (here, *here.parents)
 
 
 def _by_class(tree: Tree) -> dict[str, list[Path]]:

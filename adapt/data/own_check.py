@@ -10,8 +10,9 @@ from pathlib import Path
 from adapt.data.base import ImageSet
 from adapt.data.benchmark import count
 from adapt.data.check import Report, report_of, row_of
-from adapt.data.class_folders import folders
+from adapt.data.class_folders import folders, leads_up
 from adapt.data.inventory.details import Details, across
+from adapt.data.inventory.walk import LOOP, LeftOut, walk
 from adapt.data.own_domains import OwnDomain, read_side
 from runtime.errors import DataError
 
@@ -22,6 +23,8 @@ class OwnReport:
 
     report: Report
     details: tuple[Details, ...]
+    beside: tuple[LeftOut, ...] = ()
+    """What lies in the data set's folder, but in no domain."""
 
 
 def own(root: Path, names: tuple[str, ...] = ()) -> OwnReport:
@@ -35,6 +38,7 @@ def own(root: Path, names: tuple[str, ...] = ()) -> OwnReport:
         DataError: There are no folders, or a file vanishes.
     """
     chosen = tuple(dict.fromkeys(names)) or tuple(folders(root))
+    beside = () if names else _beside(root)
     if not chosen:
         raise DataError(f"'{root}' has no folders; it needs one folder per domain")
     usable: dict[str, OwnDomain] = {}
@@ -55,7 +59,14 @@ def own(root: Path, names: tuple[str, ...] = ()) -> OwnReport:
         notes=(*report.notes, *notes, *across(details)),
         unusable=report.unusable or next(iter(refusals), None),
     )
-    return OwnReport(report, details)
+    return OwnReport(report, details, beside)
+
+
+def _beside(root: Path) -> tuple[LeftOut, ...]:
+    tree = walk(root, recursive=False)
+    loose = tuple(LeftOut(path, "images in no domain") for path in tree.images.get("", ()))
+    up = tuple(LeftOut(root / n, LOOP) for n in tree.folders if leads_up(root / n))
+    return tree.left_out + loose + up
 
 
 def _count(images: ImageSet) -> Counter[str]:

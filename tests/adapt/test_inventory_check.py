@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 
@@ -69,6 +70,24 @@ def test_the_inventory_counts_every_kind_and_warnings_are_no_error(root, tmp_pat
         "day: 1 image is a copy of another, the first: ",
     ):
         assert line in result.output
+
+
+def test_what_lies_beside_the_domains_is_counted_and_is_no_domain(root, tmp_path):
+    picture(root / "stray.png")
+    picture(root / "@eaDir" / "circle" / "0.png")
+    (root / "day.txt").write_text("day/circle/0.png\n")
+    os.symlink(".", root / "loop")
+    os.symlink("day", root / "noon")
+    result = check("--data", root, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert [row["domain"] for row in report["rows"]] == ["day", "night", "noon"]
+    assert report["beside"] == {
+        ".txt": 1, "images in no domain": 1, "links to a folder above": 1, "thumbnails": 1,
+    }  # fmt: skip
+    assert "beside the domains: left out 4: .txt 1, " in result.output
+    two = check("--data", root, "--source", "day", "--target", "night")
+    assert "beside the domains" not in two.output
 
 
 def test_near_empty_classes_and_classes_of_one_domain_are_named(root):
