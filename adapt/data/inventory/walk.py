@@ -17,7 +17,7 @@ from stat import S_ISDIR, S_ISREG
 from adapt.data.inventory.names import file_reason, folder_reason, kind
 from runtime.errors import DataError
 from runtime.frames import formats
-from runtime.frames.preprocess import MAX_PIXELS
+from runtime.frames.decode import MAX_PIXELS
 
 LOOP = "links to a folder above"
 AGAIN = "links to what is taken already"
