@@ -59,7 +59,7 @@ def clutter(folder):
     os.symlink("nowhere.png", circle / "gone.png")
     os.symlink("round", circle / "round")
     with (square / "huge.png").open("wb") as stream:
-        stream.truncate(10**9)  # without a block on the disk
+        stream.truncate(2 * 10**9)  # without a block on the disk
     return Counter(
         {
             ".heic": 5,

@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from adapt import data
+from adapt.captions import class_prompts
 from adapt.data import digit_files
 from adapt.data.digits import Digits, unpack
 from runtime.errors import ConfigError, DataError
@@ -77,7 +78,7 @@ def test_official_splits_are_kept_apart(task, root):
     assert pair.held_out and pair.task.classes == tuple("0123456789")
     assert sorted(pair.source.labels) == sorted(pair.target.labels) == sorted(LABELS["train"])
     assert sorted(pair.test.labels) == sorted(LABELS["test"])
-    prompts = data.class_prompts(pair.task.classes, 'a photo of the number: "{}".')
+    prompts = class_prompts(pair.task.classes, 'a photo of the number: "{}".')
     assert prompts[7] == 'a photo of the number: "7".'
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from adapt import data
+from adapt.captions import class_prompts
 from runtime.errors import DataError
 from tests.adapt.pictures import domains, folder_names, names, write_list
 
@@ -39,7 +40,7 @@ def test_domainnet_folders_with_a_capital_t_get_their_own_prompts(tmp_path):
     domains(tmp_path, ("clipart", "sketch"), NET)
     splits(tmp_path, "splits", ("clipart", "sketch"))
     pair = data.load("domainnet", "c-s", root=tmp_path)
-    prompts = data.class_prompts(pair.task.classes, "a {}")
+    prompts = class_prompts(pair.task.classes, "a {}")
     for images in (pair.source, pair.target, pair.test):
         assert len(images) == 5
         for path, label in zip(images.paths, images.labels, strict=True):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adapt import data
+from adapt.captions import class_prompts
 from adapt.data.office31 import Office31
 from adapt.data.office_home import OfficeHome
 from runtime.errors import DataError, TaskError
@@ -22,7 +23,7 @@ def test_office31_is_found_with_and_without_the_images_level(inner, above, tmp_p
     assert (pair.task.source, pair.task.target, pair.held_out) == ("amazon", "dslr", False)
     assert pair.task.classes == Office31.classes[:4]
     assert folder_names(pair.source) == names(pair.source) and len(pair.source) == 8
-    assert data.class_prompts(pair.task.classes, "a {}")[0] == "a back pack"
+    assert class_prompts(pair.task.classes, "a {}")[0] == "a back pack"
 
 
 def test_office31_takes_list_files_of_transfer_learning_library(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from adapt import data
+from adapt.captions import class_prompts
 from adapt.data.demo import DemoDigits, DemoObjects
 from runtime.errors import ConfigError, DataError, TaskError
 
@@ -34,7 +35,7 @@ def test_a_task_has_the_images_that_the_data_set_promises(dataset, task):
 
 def test_digits_are_spelled_as_the_base_model_has_read_them():
     classes = data.load("demo-digits", "f-h").task.classes
-    assert data.class_prompts(classes, "an image of the number {}")[0] == (
+    assert class_prompts(classes, "an image of the number {}")[0] == (
         "an image of the number eight"
     )
     assert set(classes) == set("zero one two three four five six seven eight nine".split())
