@@ -13,8 +13,9 @@ PART ?= switches
 demo: $(VENV)/.export.stamp
 	$(BIN)/python -m adapt.demo.run
 
+# Two workers with one thread each; a file's tests share fixtures, so they stay together.
 test: $(VENV)/.dev.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(VENV)/.dev.stamp
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)

@@ -82,7 +82,7 @@ def test_a_lock_that_is_a_link_leaves_the_file_behind_it_alone(tmp_path):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (None, f"process {os.getpid()} on this machine"),
+        (None, "process {pid} on this machine"),
         (b"12 camera-7\n", "process 12 on 'camera-7'"),
         (b"", "another process"),
         (b"\xff\xfe", "another process"),
@@ -103,7 +103,7 @@ def test_who_does_not_wait_is_told_who_holds_the_lock(tmp_path, content, named):
                 path, required=False, busy=lambda holder: ConfigError(f"busy: {holder}")
             ):
                 pass
-    assert str(error.value) == f"busy: {named}"
+    assert str(error.value) == f"busy: {named.format(pid=os.getpid())}"
     with exclusive(path, busy=lambda holder: ConfigError(holder)) as held:
         assert held
 
