@@ -96,8 +96,7 @@ def task_options(command: F) -> F:
                 type=click.Choice(["2", "3"]),
                 default="3",
                 show_default=True,
-                help="Format of the bundle; 2 for devices whose uda-edge is of before November "
-                "2026.",
+                help="Format of the bundle; 2 for devices whose uda-edge reads no newer one.",
             ),
         ]
     ):

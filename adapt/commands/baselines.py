@@ -1,4 +1,4 @@
-"""What a run has to beat: zero-shot CLIP and a linear probe, on the same images."""
+"""Compare a run with its baselines, zero-shot CLIP and a linear probe, on the same images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def with_probe(
 ) -> Iterator[Mapping[str, Path]]:
     """Yield artifacts by variant with a linear probe among them.
 
-    One that is missing is trained now, which takes seconds and leaves nothing behind.
+    A missing one is trained in a temporary folder, which takes seconds.
 
     Args:
         pair: The task's images.
@@ -61,7 +61,7 @@ def with_probe(
     config = resolved.with_data(method, pair).config
     with tempfile.TemporaryDirectory() as folder:
         path = train(PROBE, pair, config, out=Path(folder), device=device).path
-        # The variants' order is one of people: baselines first.
+        # Tables keep this order, and people read baselines first.
         yield {PROBE: path, **files}
 
 
@@ -91,7 +91,14 @@ def table_of(
 
 
 def verdict(lines: Sequence[Line], variant: str) -> str:
-    """Return whether a run is better than its baselines, by what can be known, and what to try."""
+    """Return whether a run beats its baselines, and what to try if it does not.
+
+    By accuracy where the test images have labels, else by infomax.
+
+    Args:
+        lines: Comparison of the run and its baselines.
+        variant: Name of the run.
+    """
     own = next(line for line in lines if line.variant == variant)
     known = own.accuracy is not None
     by = "accuracy" if known else "infomax, a score without labels"

@@ -96,8 +96,8 @@ def train(
             "--test goes with images of your own, --source and --target; the data sets of papers "
             "have their own test images"
         )
-    known = show_settings and not (data or source or target)  # settings need no images
-    pair_of = None if known else pair_loader(dataset, task, data, source, target, test)
+    settings_only = show_settings and not (data or source or target)  # these need no images
+    pair_of = None if settings_only else pair_loader(dataset, task, data, source, target, test)
     from adapt import methods
     from adapt.evaluation.metrics import Metrics
     from adapt.settings.base_models import QUICKGELU, image_size
@@ -168,8 +168,8 @@ def train(
     click.echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
     if baselines and cls.trains and method != PROBE and alone():
         name = run.path.parent.name
-        told = table_of(pair, run.path, name, run.artifact.config, device, dataset)
-        click.echo(f"\n{told}")
+        summary = table_of(pair, run.path, name, run.artifact.config, device, dataset)
+        click.echo(f"\n{summary}")
 
 
 def _show(settings: Settings[TrainConfig]) -> None:

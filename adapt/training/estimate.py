@@ -1,4 +1,4 @@
-"""How long a run will take, measured before its first step and without a trace."""
+"""Estimate how long a run will take, before its first step; nothing of the run changes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _PASSES = 2
 
 
 def seconds_per_step(method: Method, source: Stream, target: Stream, iteration: int) -> float:
-    """Return the seconds of one iteration, from losses and gradients of one that is not taken.
+    """Return the seconds of one iteration, from one whose losses and gradients are thrown away.
 
-    Weights stay, since nothing is stepped; buffers, such as the running statistics of a head, are
-    put back; every iteration seeds its own draws.
+    No optimizer steps, so weights stay as they are; buffers, such as the running statistics of a
+    head, are put back; random numbers are seeded per iteration, so the run draws the same ones.
 
     Args:
         method: After `prepare`.
         source: Labelled batches.
         target: Unlabelled batches.
-        iteration: The one that comes first.
+        iteration: The first one of the run.
     """
     buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
     parameters = [p for p in method.parameters() if p.requires_grad]

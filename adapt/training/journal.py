@@ -30,7 +30,7 @@ _log = logging.getLogger("adapt")
 
 
 class Journal:
-    """Writes train.log and metrics.jsonl into a folder and shows a bar on stderr."""
+    """Writes metrics.jsonl and results.csv into a folder, logs, and shows a bar on stderr."""
 
     def __init__(self, folder: Path | None, total: int, show: bool) -> None:
         """Prepare a bar of `total` iterations.

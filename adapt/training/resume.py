@@ -106,7 +106,7 @@ def load(
     _check_identity(path, found, identity)
     progress = build(Progress, content.document.get("progress"), f"'{path}'")
     state = _state(method)
-    steps: dict[str, Tensor] = {}
+    optimizer_state: dict[str, Tensor] = {}
     stored = {name.removeprefix(_STATE) for name in content.tensors if name.startswith(_STATE)}
     if stored != state.keys():
         raise FormatError(
@@ -123,10 +123,11 @@ def load(
                     )
                 own.copy_(tensor.reshape(own.shape))
             elif name.startswith(_OPTIMIZER):
-                steps[name.removeprefix(_OPTIMIZER)] = tensor
+                optimizer_state[name.removeprefix(_OPTIMIZER)] = tensor
             elif name.startswith(_MOMENTUM):  # schema 1, which knew SGD alone
-                steps[f"{name.removeprefix(_MOMENTUM)}.momentum_buffer"] = tensor
-    optimization.load_state(steps)
+                key = f"{name.removeprefix(_MOMENTUM)}.momentum_buffer"
+                optimizer_state[key] = tensor
+    optimization.load_state(optimizer_state)
     optimization.scale = progress.scale
     return progress
 

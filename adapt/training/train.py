@@ -1,9 +1,10 @@
 """Training one task: what may start, and where it goes.
 
 What a run leaves under `OUT/<dataset>/<task>/<variant>`: `artifact.safetensors`, `metrics.jsonl`
-(one line per epoch) and `train.log`; while it is unfinished also `checkpoint.safetensors` and,
-where the epoch is chosen by a score, `selected.safetensors`. While it goes on, `train.lock` says
-which process trains here, and another one is refused; the lock ends with its process.
+and `results.csv` (one line per epoch) and `train.log`; while it is unfinished also
+`checkpoint.safetensors` and, where the epoch is chosen by a score, `selected.safetensors`. While it
+goes on, `train.lock` says which process trains here, and another one is refused; the lock ends with
+its process.
 
 An unfinished run is never thrown away unasked: starting again needs `go_on` (continue, on the CPU
 bit for bit as if never stopped; on CUDA as far as its kernels repeat themselves) or `restart`. A
@@ -135,7 +136,9 @@ def _alone(folder: Path) -> Iterator[None]:
         except UdaError as error:
             refused = error
         if parallel.any_process(refused is not None):
-            raise refused or ConfigError(f"'{folder}' was refused to process 0 of this run")
+            raise refused or ConfigError(
+                f"process 0 of this run cannot train in '{folder}'; its own message says why"
+            )
         yield
 
 
