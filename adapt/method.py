@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.settings.config import DataFacts, TrainConfig
+from adapt.settings.length import EPOCHS, MOST_STEPS, steps
 from adapt.training.device import attention
 from adapt.training.parallel import gather
 from runtime.spec import BaseModel
@@ -83,24 +84,8 @@ def sgd(config: TrainConfig) -> OptimizerFactory:
     )
 
 
-PASSES, EPOCHS = 40, 20
-"""Over the larger domain, and how often a run of the user's own images is evaluated."""
-FEWEST_STEPS, MOST_STEPS, MOST_PASSES = 300, 10_000, 100
-"""Bounds of such a run; the most steps are CMKD's for any data set but the largest."""
 BUDGET = 0.015
 """Of RST on the user's own images, of all encoder parameters."""
-
-
-def steps(batch_size: int, images: int) -> int:
-    """Return the optimizer steps of a run on the user's own images.
-
-    Args:
-        batch_size: Images per step.
-        images: Of the larger domain.
-    """
-    one_pass = max(images // batch_size, 1)
-    fewest = min(FEWEST_STEPS, MOST_PASSES * one_pass)
-    return min(max(PASSES * one_pass, fewest), MOST_STEPS)
 
 
 class Method(nn.Module):
@@ -140,9 +125,8 @@ class Method(nn.Module):
         self.text: Tensor  # (C, D) unit rows
         self.logit_scale = clip.logit_scale
         device = self.text.device
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the head depends on the seed, not on what ran before
+        # The head depends on the seed, not on what ran before.
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.head = self.build_head().to(device)
         self.eval()

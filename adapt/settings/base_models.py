@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+from adapt.nearest import meant
 from adapt.settings import text
 from adapt.settings.config import TrainConfig
 from runtime.errors import ConfigError
@@ -22,6 +22,11 @@ FOLDER = "base_models"
 QUICKGELU = "-quickgelu"
 _CROP = 8 / 7
 """Training size over input size: 256 pixels for crops of 224, as CLIP is usually fine-tuned."""
+
+
+def train_size(image_size: int) -> int:
+    """Return the pixels on a side that images have before crops of `image_size` are taken."""
+    return round(image_size * _CROP)
 
 
 def recommended(
@@ -37,11 +42,11 @@ def recommended(
         folder: Of the settings files.
 
     Raises:
-        ConfigError: The model's file is damaged, or names a setting that there is not.
+        ConfigError: The model's file is damaged, or names an unknown setting.
     """
     name = architecture.removesuffix(QUICKGELU)
     size = image_size(name)
-    values: dict[str, Any] = {} if size is None else {"train_size": round(size * _CROP)}
+    values: dict[str, Any] = {} if size is None else {"train_size": train_size(size)}
     values["interpolation"] = _interpolation(architecture, pretrained)
     files = {path.stem: path for path in sorted((folder / FOLDER).glob("*.yaml"))}
     if name in files:
@@ -50,7 +55,7 @@ def recommended(
 
 
 def image_size(architecture: str) -> int | None:
-    """Return the pixels on a side that a model takes, from its configuration file; None: unknown.
+    """Return the pixels on a side of a model's input, from its configuration file, or None.
 
     Args:
         architecture: Without `-quickgelu`, which changes nothing here.
@@ -80,18 +85,12 @@ def _read(path: Path, method: str, cls: type[TrainConfig]) -> dict[str, Any]:
     values = text.read(path)
     by_method = text.sections(values, "methods", path)
     common = {field.name for field in fields(TrainConfig)}
+    known = {field.name for field in fields(cls)}
     own = by_method.get(method, {})
-    unknown = sorted((values.keys() - common) | (own.keys() - {f.name for f in fields(cls)}))
+    unknown = sorted((values.keys() - common) | (own.keys() - known))
     if unknown:
-        raise ConfigError(f"'{path.name}' recommends the unknown setting '{unknown[0]}'")
+        raise ConfigError(
+            f"'{path}' recommends the unknown setting '{unknown[0]}'{meant(unknown[0], known)}; "
+            "correct the file"
+        )
     return {**values, **own}
-
-
-def may_recommend(method: str, cls: type[TrainConfig], folder: Path) -> frozenset[str]:
-    """Return the settings that some base model decides for a method.
-
-    A paper's settings name all of them, those for the user's own folders none.
-    """
-    files: Mapping[str, Path] = {p.stem: p for p in sorted((folder / FOLDER).glob("*.yaml"))}
-    named = {key for path in files.values() for key in _read(path, method, cls)}
-    return frozenset(named | {"train_size", "interpolation"})

@@ -55,7 +55,9 @@ class Settings(Generic[C]):
         try:
             config = replace(self.config, **values)
         except ValueError as error:
-            raise ConfigError(f"settings from the data: {error}") from error
+            raise ConfigError(
+                f"{error}, with what the number of images decides; pass another value with --set"
+            ) from error
         return Settings(config, (), {**self.sources, **dict.fromkeys(values, DATA)})
 
     def values(self) -> dict[str, Any]:
@@ -175,7 +177,10 @@ def _files(
     extended = values.pop(EXTENDS, None)
     if extended is not None:
         if extended != PAPER:
-            raise ConfigError(f"'{EXTENDS}' in '{path}' must be {PAPER}, found {str(extended)!r}")
+            raise ConfigError(
+                f"'{EXTENDS}' in '{path}' must be {PAPER}, found {str(extended)[:60]!r}; correct "
+                "the file"
+            )
         below = path.with_name(f"{PAPER}.yaml")
         yield _Layer(f"{method}/{below.name}", text.read(below))
     yield _Layer(name, values)

@@ -1,15 +1,15 @@
-"""Settings that would train in vain, refused unless somebody set them by name."""
+"""Refuse settings that would train in vain, unless the user set them by name."""
 
 from __future__ import annotations
 
+from adapt.settings.base_models import train_size
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import COMMAND, Settings
+from adapt.settings.length import MOST_PASSES
 from runtime.errors import ConfigError
 
 LARGEST_CROP = 1.5
 """Training size over input size: above, a crop shows too little of an image to say what it is."""
-MOST_PASSES = 100
-"""Over the larger domain."""
 
 
 def check_crops(settings: Settings[TrainConfig], image_size: int) -> None:
@@ -28,7 +28,7 @@ def check_crops(settings: Settings[TrainConfig], image_size: int) -> None:
         raise ConfigError(
             f"train_size is {config.train_size} ({settings.sources['train_size']}), so crops of "
             f"{image_size} pixels would show {(image_size / config.train_size) ** 2:.0%} of an "
-            f"image; add --set train_size={round(image_size * 8 / 7)}, or --set "
+            f"image; add --set train_size={train_size(image_size)}, or --set "
             f"train_size={config.train_size} if you mean it"
         )
 

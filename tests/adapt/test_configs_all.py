@@ -89,8 +89,9 @@ def test_a_file_names_only_what_differs_from_the_layers_below(path, tmp_path):
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_paper_names_all_that_model_and_data_decide_and_folder_nothing_of_it(method):
     cls = methods.get(method).Config
-    decided = base_models.may_recommend(method, cls, FOLDER)
-    decided |= {key for key, auto in may_be_auto(cls).items()}
+    models = ["RN50", *(path.stem for path in (FOLDER / base_models.FOLDER).glob("*.yaml"))]
+    advice = [base_models.recommended(name, "openai", method, cls, FOLDER) for name in models]
+    decided = set().union(*advice, may_be_auto(cls))
     assert decided <= yaml.safe_load(text(f"{method}/{PAPER}.yaml")).keys()
     assert not decided & yaml.safe_load(text(f"{method}/folder.yaml")).keys()
 
