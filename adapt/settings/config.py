@@ -135,12 +135,11 @@ class TrainConfig:
     """Of every draw: head, order of the images, augmentation, dropout, what is held out."""
     no_fixmatch: ClassVar[str] = "has none"
     """Why a method cannot have FixMatch, where it cannot."""
-    former: ClassVar[Mapping[str, Any]] = {}
-    """Settings that are gone, with the default they had: files of earlier versions have them."""
-
-    before: ClassVar[Mapping[str, Any]] = {"background": "drop"}
-    """Settings that came later, with what was done without them: files of earlier versions lack
-    them, and were made so, whatever the default is now."""
+    removed: ClassVar[Mapping[str, Any]] = {}
+    """Settings that this version no longer has, with the default they had."""
+    when_missing: ClassVar[Mapping[str, Any]] = {"background": "drop"}
+    """Settings whose default is not what earlier versions did, with what they did: the value of a
+    file that lacks the setting."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "iterations", "eval_batch_size"):

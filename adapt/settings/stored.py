@@ -1,8 +1,8 @@
-"""Settings as files keep them: an artifact or a checkpoint may be of an earlier or a later version.
+"""Read the settings in artifacts and checkpoints of earlier and later versions.
 
 A setting that a file lacks has its default, or the value that says what was done before there was
-such a setting. One that this version lacks is left out, with a note, if it was at its default;
-otherwise the file is refused by name.
+such a setting. One that this version lacks is ignored with a warning if it was at its default;
+otherwise the file is refused, and the message names the setting.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def restore(
     Raises:
         FormatError: A setting is gone, or not yet known, and was not at its default.
     """
-    former, before = _inherited(cls, "former"), _inherited(cls, "before")
-    defaults = {field.name: before.get(field.name, field.default) for field in fields(cls)}
+    removed, missing = _inherited(cls, "removed"), _inherited(cls, "when_missing")
+    defaults = {field.name: missing.get(field.name, field.default) for field in fields(cls)}
     changed = _changed(optional)
     for name in sorted(values.keys() - defaults.keys()):
         shown = f"setting {name[:_SHOWN]!r} = {values[name]!r:.{_SHOWN}}"
-        if name in former:
-            default = values[name] == former[name]
+        if name in removed:
+            default = values[name] == removed[name]
             advice = "which this version no longer has; train the task again"
         else:
             default = changed is not None and name not in changed

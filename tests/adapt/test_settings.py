@@ -205,14 +205,14 @@ class Changed(Larger):
     """A version with settings that change what is done by default."""
 
     turned: bool = True
-    before: ClassVar = {"turned": False, "passes": 1}
+    when_missing: ClassVar = {"turned": False, "passes": 1}
 
 
 @dataclass(frozen=True)
 class Again(Changed):
     """One that builds on it."""
 
-    before: ClassVar = {"extra": 5, "passes": 2}
+    when_missing: ClassVar = {"extra": 5, "passes": 2}
 
 
 def test_a_file_of_before_a_setting_means_what_was_done_then():
@@ -238,7 +238,7 @@ def test_a_file_of_before_a_setting_means_what_was_done_then():
 class Smaller(TrainConfig):
     """A version that has given settings up."""
 
-    former: ClassVar = {"warmup": 0, "mode": "plain"}
+    removed: ClassVar = {"warmup": 0, "mode": "plain"}
 
 
 @pytest.mark.parametrize("gone", [{"warmup": 0}, {"mode": "plain"}, {"warmup": 0, "mode": "plain"}])
