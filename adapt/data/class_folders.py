@@ -115,7 +115,9 @@ def folders(folder: Path) -> list[str]:
         found = [p for p in folder.iterdir() if p.is_dir() and not folder_reason(p.name)]
         return sorted(p.name for p in found if not leads_up(p))
     except OSError as error:
-        raise DataError(f"cannot list '{folder}': {error.strerror}") from error
+        raise DataError(
+            f"cannot list '{folder}': {error.strerror}; check the path and its permissions"
+        ) from error
 
 
 def leads_up(path: Path) -> bool:

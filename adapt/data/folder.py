@@ -115,7 +115,9 @@ def with_test(
     """
     judged = pairing.match(pair.source, test, target_classes or 0)
     if not len(judged):
-        raise DataError(f"no test image of '{name}' is of the classes of the task")
+        raise DataError(
+            f"'{name}' has no test images of the task's classes; pass a folder that has some"
+        )
     seen = _shared(judged, pair.source)
     if seen:
         raise DataError(

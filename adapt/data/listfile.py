@@ -78,11 +78,6 @@ def read_lines(path: Path) -> list[Line]:
     return lines
 
 
-def read_list(root: Path, name: str) -> ImageSet:
-    """Return the images that a list file names; see `take_list`."""
-    return take_list(root, name)[0]
-
-
 def take_list(root: Path, name: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
     """Return the images that a list file names, and those of them that are left out.
 
@@ -99,7 +94,10 @@ def take_list(root: Path, name: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
     tried = (on_disk(root / name), on_disk(Path(name)))
     path = next((place for place in tried if place.is_file()), None)
     if path is None:
-        raise DataError(f"there is no list file '{name}', neither in '{root}' nor here")
+        raise DataError(
+            f"there is no list file '{name}', neither in '{root}' nor here; check "
+            "--data and the name"
+        )
     lines = read_lines(path)
     places = _locate(lines, root, path)
     why = [_left_out(place) for place in places]

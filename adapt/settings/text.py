@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Any]:
     if values is None:  # empty, or comments alone
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"'{path}' must hold one 'key: value' per line")
+        raise ConfigError(f"'{path}' must hold one 'key: value' per line; correct the file")
     return values
 
 
@@ -47,7 +47,9 @@ def sections(values: dict[str, Any], name: str, path: Path) -> dict[str, dict[st
     """
     found = values.pop(name, {})
     if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
-        raise ConfigError(f"'{name}' in '{path}' must hold one 'name: {{key: value}}' per line")
+        raise ConfigError(
+            f"'{name}' in '{path}' must hold one 'name: {{key: value}}' per line; correct the file"
+        )
     return {str(key): value for key, value in found.items()}
 
 

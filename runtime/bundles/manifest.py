@@ -257,7 +257,9 @@ def read(folder: Path) -> Manifest:
     if document.get("sha256") != digest:
         raise FormatError(f"{where} was altered: its digest does not match; copy the bundle again")
     if not isinstance(body, dict):
-        raise FormatError(f"{where}: expected a mapping in 'body', found {str(body)[:60]!r}")
+        raise FormatError(
+            f"{where}: expected a mapping in 'body', found {str(body)[:60]!r}; export again"
+        )
     requires: tuple[str, ...] = ()
     optional: dict[str, Any] = {}
     if schema == SCHEMA:

@@ -4,7 +4,7 @@ from PIL import Image
 
 from adapt.data import load_folders
 from adapt.data.label_names import Line
-from adapt.data.listfile import read_lines, read_list
+from adapt.data.listfile import read_lines, take_list
 from runtime.errors import DataError
 
 
@@ -24,6 +24,10 @@ def root(tmp_path):
 
 def write(path, *lines):
     path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def read_list(root, name):
+    return take_list(root, name)[0]
 
 
 def names(images):

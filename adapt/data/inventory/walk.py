@@ -1,7 +1,7 @@
-"""Every file below a folder: an image to take, or left out for a named reason.
+"""List the images below a folder, and every other file with the reason why it is left out.
 
-Only names and what the file system knows of a file are looked at, so this is cheap enough for every
-start. Links are followed once: to a folder that is counted anyway, or that holds the link, never.
+No file is opened, so this is cheap enough for every start. A link is followed unless it leads to
+what is taken already, or to a folder that holds the link.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def walk(root: Path, *, recursive: bool = True) -> Tree:
     try:
         work.folder(str(root), "")
     except OSError as error:
-        raise DataError(f"cannot list '{root}': {error.strerror}") from error
+        raise DataError(
+            f"cannot list '{root}': {error.strerror}; check the path and its permissions"
+        ) from error
     work.follow()
     return Tree(
         {name: sorted(map(Path, found)) for name, found in work.images.items()},
@@ -93,7 +95,7 @@ def screened(path: str) -> str | None:
 
 
 class _Walk:
-    """One walk; links wait until all that lies here without any is known."""
+    """One walk. Links are followed last, when everything that needs none is known."""
 
     def __init__(self, root: Path, recursive: bool) -> None:
         self.root, self.recursive = str(root), recursive
