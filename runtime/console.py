@@ -55,6 +55,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
 
 
+def printable(value: object) -> str:
+    """Return what a file says as text that a terminal shows and does not obey."""
+    text = str(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 def bytes_text(count: int) -> str:
     """Return a number of bytes for people: `226.1 kB`."""
     value = float(count)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from adapt import store
-from runtime.console import bytes_text, table
+from runtime.console import bytes_text, printable, table
 
 
 @click.command()
@@ -51,7 +51,7 @@ def inspect(artifact: Path) -> None:
     sources = record.get("sources") if isinstance(record, dict) else None
     if isinstance(sources, dict) and sources:
         rows = [
-            (key, str(value), str(sources[key]).encode("unicode_escape").decode())
+            (key, printable(value), printable(sources[key]))
             for key, value in found.config.items()
             if key in sources
         ]

@@ -1,4 +1,4 @@
-"""What a task takes from its folders and what it leaves out, in one line and for the artifact."""
+"""Count what a task takes from its folders and what it leaves out, for people and artifacts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from adapt.data.inventory.walk import LeftOut
+from runtime.console import printable
 from runtime.frames import formats
 
 INVENTORY = "inventory"
@@ -62,20 +63,14 @@ def line_of(document: object) -> str | None:
     if not isinstance(document, dict):
         return None
     taken = [
-        f"{role} {_plain(side.get('name'))} {_plain(side.get('images'))}"
+        f"{role} {printable(side.get('name'))} {printable(side.get('images'))}"
         for role in get_args(Role)
         if isinstance(side := document.get(role), dict)
     ]
     counts = document.get("left_out")
     named = counts.items() if isinstance(counts, dict) else ()
-    left_out = ", ".join(f"{_plain(reason)} {_plain(count)}" for reason, count in named)
+    left_out = ", ".join(f"{printable(reason)} {printable(count)}" for reason, count in named)
     return f"{', '.join(taken)}; left out: {left_out or 'nothing'}"
-
-
-def _plain(value: object) -> str:
-    """Return what a file says, without what a terminal would obey."""
-    text = str(value)
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def spread(per_class: Sequence[int]) -> dict[str, Any]:
