@@ -22,12 +22,12 @@ from __future__ import annotations
 def raised_by(error: Exception, library: str) -> bool:
     """Return whether an exception comes from a library that our code called.
 
-    A signal's handler may raise anything meanwhile, which is not the library's, nor is a lack of
-    memory.
+    What a signal's handler raises meanwhile does not come from the library, and neither does a
+    MemoryError.
 
     Args:
-        error: While it is being handled.
-        library: Name of its package.
+        error: Exception that is being handled.
+        library: Name of the library's package.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -68,7 +68,7 @@ class Bell:
 
 
 class Hold:
-    """That a call holds something until it ends or says so."""
+    """A claim of one call on something; it ends with the call, or earlier by `end`."""
 
     __slots__ = ("_forks", "before", "frame", "links", "thread")
 
@@ -107,7 +107,10 @@ class Hold:
             bell.doze()
 
     def within(self, other: Hold) -> bool:
-        """Return whether a call that made the other one has or waits for this, or for a former."""
+        """Return whether a caller of the other hold's call has this one, or waits in its chain.
+
+        Then waiting would never end.
+        """
         hold: Hold | None = self
         while hold is not None and not hold.over:
             frame = hold.frame

@@ -126,7 +126,7 @@ class Preprocess:
         return required(self.background)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values for a file; what requires no feature has the keys of before it."""
+        """Return the values for a file; `background` is left out where it requires no feature."""
         values = asdict(self)
         if not self.requires:
             del values["background"]

@@ -54,7 +54,7 @@ def check(
 
     Without --dataset, every folder of --data is taken for a domain of your own, and every file
     below it is listed as taken or as left out, with the reason. What training would refuse is an
-    error, exit status 1; everything else that looks wrong is told.
+    error, exit status 1; everything else that looks wrong is printed.
     """
     if dataset is None and (data is None or task):
         raise click.UsageError("say what to check: --dataset NAME --data ROOT, or --data ROOT")

@@ -193,7 +193,7 @@ def _load(place: Path, root: str, quiet: bool = False) -> _Index:
 
 
 def _save(place: Path, root: str, before: _Index, new: dict[bytes, tuple[States, Sums]]) -> None:
-    """Add to what is known; files that are there no longer are dropped."""
+    """Write the index with new files added, and without those that no longer exist."""
     merged = dict(new)
     for name, row in before.rows.items():
         if name not in new and os.path.lexists(os.path.join(os.fsencode(root), name)):

@@ -1,9 +1,9 @@
-"""Digests of image sets, by two rules, and whether two of them mean the same images.
+"""Digests of image sets, by two rules, and their comparison.
 
-A digest of today reads `content:<sha256> names:<sha256>`: the first over the contents of the files
-and their labels, the second over their names, sizes and labels. Artifacts, checkpoints and spot
-checks of before hold the second alone, without its name. Two digests are compared by the strongest
-rule that both have, so images may move and be renamed, and old files stay usable.
+A digest reads `content:<sha256> names:<sha256>`: the first over the contents of the files and their
+labels, the second over their names, sizes and labels. Artifacts and checkpoints of schema 1, and
+earlier spot checks, hold the second alone, without its name. Two digests are compared by the
+strongest rule that both have, so images may move and be renamed, and old files stay usable.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def join(content: str, names: str) -> str:
 
 
 def check(value: str) -> str:
-    """Return `value` if it is the digest of an image set, of today or of before.
+    """Return `value` if it is the digest of an image set, by both rules or by names alone.
 
     Raises:
         ValueError: It is not.

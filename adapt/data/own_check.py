@@ -1,4 +1,4 @@
-"""What there is in the user's own folders, every file of it, before any training starts."""
+"""Take stock of every file in the user's own folders, before any training starts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OwnReport:
 
 
 def own(root: Path, names: tuple[str, ...] = ()) -> OwnReport:
-    """Return what there is in a folder of the user's own images; every image is read.
+    """Return the report of a folder of the user's own images; every image is read.
 
     Args:
         root: Folder of the domains.

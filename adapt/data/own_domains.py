@@ -1,4 +1,4 @@
-"""The images of the user's own domains: a folder of classes, with or without splits, or a list."""
+"""Read the user's own domains: folders of classes, with or without splits, and list files."""
 
 from __future__ import annotations
 

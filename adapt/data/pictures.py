@@ -1,4 +1,4 @@
-"""Folders of pictures that this program made: notice a damaged one, and make room for a new one."""
+"""Detect and remove damaged folders of generated pictures, so that they are made again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a graph is one that may be opened.
+"""Check a graph before any library opens it.
 
 A graph is a program of whoever made the bundle. A library that opens it does what it says: reads
 other files, loops for ever, takes all memory. So the bytes of a graph are read and checked here
@@ -50,7 +50,7 @@ def check_size(size: int, where: str) -> None:
 
 
 def check_graph(content: bytes, kind: Kind, where: str) -> None:
-    """Check that a graph is no more than what an export writes.
+    """Check that a graph holds nothing but what an export may write.
 
     Args:
         content: The bytes of its file.
@@ -58,7 +58,8 @@ def check_graph(content: bytes, kind: Kind, where: str) -> None:
         where: Its name, for messages.
 
     Raises:
-        FormatError: It is more, or damaged; the message says what was found and what is allowed.
+        FormatError: It holds more, or is damaged; the message says what was found and what is
+            allowed.
     """
     shapes_of(content, kind, where)
 

@@ -221,7 +221,7 @@ class TaskCache:
         return share
 
     def prefetch(self, key: str, read: Read) -> None:
-        """Have a task read on the background thread; who wants it later is told of errors."""
+        """Read a task on the background thread; its errors show when it is wanted later."""
         with self._mutex:
             self._check_open()
             if self._background is None:

@@ -1,4 +1,4 @@
-"""Reading tasks once for all who want them, and ahead of time on a thread of its own."""
+"""Read each task once for all threads that want it, and ahead of time in the background."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class SharedLoads:
         If the thread that reads is interrupted, one of those who wait reads.
 
         Args:
-            key: Equal for what is the same.
-            find: Returns it if it is there.
-            read: Reads it.
-            add: Puts it where `find` finds it.
+            key: Name of the task; equal for equal tasks.
+            find: Function that returns the task if it is in memory.
+            read: Function that reads the task.
+            add: Function that puts the task where `find` finds it.
 
         Raises:
             UdaError: What `read` raises, here or in the thread that was waited for; what `add`
@@ -72,7 +72,7 @@ class SharedLoads:
 
 
 class Background:
-    """One thread that does what it is given, one thing after the other, when nobody waits."""
+    """One low-priority thread that runs jobs, one after the other."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[tuple[Callable[[], object], str] | None] = SimpleQueue()
@@ -86,15 +86,15 @@ class Background:
         """Have a job done some time, unless one of this key waits already.
 
         Args:
-            job: What it says of a UdaError, nobody hears.
-            key: Equal for what is the same.
+            job: Function to call; a UdaError or MemoryError that it raises is dropped.
+            key: Name of the job.
         """
         if key not in self._waiting:
             self._waiting[key] = None
             self._jobs.put((job, key))
 
     def close(self) -> None:
-        """Give up what waits, and wait for what has begun. Safe to call more than once."""
+        """Drop the jobs that wait, and wait for the one that runs. Safe to call more than once."""
         self._closed = True
         self._jobs.put(None)
         if os.getpid() == self._process:  # threads do not come along in a fork

@@ -352,6 +352,7 @@ class Session:
         """Take over what was installed, replaced or removed on disk; return the ids that changed.
 
         If the current task was replaced, the new version is current; if it was removed, none is.
+        After an error the session goes on with the bundle as it knew it.
 
         Args:
             new: The bundle as it is on disk; None reads its manifest.
@@ -361,8 +362,6 @@ class Session:
                 session), or the new version of the current or a pinned task is damaged.
             TaskError: There is no room for such a version.
             BackendError: The session is closed, or the device took no new weights.
-
-        After an error the session goes on with the bundle as it knew it.
         """
         lease, held = Lease(), self._held
         with self._changing:
@@ -399,7 +398,12 @@ class Session:
         """Return the digest of the base as it is now in memory; a sound one equals the manifest's.
 
         Takes the current patch off for a moment: a health check for devices that run for months.
-        On a GPU it is the GPU's memory that is read.
+        On a GPU it is the GPU's memory that is read. With `strategy="engines"`, which keeps no base
+        in memory, it is the bundle's file.
+
+        Raises:
+            FormatError: The bundle's file is damaged.
+            BackendError: The session is closed, or the device failed.
         """
         try:
             with self._turn:

@@ -1,4 +1,4 @@
-"""Threads that run jobs, so that whoever starts them or waits for them may be interrupted."""
+"""Threads that run jobs and survive an interrupt of whoever starts them or waits for them."""
 
 from __future__ import annotations
 

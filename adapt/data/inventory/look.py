@@ -1,4 +1,4 @@
-"""What is in an image file: its size and kind, and whether all of it is one colour."""
+"""Read an image file and say what it is: size, kind, and whether all of it is one colour."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _transparent(image: Image.Image) -> bool:
 
 
 def _blank(pixels: NDArray[np.uint8]) -> bool:
-    """Return whether all of (H, W, 3) is one colour; most images show on a few rows that not."""
+    """Return whether all of (H, W, 3) is one colour; a few rows rule most images out."""
     few = pixels[:: max(len(pixels) // 8, 1)]
     return _one_colour(few) and _one_colour(pixels)
 

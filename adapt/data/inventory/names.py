@@ -1,4 +1,4 @@
-"""Files and folders that nobody means as training images, known by their names alone."""
+"""Names of files and folders that are never training images: hidden, system, thumbnails."""
 
 from __future__ import annotations
 

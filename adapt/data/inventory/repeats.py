@@ -1,4 +1,4 @@
-"""Images whose content is that of another image: copies, two labels, test images in training."""
+"""Find images that are copies of others: with two labels, or test images in training."""
 
 from __future__ import annotations
 
