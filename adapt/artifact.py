@@ -1,7 +1,8 @@
 """The artifact: everything training leaves for one task, in one sealed file.
 
-Where it lies is told by `adapt.store`. The residual is kept as new values, so merging is an
-assignment: exact, and the same when done twice.
+`adapt.store` says where it lies. The residual is kept as new values, so merging is an
+assignment: exact, and the same when done twice. Longer than most files, since its format is read,
+written and checked in one place.
 """
 
 from __future__ import annotations

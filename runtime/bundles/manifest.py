@@ -1,4 +1,7 @@
-"""The manifest: the list of everything in a bundle, under one digest."""
+"""The manifest: the list of everything in a bundle, under one digest.
+
+Longer than most files, since all schemas are read and written in one place.
+"""
 
 from __future__ import annotations
 

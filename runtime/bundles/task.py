@@ -1,4 +1,7 @@
-"""The task file: a patch, a small head, tokens, class names. A few hundred kB for one domain."""
+"""The task file: a patch, a small head, tokens, class names. A few hundred kB for one domain.
+
+Longer than most files, since its format is read, written and checked in one place.
+"""
 
 from __future__ import annotations
 
