@@ -174,8 +174,9 @@ def test_training_and_eval_take_test_images_of_ones_own(root, tmp_path, uda_cach
                      "--json", tmp_path / "eval.json")  # fmt: skip
     assert evaluated.exit_code == 0, evaluated.output
     assert "accuracy on 6 images of 'val', in %" in evaluated.output
-    [line] = json.loads((tmp_path / "eval.json").read_text())["variants"]
-    assert line["images"] == 6
+    lines = json.loads((tmp_path / "eval.json").read_text())["variants"]
+    images = {line["variant"]: line["images"] for line in lines}
+    assert images == {"zero_shot": 6, "linear_probe": 6}
     refused = call("eval", *where, "--artifacts", out)
     assert refused.exit_code == 1 and "pass the --test that it was trained with" in refused.stderr
 
