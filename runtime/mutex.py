@@ -80,7 +80,8 @@ class Hold:
         """What must be over before this one begins."""
         self._forks = _forks
         self.links: dict[str, Any] = {}
-        """The hold that follows in a chain, and the bell of those who wait for the end."""
+        """The hold that follows in a chain, and the bell of those who wait for the end. A dict,
+        whose `setdefault` is atomic: two threads cannot both follow."""
 
     @property
     def over(self) -> bool:

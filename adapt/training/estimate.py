@@ -18,8 +18,9 @@ _PASSES = 2
 def seconds_per_step(method: Method, source: Stream, target: Stream, iteration: int) -> float:
     """Return the seconds of one iteration, from one whose losses and gradients are thrown away.
 
-    No optimizer steps, so weights stay as they are; buffers, such as the running statistics of a
-    head, are put back; random numbers are seeded per iteration, so the run draws the same ones.
+    Nothing is stepped, so weights stay, and the time of the optimizer and of RST is not counted.
+    Buffers, such as the running statistics of a head, are put back; random numbers are seeded per
+    iteration, so the run draws the same ones.
 
     Args:
         method: After `prepare`.
