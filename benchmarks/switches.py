@@ -38,6 +38,8 @@ from runtime.sessions.session import Session
 STRATEGIES = ("patch", "engines")
 LONGEST = 3e-4
 """Seconds between two interrupts, at most."""
+AGAIN = 0.01
+"""Seconds until an interrupt that was lost comes once more."""
 _ROOT = Path(__file__).parent.parent
 
 Frames = list[NDArray[np.uint8]]
@@ -93,7 +95,9 @@ class Storm:
         try:
             try:
                 self._armed = True
-                signal.setitimer(signal.ITIMER_REAL, self._draw.uniform(1e-6, LONGEST))
+                # Again and again: Python drops what is raised while a library's callback of the
+                # garbage collector or a destructor runs.
+                signal.setitimer(signal.ITIMER_REAL, self._draw.uniform(1e-6, LONGEST), AGAIN)
                 while True:
                     call()
             finally:
