@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import mmap
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from runtime.memory.weights import Weights
 from runtime.spec import TensorSpec
 from runtime.storage import digest
 from runtime.storage.files import storage_errors
+from runtime.workers import on_threads
 
 _DTYPES = {"F32": "float32", "F16": "float16"}
 
@@ -159,9 +158,10 @@ def _take_all(
     """
     offsets = np.cumsum([0, *(spec.nbytes for spec in layout)])[:-1].tolist()
     try:
-        with path.open("rb") as file, ThreadPoolExecutor(max_workers=4) as pool:
-            number = itertools.repeat(file.fileno())
-            found = digest.combined(pool.map(take, number, layout, offsets))
+        with path.open("rb") as file:
+            number = file.fileno()
+            places = zip(layout, offsets, strict=True)
+            found = digest.combined(on_threads(lambda place: take(number, *place), places, 4))
     except OSError as error:
         raise FormatError(
             f"cannot read '{path}': {error.strerror or error}; copy the bundle again"

@@ -12,8 +12,8 @@ from queue import SimpleQueue
 
 from runtime.errors import UdaError
 from runtime.mutex import Mutex
-from runtime.sessions.workers import Worker
 from runtime.strategies.base import LoadedTask
+from runtime.workers import Worker
 
 
 class _Load:

@@ -22,7 +22,7 @@ from runtime.sessions.grouping import checked, spread
 from runtime.sessions.session import Session
 from runtime.sessions.settings import check_number, check_settings
 from runtime.sessions.sharing import SharedBase, cores, encoding
-from runtime.sessions.workers import Workers
+from runtime.workers import Workers
 
 Pair = tuple[NDArray[np.uint8], str]
 """A frame, and the id of the task that is to classify it."""

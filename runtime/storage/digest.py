@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from runtime.workers import on_threads
+
+_SMALL = 1 << 22
+"""Bytes that are hashed before a second thread would have begun to help much."""
 
 
 def tensors_sha256(tensors: Mapping[str, NDArray[Any]]) -> str:
@@ -16,8 +20,9 @@ def tensors_sha256(tensors: Mapping[str, NDArray[Any]]) -> str:
 
     The bytes of each tensor are hashed on their own, so that several cores share the work.
     """
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return combined(pool.map(line, tensors, tensors.values()))
+    if sum(tensor.nbytes for tensor in tensors.values()) < _SMALL:
+        return combined(line(*item) for item in tensors.items())
+    return combined(on_threads(lambda item: line(*item), tensors.items(), 4))
 
 
 def line(name: str, tensor: NDArray[Any]) -> str:

@@ -8,7 +8,6 @@ waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,6 +27,7 @@ from runtime.strategies.base import LoadedTask
 from runtime.strategies.encoder import DeviceEncoder
 from runtime.strategies.heads import Heads
 from runtime.strategies.pixels import Pixels, Preprocessor
+from runtime.workers import Job
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +86,18 @@ class DeviceStrategy:
             BackendError: The backend or the device cannot be used here.
         """
         strategy, manifest = cls(backend, device), bundle.manifest
+        reading = Job(lambda: read(1) if read else bundle.weights())
         try:
-            with ThreadPoolExecutor(max_workers=1) as pool:
-                reading = pool.submit(lambda: read(1) if read else bundle.weights())
-                for encoder in manifest.encoders:
-                    engine = backend.open(bundle.graph(encoder.graph))
-                    strategy.encoders[encoder.graph.sha256] = DeviceEncoder(engine, encoder)
-                strategy.arena = Arena(
-                    device, reading.result().views(), lambda: bundle.weights().views()
-                )
+            reading.start()
+            for encoder in manifest.encoders:
+                engine = backend.open(bundle.graph(encoder.graph))
+                strategy.encoders[encoder.graph.sha256] = DeviceEncoder(engine, encoder)
+            strategy.arena = Arena(device, reading.take().views(), lambda: bundle.weights().views())
             for opened in strategy.encoders.values():
                 opened.bind(device, strategy.arena, manifest.precision)
             strategy.heads.open(bundle, backend)
         except BaseException:
+            reading.abandon()
             strategy.close()
             raise
         return strategy

@@ -7,7 +7,6 @@ and the new task changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -29,6 +28,7 @@ from runtime.strategies.device import DeviceStrategy
 from runtime.strategies.encoder import EncoderEngine
 from runtime.strategies.heads import Heads
 from runtime.strategies.pixels import Frames, Pixels
+from runtime.workers import Job
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,22 +91,23 @@ class PatchStrategy:
         # A manifest has blocked graphs for all encoders or for none: they share the filters.
         there = blocked and all(encoder.blocked is not None for encoder in manifest.encoders)
         block = backend.block if there else 1
+        reading = Job(lambda: read(block) if read else bundle.weights())
         try:
-            with ThreadPoolExecutor(max_workers=1) as pool:
-                reading = pool.submit(lambda: read(block) if read else bundle.weights())
-                for encoder in manifest.encoders:
-                    ref = encoder.blocked if block > 1 else None
-                    engine = backend.open(bundle.graph(ref or encoder.graph))
-                    strategy.encoders[encoder.graph.sha256] = EncoderEngine(
-                        engine, encoder, manifest.precision
-                    )
-                strategy.weights = reading.result()
+            reading.start()
+            for encoder in manifest.encoders:
+                ref = encoder.blocked if block > 1 else None
+                engine = backend.open(bundle.graph(ref or encoder.graph))
+                strategy.encoders[encoder.graph.sha256] = EncoderEngine(
+                    engine, encoder, manifest.precision
+                )
+            strategy.weights = reading.take()
             strategy.weights.lay_out(block)
             strategy._placed = backend.place(strategy.weights.views())
             for opened in strategy.encoders.values():
                 opened.bind(backend, strategy._placed)
             strategy.heads.open(bundle, backend)
         except BaseException:
+            reading.abandon()
             strategy.close()
             raise
         return strategy

@@ -6,7 +6,9 @@ import atexit
 import contextlib
 import os
 from _thread import start_new_thread
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
@@ -14,6 +16,7 @@ from typing import Generic, TypeVar
 from runtime.errors import BackendError
 from runtime.mutex import Bell
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -47,12 +50,13 @@ class Job(Generic[T]):
         """Take what is to be called."""
         self._work = work
         self._done = Bell()
-        self._dropped = False
+        self._begun = self._dropped = False
         self._result: list[T] = []
         self.error: BaseException | None = None
 
     def run(self) -> None:
         """Call it, unless nobody wants it any more."""
+        self._begun = True  # before it looks, as `abandon` looks after it said so
         try:
             if not self._dropped:
                 self._result.append(self._work())
@@ -70,14 +74,63 @@ class Job(Generic[T]):
         """Want it no more; what has begun goes on."""
         self._dropped = True
 
+    def abandon(self) -> None:
+        """Want it no more, and wait for its end if it has begun."""
+        self._dropped = True
+        if self._begun:
+            self._done.wait()
+
+    def start(self) -> None:
+        """Run it on a thread of its own."""
+        start_new_thread(self.run, ())
+
     def wait(self) -> None:
         """Wait until it has run."""
         self._done.wait()
+
+    def take(self) -> T:
+        """Wait until it has run and return its result.
+
+        Raises:
+            BaseException: What the call raised.
+        """
+        self._done.wait()
+        if self.error is not None:
+            raise self.error
+        return self.result
 
     @property
     def result(self) -> T:
         """What the call returned."""
         return self._result[0]
+
+
+def on_threads(work: Callable[[S], T], items: Iterable[S], count: int) -> list[T]:
+    """Call `work` with each item, on so many threads, and return the results in order.
+
+    None of the calls goes on when this has ended.
+
+    Raises:
+        BaseException: What the first of them raised that failed; the others are given up.
+    """
+    jobs = [Job(partial(work, item)) for item in items]
+    left = deque(jobs)
+
+    def run() -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                left.popleft().run()
+
+    try:
+        for _ in range(min(count, len(jobs))):
+            start_new_thread(run, ())
+        return [job.take() for job in jobs]
+    except BaseException:
+        for job in jobs:
+            job.drop()
+        for job in jobs:
+            job.abandon()
+        raise
 
 
 class Workers:
@@ -115,10 +168,7 @@ class Workers:
             for job in jobs:
                 job.drop()
             raise
-        for job in jobs:
-            if job.error is not None:
-                raise job.error
-        return [job.result for job in jobs]
+        return [job.take() for job in jobs]
 
     def close(self) -> None:
         """Wait for what was begun and end the threads. Safe to call more than once."""
