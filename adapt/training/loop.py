@@ -30,7 +30,7 @@ from adapt.training.journal import Journal, interruptible
 from adapt.training.optimize import Optimization
 from adapt.training.outcome import Outcome
 from adapt.training.record import Meter, Row, density, epoch_row
-from runtime.errors import ConfigError, DataError, Interrupted, TrainingError
+from runtime.errors import ConfigError, DataError, FormatError, Interrupted, TrainingError
 from runtime.storage.files import storage_errors
 
 _log = logging.getLogger(__name__)
@@ -262,6 +262,13 @@ class Loop:
 
     def _restore(self) -> None:
         progress = resume.load(self.checkpoint, self.identity, self.method, self.optimization)
+        done, epochs = progress.iteration, progress.iteration // max(self.config.iterations, 1)
+        if done > self.total or len(progress.history) != epochs:
+            raise FormatError(
+                f"'{self.checkpoint}' is at iteration {str(done)[:20]} of {self.total} with "
+                f"{len(progress.history)} finished epochs, which cannot be; start anew with "
+                "--restart"
+            )
         self.iteration, self.seconds = progress.iteration, progress.seconds
         self.history = list(progress.history)
         self.meter = Meter(dict(progress.sums), progress.count)

@@ -12,6 +12,7 @@ from adapt.method import Group, OptimizerFactory, sgd
 from adapt.settings.config import TrainConfig
 from adapt.training.parallel import average
 from adapt.training.rst import Projection
+from runtime.errors import FormatError
 
 
 class Optimization:
@@ -117,7 +118,12 @@ class Optimization:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned.
+
+        Raises:
+            FormatError: A tensor has no place here, or not its parameter's shape: fused steps would
+                read and write beyond it.
+        """
         places = {
             f"{name}.{position}": (optimizer, parameter)
             for name, optimizer in self._optimizers.items()
@@ -125,9 +131,19 @@ class Optimization:
         }
         for name, value in state.items():
             place, _, key = name.rpartition(".")
-            if place in places:
-                optimizer, parameter = places[place]
-                optimizer.state[parameter][key] = _like(value, parameter)
+            if place not in places:
+                raise FormatError(f"the optimizers have no place for {name[:80]!r}")
+            optimizer, parameter = places[place]
+            fused = any(group.get("fused") for group in optimizer.param_groups)
+            shape = torch.Size() if key == "step" else parameter.shape
+            if key == "step" and value.numel() == 1:
+                value = value.reshape(())  # a file has no tensors without axes
+            if (fused and value.shape != shape) or not value.is_floating_point():
+                raise FormatError(
+                    f"the optimizers' tensor {name[:80]!r} is {value.dtype}{tuple(value.shape)}, "
+                    f"needed floats {tuple(shape)}"
+                )
+            optimizer.state[parameter][key] = _like(value, parameter)
 
     @property
     def scale(self) -> dict[str, float]:
@@ -136,6 +152,8 @@ class Optimization:
 
     @scale.setter
     def scale(self, state: dict[str, float]) -> None:
+        if state.keys() != self.scale.keys():
+            raise FormatError(f"the loss scale has {sorted(self.scale)}, found {sorted(state)}")
         if state:
             self._scaler.load_state_dict(
                 {**state, "_growth_tracker": int(state["_growth_tracker"])}

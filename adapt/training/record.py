@@ -23,6 +23,11 @@ _ORACLE = {
     "oracle_best_epoch": "epoch",
     "oracle_best_mean_per_class": "mean_per_class",
 }
+ROW = frozenset(_ORACLE) | frozenset(
+    "epoch iteration losses lr density survival accuracy mean_per_class per_class seconds "
+    "scores".split()
+)
+"""Keys that the row of an epoch has had since checkpoints of schema 1; later ones may be missing."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from adapt.method import Method
 from adapt.settings.config import TrainConfig
 from adapt.settings.stored import restore
 from adapt.training.optimize import Optimization
+from adapt.training.record import ROW
 from runtime.errors import ConfigError, FormatError
 from runtime.spec import BACKGROUND, BaseModel, required
 from runtime.storage import sealed
@@ -30,6 +31,8 @@ FEATURES = frozenset({BACKGROUND})
 """What a checkpoint may require of this version."""
 FILE = "checkpoint.safetensors"
 _STATE, _OPTIMIZER, _MOMENTUM = "state.", "optimizer.", "momentum."
+_SHOWN = 200
+"""Characters of a value that a message shows; a file may hold any."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,15 @@ class Progress:
     """Time spent since the last finished epoch."""
     scale: dict[str, float] = field(default_factory=dict)
     """State of fp16's loss scale."""
+
+    def __post_init__(self) -> None:
+        if min(self.iteration, self.count, self.seconds) < 0:
+            raise ValueError("a run cannot have come less far than its beginning")
+        for number, row in enumerate(self.history, 1):
+            missing = ROW - row.keys()
+            if missing or row["epoch"] != number:
+                lacks = f"lacks '{min(missing)}'" if missing else "is another epoch's"
+                raise ValueError(f"row {number} of the finished epochs {lacks}")
 
 
 def identity(method: str, pair: DomainPair, config: TrainConfig, base: BaseModel) -> dict[str, Any]:
@@ -104,7 +116,10 @@ def load(
         config = restore(type(method.config), found["config"], content.optional, f"'{path}'")
         found = found | {"config": config}
     _check_identity(path, found, identity)
-    progress = build(Progress, content.document.get("progress"), f"'{path}'")
+    try:
+        progress = build(Progress, content.document.get("progress"), f"'{path}'")
+    except FormatError as error:
+        raise FormatError(f"{error}; start anew with --restart") from error
     state = _state(method)
     optimizer_state: dict[str, Tensor] = {}
     stored = {name.removeprefix(_STATE) for name in content.tensors if name.startswith(_STATE)}
@@ -127,8 +142,11 @@ def load(
             elif name.startswith(_MOMENTUM):  # schema 1, which knew SGD alone
                 key = f"{name.removeprefix(_MOMENTUM)}.momentum_buffer"
                 optimizer_state[key] = tensor
-    optimization.load_state(optimizer_state)
-    optimization.scale = progress.scale
+    try:
+        optimization.load_state(optimizer_state)
+        optimization.scale = progress.scale
+    except FormatError as error:
+        raise FormatError(f"'{path}': {error}; start anew with --restart") from error
     return progress
 
 
@@ -158,8 +176,9 @@ def _check_identity(path: Path, found: object, needed: Mapping[str, Any]) -> Non
     for key, (before, now) in differences(found, needed).items():
         what = ": other images or labels" if key.startswith("data.") else ""
         raise ConfigError(
-            f"cannot resume from '{path}': it was made with {key} = {before!r}, this run has "
-            f"{now!r}{what}; use the same settings and data, or start anew with --restart"
+            f"cannot resume from '{path}': it was made with {key[:_SHOWN]} = {before!r:.{_SHOWN}}, "
+            f"this run has {now!r:.{_SHOWN}}{what}; use the same settings and data, or start anew "
+            "with --restart"
         )
 
 

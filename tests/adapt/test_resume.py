@@ -344,6 +344,42 @@ def test_a_damaged_checkpoint_is_refused(
         train("cmkd", pair, rst_config, out=unfinished, go_on=True)
 
 
+FIRST = "optimizer.main.0.momentum_buffer"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # A fused step would read and write beyond a tensor that is too small.
+        (lambda d, t: t.update({FIRST: t[FIRST].reshape(-1)[:1]}), r"main.0.* needed floats \("),
+        (lambda d, t: t.update({FIRST: t[FIRST].astype(np.int32)}), "torch.int32"),
+        (lambda d, t: t.update({"optimizer.main.99999.x": t[FIRST]}), "no place for 'main.99999"),
+        (lambda d, t: d["progress"].update(scale={"scale": 1.0}), r"scale has \[\], found"),
+        (lambda d, t: d["progress"].update(iteration=-1), "less far than its beginning"),
+        (lambda d, t: d["progress"].update(iteration=10**9), "at iteration 1000000000 of"),
+        (lambda d, t: d["progress"].update(history=[{"epoch": 1}]), "row 1 .* lacks 'accuracy'"),
+        (
+            lambda d, t: d["progress"]["history"].extend(d["progress"]["history"]),
+            "row 2 .* another",
+        ),
+        (lambda d, t: d["progress"].update(history=[]), "with 0 finished epochs"),
+        (lambda d, t: d.update(progress=None), "expected a mapping"),
+    ],
+)
+def test_a_checkpoint_that_no_run_wrote_is_refused(
+    unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, change: object, message: str
+) -> None:
+    path = unfinished / CHECKPOINT
+    file = sealed.read(path, resume.KIND, resume.SCHEMA, features=resume.FEATURES)
+    document, tensors = file.document, dict(file.tensors)
+    document["progress"].setdefault("history", [])
+    change(document, tensors)  # type: ignore[operator]
+    parts = sealed.extended(document, tensors, file.requires, {}, {})
+    sealed.write(path, resume.KIND, resume.SCHEMA, *parts)
+    with pytest.raises(FormatError, match=f"{message}.*start anew with --restart"):
+        train("cmkd", pair, rst_config, out=unfinished, go_on=True)
+
+
 def test_resume_without_a_run_starts_one_and_a_finished_one_is_left_alone(
     images: Path, cache: Path, rst_config: CMKDConfig, tmp_path: Path
 ) -> None:
