@@ -87,10 +87,15 @@ def _read(path: Path, method: str, cls: type[TrainConfig]) -> dict[str, Any]:
     common = {field.name for field in fields(TrainConfig)}
     known = {field.name for field in fields(cls)}
     own = by_method.get(method, {})
-    unknown = sorted((values.keys() - common) | (own.keys() - known))
+    unknown = sorted(str(key) for key in (values.keys() - common) | (own.keys() - known))
     if unknown:
         raise ConfigError(
-            f"'{path}' recommends the unknown setting '{unknown[0]}'{meant(unknown[0], known)}; "
-            "correct the file"
+            f"'{path}' recommends the unknown setting '{unknown[0][:80]}'"
+            f"{meant(unknown[0], known)}; correct the file"
         )
+    for key in ("model", "pretrained"):
+        if key in values or key in own:
+            raise ConfigError(
+                f"'{path}' cannot recommend '{key}', by which it was found; remove that line"
+            )
     return {**values, **own}

@@ -230,7 +230,7 @@ def _check_keys(cls: type[TrainConfig], values: Mapping[str, Any], where: str, m
     for key in sorted(str(key) for key in values if key not in known):
         _check_fixmatch(cls, method, key)
         hint = meant(key, known) or f"; known keys are {', '.join(known)}"
-        raise ConfigError(f"{where}: unknown key '{key}'{hint}")
+        raise ConfigError(f"{where}: unknown key '{key[:80]}'{hint}")
 
 
 def _check_fixmatch(cls: type[TrainConfig], method: str, name: str) -> None:

@@ -10,9 +10,30 @@ import yaml
 
 from runtime.errors import ConfigError
 
+_SHOWN = 200
+"""Characters of what somebody typed that a message shows."""
+_UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError, AttributeError)
+"""What reading YAML may raise: the last two for deep brackets and for tags like `!!timestamp x`."""
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that also reads `3e-6` as a number, as YAML 1.2 does."""
+    """Safe YAML that also reads `3e-6` as a number, as YAML 1.2 does.
+
+    A key that stands twice is an error, not the last one's value.
+    """
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Return a mapping whose keys differ."""
+        given = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        seen: set[tuple[str, str]] = set()
+        for key in given:
+            name = key.tag, str(key.value)
+            if isinstance(key, yaml.ScalarNode) and name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"'{name[1][:_SHOWN]}' stands there twice", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -30,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(f"cannot read the settings '{path}': {_line(error)}") from error
     if values is None:  # empty, or comments alone
         return {}
@@ -59,22 +80,35 @@ def override(text: str) -> tuple[str, Any]:
     Raises:
         ConfigError: It is not of that form.
     """
+    shown = text[:_SHOWN]
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError(f"'--set {shown!a}' is no UTF-8 text; type it anew")
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not equals or not key or not value:
-        raise ConfigError(f"'--set {text}' is not of the form key=value, for example --set lr=3e-6")
+        raise ConfigError(
+            f"'--set {shown}' is not of the form key=value, for example --set lr=3e-6"
+        )
     loader = _Loader("")
     try:
         if value[0] in "'\"":
-            return key, yaml.load(value, _Loader)  # noqa: S506
+            return key, _text(yaml.load(value, _Loader))  # noqa: S506
         # A scalar and nothing else: prompts and paths may hold ': ', '{' or '['.
         tag = loader.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
         return key, loader.construct_object(yaml.ScalarNode(tag, value))
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"the value in '--set {text}' is not readable: {_line(error)}") from error
+    except _UNREADABLE as error:
+        raise ConfigError(
+            f"the value in '--set {shown}' is not readable: {_line(error)}"
+        ) from error
     finally:
         loader.dispose()
 
 
+def _text(value: Any) -> Any:
+    if isinstance(value, str):
+        value.encode()  # raises a ValueError for half of a character, which nothing can print
+    return value
+
+
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split())[: 2 * _SHOWN]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from runtime.errors import FormatError, UdaError
 
 T = TypeVar("T")
 _PLAIN = (str, int, bool)
+_BRIEF = reprlib.Repr()
 
 
 def build(cls: type[T], values: object, where: str, error: type[UdaError] = FormatError) -> T:
@@ -98,4 +100,10 @@ def _check(hint: Any, value: object, where: str, error: type[UdaError]) -> Any:
 
 
 def _kind(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:60]!r}"
+    if value is None:
+        return "nothing"
+    # Some are deeper, or longer by YAML's aliases, than a text can be made of.
+    holds = isinstance(value, (list, tuple, Mapping, set))
+    huge = isinstance(value, int) and value.bit_length() > 1 << 12
+    text = _BRIEF.repr(value) if holds else "of many digits" if huge else str(value)
+    return f"{type(value).__name__} {text[:60]!r}"

@@ -220,3 +220,50 @@ def test_a_malformed_section_says_what_one_looks_like(own, text):
     own.write_text((FOLDER / "cmkd/demo-digits.yaml").read_text() + text)
     with pytest.raises(ConfigError, match=r"must hold one 'name: \{key: value\}' per line"):
         resolve(methods.get("cmkd").Config, "d", "m", folder=own.parent.parent)
+
+
+LAUGHS = "lr: [&a0 [x, x, x, x, x, x, x, x, x]" + "".join(
+    f", &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr: " + "[" * 5000, "cannot read the settings"),
+        ("lr: " + "{a: " * 3000, "cannot read the settings"),
+        ("lr: !!timestamp x", "cannot read the settings"),
+        (f"{LAUGHS}]", r"'lr' must be float, found list"),
+        ("lr: &a [*a]", r"'lr' must be float, found list"),
+        (f"lr: 0x{'f' * 5000}", "'lr' must be float, found int 'of many digits'"),
+        ("lr: 1e-3\nlr: 2e-3", "'lr' stands there twice .*line 2"),
+        ("tasks: {a-b: {lr: 1}, a-b: {lr: 2}}", "'a-b' stands there twice"),
+        (f"? {'k' * 9999}\n: 1", "unknown key 'k{80}'"),
+    ],
+)
+def test_an_odd_settings_file_is_one_clear_line(tmp_path, text, message):
+    path = tmp_path / "m" / "d.yaml"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve(TaskHeadConfig, "d", "m", folder=tmp_path)
+    assert len(str(caught.value)) < 1200
+
+
+def test_a_merged_mapping_may_be_overruled(tmp_path):
+    path = tmp_path / "m" / "d.yaml"
+    path.parent.mkdir()
+    path.write_text("tasks:\n  a-b: &one {lr: 1e-3, seed: 1}\n  a-c: {<<: *one, seed: 2}\n")
+    found = resolve(TaskHeadConfig, "d", "m", folder=tmp_path, task="a-c").config
+    assert (found.lr, found.seed) == (1e-3, 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['pretrained="\\ud800"', "prompt={}\udcff", "prompt='['" + ": [" * 3000, "seed=" + "9" * 5000],
+)
+def test_an_odd_override_is_one_clear_line(text):
+    with pytest.raises(ConfigError, match="'--set |--set ") as caught:
+        load(text)
+    str(caught.value).encode()
+    assert len(str(caught.value)) < 700

@@ -98,13 +98,25 @@ def test_a_file_extends_paper_or_nothing(tmp_path, text, message):
         resolve(Larger, "d", "m", folder=tmp_path)
 
 
-@pytest.mark.parametrize("text", ["rate: 1\n", "methods:\n  m: {fixmach: 1}\n", "extra: 3\n"])
+@pytest.mark.parametrize(
+    "text", ["rate: 1\n", "methods:\n  m: {fixmach: 1}\n", "extra: 3\n", "5: 1\nrate: 1\n"]
+)
 def test_a_base_model_recommends_only_settings_that_there_are(tmp_path, text):
     (tmp_path / "m").mkdir()
     (tmp_path / "base_models").mkdir()
     (tmp_path / "m/d.yaml").write_text("model: RN50-quickgelu\n")
     (tmp_path / "base_models/RN50.yaml").write_text(text)
     with pytest.raises(ConfigError, match="RN50.yaml' recommends the unknown setting"):
+        resolve(Larger, "d", "m", folder=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["model: RN101\n", "methods:\n  m: {pretrained: demo}\n"])
+def test_a_base_model_recommends_no_other_one(tmp_path, text):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "base_models").mkdir()
+    (tmp_path / "m/d.yaml").write_text("model: RN50-quickgelu\n")
+    (tmp_path / "base_models/RN50.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="'RN50.yaml' cannot recommend '"):
         resolve(Larger, "d", "m", folder=tmp_path)
 
 
