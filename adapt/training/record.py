@@ -27,7 +27,7 @@ ROW = frozenset(_ORACLE) | frozenset(
     "epoch iteration losses lr density survival accuracy mean_per_class per_class seconds "
     "scores".split()
 )
-"""Keys that the row of an epoch has had since checkpoints of schema 1; later ones may be missing."""
+"""Keys that the row of an epoch has had since the first checkpoints; later ones may be missing."""
 
 
 @dataclass

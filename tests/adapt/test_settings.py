@@ -116,7 +116,7 @@ def test_a_base_model_recommends_no_other_one(tmp_path, text):
     (tmp_path / "base_models").mkdir()
     (tmp_path / "m/d.yaml").write_text("model: RN50-quickgelu\n")
     (tmp_path / "base_models/RN50.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="'RN50.yaml' cannot recommend '"):
+    with pytest.raises(ConfigError, match="RN50.yaml' cannot recommend '"):
         resolve(Larger, "d", "m", folder=tmp_path)
 
 
