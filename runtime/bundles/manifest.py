@@ -133,7 +133,10 @@ class TaskEntry:
     def __post_init__(self) -> None:
         check_task_id(self.id)
         check_text(self.dataset, self.source, self.target, self.method)
-        extension.check_features(self.requires, f"task '{self.id}'")
+        try:
+            extension.check_features(self.requires, f"task '{self.id}'")
+        except FormatError as error:  # who builds this knows where it is from
+            raise ValueError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -275,7 +278,12 @@ def read(folder: Path) -> Manifest:
     if "schema" in body:
         raise FormatError(f"{where}: unknown key 'schema'; copy the bundle again")
     own = {"requires": list(requires), "optional": optional, "schema": max(schema, WRITTEN[0])}
-    return build(Manifest, {**body, **own}, where)
+    content = build(Manifest, {**body, **own}, where)
+    if schema == SCHEMA and any(
+        extension.REQUIRES not in entry for key in ("tasks", "former") for entry in body[key]
+    ):
+        raise FormatError(f"{where}: a task lacks '{extension.REQUIRES}'; copy the bundle again")
+    return content
 
 
 def _extended(body: dict[str, Any]) -> bool:
@@ -321,7 +329,10 @@ def _as_schema_2(body: dict[str, Any]) -> dict[str, Any]:
 
 def _references(value: object) -> Iterator[FileRef]:
     if isinstance(value, dict) and value.keys() == {f.name for f in fields(FileRef)}:
-        yield build(FileRef, value, "a file of an optional member")
+        try:
+            yield build(FileRef, value, "a file of an optional member")
+        except FormatError as error:  # who builds the manifest knows where it lies
+            raise ValueError(f"{error}; copy the bundle again") from error
     elif isinstance(value, (dict, list)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _references(item)

@@ -6,6 +6,7 @@ members that a reader may ignore: they never change a label.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -75,14 +76,23 @@ def check_optional(value: object, where: str) -> dict[str, Any]:
     """Return optional members.
 
     Raises:
-        FormatError: They are not a JSON object of bounded depth.
+        FormatError: They are not a JSON object of bounded depth, or hold NaN or infinity.
     """
     if not isinstance(value, Mapping) or deeper(value, MAX_DEPTH):
         raise FormatError(
             f"{where}: '{OPTIONAL}' must be an object at most {MAX_DEPTH} levels deep, found "
             f"{str(value)[:60]!r}; copy the file again"
         )
+    if not finite(value):
+        raise FormatError(f"{where}: '{OPTIONAL}' holds NaN or infinity; make the file again")
     return dict(value)
+
+
+def finite(value: object) -> bool:
+    """Return whether all numbers in JSON of bounded depth are finite."""
+    if isinstance(value, (Mapping, list, tuple)):
+        return all(map(finite, value.values() if isinstance(value, Mapping) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def deeper(value: object, levels: int) -> bool:

@@ -112,12 +112,14 @@ def test_optional_members_of_a_bundle_and_their_files_survive_a_change_of_tasks(
             lambda b: b.update(optional={"a": [{"path": "x", "bytes": 1, "sha256": "0"}]}),
             "is no SHA-256",
         ),
+        (lambda b: b["tasks"][0].pop("requires"), "a task lacks 'requires'"),
     ],
 )
 def test_a_malformed_extension_is_refused(world, change, message):
     rewrite(world.path, change)
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises(FormatError, match=message) as caught:
         Bundle.open(world.path)
+    assert str(world.path) in str(caught.value)
 
 
 def test_members_of_schema_3_in_an_older_manifest_are_refused(world):
@@ -171,6 +173,19 @@ def test_an_impossible_extension_is_not_written(world):
     for changes in (
         {"requires": ("No Feature",)},
         {"optional": {"deep": json.loads("[" * 17 + "]" * 17)}},
+        {"optional": {"deep": [{"mean": float("nan")}]}},
     ):
         with pytest.raises(FormatError):
             encode_task(replace(world.tasks["a-b"], **changes))
+
+
+def test_a_number_that_is_not_finite_is_no_optional_member(world, write_task):
+    path = write_task(world.tasks["a-b"])
+    file = sealed.parse(path.read_bytes(), path, "uda-task", 2, features=())
+    members = {"requires": [], "optional": {"canary": [float("inf")]}}
+    sealed_as = json.dumps  # which writes NaN and infinities unless it is told not to
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json, "dumps", lambda *a, **k: sealed_as(*a, **{**k, "allow_nan": True}))
+        sealed.write(path, "uda-task", 2, {**file.document, **members}, file.tensors)
+    with pytest.raises(FormatError, match="'optional' holds NaN or infinity"):
+        install(world.path, path)
