@@ -172,7 +172,7 @@ class Bundle:
 
     def _content(self, ref: FileRef) -> bytes:
         path = self._locate(ref)
-        if not path.exists():
+        if not os.path.exists(path):  # pathlib's raises for names that are too long
             raise FormatError(
                 f"'{path}' is not there any more; if the bundle was changed since it was opened, "
                 "refresh or open it again, else copy it again"

@@ -6,6 +6,7 @@ Longer than most files, since all schemas are read and written in one place.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -244,7 +245,7 @@ def read(folder: Path) -> Manifest:
     Raises:
         FormatError: There is none, or it is damaged, altered or of another version.
     """
-    if not (folder / NAME).is_file():
+    if not os.path.isfile(folder / NAME):  # pathlib's raises where it may not look
         raise FormatError(f"'{folder}' is no bundle: it has no {NAME}; make one with uda-export")
     where = f"'{folder / NAME}'"
     try:

@@ -137,13 +137,15 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """Return the content of a file of at most `limit` bytes.
 
     Raises:
-        FormatError: The file is missing, unreadable or larger.
+        FormatError: The file is missing, unreadable or larger, or no plain file.
     """
     try:
-        with path.open("rb") as stream:
+        with open(path, "rb", opener=_open_at_once) as stream:
+            about = os.fstat(stream.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise FormatError(f"'{path}' is no plain file; make or copy it again")
             # Python makes room for all that is asked for, however small the file is.
-            size = os.fstat(stream.fileno()).st_size
-            content = stream.read(min(size, limit) + 1)
+            content = stream.read(min(about.st_size, limit) + 1)
     except OSError as error:
         raise FormatError(
             f"cannot read '{path}': {error.strerror or error}; check the path and its permissions, "
@@ -154,6 +156,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
             f"'{path}' is larger than the {limit} bytes it may have; make or copy it again"
         )
     return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, and do not wait for who writes to it if it is a named pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def sha256(content: bytes) -> str:

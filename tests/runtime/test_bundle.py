@@ -265,3 +265,8 @@ def test_files_of_others_inside_a_bundle_survive_a_rewrite(world):
     bundle.write(world.path, **world.parts)
     assert (world.path / "tasks" / "notes.txt").read_text() == "mine"
     assert not (world.path / "tasks" / "a-x-0123456789abcdef.safetensors").exists()
+
+
+def test_a_path_that_is_too_long_is_no_bundle(tmp_path):
+    with pytest.raises(FormatError, match="is no bundle"):
+        Bundle.open(tmp_path / ("x" * 300))

@@ -61,3 +61,13 @@ def test_only_a_full_disk_asks_for_space(tmp_path):
         storage_errors(tmp_path),
     ):
         Path("/dev/full").write_bytes(b"new")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / kind
+    {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda p: p.symlink_to("/dev/zero")}[kind](
+        path
+    )
+    with pytest.raises(FormatError, match=f"{kind}.* (is no plain file|Is a directory); "):
+        read_bytes(path, 9)
