@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -119,6 +121,8 @@ def read(
             requires a feature that is not known.
     """
     try:
+        if not S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
+            raise OSError("no plain file")
         with safe_open(path, framework="numpy") as file:
             meta = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

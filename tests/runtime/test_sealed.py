@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,9 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         sealed.write(tmp_path / "file", "test", 1, {"x": float("nan")}, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_named_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FormatError, match="is missing or damaged .no plain file."):
+        sealed.read(tmp_path / "pipe", "uda-task", 2)
