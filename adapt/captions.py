@@ -85,6 +85,7 @@ def fitting(
 def article(name: str) -> str:
     """Return "a" or "an", as an English reader says before a name."""
     start = name.strip().lower()
-    silent = re.match(r"(hour|honest|honou?r|heir)", start)
+    # Also numbers and single letters, as they are said: an 8-ball, an 11th, an x-ray.
+    silent = re.match(r"(hour|honest|honou?r|heir|8|1[18](\D|$)|[fhlmnrsx]([-. ]|$))", start)
     spoken = re.match(r"(uni([^nm]|$)|us[abe]|eu|one\b|ur[aei]|ubi)", start)
     return "an" if silent or (start[:1] in tuple("aeiou") and not spoken) else "a"

@@ -15,7 +15,8 @@ from runtime.errors import BaseModelError
     ("name", "said"),
     [("apple", "an"), ("cup", "a"), ("hour glass", "an"), ("unicorn", "a"), ("umbrella", "an"),
      ("euro coin", "a"), ("one-way sign", "a"), ("onion", "an"), ("European bison", "a"),
-     ("uninhabited house", "an"), ("usb stick", "a"), ("", "a"), ("Ananas", "an")],
+     ("uninhabited house", "an"), ("usb stick", "a"), ("", "a"), ("Ananas", "an"), ("8-ball", "an"),
+     ("11 pins", "an"), ("1 euro", "a"), ("110 V plug", "a"), ("X-ray", "an"), ("T-shirt", "a")],
 )  # fmt: skip
 def test_names_take_the_article_that_english_gives_them(name, said):
     assert article(name) == said
