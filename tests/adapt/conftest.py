@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from adapt.clip import Clip, encoder_tensors
 from adapt.data import DomainPair, load_folders
 from adapt.methods.cmkd import CMKDConfig
+from runtime.frames import formats
 from runtime.spec import BaseModel
 from runtime.storage.digest import tensors_sha256
 
@@ -121,3 +123,16 @@ def small_clip() -> Callable[[str], Clip]:
 def prompts() -> Sequence[str]:
     """Captions of the three classes."""
     return tuple(f"a photo of a {name}" for name in CLASSES)
+
+
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if the extra [heif] were not installed."""
+    caches = formats.register, formats.readable
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    monkeypatch.undo()
+    for cached in caches:
+        cached.cache_clear()

@@ -1,7 +1,6 @@
 """Every file below a root is taken, or left out for a named reason."""
 
 import os
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from adapt.data import load_folders
 from adapt.data.inventory import walk as walks
 from adapt.data.inventory.walk import walk
 from runtime.errors import DataError
-from runtime.frames import formats
 from runtime.frames.preprocess import read_image
 from tests.adapt.odd_world import CLASSES, HEIC, clutter, domain, picture
 
@@ -24,19 +22,6 @@ def root(tmp_path):
     for name in ("day", "night"):
         domain(tmp_path / "shop", name)
     return tmp_path / "shop"
-
-
-@pytest.fixture
-def without_heif(monkeypatch):
-    """As if the extra [heif] were not installed."""
-    caches = formats.register, formats.readable
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    for cached in caches:
-        cached.cache_clear()
-    yield
-    monkeypatch.undo()
-    for cached in caches:
-        cached.cache_clear()
 
 
 def test_every_file_is_taken_or_left_out_for_its_reason(root, without_heif):

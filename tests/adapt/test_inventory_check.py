@@ -18,7 +18,7 @@ from adapt.data.inventory.sheet import COLUMNS, ROWS, sheet, spaced
 from adapt.data.inventory.summary import line_of
 from tests.adapt.odd_world import CLASSES, clutter, domain, picture
 
-pytestmark = pytest.mark.usefixtures("uda_cache")
+pytestmark = pytest.mark.usefixtures("uda_cache", "without_heif")
 
 
 @pytest.fixture
