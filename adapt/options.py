@@ -29,7 +29,7 @@ class _Method(click.Choice):  # type: ignore[type-arg]  # generic since click 8.
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
             hint = meant(str(value), METHODS)
-            raise click.BadParameter(f"{error.message}{hint}", ctx, param) from error
+            raise click.BadParameter(f"{error.message.rstrip('.')}{hint}", ctx, param) from error
 
 
 data_option = click.option(

@@ -125,10 +125,11 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
         chosen = adapted or known
     if len(chosen) == 1:
         return next(iter(chosen.values()))
+    example = next(iter(chosen or known))
     problem = f"was not trained with '{method}'" if method is not None else "has several artifacts"
     raise TaskError(
         f"task '{task}' {problem}{meant(method or '', known)}; there are {', '.join(known)}; "
-        f"choose one with --method; uda-export takes --task {task}={next(iter(known))} as well"
+        f"choose one with --method; uda-export takes --task {task}={example} as well"
     )
 
 
@@ -142,9 +143,9 @@ def _missing(root: Path, task: str, dataset: str | None, method: str) -> TaskErr
         commands.append(f'"uda-adapt train {where} --method {method}"')
     if dataset not in DATASETS:
         where = "--data ROOT --source DOMAIN --target DOMAIN"
-        commands.append(f'for images of your own "uda-adapt train {where} --method {method}"')
+        commands.append(f'"uda-adapt train {where} --method {method}"')
     hint = meant(task, {e.task for e in every if dataset in (None, e.dataset)})
     return TaskError(
         f"'{root}' has no artifact of task {wanted}{hint}; there are {known}; make it with "
-        f"{', or '.join(commands)}"
+        f"{', or for images of your own '.join(commands)}"
     )

@@ -87,10 +87,10 @@ def table_of(
             lines = compare.compare(pair, files, settings, device)
     except UdaError as error:  # the run itself is saved
         return f"baselines  none: {error}"
-    return f"{table(compare.HEADER, compare.rows(lines))}\n{verdict(lines, variant)}"
+    return f"{table(compare.HEADER, compare.rows(lines))}\n{verdict(lines, variant, settings)}"
 
 
-def verdict(lines: Sequence[Line], variant: str) -> str:
+def verdict(lines: Sequence[Line], variant: str, settings: Mapping[str, Any]) -> str:
     """Return whether a run beats its baselines, and what to try if it does not.
 
     By accuracy where the test images have labels, else by infomax.
@@ -98,6 +98,7 @@ def verdict(lines: Sequence[Line], variant: str) -> str:
     Args:
         lines: Comparison of the run and its baselines.
         variant: Name of the run.
+        settings: Its settings.
     """
     own = next(line for line in lines if line.variant == variant)
     known = own.accuracy is not None
@@ -107,7 +108,9 @@ def verdict(lines: Sequence[Line], variant: str) -> str:
     shown = {name: f"{value:.2f}{' %' if known else ''}" for name, value in values.items() if value}
     if best == variant:
         return f"better than its baselines by {by}"
+    # A method that cannot have FixMatch has no such setting.
+    fixmatch = "--set fixmatch=0.5, " if settings.get("fixmatch") == 0 else ""
     return (
         f"NOT better than {best} ({shown.get(variant, '0')} against {shown[best]}) by {by}; try "
-        f"--preset fixmatch, --set lr with a third of the rate, another --method, or keep {best}"
+        f"{fixmatch}--set lr with a third of the rate, another --method, or keep {best}"
     )

@@ -53,8 +53,9 @@ def check(
     """Take stock of your own images, or compare a data set with what was published.
 
     Without --dataset, every folder of --data is taken for a domain of your own, and every file
-    below it is listed as taken or as left out, with the reason. What training would refuse is an
-    error, exit status 1; everything else that looks wrong is printed.
+    below it is counted as taken or as left out, with the reason; --report and --json name them.
+    What training would refuse is an error, exit status 1; everything else that looks wrong is
+    printed.
     """
     if dataset is None and (data is None or task):
         raise click.UsageError("say what to check: --dataset NAME --data ROOT, or --data ROOT")
@@ -100,7 +101,8 @@ def check(
         inventory = {one.name: one.as_dict() for one in details}
         more = {"unreadable": paths, "inventory": inventory, "beside": counted(beside)}
         write_json(json_file, report.as_dict() | more)
-    elif any(len(bad) > 1 for bad in lost.values()):
-        click.echo("all that cannot be read: add --json FILE")
+    elif not page and any(len(bad) > 1 for bad in lost.values()):
+        page_too = "" if dataset else "--report FILE.html or "
+        click.echo(f"all that cannot be read: add {page_too}--json FILE")
     if report.unusable:
         raise DataError(report.unusable)

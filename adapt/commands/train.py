@@ -104,6 +104,7 @@ def train(
     from adapt.settings.layers import resolve
     from adapt.settings.limits import check_crops, check_passes
     from adapt.training import train as training
+    from adapt.training.resume import FILE as CHECKPOINT
     from runtime.errors import ConfigError
     from runtime.storage.fields import build
 
@@ -140,6 +141,11 @@ def train(
             )
         if pair.inventory:
             click.echo(f"images     {pair.inventory.line()}")
+        path = store.place(
+            out, pair.task.dataset, pair.task.id, store.variant(method, vars(config))
+        )
+        if resume and not path.exists() and not path.with_name(CHECKPOINT).exists():
+            click.echo(f"resume     nothing to go on with in '{path.parent}'; a new run starts")
     run = training.train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True,
         record=resolved.record(),
@@ -158,8 +164,9 @@ def train(
             f"accuracy   {chosen_one}{last.accuracy:.2f} % last epoch, {best.accuracy:.2f} % "
             f"oracle-best (epoch {best.epoch}), mean per class {saved.mean_per_class:.2f} %"
         )
-        where = "held-out" if pair.held_out else "the very"
-        seen = "" if pair.held_out else " it was adapted to"
+        adapted_to = cls.trains and not pair.held_out
+        where = "held-out" if pair.held_out else "the very" if adapted_to else "the"
+        seen = " it was adapted to" if adapted_to else ""
         click.echo(f"           on {where} {metrics.test_images} target images{seen}")
     if run.skipped:
         log = run.path.with_name("train.log")

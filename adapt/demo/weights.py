@@ -35,7 +35,8 @@ def architecture(name: str) -> dict[str, Any]:
         BaseModelError: No such model is shipped.
     """
     if name not in ARCHITECTURES:
-        raise BaseModelError(f"unknown demo model '{name}'; choose one of {sorted(ARCHITECTURES)}")
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise BaseModelError(f"pretrained 'demo' has no model '{name}'; choose one of {known}")
     config: dict[str, Any] = json.loads(ARCHITECTURES[name].read_text())
     return config
 

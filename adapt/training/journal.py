@@ -82,10 +82,11 @@ class Journal:
             write_bytes(self._folder / RESULTS, _csv(history).encode())
         row = history[-1]
         accuracy = "unlabelled" if row["accuracy"] is None else f"{row['accuracy']:.2f} %"
-        losses = " ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
+        losses = "".join(f" {name} {value:.4f}" for name, value in row["losses"].items())
+        losses = losses and f",{losses}"
         extra = f", survival {row['survival']:.3f}" if row["survival"] is not None else ""
         _log.info(
-            "epoch %d: accuracy %s, %s, lr %.3g, density %.4f %%%s, %.1f s",
+            "epoch %d: accuracy %s%s, lr %.3g, density %.4f %%%s, %.1f s",
             *(
                 row["epoch"],
                 accuracy,
@@ -98,7 +99,7 @@ class Journal:
         )
         self._bar.update(self._id, description=f"epoch {row['epoch']}: {accuracy}")
         if self._show and not self._bar.console.is_terminal:
-            self.say(f"epoch {row['epoch']}: accuracy {accuracy}, {losses}, {row['seconds']:.1f} s")
+            self.say(f"epoch {row['epoch']}: accuracy {accuracy}{losses}, {row['seconds']:.1f} s")
 
 
 def _csv(history: Sequence[Mapping[str, Any]]) -> str:

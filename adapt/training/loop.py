@@ -165,10 +165,12 @@ class Loop:
     def _estimate(self, source: Stream, target: Stream, journal: Journal) -> None:
         step = seconds_per_step(self.method, source, target, self.iteration)
         left = self.total - self.iteration
+        epochs = -(-left // self.config.iterations)
+        shown = f"{1000 * step:.0f} ms" if step >= 0.001 else "under 1 ms"
+        each = f"each of {epochs} epochs" if epochs > 1 else "the epoch"
         journal.say(
-            f"{left} steps of {1000 * step:.0f} ms: about {duration(step * left)} on this "
-            f"{self.device.type}, and an evaluation after each of "
-            f"{-(-left // self.config.iterations)} epochs"
+            f"{left} steps of {shown}: about {duration(step * left)} on this "
+            f"{self.device.type}, and an evaluation after {each}"
         )
 
     def _stream(self, role: Role) -> Stream:

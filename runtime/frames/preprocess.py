@@ -138,7 +138,7 @@ def read_pixels(path: Path, spec: Preprocess) -> NDArray[np.uint8]:
 
 
 def read_image(
-    path: Path, *, background: Background = "drop", draft: int | None = None
+    path: str | Path, *, background: Background = "drop", draft: int | None = None
 ) -> NDArray[np.uint8]:
     """Decode an image file to (H, W, 3) uint8 RGB, upright as its EXIF orientation says.
 
@@ -156,6 +156,7 @@ def read_image(
         DataError: The file is missing, no image, truncated or absurdly large, or its values have
             no meaning as brightness.
     """
+    path = Path(path)
     formats.register()
     try:
         with decode.opened(path) as image:

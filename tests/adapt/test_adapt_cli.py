@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,6 +13,7 @@ from safetensors.torch import save_file
 
 from adapt.artifact import Artifact
 from adapt.cli import main
+from adapt.commands.baselines import verdict
 from adapt.demo import weights as demo
 from tests.adapt.conftest import draw
 
@@ -56,6 +59,7 @@ def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path:
     assert names == ["zero_shot", "linear_probe", "cmkd-rst"]
     assert verdict.startswith(("better than its baselines", "NOT better than"))
     assert [p.name for p in path.parent.parent.iterdir()] == ["cmkd-rst"]  # baselines leave nothing
+    assert ("--set fixmatch=0.5" in verdict) == verdict.startswith("NOT")
     words = ("--rst", "--seed", 5, "--out", tmp_path / "x", "--no-baselines")
     assert "zero_shot" not in call("train", *own_images(images, *words), *quick()).stdout
 
@@ -197,6 +201,35 @@ def test_inspect_prints_what_an_artifact_is(trained: Path) -> None:
     assert "demo-rn32/demo" in result.stdout and "oracle-best" in result.stdout
 
 
+def test_what_does_not_train_says_so_and_has_no_losses(
+    images: Path, cache: Path, tmp_path: Path
+) -> None:
+    words = ("--method", "zero_shot", "--out", tmp_path)
+    result = call("train", *own_images(images, *words), *quick()[: 2 * 2])
+    assert result.exit_code == 0, result.output
+    assert "on the 27 target images\n" in result.stdout and "adapted" not in result.stdout
+    assert re.search(r"epoch 0: accuracy [0-9.]+ %, [0-9.]+ s\n", result.stderr)
+
+
+def test_resume_without_a_run_says_that_a_new_one_starts(trained: Path, images: Path) -> None:
+    words = own_images(images, "--rst", "--resume", "--no-baselines", "--out")
+    assert "resume  " not in call("train", *words, trained, *quick()).stdout
+    started = call("train", *words, trained.with_name("other"), *quick())
+    assert started.exit_code == 0 and "day-night/cmkd-rst'; a new run starts\n" in started.stdout
+    assert "and an evaluation after the epoch\n" in started.stderr
+
+
+def test_fixmatch_is_advised_only_where_it_can_be_set() -> None:
+    lines = [
+        SimpleNamespace(variant=name, accuracy=value, infomax=0.0)
+        for name, value in (("zero_shot", 10.0), ("linear_probe", 48.0), ("run", 44.0))
+    ]
+    for settings, advised in (({}, False), ({"fixmatch": 0.0}, True), ({"fixmatch": 0.5}, False)):
+        said = verdict(lines, "run", settings)
+        assert said.startswith("NOT better than linear_probe (44.00 % against 48.00 %)")
+        assert ("--set fixmatch=0.5" in said) == advised
+
+
 def test_a_users_error_is_one_line_and_exit_code_one(images: Path, cache: Path) -> None:
     result = call("train", *own_images(images), "--set", "learning_rate=1")
     assert result.exit_code == 1
@@ -208,7 +241,7 @@ def test_a_users_error_is_one_line_and_exit_code_one(images: Path, cache: Path) 
     ("words", "code", "line"),
     [
         (["--dataset", "demo-digts", "--task", "f-h"], 1, "'demo-digts'; did you mean 'demo-di"),
-        (["--method", "cmdk"], 2, "did you mean 'cmkd'"),
+        (["--method", "cmdk"], 2, "'zero_shot'; did you mean 'cmkd'"),
         (["--density", "abc"], 2, "--density abc is no share of the encoder's weights"),
         (["--density", "0"], 2, "above 0 % and up to 100 %"),
         (["--density", "1%", "--no-rst"], 2, "so it goes without --no-rst"),

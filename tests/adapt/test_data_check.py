@@ -113,7 +113,7 @@ def test_images_that_training_would_refuse_make_a_data_set_unusable(home, tmp_pa
     assert "2 of 5 images of 'Art' cannot be read, training leaves out less than 1 %" in (
         result.stderr
     )
-    assert "add --json FILE" in result.stdout
+    assert "--report FILE.html or --json FILE" in result.stdout
     result = call(*words, "--json", tmp_path / "r.json")
     report = json.loads((tmp_path / "r.json").read_text())
     assert not report["usable"] and report["unreadable"]["Art"] == [str(path) for path in bad]

@@ -67,6 +67,7 @@ def test_find_for_images_of_ones_own_says_the_command_that_can_make_it(shelf):
     with pytest.raises(TaskError) as caught:
         find(shelf("own/studio-shop/cmkd"), "studio-nope", "own")
     message = str(caught.value)
+    assert 'make it with "uda-adapt train --data ROOT' in message
     assert "uda-adapt train --data ROOT --source DOMAIN --target DOMAIN --method cmkd" in message
     assert "--dataset" not in message
 

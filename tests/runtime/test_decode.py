@@ -26,7 +26,7 @@ def test_a_file_becomes_its_pixels_laid_on_the_background(name, tmp_path):
         found = read_image(tmp_path / name, background=background)
         assert found.dtype == np.uint8 and not np.isnan(found).any()
         np.testing.assert_array_equal(found, laid_on(truth, background))
-    np.testing.assert_array_equal(read_image(tmp_path / name), laid_on(truth, "drop"))
+    np.testing.assert_array_equal(read_image(str(tmp_path / name)), laid_on(truth, "drop"))
 
 
 def test_every_colour_under_every_alpha_is_rounded_once(tmp_path):
