@@ -100,6 +100,7 @@ class Storm:
                 signal.setitimer(signal.ITIMER_REAL, self._draw.uniform(1e-6, LONGEST), AGAIN)
                 while True:
                     call()
+                    self._armed = True  # it came and was dropped if it is not
             finally:
                 self._armed = False
                 signal.setitimer(signal.ITIMER_REAL, 0)
