@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -73,6 +76,28 @@ class Judge:
             logits = self._classify(self._see(self.test))
         return score(logits.cpu(), self.truth, self._classes), judgements
 
+    def seconds(self) -> float:
+        """Estimate the seconds of one call from the second of two batches of the target.
+
+        0 where the encoder is frozen: its features are computed once. Weights and running
+        statistics stay as they are; what the heads and the scores cost is not counted.
+        """
+        if self._method.frozen or isinstance(self._method, FeatureMethod):
+            return 0.0
+        method, seconds = self._method.eval(), 0.0
+        size, style = self._config.eval_batch_size, self._style()
+        some = self._target.images.part(slice(0, size))
+        for _ in range(2):  # the first warms up
+            started = time.monotonic()
+            predict(method.encode, some, size, self._device, **style)
+            seconds = time.monotonic() - started
+        both = {id(images): len(images.images) for images in (self.test, self._target)}
+        seen = sum(both.values()) if self.known else len(self._target.images)
+        return seconds * seen / len(some)
+
+    def _style(self) -> dict[str, Sequence[float]]:
+        return {"mean": self._clip.mean, "std": self._clip.std}
+
     def _see(self, images: Pixels) -> Tensor:
         """Return the features (N, D) of images, on the device; of unit length from a bank."""
         known = self._features.get(id(images))
@@ -87,11 +112,11 @@ class Judge:
         if isinstance(self._method, FeatureMethod):  # what it trains from, and its heads normalise
             return self._method.bank(images.images, images.key)
         size, count = self._config.eval_batch_size, len(images.images)
-        own, style = parallel.portion(count), {"mean": self._clip.mean, "std": self._clip.std}
+        own = parallel.portion(count)
         found = torch.empty(0, self._clip.dim)  # of a process without a share
         if own.start < own.stop:
             found = predict(
-                self._method.encode, images.images.part(own), size, self._device, **style
+                self._method.encode, images.images.part(own), size, self._device, **self._style()
             )
         return parallel.collect(found.to(self._device), count)
 

@@ -166,12 +166,13 @@ class Loop:
         step = seconds_per_step(self.method, source, target, self.iteration)
         left = self.total - self.iteration
         epochs = -(-left // self.config.iterations)
-        shown = f"{1000 * step:.0f} ms" if step >= 0.001 else "under 1 ms"
-        each = f"each of {epochs} epochs" if epochs > 1 else "the epoch"
-        journal.say(
-            f"{left} steps of {shown}: about {duration(step * left)} on this "
-            f"{self.device.type}, and an evaluation after {each}"
-        )
+        evaluation = self.judge.seconds()
+        shown = f"{left} steps of {1000 * step:.0f} ms" if step >= 0.001 else f"{left} short steps"
+        if evaluation * epochs >= 1:
+            each = f"{epochs} evaluations" if epochs > 1 else "an evaluation"
+            shown += f" and {each} of {evaluation:.1f} s"
+        whole = duration(step * left + evaluation * epochs)
+        journal.say(f"{shown}: about {whole} on this {self.device.type}")
 
     def _stream(self, role: Role) -> Stream:
         images, config = self.pair.source if role == "source" else self.pair.target, self.config

@@ -22,6 +22,7 @@ from adapt.methods.cmkd import CMKDConfig
 from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.training.device import check_precision, exact_float32, select
 from adapt.training.estimate import duration
+from adapt.training.loop import Loop
 from adapt.training.train import Run, train
 from runtime.errors import BackendError, ConfigError, DataError, StorageError, TrainingError
 
@@ -305,6 +306,16 @@ def test_the_estimate_of_a_runs_duration_leaves_no_trace(name, pair, config, tmp
     shown = train(name, pair, settings, out=tmp_path / "shown", show=True)
     quiet = train(name, pair, settings, out=tmp_path / "quiet")
     assert shown.path.read_bytes() == quiet.path.read_bytes()
+
+
+@pytest.mark.parametrize(("name", "long"), [("source_only", True), ("linear_probe", False)])
+def test_only_a_trained_encoder_is_evaluated_at_length(name, long, pair, config, tmp_path):
+    """A frozen encoder's features are computed once and kept."""
+    settings = methods.get(name).Config(
+        model=config.model, pretrained="demo", batch_size=8, epochs=1, iterations=1, train_size=36
+    )
+    loop = Loop(name, methods.get(name), pair, settings, tmp_path / "a", torch.device("cpu"))
+    assert (loop.judge.seconds() > 0) is long
 
 
 def test_a_duration_reads_like_one():
