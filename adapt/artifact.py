@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adapt import methods
+from adapt.architecture import FEATURE, Architecture
 from adapt.clip import encoder_tensors
 from adapt.evaluation.metrics import Metrics
 from adapt.grid import on_grid
@@ -41,7 +42,7 @@ from runtime.storage.digest import tensors_sha256
 from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-artifact", 2, 1
-FEATURES = frozenset({BACKGROUND})
+FEATURES = frozenset({BACKGROUND, FEATURE})
 """What an artifact may require of this version."""
 _HEAD, _TOKENS = "head.", "tokens."
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -82,6 +83,8 @@ class Artifact:
     """Of Python and of the libraries that computed."""
     guides: tuple[BaseModel, ...] = ()
     """Other base models that training learned from, like EKDA's teacher."""
+    architecture: Architecture | None = None
+    """Of the base, if it is none of open_clip's names: the weights are all that is missing then."""
     requires: tuple[str, ...] = ()
     """Features that a reader must know."""
     optional: Mapping[str, Any] = field(default_factory=dict)
@@ -106,6 +109,7 @@ class Artifact:
         metrics: Mapping[str, Any],
         tokens: Mapping[str, Tensor] | None = None,
         guides: tuple[BaseModel, ...] = (),
+        architecture: Architecture | None = None,
         optional: Mapping[str, Any] | None = None,
     ) -> Artifact:
         """Return the artifact of a trained encoder and head.
@@ -124,6 +128,7 @@ class Artifact:
             metrics: From `adapt.training.record.metrics`.
             tokens: Prompt tokens, if the encoder runs with any.
             guides: Other base models that training learned from.
+            architecture: Of the base, if it is none of open_clip's names.
             optional: Members that a reader may ignore.
 
         Raises:
@@ -154,7 +159,8 @@ class Artifact:
             metrics=dict(metrics),
             versions=_versions(),
             guides=guides,
-            requires=preprocess.requires,
+            architecture=architecture,
+            requires=tuple(sorted((*preprocess.requires, *([FEATURE] if architecture else [])))),
             optional=dict(optional or {}),
         )
         artifact.check()
@@ -198,8 +204,18 @@ class Artifact:
             build(Metrics, self.metrics, "metrics")
             build(methods.get(self.method).Config, self.config, "config")
             check_required(self.preprocess.background, self.requires)
+            self._check_architecture()
         except (ConfigError, FormatError, ValueError) as error:
             raise FormatError(f"{error}; train the task again, or update uda-edge") from error
+
+    def _check_architecture(self) -> None:
+        own = self.architecture
+        if (own is not None) != (FEATURE in self.requires):
+            raise FormatError(f"an architecture goes with the feature '{FEATURE}', and only so")
+        if own is not None and own.name != self.base.architecture:
+            raise FormatError(
+                f"the base is {self.base.architecture}, but the architecture is {own.name}"
+            )
 
     def build_head(self) -> nn.Module:
         """Return the head, features (N, D) to logits (N, K), in evaluation mode."""
@@ -223,6 +239,9 @@ class Artifact:
             "preprocess": self.preprocess.as_dict(),
             "residual": {row["name"]: (row["count"], *self.shapes[row["name"]]) for row in table},
         }
+        if self.architecture:
+            content = {"sha256": self.architecture.sha256, **self.architecture.as_dict()}
+            document[FEATURE] = content
         heads = {_HEAD + name: array for name, array in self.head_tensors.items()}
         tokens = {_TOKENS + name: array for name, array in self.tokens.items()}
         document, arrays = sealed.extended(
@@ -250,6 +269,7 @@ class Artifact:
             file = sealed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
             document = build(_Document, file.document, f"'{path}'")
             arguments = document.arguments(file.tensors)
+            arguments["architecture"] = _architecture(document, f"'{path}'")
             arguments["config"] = _settings(document, file.optional, path)
             artifact = cls(
                 **arguments,
@@ -289,6 +309,7 @@ class _Document:
     metrics: dict[str, Any]
     versions: dict[str, str]
     guides: tuple[BaseModel, ...]
+    architecture: dict[str, Any] | None = None
 
     def arguments(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         """Return the arguments of `Artifact`."""
@@ -313,6 +334,20 @@ class _Document:
             "head_tensors": heads,
             "tokens": tokens,
         }
+
+
+def _architecture(document: _Document, where: str) -> Architecture | None:
+    if document.architecture is None:
+        return None
+    content = dict(document.architecture)
+    stored, where = content.pop("sha256", None), f"{where}: '{FEATURE}'"
+    found = Architecture.parse(content, where, FormatError)
+    if found.sha256 != stored:
+        raise FormatError(
+            f"{where} has the digest {found.sha256[:12]}..., but says {str(stored)[:12]!r}; copy "
+            "the file again"
+        )
+    return found
 
 
 def _settings(document: _Document, optional: Mapping[str, Any], path: Path) -> dict[str, Any]:

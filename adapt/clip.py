@@ -1,4 +1,7 @@
-"""CLIP base models: the image encoder to adapt, and text features of class prompts."""
+"""CLIP base models: the image encoder to adapt, and text features of class prompts.
+
+Longer than most files, since a model is named, filled and checked in one place.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from adapt import download, weights
+from adapt.architecture import Architecture, is_file
 from adapt.demo import weights as demo
 from runtime.errors import BackendError, BaseModelError
 from runtime.spec import Background, BaseModel, Preprocess
@@ -53,6 +57,8 @@ class Clip:
     """What the pixels are divided by next."""
     _model: Any
     _tokenizer: Any
+    own: Architecture | None = None
+    """The architecture, if it is none of open_clip's names."""
 
     @torch.no_grad()
     def text_features(self, prompts: Sequence[str]) -> Tensor:
@@ -113,7 +119,7 @@ class Clip:
 
 
 def load(
-    architecture: str,
+    architecture: str | Architecture,
     pretrained: str,
     device: str = "cpu",
     advice: str = "--set model={} --set pretrained=PATH",
@@ -124,8 +130,10 @@ def load(
     suffix: open_clip only warns, and computes something else.
 
     Args:
-        architecture: open_clip's name, or a model of `adapt.demo`.
-        pretrained: An open_clip tag, `demo`, or the path of a local file.
+        architecture: open_clip's name, a model of `adapt.demo`, the path of an open_clip model
+            configuration (.json), or what such a file holds.
+        pretrained: An open_clip tag, `demo`, or the path of a local file; with a configuration of
+            one's own, a local file.
         device: Where torch should put it.
         advice: How to name another file of weights, for messages; `{}` is the architecture.
 
@@ -133,6 +141,11 @@ def load(
         BaseModelError: The architecture or the weights are unknown, unreadable or do not fit.
         BackendError: The device cannot be used.
     """
+    if isinstance(architecture, Architecture):
+        return _load_own(architecture, architecture.name, pretrained, device, advice)
+    if is_file(architecture):
+        own = Architecture.read(Path(architecture))
+        return _load_own(own, architecture, pretrained, device, advice)
     config = _config(architecture)
     base = architecture.removesuffix(QUICKGELU)
     mean, std = _statistics(architecture, pretrained)
@@ -162,8 +175,64 @@ def load(
     if quick:
         config["quick_gelu"] = True
         architecture = base + QUICKGELU
+    return _assemble(
+        config, architecture, name, state, f"the weights '{pretrained}' for {architecture}",
+        (mean, std), _tokenizer(config, architecture), device,
+    )  # fmt: skip
+
+
+def _load_own(own: Architecture, shown: str, pretrained: str, device: str, advice: str) -> Clip:
+    """Return a model of an architecture that is none of open_clip's names.
+
+    Args:
+        own: The architecture.
+        shown: What to call it in messages: its file, if it was read from one.
+        pretrained: Path of a file with its weights.
+        device: As for `load`.
+        advice: As for `load`.
+
+    Raises:
+        BaseModelError: As for `load`.
+        BackendError: As for `load`.
+    """
+    path, advice = Path(pretrained).expanduser(), advice.replace("{}", shown)
+    if not path.is_file() and path.suffix.lower() not in weights.SUFFIXES:
+        raise BaseModelError(
+            f"'{pretrained}' is not a weights file, and no pretrained tag has the architecture of "
+            f"'{shown}'; pass a file with its weights ({', '.join(weights.SUFFIXES)}): {advice}"
+        )
+    file = weights.read(path, advice)
+    if file.openai:
+        own = replace(own, quick_gelu=True)
+    config, what = own.model_cfg(), f"the weights '{pretrained}' for '{shown}'"
+    with torch.device("meta"):  # takes no memory, whatever the configuration asks for
+        needed = sum(parameter.numel() for parameter in _build(config, shown).parameters())
+    found = sum(t.numel() for t in file.state.values() if isinstance(t, Tensor))
+    if needed > found:
+        raise BaseModelError(
+            f"{what} hold {found:,} numbers, the architecture has {needed:,}; is this the file of "
+            "that architecture?"
+        )
+    return _assemble(
+        config, own.name, path.name, file.state, what, (own.pixels.mean, own.pixels.std),
+        _plain_tokenizer(own.text.context_length), device, own,
+    )  # fmt: skip
+
+
+def _assemble(
+    config: dict[str, Any],
+    architecture: str,
+    name: str,
+    state: dict[str, Tensor],
+    what: str,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]],
+    tokenizer: Any,
+    device: str,
+    own: Architecture | None = None,
+) -> Clip:
+    """Return a model with its weights on its device; `what` is the weights, for messages."""
     model = _build(config, architecture)
-    weights.fill(model, state, f"the weights '{pretrained}' for {architecture}")
+    weights.fill(model, state, what)
     visual = model.visual
     digest = tensors_sha256(encoder_tensors(visual))
     try:
@@ -181,10 +250,11 @@ def load(
         image_size=size[0] if isinstance(size, (tuple, list)) else size,
         dim=config["embed_dim"],
         logit_scale=float(model.logit_scale.exp()),
-        mean=mean,
-        std=std,
+        mean=statistics[0],
+        std=statistics[1],
         _model=model,
-        _tokenizer=_tokenizer(config, architecture),
+        _tokenizer=tokenizer,
+        own=own,
     )
 
 
@@ -211,7 +281,7 @@ def _config(architecture: str) -> dict[str, Any]:
         known = ", ".join([*demo.ARCHITECTURES, "ViT-B-16-quickgelu", "RN50-quickgelu"])
         raise BaseModelError(
             f"unknown architecture '{architecture}'; take one of open_clip's "
-            f"{len(_known())}, or of the demo: {known}, ..."
+            f"{len(_known())}, or of the demo: {known}, ..., or FILE.json, a model configuration"
         )
     if architecture != base:
         config["quick_gelu"] = True
@@ -245,7 +315,7 @@ def _tokenizer(config: dict[str, Any], architecture: str) -> Any:
     """Return the tokenizer of an architecture; open_clip does not know the demo's."""
     known = [n for n in (architecture, architecture.removesuffix(QUICKGELU)) if n in _known()]
     if not known:
-        return _demo_tokenizer(config["text_cfg"]["context_length"])
+        return _plain_tokenizer(config["text_cfg"]["context_length"])
     try:
         return _named_tokenizer(known[0])
     except Exception as error:  # some lie on the hub
@@ -259,7 +329,7 @@ _named_tokenizer = functools.cache(open_clip.get_tokenizer)
 
 
 @functools.cache
-def _demo_tokenizer(context_length: int) -> Any:
+def _plain_tokenizer(context_length: int) -> Any:
     return open_clip.SimpleTokenizer(context_length=context_length)
 
 

@@ -101,7 +101,7 @@ def load_base(artifact: Artifact, pretrained: str | None) -> Clip:
         BaseModelError: The weights are missing, or are not those of training.
     """
     clip = base_models.load(
-        artifact.base.architecture,
+        artifact.architecture or artifact.base.architecture,
         pretrained or artifact.config["pretrained"],
         advice="--pretrained PATH",
     )

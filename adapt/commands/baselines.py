@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapt.architecture import SUFFIX
 from runtime.errors import UdaError
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def with_probe(
 ) -> Iterator[Mapping[str, Path]]:
     """Yield artifacts by variant with a linear probe among them.
 
-    A missing one is trained in a temporary folder, which takes seconds.
+    A missing one is trained in a temporary folder, which takes seconds, and on the architecture of
+    the variants, wherever the file of that is now.
 
     Args:
         pair: The task's images.
@@ -49,6 +52,7 @@ def with_probe(
         yield files
         return
     from adapt import methods
+    from adapt.evaluation.variants import architecture_of
     from adapt.settings.layers import resolve
     from adapt.training.train import train
 
@@ -57,9 +61,13 @@ def with_probe(
     names = {field.name for field in fields(resolved.config)}
     shared = {key: settings[key] for key in SHARED if key in settings and key in names}
     size = max(min(resolved.config.batch_size, len(pair.source), len(pair.target)), 2)
-    resolved = replace(resolved, config=replace(resolved.config, **shared, batch_size=size))
-    config = resolved.with_data(method, pair).config
+    own = architecture_of(files, settings["model"])
     with tempfile.TemporaryDirectory() as folder:
+        if own:
+            shared["model"] = str(Path(folder) / f"{own.name}{SUFFIX}")
+            Path(shared["model"]).write_text(json.dumps(own.as_dict()))
+        resolved = replace(resolved, config=replace(resolved.config, **shared, batch_size=size))
+        config = resolved.with_data(method, pair).config
         path = train(PROBE, pair, config, out=Path(folder), device=device).path
         # Tables keep this order, and people read baselines first.
         yield {PROBE: path, **files}

@@ -32,6 +32,7 @@ def inspect(artifact: Path) -> None:
         "classes": f"{len(task.classes)}: {_some(task.classes)}",
         "method": f"{found.method}, seed {found.seed}",
         "base": f"{base.architecture}/{base.pretrained}, sha256 {base.sha256[:12]}...",
+        **({"model": found.architecture.summary} if found.architecture else {}),
         "encoder": f"{patch.size(found.residual):,} of {found.parameters:,} weights changed "
         f"({100 * found.density:.3f} %)",
         "head": f"{found.head}, {sum(t.size for t in found.head_tensors.values()):,} numbers",

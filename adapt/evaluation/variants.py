@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adapt import clip as base_models
 from adapt import methods, store
+from adapt.architecture import Architecture, is_file
 from adapt.artifact import Artifact
 from adapt.captions import class_prompts
 from adapt.clip import Clip
@@ -95,6 +96,24 @@ def default_settings(dataset: str | None) -> dict[str, Any]:
     return dict(vars(settings.config))
 
 
+def architecture_of(files: Mapping[str, Path], model: str) -> Architecture | None:
+    """Return what a model configuration held when one of the artifacts was trained on it.
+
+    The file may be gone since, or hold something else.
+
+    Args:
+        files: Artifacts by variant.
+        model: The setting of that name; None is returned where it is no file.
+
+    Raises:
+        FormatError: An artifact is damaged.
+    """
+    if not is_file(model):
+        return None
+    artifacts = map(Artifact.load, files.values())
+    return next((a.architecture for a in artifacts if a.config["model"] == model), None)
+
+
 def check(task: TaskInfo, files: Mapping[str, Path], digest: str | None) -> None:
     """Check artifacts before anything is computed.
 
@@ -144,10 +163,11 @@ def variants(
         BaseModelError: A base is missing, or is not the one an artifact needs.
         FormatError: An artifact is damaged.
     """
-    bases: dict[tuple[str, str], Clip] = {}
+    bases: dict[tuple[str | Architecture, str], Clip] = {}
 
-    def base(config: Mapping[str, Any]) -> Clip:
-        key = config["model"], pretrained or config["pretrained"]
+    def base(config: Mapping[str, Any], artifact: Artifact | None = None) -> Clip:
+        own = artifact.architecture if artifact else architecture_of(files, config["model"])
+        key = own or config["model"], pretrained or config["pretrained"]
         if key not in bases:
             bases[key] = base_models.load(*key, device, "--pretrained PATH")
         return bases[key]
@@ -156,11 +176,12 @@ def variants(
         name: str, config: Mapping[str, Any], network: nn.Module, artifact: Artifact | None = None
     ) -> Variant:
         how = (config[name] for name in ("resize", "interpolation", "background"))
-        pixels = base(config).preprocess(*how)
+        clip = base(config, artifact)
+        pixels = clip.preprocess(*how)
         size = config["eval_batch_size"]
         return Variant(
             name,
-            base(config).info.architecture,
+            clip.info.architecture,
             artifact,
             network.to(device).eval(),
             pixels,
@@ -175,5 +196,5 @@ def variants(
     for name, path in files.items():
         if name != ZERO_SHOT:
             artifact = Artifact.load(path)
-            network = Network.of(base(artifact.config), artifact)
+            network = Network.of(base(artifact.config, artifact), artifact)
             yield variant(name, artifact.config, network, artifact)

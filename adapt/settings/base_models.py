@@ -1,7 +1,7 @@
 """What a base model recommends, as timm's `pretrained_cfg` does: sizes, rates, augmentation.
 
-Two sources: rules that hold for every model of open_clip, and `configs/base_models/NAME.yaml` for
-the models that want something else.
+Two sources: rules that hold for every model, and `configs/base_models/NAME.yaml` for the models of
+open_clip that want something else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+from adapt.architecture import Architecture, is_file
 from adapt.nearest import meant
 from adapt.settings import text
 from adapt.settings.config import TrainConfig
@@ -35,7 +36,8 @@ def recommended(
     """Return the settings that a base model recommends for a method.
 
     Args:
-        architecture: open_clip's name, or a model of the demo; an unknown one recommends nothing.
+        architecture: open_clip's name, a model of the demo, or the path of a model configuration
+            (.json); an unknown one recommends nothing.
         pretrained: Its weights, as for `adapt.clip.load`.
         method: Name of the method.
         cls: The method's configuration class.
@@ -43,7 +45,12 @@ def recommended(
 
     Raises:
         ConfigError: The model's file is damaged, or names an unknown setting.
+        BaseModelError: The model configuration cannot be used.
     """
+    if is_file(architecture):
+        own = Architecture.read(Path(architecture))
+        sides = train_size(own.vision.image_size)
+        return {"train_size": sides, "interpolation": own.pixels.interpolation}
     name = architecture.removesuffix(QUICKGELU)
     size = image_size(name)
     values: dict[str, Any] = {} if size is None else {"train_size": train_size(size)}
@@ -58,8 +65,14 @@ def image_size(architecture: str) -> int | None:
     """Return the pixels on a side of a model's input, from its configuration file, or None.
 
     Args:
-        architecture: Without `-quickgelu`, which changes nothing here.
+        architecture: Without `-quickgelu`, which changes nothing here; or the path of a model
+            configuration.
+
+    Raises:
+        BaseModelError: The model configuration cannot be used.
     """
+    if is_file(architecture):
+        return Architecture.read(Path(architecture)).vision.image_size
     here = Path(__file__).resolve().parents[1] / "demo" / "architectures"
     found = importlib.util.find_spec("open_clip")  # its import takes seconds, the file does not
     theirs = Path(str(found.origin)).parent / "model_configs" if found else here

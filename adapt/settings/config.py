@@ -53,7 +53,8 @@ class TrainConfig:
     """What every method needs to know. Defaults are CMKD's for ViT-B/16 (arXiv:2408.02192)."""
 
     model: str = "ViT-B-16-quickgelu"
-    """Architecture: open_clip's name, or a model of `adapt.demo`."""
+    """Architecture: open_clip's name, a model of `adapt.demo`, or the path of an open_clip model
+    configuration (.json), whose weights are a local file."""
     pretrained: str = "openai"
     """Weights: an open_clip tag, `demo`, or the path of a local file."""
     batch_size: int = 32

@@ -109,6 +109,7 @@ class Loop:
             "config": asdict(config),
             "seed": config.seed,
             "guides": self.method.guides(),
+            "architecture": self.clip.own,
             "optional": ({SETTINGS: dict(record)} if record else {}) | stored(pair),
         }
         about = pair.held_out, len(self.judge.truth), self.identity["data"]
