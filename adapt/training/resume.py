@@ -6,7 +6,7 @@ the loss scale and the iteration are all there is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ FEATURES = frozenset({BACKGROUND})
 """What a checkpoint may require of this version."""
 FILE = "checkpoint.safetensors"
 _STATE, _OPTIMIZER, _MOMENTUM = "state.", "optimizer.", "momentum."
+_MEMBERS = "optimizer_tensors"
+"""Names of the optimizers' tensors: the steps before have decided which there are. Files of earlier
+versions do not say."""
 _SHOWN = 200
 """Characters of a value that a message shows; a file may hold any."""
 
@@ -93,8 +96,13 @@ def save(
         StorageError: The file cannot be written; an earlier one is still there.
     """
     tensors = {_STATE + name: tensor for name, tensor in _state(method).items()}
-    tensors |= {_OPTIMIZER + name: tensor for name, tensor in optimization.state().items()}
-    document = {"identity": dict(identity), "progress": asdict(progress)}
+    momenta = optimization.state()
+    tensors |= {_OPTIMIZER + name: tensor for name, tensor in momenta.items()}
+    document = {
+        "identity": dict(identity),
+        "progress": asdict(progress),
+        _MEMBERS: sorted(momenta),
+    }
     with optimization.masters():
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         features = required(method.config.background)
@@ -120,6 +128,7 @@ def load(
         progress = build(Progress, content.document.get("progress"), f"'{path}'")
     except FormatError as error:
         raise FormatError(f"{error}; start anew with --restart") from error
+    _check_members(path, content.document, content.tensors)
     state = _state(method)
     optimizer_state: dict[str, Tensor] = {}
     stored = {name.removeprefix(_STATE) for name in content.tensors if name.startswith(_STATE)}
@@ -148,6 +157,27 @@ def load(
     except FormatError as error:
         raise FormatError(f"'{path}': {error}; start anew with --restart") from error
     return progress
+
+
+def _check_members(path: Path, document: Mapping[str, Any], tensors: Collection[str]) -> None:
+    """Check that the optimizers' tensors are those that the file was written with.
+
+    Raises:
+        FormatError: One is missing, or there is another one.
+    """
+    if _MEMBERS not in document:
+        return
+    names = document[_MEMBERS]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FormatError(
+            f"'{path}': '{_MEMBERS}' must be a list of names; start anew with --restart"
+        )
+    found = {name.removeprefix(_OPTIMIZER) for name in tensors if name.startswith(_OPTIMIZER)}
+    for what, odd in (("lacks", {*names} - found), ("has another", found - {*names})):
+        if odd:
+            raise FormatError(
+                f"'{path}' {what} optimizer tensor {min(odd)[:_SHOWN]!r}; start anew with --restart"
+            )
 
 
 def _state(method: Method) -> dict[str, Tensor]:

@@ -347,13 +347,26 @@ def test_a_damaged_checkpoint_is_refused(
 FIRST = "optimizer.main.0.momentum_buffer"
 
 
+def with_another(name: str) -> object:
+    """A change that adds an optimizer tensor and says so."""
+
+    def change(document: dict[str, list[str]], tensors: dict[str, object]) -> None:
+        tensors[f"optimizer.{name}"] = tensors[FIRST]
+        document["optimizer_tensors"].append(name)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         # A fused step would read and write beyond a tensor that is too small.
         (lambda d, t: t.update({FIRST: t[FIRST].reshape(-1)[:1]}), r"main.0.* needed floats \("),
         (lambda d, t: t.update({FIRST: t[FIRST].astype(np.int32)}), "torch.int32"),
-        (lambda d, t: t.update({"optimizer.main.99999.x": t[FIRST]}), "no place for 'main.99999"),
+        (with_another("main.99999.x"), "no place for 'main.99999"),
+        (lambda d, t: t.pop(FIRST), "lacks optimizer tensor 'main.0.momentum_buffer'"),
+        (lambda d, t: t.update({f"{FIRST}2": t[FIRST]}), "has another optimizer tensor 'main.0.mo"),
+        (lambda d, t: d.update(optimizer_tensors={}), "must be a list of names"),
         (lambda d, t: d["progress"].update(scale={"scale": 1.0}), r"scale has \[\], found"),
         (lambda d, t: d["progress"].update(iteration=-1), "less far than its beginning"),
         (lambda d, t: d["progress"].update(iteration=10**9), "at iteration 1000000000 of"),
