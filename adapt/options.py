@@ -88,8 +88,7 @@ def named_of(artifacts: Path, task: str) -> str:
     """Return the data set of a task that has artifacts, for commands that were given no other.
 
     Raises:
-        TaskError: There is none, there are several, or it is of images of the user's own, whose
-            place no artifact knows.
+        TaskError: There is none, there are several, or it is of images of the user's own.
     """
     found = store.dataset_of(artifacts, task)
     if found not in DATASETS:

@@ -33,15 +33,17 @@ def source_options(command: F) -> F:
             click.option(
                 "--images",
                 multiple=True,
-                metavar="[TASK=]DIR",
-                help="Verify on the images in DIR, else on the data set's test images; repeatable. "
-                "`a-c=DIR` is for task a-c alone, a DIR without a task for all others.",
+                metavar="[TASK=]PATH",
+                help="Verify on the images in PATH, a folder or a list file (.txt), instead of the "
+                "test images of training; repeatable. `a-c=PATH` is for task a-c alone, a PATH "
+                "without a task for all others.",
             ),
             click.option(
                 "--data",
                 metavar="ROOT",
                 type=click.Path(exists=True, file_okay=False, path_type=Path),
-                help="Folder of the data sets that tasks are of; the demo draws its own.",
+                help="Folder of the images of training, if they have moved since, and of what a "
+                "list file names; the demo draws its own.",
             ),
             click.option(
                 "--max-images",
@@ -173,6 +175,9 @@ def show_rows(rows: Sequence[Row], folders: Folders) -> None:
     """
     for line in folders.inventory():
         click.echo(line)
+    for row in rows:
+        if row.images:
+            click.echo(f"images of {row.comparison.task}: {row.images}")
     results = [row.comparison for row in rows]
     header = ("task", "images", "top-1 agreement", "largest logit difference", "PyTorch", "engine")
     cells = [

@@ -1,4 +1,4 @@
-"""The real images that a bundle is verified on."""
+"""The real images that a bundle is verified on: those of training, or what `--images` names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt import data
 from adapt.artifact import Artifact
 from adapt.data.base import UNKNOWN, ImageSet, some
 from adapt.data.cache import pixels
 from adapt.data.inventory.summary import left_out_line
+from adapt.data.listfile import is_list
 from adapt.data.own_domains import OwnDomain, read_side
 from adapt.data.rows import Images
 from adapt.data.spelling import composed
-from adapt.demo.datasets import DEMO_SETS
+from export.remembered import test_images
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.spec import Preprocess
 
@@ -35,31 +35,34 @@ class Sample:
     """(N,) positions in the task's classes, or -1."""
     available: int
     """Images there are; N of them are used."""
+    which: str = ""
+    """Which images these are, for people; empty for those of `Folders.inventory`."""
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the images to verify on are: the data sets' test images, or folders instead."""
+    """Where the images to verify on are: the test images of training, or others instead."""
 
     common: Path | None = None
-    """Images for every task without its own."""
+    """Images for every task without its own: a folder or a list file."""
     own: Mapping[str, Path] = field(default_factory=dict)
     """Images by task id."""
     data: Path | None = None
-    """Of the data sets, for tasks without either; the demo draws its own."""
+    """Of the data sets, where it is not the one of training, and of what list files name; the demo
+    draws its own."""
 
     @classmethod
     def parse(cls, texts: Iterable[str], data: Path | None = None) -> Folders:
-        """Return the folders of `[TASK=]DIR` each.
+        """Return what `[TASK=]PATH` each names, folders or list files (.txt).
 
-        What precedes the first `=` is a task unless a slash is in it: `./a=b` is a folder.
+        What precedes the first `=` is a task unless a slash is in it: `./a=b` is a path.
 
         Args:
             texts: From a command line.
             data: Of the data sets.
 
         Raises:
-            ConfigError: A task, or every task, is given two folders, or a folder is missing.
+            ConfigError: A task, or every task, is given two paths, or one is missing.
         """
         folders: dict[str, Path] = {}
         for text in texts:
@@ -70,10 +73,15 @@ class Folders:
                 whom = f"task '{task}'" if task else "every task"
                 raise ConfigError(
                     f"--images gives {whom} two folders, '{folders[task]}' and '{place}'; choose "
-                    "one, or say whose each is: --images TASK=DIR"
+                    "one, or say whose each is: --images TASK=PATH"
                 )
-            if not place or not Path(place).is_dir():
-                raise ConfigError(f"--images {text}: there is no folder '{place}'")
+            path = Path(place)
+            listed = is_list(path.parent, path.name) and path.is_file()
+            if not place or not (path.is_dir() or listed):
+                raise ConfigError(
+                    f"--images {text}: there is no folder '{place}', and no list file (.txt) of "
+                    "that name; check the path"
+                )
             folders[task] = Path(place)
         return cls(folders.pop("", None), folders, data)
 
@@ -96,7 +104,7 @@ class Folders:
             DataError: A folder has no images.
         """
         for folder in dict.fromkeys((*self.own.values(), *([self.common] if self.common else []))):
-            found = _read(folder)
+            found = _read(folder, self.data)
             count, rest = len(_chosen(found)), left_out_line(found.left_out)
             yield f"images '{folder}': {count:,} taken; {rest}"
 
@@ -118,55 +126,35 @@ def sample(
     Args:
         artifact: The task. Its data set's test images are taken, as training split them.
         folder: Images to take instead: directly in it, or in class folders, whose names give
-            labels where they are classes of the task; if none is, the images have no labels.
+            labels where they are classes of the task; if none is, the images have no labels. Or a
+            list file, with labels or without.
         limit: At most so many.
-        root: Folder of the data set, or one that holds it.
+        root: Folder of the data set, or one that holds it; None: where the artifact remembers it,
+            and the folder of the list.
 
     Raises:
-        DataError: There are no images, or only some of their folders are classes of the task.
+        DataError: There are no images, those of training are gone or were changed, or only some of
+            the folders are classes of the task.
     """
-    images = _test_images(artifact, root) if folder is None else _folder_images(artifact, folder)
+    if folder is None:
+        images, which = test_images(artifact, root)
+    else:
+        images, which = _other_images(artifact, folder, root), ""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), limit)).round())
     subset = images.subset(chosen.astype(np.int64))
     spec: Preprocess = artifact.preprocess
     found = pixels(subset, spec.size, spec.resize, spec.interpolation, spec.background)
-    return Sample(found.images, subset.labels[found.kept], len(images))
+    return Sample(found.images, subset.labels[found.kept], len(images), which)
 
 
-def _test_images(artifact: Artifact, root: Path | None) -> ImageSet:
-    task, config = artifact.task, artifact.config
-    drawn = task.dataset in DEMO_SETS
-    if task.dataset not in data.DATASETS or (root is None and not drawn):
-        named = task.dataset in data.DATASETS
-        remedy = "pass its folder with --data, or" if named else "it is no named data set;"
-        raise DataError(
-            f"no images of '{task.dataset}' to verify task '{task.id}' on: {remedy} pass --images "
-            f"with the folder of its target domain '{task.target}'"
-        )
-    pair = data.load(
-        task.dataset,
-        task.id,
-        root=None if drawn else root,
-        holdout=config["holdout"],
-        seed=artifact.seed,
-        target_classes=config["target_classes"] if config["partial"] else None,
-    )
-    if pair.task.classes != task.classes:
-        raise DataError(
-            f"data set '{task.dataset}' has other classes than the artifact of '{task.id}'; "
-            "train the task again, or pass --images"
-        )
-    return pair.test
-
-
-def _folder_images(artifact: Artifact, folder: Path) -> ImageSet:
-    images = _chosen(_read(folder))
+def _other_images(artifact: Artifact, folder: Path, root: Path | None) -> ImageSet:
+    images = _chosen(_read(folder, root))
     classes = tuple(map(composed, artifact.task.classes))
     known = [name for name in images.classes if name in classes]
     others = [name for name in images.classes if name not in classes]
     if known and others:
         raise DataError(
-            f"'{folder}' has class folders that task '{artifact.task.id}' knows, like "
+            f"'{folder}' has classes that task '{artifact.task.id}' knows, like "
             f"'{known[0]}', and others, {some(others)}; move the others away or rename them"
         )
     if not known:
@@ -176,8 +164,10 @@ def _folder_images(artifact: Artifact, folder: Path) -> ImageSet:
     return ImageSet(images.paths, position[images.labels], artifact.task.classes, images.domain)
 
 
-def _read(folder: Path) -> OwnDomain:
+def _read(folder: Path, root: Path | None) -> OwnDomain:
     place = folder.resolve()
+    if root is not None and is_list(place.parent, place.name):
+        return read_side(root, str(place))
     return read_side(place.parent, place.name)
 
 

@@ -27,6 +27,8 @@ class Row:
 
     comparison: Comparison
     facts: Facts
+    images: str = ""
+    """Which images it was verified on, if not those that `--images` named."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for the bundle's report."""
@@ -91,7 +93,7 @@ def export_bundle(
                 pictures = images.sample(source.artifact, limit)
                 proof = Proof(clip, source.artifact, pictures, precision, progress)
                 results = [_check(proof, session) for session in sessions]
-                rows.append(Row(results[0], Facts.of(task)))
+                rows.append(Row(results[0], Facts.of(task), pictures.which))
                 if baked:
                     file = folder / f"{out.stem}-{task.info.id}.onnx"
                     graph = join(*made.graphs(task))
@@ -142,7 +144,7 @@ def verify_bundle(
             clip = clip or load_base(source.artifact, pretrained)
             pictures = images.sample(source.artifact, limit)
             proof = Proof(clip, source.artifact, pictures, precision, progress)
-            rows.append(Row(_check(proof, session), Facts.of(task)))
+            rows.append(Row(_check(proof, session), Facts.of(task), pictures.which))
     return rows
 
 

@@ -18,6 +18,7 @@ def inspect(artifact: Path) -> None:
     artifact = artifact / store.FILE if artifact.is_dir() else artifact
     from adapt.artifact import Artifact
     from adapt.data.inventory.summary import INVENTORY, line_of
+    from adapt.data.origin import IMAGES, Origin
     from adapt.evaluation.metrics import Metrics
     from adapt.settings.stored import SETTINGS
     from runtime.bundles import patch
@@ -27,6 +28,7 @@ def inspect(artifact: Path) -> None:
     task, base = found.task, found.base
     metrics = build(Metrics, found.metrics, "metrics")
     saved, chosen = metrics.saved, metrics.selected
+    origin = Origin.of(found.optional.get(IMAGES))
     facts = {
         "task": f"{task.dataset} {task.id}: {task.source} -> {task.target}",
         "classes": f"{len(task.classes)}: {_some(task.classes)}",
@@ -43,6 +45,7 @@ def inspect(artifact: Path) -> None:
         if saved.accuracy is None
         else f"{saved.accuracy:.2f} %, {metrics.oracle_best.accuracy:.2f} % oracle-best",
         "images": line_of(found.optional.get(INVENTORY)) or "unknown",
+        **({"data": origin.root} if origin else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in found.versions.items()),
         "file": bytes_text(artifact.stat().st_size),
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 from adapt.data.base import Dataset, DomainPair, ImageSet
 from adapt.data.folder import load_folders
+from adapt.data.origin import Origin, absolute
 from adapt.datasets import DATASETS
 from adapt.nearest import meant
 from runtime.errors import DataError
@@ -73,6 +75,7 @@ def load(
         TaskError: The data set has no such task.
         ConfigError: A holdout of a fixed split, or an impossible number of target classes.
     """
-    return get(dataset).load(
+    pair = get(dataset).load(
         task, root=root, holdout=holdout, seed=seed, target_classes=target_classes
     )
+    return pair if root is None else replace(pair, origin=Origin(absolute(root)))

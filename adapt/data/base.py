@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from adapt.data import digests
 from adapt.data.contents import contents, stat
 from adapt.data.inventory.summary import Inventory
+from adapt.data.origin import Origin
 from runtime.errors import DataError, TaskError
 from runtime.spec import TaskInfo
 
@@ -79,6 +80,8 @@ class DomainPair:
     """`test` was named apart (`--test`): an artifact need not know it."""
     inventory: Inventory | None = None
     """What was taken of the user's own folders, and what was left out."""
+    origin: Origin | None = None
+    """Where the images lie; None where they are drawn."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from adapt.data.base import DomainPair, ImageSet
 from adapt.data.class_folders import read_domain, read_folder
 from adapt.data.inventory.summary import Inventory, Role, Side
 from adapt.data.inventory.walk import LeftOut
+from adapt.data.origin import Origin, absolute, named
 from adapt.data.own_domains import read_side
 from runtime.errors import ConfigError, DataError
 
@@ -86,7 +87,8 @@ def load_folders(
     if pair.held_out:
         sides.append(_side("test", f"{100 * holdout:g} % of {unlabelled.train_name}", pair.test))
     about = Inventory(tuple(sides), tuple(dict.fromkeys(left_out)), pair.held_out)
-    pair = dataclasses.replace(pair, inventory=about)
+    origin = Origin(absolute(root), named(root, source), named(root, target))
+    pair = dataclasses.replace(pair, inventory=about, origin=origin)
     if unlabelled.test is None:
         return pair
     return with_test(pair, unlabelled.test, unlabelled.test_name, target_classes=target_classes)
@@ -128,8 +130,12 @@ def with_test(
     about = pair.inventory or Inventory(())
     sides = tuple(side for side in about.sides if side.role != "test")
     sides += (_side("test", name, judged),)
-    about = dataclasses.replace(about, sides=sides, held_out=held_out)
-    return dataclasses.replace(pair, test=judged, held_out=held_out, given=given, inventory=about)
+    about, origin = dataclasses.replace(about, sides=sides, held_out=held_out), pair.origin
+    if given and origin:
+        origin = dataclasses.replace(origin, test=named(Path(origin.root), name))
+    return dataclasses.replace(
+        pair, test=judged, held_out=held_out, given=given, inventory=about, origin=origin
+    )
 
 
 def _same(root: Path, source: str, target: str) -> bool:

@@ -80,7 +80,8 @@ class Outcome:
                     f"{history[self.chosen(history)]['epoch']}, which was chosen; train again "
                     "with --restart"
                 )
-            artifact = replace(kept, metrics=artifact.metrics)
+            # Images may have moved since: what is remembered of them is this run's.
+            artifact = replace(kept, metrics=artifact.metrics, optional=artifact.optional)
         parallel.wait()  # until every process has read it
         if parallel.rank() == 0:
             artifact.save(self._path)

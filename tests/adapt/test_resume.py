@@ -20,6 +20,7 @@ from PIL import Image
 from adapt import store
 from adapt.artifact import Artifact
 from adapt.data import DomainPair, load_folders
+from adapt.data.origin import IMAGES
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.ekda import EKDAConfig
 from adapt.training import resume
@@ -296,7 +297,8 @@ def test_moved_copied_and_touched_images_do_not_stop_a_run(
     config = replace(config, epochs=1, iterations=2)
     finished, cut = tmp_path / "finished", tmp_path / "cut"
     pair = load_folders(own_images, "day", "night")
-    whole = train("cmkd", pair, config, out=finished).path.read_bytes()
+    first = train("cmkd", pair, config, out=finished)
+    whole, place = first.path.read_bytes(), first.artifact.optional[IMAGES]
     stop_at(0)
     with pytest.raises(TrainingError, match="iteration 1 of 2"):
         train("cmkd", pair, config, out=cut)
@@ -313,6 +315,9 @@ def test_moved_copied_and_touched_images_do_not_stop_a_run(
         train("cmkd", pair, config, out=finished.with_suffix(end), go_on=True)
         assert path.stat().st_mtime_ns == stamp
         resumed = train("cmkd", pair, config, out=cut.with_suffix(end), go_on=True)
+        found = Artifact.load(resumed.path)
+        assert found.optional[IMAGES] == {**place, "root": str(there)}
+        replace(found, optional={**found.optional, IMAGES: place}).save(resumed.path)
         assert resumed.path.read_bytes() == whole
 
 

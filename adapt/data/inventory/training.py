@@ -8,13 +8,19 @@ from typing import Any
 from adapt.data.base import DomainPair
 from adapt.data.inventory.repeats import warnings
 from adapt.data.inventory.summary import INVENTORY
+from adapt.data.origin import IMAGES, Origin
 
 _log = logging.getLogger(__name__)
 
 
 def stored(pair: DomainPair) -> dict[str, Any]:
-    """Return the member of an artifact's `optional` that says what was taken and left out."""
-    return {INVENTORY: pair.inventory.as_dict()} if pair.inventory else {}
+    """Return the members of an artifact's `optional` that say which images a task was made of.
+
+    A place that no text can name, as with bytes that are no UTF-8, is not remembered.
+    """
+    taken = {INVENTORY: pair.inventory.as_dict()} if pair.inventory else {}
+    place = pair.origin.as_dict() if pair.origin else None
+    return taken | ({IMAGES: place} if Origin.of(place) else {})
 
 
 def tell(pair: DomainPair) -> None:

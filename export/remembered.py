@@ -1,0 +1,84 @@
+"""The test images of a task's training, found again where the artifact remembers them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adapt import data
+from adapt.artifact import Artifact
+from adapt.data import digests
+from adapt.data.base import DomainPair, ImageSet
+from adapt.data.folder import with_test
+from adapt.data.origin import IMAGES, Origin
+from adapt.data.own_domains import read_test
+from adapt.demo.datasets import DEMO_SETS
+from runtime.errors import ConfigError, DataError, TaskError
+
+
+def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
+    """Return a task's test images, as training split them, and a line that says which these are.
+
+    Args:
+        artifact: The task.
+        root: Folder of the data set, or one that holds it; None: where the artifact remembers it.
+
+    Raises:
+        DataError: The images are gone, are not those that the artifact was tested on, or nobody
+            knows where they are.
+    """
+    task, origin = artifact.task, Origin.of(artifact.optional.get(IMAGES))
+    drawn = task.dataset in DEMO_SETS and (origin is None or origin.source is None)
+    if drawn:
+        return _load(artifact, None, None).test, f"test images of '{task.dataset}', drawn"
+    named = task.dataset in data.DATASETS
+    if origin is None and (root is None or not named):
+        remedy = "pass its folder with --data, or" if named else "it is no named data set;"
+        raise DataError(
+            f"no images of '{task.dataset}' to verify task '{task.id}' on: {remedy} pass --images "
+            f"with the folder of its target domain '{task.target}'"
+        )
+    if origin is None or root is not None:
+        place = Path(str(root))
+    else:
+        place = Path(origin.root)
+        if not place.is_dir():
+            raise DataError(
+                f"the test images of task '{task.id}' were in '{place}', which is not a folder any "
+                "more; pass the folder where they are now with --data, or others with --images"
+            )
+    if origin is None:
+        return _load(artifact, None, place).test, f"test images of '{task.dataset}' in '{place}'"
+    try:
+        images = _load(artifact, origin, place).test
+        same = digests.same(artifact.metrics["data"]["test"], images.digest())
+    except (ConfigError, DataError, TaskError) as error:
+        raise DataError(
+            f"the test images of task '{task.id}' in '{place}' cannot be read as training read "
+            f"them: {str(error).partition(';')[0]}; pass others with --images"
+        ) from error
+    if not same:
+        raise DataError(
+            f"the test images of task '{task.id}' in '{place}' have changed since it was trained; "
+            "pass the images to verify on with --images, or train the task again"
+        )
+    return images, f"the test images of training, in '{place}'"
+
+
+def _load(artifact: Artifact, origin: Origin | None, root: Path | None) -> DomainPair:
+    """Return the images of a task, as training loaded them."""
+    task, config = artifact.task, artifact.config
+    partial = config["target_classes"] if config["partial"] else None
+    split = {"holdout": config["holdout"], "seed": artifact.seed, "target_classes": partial}
+    if origin is None or origin.source is None or origin.target is None or root is None:
+        pair = data.load(task.dataset, task.id, root=root, **split)
+    else:
+        pair = data.load_folders(root, origin.source, origin.target, **split)
+        if origin.test is not None:
+            given = read_test(root, origin.test)
+            pair = with_test(pair, given, origin.test, target_classes=partial, given=True)
+    if pair.task.classes != task.classes:
+        raise DataError(
+            f"data set '{task.dataset}' has other classes than the artifact of '{task.id}'; "
+            "train the task again, or pass --images"
+        )
+    return pair

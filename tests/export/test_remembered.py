@@ -1,0 +1,189 @@
+"""An export finds the test images of training again, or says by name why it does not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from adapt.artifact import Artifact
+from adapt.cli import main as adapt_main
+from adapt.data.origin import IMAGES, Origin
+from export.cli import main as export_main
+from export.images import Folders
+from runtime.errors import DataError
+from tests.adapt.conftest import draw
+
+
+def run(command: Any, *args: object) -> str:
+    done = CliRunner().invoke(command, [str(a) for a in args], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, uda_cache: Path) -> Path:
+    """A folder with images in `street`, and zero-shot CLIP trained on them in `artifacts`."""
+    here = tmp_path_factory.mktemp("made")
+    for domain, tint in (("day", 60), ("night", 10), ("dusk", 30)):
+        draw(here / "street", domain, tint, count=3)
+    draw(here / "street", "fog", 20, labelled=False, count=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)  # so that the folders are named as people name them
+        for target, more in (("night", ()), ("fog", ("--set", "holdout=0.4"))):
+            train(target, *more)
+    return here
+
+
+def train(target: str, *more: str) -> None:
+    run(
+        *(adapt_main, "train", "--data", "street", "--source", "day", "--target", target, *more),
+        *("--method", "zero_shot", "--set", "model=demo-rn32", "--set", "pretrained=demo"),
+        "--no-baselines",
+    )
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> Path:
+    """The same, to be changed: the artifacts still remember the images of `made`."""
+    shutil.copytree(made / "artifacts", tmp_path / "artifacts")
+    return tmp_path
+
+
+def artifact_of(world: Path, task: str = "day-night") -> Artifact:
+    return Artifact.load(next(world.rglob(f"{task}/*/artifact.safetensors")))
+
+
+def test_export_and_verify_find_the_test_images_by_themselves(made: Path, world: Path) -> None:
+    given, bundle = ("--artifacts", world / "artifacts"), world / "out.bundle"
+    tasks = ("--task", "day-night", "--task", "day-fog")
+    told = run(export_main, "onnx", *tasks, *given, "--out", bundle)
+    for task, count in (("day-night", "9 of 9"), ("day-fog", "4 of 4")):
+        assert f"images of {task}: the test images of training, in '{made / 'street'}'" in told
+        assert count in told
+    told = run(export_main, "verify", bundle, *given, *tasks[2:])
+    assert f"images of day-fog: the test images of training, in '{made / 'street'}'" in told
+    assert "4 of 4" in told and "day-night" not in told
+    dusk = made / "street" / "dusk"  # other images overrule them
+    told = run(export_main, "verify", bundle, *given, *tasks[2:], "--images", dusk)
+    assert f"images '{dusk}': 9 taken" in told and "of training" not in told
+
+
+def test_images_may_be_a_list(made: Path, world: Path) -> None:
+    files = sorted((made / "street" / "dusk").rglob("*.png"))
+    names = [file.relative_to(made / "street") for file in files]
+    listed = made / "street" / "dusk.txt"
+    listed.write_text("".join(f"{name} {name.parts[1]}\n" for name in names[:5]))
+    folders, artifact = Folders.parse([f"day-night={listed}"]), artifact_of(world)
+    assert folders.sample(artifact).labels.tolist() == [0, 0, 0, 1, 1]
+    assert list(folders.inventory()) == [f"images '{listed}': 5 taken; nothing left out"]
+    apart = world / "few.txt"  # beside none of its images, and without labels
+    apart.write_text("".join(f"{name}\n" for name in names[:3]))
+    found = Folders.parse([str(apart)], made / "street").sample(artifact)
+    assert found.labels.tolist() == [-1] * 3 and found.which == ""
+    with pytest.raises(DataError, match="names 3 images that do not exist"):
+        Folders.parse([str(apart)]).sample(artifact)
+
+
+def test_images_that_are_gone_are_named_and_found_where_they_are_now(
+    made: Path, world: Path
+) -> None:
+    shutil.copytree(made / "street", world / "moved")
+    artifact, place = artifact_of(world), world / "street"
+    artifact.optional[IMAGES]["root"] = str(place)
+    gone = f"task 'day-night' were in '{place}', which is not a folder any more; .* with --data"
+    with pytest.raises(DataError, match=gone):
+        Folders().sample(artifact)
+    found = Folders(data=world / "moved").sample(artifact)
+    assert found.which == f"the test images of training, in '{world / 'moved'}'"
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def another_image(street: Path) -> None:
+    Image.new("RGB", (24, 24), "red").save(street / "night" / "bee" / "bee0.png")
+
+
+def one_more(street: Path) -> None:
+    shutil.copy(street / "day" / "cup" / "cup0.png", street / "night" / "cup" / "more.png")
+
+
+def none_of_a_class(street: Path) -> None:
+    shutil.rmtree(street / "night" / "dog")
+
+
+def no_target(street: Path) -> None:
+    shutil.rmtree(street / "night")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (another_image, "have changed since it was trained; pass the images"),
+        (one_more, "have changed since it was trained; pass the images"),
+        (none_of_a_class, "cannot be read as training read them: the classes differ"),
+        (no_target, "cannot be read as training read them: the domain folder"),
+    ],
+)
+def test_images_that_were_changed_are_refused(
+    change: Callable[[Path], None], message: str, made: Path, world: Path
+) -> None:
+    shutil.copytree(made / "street", world / "street")
+    change(world / "street")
+    told = f"the test images of task 'day-night' in '{world / 'street'}' {message}.* --images"
+    with pytest.raises(DataError, match=told):
+        Folders(data=world / "street").sample(artifact_of(world))
+
+
+def test_test_images_of_their_own_are_remembered(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(made / "street", "street")
+    shutil.move("street/dusk", "elsewhere")
+    train("night", "--test", "elsewhere")
+    path = next(Path("artifacts").rglob("artifact.safetensors"))
+    kept = Origin.of(Artifact.load(path).optional[IMAGES])
+    assert kept == Origin(f"{tmp_path}/street", "day", "night", f"{tmp_path}/elsewhere")
+    told = run(adapt_main, "inspect", path)
+    assert f"data      {tmp_path}/street\n" in told
+    shutil.rmtree("street/night")  # adapted to, not tested on
+    draw(tmp_path / "street", "night", 99, count=1)
+    monkeypatch.chdir(made)
+    assert len(Folders().sample(artifact_of(tmp_path)).labels) == 9
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {},
+        {"root": 3},
+        {"root": "street", "source": "a", "target": "b"},
+        {"root": "/", "source": "a", "target": None},
+        {"root": "/a\x1b[2J", "source": "a", "target": "b"},
+        {"root": "/a\0b", "source": "a", "target": "b"},
+        {"root": "/" + "a" * 5000, "source": "a", "target": "b"},
+        {"root": "/a", "source": "", "target": "b"},
+        {"root": "/a", "source": ["a"], "target": "b"},
+    ],
+)
+def test_what_cannot_be_a_place_is_not_remembered(document: object, world: Path) -> None:
+    assert Origin.of(document) is None
+    artifact = artifact_of(world)
+    artifact = replace(artifact, optional={**artifact.optional, IMAGES: document})
+    with pytest.raises(
+        DataError, match="no images of 'street' to verify task 'day-night'.*--images"
+    ):
+        Folders().sample(artifact)
+
+
+def test_a_later_version_may_remember_more() -> None:
+    document = {"root": "/a", "source": "b", "target": "c", "test": None, "more": 1}
+    assert Origin.of(document) == Origin("/a", "b", "c")
