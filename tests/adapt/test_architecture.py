@@ -19,7 +19,7 @@ from adapt.methods.zero_shot import ZeroShot
 from adapt.settings.base_models import image_size
 from adapt.settings.layers import resolve
 from adapt.training.train import train
-from runtime.errors import BaseModelError, FormatError
+from runtime.errors import BaseModelError, ConfigError, FormatError
 from runtime.spec import BACKGROUND
 from runtime.storage import sealed
 from tests.adapt.architectures import model_cfg, write
@@ -139,6 +139,18 @@ def trained(pair: DomainPair, tmp_path: Path) -> Path:
     config, weights = write(tmp_path, "vit")
     settings = ZeroShot.Config(model=str(config), pretrained=str(weights), train_size=37)
     return train("zero_shot", pair, settings, out=tmp_path).path
+
+
+def test_another_architecture_under_the_same_name_is_another_base(
+    trained: Path, pair: DomainPair, tmp_path: Path
+) -> None:
+    settings = ZeroShot.Config(**Artifact.load(trained).config)
+    again = train("zero_shot", pair, settings, out=tmp_path, go_on=True)
+    assert again.path == trained
+    document = changed(("vision_cfg", "head_width"), 12)  # the weights fit it just as well
+    Path(settings.model).write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match="was trained with other base weights; add --restart"):
+        train("zero_shot", pair, settings, out=tmp_path, go_on=True)
 
 
 def test_an_artifact_whose_architecture_was_altered_is_refused(trained: Path) -> None:

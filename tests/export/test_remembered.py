@@ -19,6 +19,7 @@ from export.cli import main as export_main
 from export.images import Folders
 from runtime.errors import DataError
 from tests.adapt.conftest import draw
+from tests.adapt.offices import office31
 
 
 def run(command: Any, *args: object) -> str:
@@ -156,6 +157,23 @@ def test_test_images_of_their_own_are_remembered(
     draw(tmp_path / "street", "night", 99, count=1)
     monkeypatch.chdir(made)
     assert len(Folders().sample(artifact_of(tmp_path)).labels) == 9
+
+
+def test_the_folder_of_a_named_data_set_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    office31(tmp_path / "office31")
+    run(
+        *(adapt_main, "train", "--dataset", "office31", "--task", "a-w", "--data", "office31"),
+        *("--method", "zero_shot", "--set", "model=demo-rn32", "--set", "pretrained=demo"),
+        "--no-baselines",
+    )
+    found = Folders().sample(artifact_of(tmp_path, "a-w"))
+    assert len(found.labels) == 8 and found.which.endswith(f"of training, in '{tmp_path}/office31'")
+    Image.new("RGB", (24, 24)).save("office31/webcam/mug/0.png")
+    with pytest.raises(DataError, match="have changed since it was trained"):
+        Folders().sample(artifact_of(tmp_path, "a-w"))
 
 
 @pytest.mark.parametrize(
