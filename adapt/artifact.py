@@ -27,7 +27,7 @@ from adapt.grid import on_grid
 from adapt.heads import HEADS, build_head, head_tensors
 from adapt.prompts import TOKEN_NAME
 from adapt.settings.stored import restore
-from runtime.bundles import patch
+from runtime import patch
 from runtime.errors import BaseModelError, ConfigError, FormatError
 from runtime.spec import (
     BACKGROUND,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from adapt.clip import Clip, encoder_tensors
 from adapt.grid import on_grid
 from adapt.heads import head_dim
-from runtime.bundles import patch
+from runtime import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.spec import BaseModel
 from runtime.storage.digest import tensors_sha256

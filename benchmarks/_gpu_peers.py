@@ -18,7 +18,7 @@ from adapt.clip import encoder_tensors
 from adapt.data.transforms import normalise
 from adapt.heads import TaskHead
 from benchmarks._models import CLASSES, random_residual, random_tower
-from runtime.bundles import patch
+from runtime import patch
 
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 GMACS = {"ViT-B-16": 17.56, "ViT-B-32": 4.41, "RN50": 6.10}

@@ -28,10 +28,11 @@ from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
 from export.heads import head_graph, head_shapes
 from export.merge import task_patch
 from export.plain import join, write_plain
-from runtime.bundles import bundle, patch
+from runtime import patch
+from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
-from runtime.bundles.patch import SparseTensor
 from runtime.bundles.task import Task
+from runtime.patch import SparseTensor
 from runtime.spec import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import replacing, sha256, write_bytes

@@ -27,11 +27,11 @@ from export.heads import head_graph, head_shapes
 from runtime.bundles import bundle
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
-from runtime.bundles.patch import SparseTensor
 from runtime.bundles.task import Task
 from runtime.console import bytes_text, table, write_json
 from runtime.measuring.bench import machine, summary, timed
 from runtime.memory.weights import Weights
+from runtime.patch import SparseTensor
 from runtime.sessions.session import Session
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.storage.digest import tensors_sha256

@@ -13,9 +13,9 @@ from adapt.clip import encoder_tensors
 from adapt.grid import Grid, on_grid, rounded
 from export.encoder import Form, deploy_tensors
 from export.graph import Arrays
-from runtime.bundles import patch
-from runtime.bundles.patch import Patch
+from runtime import patch
 from runtime.errors import BaseModelError
+from runtime.patch import Patch
 from runtime.spec import Precision
 
 Tower = Mapping[str, NDArray[np.float32]]

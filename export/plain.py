@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from export.graph import Arrays
 from export.verify import Infer
-from runtime.bundles import patch
+from runtime import patch
 from runtime.bundles.task import Task
 from runtime.errors import BaseModelError
 from runtime.spec import Preprocess

@@ -16,7 +16,7 @@ from adapt.data.rows import Images
 from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
 from export.images import Sample
-from runtime.bundles import patch
+from runtime import patch
 from runtime.errors import VerifyError
 from runtime.spec import Precision
 

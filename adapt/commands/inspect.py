@@ -21,7 +21,7 @@ def inspect(artifact: Path) -> None:
     from adapt.data.origin import IMAGES, Origin
     from adapt.evaluation.metrics import Metrics
     from adapt.settings.stored import SETTINGS
-    from runtime.bundles import patch
+    from runtime import patch
     from runtime.storage.fields import build
 
     found = Artifact.load(artifact)

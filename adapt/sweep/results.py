@@ -11,7 +11,7 @@ from typing import Any
 from adapt.artifact import Artifact
 from adapt.sweep.jobs import Job
 from adapt.training.journal import METRICS
-from runtime.bundles import patch
+from runtime import patch
 
 EPOCHS = ("last", "selected", "oracle-best")
 """What a run can be judged by: its final epoch, the one that was saved if a score without labels

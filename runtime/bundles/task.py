@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundles.manifest import CLASSES, FileRef, TaskEntry
-from runtime.bundles.patch import Patch, decode, encode, size
 from runtime.errors import FormatError
+from runtime.patch import Patch, decode, encode, size
 from runtime.spec import (
     BACKGROUND,
     Background,

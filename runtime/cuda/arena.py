@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundles.patch import Patch
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.kernel import Call
 from runtime.cuda.memory import CudaBuffer
 from runtime.cuda.pages import pack
 from runtime.mutex import Mutex
+from runtime.patch import Patch
 from runtime.spec import TensorSpec
 from runtime.storage.digest import tensors_sha256
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundles.patch import Patch, check
 from runtime.errors import FormatError
+from runtime.patch import Patch, check
 from runtime.spec import TensorSpec
 
 PAGE = np.dtype([("start", "<u8"), ("first", "<u4"), ("count", "<u4")])

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundles.patch import Patch, SparseTensor, check
 from runtime.errors import FormatError
 from runtime.memory.blocked import fits, from_blocks, positions, to_blocks
 from runtime.memory.scatter import ResidentPatch, Scatter, with_fillers
 from runtime.mutex import Mutex
+from runtime.patch import Patch, SparseTensor, check
 from runtime.spec import TensorSpec
 
 _CHUNK = 1 << 13

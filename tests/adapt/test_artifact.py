@@ -15,7 +15,7 @@ from adapt.merge import load_merged, merged
 from adapt.methods.cmkd import CMKDConfig
 from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.store import FILE
-from runtime.bundles import patch
+from runtime import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.storage import sealed

@@ -10,7 +10,7 @@ from safetensors.numpy import save as save_numpy
 from adapt.artifact import Artifact
 from adapt.merge import merged
 from adapt.store import FILE
-from runtime.bundles import patch
+from runtime import patch
 from runtime.errors import FormatError, UdaError
 from runtime.storage import sealed
 from tests.adapt.artifacts import CLASSES, bases, load, make

@@ -13,11 +13,11 @@ from export.sources import Source, load_base
 from export.verify import Proof
 from runtime import backends
 from runtime.bundles.bundle import Bundle
-from runtime.bundles.patch import diff
 from runtime.cuda.arena import Arena
 from runtime.engines.profile import PROFILES
 from runtime.engines.sets import build_all
 from runtime.engines.store import store_of
+from runtime.patch import diff
 from runtime.sessions.session import Session
 from runtime.spec import Preprocess
 from tests.export.helpers import TOWERS, random_pixels, torch_features

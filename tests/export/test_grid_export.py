@@ -18,7 +18,7 @@ from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
 from export.images import Folders
 from export.merge import shared_base, survival, task_patch
 from export.pipeline import export_bundle
-from runtime.bundles import patch
+from runtime import patch
 from runtime.errors import BaseModelError
 from runtime.sessions.session import Session
 from runtime.spec import Preprocess

@@ -12,7 +12,7 @@ from adapt.methods.cmkd import CMKDConfig
 from adapt.training.train import train
 from export.images import sample
 from export.pipeline import export_bundle
-from runtime.bundles import patch
+from runtime import patch
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.sessions.session import Session
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.bundles import patch
-from runtime.bundles.patch import SparseTensor
+from runtime import patch
 from runtime.errors import FormatError
+from runtime.patch import SparseTensor
 from runtime.spec import TensorSpec
 from runtime.storage import sealed
 

@@ -8,8 +8,8 @@ import pytest
 
 import runtime
 from runtime.bundles import bundle
-from runtime.bundles.patch import SparseTensor
 from runtime.errors import FormatError, TaskError
+from runtime.patch import SparseTensor
 from runtime.storage.digest import tensors_sha256
 from tests.runtime.helpers import smuggle
 

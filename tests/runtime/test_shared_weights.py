@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from runtime.bundles.patch import SparseTensor
 from runtime.bundles.weights_file import SharedWeights, read_weights
 from runtime.errors import BackendError, FormatError
+from runtime.patch import SparseTensor
 from runtime.storage.digest import tensors_sha256
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 import runtime
 from runtime.backends.ort import OrtBackend
 from runtime.bundles import bundle
-from runtime.bundles.patch import SparseTensor
 from runtime.cli import main
 from runtime.errors import BackendError, FormatError, TaskError, UdaError
+from runtime.patch import SparseTensor
 from runtime.strategies.engines import EnginesStrategy
 
 

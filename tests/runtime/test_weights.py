@@ -4,10 +4,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from runtime.bundles.patch import SparseTensor, merge
 from runtime.errors import FormatError
 from runtime.memory.scatter import patch_nbytes
 from runtime.memory.weights import Weights
+from runtime.patch import SparseTensor, merge
 from runtime.spec import TensorSpec
 
 LAYOUT = [

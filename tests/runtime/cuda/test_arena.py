@@ -3,11 +3,11 @@ import threading
 import numpy as np
 import pytest
 
-from runtime.bundles.patch import SparseTensor, merge
 from runtime.cuda.arena import Arena, Tensors
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.graphs import Graphs
 from runtime.errors import BackendError, FormatError
+from runtime.patch import SparseTensor, merge
 from runtime.storage.digest import tensors_sha256
 
 SHAPES = {

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from runtime.bundles.patch import diff
 from runtime.cuda.arena import Arena
 from runtime.cuda.base import DeviceArray
+from runtime.patch import diff
 from runtime.trt.graphs import Recorded
 
 COUNT = 1000
