@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends.bake import bake
 from runtime.backends.base import Arrays, Constants, Inputs
 from runtime.backends.names import index_of
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.memory import CudaMailbox
-from runtime.engines.baked import bake
 from runtime.errors import BackendError, raised_by
 from runtime.memory.blocked import block_size
 

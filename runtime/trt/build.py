@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from runtime.backends.bake import bake
 from runtime.backends.base import Arrays
-from runtime.engines.baked import bake
 from runtime.engines.profile import Profile
 from runtime.errors import BackendError
 from runtime.storage.files import storage_errors

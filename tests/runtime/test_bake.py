@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime import backends
-from runtime.engines.baked import bake
+from runtime.backends.bake import bake
 from runtime.errors import BackendError, FormatError
 
 SHAPES = {"filters": (16, 3, 3, 3), "matrix": (16, 8), "bias": (8,)}
