@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from benchmarks._models import make_model
+from runtime.backends.trt.library import library
 from runtime.bundles.bundle import Bundle
 from runtime.console import table, write_json
 from runtime.engines import profile as profiles
@@ -25,7 +26,6 @@ from runtime.engines.sets import build_all
 from runtime.engines.store import EngineStore
 from runtime.measuring.bench import machine
 from runtime.spec import Precision
-from runtime.trt.library import library
 
 MODELS = ("ViT-B-16", "ViT-B-32", "RN50")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")

@@ -25,6 +25,10 @@ from export.images import DEFAULT_LIMIT, Folders
 from export.sources import Source, load_base
 from export.torch_tensorrt import NAME, REMEDY, check_compiler, compiled
 from export.verify import Comparison, Progress, Proof
+from runtime.backends.trt.builder import Built, Options
+from runtime.backends.trt.device import platform_of, runtime_on
+from runtime.backends.trt.library import library
+from runtime.backends.trt.tensors import engine_tensors
 from runtime.bundles.bundle import Bundle
 from runtime.engines.build import Row
 from runtime.engines.file import EngineFile, Platform, Recipe, engine_file
@@ -32,10 +36,6 @@ from runtime.engines.parts import Part, check
 from runtime.engines.profile import Profile
 from runtime.engines.store import FOLDER, EngineStore
 from runtime.errors import BackendError
-from runtime.trt.build import Built, Options
-from runtime.trt.device import platform_of, runtime_on
-from runtime.trt.library import library
-from runtime.trt.tensors import engine_tensors
 
 if TYPE_CHECKING:
     from runtime.cuda.device import CudaDevice
@@ -159,8 +159,8 @@ def _read(device: CudaDevice, part: Part, plan: bytes, seconds: float) -> Built:
 
 def _test(device: CudaDevice, engine: EngineFile, plan: bytes, proof: Proof) -> Comparison:
     """Return how a new engine compares with PyTorch, after its self-test."""
+    from runtime.backends.trt.engine import TrtEngine
     from runtime.engines.self_test import self_test
-    from runtime.trt.engine import TrtEngine
 
     self_test(device, engine, plan, {})
     opened = TrtEngine(device, runtime_on(device), plan, engine.tensors, engine.recipe.profile)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from export.deployed import Deployed, exported
+from runtime.backends.trt.library import library, said
 from runtime.engines.profile import Profile
 from runtime.errors import BackendError
-from runtime.trt.library import library, said
 
 NAME = "torch-tensorrt"
 RELEASE = "2.14"
@@ -25,7 +25,7 @@ REMEDY = "pip install '.[torch-tensorrt]', or leave --compiler out"
 OPTIONS: dict[str, Any] = {
     "output_binding_names": "logits",  # the input's name is that of the module's argument
     "disable_tf32": True,  # it has the mantissa of fp16, which rounds a residual away
-    "immutable_weights": True,  # without the flag REFIT, see `runtime.trt.library`
+    "immutable_weights": True,  # without the flag REFIT, see `runtime.backends.trt.library`
     "cache_built_engines": False,  # that cache is a pickle, in a folder that others may write to
     "reuse_cached_engines": False,
 }

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from runtime.backends.trt.library import library
 from runtime.errors import BackendError
-from runtime.trt.library import library
 
 
 def _targets() -> tuple[str, ...]:
@@ -44,7 +44,7 @@ class _Press(logging.Handler):
 @contextmanager
 def ctrl_c(when: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Press Ctrl-C whenever the library says something: it swallows what is raised there."""
-    log, handler = logging.getLogger("runtime.trt.library"), _Press(when)
+    log, handler = logging.getLogger("runtime.backends.trt.library"), _Press(when)
     level = log.level
     log.setLevel(logging.DEBUG)
     log.addHandler(handler)

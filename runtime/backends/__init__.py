@@ -10,7 +10,7 @@ from runtime.errors import BackendError
 
 BACKENDS = {
     "ort": "runtime.backends.ort:OrtBackend",
-    "trt": "runtime.backends.trt:TrtBackend",
+    "trt": "runtime.backends.trt.backend:TrtBackend",
 }
 
 

@@ -95,9 +95,9 @@ def build_and_show(
         UdaError: As `runtime.engines.sets.build_all`, or it was interrupted; what was built before
             is in place and shown.
     """
+    from runtime.backends.trt.library import library
     from runtime.engines.sets import build_all
     from runtime.engines.store import store_of
-    from runtime.trt.library import library
 
     click.echo(f"library   {library()}")
     rows: list[Row] = []

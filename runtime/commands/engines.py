@@ -72,7 +72,7 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
 def _show(
     bundle: Bundle, folder: Path, engines: Sequence[tuple[EngineFile, bool]], check: bool
 ) -> None:
-    from runtime.trt.device import platform_here
+    from runtime.backends.trt.device import platform_here
 
     here = platform_here()
     values = _values(bundle, [engine for engine, _ in engines]) if check else None

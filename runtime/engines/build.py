@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.backends.trt.builder import Options, build
+from runtime.backends.trt.library import library
+from runtime.backends.trt.progress import Told
 from runtime.engines.file import EngineFile, Platform, Recipe, engine_file
 from runtime.engines.parts import Part, check
 from runtime.engines.profile import Profile
@@ -14,9 +17,6 @@ from runtime.engines.store import EngineStore
 from runtime.errors import BackendError, FormatError
 from runtime.storage.files import write_bytes
 from runtime.storage.trusted import read_code
-from runtime.trt.build import Options, build
-from runtime.trt.library import library
-from runtime.trt.progress import Told
 
 _MAX_TIMING = 1 << 28
 """Bytes of a timing cache."""

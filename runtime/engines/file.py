@@ -10,13 +10,13 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from runtime.backends.trt.builder import Built, Options
+from runtime.backends.trt.tensors import Tensor
 from runtime.engines.profile import Profile
 from runtime.errors import FormatError
 from runtime.spec import check_sha256, check_text
 from runtime.storage.fields import build
 from runtime.storage.files import sha256
-from runtime.trt.build import Built, Options
-from runtime.trt.tensors import Tensor
 
 KIND, SCHEMA = "uda-engine", 2
 MAX_SIDECAR = 4 << 20

@@ -8,13 +8,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from runtime.backends.trt.tensors import Tensor
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.manifest import Encoder, Head, TaskEntry
 from runtime.bundles.task import Task, token_type
 from runtime.engines.profile import Profile
 from runtime.errors import ConfigError, FormatError
 from runtime.storage.digest import tensors_sha256
-from runtime.trt.tensors import Tensor
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Inputs
+from runtime.backends.trt.device import runtime_on
+from runtime.backends.trt.engine import BATCHED, TrtEngine
 from runtime.cuda.base import Device
 from runtime.engines.file import EngineFile
 from runtime.errors import BackendError
-from runtime.trt.device import runtime_on
-from runtime.trt.engine import BATCHED, TrtEngine
 
 _SAME = 0.05
 """Share of the largest value by which a frame's values may change with the batch: kernels differ,

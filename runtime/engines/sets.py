@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.backends.base import Inputs
 from runtime.backends.names import gpu_of
+from runtime.backends.trt.device import platform_of
+from runtime.backends.trt.library import library
 from runtime.bundles.bundle import Bundle
 from runtime.engines.build import Row, build_part, platforms
 from runtime.engines.file import EngineFile, Platform
@@ -17,8 +19,6 @@ from runtime.engines.parts import Part, check_profile, parts_of
 from runtime.engines.profile import Profile
 from runtime.engines.store import FOLDER, EngineStore
 from runtime.errors import BackendError, ConfigError
-from runtime.trt.device import platform_of
-from runtime.trt.library import library
 
 if TYPE_CHECKING:
     from runtime.cuda.device import CudaDevice

@@ -17,6 +17,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from runtime.backends.trt.builder import Options
 from runtime.engines.file import MAX_SIDECAR, EngineFile, Platform, Recipe, decode, encode
 from runtime.engines.folder import described, make, read_file
 from runtime.engines.profile import PROFILES
@@ -25,7 +26,6 @@ from runtime.errors import BackendError, ConfigError, FormatError
 from runtime.storage.files import sha256, storage_errors, write_bytes
 from runtime.storage.locks import exclusive
 from runtime.storage.trusted import check_file
-from runtime.trt.build import Options
 
 FOLDER = "engines"
 """In a bundle; its writers leave this folder alone."""

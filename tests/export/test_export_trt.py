@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from export.baked import baked_part
 from export.cli import main
+from runtime.backends.trt.library import library
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main as runtime_main
-from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX
 
 pytestmark = NEEDS_RTX

@@ -29,6 +29,8 @@ from export.model_repository import write_repository
 from export.pipeline import export_bundle
 from export.torch_engines import recipe_of
 from export.torch_tensorrt import RELEASE, check_compiler
+from runtime.backends.trt.builder import Built
+from runtime.backends.trt.tensors import Tensor
 from runtime.bundles.bundle import Bundle
 from runtime.engines.file import Platform, engine_file
 from runtime.engines.parts import check
@@ -36,8 +38,6 @@ from runtime.engines.profile import PROFILES
 from runtime.engines.store import store_of
 from runtime.errors import BackendError
 from runtime.spec import Preprocess
-from runtime.trt.build import Built
-from runtime.trt.tensors import Tensor
 from tests.export.helpers import random_pixels
 from tests.rtx import NEEDS_RTX
 

@@ -20,13 +20,13 @@ from export.images import Folders
 from export.model_repository import verify
 from export.pipeline import export_bundle
 from export.plain import open_plain
+from runtime.backends.trt.builder import Built, Options
 from runtime.bundles.bundle import Bundle
 from runtime.engines.file import Platform, Recipe, engine_file
 from runtime.engines.profile import PROFILES
 from runtime.engines.store import store_of
 from runtime.errors import VerifyError
 from runtime.sessions.session import Session
-from runtime.trt.build import Built, Options
 from tests.export.helpers import CLASSES, random_pixels
 
 A10 = Platform("tensorrt", "10.16.1.11", "sm86", "NVIDIA A10", "13.0", "580.82.07")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends.trt.tensors import Tensor
 from runtime.bundles import install
 from runtime.bundles.bundle import Bundle, write
 from runtime.engines.build import build_part, platforms
@@ -16,7 +17,6 @@ from runtime.engines.profile import PROFILES, Profile, Span
 from runtime.engines.sets import build_all
 from runtime.engines.store import store_of
 from runtime.errors import BackendError, ConfigError, FormatError, StorageError
-from runtime.trt.tensors import Tensor
 from tests.rtx import NEEDS_RTX
 from tests.runtime.engines import A10, SM86, SM89, built, head
 from tests.runtime.helpers import tree

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from runtime.backends.trt.builder import Options
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main
 from runtime.engines.file import EngineFile, Plan, Platform, Recipe
@@ -17,7 +18,6 @@ from runtime.engines.parts import baked_parts, parts_of
 from runtime.engines.profile import PROFILES
 from runtime.engines.store import store_of
 from runtime.storage.files import sha256
-from runtime.trt.build import Options
 
 ROOT = Path(__file__).parents[2]
 ORIN = Platform("tensorrt", "10.3.0.30", "sm87", "Orin (nvgpu)", "12.6", None)

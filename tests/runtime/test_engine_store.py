@@ -7,12 +7,12 @@ import json
 
 import pytest
 
+from runtime.backends.trt.library import library
 from runtime.engines.build import build_part
 from runtime.engines.profile import PROFILES, Span
 from runtime.engines.store import store_of
 from runtime.errors import BackendError, FormatError
 from runtime.storage.files import sha256
-from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX
 from tests.runtime.engines import A10, ORIN, SM86, built, head
 

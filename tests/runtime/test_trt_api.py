@@ -19,7 +19,7 @@ ROOT = Path(make.__file__).parents[2]
 SOURCES = sorted(
     path
     for path in (ROOT / "runtime").rglob("*.py")
-    if "runtime.trt.library import" in path.read_text() or path.match("trt/library.py")
+    if "runtime.backends.trt.library import" in path.read_text() or path.match("trt/library.py")
 )
 
 
@@ -69,7 +69,7 @@ def wheels(folder: Path) -> dict[str, str]:
 
 def test_all_that_calls_the_library_is_checked():
     names = {path.stem for path in SOURCES if path.parent.name == "trt"}
-    assert {"library", "build", "tensors", "engine", "graphs"} <= names
+    assert {"library", "builder", "tensors", "engine", "graphs"} <= names
 
 
 def test_the_code_uses_only_what_every_release_has(tmp_path, cache):
@@ -105,7 +105,7 @@ import sys, tensorrt_bindings.tensorrt as found
 found.__version__ = "{wheel.split("==")[1]}"
 sys.modules["tensorrt"] = found
 from runtime.errors import BackendError
-from runtime.trt.library import started, trt
+from runtime.backends.trt.library import started, trt
 try:
     started(trt.{kind})
 except BackendError as error:

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
+from runtime.backends.trt.builder import build
+from runtime.backends.trt.library import library
 from runtime.engines.profile import PROFILES
 from runtime.errors import BackendError, FormatError
-from runtime.trt.build import build
-from runtime.trt.library import library
 from tests.rtx import NEEDS_RTX, ctrl_c
 from tests.runtime.conftest import DIM, head_graph
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import runtime
+from runtime.backends.trt.library import Messages, check_version, library, logger, said, trt
 from runtime.errors import BackendError
-from runtime.trt.library import Messages, check_version, library, logger, said, trt
 from tests.rtx import NEEDS_RTX
 
 
@@ -48,7 +48,7 @@ def test_versions_that_do_not_fit_are_refused_with_the_reason(name, version, mes
 
 def test_no_engine_is_built_to_be_refitted():
     """Of TensorRT 11.3.0 only such engines can be wrong, so it need not be refused."""
-    sources = [file.read_text() for file in Path(runtime.__file__).parent.glob("trt/*.py")]
+    sources = [file.read_text() for file in Path(runtime.__file__).parent.glob("backends/trt/*.py")]
     assert sources and not any("BuilderFlag.REFIT" in source for source in sources)
 
 
@@ -71,7 +71,7 @@ def run(tmp_path, script, **modules):
 
 
 ASK = """
-    from runtime.trt.library import library
+    from runtime.backends.trt.library import library
     try:
         print(library())
     except Exception as error:
@@ -116,7 +116,7 @@ def test_a_library_that_does_not_start_is_one_error_with_what_it_said(tmp_path):
     """As its bindings fail, see test_trt_api.py, on a machine without a driver."""
     script = """
         from runtime.engines.profile import PROFILES
-        from runtime.trt.build import build
+        from runtime.backends.trt.builder import build
         try:
             build(b"", PROFILES["orin"])
         except Exception as error:
@@ -130,7 +130,7 @@ def test_a_library_that_does_not_start_is_one_error_with_what_it_said(tmp_path):
 
 def test_importing_the_runtime_imports_no_library(tmp_path):
     script = """
-        import sys, runtime, runtime.cli, runtime.trt.build
+        import sys, runtime, runtime.cli, runtime.backends.trt.builder
         print(sorted({"tensorrt", "tensorrt_rtx", "cuda"} & sys.modules.keys()))
     """
     kept = {"tensorrt": "raise SystemExit(3)", "tensorrt_rtx": "raise SystemExit(3)"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends.trt.builder import Options
 from runtime.cuda import compiler
 from runtime.engines.build import _timing
 from runtime.engines.file import EngineFile, Plan, Platform, Recipe
@@ -21,7 +22,6 @@ from runtime.engines.store import EngineStore, store_of
 from runtime.errors import FormatError
 from runtime.storage.files import sha256, write_bytes
 from runtime.storage.trusted import read_code
-from runtime.trt.build import Options
 
 OTHER, THIRD = 12345, 12346
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

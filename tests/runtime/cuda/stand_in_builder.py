@@ -1,4 +1,4 @@
-"""What `runtime.trt.build` calls of TensorRT, for the stand-in: it measures, and builds no code.
+"""TensorRT's builder for the stand-in, as `backends/trt/builder.py` calls it: it builds no code.
 
 Measuring is what takes a builder's time. This one measures every node of a graph, unless its timing
 cache has it from a build on the same GPU; `measured` says what it did.

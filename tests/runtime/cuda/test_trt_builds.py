@@ -10,6 +10,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 import runtime
+from runtime.backends.trt.device import platform_of
+from runtime.backends.trt.library import library as installed
+from runtime.backends.trt.library import logger
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main
 from runtime.cuda.driver import driver as cuda_driver
@@ -18,9 +21,6 @@ from runtime.engines.profile import PROFILES
 from runtime.engines.sets import build_all
 from runtime.engines.store import store_of
 from runtime.errors import FormatError
-from runtime.trt.device import platform_of
-from runtime.trt.library import library as installed
-from runtime.trt.library import logger
 from tests.runtime.conftest import SIZE
 from tests.runtime.cuda import stand_in_builder
 
@@ -33,7 +33,7 @@ NODES = ["f", "m", "h", "hb", "r", "features", "logits"]
 def tensorrt(driver, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", stand_in_builder)
     # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
-    monkeypatch.setattr("runtime.trt.graphs._MOST", 0)
+    monkeypatch.setattr("runtime.backends.trt.graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     stand_in_builder.measured.clear()

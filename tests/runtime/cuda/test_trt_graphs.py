@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from runtime.backends.trt.graphs import Recorded
 from runtime.cuda.arena import Arena
 from runtime.cuda.base import DeviceArray
 from runtime.patch import diff
-from runtime.trt.graphs import Recorded
 
 COUNT = 1000
 

@@ -7,6 +7,12 @@ import numpy as np
 import pytest
 
 import runtime
+from runtime.backends.trt.builder import Built, Options
+from runtime.backends.trt.device import platform_of, runtime_on
+from runtime.backends.trt.engine import TrtEngine
+from runtime.backends.trt.library import library as installed
+from runtime.backends.trt.library import logger
+from runtime.backends.trt.tensors import engine_tensors
 from runtime.bundles.bundle import Bundle
 from runtime.cuda.arena import Tensors
 from runtime.engines.file import Recipe, engine_file
@@ -16,12 +22,6 @@ from runtime.engines.self_test import self_test
 from runtime.engines.sets import build_all
 from runtime.engines.store import store_of
 from runtime.errors import BackendError, FormatError
-from runtime.trt.build import Built, Options
-from runtime.trt.device import platform_of, runtime_on
-from runtime.trt.engine import TrtEngine
-from runtime.trt.library import library as installed
-from runtime.trt.library import logger
-from runtime.trt.tensors import engine_tensors
 from tests.runtime.conftest import SIZE
 from tests.runtime.cuda import stand_in
 
@@ -34,7 +34,7 @@ def tensorrt(library, monkeypatch):
     if library is not None:
         monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
         # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
-        monkeypatch.setattr("runtime.trt.graphs._MOST", 0)
+        monkeypatch.setattr("runtime.backends.trt.graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     yield

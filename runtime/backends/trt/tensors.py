@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtime.backends.trt.library import trt
 from runtime.spec import check_text
-from runtime.trt.library import trt
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from runtime.backends.trt.library import said, trt
 from runtime.cuda.base import Device, DeviceArray
 from runtime.cuda.graphs import Graphs
-from runtime.trt.library import said, trt
 
 _MOST = 4
 """Contexts of an engine, each with memory for its activations."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from runtime.backends.trt.library import library, started, trt
 from runtime.cuda.base import Device
 from runtime.cuda.driver import call
 from runtime.cuda.driver import driver as cuda
 from runtime.engines.file import Platform
 from runtime.errors import BackendError
-from runtime.trt.library import library, started, trt
 
 _DRIVER = Path("/sys/module/nvidia/version")
 _CAPABILITY = "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_"

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from runtime.trt.library import trt
+from runtime.backends.trt.library import trt
 
 Told = Callable[[str, int, int], None]
 """Called with the builder's phase, how many of its steps are done, and how many there are."""

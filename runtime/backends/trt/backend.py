@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from runtime.backends.base import Arrays, Constants
 from runtime.backends.names import gpu_of
+from runtime.backends.trt.device import platform_of, runtime_on
+from runtime.backends.trt.engine import TrtEngine
+from runtime.backends.trt.library import library
 from runtime.cuda.device import CudaDevice
 from runtime.engines.file import content_of
 from runtime.engines.store import EngineStore
@@ -14,9 +17,6 @@ from runtime.errors import BackendError
 from runtime.mutex import Mutex
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
-from runtime.trt.device import platform_of, runtime_on
-from runtime.trt.engine import TrtEngine
-from runtime.trt.library import library
 
 
 class TrtBackend:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Constants, Inputs
+from runtime.backends.trt.graphs import Recorded
+from runtime.backends.trt.library import said, trt
+from runtime.backends.trt.tensors import Tensor, engine_tensors, shape_of
 from runtime.cuda.base import Device, DeviceArray, Mailbox
 from runtime.engines.profile import Profile
 from runtime.errors import BackendError, FormatError
-from runtime.trt.graphs import Recorded
-from runtime.trt.library import said, trt
-from runtime.trt.tensors import Tensor, engine_tensors, shape_of
 
 _ALIGNED = 256
 """Bytes; what TensorRT wants of every address."""
