@@ -17,13 +17,13 @@ from typing import Any
 import click
 
 from benchmarks._models import make_model
+from runtime.backends.trt import profile as profiles
 from runtime.backends.trt.library import library
+from runtime.backends.trt.parts import baked_parts, parts_of
+from runtime.backends.trt.sets import build_all
+from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
 from runtime.console import table, write_json
-from runtime.engines import profile as profiles
-from runtime.engines.parts import baked_parts, parts_of
-from runtime.engines.sets import build_all
-from runtime.engines.store import EngineStore
 from runtime.measuring.bench import machine
 from runtime.spec import Precision
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 
 from export.plain import join
+from runtime.backends.trt.parts import Part, Wanted, merged
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.manifest import TaskEntry
-from runtime.engines.parts import Part, Wanted, merged
 from runtime.storage.files import sha256
 
 

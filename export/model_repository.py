@@ -18,8 +18,8 @@ from export.plain import open_plain
 from export.triton_config import MARK, Model
 from export.triton_models import CONFIG, VERSION, onnx_model, plan_model, plans_of
 from export.workplace import workplace
+from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
-from runtime.engines.store import EngineStore
 from runtime.errors import StorageError, VerifyError
 from runtime.sessions.session import Session
 from runtime.storage.files import storage_errors

@@ -25,16 +25,16 @@ from export.images import DEFAULT_LIMIT, Folders
 from export.sources import Source, load_base
 from export.torch_tensorrt import NAME, REMEDY, check_compiler, compiled
 from export.verify import Comparison, Progress, Proof
+from runtime.backends.trt.build import Row
 from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.device import platform_of, runtime_on
+from runtime.backends.trt.engine_file import EngineFile, Platform, Recipe, engine_file
 from runtime.backends.trt.library import library
+from runtime.backends.trt.parts import Part, check
+from runtime.backends.trt.profile import Profile
+from runtime.backends.trt.store import FOLDER, EngineStore
 from runtime.backends.trt.tensors import engine_tensors
 from runtime.bundles.bundle import Bundle
-from runtime.engines.build import Row
-from runtime.engines.file import EngineFile, Platform, Recipe, engine_file
-from runtime.engines.parts import Part, check
-from runtime.engines.profile import Profile
-from runtime.engines.store import FOLDER, EngineStore
 from runtime.errors import BackendError
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _read(device: CudaDevice, part: Part, plan: bytes, seconds: float) -> Built:
 def _test(device: CudaDevice, engine: EngineFile, plan: bytes, proof: Proof) -> Comparison:
     """Return how a new engine compares with PyTorch, after its self-test."""
     from runtime.backends.trt.engine import TrtEngine
-    from runtime.engines.self_test import self_test
+    from runtime.backends.trt.self_test import self_test
 
     self_test(device, engine, plan, {})
     opened = TrtEngine(device, runtime_on(device), plan, engine.tensors, engine.recipe.profile)

@@ -15,7 +15,7 @@ import torch
 
 from export.deployed import Deployed, exported
 from runtime.backends.trt.library import library, said
-from runtime.engines.profile import Profile
+from runtime.backends.trt.profile import Profile
 from runtime.errors import BackendError
 
 NAME = "torch-tensorrt"

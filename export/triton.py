@@ -38,8 +38,8 @@ def triton(
     compared with the bundle first; if one disagrees, nothing is written.
     """
     from export.model_repository import write_repository
+    from runtime.backends.trt.store import store_of
     from runtime.bundles.bundle import Bundle
-    from runtime.engines.store import store_of
 
     opened = Bundle.open(bundle)
     written = write_repository(

@@ -10,9 +10,9 @@ from export.baked import baked_part, joined_graph
 from export.graph import Arrays
 from export.plain import write_plain
 from export.triton_config import LABELS, Model, config
+from runtime.backends.trt.engine_file import EngineFile, content_of
+from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
-from runtime.engines.file import EngineFile, content_of
-from runtime.engines.store import EngineStore
 from runtime.errors import ConfigError
 from runtime.storage.files import write_bytes
 

@@ -14,9 +14,9 @@ from runtime.commands.options import ENGINES
 from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
+    from runtime.backends.trt.profile import Profile
+    from runtime.backends.trt.store import EngineStore
     from runtime.bundles.bundle import Bundle
-    from runtime.engines.profile import Profile
-    from runtime.engines.store import EngineStore
 
 _TORCH = "torch-tensorrt"
 
@@ -61,11 +61,11 @@ def trt(
     Engines fit one library version and GPU. Where there is no GPU and no --target, the bundle is
     written alone, and `uda-runtime build` on the device builds them from it.
     """
+    from runtime.backends.trt import profile as profiles
+    from runtime.backends.trt.parts import check_profile
+    from runtime.backends.trt.sets import check_targets
+    from runtime.backends.trt.store import store_of
     from runtime.bundles.bundle import Bundle
-    from runtime.engines import profile as profiles
-    from runtime.engines.parts import check_profile
-    from runtime.engines.sets import check_targets
-    from runtime.engines.store import store_of
 
     chosen, wanted = None if profile is None else profiles.load(profile), split(targets)
     place = out or Path(f"{selection['tasks'][0].partition('=')[0]}.bundle")

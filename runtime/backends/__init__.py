@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from runtime.backends.base import Backend
-from runtime.engines.store import EngineStore
+from runtime.backends.trt.store import EngineStore
 from runtime.errors import BackendError
 
 BACKENDS = {

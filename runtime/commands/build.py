@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.backends.trt.profile import DEFAULT
 from runtime.commands.engines import gpu_of, name_of, self_test_of
 from runtime.commands.options import BUNDLE, ENGINES, STRATEGY
 from runtime.console import bytes_text, table
-from runtime.engines.profile import DEFAULT
 from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
+    from runtime.backends.trt.build import Row
+    from runtime.backends.trt.parts import Part
+    from runtime.backends.trt.profile import Profile
+    from runtime.backends.trt.sets import Told
     from runtime.bundles.bundle import Bundle
-    from runtime.engines.build import Row
-    from runtime.engines.parts import Part
-    from runtime.engines.profile import Profile
-    from runtime.engines.sets import Told
 
 PROFILE = click.option(
     "--profile",
@@ -66,9 +66,9 @@ def build(
     and still fits is kept, and an engine is replaced when its successor has passed its test.
     --strategy engines builds an encoder with constant weights for each task.
     """
+    from runtime.backends.trt import profile as profiles
+    from runtime.backends.trt.parts import baked_parts
     from runtime.bundles import bundle as bundles
-    from runtime.engines import profile as profiles
-    from runtime.engines.parts import baked_parts
     from runtime.strategies import STRATEGIES
 
     if strategy not in STRATEGIES:
@@ -92,12 +92,12 @@ def build_and_show(
     """Build the engines of a bundle, with a bar for people; print and return what became of each.
 
     Raises:
-        UdaError: As `runtime.engines.sets.build_all`, or it was interrupted; what was built before
-            is in place and shown.
+        UdaError: As `build_all` in `runtime.backends.trt.sets`, or it was interrupted; what was
+            built before is in place and shown.
     """
     from runtime.backends.trt.library import library
-    from runtime.engines.sets import build_all
-    from runtime.engines.store import store_of
+    from runtime.backends.trt.sets import build_all
+    from runtime.backends.trt.store import store_of
 
     click.echo(f"library   {library()}")
     rows: list[Row] = []

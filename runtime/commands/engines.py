@@ -12,8 +12,8 @@ from runtime.console import bytes_text, table
 from runtime.errors import FormatError
 
 if TYPE_CHECKING:
+    from runtime.backends.trt.engine_file import EngineFile
     from runtime.bundles.bundle import Bundle
-    from runtime.engines.file import EngineFile
 
 
 def name_of(engine: EngineFile) -> str:
@@ -43,8 +43,8 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
     Raises:
         FormatError: The folder cannot be read, or something there is damaged; the rest is shown.
     """
-    from runtime.engines.listing import listed
-    from runtime.engines.store import store_of
+    from runtime.backends.trt.listing import listed
+    from runtime.backends.trt.store import store_of
 
     store = store_of(bundle.path, folder)
     found = listed(store, check=check)
@@ -113,8 +113,8 @@ def _show(
 
 def _values(bundle: Bundle, engines: Sequence[EngineFile]) -> set[str]:
     """Return `Recipe.content` of every encoder with a task's values; reads the base for each."""
-    from runtime.engines.file import content_of
-    from runtime.engines.parts import baked_parts
+    from runtime.backends.trt.engine_file import content_of
+    from runtime.backends.trt.parts import baked_parts
 
     if not any(engine.stem.startswith("encoder-") for engine in engines):
         return set()

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import backends, strategies
+from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
-from runtime.engines.store import store_of
 from runtime.errors import BackendError, ConfigError, UdaError
 from runtime.mutex import Bell, Hold, Mutex
 from runtime.prediction import Prediction

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from runtime import backends, strategies
 from runtime.backends.base import Backend
+from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.changes import changes
-from runtime.engines.store import store_of
 from runtime.errors import BackendError, DataError, UdaError
 from runtime.frames.preprocess import check_frame
 from runtime.mutex import Mutex

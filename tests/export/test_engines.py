@@ -13,7 +13,7 @@ from adapt.heads import HEADS
 from export.encoder import deploy_tensors, deploy_tokens, encoder_graph, form_of
 from export.heads import GRAPHS, head_graph
 from runtime.backends.trt.builder import build
-from runtime.engines.profile import PROFILES
+from runtime.backends.trt.profile import PROFILES
 from runtime.spec import Preprocess
 from tests.export.helpers import resnet, vit
 from tests.rtx import NEEDS_RTX

@@ -12,11 +12,11 @@ from export.pipeline import export_bundle
 from export.sources import Source, load_base
 from export.verify import Proof
 from runtime import backends
+from runtime.backends.trt.profile import PROFILES
+from runtime.backends.trt.sets import build_all
+from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.cuda.arena import Arena
-from runtime.engines.profile import PROFILES
-from runtime.engines.sets import build_all
-from runtime.engines.store import store_of
 from runtime.patch import diff
 from runtime.sessions.session import Session
 from runtime.spec import Preprocess

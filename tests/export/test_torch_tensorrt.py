@@ -30,12 +30,12 @@ from export.pipeline import export_bundle
 from export.torch_engines import recipe_of
 from export.torch_tensorrt import RELEASE, check_compiler
 from runtime.backends.trt.builder import Built
+from runtime.backends.trt.engine_file import Platform, engine_file
+from runtime.backends.trt.parts import check
+from runtime.backends.trt.profile import PROFILES
+from runtime.backends.trt.store import store_of
 from runtime.backends.trt.tensors import Tensor
 from runtime.bundles.bundle import Bundle
-from runtime.engines.file import Platform, engine_file
-from runtime.engines.parts import check
-from runtime.engines.profile import PROFILES
-from runtime.engines.store import store_of
 from runtime.errors import BackendError
 from runtime.spec import Preprocess
 from tests.export.helpers import random_pixels

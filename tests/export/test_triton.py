@@ -21,10 +21,10 @@ from export.model_repository import verify
 from export.pipeline import export_bundle
 from export.plain import open_plain
 from runtime.backends.trt.builder import Built, Options
+from runtime.backends.trt.engine_file import Platform, Recipe, engine_file
+from runtime.backends.trt.profile import PROFILES
+from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
-from runtime.engines.file import Platform, Recipe, engine_file
-from runtime.engines.profile import PROFILES
-from runtime.engines.store import store_of
 from runtime.errors import VerifyError
 from runtime.sessions.session import Session
 from tests.export.helpers import CLASSES, random_pixels

@@ -22,8 +22,8 @@ from adapt.merge import Network
 from export.deployed import Deployed
 from export.torch_tensorrt import OPTIONS, compiled
 from runtime.backends.trt.library import library, trt
+from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.tensors import network_tensors
-from runtime.engines.profile import PROFILES
 from runtime.errors import BackendError
 
 

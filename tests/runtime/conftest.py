@@ -13,11 +13,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from runtime import backends, strategies
+from runtime.backends.trt.store import EngineStore, store_of
 from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.manifest import CLASSES
 from runtime.bundles.task import Task, encode_task
-from runtime.engines.store import EngineStore, store_of
 from runtime.patch import SparseTensor, merge
 from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.storage.digest import tensors_sha256

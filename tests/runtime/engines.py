@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from runtime.backends.trt.build import build_part
+from runtime.backends.trt.engine_file import EngineFile, Platform
+from runtime.backends.trt.parts import Part, parts_of
+from runtime.backends.trt.profile import PROFILES
 from runtime.bundles.bundle import Bundle
-from runtime.engines.build import build_part
-from runtime.engines.file import EngineFile, Platform
-from runtime.engines.parts import Part, parts_of
-from runtime.engines.profile import PROFILES
 from tests.rtx import rtx_version
 
 SM86 = Platform("tensorrt_rtx", rtx_version(), "sm86", gpu=None, cuda=None, driver=None)

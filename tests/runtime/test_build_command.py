@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from runtime.backends.trt.build import platforms
 from runtime.backends.trt.library import library
+from runtime.backends.trt.parts import parts_of
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main
-from runtime.engines.build import platforms
-from runtime.engines.parts import parts_of
 from tests.rtx import NEEDS_RTX, ctrl_c
 
 pytestmark = NEEDS_RTX

@@ -2,7 +2,7 @@ import pytest
 
 from runtime import backends
 from runtime.backends.names import gpu_of, index_of
-from runtime.engines.store import store_of
+from runtime.backends.trt.store import store_of
 from runtime.errors import BackendError
 from tests.rtx import NEEDS_RTX
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends.trt.build import build_part, platforms
+from runtime.backends.trt.engine_file import EngineFile
+from runtime.backends.trt.parts import Wanted, baked_parts, check, check_profile, parts_of
+from runtime.backends.trt.profile import PROFILES, Profile, Span
+from runtime.backends.trt.sets import build_all
+from runtime.backends.trt.store import store_of
 from runtime.backends.trt.tensors import Tensor
 from runtime.bundles import install
 from runtime.bundles.bundle import Bundle, write
-from runtime.engines.build import build_part, platforms
-from runtime.engines.file import EngineFile
-from runtime.engines.parts import Wanted, baked_parts, check, check_profile, parts_of
-from runtime.engines.profile import PROFILES, Profile, Span
-from runtime.engines.sets import build_all
-from runtime.engines.store import store_of
 from runtime.errors import BackendError, ConfigError, FormatError, StorageError
 from tests.rtx import NEEDS_RTX
 from tests.runtime.engines import A10, SM86, SM89, built, head

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from runtime.backends.trt.builder import Options
+from runtime.backends.trt.engine_file import EngineFile, Plan, Platform, Recipe
+from runtime.backends.trt.parts import baked_parts, parts_of
+from runtime.backends.trt.profile import PROFILES
+from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main
-from runtime.engines.file import EngineFile, Plan, Platform, Recipe
-from runtime.engines.parts import baked_parts, parts_of
-from runtime.engines.profile import PROFILES
-from runtime.engines.store import store_of
 from runtime.storage.files import sha256
 
 ROOT = Path(__file__).parents[2]

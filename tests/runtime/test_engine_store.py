@@ -7,10 +7,10 @@ import json
 
 import pytest
 
+from runtime.backends.trt.build import build_part
 from runtime.backends.trt.library import library
-from runtime.engines.build import build_part
-from runtime.engines.profile import PROFILES, Span
-from runtime.engines.store import store_of
+from runtime.backends.trt.profile import PROFILES, Span
+from runtime.backends.trt.store import store_of
 from runtime.errors import BackendError, FormatError
 from runtime.storage.files import sha256
 from tests.rtx import NEEDS_RTX

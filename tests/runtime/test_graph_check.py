@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import runtime
+from runtime.backends.trt.parts import baked_parts, parts_of
 from runtime.bundles import bundle
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.graphs import HeadGraph
-from runtime.engines.parts import baked_parts, parts_of
 from runtime.errors import FormatError
 from runtime.graphs.check import MAX_BYTES, check_graph
 from runtime.storage.files import sha256

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from runtime.engines.profile import PROFILES, Profile, Span, load
+from runtime.backends.trt.profile import PROFILES, Profile, Span, load
 from runtime.errors import ConfigError, FormatError
 from runtime.sessions import grouping
 

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.backends.trt.builder import build
 from runtime.backends.trt.library import library
-from runtime.engines.profile import PROFILES
+from runtime.backends.trt.profile import PROFILES
 from runtime.errors import BackendError, FormatError
 from tests.rtx import NEEDS_RTX, ctrl_c
 from tests.runtime.conftest import DIM, head_graph

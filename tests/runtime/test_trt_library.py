@@ -115,7 +115,7 @@ class Builder:
 def test_a_library_that_does_not_start_is_one_error_with_what_it_said(tmp_path):
     """As its bindings fail, see test_trt_api.py, on a machine without a driver."""
     script = """
-        from runtime.engines.profile import PROFILES
+        from runtime.backends.trt.profile import PROFILES
         from runtime.backends.trt.builder import build
         try:
             build(b"", PROFILES["orin"])

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends.trt.build import _timing
 from runtime.backends.trt.builder import Options
+from runtime.backends.trt.engine_file import EngineFile, Plan, Platform, Recipe
+from runtime.backends.trt.profile import PROFILES
+from runtime.backends.trt.store import EngineStore, store_of
 from runtime.cuda import compiler
-from runtime.engines.build import _timing
-from runtime.engines.file import EngineFile, Plan, Platform, Recipe
-from runtime.engines.profile import PROFILES
-from runtime.engines.store import EngineStore, store_of
 from runtime.errors import FormatError
 from runtime.storage.files import sha256, write_bytes
 from runtime.storage.trusted import read_code
@@ -283,7 +283,8 @@ def test_engines_that_this_user_may_not_read_are_not_called_missing(folder):
     store = EngineStore(folder / "engines", "uda-runtime build b")
     made = engine(store)
     code = (
-        "from runtime.engines.store import EngineStore; from runtime.engines.file import Platform\n"
+        "from runtime.backends.trt.engine_file import Platform\n"
+        "from runtime.backends.trt.store import EngineStore\n"
         "store = EngineStore(Path(sys.argv[1]), 'uda-runtime build b')\n"
         "machine = Platform('tensorrt', '10.3.0.30', 'sm87', 'Orin (nvgpu)', '12.6', None)\n"
         "try: print(len(store.plan(store.find(sys.argv[2], machine))))\n"

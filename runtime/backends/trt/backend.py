@@ -9,10 +9,10 @@ from runtime.backends.base import Arrays, Constants
 from runtime.backends.names import gpu_of
 from runtime.backends.trt.device import platform_of, runtime_on
 from runtime.backends.trt.engine import TrtEngine
+from runtime.backends.trt.engine_file import content_of
 from runtime.backends.trt.library import library
+from runtime.backends.trt.store import EngineStore
 from runtime.cuda.device import CudaDevice
-from runtime.engines.file import content_of
-from runtime.engines.store import EngineStore
 from runtime.errors import BackendError
 from runtime.mutex import Mutex
 from runtime.storage.digest import tensors_sha256

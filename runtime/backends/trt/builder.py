@@ -15,9 +15,9 @@ import numpy as np
 from runtime.backends.bake import bake
 from runtime.backends.base import Arrays
 from runtime.backends.trt.library import Messages, library, logger, said, started, trt
+from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.progress import Told, monitor, stoppable
 from runtime.backends.trt.tensors import Tensor, network_tensors, shape_of
-from runtime.engines.profile import Profile
 from runtime.errors import BackendError
 from runtime.storage.files import storage_errors
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from runtime.backends.trt.engine_file import Platform
 from runtime.backends.trt.library import library, started, trt
 from runtime.cuda.base import Device
 from runtime.cuda.driver import call
 from runtime.cuda.driver import driver as cuda
-from runtime.engines.file import Platform
 from runtime.errors import BackendError
 
 _DRIVER = Path("/sys/module/nvidia/version")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from runtime.backends.base import Constants, Inputs
 from runtime.backends.trt.graphs import Recorded
 from runtime.backends.trt.library import said, trt
+from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor, engine_tensors, shape_of
 from runtime.cuda.base import Device, DeviceArray, Mailbox
-from runtime.engines.profile import Profile
 from runtime.errors import BackendError, FormatError
 
 _ALIGNED = 256

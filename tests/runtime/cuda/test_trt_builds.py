@@ -13,13 +13,13 @@ import runtime
 from runtime.backends.trt.device import platform_of
 from runtime.backends.trt.library import library as installed
 from runtime.backends.trt.library import logger
+from runtime.backends.trt.parts import parts_of
+from runtime.backends.trt.profile import PROFILES
+from runtime.backends.trt.sets import build_all
+from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main
 from runtime.cuda.driver import driver as cuda_driver
-from runtime.engines.parts import parts_of
-from runtime.engines.profile import PROFILES
-from runtime.engines.sets import build_all
-from runtime.engines.store import store_of
 from runtime.errors import FormatError
 from tests.runtime.conftest import SIZE
 from tests.runtime.cuda import stand_in_builder

@@ -10,17 +10,17 @@ import runtime
 from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.device import platform_of, runtime_on
 from runtime.backends.trt.engine import TrtEngine
+from runtime.backends.trt.engine_file import Recipe, engine_file
 from runtime.backends.trt.library import library as installed
 from runtime.backends.trt.library import logger
+from runtime.backends.trt.parts import baked_parts, parts_of
+from runtime.backends.trt.profile import PROFILES, Profile, Span
+from runtime.backends.trt.self_test import self_test
+from runtime.backends.trt.sets import build_all
+from runtime.backends.trt.store import store_of
 from runtime.backends.trt.tensors import engine_tensors
 from runtime.bundles.bundle import Bundle
 from runtime.cuda.arena import Tensors
-from runtime.engines.file import Recipe, engine_file
-from runtime.engines.parts import baked_parts, parts_of
-from runtime.engines.profile import PROFILES, Profile, Span
-from runtime.engines.self_test import self_test
-from runtime.engines.sets import build_all
-from runtime.engines.store import store_of
 from runtime.errors import BackendError, FormatError
 from tests.runtime.conftest import SIZE
 from tests.runtime.cuda import stand_in

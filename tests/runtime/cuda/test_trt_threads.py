@@ -7,10 +7,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from runtime.backends.trt.parts import parts_of
+from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.cuda.device import CudaDevice
-from runtime.engines.parts import parts_of
-from runtime.engines.store import store_of
 from runtime.errors import BackendError, TaskError
 from runtime.sessions.pool import SessionPool
 from tests.runtime.cuda import stand_in

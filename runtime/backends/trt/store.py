@@ -18,10 +18,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.backends.trt.builder import Options
-from runtime.engines.file import MAX_SIDECAR, EngineFile, Platform, Recipe, decode, encode
-from runtime.engines.folder import described, make, read_file
-from runtime.engines.profile import PROFILES
-from runtime.engines.remedy import again, command
+from runtime.backends.trt.engine_file import (
+    MAX_SIDECAR,
+    EngineFile,
+    Platform,
+    Recipe,
+    decode,
+    encode,
+)
+from runtime.backends.trt.folder import described, make, read_file
+from runtime.backends.trt.hints import again, command
+from runtime.backends.trt.profile import PROFILES
 from runtime.errors import BackendError, ConfigError, FormatError
 from runtime.storage.files import sha256, storage_errors, write_bytes
 from runtime.storage.locks import exclusive

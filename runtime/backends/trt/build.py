@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.backends.trt.builder import Options, build
+from runtime.backends.trt.engine_file import EngineFile, Platform, Recipe, engine_file
 from runtime.backends.trt.library import library
+from runtime.backends.trt.parts import Part, check
+from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.progress import Told
-from runtime.engines.file import EngineFile, Platform, Recipe, engine_file
-from runtime.engines.parts import Part, check
-from runtime.engines.profile import Profile
-from runtime.engines.store import EngineStore
+from runtime.backends.trt.store import EngineStore
 from runtime.errors import BackendError, FormatError
 from runtime.storage.files import write_bytes
 from runtime.storage.trusted import read_code

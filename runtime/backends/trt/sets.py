@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.backends.base import Inputs
 from runtime.backends.names import gpu_of
+from runtime.backends.trt.build import Row, build_part, platforms
+from runtime.backends.trt.default_profile import kept_profile
 from runtime.backends.trt.device import platform_of
+from runtime.backends.trt.engine_file import EngineFile, Platform
 from runtime.backends.trt.library import library
+from runtime.backends.trt.parts import Part, check_profile, parts_of
+from runtime.backends.trt.profile import Profile
+from runtime.backends.trt.store import FOLDER, EngineStore
 from runtime.bundles.bundle import Bundle
-from runtime.engines.build import Row, build_part, platforms
-from runtime.engines.file import EngineFile, Platform
-from runtime.engines.kept import kept_profile
-from runtime.engines.parts import Part, check_profile, parts_of
-from runtime.engines.profile import Profile
-from runtime.engines.store import FOLDER, EngineStore
 from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ class _Test:
         self._device, self._bundle, self._part = device, bundle, part
 
     def __call__(self, engine: EngineFile, plan: bytes) -> None:
+        from runtime.backends.trt.self_test import self_test
         from runtime.cuda.arena import Tensors
-        from runtime.engines.self_test import self_test
 
         arrays: dict[str, Any] = {}
         if self._part.entry is not None:

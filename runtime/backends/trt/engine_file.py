@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime.backends.trt.builder import Built, Options
+from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor
-from runtime.engines.profile import Profile
 from runtime.errors import FormatError
 from runtime.spec import check_sha256, check_text
 from runtime.storage.fields import build

@@ -8,11 +8,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.manifest import Encoder, Head, TaskEntry
 from runtime.bundles.task import Task, token_type
-from runtime.engines.profile import Profile
 from runtime.errors import ConfigError, FormatError
 from runtime.storage.digest import tensors_sha256
 

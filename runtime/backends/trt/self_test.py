@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from runtime.backends.base import Inputs
 from runtime.backends.trt.device import runtime_on
 from runtime.backends.trt.engine import BATCHED, TrtEngine
+from runtime.backends.trt.engine_file import EngineFile
 from runtime.cuda.base import Device
-from runtime.engines.file import EngineFile
 from runtime.errors import BackendError
 
 _SAME = 0.05

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from runtime.engines.file import EngineFile
-from runtime.engines.remedy import SLOT
-from runtime.engines.store import EngineStore
+from runtime.backends.trt.engine_file import EngineFile
+from runtime.backends.trt.hints import SLOT
+from runtime.backends.trt.store import EngineStore
 from runtime.errors import FormatError
 
 

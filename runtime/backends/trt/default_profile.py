@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from runtime.backends.trt.engine_file import Platform
+from runtime.backends.trt.profile import DEFAULT, PROFILES, Profile
+from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
-from runtime.engines.file import Platform
-from runtime.engines.profile import DEFAULT, PROFILES, Profile
-from runtime.engines.store import EngineStore
 from runtime.errors import ConfigError
 
 

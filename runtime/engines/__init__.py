@@ -1,1 +1,0 @@
-"""Engines built for one platform, kept on disk, found again."""
