@@ -41,6 +41,8 @@ def as_user(user: int, code: str, *arguments: object, umask: int = 0o022) -> str
     """Return what a process of another user prints; it imports as this one."""
     start = (
         "import os, sys; from pathlib import Path; from runtime.cuda import compiler\n"
+        "from runtime.backends.trt.engine_file import Platform\n"
+        "from runtime.backends.trt.store import EngineStore\n"
         "from runtime.errors import UdaError; from runtime.storage.trusted import read_code\n"
         "from runtime.storage.files import write_bytes\n"
         f"os.umask({umask}); user = {user}\n"
@@ -283,8 +285,6 @@ def test_engines_that_this_user_may_not_read_are_not_called_missing(folder):
     store = EngineStore(folder / "engines", "uda-runtime build b")
     made = engine(store)
     code = (
-        "from runtime.backends.trt.engine_file import Platform\n"
-        "from runtime.backends.trt.store import EngineStore\n"
         "store = EngineStore(Path(sys.argv[1]), 'uda-runtime build b')\n"
         "machine = Platform('tensorrt', '10.3.0.30', 'sm87', 'Orin (nvgpu)', '12.6', None)\n"
         "try: print(len(store.plan(store.find(sys.argv[2], machine))))\n"
