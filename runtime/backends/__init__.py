@@ -1,12 +1,17 @@
-"""Backends by name. A new one is one file here and one line in the table."""
+"""Backends by name. A new one is one file or package here and one line in the table."""
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runtime.backends.base import Backend
-from runtime.backends.trt.store import EngineStore
+from runtime.backends.names import check_engines
 from runtime.errors import BackendError
+
+if TYPE_CHECKING:
+    from runtime.backends.base import Backend
 
 BACKENDS = {
     "ort": "runtime.backends.ort:OrtBackend",
@@ -15,7 +20,11 @@ BACKENDS = {
 
 
 def load(
-    name: str, device: str, threads: int | None, engines: EngineStore | None = None
+    name: str,
+    device: str,
+    threads: int | None,
+    bundle: Path | None = None,
+    engines: str | os.PathLike[str] | None = None,
 ) -> Backend:
     """Return the backend `name` for a device.
 
@@ -23,15 +32,19 @@ def load(
         name: A key of `BACKENDS`.
         device: `cpu`, `cuda`, or `cuda:1` for the second GPU.
         threads: Threads within one operator on the CPU; None leaves it to the library.
-        engines: Where backend `trt` finds what was built.
+        bundle: Folder of the bundle whose graphs it opens, for a backend whose engines are built
+            before; None if it opens graphs as they are.
+        engines: Folder of engines that were built; None is the bundle's own.
 
     Raises:
+        ConfigError: The folder of engines has no name.
         BackendError: The name is unknown, the library is missing or the device cannot be used.
     """
+    check_engines(engines)
     if not isinstance(device, str):
         raise BackendError(f"a device is named by a text, as 'cpu' or 'cuda:1'; found {device!r}")
     if name not in BACKENDS:
         raise BackendError(f"unknown backend '{name}'; known are {', '.join(sorted(BACKENDS))}")
     module, attribute = BACKENDS[name].split(":")
-    backend: Backend = getattr(import_module(module), attribute)(device, threads, engines)
+    backend: Backend = getattr(import_module(module), attribute)(device, threads, bundle, engines)
     return backend

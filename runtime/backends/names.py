@@ -1,10 +1,11 @@
-"""What a device is called: `cpu`, `cuda`, or `cuda:1` for the second GPU."""
+"""What devices and folders of engines may be called."""
 
 from __future__ import annotations
 
+import os
 import re
 
-from runtime.errors import BackendError
+from runtime.errors import BackendError, ConfigError
 
 _GPU = re.compile(r"cuda(?::([0-9]{1,3}))?", re.ASCII)
 
@@ -43,3 +44,19 @@ def gpu_of(device: str, what: str) -> int:
             "second one"
         )
     return int(match[1] or 0)
+
+
+def check_engines(folder: str | os.PathLike[str] | None) -> None:
+    """Check what may be a folder of engines.
+
+    Args:
+        folder: Its path; None is in the bundle.
+
+    Raises:
+        ConfigError: It has no name, as when a shell's variable is empty.
+    """
+    if folder is not None and not os.fspath(folder):
+        raise ConfigError(
+            "engines lie in a folder with a name, found ''; name one, or leave --engines out for "
+            "the one in the bundle"
+        )

@@ -40,8 +40,10 @@ class OrtBackend:
         BackendError: onnxruntime is missing, or has no such device here.
     """
 
-    def __init__(self, device: str, threads: int | None, engines: object = None) -> None:
-        """Start the library; `engines` is of no use here, where graphs are opened as they are."""
+    def __init__(
+        self, device: str, threads: int | None, bundle: object = None, engines: object = None
+    ) -> None:
+        """Start the library; the last two are of no use where graphs are opened as they are."""
         index = index_of(device)
         self._ort = _library()
         self.version = f"onnxruntime {self._ort.__version__}"

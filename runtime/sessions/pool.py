@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import backends, strategies
-from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError, ConfigError, UdaError
 from runtime.mutex import Bell, Hold, Mutex
@@ -112,14 +111,14 @@ class SessionPool:
         check_settings(threads, max_task_bytes)
         bundle = Bundle.open(path)
         base = SharedBase(bundle)
-        store = store_of(bundle.path, engines)
         places = [devices[number % len(devices)] for number in range(sessions)]
         each = {"cpu": max(1, cores() // max(1, places.count("cpu")))}
         caches: dict[Hashable, TaskCache] = {}
         opened: list[Session] = []
         try:
             for place in places:
-                runs = backends.load(backend, place, threads or each.get(place), store)
+                own = threads or each.get(place)
+                runs = backends.load(backend, place, own, bundle.path, engines)
                 held = strategies.load(strategy, bundle, runs, blocked, base.read)
                 shared = caches.setdefault(held.form, TaskCache(max_task_bytes))
                 opened.append(Session(bundle, held, shared))

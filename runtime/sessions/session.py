@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from runtime import backends, strategies
 from runtime.backends.base import Backend
-from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.changes import changes
 from runtime.errors import BackendError, DataError, UdaError
@@ -113,8 +112,7 @@ class Session:
         """
         check_settings(threads, max_task_bytes)
         bundle = Bundle.open(path)
-        store = store_of(bundle.path, engines)
-        opened = backends.load(backend, device, threads, store)
+        opened = backends.load(backend, device, threads, bundle.path, engines)
         session = cls(
             bundle, strategies.load(strategy, bundle, opened, blocked), TaskCache(max_task_bytes)
         )

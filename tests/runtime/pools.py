@@ -28,8 +28,8 @@ class Failing(OrtBackend):
     made: list = []
     broken, encoded = False, 0
 
-    def __init__(self, device, threads, engines):
-        super().__init__(device, threads, engines)
+    def __init__(self, device, threads, *engines):
+        super().__init__(device, threads, *engines)
         Failing.made.append(self)
 
     def open(self, graph, *, small=False, baked=None):

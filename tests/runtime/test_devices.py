@@ -2,7 +2,6 @@ import pytest
 
 from runtime import backends
 from runtime.backends.names import gpu_of, index_of
-from runtime.backends.trt.store import store_of
 from runtime.errors import BackendError
 from tests.rtx import NEEDS_RTX
 
@@ -66,4 +65,4 @@ def test_without_a_driver_onnxruntime_names_the_way_out(no_driver, monkeypatch, 
 @NEEDS_RTX
 def test_without_a_driver_tensorrt_offers_nothing_that_it_would_refuse(no_driver, tmp_path):
     with pytest.raises(BackendError, match=r"libcuda.so.1.*; install it$"):
-        backends.load("trt", "cuda", None, store_of(tmp_path, None))
+        backends.load("trt", "cuda", None, tmp_path)

@@ -154,6 +154,16 @@ def test_the_runtime_and_every_help_text_come_without_torch(code):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_session_knows_nothing_of_one_backends_engines():
+    code = (
+        "import sys, runtime.strategies.patch, runtime.strategies.engines; from runtime import *; "
+        "bad = [name for name in sys.modules if name.startswith(('runtime.backends.trt', "
+        "'runtime.backends.ort'))]; assert not bad, bad"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_runtime_imports_nothing_of_ours_but_itself():
     for file in (ROOT / "runtime").rglob("*.py"):
         for line in file.read_text().splitlines():

@@ -5,13 +5,16 @@ Neither torch nor cupy: memory and the stream are those of `runtime.cuda`.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from runtime.backends.base import Arrays, Constants
 from runtime.backends.names import gpu_of
 from runtime.backends.trt.device import platform_of, runtime_on
 from runtime.backends.trt.engine import TrtEngine
 from runtime.backends.trt.engine_file import content_of
 from runtime.backends.trt.library import library
-from runtime.backends.trt.store import EngineStore
+from runtime.backends.trt.store import store_of
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError
 from runtime.mutex import Mutex
@@ -28,13 +31,20 @@ class TrtBackend:
 
     block = 1
 
-    def __init__(self, device: str, threads: int | None, engines: EngineStore | None) -> None:
+    def __init__(
+        self,
+        device: str,
+        threads: int | None,
+        bundle: Path | None,
+        engines: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Start the library on a GPU; `threads` is of no use there."""
         index = gpu_of(device, "backend 'trt' runs")
         self.version = str(library())
         self.device = device
-        if engines is None:
+        if bundle is None:
             raise BackendError("backend 'trt' needs to know where the engines of a bundle lie")
-        self._store = engines
+        self._store = store_of(bundle, engines)
         self._opening = Mutex()
         """Tasks come in any thread, and TensorRT's objects are for one at a time."""
         self.cuda: CudaDevice | None = CudaDevice(index)

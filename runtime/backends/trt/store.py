@@ -17,6 +17,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from runtime.backends.names import check_engines
 from runtime.backends.trt.builder import Options
 from runtime.backends.trt.engine_file import (
     MAX_SIDECAR,
@@ -29,7 +30,7 @@ from runtime.backends.trt.engine_file import (
 from runtime.backends.trt.folder import described, make, read_file
 from runtime.backends.trt.hints import again, command
 from runtime.backends.trt.profile import PROFILES
-from runtime.errors import BackendError, ConfigError, FormatError
+from runtime.errors import BackendError, FormatError
 from runtime.storage.files import sha256, storage_errors, write_bytes
 from runtime.storage.locks import exclusive
 from runtime.storage.trusted import check_file
@@ -270,11 +271,7 @@ def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore
     Raises:
         ConfigError: The folder has no name, as when a shell's variable is empty.
     """
-    if folder is not None and not os.fspath(folder):
-        raise ConfigError(
-            "engines lie in a folder with a name, found ''; name one, or leave --engines out for "
-            "the one in the bundle"
-        )
+    check_engines(folder)
     extra = "" if folder is None else f" --engines {shlex.quote(str(folder))}"
     place = bundle / FOLDER if folder is None else Path(folder)
     if folder is not None and place.is_symlink():

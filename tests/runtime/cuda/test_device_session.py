@@ -52,7 +52,7 @@ class Backend(OrtBackend):
 def cuda(library, monkeypatch):
     """Let `cuda` be the emulated device, if there is one."""
 
-    def load(name, device, threads, engines=None):
+    def load(name, device, threads, *engines):
         return (Backend if device == "cuda" else OrtBackend)(device, threads)
 
     if library is not None:
