@@ -14,7 +14,8 @@ import runtime
 from runtime.errors import UdaError
 
 ROOT = str(Path(runtime.__file__).parent)
-STATELESS = tuple(f"{ROOT}/{name}" for name in ("bundles", "storage", "spec.py", "frames"))
+READERS = ("bundles", "storage", "frames", "patch.py", "spec.py")
+STATELESS = tuple(f"{ROOT}/{name}" for name in READERS)
 """Code that only reads: one bytecode of many is enough."""
 ALL = bool(os.environ.get("EVERY_BYTECODE"))
 """Whether to spare no time, as `make acceptance` does."""
