@@ -123,7 +123,7 @@ def measure_frames(
 def measure_switches(model: Model, backend: str, samples: int, device: str) -> dict[str, Any]:
     """Return what switches between resident tasks and camera frames cost, and what a task takes."""
     with Session.open(model.bundle, backend=backend, device=device) as session:
-        cuda = session.backend.cuda
+        cuda = getattr(session.backend.memory, "device", None)
         session.predict(np.zeros((480, 640, 3), np.uint8), model.tasks[0])
         before = _free(cuda)
         held = sum(session.load(task) for task in model.tasks[1:]) / (len(model.tasks) - 1)

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.cuda.base import DeviceArray
-from runtime.cuda.device import CudaDevice
+from runtime.memory.base import Arrays, Inputs, Memory
 
-Arrays = Mapping[str, NDArray[Any]]
-Inputs = Mapping[str, "NDArray[Any] | DeviceArray"]
-"""An engine on a device takes arrays that lie there already as well."""
-
-
-class Constants(Protocol):
-    """Arrays at one address that engines read at every run; any number of them share one copy.
-
-    On the CPU these are the given arrays themselves; on a device, what lies there.
-    """
-
-    handles: Mapping[str, Any]
-    """What the engines of this backend bind, by name; `DeviceArray` where it has a device."""
-
-    def close(self) -> None:
-        """Release the device's memory. Closing twice is harmless."""
-        ...
+__all__ = ["Arrays", "Backend", "Engine", "Inputs"]
 
 
 class Engine(Protocol):
@@ -36,11 +18,11 @@ class Engine(Protocol):
     inputs: frozenset[str]
     """Names of all inputs of the graph."""
 
-    def bind(self, constants: Constants) -> None:
-        """Bind inputs that stay at one address: weights and tokens.
+    def bind(self, arrays: Inputs) -> None:
+        """Bind inputs that stay at one address: weights and tokens. Engines share one copy.
 
         Args:
-            constants: From `place` of this engine's backend.
+            arrays: The `handles` of what lies in the memory of this engine's backend.
 
         Raises:
             BackendError: The graph has no such input, or the device cannot take it.
@@ -62,9 +44,9 @@ class Backend(Protocol):
     device: str
     version: str
     block: int
-    """Channels in a block, if engines want filters laid out in blocks, else 1."""
-    cuda: CudaDevice | None
-    """Where engines run and bind what they read by address; None if that is the host's memory."""
+    """Channels in a block, if engines want filters laid out in blocks, else 1, as on a device."""
+    memory: Memory[Any]
+    """Where engines read what they bind; closing it ends the backend."""
 
     def open(self, graph: bytes, *, small: bool = False, baked: Arrays | None = None) -> Engine:
         """Return an engine for the bytes of an ONNX graph.
@@ -78,12 +60,5 @@ class Backend(Protocol):
         Raises:
             FormatError: The graph is damaged, or a baked array has no input that it fits.
             BackendError: The graph or the device cannot be used.
-        """
-        ...
-
-    def place(self, arrays: Arrays) -> Constants:
-        """Return arrays in the form that engines bind; the arrays are kept, and read in place.
-
-        For backends without a device.
         """
         ...

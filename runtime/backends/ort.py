@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.bake import bake
-from runtime.backends.base import Arrays, Constants, Inputs
+from runtime.backends.base import Arrays, Inputs
 from runtime.backends.names import index_of
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.memory import CudaMailbox
 from runtime.errors import BackendError, raised_by
+from runtime.memory.base import Memory
 from runtime.memory.blocked import block_size
+from runtime.memory.device import DeviceMemory
+from runtime.memory.host import HostMemory
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -48,7 +50,7 @@ class OrtBackend:
         self._ort = _library()
         self.version = f"onnxruntime {self._ort.__version__}"
         self.device = device
-        self.cuda: CudaDevice | None = None
+        self._device: CudaDevice | None = None
         self._unloaded = ""
         self._kind = "cpu" if index is None else "cuda"
         self._threads = threads
@@ -66,9 +68,12 @@ class OrtBackend:
             first = said.getvalue().strip().partition("\n")[0]
             self._unloaded = f" ({first})" if first else ""
             try:
-                self.cuda = CudaDevice(index)
+                self._device = CudaDevice(index)
             except BackendError as error:
                 raise BackendError(f"{error}, or choose --device cpu") from error
+        self.memory: Memory[Any] = (
+            HostMemory() if self._device is None else DeviceMemory(self._device)
+        )
         self._block = 0
 
     @property
@@ -99,11 +104,12 @@ class OrtBackend:
             options.intra_op_num_threads = self._threads
         provider = _PROVIDERS[self._kind]
         settings = {}
-        if self.cuda is not None:
+        if self._device is not None:
             settings = {
                 "use_tf32": "0",  # it has the mantissa of fp16, which rounds a residual away
-                "device_id": str(self.cuda.index),
-                "user_compute_stream": str(self.cuda.stream),  # so frames and switches keep order
+                "device_id": str(self._device.index),
+                # So that frames and switches keep their order.
+                "user_compute_stream": str(self._device.stream),
             }
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if baked:
@@ -140,24 +146,7 @@ class OrtBackend:
                 f"onnxruntime could not start {provider}{self._unloaded}; check the driver and the "
                 "CUDA libraries, or choose --device cpu"
             )
-        return OrtEngine(session, self.cuda)
-
-    def place(self, arrays: Arrays) -> OrtConstants:
-        """Return arrays as OrtValues that are these very arrays."""
-        return OrtConstants(self._ort, arrays)
-
-
-class OrtConstants:
-    """Arrays of the host that any number of engines read."""
-
-    def __init__(self, library: Any, arrays: Arrays) -> None:
-        self.handles: Mapping[str, Any] = {
-            name: library.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()
-        }
-
-    def close(self) -> None:
-        """Release the OrtValues."""
-        self.handles = {}
+        return OrtEngine(self._ort, session, self._device)
 
 
 class OrtEngine:
@@ -166,7 +155,8 @@ class OrtEngine:
     where = "cuda"
     """ONNX Runtime's name for the memory of a device."""
 
-    def __init__(self, session: Any, device: CudaDevice | None) -> None:
+    def __init__(self, library: Any, session: Any, device: CudaDevice | None) -> None:
+        self._ort = library
         self._session = session
         self._device = device
         self.inputs = frozenset(i.name for i in session.get_inputs())
@@ -175,20 +165,23 @@ class OrtEngine:
         self._mail: dict[str, CudaMailbox] = {}
         self._binding = session.io_binding()
 
-    def bind(self, constants: Constants) -> None:
+    def bind(self, arrays: Inputs) -> None:
         """Bind inputs that stay at one address.
 
         Raises:
             BackendError: The graph has no such input, or the device cannot take it.
         """
-        for name, value in constants.handles.items():
+        for name, array in arrays.items():
             if name not in self.inputs:
                 raise BackendError(f"the graph has no input '{name}'; export the bundle again")
-            if isinstance(value, DeviceArray):
-                self._bind_address(name, value)
+            if isinstance(array, DeviceArray):
+                self._bind_address(name, array)
+                self._bound[name] = array
             else:
+                # No copy: it is this very array.
+                value = self._ort.OrtValue.ortvalue_from_numpy(array)
                 self._binding.bind_ortvalue_input(name, value)
-            self._bound[name] = value
+                self._bound[name] = value
 
     def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run once; the result is a fresh array.

@@ -34,12 +34,18 @@ class Scatter:
         return self.gaps.nbytes + self.values.nbytes + self.undo.nbytes
 
 
-ResidentPatch = tuple[Scatter, ...]
+class ResidentPatch(tuple[Scatter, ...]):
+    """A patch over tensors of several types: a scatter for each."""
 
+    __slots__ = ()
 
-def patch_nbytes(patch: ResidentPatch) -> int:
-    """Return the bytes of memory a resident patch takes."""
-    return sum(scatter.nbytes for scatter in patch)
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return sum(scatter.nbytes for scatter in self)
+
+    def close(self) -> None:
+        """Do nothing: the memory is free when nobody reads it any more."""
 
 
 def with_fillers(

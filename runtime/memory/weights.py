@@ -21,9 +21,12 @@ from runtime.memory.scatter import ResidentPatch, Scatter, with_fillers
 from runtime.mutex import Mutex
 from runtime.patch import Patch, SparseTensor, check
 from runtime.spec import TensorSpec
+from runtime.storage.digest import tensors_sha256
 
 _CHUNK = 1 << 13
 """Entries that are read under the lock at once."""
+_BARE = ResidentPatch()
+"""What is over the bare base."""
 
 
 class Weights:
@@ -64,7 +67,7 @@ class Weights:
             self._flat[dtype] = buffer[start:end].view(dtype)
             start = end
         self._block = block
-        self._applied: ResidentPatch = ()
+        self._applied = _BARE
         """All entries that may differ from the base are among its."""
         self._indices: dict[str, NDArray[np.intp]] = {}
         """Those of the applied patch, as far as they are known to be in `_scratch`."""
@@ -81,6 +84,16 @@ class Weights:
     def views(self) -> dict[str, NDArray[Any]]:
         """Return every tensor as a live view, by name."""
         return {name: self[name] for name in self.layout}
+
+    @property
+    def handles(self) -> dict[str, NDArray[Any]]:
+        """Every tensor as engines bind it: its view."""
+        return self.views()
+
+    @property
+    def form(self) -> int:
+        """The order of the entries, for which a patch is made."""
+        return self._block
 
     @property
     def block(self) -> int:
@@ -116,8 +129,8 @@ class Weights:
             self[spec.name][...] = to_blocks(self[spec.name], block)
         self._block = block
 
-    def prepare(self, patch: Patch) -> ResidentPatch:
-        """Return a patch in the form that `apply` takes; reads the base, changes nothing.
+    def prepare(self, patch: Patch) -> ResidentPatch | None:
+        """Return a patch as `apply` takes it; None if it is empty. Reads the base, changes nothing.
 
         Another `Weights` of the same base and layout takes it as well.
 
@@ -138,21 +151,22 @@ class Weights:
             scatter = with_fillers(dtype, indices, values, undo, self._base_values)
             self._reserve(dtype, scatter.gaps.size)
             scatters.append(scatter)
-        return tuple(scatters)
+        return ResidentPatch(scatters) if scatters else None
 
-    def apply(self, patch: ResidentPatch) -> None:
+    def apply(self, patch: ResidentPatch | None) -> None:
         """Make the weights those of one patch: restore the base, then write the patch's values.
 
         If this is interrupted, the weights are of no use until it is called again.
 
         Args:
-            patch: From `prepare` of this object, or of another of the same base and layout; empty
-                for the bare base.
+            patch: From `prepare` of this object, or of another of the same base and layout; None
+                is the bare base.
         """
+        new = patch or _BARE
         self._waiting = True
         with self._lock:
             self._waiting = False
-            for scatter in patch:  # first, since memory may be lacking
+            for scatter in new:  # first, since memory may be lacking
                 if self._room(scatter.dtype) < scatter.gaps.size:  # prepared by other weights
                     self._scratch[scatter.dtype] = np.empty(scatter.gaps.size, np.intp)
             for scatter in self._applied:
@@ -161,11 +175,16 @@ class Weights:
                     indices = self._unpack(scatter)
                 self._flat[scatter.dtype][indices] = scatter.undo
             self._indices = {}
-            self._applied = patch  # before it is true, so that no entry is ever forgotten
-            for scatter in patch:
+            self._applied = new  # before it is true, so that no entry is ever forgotten
+            for scatter in new:
                 indices = self._unpack(scatter)
                 self._flat[scatter.dtype][indices] = scatter.values
                 self._indices[scatter.dtype] = indices
+
+    def sha256(self) -> str:
+        """Return the digest of the base as it is in memory; takes the patch off."""
+        self.apply(None)
+        return tensors_sha256(self.originals())
 
     def _unpack(self, scatter: Scatter) -> NDArray[np.intp]:
         """Return the indices of a scatter, in the room that there is for its type."""

@@ -25,6 +25,7 @@ from runtime.bundles.bundle import Bundle
 from runtime.bundles.changes import changes
 from runtime.errors import BackendError, DataError, UdaError
 from runtime.frames.preprocess import check_frame
+from runtime.memory.base import Pixels
 from runtime.mutex import Mutex
 from runtime.prediction import Prediction
 from runtime.sessions.cache import Holder, Lease, TaskCache
@@ -33,7 +34,6 @@ from runtime.sessions.settings import check_settings
 from runtime.sessions.view import View
 from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import LoadedTask, Strategy
-from runtime.strategies.pixels import Pixels
 
 T = TypeVar("T")
 

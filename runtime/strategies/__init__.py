@@ -30,7 +30,7 @@ def load(
     Args:
         name: A key of `STRATEGIES`.
         bundle: Whose tasks it will hold.
-        backend: With what; its device, if it has one, is closed with the strategy.
+        backend: With what; its memory is closed with the strategy.
         blocked: Take the encoders over blocked filters where there are some.
         read: Gives the base weights for a block size, shared with others; None reads the file.
 
@@ -39,8 +39,7 @@ def load(
         FormatError: The bundle is damaged.
     """
     if name not in STRATEGIES:
-        if backend.cuda is not None:
-            backend.cuda.close()
+        backend.memory.close()
         raise BackendError(f"unknown strategy '{name}'; known are {', '.join(sorted(STRATEGIES))}")
     module, attribute = STRATEGIES[name].split(":")
     strategy: Strategy[Any] = getattr(import_module(module), attribute).open(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from runtime.backends.base import Backend
 from runtime.bundles.task import Task
 from runtime.errors import FormatError
+from runtime.memory.base import Pixels
 from runtime.spec import Preprocess, TaskInfo, TensorSpec
-from runtime.strategies.pixels import Pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,12 @@ from runtime.backends.base import Backend, Engine
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import Task
 from runtime.errors import BackendError, FormatError
+from runtime.memory.base import Pixels
 from runtime.memory.weights import Weights
 from runtime.mutex import Mutex
 from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import LoadedTask
 from runtime.strategies.heads import Heads
-from runtime.strategies.pixels import Pixels, Preprocessor
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,6 @@ class EnginesStrategy:
             for encoder in bundle.manifest.encoders
         }
         self._heads = Heads()
-        self._preprocessor = Preprocessor(backend.cuda)
         self._untouched: dict[str, Engine] = {}
         self._opening = Mutex()
         self._closed = False
@@ -154,7 +153,8 @@ class EnginesStrategy:
         Raises:
             DataError: A frame is no RGB image, or too narrow to crop.
         """
-        return self._preprocessor.read(frames, spec)
+        pixels: Pixels = self.backend.memory.pixels(frames, spec)
+        return pixels
 
     def features(self, loaded: EngineTask, pixels: Pixels) -> NDArray[np.float32]:
         """Return features (N, D) for frames.
@@ -162,7 +162,7 @@ class EnginesStrategy:
         Raises:
             BackendError: The engine failed.
         """
-        return loaded.engine.run({"pixels": self._preprocessor.place(pixels)})
+        return loaded.engine.run({"pixels": self.backend.memory.ready(pixels)})
 
     def logits(self, loaded: EngineTask, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of a task for features (N, D).
@@ -189,9 +189,7 @@ class EnginesStrategy:
             for engine in self._untouched.values():
                 engine.close()
         self._heads.close()
-        self._preprocessor.close()
-        if self.backend.cuda is not None:
-            self.backend.cuda.close()
+        self.backend.memory.close()
 
     def _shared(self, task: Task) -> Engine:
         with self._opening:

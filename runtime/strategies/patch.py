@@ -1,33 +1,30 @@
 """One set of weights in memory, which a task's sparse patch changes in place; the default.
 
 All engines of the bundle read these weights, so a switch opens nothing and moves only what the old
-and the new task changed.
+and the new task changed. They lie in the memory of the backend: the host's, or a GPU's, to which a
+task goes up once, when it enters memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Backend, Constants
+from runtime.backends.base import Backend
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import Task
 from runtime.errors import BackendError
-from runtime.frames.preprocess import preprocess_batch
-from runtime.memory.scatter import ResidentPatch, patch_nbytes
+from runtime.memory.base import Pixels, PlacedPatch, PlacedWeights, Tensors
 from runtime.memory.weights import Weights
 from runtime.spec import Preprocess, TensorSpec
-from runtime.storage.digest import tensors_sha256
 from runtime.strategies.base import LoadedTask
-from runtime.strategies.device import DeviceStrategy
 from runtime.strategies.encoder import EncoderEngine
 from runtime.strategies.heads import Heads
-from runtime.strategies.pixels import Frames, Pixels
 from runtime.workers import Job
 
 
@@ -37,12 +34,19 @@ class PatchTask(LoadedTask):
 
     encoder: str
     """SHA-256 of its encoder graph, the one that is not blocked."""
-    tokens: NDArray[Any]
-    """All its tokens in one array, as `EncoderEngine.put` takes them."""
+    tokens: Tensors | None
+    """As `EncoderEngine.put` takes them; None if its encoder takes none."""
     head: str
     """SHA-256 of its head graph."""
-    head_tensors: Mapping[str, NDArray[np.float32]]
-    patch: ResidentPatch
+    head_tensors: Tensors
+    patch: PlacedPatch | None
+    """None if it leaves the weights alone."""
+
+    def close(self) -> None:
+        """Free the memory, on a device when its stream has passed it."""
+        for part in (self.patch, self.tokens, self.head_tensors):
+            if part is not None:
+                part.close()
 
 
 class PatchStrategy:
@@ -59,8 +63,8 @@ class PatchStrategy:
         self.encoders: dict[str, EncoderEngine] = {}
         """By the digest of the graph that is not blocked."""
         self.heads = Heads()
-        self.weights: Weights
-        self._placed: Constants | None = None
+        self.weights: PlacedWeights
+        self._closed = False
 
     @classmethod
     def open(
@@ -69,14 +73,12 @@ class PatchStrategy:
         backend: Backend,
         blocked: bool,
         read: Callable[[int], Weights] | None = None,
-    ) -> PatchStrategy | DeviceStrategy:
-        """Read the base weights and open every engine.
-
-        A backend whose engines run on a device gets the strategy that holds the weights there.
+    ) -> PatchStrategy:
+        """Read the base weights, bring them into the backend's memory and open every engine.
 
         Args:
             bundle: Whose.
-            backend: With what.
+            backend: With what; its memory is closed with the strategy.
             blocked: Take the encoders over blocked filters where there are some.
             read: Gives the base weights, checked, maybe with filters in blocks of so many channels
                 already; None reads the bundle's file.
@@ -85,8 +87,6 @@ class PatchStrategy:
             FormatError: The bundle is damaged.
             BackendError: The backend or the device cannot be used here.
         """
-        if backend.cuda is not None:
-            return DeviceStrategy.open(bundle, backend, backend.cuda, read)
         strategy, manifest = cls(backend), bundle.manifest
         # A manifest has blocked graphs for all encoders or for none: they share the filters.
         there = blocked and all(encoder.blocked is not None for encoder in manifest.encoders)
@@ -98,13 +98,13 @@ class PatchStrategy:
                 ref = encoder.blocked if block > 1 else None
                 engine = backend.open(bundle.graph(ref or encoder.graph))
                 strategy.encoders[encoder.graph.sha256] = EncoderEngine(
-                    engine, encoder, manifest.precision
+                    engine, encoder, backend.memory
                 )
-            strategy.weights = reading.take()
-            strategy.weights.lay_out(block)
-            strategy._placed = backend.place(strategy.weights.views())
+            base = reading.take()
+            base.lay_out(block)
+            strategy.weights = backend.memory.weights(base, bundle.weights)
             for opened in strategy.encoders.values():
-                opened.bind(backend, strategy._placed)
+                opened.bind(strategy.weights, manifest.precision)
             strategy.heads.open(bundle, backend)
         except BaseException:
             reading.abandon()
@@ -119,35 +119,43 @@ class PatchStrategy:
 
     @property
     def form(self) -> Hashable:
-        """The order in which the weights lie: a patch is made for it."""
-        return self.weights.block
+        """That of the weights, for which a patch is made."""
+        return self.weights.form
 
     @property
     def closed(self) -> bool:
         """Whether there are no engines any more."""
-        return self._placed is None
+        return self._closed
 
     def prepare(self, task: Task, preprocess: Preprocess) -> PatchTask:
-        """Return a task with its patch as the weights take it, and the way back.
+        """Return a task in the backend's memory: its patch, its tokens and its head.
 
         Raises:
             FormatError: The task does not fit the base, the encoder or the head.
+            BackendError: There is no room on the device.
         """
         self.heads.check(task)
-        tokens = self.encoders[task.encoder].flat(task.tokens)
-        patch = self.weights.prepare(task.patch)
-        # A patch is its task's own; without one, the tokens alone tell two encoders apart.
-        state = object() if patch else sha256(tokens.tobytes()).digest()
-        heads = sum(array.nbytes for array in task.head_tensors.values())
+        encoder = self.encoders[task.encoder]
+        values = b"".join(task.tokens[name].tobytes() for name in encoder.names)
+        with ExitStack() as stack:
+            patch = self.weights.prepare(task.patch)
+            if patch is not None:
+                stack.callback(patch.close)
+            tokens = encoder.place(task.tokens)
+            if tokens is not None:
+                stack.callback(tokens.close)
+            head = self.backend.memory.tensors(task.head_tensors)
+            stack.pop_all()
         return PatchTask(
             info=task.info,
             preprocess=preprocess,
-            nbytes=patch_nbytes(patch) + tokens.nbytes + heads,
-            share=(task.encoder, state, preprocess),
+            nbytes=head.nbytes + sum(each.nbytes for each in (patch, tokens) if each is not None),
+            # A patch is its task's own; without one, the tokens alone tell two encoders apart.
+            share=(task.encoder, object() if patch else sha256(values).digest(), preprocess),
             encoder=task.encoder,
             tokens=tokens,
             head=task.head,
-            head_tensors=dict(task.head_tensors),
+            head_tensors=head,
             patch=patch,
         )
 
@@ -158,12 +166,14 @@ class PatchStrategy:
             new: The task to come; None is the bare base.
 
         Raises:
-            BackendError: The engines are closed.
+            BackendError: The engines are closed, or the device takes no work.
+            FormatError: A former call was interrupted, and the bundle's base is not there any more
+                to restore a device's from.
         """
-        if self._placed is None:
+        if self._closed:
             raise BackendError("the engines are closed; open a new session")
-        self.weights.apply(() if new is None else new.patch)
-        if new is not None and new.tokens.size:
+        self.weights.apply(None if new is None else new.patch)
+        if new is not None and new.tokens is not None:
             self.encoders[new.encoder].put(new.tokens)
 
     def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
@@ -172,16 +182,17 @@ class PatchStrategy:
         Raises:
             DataError: A frame is no RGB image, or too narrow to crop.
         """
-        return preprocess_batch(frames, spec)
+        pixels: Pixels = self.backend.memory.pixels(frames, spec)
+        return pixels
 
     def features(self, loaded: PatchTask, pixels: Pixels) -> NDArray[np.float32]:
-        """Return features (N, D) for pixels (N, S, S, 3) under the task that was switched to.
+        """Return features (N, D) for pixels under the task that was switched to.
 
         Raises:
             BackendError: The engine failed.
         """
-        assert not isinstance(pixels, Frames)
-        return self.encoders[loaded.encoder].engine.run({"pixels": pixels})
+        ready = self.backend.memory.ready(pixels)
+        return self.encoders[loaded.encoder].engine.run({"pixels": ready})
 
     def logits(self, loaded: PatchTask, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of a task for features (N, D).
@@ -190,19 +201,21 @@ class PatchStrategy:
             FormatError: The logits are not finite, or not one per class.
             BackendError: The engine failed.
         """
-        return self.heads.logits(loaded, loaded.head, loaded.head_tensors, features)
+        return self.heads.logits(loaded, loaded.head, loaded.head_tensors.handles, features)
 
     def base_sha256(self) -> str:
-        """Return the digest of the base as it is in memory; takes the patch off."""
-        self.weights.apply(())
-        return tensors_sha256(self.weights.originals())
+        """Return the digest of the base as it is in memory; takes the patch off.
+
+        Raises:
+            BackendError: The device failed.
+        """
+        return self.weights.sha256()
 
     def close(self) -> None:
-        """Release everything. Closing twice is harmless."""
+        """Release everything, the backend's memory as well. Closing twice is harmless."""
+        self._closed = True
         # The tables stay: a task that another thread is preparing still looks things up.
         for encoder in self.encoders.values():
-            encoder.close()
+            encoder.engine.close()
         self.heads.close()
-        if self._placed is not None:
-            self._placed.close()
-        self._placed = None
+        self.backend.memory.close()

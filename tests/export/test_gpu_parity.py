@@ -38,7 +38,7 @@ TENSORRT = pytest.mark.skipif(
 def backend():
     backend = backends.load("ort", "cuda", None)
     yield backend
-    backend.cuda.close()
+    backend.memory.close()
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
@@ -47,11 +47,11 @@ def test_onnx_runtime_computes_what_torch_computes_after_every_switch(backend, n
     towers = [TOWERS[name](seed=seed) for seed in range(3)]
     form = form_of(towers[0])
     tensors = [deploy_tensors(form, encoder_tensors(tower), precision) for tower in towers]
-    arena = Arena(backend.cuda, tensors[0], lambda: tensors[0])
+    arena = Arena(backend.memory.device, tensors[0], lambda: tensors[0])
     engine = backend.open(
         encoder_graph(form, tensors[0], Preprocess(form.size)).SerializeToString()
     )
-    engine.bind(arena)
+    engine.bind(arena.handles)
     patches = [arena.prepare(diff(tensors[0], each)) for each in tensors]
     for number in (0, 1, 2, 0, 2, 1, 0):
         arena.apply(patches[number])

@@ -36,7 +36,7 @@ from types import SimpleNamespace
 from runtime.backends.ort import OrtBackend
 from runtime.errors import BackendError
 backend = OrtBackend("cpu", None)
-backend._kind, backend.cuda = "cuda", SimpleNamespace(index=0, stream=12345)
+backend._kind, backend._device = "cuda", SimpleNamespace(index=0, stream=12345)
 for path in map(Path, sys.argv[1:]):
     try:
         backend.open(path.read_bytes())

@@ -87,11 +87,11 @@ def test_frames_have_no_background_and_are_resized_once(three, frame, monkeypatc
     assert Preprocess(8, background="white") == Preprocess(8) != Preprocess(8, "crop")
     resized = []
 
-    def noted(frames, spec, real=runtime.strategies.patch.preprocess_batch):
+    def noted(frames, spec, real=runtime.memory.host.preprocess_batch):
         resized.append(len(frames))
         return real(frames, spec)
 
-    monkeypatch.setattr("runtime.strategies.patch.preprocess_batch", noted)
+    monkeypatch.setattr("runtime.memory.host.preprocess_batch", noted)
     with runtime.Session.open(three.path) as session:
         found = session.predict(frame, "a-c").logits
     pixels = preprocess(frame, Preprocess(three.parts["encoders"][0].preprocess.size))

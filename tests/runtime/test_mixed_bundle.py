@@ -65,7 +65,8 @@ def test_all_encoders_read_the_same_weights_and_never_move(mixed, wide):
             session.switch(task)
             session.predict(wide)
             for encoder in strategy.encoders.values():
-                own = {n: view.ctypes.data for n, view in encoder._views.items()}
+                tokens = encoder._tokens.handles if encoder.names else {}
+                own = {n: view.ctypes.data for n, view in tokens.items()}
                 bound = {n: value.data_ptr() for n, value in encoder.engine._bound.items()}
                 assert bound == {**weights, **own}
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from runtime.errors import FormatError
-from runtime.memory.scatter import patch_nbytes
 from runtime.memory.weights import Weights
 from runtime.patch import SparseTensor, merge
 from runtime.spec import TensorSpec
@@ -69,7 +68,7 @@ def test_a_resident_entry_takes_ten_bytes():
     _, weights = make(rng)
     where = np.sort(rng.choice(333_000, 5000, replace=False)).astype(np.uint32)
     ready = weights.prepare({"a": SparseTensor(where, np.ones(5000, np.float32))})
-    assert patch_nbytes(ready) == 50_000
+    assert ready.nbytes == 50_000
 
 
 def test_a_patch_that_does_not_fit_is_refused_before_anything_changes():

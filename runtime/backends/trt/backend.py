@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from runtime.backends.base import Arrays, Constants
+from runtime.backends.base import Arrays
 from runtime.backends.names import gpu_of
 from runtime.backends.trt.device import platform_of, runtime_on
 from runtime.backends.trt.engine import TrtEngine
@@ -17,6 +17,7 @@ from runtime.backends.trt.library import library
 from runtime.backends.trt.store import store_of
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError
+from runtime.memory.device import DeviceMemory
 from runtime.mutex import Mutex
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
@@ -47,12 +48,13 @@ class TrtBackend:
         self._store = store_of(bundle, engines)
         self._opening = Mutex()
         """Tasks come in any thread, and TensorRT's objects are for one at a time."""
-        self.cuda: CudaDevice | None = CudaDevice(index)
+        self._gpu = CudaDevice(index)
         try:
-            self.machine = platform_of(self.cuda)
-            self._runtime = runtime_on(self.cuda)
+            self.memory = DeviceMemory(self._gpu)
+            self.machine = platform_of(self._gpu)
+            self._runtime = runtime_on(self._gpu)
         except BaseException:
-            self.cuda.close()
+            self._gpu.close()
             raise
 
     def open(self, graph: bytes, *, small: bool = False, baked: Arrays | None = None) -> TrtEngine:
@@ -69,18 +71,9 @@ class TrtBackend:
             FormatError: It is damaged.
         """
         weights = tensors_sha256(baked) if baked else None
-        assert self.cuda is not None
-        device = self.device if self.cuda.index else ""
+        device = self.device if self._gpu.index else ""
         content = content_of(sha256(graph), weights)
         found = self._store.find(content, self.machine, device, baked=weights is not None)
         plan = self._store.plan(found, device)
         with self._opening:
-            return TrtEngine(self.cuda, self._runtime, plan, found.tensors, found.recipe.profile)
-
-    def place(self, arrays: Arrays) -> Constants:
-        """Refuse: what engines read here lies on the device.
-
-        Raises:
-            BackendError: Always.
-        """
-        raise BackendError(f"arrays of the host cannot be bound on {self.device}")
+            return TrtEngine(self._gpu, self._runtime, plan, found.tensors, found.recipe.profile)

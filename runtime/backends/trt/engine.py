@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Constants, Inputs
+from runtime.backends.base import Inputs
 from runtime.backends.trt.graphs import Recorded
 from runtime.backends.trt.library import said, trt
 from runtime.backends.trt.profile import Profile
@@ -90,13 +90,19 @@ class TrtEngine:
         """Of the output, by those of the inputs that fit."""
         self._mail: dict[str, Mailbox] = {}
 
-    def bind(self, constants: Constants) -> None:
+    def bind(self, arrays: Inputs) -> None:
         """Bind inputs that stay at one address.
 
         Raises:
-            BackendError: The engine has no such input, or one of another type or shape.
+            BackendError: The engine has no such input, or one of another type or shape, or the
+                array is not on the device.
         """
-        for name, value in constants.handles.items():
+        for name, value in arrays.items():
+            if not isinstance(value, DeviceArray):
+                raise BackendError(
+                    f"an engine on {self._device.name} binds what lies there, found an array of "
+                    f"the host for '{name}'; take it from the memory of the engine's backend"
+                )
             self._check(name, value)
             self._bound[name] = value
         self._forget()

@@ -9,6 +9,7 @@ from runtime import backends
 from runtime.backends.ort import OrtBackend, OrtEngine
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError, DataError
+from runtime.memory.device import DeviceMemory
 from runtime.sessions.pool import SessionPool
 from tests.runtime.conftest import SIZE, head_graph
 from tests.runtime.test_threads import stress
@@ -37,15 +38,12 @@ class Engine(OrtEngine):
 class Backend(OrtBackend):
     def __init__(self, device, threads):
         super().__init__("cpu", threads)
-        self.cuda = CudaDevice()
+        self.memory = DeviceMemory(CudaDevice())
 
     def open(self, graph, *, small=False, baked=None):
-        device, self.cuda = self.cuda, None  # of which the provider must know nothing
-        try:
-            session = super().open(graph, small=small, baked=baked)._session
-        finally:
-            self.cuda = device
-        return Engine(Ordered(session, device), device)
+        device = self.memory.device  # of which the provider knows nothing
+        session = super().open(graph, small=small, baked=baked)._session
+        return Engine(self._ort, Ordered(session, device), device)
 
 
 @pytest.fixture
@@ -196,7 +194,7 @@ def test_a_provider_that_does_not_start_says_why_and_the_cpu_takes_no_part(drive
         with pytest.raises(BackendError, match="cannot open the graph on cuda: ") as error:
             backend.open(head_graph())
     finally:
-        backend.cuda.close()
+        backend.memory.close()
     text = str(error.value)
     assert text.endswith("; check the driver and the CUDA libraries, or choose --device cpu")
     assert "\n" not in text and "explicitly added the CPU" not in text
@@ -212,7 +210,7 @@ def test_a_task_for_which_there_is_no_room_leaves_the_current_one(mixed, cuda, d
         with pytest.raises(BackendError, match="out of memory"):
             session.switch("a-d")
         monkeypatch.delenv("EMULATED_BYTES")
-        session._strategy._device.synchronize()
+        session.backend.memory.device.synchronize()
         assert driver.live_bytes() <= before + 256
         assert session.task == "a-b"
         np.testing.assert_array_equal(session.predict(frame).logits, want)

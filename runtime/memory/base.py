@@ -1,0 +1,167 @@
+"""What memory gives to those who keep things for engines in it: weights, tokens, heads, frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.cuda.base import DeviceArray
+from runtime.patch import Patch
+from runtime.spec import Preprocess, TensorSpec
+
+if TYPE_CHECKING:
+    from runtime.memory.weights import Weights
+
+Arrays = Mapping[str, NDArray[Any]]
+"""Arrays of the host."""
+Inputs = Mapping[str, "NDArray[Any] | DeviceArray"]
+"""What engines take, by name: arrays of the host, or what lies on their device already."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Frames that a device is going to resize: sound ones."""
+
+    frames: tuple[NDArray[np.uint8], ...]
+    spec: Preprocess
+
+
+Pixels = NDArray[np.uint8] | Frames
+"""(N, S, S, 3), or what will be."""
+P = TypeVar("P")
+"""What frames become before they are put where an engine reads them."""
+
+
+class PlacedPatch(Protocol):
+    """A patch in the form in which a switch writes it."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory. Safe to call more than once."""
+        ...
+
+
+class PlacedWeights(Protocol):
+    """The base at fixed addresses, which engines bind, and at most one patch over it.
+
+    Any thread may call `prepare`; for all else Session holds a lock.
+    """
+
+    layout: dict[str, TensorSpec]
+    """The tensors by name."""
+
+    @property
+    def handles(self) -> Inputs:
+        """Each tensor as engines bind it; its values change with the patch."""
+        ...
+
+    @property
+    def form(self) -> Hashable:
+        """Weights of one base and equal forms take each other's patches."""
+        ...
+
+    def prepare(self, patch: Patch) -> PlacedPatch | None:
+        """Return a patch as `apply` takes it; None if it changes nothing.
+
+        Raises:
+            FormatError: The patch does not fit these weights.
+            BackendError: There is no room for it.
+        """
+        ...
+
+    def apply(self, patch: Any) -> None:
+        """Make the weights those of one patch: restore the base, then write the patch's values.
+
+        If this is interrupted or fails, the weights are of no use until it is called again.
+
+        Args:
+            patch: From `prepare`; None is the bare base.
+
+        Raises:
+            BackendError: The device takes no new values.
+        """
+        ...
+
+    def sha256(self) -> str:
+        """Return the digest of the base as it is in memory; takes the patch off."""
+        ...
+
+
+class Tensors(Protocol):
+    """A few small arrays at fixed addresses: the tokens of an encoder, or a task's head."""
+
+    nbytes: int
+    """Bytes of memory."""
+    handles: Inputs
+    """Each as engines take it, by name."""
+
+    def copy_from(self, other: Any) -> None:
+        """Take over the values of tensors of the same names, types and shapes.
+
+        Raises:
+            BackendError: The device takes no work.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the memory. Safe to call more than once."""
+        ...
+
+
+class Memory(Protocol[P]):
+    """Where the engines of a backend read what they are given by address."""
+
+    def weights(self, base: Weights, again: Callable[[], Weights]) -> PlacedWeights:
+        """Return base weights as engines bind them.
+
+        Args:
+            base: Taken over, or copied.
+            again: Reads them once more, should what is in memory be lost.
+
+        Raises:
+            BackendError: There is no room for them.
+        """
+        ...
+
+    def tensors(self, arrays: Arrays) -> Tensors:
+        """Return a copy of arrays, all of one type, as engines take them. Thread-safe.
+
+        Raises:
+            BackendError: There is no room for them.
+        """
+        ...
+
+    def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> P:
+        """Return at least one frame as `ready` takes it. Thread-safe.
+
+        Args:
+            frames: Each (H, W, 3) uint8, RGB.
+            spec: What the encoder takes.
+
+        Raises:
+            DataError: A frame is no RGB image, or too narrow to crop.
+        """
+        ...
+
+    def ready(self, pixels: P) -> NDArray[np.uint8] | DeviceArray:
+        """Return pixels as an engine takes them, good until the next call. One caller at a time.
+
+        Args:
+            pixels: From `pixels`, or an array (N, S, S, 3), contiguous.
+
+        Raises:
+            BackendError: The device failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free all memory, and let go of the device if there is one. Safe to call again."""
+        ...
