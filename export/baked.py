@@ -5,8 +5,9 @@ from __future__ import annotations
 import onnx
 
 from export.plain import join
-from runtime.backends.trt.parts import Part, Wanted, merged
+from runtime.backends.trt.parts import Part, Wanted
 from runtime.bundles.bundle import Bundle
+from runtime.bundles.constants import constants
 from runtime.bundles.manifest import TaskEntry
 from runtime.storage.files import sha256
 
@@ -30,7 +31,7 @@ def baked_part(bundle: Bundle, task: str) -> Part:
         Wanted("pixels", True, "uint8", (-1, side, side, 3)),
         Wanted("logits", False, "float32", (-1, entry.classes)),
     )
-    values = {**merged(bundle, content), **heads}
+    values = {**constants(bundle, content), **heads}
     return Part(f"baked-{task}", graph, sha256(graph), wanted, entry, values)
 
 

@@ -66,8 +66,15 @@ def diff(base: Mapping[str, NDArray[Any]], changed: Mapping[str, NDArray[Any]]) 
     return patch
 
 
-def merge(base: Mapping[str, NDArray[Any]], patch: Patch) -> dict[str, NDArray[Any]]:
-    """Return fresh copies of the base tensors with the patch applied.
+def merge(
+    base: Mapping[str, NDArray[Any]], patch: Patch, *, in_place: bool = False
+) -> dict[str, NDArray[Any]]:
+    """Return the base tensors with the patch applied.
+
+    Args:
+        base: Every tensor by name.
+        patch: New values of some entries.
+        in_place: Write into the base, whose tensors are then contiguous, and copy nothing.
 
     Raises:
         FormatError: The patch names a tensor the base lacks, or does not fit it.
@@ -76,7 +83,7 @@ def merge(base: Mapping[str, NDArray[Any]], patch: Patch) -> dict[str, NDArray[A
         if name not in base:
             raise FormatError(f"the patch changes '{name}', which the base does not have")
         check(TensorSpec(name, base[name].dtype.name, base[name].shape), sparse)  # type: ignore[arg-type]
-    merged = {name: array.copy(order="C") for name, array in base.items()}
+    merged = dict(base) if in_place else {n: array.copy(order="C") for n, array in base.items()}
     for name, sparse in patch.items():
         merged[name].reshape(-1)[sparse.indices] = sparse.values
     return merged

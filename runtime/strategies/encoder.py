@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Arrays, Engine
+from runtime.bundles.constants import check_token_names
 from runtime.bundles.manifest import Encoder
 from runtime.bundles.task import token_type
-from runtime.errors import FormatError
 from runtime.memory.base import Memory, PlacedWeights, Tensors
 from runtime.spec import Precision
 
@@ -34,9 +34,7 @@ class EncoderEngine:
             BackendError: The graph has other inputs, or the device cannot take them.
         """
         handles = weights.handles
-        taken = sorted({"pixels", *handles}.intersection(self.names))
-        if taken:
-            raise FormatError(f"tokens cannot be called '{taken[0]}'; export the bundle again")
+        check_token_names(self.names, handles)
         self.engine.bind(handles)
         zeros: dict[str, NDArray[Any]] = {
             name: np.zeros(shape, token_type(precision))

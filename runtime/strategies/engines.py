@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Engine
 from runtime.bundles.bundle import Bundle
+from runtime.bundles.constants import constants
 from runtime.bundles.task import Task
-from runtime.errors import BackendError, FormatError
+from runtime.errors import BackendError
 from runtime.memory.base import Pixels
 from runtime.memory.weights import Weights
 from runtime.mutex import Mutex
@@ -200,11 +200,4 @@ class EnginesStrategy:
             return self._untouched[task.encoder]
 
     def _engine(self, task: Task) -> Engine:
-        weights = self._bundle.weights()
-        for name, sparse in task.patch.items():
-            weights[name].reshape(-1)[sparse.indices] = sparse.values
-        taken = sorted({"pixels", *weights.layout} & task.tokens.keys())
-        if taken:
-            raise FormatError(f"tokens cannot be called '{taken[0]}'; export the bundle again")
-        baked: dict[str, NDArray[Any]] = {**weights.views(), **task.tokens}
-        return self.backend.open(self._graphs[task.encoder], baked=baked)
+        return self.backend.open(self._graphs[task.encoder], baked=constants(self._bundle, task))

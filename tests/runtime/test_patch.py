@@ -47,6 +47,10 @@ def test_diff_encode_decode_merge_gives_the_changed_tensors_bit_for_bit(parts):
     for name in base:
         assert once[name].tobytes() == changed[name].tobytes()
         assert twice[name].tobytes() == changed[name].tobytes()
+    copies = {name: array.copy() for name, array in base.items()}
+    written = patch.merge(copies, back, in_place=True)
+    for name, array in written.items():
+        assert array is copies[name] and array.tobytes() == changed[name].tobytes()
     assert patch.size(back) == sum(
         int((base[n].view(f"u{base[n].itemsize}") != changed[n].view(f"u{base[n].itemsize}")).sum())
         for n in base

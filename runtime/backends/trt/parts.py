@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor
 from runtime.bundles.bundle import Bundle
+from runtime.bundles.constants import constants
 from runtime.bundles.manifest import Encoder, Head, TaskEntry
-from runtime.bundles.task import Task, token_type
+from runtime.bundles.task import token_type
 from runtime.errors import ConfigError, FormatError
 from runtime.storage.digest import tensors_sha256
 
@@ -118,21 +119,9 @@ def baked_parts(bundle: Bundle) -> Iterator[Part]:
             entry.encoder,
             _pixels(encoder),
             entry,
-            merged(bundle, task),
+            constants(bundle, task),
         )
     yield from (part for part in parts_of(bundle) if part.stem.startswith("head"))
-
-
-def merged(bundle: Bundle, task: Task) -> dict[str, NDArray[Any]]:
-    """Return a value for each of an encoder's inputs but the pixels, as a task has them.
-
-    Raises:
-        FormatError: The base is damaged.
-    """
-    weights = bundle.weights()
-    for name, sparse in task.patch.items():
-        weights[name].reshape(-1)[sparse.indices] = sparse.values
-    return {**weights.views(), **task.tokens}
 
 
 def check_profile(bundle: Bundle, profile: Profile) -> None:

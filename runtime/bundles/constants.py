@@ -1,0 +1,42 @@
+"""What an encoder's inputs are for one task, for engines in which they never change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.task import Task
+from runtime.errors import FormatError
+from runtime.patch import merge
+
+
+def constants(bundle: Bundle, task: Task) -> dict[str, NDArray[Any]]:
+    """Return a value for each of an encoder's inputs but the pixels: base, patch and tokens.
+
+    Whoever builds an engine of them and whoever looks for it must get the same bits: their digest
+    is what an engine is found by.
+
+    Args:
+        bundle: Whose base; it is read for each call.
+        task: One of its tasks.
+
+    Raises:
+        FormatError: The base is damaged, or the task does not fit it.
+    """
+    base = bundle.weights()
+    check_token_names(task.tokens, base.layout)
+    return {**merge(base.views(), task.patch, in_place=True), **task.tokens}
+
+
+def check_token_names(tokens: Iterable[str], base: Iterable[str]) -> None:
+    """Check that no tokens have the name of another input of their encoder.
+
+    Raises:
+        FormatError: Some have.
+    """
+    taken = sorted({"pixels", *base}.intersection(tokens))
+    if taken:
+        raise FormatError(f"tokens cannot be called '{taken[0]}'; export the bundle again")
