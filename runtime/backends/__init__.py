@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.backends.names import check_engines
 from runtime.errors import BackendError
@@ -13,9 +13,32 @@ from runtime.errors import BackendError
 if TYPE_CHECKING:
     from runtime.backends.base import Backend
 
+
+class Entry(NamedTuple):
+    """A backend as it is known before its module is imported."""
+
+    path: str
+    """Its module and class."""
+    summary: str
+    """What it is, for help texts."""
+    packages: tuple[str, ...]
+    """On PyPI, of the library: their versions qualify a measurement."""
+    built: bool = False
+    """Whether its engines are built before a session opens them."""
+
+
 BACKENDS = {
-    "ort": "runtime.backends.ort:OrtBackend",
-    "trt": "runtime.backends.trt.backend:TrtBackend",
+    "ort": Entry(
+        "runtime.backends.ort:OrtBackend",
+        "ONNX Runtime, on the CPU or a GPU",
+        ("onnxruntime-gpu", "onnxruntime"),
+    ),
+    "trt": Entry(
+        "runtime.backends.trt.backend:TrtBackend",
+        "TensorRT on a GPU, over engines that were built before",
+        ("tensorrt", "tensorrt-rtx"),
+        built=True,
+    ),
 }
 
 
@@ -45,6 +68,6 @@ def load(
         raise BackendError(f"a device is named by a text, as 'cpu' or 'cuda:1'; found {device!r}")
     if name not in BACKENDS:
         raise BackendError(f"unknown backend '{name}'; known are {', '.join(sorted(BACKENDS))}")
-    module, attribute = BACKENDS[name].split(":")
+    module, attribute = BACKENDS[name].path.split(":")
     backend: Backend = getattr(import_module(module), attribute)(device, threads, bundle, engines)
     return backend

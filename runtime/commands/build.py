@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.backends.trt.profile import DEFAULT
+from runtime.backends.trt.profile import DEFAULT, PROFILES
 from runtime.commands.engines import gpu_of, name_of, self_test_of
 from runtime.commands.options import BUNDLE, ENGINES, STRATEGY
 from runtime.console import bytes_text, table
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from runtime.backends.trt.sets import Told
     from runtime.bundles.bundle import Bundle
 
+_KNOWN = ", ".join(
+    f"{name} (1 to {profile.batch.max} frames at once, best at {profile.batch.opt})"
+    for name, profile in PROFILES.items()
+)
 PROFILE = click.option(
     "--profile",
-    help="Batches and class counts: orin (1 to 8 frames at once, best at 1), server (1 to 32, best "
-    f"at 8), or a JSON file that says others; {DEFAULT} unless engines are there, whose profile is "
-    "kept.",
+    help=f"Batches and class counts: {_KNOWN}, or a JSON file that says others; {DEFAULT} unless "
+    "engines are there, whose profile is kept.",
 )
 TARGET = click.option(
     "--target",
@@ -69,12 +72,7 @@ def build(
     from runtime.backends.trt import profile as profiles
     from runtime.backends.trt.parts import baked_parts
     from runtime.bundles import bundle as bundles
-    from runtime.strategies import STRATEGIES
 
-    if strategy not in STRATEGIES:
-        raise BackendError(
-            f"unknown strategy '{strategy}'; known are {', '.join(sorted(STRATEGIES))}"
-        )
     opened = bundles.Bundle.open(bundle)
     parts = baked_parts(opened) if strategy == "engines" else None
     chosen = None if profile is None else profiles.load(profile)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from runtime.backends import BACKENDS
+from runtime.strategies import STRATEGIES
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+_BUILT = sorted(name for name, entry in BACKENDS.items() if entry.built)
+
+
+def _said(table: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}: {entry.summary}" for name, entry in sorted(table.items()))
+
 
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 JSON = click.option(
@@ -25,22 +35,28 @@ _DEVICE = click.option(
     "error.",
 )
 _BACKEND = click.option(
-    "--backend", default="ort", show_default=True, help="Kind of engine: ort, or trt on a GPU."
+    "--backend",
+    type=click.Choice(sorted(BACKENDS)),
+    default="ort",
+    show_default=True,
+    help=f"Kind of engine. {_said(BACKENDS)}.",
 )
 ENGINES = click.option(
     "--engines",
     metavar="DIR",
     type=click.Path(file_okay=False),  # not a Path, in which '' is the current folder
-    help="Where the engines of backend trt lie; the bundle's folder `engines` if not given.",
+    help=f"Where the engines of backend {' or '.join(_BUILT)} lie; the bundle's folder `engines` "
+    "if not given.",
 )
 _THREADS = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads; the backend decides if not given."
 )
 STRATEGY = click.option(
     "--strategy",
+    type=click.Choice(sorted(STRATEGIES)),
     default="patch",
     show_default=True,
-    help="How tasks are held: patch (changes of one base, in place) or engines (one for each).",
+    help=f"How tasks are held. {_said(STRATEGIES)}.",
 )
 
 

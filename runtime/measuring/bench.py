@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends import BACKENDS
 from runtime.console import bytes_text, table
 from runtime.frames.preprocess import preprocess
 from runtime.sessions.session import Session
@@ -50,9 +51,9 @@ def timed(call: Callable[[], object]) -> float:
 
 def machine() -> dict[str, Any]:
     """Return what the numbers were measured on."""
-    packages = ("numpy", "pillow", "safetensors", "onnxruntime-gpu", "onnxruntime", "tensorrt")
+    libraries = [name for backend in BACKENDS.values() for name in backend.packages]
     versions = {"python": platform.python_version()}
-    for name in packages:
+    for name in ("numpy", "pillow", "safetensors", *libraries):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -93,16 +93,18 @@ class Session:
 
         Args:
             path: Folder of the bundle.
-            backend: `ort`, or `trt` over engines that `uda-runtime build` made.
+            backend: A key of `runtime.backends.BACKENDS`, which says what each is.
             device: `cpu`, `cuda`, or `cuda:1` for the second GPU and so on. A device that is not
                 there is an error, never a fallback.
             threads: Threads on the CPU; None leaves it to the backend.
             blocked: Take the encoder for this processor's blocked convolutions if there is one;
                 False takes the one that every engine can read.
-            strategy: `patch` changes the weights in place, `engines` holds one engine per task.
+            strategy: A key of `runtime.strategies.STRATEGIES`: `patch` changes the weights in
+                place, `engines` holds one engine per task.
             max_task_bytes: Bytes that tasks in memory may take; the least recently used leave
                 first, the current and pinned ones never. None is no bound.
-            engines: Folder where `trt` finds its engines; None is the bundle's own.
+            engines: Folder where a backend finds engines that were built before; None is the
+                bundle's own.
 
         Raises:
             ConfigError: `threads` or `max_task_bytes` is no number that can be meant.

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runtime.backends.base import Backend
-from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError
-from runtime.memory.weights import Weights
-from runtime.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from runtime.backends.base import Backend
+    from runtime.bundles.bundle import Bundle
+    from runtime.memory.weights import Weights
+    from runtime.strategies.base import Strategy
+
+
+class Entry(NamedTuple):
+    """A strategy as it is known before its module is imported."""
+
+    path: str
+    """Its module and class."""
+    summary: str
+    """How it holds tasks, for help texts."""
+
 
 STRATEGIES = {
-    "engines": "runtime.strategies.engines:EnginesStrategy",
-    "patch": "runtime.strategies.patch:PatchStrategy",
+    "engines": Entry(
+        "runtime.strategies.engines:EnginesStrategy", "an engine with constant weights for each"
+    ),
+    "patch": Entry("runtime.strategies.patch:PatchStrategy", "changes of one base, in place"),
 }
 
 
@@ -41,7 +55,7 @@ def load(
     if name not in STRATEGIES:
         backend.memory.close()
         raise BackendError(f"unknown strategy '{name}'; known are {', '.join(sorted(STRATEGIES))}")
-    module, attribute = STRATEGIES[name].split(":")
+    module, attribute = STRATEGIES[name].path.split(":")
     strategy: Strategy[Any] = getattr(import_module(module), attribute).open(
         bundle, backend, blocked, read
     )

@@ -98,7 +98,6 @@ def test_a_profile_may_be_a_file(world, tmp_path):
         (("--device", "cpu"), "engines are built on a GPU, found device 'cpu'; pass --device cuda"),
         (("--profile", "jetson"), "unknown profile 'jetson'; known are orin, server"),
         (("--target", "sm86", "--profile", "small.json"), "'a-d' has 4 classes"),
-        (("--target", "sm86", "--strategy", "x"), "unknown strategy 'x'; known are engines, patch"),
         (("--target", "sm86", "--engines", "small.json/x"), "cannot write 'small.json/x"),
         (("--engines", ""), "engines lie in a folder with a name, found ''; name one, or leave"),
     ],

@@ -185,8 +185,6 @@ def test_a_terminal_that_is_gone_ends_it_like_q(world):
         (("--out", "nowhere/out.avi"), "cannot write 'nowhere/out.avi': No such file or directory"),
         (("--out", "out.mp4"), "cannot write 'out.mp4': its name must end in .avi"),
         (("--log", "kept.avi/log"), "cannot write 'kept.avi/log': Not a directory; choose another"),
-        (("--backend", "none"), "unknown backend 'none'"),
-        (("--strategy", "none"), "unknown strategy 'none'"),
         (("--engines", ""), "engines lie in a folder with a name"),
         (("kept.avi", "--out", "kept.avi"), "kept.avi' would be written over"),
         (("kept.avi", "--log", "kept.avi"), "kept.avi' would be written over"),

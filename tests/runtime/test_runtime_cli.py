@@ -8,7 +8,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from runtime.backends import BACKENDS
 from runtime.cli import main
+from runtime.measuring.bench import machine
+from runtime.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +117,6 @@ def test_bench_measures_as_many_switches_as_asked(world, tmp_path, tasks):
         (["predict", "BUNDLE", "IMAGE", "--task", "x-y"], "unknown task 'x-y'"),
         (["predict", "BUNDLE", "IMAGE"], "no task is selected"),
         (["predict", "BUNDLE", "missing.png", "--task", "a-b"], "cannot read the image"),
-        (["predict", "BUNDLE", "IMAGE", "--task", "a-b", "--backend", "x"], "unknown backend 'x'"),
         (["bench", "BUNDLE", "--task", "x-y"], "unknown task 'x-y'"),
     ],
 )
@@ -130,6 +132,32 @@ def test_a_users_mistake_is_one_line_and_exit_code_one(world, image, args, messa
 def test_wrong_usage_exits_with_two():
     assert run("predict").exit_code == 2
     assert run("bench", "b", "--samples", "0").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "table"),
+    [
+        (("predict", "b", "x.png"), "backend", BACKENDS),
+        (("predict", "b", "x.png"), "strategy", STRATEGIES),
+        (("bench", "b"), "backend", BACKENDS),
+        (("build", "b"), "strategy", STRATEGIES),
+    ],
+)
+def test_what_the_registries_hold_is_what_can_be_chosen(command, option, table):
+    result = run(*command, f"--{option}", "x")
+    assert result.exit_code == 2
+    assert f"'x' is not one of {', '.join(repr(name) for name in sorted(table))}" in result.stderr
+    shown = " ".join(run(command[0], "--help").stdout.split())
+    for name, entry in table.items():
+        assert f"{name}: {entry.summary}" in shown
+
+
+def test_a_measurement_names_the_library_of_each_backend():
+    import onnxruntime
+
+    versions = machine()["versions"]
+    own = [versions[name] for name in BACKENDS["ort"].packages if name in versions]
+    assert own == [onnxruntime.__version__]
 
 
 @pytest.mark.parametrize(
