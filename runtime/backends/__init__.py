@@ -23,6 +23,8 @@ class Entry(NamedTuple):
     """What it is, for help texts."""
     packages: tuple[str, ...]
     """On PyPI, of the library: their versions qualify a measurement."""
+    devices: tuple[str, ...]
+    """Kinds of devices that it runs on: `cpu`, `cuda`."""
     built: bool = False
     """Whether its engines are built before a session opens them."""
 
@@ -31,12 +33,14 @@ BACKENDS = {
     "ort": Entry(
         "runtime.backends.ort:OrtBackend",
         "ONNX Runtime, on the CPU or a GPU",
-        ("onnxruntime-gpu", "onnxruntime"),
+        packages=("onnxruntime-gpu", "onnxruntime"),
+        devices=("cpu", "cuda"),
     ),
     "trt": Entry(
         "runtime.backends.trt.backend:TrtBackend",
         "TensorRT on a GPU, over engines that were built before",
-        ("tensorrt", "tensorrt-rtx"),
+        packages=("tensorrt", "tensorrt-rtx"),
+        devices=("cuda",),
         built=True,
     ),
 }

@@ -31,6 +31,7 @@ def driver(tmp_path_factory):
     [
         *("device", "arena", "device_resize", "device_session", "device_interrupted"),
         *("trt_session", "trt_graphs", "trt_builds", "trt_threads", "trt_interrupted"),
+        "backends",
     ],
 )
 def test_over_an_emulated_driver(driver, name):

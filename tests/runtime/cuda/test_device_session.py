@@ -36,7 +36,7 @@ class Engine(OrtEngine):
 
 
 class Backend(OrtBackend):
-    def __init__(self, device, threads):
+    def __init__(self, device, threads, *engines):
         super().__init__("cpu", threads)
         self.memory = DeviceMemory(CudaDevice())
 
