@@ -36,11 +36,16 @@ def bake(
 ) -> bytes:
     """Return a graph whose inputs of these names are constants, by name of external data.
 
+    No value is written: each constant is an external initializer of ONNX, and whoever opens the
+    graph resolves it. ONNX Runtime is handed the arrays beside the graph and matches them by name,
+    whatever the place says; TensorRT's parser reads the file of that place, with the bytes of one
+    array in row-major order, from the folder that it is told.
+
     Args:
         graph: An ONNX model, with an input for each array.
         arrays: float32 or float16, of the shapes of these inputs. Only types and shapes are read.
-        places: Names of the files that hold the bytes, one for each array; None where whoever
-            opens the graph gets the arrays themselves.
+        places: Names of the files that hold the bytes, one for each array; None where a backend
+            gives the library the arrays themselves, and no such file is ever looked for.
 
     Raises:
         FormatError: The graph is damaged, or an array has no input of its type and shape.

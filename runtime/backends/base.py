@@ -55,7 +55,8 @@ class Backend(Protocol):
             graph: An ONNX model.
             small: A few microseconds of work, like a head; not worth several threads.
             baked: Values of inputs that never change, by name: the engine lays them out as it
-                likes and has these inputs no more. The arrays are not kept.
+                likes and has these inputs no more. The arrays are not kept. A backend that
+                declares them with `bake` also resolves them: the graph holds only their names.
 
         Raises:
             FormatError: The graph is damaged, or a baked array has no input that it fits.
