@@ -39,7 +39,12 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """Opens engines of one kind on one device."""
+    """Opens engines of one kind on one device.
+
+    `backends.load` makes it, from the device, a number of threads for the CPU (None leaves it to
+    the library), the bundle's folder and a folder of engines that were built before (None is the
+    bundle's own); a backend that opens graphs as they are has no use for the folders.
+    """
 
     device: str
     version: str

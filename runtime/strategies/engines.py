@@ -77,10 +77,10 @@ class EnginesStrategy:
         """Read the graphs and open the heads; the base is read when a task wants it.
 
         Args:
-            bundle: Whose.
-            backend: With what.
-            blocked: Of no use here: engines lay constant filters out for themselves.
-            read: Of no use here: engines have their weights for themselves.
+            bundle: Bundle to open.
+            backend: Backend that opens its engines; its memory is closed with the strategy.
+            blocked: Not used: engines lay constant filters out for themselves.
+            read: Not used: engines have their weights for themselves.
 
         Raises:
             FormatError: The bundle is damaged.

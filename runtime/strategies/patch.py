@@ -77,11 +77,11 @@ class PatchStrategy:
         """Read the base weights, bring them into the backend's memory and open every engine.
 
         Args:
-            bundle: Whose.
-            backend: With what; its memory is closed with the strategy.
-            blocked: Take the encoders over blocked filters where there are some.
-            read: Gives the base weights, checked, maybe with filters in blocks of so many channels
-                already; None reads the bundle's file.
+            bundle: Bundle to open.
+            backend: Backend that opens its engines; its memory is closed with the strategy.
+            blocked: Whether to take the encoders over blocked filters where there are some.
+            read: Returns the base weights, checked, for a number of channels in a block; their
+                filters may be laid out so already. None reads the bundle's file.
 
         Raises:
             FormatError: The bundle is damaged.
