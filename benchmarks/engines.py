@@ -21,7 +21,6 @@ from runtime.backends.trt import profile as profiles
 from runtime.backends.trt.library import library
 from runtime.backends.trt.parts import baked_parts, parts_of
 from runtime.backends.trt.sets import build_all
-from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
 from runtime.console import table, write_json
 from runtime.measuring.bench import machine
@@ -38,10 +37,9 @@ def measure(bundle: Bundle, targets: tuple[str, ...], runs: int) -> list[dict[st
     rows: dict[str, dict[str, Any]] = {}
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder:
-            store = EngineStore(Path(folder), "uda-runtime build")
             encoders = (part for part in baked_parts(bundle) if part.stem.startswith("encoder"))
             parts = [*parts_of(bundle), next(encoders)]
-            for built in build_all(bundle, store, profile, targets, parts=parts):
+            for built in build_all(bundle, folder, profile, targets, parts=parts):
                 engine = built.engine
                 name = engine.stem if engine.recipe.weights is None else "encoder, baked"
                 row = rows.setdefault(name, {"engine": name, "seconds": []})

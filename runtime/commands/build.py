@@ -95,15 +95,13 @@ def build_and_show(
     """
     from runtime.backends.trt.library import library
     from runtime.backends.trt.sets import build_all
-    from runtime.backends.trt.store import store_of
 
     click.echo(f"library   {library()}")
     rows: list[Row] = []
     try:
         with _bar() as told:
-            store = store_of(bundle.path, engines)
             rows.extend(
-                build_all(bundle, store, profile, targets, device=device, parts=parts, told=told)
+                build_all(bundle, engines, profile, targets, device=device, parts=parts, told=told)
             )
     except KeyboardInterrupt as error:
         raise BackendError(

@@ -44,15 +44,13 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
         FormatError: The folder cannot be read, or something there is damaged; the rest is shown.
     """
     from runtime.backends.trt.listing import listed
-    from runtime.backends.trt.store import store_of
 
-    store = store_of(bundle.path, folder)
-    found = listed(store, check=check)
+    place, found = listed(bundle.path, folder, check=check)
     engines = [(each.engine, not each.problem) for each in found if each.engine is not None]
     if not engines and (found or folder is not None):
-        click.echo(f"\nengines   none in {store.folder}")
+        click.echo(f"\nengines   none in {place}")
     if engines:
-        _show(bundle, store.folder, engines, check)
+        _show(bundle, place, engines, check)
     problems = [each for each in found if each.problem]
     if problems:
         click.echo("")
@@ -64,7 +62,7 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
     damaged = sum(each.damaged for each in problems)
     if check and damaged:
         raise FormatError(
-            f"{damaged} of {len(found)} engines in '{store.folder}' are damaged, see above; build "
+            f"{damaged} of {len(found)} engines in '{place}' are damaged, see above; build "
             "them again"
         )
 

@@ -14,7 +14,6 @@ from export.verify import Proof
 from runtime import backends
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.sets import build_all
-from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.cuda.arena import Arena
 from runtime.patch import diff
@@ -75,7 +74,7 @@ def test_sessions_agree_with_torch_before_and_after_a_thousand_switches(
     path = tmp_path / "demo.bundle"
     export_bundle(paths, path, precision=precision, images=images, limit=3)
     if name == "trt":
-        list(build_all(Bundle.open(path), store_of(path, None), PROFILES["orin"]))
+        list(build_all(Bundle.open(path), None, PROFILES["orin"]))
     artifacts = [Source.read(each).artifact for each in paths]
     clip = load_base(artifacts[0], None)
     proofs = [

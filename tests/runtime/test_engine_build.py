@@ -137,17 +137,13 @@ def test_a_folder_with_engines_and_no_bundle_is_nobodys_to_write_over(world, tmp
 
 
 def test_a_build_removes_what_the_bundle_had_before_and_nothing_else(mixed, make_world):
-    list(
-        build_all(
-            Bundle.open(mixed.path), store_of(mixed.path, None), PROFILES["orin"], ["sm86", "sm89"]
-        )
-    )
+    list(build_all(Bundle.open(mixed.path), None, PROFILES["orin"], ["sm86", "sm89"]))
     store = store_of(mixed.path, None)
     (store.folder / "notes.json").write_text("{}")
     (store.folder / "mine.plan").write_bytes(b"mine")
     (left := store.folder / ".encoder-x.tmp").write_bytes(b"of somebody")
     write(mixed.path, **make_world("other.bundle").parts)  # no tokens, one head
-    list(build_all(Bundle.open(mixed.path), store, PROFILES["orin"], ["sm86"]))
+    list(build_all(Bundle.open(mixed.path), None, PROFILES["orin"], ["sm86"]))
     kept = {path.name for path in store.folder.iterdir()}
     graphs = {part.sha256[:16] for part in parts_of(Bundle.open(mixed.path))}
     assert {name.split(".")[0][-16:] for name in kept if "sm8" in name} == graphs
@@ -156,23 +152,23 @@ def test_a_build_removes_what_the_bundle_had_before_and_nothing_else(mixed, make
 
 
 def test_a_build_removes_engines_of_tasks_that_an_export_has_left_out(world, make_world):
-    bundle, store = Bundle.open(world.path), store_of(world.path, None)
-    first = list(build_all(bundle, store, PROFILES["orin"], ["sm86"], parts=baked_parts(bundle)))
+    bundle = Bundle.open(world.path)
+    first = list(build_all(bundle, None, PROFILES["orin"], ["sm86"], parts=baked_parts(bundle)))
     write(world.path, **make_world("other.bundle", tasks=1).parts)
-    list(build_all(Bundle.open(world.path), store, PROFILES["orin"], ["sm86"]))
+    list(build_all(Bundle.open(world.path), None, PROFILES["orin"], ["sm86"]))
     kept = [row.engine.stem for row in first if row.path.exists()]
     assert kept == ["encoder-a-b", "head-linear"]
 
 
 def test_a_build_of_baked_engines_replaces_those_of_a_former_version(world):
-    bundle, store = Bundle.open(world.path), store_of(world.path, None)
-    first = list(build_all(bundle, store, PROFILES["orin"], ["sm86"], parts=baked_parts(bundle)))
+    bundle = Bundle.open(world.path)
+    first = list(build_all(bundle, None, PROFILES["orin"], ["sm86"], parts=baked_parts(bundle)))
     assert [row.engine.stem for row in first] == [
         *("encoder-a-b", "encoder-a-c", "encoder-a-d", "head-linear")
     ]
     part = next(baked_parts(bundle))
     part.baked["first.weight"][0, 0] += 1
-    again = list(build_all(bundle, store, PROFILES["orin"], ["sm86"], parts=[part]))
+    again = list(build_all(bundle, None, PROFILES["orin"], ["sm86"], parts=[part]))
     assert not again[0].kept and not first[0].path.exists()
     assert all(row.path.exists() for row in (*again, *first[1:]))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtime.backends.trt.engine_file import EngineFile
 from runtime.backends.trt.hints import SLOT
-from runtime.backends.trt.store import EngineStore
+from runtime.backends.trt.store import EngineStore, store_of
 from runtime.errors import FormatError
 
 
@@ -30,26 +31,34 @@ class Found:
         return ours and bool(self.problem)
 
 
-def listed(store: EngineStore, *, check: bool = False) -> list[Found]:
-    """Return what is in a folder of engines, in the order of names; none if it is not there.
+def listed(
+    bundle: Path, engines: str | os.PathLike[str] | None, *, check: bool = False
+) -> tuple[Path, list[Found]]:
+    """Return a bundle's folder of engines and what is in it, in the order of names.
+
+    Nothing is in a folder that is not there.
 
     Args:
-        store: Whose folder.
+        bundle: Folder of the bundle.
+        engines: Folder where its engines lie; None is the bundle's own.
         check: Also read every engine, and compare it with its digest; without, only its size.
 
     Raises:
+        ConfigError: The folder has no name.
         FormatError: The folder cannot be read.
     """
+    store = store_of(bundle, engines)
     try:
         names = sorted(os.listdir(store.folder))
     except FileNotFoundError:
-        return []
+        return store.folder, []
     except OSError as error:
         raise FormatError(
             f"cannot read '{store.folder}': {error.strerror or error}; check the path and its "
             "permissions"
         ) from error
-    return [_look(store, name, check) for name in names if name.endswith(".json")]
+    found = [_look(store, name, check) for name in names if name.endswith(".json")]
+    return store.folder, found
 
 
 def _look(store: EngineStore, name: str, check: bool) -> Found:

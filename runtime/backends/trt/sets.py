@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -16,7 +17,7 @@ from runtime.backends.trt.engine_file import EngineFile, Platform
 from runtime.backends.trt.library import library
 from runtime.backends.trt.parts import Part, check_profile, parts_of
 from runtime.backends.trt.profile import Profile
-from runtime.backends.trt.store import FOLDER, EngineStore
+from runtime.backends.trt.store import FOLDER, store_of
 from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError, ConfigError
 
@@ -29,7 +30,7 @@ Told = Callable[[str, int, int], None]
 
 def build_all(
     bundle: Bundle,
-    store: EngineStore,
+    engines: str | os.PathLike[str] | None,
     profile: Profile | None,
     targets: Sequence[str] = (),
     *,
@@ -43,7 +44,7 @@ def build_all(
 
     Args:
         bundle: Whose graphs.
-        store: Where engines lie.
+        engines: Folder where engines lie; None is the bundle's own.
         profile: Batches and class counts; None keeps those of the engines that are there.
         targets: GPU generations, as `sm86`; none means a GPU of this machine.
         device: Which, as `cuda:1`; None is the first. Not with targets.
@@ -54,10 +55,11 @@ def build_all(
         BackendError: The library is missing, or cannot build for a target, or there is no such GPU
             and no target; or an engine cannot be built or failed its test.
         ConfigError: The profile does not allow for a task, or is not given and the engines that are
-            there have several; or there are targets and a device.
+            there have several; or there are targets and a device, or the folder has no name.
         FormatError: The bundle is damaged.
         StorageError: An engine cannot be written.
     """
+    store = store_of(bundle.path, engines)
     if profile is not None:
         check_profile(bundle, profile)
     with ExitStack() as stack:

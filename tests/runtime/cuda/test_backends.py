@@ -14,7 +14,6 @@ from runtime.backends.trt.library import library as installed
 from runtime.backends.trt.library import logger
 from runtime.backends.trt.parts import baked_parts
 from runtime.backends.trt.sets import build_all
-from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from tests.runtime.contract import BackendContract, Where
 from tests.runtime.cuda import stand_in_builder
@@ -25,7 +24,7 @@ def build(path, strategy):
     """Build a bundle's engines for this machine's GPU."""
     bundle = Bundle.open(path)
     parts = baked_parts(bundle) if strategy == "engines" else None
-    list(build_all(bundle, store_of(path, None), None, parts=parts))
+    list(build_all(bundle, None, None, parts=parts))
 
 
 @pytest.fixture(params=sorted(name for name, own in BACKENDS.items() if "cuda" in own.devices))

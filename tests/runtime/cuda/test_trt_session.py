@@ -50,7 +50,7 @@ def build(library, device):
         bundle, store = Bundle.open(path), store_of(path, None)
         parts = [*baked_parts(bundle)] if baked else parts_of(bundle)
         if library is None:
-            list(build_all(bundle, store, profile, parts=parts))
+            list(build_all(bundle, None, profile, parts=parts))
             return
         for part in parts:
             install(store, device, part, profile, **broken)
