@@ -25,12 +25,17 @@ from torch.nn.functional import normalize
 from adapt import download, weights
 from adapt.architecture import Architecture, is_file
 from adapt.demo import weights as demo
+from adapt.settings.base_models import (
+    QUICKGELU,
+    SUFFIXES,
+    check_architecture,
+    check_own_weights,
+)
+from adapt.settings.names import BASE_ADVICE
 from runtime.errors import BackendError, BaseModelError
 from runtime.spec import Background, BaseModel, Preprocess
 from runtime.storage.digest import tensors_sha256
 
-QUICKGELU = "-quickgelu"
-"""Suffix of architectures whose activation is x * sigmoid(1.702 x), as OpenAI trained them."""
 _TEXT_BATCH = 256
 
 
@@ -122,7 +127,7 @@ def load(
     architecture: str | Architecture,
     pretrained: str,
     device: str = "cpu",
-    advice: str = "--set model={} --set pretrained=PATH",
+    advice: str = BASE_ADVICE,
 ) -> Clip:
     """Load a base model.
 
@@ -160,7 +165,7 @@ def load(
         state, quick = file.state, file.openai or architecture != base
     else:
         path = Path(pretrained).expanduser()
-        if not path.is_file() and path.suffix.lower() not in weights.SUFFIXES:
+        if not path.is_file() and path.suffix.lower() not in SUFFIXES:
             tags = open_clip.list_pretrained_tags_by_model(architecture)
             tags += ["demo"] if base in demo.ARCHITECTURES else []
             one = tags[0] if len(tags) == 1 else "PATH"
@@ -196,11 +201,7 @@ def _load_own(own: Architecture, shown: str, pretrained: str, device: str, advic
         BackendError: As for `load`.
     """
     path, advice = Path(pretrained).expanduser(), advice.replace("{}", shown)
-    if not path.is_file() and path.suffix.lower() not in weights.SUFFIXES:
-        raise BaseModelError(
-            f"'{pretrained}' is not a weights file, and no pretrained tag has the architecture of "
-            f"'{shown}'; pass a file with its weights ({', '.join(weights.SUFFIXES)}): {advice}"
-        )
+    check_own_weights(shown, pretrained, advice)
     file = weights.read(path, advice)
     if file.openai:
         own = replace(own, quick_gelu=True)
@@ -270,19 +271,14 @@ def encoder_tensors(visual: nn.Module) -> dict[str, NDArray[np.float32]]:
 
 def _config(architecture: str) -> dict[str, Any]:
     """Return the open_clip configuration of an architecture; any of them may end in -quickgelu."""
+    check_architecture(architecture)
     base = architecture.removesuffix(QUICKGELU)
     if base in demo.ARCHITECTURES:
         config = demo.architecture(base)
     elif architecture in _known():
         config = open_clip.get_model_config(architecture)
-    elif base in _known():
-        config = open_clip.get_model_config(base)
     else:
-        known = ", ".join([*demo.ARCHITECTURES, "ViT-B-16-quickgelu", "RN50-quickgelu"])
-        raise BaseModelError(
-            f"unknown architecture '{architecture}'; take one of open_clip's "
-            f"{len(_known())}, or of the demo: {known}, ..., or FILE.json, a model configuration"
-        )
+        config = open_clip.get_model_config(base)
     if architecture != base:
         config["quick_gelu"] = True
     if "multimodal_cfg" in config:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-RAMP_ITERATIONS = 10_000
-"""Length of CMKD's ramp, the same for every data set of the paper."""
+from adapt.settings.methods import RAMP_ITERATIONS
 
 
 def ramp(iteration: int, length: int = RAMP_ITERATIONS) -> float:

@@ -12,6 +12,7 @@ from adapt import store
 from adapt.datasets import DATASETS
 from adapt.methods import METHODS
 from adapt.nearest import meant
+from adapt.settings.names import check_device
 from runtime.errors import TaskError
 
 if TYPE_CHECKING:
@@ -40,6 +41,21 @@ data_option = click.option(
 )
 
 
+def _device(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    """Return the name of a device, or refuse it before torch is imported."""
+    check_device(name)
+    return name
+
+
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    callback=_device,
+    help="cpu, cuda or cuda:N; no fallback.",
+)
+
+
 def task_options(command: F) -> F:
     """Add what says which images a command is about."""
     for option in reversed(
@@ -59,12 +75,7 @@ def task_options(command: F) -> F:
                 metavar="DOMAIN",
                 help="Of your own images: the unlabelled domain, a folder or a list file.",
             ),
-            click.option(
-                "--device",
-                default="cpu",
-                show_default=True,
-                help="cpu, cuda or cuda:N; no fallback.",
-            ),
+            device_option,
             click.option(
                 "--threads",
                 type=click.IntRange(min=1),
@@ -99,6 +110,19 @@ def named_of(artifacts: Path, task: str) -> str:
     return found
 
 
+def check_named(dataset: str | None, task: str | None) -> None:
+    """Refuse an unknown data set or task, where one is named.
+
+    Raises:
+        DataError: There is no such data set.
+        TaskError: It has no such task.
+    """
+    if dataset is not None:
+        from adapt.data import check_task
+
+        check_task(dataset, task)
+
+
 def pair_loader(
     dataset: str | None,
     task: str | None,
@@ -112,6 +136,7 @@ def pair_loader(
     Raises:
         click.UsageError: The options name no images, or too many.
         DataError: There is no such data set.
+        TaskError: It has no such task.
     """
     problem = _problem(dataset, task, data, source, target)
     if problem:
@@ -119,10 +144,7 @@ def pair_loader(
             f"{problem}; say which images: --dataset NAME --task SRC-TGT (with --data ROOT, unless "
             "it is a demo), or your own with --data ROOT --source DOMAIN --target DOMAIN"
         )
-    if dataset is not None:
-        from adapt.data import get
-
-        get(dataset)  # before a missing settings file says it worse
+    check_named(dataset, task)  # before a missing settings file says it worse
 
     def load(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
         from adapt import data as images
@@ -228,9 +250,9 @@ def changed(
 
 def use_threads(threads: int | None) -> None:
     """Let torch compute with so many CPU threads."""
-    import torch
-
     if threads is not None:
+        import torch
+
         torch.set_num_threads(threads)
 
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from adapt.settings.base_models import SUFFIXES, check_weights
 from runtime.errors import BaseModelError
 
 OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
@@ -29,8 +30,6 @@ OPENAI_ARCHIVES = frozenset(
     and (found := re.search(r"openaipublic\.azureedge\.net/.*/([0-9a-f]{64})/", url))
 )
 """SHA-256 of the TorchScript archives that OpenAI released, as open_clip's table names them."""
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-"""Of weights files."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,7 @@ def read(path: Path, advice: str = "--set pretrained=PATH") -> Weights:
         BaseModelError: The file is missing, damaged, holds no tensors by name, or is a TorchScript
             archive of anybody else.
     """
-    if not path.is_file():
-        raise BaseModelError(
-            f"there is no weights file '{path}'; pass one that is there with {advice}"
-        )
+    check_weights(str(path), advice)
     if path.suffix.lower() not in SUFFIXES:
         raise BaseModelError(
             f"'{path}' is no weights file; its name must end in {', '.join(SUFFIXES)}"

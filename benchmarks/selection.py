@@ -44,6 +44,7 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     from adapt.artifact import Artifact
     from adapt.evaluation import selection
     from adapt.settings.layers import resolve
+    from adapt.settings.selectors import names
     from adapt.training.train import train
 
     dataset = DATASETS[task[0]]
@@ -59,7 +60,7 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     found = train(row.method, images, config, out=out, go_on=True)
     lines = found.path.with_name("metrics.jsonl").read_text().splitlines()
     history = [json.loads(line) for line in lines]
-    chosen = {name: history[selection.choose(history, name)] for name in selection.names()}
+    chosen = {name: history[selection.choose(history, name)] for name in names()}
     best = max(row["accuracy"] for row in history)
     return {
         "row": row.name,

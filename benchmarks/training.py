@@ -31,9 +31,10 @@ from adapt.clip import Clip
 from adapt.data import DomainPair, load, load_folders
 from adapt.data.cache import pixels
 from adapt.methods.cmkd import CMKD, CMKDConfig
+from adapt.settings.limits import check_precision
 from adapt.training import rst
 from adapt.training.batches import Stream
-from adapt.training.device import check_precision, exact_float32
+from adapt.training.device import exact_float32
 from adapt.training.optimize import Optimization
 from benchmarks._models import random_clip
 from benchmarks._plain_cmkd import Plain
@@ -75,7 +76,7 @@ class Ours:
     def __init__(self, clip: Clip, pair: DomainPair, config: CMKDConfig, device: str) -> None:
         """Build what `adapt.training.loop.Loop` builds."""
         place = torch.device(device)
-        check_precision(config, place)
+        check_precision(config, device)
         self.method = CMKD(clip, class_prompts(pair.task.classes, config.prompt), config).train()
         self.optimization = Optimization(
             self.method.parameter_groups(), config, rst.over(self.method.encoder, config)

@@ -227,7 +227,10 @@ def test_a_bundle_of_schema_2_is_written_byte_for_byte_as_549a19a_did(street, tm
 
 FIELDS = {
     "adapt/settings/config.py": ("class TrainConfig:", "    later: int = 5\n"),
-    "adapt/methods/cmkd.py": ("class CMKDConfig(TaskHeadConfig):", "    further: float = 0.5\n"),
+    "adapt/settings/methods.py": (
+        "class CMKDConfig(TaskHeadConfig):",
+        "    further: float = 0.5\n",
+    ),
 }
 
 

@@ -63,16 +63,21 @@ def evaluate(
     if task is not None and dataset is None and not (source or target):
         dataset = named_of(artifacts, task)
     pair_of = pair_loader(dataset, task, data, source, target, test)
-    from adapt.evaluation import compare, confusion
-    from adapt.evaluation.variants import stored
-    from adapt.training.device import select
+    from adapt.evaluation.stored import stored
+    from adapt.settings.base_models import check_weights
 
-    select(device)
-    use_threads(threads)
+    if pretrained:
+        check_weights(pretrained, "--pretrained PATH")
     found = stored(pair_of, artifacts, dataset, method)
     pair = found.pair
     if dataset is None and not found.files:  # nothing is fetched to find its base
         store.find(artifacts, pair.task.id, pair.task.dataset)
+    # Torch takes seconds to import: whatever can be refused without it has been.
+    from adapt.evaluation import compare, confusion
+    from adapt.training.device import select
+
+    select(device)
+    use_threads(threads)
     settings = {**found.settings, "pretrained": pretrained or found.settings["pretrained"]}
     with with_probe(pair, found.files, settings, device, dataset) as files:
         lines = compare.compare(pair, files, found.settings, device, pretrained)

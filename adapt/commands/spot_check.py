@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapt.options import named_of, pair_loader, task_options, use_threads
+from adapt.options import device_option, named_of, pair_loader, task_options, use_threads
 from runtime.console import table, write_json
 
 _artifacts = click.option(
@@ -60,7 +60,7 @@ def draw(
         dataset = named_of(artifacts, task)
     pair_of = pair_loader(dataset, task, data, source, target)
     from adapt.evaluation import spot_check as check
-    from adapt.evaluation.variants import stored
+    from adapt.evaluation.stored import stored
 
     manifest = check.draw(stored(pair_of, artifacts, dataset, method).pair, count, seed, out)
     held = "held-out target" if manifest.held_out else "target"
@@ -81,7 +81,7 @@ def draw(
     metavar="FILE",
     help="The base's weights, if they are not where training found them.",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
 def score(

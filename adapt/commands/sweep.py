@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt.datasets import DATASETS
-from adapt.options import changed, data_option, setting_options
+from adapt.options import changed, data_option, device_option, setting_options
 
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--tasks", default="all", show_default=True, help="Like a-c,a-p; all: the papers'.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Of every random draw.")
 @setting_options
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each run.")
 @click.option(
     "--ray",
@@ -67,13 +67,13 @@ def sweep(
     from adapt.sweep.jobs import check, plan
     from runtime.errors import Interrupted
 
-    if ray is not None:
-        cluster.need_ray()
     jobs = plan(
         method, dataset, () if tasks == "all" else _list(tasks), _seeds(seeds), out=out,
         settings=changed(overrides, rst, density, grid, select), presets=presets,
         device=device, root=data, threads=threads,
     )  # fmt: skip
+    if ray is not None:
+        cluster.need_ray()
     try:
         check(jobs, here=ray in (None, "local"))
         _end(jobs, _follow(jobs, ray, workers))

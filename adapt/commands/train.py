@@ -11,6 +11,7 @@ from adapt import store
 from adapt.commands.baselines import PROBE, table_of
 from adapt.options import (
     changed,
+    check_named,
     pair_loader,
     setting_options,
     task_options,
@@ -97,25 +98,30 @@ def train(
             "have their own test images"
         )
     settings_only = show_settings and not (data or source or target)  # these need no images
-    pair_of = None if settings_only else pair_loader(dataset, task, data, source, target, test)
+    pair_of = None
+    if not settings_only:
+        pair_of = pair_loader(dataset, task, data, source, target, test)
+    elif task and not dataset:
+        raise click.UsageError(f"--task {task} needs the --dataset it belongs to")
+    else:
+        check_named(dataset, task)
     from adapt import methods
-    from adapt.evaluation.metrics import Metrics
-    from adapt.settings.base_models import QUICKGELU, image_size
     from adapt.settings.layers import resolve
-    from adapt.settings.limits import check_crops, check_passes
-    from adapt.training import train as training
-    from adapt.training.resume import FILE as CHECKPOINT
+    from adapt.settings.limits import check_crops, check_passes, check_startable
     from runtime.errors import ConfigError
-    from runtime.storage.fields import build
 
-    use_threads(threads)
     settings = changed(overrides, rst, density, grid, select)
     settings += [] if seed is None else [f"seed={seed}"]
-    cls = methods.get(method)
     resolved = resolve(
-        cls.Config, dataset or "folder", method, settings, task=task, presets=presets
+        methods.get_config(method),
+        dataset or "folder",
+        method,
+        settings,
+        task=task,
+        presets=presets,
     )
     config = resolved.config
+    check_startable(config, method, device)
     if pair_of is None:
         return _show(resolved)
     if test and config.holdout:
@@ -124,6 +130,15 @@ def train(
             "away from training; pass --set holdout=0"
         )
     pair = pair_of(config.holdout, config.seed, config.pair_classes)
+    # Torch takes seconds to import: whatever can be refused without it has been.
+    from adapt.evaluation.metrics import Metrics
+    from adapt.settings.base_models import QUICKGELU, image_size
+    from adapt.training import train as training
+    from adapt.training.resume import FILE as CHECKPOINT
+    from runtime.storage.fields import build
+
+    use_threads(threads)
+    cls = methods.get(method)
     resolved = resolved.with_data(cls, pair)
     if show_settings:
         return _show(resolved)

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import replace
 from pathlib import Path
 
-from adapt.data.base import Dataset, DomainPair, ImageSet
+from adapt.data.base import Dataset, DomainPair, ImageSet, pick
 from adapt.data.folder import load_folders
 from adapt.data.origin import Origin, absolute
 from adapt.datasets import DATASETS
@@ -17,6 +17,7 @@ __all__ = [
     "DATASETS",
     "DomainPair",
     "ImageSet",
+    "check_task",
     "get",
     "load",
     "load_folders",
@@ -39,6 +40,18 @@ def get(dataset: str) -> Dataset:
     module, _, name = DATASETS[dataset].partition(":")
     found: Dataset = getattr(importlib.import_module(module), name)()
     return found
+
+
+def check_task(dataset: str, task: str | None) -> None:
+    """Refuse an unknown data set or task; looks at no image.
+
+    Raises:
+        DataError: The data set is unknown.
+        TaskError: It has no such task.
+    """
+    found = get(dataset)
+    if task is not None:
+        pick(task, dataset, {short: domain.name for short, domain in found.domains.items()})
 
 
 def tasks(dataset: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from adapt.data.class_folders import read_domain, read_folder
 from adapt.data.inventory.summary import Inventory, Role, Side
 from adapt.data.inventory.walk import LeftOut
 from adapt.data.origin import Origin, absolute, named
-from adapt.data.own_domains import read_side
+from adapt.data.own_domains import check_side, read_side
 from runtime.errors import ConfigError, DataError
 
 __all__ = ["load_folders", "read_domain", "read_folder", "with_test"]
@@ -54,6 +54,8 @@ def load_folders(
             the target has a test split.
         TaskError: The folder names make no task id.
     """
+    for name in (source, target):
+        check_side(root, name)
     labelled = read_side(root, source)
     if not labelled.train.classes:
         raise DataError(

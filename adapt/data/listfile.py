@@ -78,6 +78,22 @@ def read_lines(path: Path) -> list[Line]:
     return lines
 
 
+def find_list(root: Path, name: str) -> Path:
+    """Return a list file, in `root` or elsewhere.
+
+    Raises:
+        DataError: There is none.
+    """
+    tried = (on_disk(root / name), on_disk(Path(name)))
+    path = next((place for place in tried if place.is_file()), None)
+    if path is None:
+        raise DataError(
+            f"there is no list file '{name}', neither in '{root}' nor here; check "
+            "--data and the name"
+        )
+    return path
+
+
 def take_list(root: Path, name: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
     """Return the images that a list file names, and those of them that are left out.
 
@@ -91,13 +107,7 @@ def take_list(root: Path, name: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
         DataError: The list or an image is missing, a path leaves `root`, classes have no names, or
             every image is left out.
     """
-    tried = (on_disk(root / name), on_disk(Path(name)))
-    path = next((place for place in tried if place.is_file()), None)
-    if path is None:
-        raise DataError(
-            f"there is no list file '{name}', neither in '{root}' nor here; check "
-            "--data and the name"
-        )
+    path = find_list(root, name)
     lines = read_lines(path)
     places = _locate(lines, root, path)
     why = [_left_out(place) for place in places]

@@ -43,6 +43,19 @@ class OwnDomain:
         return ImageSet(paths, np.concatenate(moved), classes, self.train.domain)
 
 
+def check_side(root: Path, name: str) -> None:
+    """Refuse a domain that is not there, before the images of another are looked at.
+
+    Raises:
+        DataError: There is no such folder or list file.
+    """
+    name = spelling.tidy(name)
+    if listfile.is_list(root, name):
+        listfile.find_list(root, name)
+    else:
+        domain_folder(root, name)
+
+
 def read_side(root: Path, name: str) -> OwnDomain:
     """Return the images of a domain folder, or those that a list file names.
 

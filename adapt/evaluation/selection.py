@@ -18,28 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from adapt.settings.selectors import LAST, SELECTORS, check_selector
 from runtime.errors import ConfigError
 
-LAST = "last"
-"""Takes the last epoch, chosen by nobody."""
-SELECTORS: Mapping[str, bool] = {
-    "entropy": False,
-    "infomax": True,
-    "snd": True,
-    "nuclear": True,
-    "agreement": True,
-}
-"""Score to whether larger is better."""
 TEMPERATURE = 0.05
 """Of soft neighbourhood density, the paper's for all data sets."""
 NEIGHBOURS = 5000
 """Most images that soft neighbourhood density looks at: its cost is quadratic."""
 _ROWS = 1024
-
-
-def names() -> list[str]:
-    """Return what `choose` understands."""
-    return [LAST, *SELECTORS]
 
 
 def scores(logits: Tensor, clip_logits: Tensor | None = None) -> dict[str, float]:
@@ -64,15 +50,14 @@ def choose(history: Sequence[Mapping[str, Any]], name: str) -> int:
 
     Args:
         history: One row per epoch, `scores` in each.
-        name: One of `names()`.
+        name: One of `adapt.settings.selectors.names()`.
 
     Raises:
         ConfigError: There is no such selector, or an epoch lacks its score.
     """
     if name == LAST:
         return len(history) - 1
-    if name not in SELECTORS:
-        raise ConfigError(f"unknown selector '{name[:40]}'; known are {', '.join(names())}")
+    check_selector(name)
     values = []
     for row in history:
         own = row.get("scores") or {}

@@ -15,7 +15,8 @@ from adapt import store
 from adapt.artifact import Artifact
 from adapt.evaluation.chance import sign_test, wilson
 from adapt.evaluation.spot_check import Sorting
-from adapt.evaluation.variants import ZERO_SHOT, check, variants
+from adapt.evaluation.stored import ZERO_SHOT
+from adapt.evaluation.variants import check, variants
 from adapt.training.device import exact_float32
 from runtime.errors import DataError, TaskError
 from runtime.frames.preprocess import read_pixels

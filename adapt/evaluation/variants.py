@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapt import clip as base_models
-from adapt import methods, store
 from adapt.architecture import Architecture, is_file
 from adapt.artifact import Artifact
 from adapt.captions import class_prompts
 from adapt.clip import Clip
-from adapt.data import DomainPair, digests
+from adapt.data import digests
 from adapt.data.rows import Images
 from adapt.evaluation.evaluate import predict
+from adapt.evaluation.stored import ZERO_SHOT
 from adapt.heads import CosineHead
 from adapt.merge import Network
-from adapt.settings.layers import resolve
 from runtime.errors import DataError, FormatError
 from runtime.spec import Preprocess, TaskInfo
-
-ZERO_SHOT = "zero_shot"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,54 +43,6 @@ class Variant:
         """Return the logits (N, K), on the CPU, of pixels (N, S, S, 3) uint8 RGB."""
         mean, std = self.preprocess.mean, self.preprocess.std
         return predict(self.network, pixels, self.batch_size, self.device, mean=mean, std=std)
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """A task's images, and the artifacts that can be judged on them."""
-
-    pair: DomainPair
-    files: Mapping[str, Path]
-    """Artifacts by variant."""
-    settings: Mapping[str, Any]
-    """Those that the images were split with; zero-shot CLIP is judged with them."""
-    left_out: tuple[str, ...]
-    """Variants that were trained for another set of target classes."""
-
-
-def stored(
-    pair_of: Callable[..., DomainPair], root: Path, dataset: str | None, method: str | None = None
-) -> Stored:
-    """Return the images of a task, split as the training of its artifacts did.
-
-    Args:
-        pair_of: From `adapt.options.pair_loader`.
-        root: Folder of the artifacts.
-        dataset: Its name, or None for the user's own folders.
-        method: Variant whose training says how the images are split; else the first there is.
-
-    Raises:
-        TaskError: There is no artifact of the method.
-        UdaError: Images or artifacts are unusable.
-    """
-    settings = default_settings(dataset)
-    pair = pair_of(settings["holdout"], settings["seed"], 0)  # the target may lack classes
-    files = store.variants(root, pair.task.dataset, pair.task.id)
-    if method is not None and method != ZERO_SHOT:
-        store.find(root, pair.task.id, pair.task.dataset, method)
-    if not files:
-        return Stored(pair, {}, settings, ())
-    settings = dict(Artifact.load(files.get(method or "", next(iter(files.values())))).config)
-    partial = settings["target_classes"] if settings["partial"] else None
-    pair = pair_of(settings["holdout"], settings["seed"], partial)
-    same = {n: p for n, p in files.items() if ("partial" in n.split("-")) == settings["partial"]}
-    return Stored(pair, same, settings, tuple(files.keys() - same.keys()))
-
-
-def default_settings(dataset: str | None) -> dict[str, Any]:
-    """Return zero-shot CLIP's shipped settings for a data set; None for the user's own folders."""
-    settings = resolve(methods.get(ZERO_SHOT).Config, dataset or "folder", ZERO_SHOT)
-    return dict(vars(settings.config))
 
 
 def architecture_of(files: Mapping[str, Path], model: str) -> Architecture | None:

@@ -9,6 +9,7 @@ from runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from adapt.method import Method
+    from adapt.settings.config import TrainConfig
 
 METHODS = {
     "cmkd": "adapt.methods.cmkd:CMKD",
@@ -31,11 +32,27 @@ def get(name: str) -> type[Method]:
     """
     from importlib import import_module
 
+    _check(name)
+    module, attribute = METHODS[name].split(":")
+    method: type[Method] = getattr(import_module(module), attribute)
+    return method
+
+
+def get_config(name: str) -> type[TrainConfig]:
+    """Return the configuration class of a method, which needs no torch.
+
+    Raises:
+        ConfigError: There is no such method; lists those there are.
+    """
+    from adapt.settings.methods import CONFIGS
+
+    _check(name)
+    return CONFIGS[name]
+
+
+def _check(name: str) -> None:
     if name not in METHODS:
         raise ConfigError(
             f"unknown method '{name}'{meant(name, METHODS)}; known methods are "
             f"{', '.join(sorted(METHODS))}"
         )
-    module, attribute = METHODS[name].split(":")
-    method: type[Method] = getattr(import_module(module), attribute)
-    return method

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,9 +12,10 @@ from torch.nn.functional import interpolate
 
 from adapt.evaluation.evaluate import predict
 from adapt.heads import CosineHead
-from adapt.losses import RAMP_ITERATIONS, agreement, cross_entropy, fixmatch, gini_impurity, ramp
+from adapt.losses import agreement, cross_entropy, fixmatch, gini_impurity, ramp
 from adapt.method import Batch, Method
-from adapt.settings.config import DataFacts, TaskHeadConfig, TrainConfig, by_data, require
+from adapt.settings.config import DataFacts, TrainConfig
+from adapt.settings.methods import CMKDConfig
 from runtime.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -25,31 +25,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 PARTIAL_SOURCE, PARTIAL_TARGET = 0.5, 0.1
 """Weights of the source term and of all others in the partial-set variant, in the released code."""
-
-
-@dataclass(frozen=True)
-class CMKDConfig(TaskHeadConfig):
-    """Settings of CMKD; the defaults are the paper's."""
-
-    lambda1: float = 0.25
-    """Weight of the task and distillation terms (DomainNet: 0.025)."""
-    lambda2: float = 0.1
-    """Weight of CLIP's cross entropy on the source."""
-    lambda3: float = 0.025
-    """Weight of CLIP's impurity on the target (DomainNet: 0.0025)."""
-    ramp_iterations: int = by_data(RAMP_ITERATIONS)
-    """Iterations until the ramp stops growing: 10,000 in the paper, however long the run. `auto` is
-    the length of the run: with a longer ramp the target terms of a short run never matter."""
-    partial_minimum: int = 14
-    """With `partial`: a class counts as the target's when so many target images are predicted as
-    it (Office-Home)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("lambda1", "lambda2", "lambda3"):
-            require(self, name, getattr(self, name) >= 0, "0 or more")
-        for name in ("ramp_iterations", "partial_minimum"):
-            require(self, name, getattr(self, name) >= 1, "1 or more")
 
 
 class CMKD(Method):

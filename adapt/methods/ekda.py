@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,66 +15,15 @@ from adapt.heads import ProjectorHead
 from adapt.method import Batch, Group, Method
 from adapt.methods.parts.teacher import STD, Teacher, divergence
 from adapt.prompts import by_block, check_visual, encode_images
-from adapt.settings.config import TrainConfig, require
+from adapt.settings.config import TrainConfig
+from adapt.settings.methods import EKDAConfig
+from adapt.settings.names import TEACHER_ADVICE
 from runtime.errors import ConfigError
 from runtime.spec import BaseModel
 
 if TYPE_CHECKING:
     from adapt.clip import Clip
     from adapt.training.optimize import Optimization
-
-TEACHER_ADVICE = "--set teacher={} --set teacher_pretrained=PATH"
-
-
-@dataclass(frozen=True)
-class EKDAConfig(TrainConfig):
-    """Settings of EKDA; the defaults are the released code's for Office-Home.
-
-    `lr` is for the prompts of teacher and student and falls along a cosine once per epoch;
-    `head_lr_multiplier` is for the projector. `lr_gamma`, `lr_power` and `train_encoder` mean
-    nothing here.
-    """
-
-    lr: float = 0.005
-    head_lr_multiplier: float = 1.0
-    nesterov: bool = False
-    label_smoothing: float = 0.0
-    resize: Literal["squash", "crop"] = "crop"
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    crop_min: float = 0.08
-    prompt: str = "a photo of {a} {}."
-    eval_batch_size: int = 128
-    teacher: str = "ViT-L-14-quickgelu"
-    """Architecture of the teacher, which must see images as `model` does."""
-    teacher_pretrained: str = "openai"
-    """Its weights: an open_clip tag, `demo`, or the path of a local file."""
-    teacher_lr_multiplier: float = 1.0
-    """The teacher's prompts learn this many times faster than the student's."""
-    n_ctx: int = 4
-    """Learned words in the teacher's text, tokens in its images, and in each block of the student.
-    The released scripts have 4; its README shows 2, with which every deep block loses two
-    patches."""
-    ctx_init: Literal["random", "words"] = "random"
-    """How the learned words start. The released code sets words and then draws over them."""
-    templates: Literal["imagenet", "prompt"] = "imagenet"
-    """What the teacher's text stays close to: the mean of OpenAI's 80 captions, or the prompt."""
-    text_weight: float = 25.0
-    """Of the distance of the teacher's text features to the base's."""
-    image_weight: float = 10.0
-    """Of the distance of the teacher's image features to the base's."""
-    kd_weight: float = 100.0
-    """Of the divergence between student and teacher; per image it counts 1/classes of this."""
-    tau: float = 1.0
-    """Temperature of that divergence."""
-
-    no_fixmatch: ClassVar[str] = "has a head and losses of its own"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("teacher_lr_multiplier", "n_ctx", "tau"):
-            require(self, name, getattr(self, name) > 0, "above 0")
-        for name in ("text_weight", "image_weight", "kd_weight"):
-            require(self, name, getattr(self, name) >= 0, "0 or more")
 
 
 class EKDA(Method):

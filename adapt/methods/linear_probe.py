@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -13,29 +12,10 @@ from adapt.losses import cross_entropy
 from adapt.method import Batch
 from adapt.methods.parts.features import FeatureMethod
 from adapt.settings.config import TrainConfig
+from adapt.settings.methods import LinearProbeConfig
 
 if TYPE_CHECKING:
     from adapt.training.batches import Stream
-
-
-@dataclass(frozen=True)
-class LinearProbeConfig(TrainConfig):
-    """Settings of the linear probe. Features have length 1, so its rate is far above others."""
-
-    epochs: int = 10
-    lr: float = 1.0
-    head_lr_multiplier: float = 1.0
-    weight_decay: float = 1e-4
-    train_encoder: bool = False
-    resize: Literal["squash", "crop"] = "crop"
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-
-    no_fixmatch: ClassVar[str] = "learns from features that are computed once"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.train_encoder:
-            raise ValueError("a linear probe leaves the encoder alone; set train_encoder=false")
 
 
 class LinearProbe(FeatureMethod):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,8 @@ from adapt.method import Batch, Deployed
 from adapt.methods.parts import unimos_losses as loss
 from adapt.methods.parts.features import FeatureMethod
 from adapt.methods.parts.unimos_network import Affine, Network
-from adapt.settings.config import TrainConfig, require
+from adapt.settings.config import TrainConfig
+from adapt.settings.methods import UniMoSConfig
 from adapt.training.batches import draw_seed
 
 if TYPE_CHECKING:
@@ -31,58 +31,6 @@ DEBIAS = 0.5
 """tau: how much of the running mean's logarithm is taken off the language logits."""
 FIRST_WEIGHT, WEIGHT_STEP = 0.8, 0.05
 """Of the vision branch after epoch 0, and by how much it falls per epoch."""
-
-
-@dataclass(frozen=True)
-class UniMoSConfig(TrainConfig):
-    """Settings of UniMoS; the defaults are those for Office-Home with ResNet-50."""
-
-    model: str = "RN50-quickgelu"
-    lr: float = 3e-3
-    """Of every trained layer at step 0. VisDA: 9e-4, for 10 epochs."""
-    head_lr_multiplier: float = 1.0
-    """The released code overwrites the tenth that the weight generator should get."""
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    lr_gamma: float = 1e-3
-    label_smoothing: float = 0.0
-    train_encoder: bool = False
-    resize: Literal["squash", "crop"] = "crop"
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    prompt: str = "a photo of {a} {}."
-    """The paper's holds the domain's name: "a {domain} photo of a {}."."""
-    alpha: float = 1.0
-    """Weight of the language branch's cross entropy on the source (VisDA: 0.001)."""
-    beta: float = 1.0
-    """Weight of the vision branch's cross entropy on the source (VisDA: 0.1)."""
-    gamma: float = 0.01
-    """Weight of the separation and of both discriminator terms."""
-    temperature: float = 100.0
-    """What language features are multiplied with; not the base model's own logit scale."""
-    vision_weight: float = 0.3
-    """Share of the vision branch in the deployed prediction, and least share before."""
-    width: int = 256
-    """Units of the bottleneck, of the weight generator and of the discriminator."""
-
-    no_fixmatch: ClassVar[str] = "learns from features that are computed once"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("alpha", "beta", "gamma"):
-            require(self, name, getattr(self, name) >= 0, "0 or more")
-        require(self, "temperature", self.temperature > 0, "above 0")
-        require(self, "vision_weight", 0 <= self.vision_weight <= 1, "a share in [0, 1]")
-        require(self, "width", self.width >= 1, "1 or more")
-        if self.train_encoder:
-            raise ValueError("UniMoS leaves the encoder alone; set train_encoder=false")
-        for name in ("alpha", "beta", "gamma"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"'{name}' must be 0 or more, found {getattr(self, name)!r}")
-        if self.width < 1 or self.temperature <= 0 or not 0 <= self.vision_weight <= 1:
-            raise ValueError(
-                "width must be 1 or more, temperature above 0 and vision_weight in [0, 1]; found "
-                f"{self.width}, {self.temperature} and {self.vision_weight}"
-            )
 
 
 class UniMoS(FeatureMethod):

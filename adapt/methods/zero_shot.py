@@ -6,6 +6,7 @@ from torch import nn
 
 from adapt.heads import CosineHead
 from adapt.method import Method
+from adapt.settings.methods import ZeroShotConfig
 
 
 class ZeroShot(Method):
@@ -14,6 +15,7 @@ class ZeroShot(Method):
     Logits are `exp(logit_scale) * cos(feature, text feature)`, with the model's own scale.
     """
 
+    Config = ZeroShotConfig
     trains = False
 
     def build_head(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a base model recommends, as timm's `pretrained_cfg` does: sizes, rates, augmentation.
+"""Which base models there are, and what each recommends: sizes, rates, augmentation.
 
 Two sources: rules that hold for every model, and `configs/base_models/NAME.yaml` for the models of
 open_clip that want something else.
@@ -6,8 +6,10 @@ open_clip that want something else.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -16,11 +18,15 @@ from adapt.architecture import Architecture, is_file
 from adapt.nearest import meant
 from adapt.settings import text
 from adapt.settings.config import TrainConfig
-from runtime.errors import ConfigError
+from adapt.settings.methods import CONFIGS
+from runtime.errors import BaseModelError, ConfigError
 from runtime.spec import Interpolation
 
 FOLDER = "base_models"
 QUICKGELU = "-quickgelu"
+"""Suffix of architectures whose activation is x * sigmoid(1.702 x), as OpenAI trained them."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+"""Of weights files; no tag of open_clip's has a dot."""
 _CROP = 8 / 7
 """Training size over input size: 256 pixels for crops of 224, as CLIP is usually fine-tuned."""
 
@@ -31,14 +37,13 @@ def train_size(image_size: int) -> int:
 
 
 def recommended(
-    architecture: str, pretrained: str, method: str, cls: type[TrainConfig], folder: Path
+    architecture: str, method: str, cls: type[TrainConfig], folder: Path
 ) -> dict[str, Any]:
-    """Return the settings that a base model recommends for a method.
+    """Return the settings that a base model recommends for a method; see also `interpolation`.
 
     Args:
         architecture: open_clip's name, a model of the demo, or the path of a model configuration
             (.json); an unknown one recommends nothing.
-        pretrained: Its weights, as for `adapt.clip.load`.
         method: Name of the method.
         cls: The method's configuration class.
         folder: Of the settings files.
@@ -54,7 +59,6 @@ def recommended(
     name = architecture.removesuffix(QUICKGELU)
     size = image_size(name)
     values: dict[str, Any] = {} if size is None else {"train_size": train_size(size)}
-    values["interpolation"] = _interpolation(architecture, pretrained)
     files = {path.stem: path for path in sorted((folder / FOLDER).glob("*.yaml"))}
     if name in files:
         values |= _read(files[name], method, cls)
@@ -73,42 +77,123 @@ def image_size(architecture: str) -> int | None:
     """
     if is_file(architecture):
         return Architecture.read(Path(architecture)).vision.image_size
+    path = architectures().get(architecture)
+    if path is None:
+        return None
+    size = json.loads(path.read_text())["vision_cfg"].get("image_size", 224)
+    return int(size[0] if isinstance(size, list) else size)
+
+
+@functools.cache
+def architectures() -> Mapping[str, Path]:
+    """Return the configuration files of all models by name, the demo's first."""
     here = Path(__file__).resolve().parents[1] / "demo" / "architectures"
-    found = importlib.util.find_spec("open_clip")  # its import takes seconds, the file does not
+    found = importlib.util.find_spec("open_clip")  # its import takes seconds, its files do not
     theirs = Path(str(found.origin)).parent / "model_configs" if found else here
-    for path in (p for folder in (here, theirs) for p in folder.glob("*.json")):
-        if path.stem == architecture:
-            size = json.loads(path.read_text())["vision_cfg"].get("image_size", 224)
-            return int(size[0] if isinstance(size, list) else size)
-    return None
+    places = {path.stem: path for path in sorted(theirs.glob("*.json"))}
+    own = {path.stem: path for path in sorted(here.glob("*.json"))}
+    return own | {name: path for name, path in places.items() if name not in own}
 
 
-def _interpolation(architecture: str, pretrained: str) -> str:
-    """Return how the images of a model's pre-training were resized: nearly always bicubic."""
-    if pretrained in ("openai", "demo"):
+def check_architecture(name: str) -> None:
+    """Refuse a model that neither open_clip nor the demo has; any may end in `-quickgelu`.
+
+    Args:
+        name: open_clip's name, a model of the demo, or the path of a model configuration (.json).
+
+    Raises:
+        BaseModelError: It is unknown, or the model configuration cannot be used.
+    """
+    if is_file(name):
+        Architecture.read(Path(name))
+        return
+    known = architectures()
+    if name in known or name.removesuffix(QUICKGELU) in known:
+        return
+    some = [path.stem for path in known.values() if path.parent.name == "architectures"]
+    some += ["ViT-B-16-quickgelu", "RN50-quickgelu"]
+    raise BaseModelError(
+        f"unknown architecture '{name[:80]}'{meant(name[:80], known)}; take one of open_clip's "
+        f"{len(known) - len(some) + 2}, or of the demo: {', '.join(some)}, ..., or FILE.json, a "
+        "model configuration"
+    )
+
+
+def check_weights(pretrained: str, advice: str) -> None:
+    """Refuse a weights file that is not there; tags are looked up later, which needs torch.
+
+    Args:
+        pretrained: A tag, `demo`, or the path of a file.
+        advice: How to name another file, for the message.
+
+    Raises:
+        BaseModelError: It is the name of a file, and there is none.
+    """
+    path = Path(pretrained).expanduser()
+    if path.suffix.lower() in SUFFIXES and not path.is_file():
+        raise BaseModelError(
+            f"there is no weights file '{path}'; pass one that is there with {advice}"
+        )
+
+
+def check_own_weights(architecture: str, pretrained: str, advice: str) -> None:
+    """Refuse weights that are no file for a model configuration of one's own.
+
+    Args:
+        architecture: What to call the model configuration.
+        pretrained: The weights.
+        advice: How to name another file, for the message.
+
+    Raises:
+        BaseModelError: `pretrained` is the name of a pretrained tag, or of nothing.
+    """
+    path = Path(pretrained).expanduser()
+    if not path.is_file() and path.suffix.lower() not in SUFFIXES:
+        raise BaseModelError(
+            f"'{pretrained[:80]}' is not a weights file, and no pretrained tag has the "
+            f"architecture of '{architecture}'; pass a weights file ({', '.join(SUFFIXES)}) "
+            f"with {advice}"
+        )
+
+
+def interpolation(architecture: str, pretrained: str) -> Interpolation:
+    """Return how the images of a model's pre-training were resized: nearly always bicubic.
+
+    Args:
+        architecture: open_clip's name, or a model of the demo.
+        pretrained: Its weights; a tag of open_clip's other than `openai` imports torch.
+    """
+    if pretrained in ("openai", "demo") or Path(pretrained).suffix.lower() in SUFFIXES:
         return "bicubic"
     import open_clip  # only here: it imports torch
 
     tag = open_clip.get_pretrained_cfg(architecture, pretrained)
-    found = tag.get("interpolation", "bicubic")
+    found: Interpolation = tag.get("interpolation", "bicubic")
     return found if found in get_args(Interpolation) else "bicubic"
 
 
 def _read(path: Path, method: str, cls: type[TrainConfig]) -> dict[str, Any]:
     values = text.read(path)
     by_method = text.sections(values, "methods", path)
-    common = {field.name for field in fields(TrainConfig)}
-    known = {field.name for field in fields(cls)}
-    own = by_method.get(method, {})
-    unknown = sorted(str(key) for key in (values.keys() - common) | (own.keys() - known))
-    if unknown:
-        raise ConfigError(
-            f"'{path}' recommends the unknown setting '{unknown[0][:80]}'"
-            f"{meant(unknown[0], known)}; correct the file"
-        )
-    for key in ("model", "pretrained"):
-        if key in values or key in own:
+    configs = {**CONFIGS, method: cls}
+    for name in by_method:
+        if name not in configs:
             raise ConfigError(
-                f"'{path}' cannot recommend '{key}', by which it was found; remove that line"
+                f"'{path}' recommends settings for the unknown method '{name[:80]}'"
+                f"{meant(name, configs)}; correct the file"
             )
-    return {**values, **own}
+    # The parts for other methods too: whoever writes the file runs one method at a time.
+    parts = [(values, TrainConfig), *((part, configs[name]) for name, part in by_method.items())]
+    for part, config in parts:
+        known = {field.name for field in fields(config)}
+        if unknown := sorted(str(key) for key in part if key not in known):
+            raise ConfigError(
+                f"'{path}' recommends the unknown setting '{unknown[0][:80]}'"
+                f"{meant(unknown[0], known)}; correct the file"
+            )
+        for key in ("model", "pretrained"):
+            if key in part:
+                raise ConfigError(
+                    f"'{path}' cannot recommend '{key}', by which it was found; remove that line"
+                )
+    return {**values, **by_method.get(method, {})}

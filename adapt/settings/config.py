@@ -136,6 +136,8 @@ class TrainConfig:
     """Of every draw: head, order of the images, augmentation, dropout, what is held out."""
     no_fixmatch: ClassVar[str] = "has none"
     """Why a method cannot have FixMatch, where it cannot."""
+    leaves_encoder: ClassVar[bool] = False
+    """Whether the method leaves the encoder alone, whatever `train_encoder` says."""
     removed: ClassVar[Mapping[str, Any]] = {}
     """Settings that this version no longer has, with the default they had."""
     when_missing: ClassVar[Mapping[str, Any]] = {"background": "drop"}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from adapt.nearest import meant
 from adapt.settings import base_models, text
 from adapt.settings.config import AUTO, DataFacts, TaskHeadConfig, TrainConfig, may_be_auto
+from adapt.settings.names import check_names
 from runtime.errors import ConfigError
 from runtime.storage.fields import build
 
@@ -128,6 +129,7 @@ def resolve(
 
     Raises:
         ConfigError: There is no such file or preset, a key is unknown, a type or a value is wrong.
+        BaseModelError: There is no such base model or teacher, or no such weights file.
     """
     folder = folder or shipped()
     where = f"settings {method}/{dataset}"
@@ -137,9 +139,10 @@ def resolve(
     lower = [_Layer(DEFAULT, _defaults(cls))]
     # The base model is known first, through all layers; then it may recommend the rest.
     model, pretrained = (_last([*lower, *upper], key) for key in ("model", "pretrained"))
+    advice: dict[str, Any] = {}
     if isinstance(model, str) and isinstance(pretrained, str):
-        advice = base_models.recommended(model, pretrained, method, cls, folder)
-        lower.append(_Layer(base_layer(model), advice))
+        advice = base_models.recommended(model, method, cls, folder)
+        lower.append(_Layer(base_layer(model), {"interpolation": "bicubic", **advice}))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for layer in (*lower, *upper):
@@ -147,6 +150,11 @@ def resolve(
         sources |= dict.fromkeys(layer.values, layer.name)
     auto = tuple(key for key in may_be_auto(cls) if values[key] == AUTO)
     config = build(cls, {k: v for k, v in values.items() if k not in auto}, where, ConfigError)
+    check_names(config)
+    unsaid = "interpolation" not in advice
+    if unsaid and sources["interpolation"] == base_layer(config.model):  # last: may import torch
+        found = base_models.interpolation(config.model, config.pretrained)
+        config = replace(config, interpolation=found)
     return Settings(config, auto, sources)
 
 
@@ -174,6 +182,9 @@ def _files(
     path = _find(dataset, method, folder)
     values, name = text.read(path), f"{method}/{path.name}"
     for_tasks, named = (text.sections(values, key, path) for key in ("tasks", "presets"))
+    # Those not in use too: whoever writes the file tries one at a time.
+    for section in (*for_tasks.values(), *named.values()):
+        _check_keys(cls, section, f"settings {method}/{dataset}", method)
     extended = values.pop(EXTENDS, None)
     if extended is not None:
         if extended != PAPER:

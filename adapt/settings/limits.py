@@ -1,12 +1,16 @@
-"""Refuse settings that would train in vain, unless the user set them by name."""
+"""Refuse settings that cannot train, or would train in vain unless the user set them by name."""
 
 from __future__ import annotations
+
+import os
+import shutil
 
 from adapt.settings.base_models import train_size
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import COMMAND, Settings
 from adapt.settings.length import MOST_PASSES
-from runtime.errors import ConfigError
+from adapt.settings.names import check_names
+from runtime.errors import BackendError, ConfigError
 
 LARGEST_CROP = 1.5
 """Training size over input size: above, a crop shows too little of an image to say what it is."""
@@ -51,3 +55,70 @@ def check_passes(settings: Settings[TrainConfig], images: int) -> None:
             f"passes over {images} images, at most {MOST_PASSES} are useful; add images, or set "
             f"the length by name: --set epochs={max(config.epochs * MOST_PASSES // int(passes), 1)}"
         )
+
+
+def check_precision(config: TrainConfig, device: str) -> None:
+    """Refuse a mixed precision that cannot work, or that would hide what is trained.
+
+    Raises:
+        BackendError: fp16 was asked for on the CPU.
+        ConfigError: RST with mixed precision, without `rst_allow_rounding` and not on its grid.
+    """
+    if config.amp == "none":
+        return
+    if not device.startswith("cuda") and config.amp != "bf16":
+        raise BackendError(
+            f"amp={config.amp} needs --device cuda, this run is on {device}; take amp=bf16 or none"
+        )
+    if config.rst and config.grid != config.amp and not config.rst_allow_rounding:
+        raise ConfigError(
+            f"rst with amp={config.amp} trains what it cannot see: the forward pass casts weights, "
+            "and a residual of 1e-6 to 1e-4 below half a unit in the last place (7.6e-6 in fp16, "
+            "6.1e-5 in bf16, at a weight of 0.02) is rounded away; use amp=none, train on "
+            f"that grid with --set grid={config.amp}, or pass "
+            "--set rst_allow_rounding=true and watch 'survival' in metrics.jsonl"
+        )
+
+
+def check_compile(config: TrainConfig) -> None:
+    """Refuse to compile where torch has no C++ compiler: it would fail in the first step only.
+
+    Raises:
+        ConfigError: compile=true, and neither `$CXX` nor g++ is there.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if config.compile and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile=true needs a C++ compiler, found no '{compiler}'; install g++, or set "
+            "compile=false"
+        )
+
+
+def check_sparsity(config: TrainConfig, method: str) -> None:
+    """Refuse RST where the encoder does not change.
+
+    Raises:
+        ConfigError: rst=true, and method or settings leave the encoder alone.
+    """
+    if config.rst and (config.leaves_encoder or not config.train_encoder):
+        raise ConfigError(
+            f"rst keeps the encoder's changes sparse, but '{method}' with these settings leaves "
+            "the encoder alone; set rst=false"
+        )
+
+
+def check_startable(config: TrainConfig, method: str, device: str) -> None:
+    """Refuse what no run could start with; needs no torch.
+
+    Args:
+        config: Of the run.
+        method: Its name.
+        device: `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UdaError: Precision, compiler, sparsity or a name cannot be used.
+    """
+    check_names(config)
+    check_precision(config, device)
+    check_compile(config)
+    check_sparsity(config, method)

@@ -12,6 +12,7 @@ from pathlib import Path
 from adapt import data, methods, store
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import Settings, resolve
+from adapt.settings.limits import check_startable
 from runtime.errors import ConfigError
 from runtime.storage.files import sha256
 
@@ -85,9 +86,12 @@ def plan(
     Raises:
         ConfigError: There are no such settings, or a task or seed comes twice.
         DataError: There is no such data set.
+        UdaError: No run could start with such settings, see `check_startable`.
     """
-    cls, every = methods.get(method).Config, data.tasks(dataset)
+    cls, every = methods.get_config(method), data.tasks(dataset)
     chosen = tuple(tasks) or every
+    for task in chosen:
+        data.check_task(dataset, task)
     for name, values in (("task", chosen), ("seed", seeds)):
         twice = [value for value in values if list(values).count(value) > 1]
         if twice:
@@ -96,6 +100,8 @@ def plan(
         task: resolve(cls, dataset, method, [*settings, "seed=0"], task=task, presets=presets)
         for task in dict.fromkeys((*every, *chosen))
     }
+    for task in chosen:
+        check_startable(resolved[task].config, method, device)
     # Of all tasks, so that a sweep over some of them finds the same folder; without what is at its
     # default, so that a later version with more settings finds it too.
     text = json.dumps({task: resolved[task].changed() for task in every}, sort_keys=True)
@@ -121,16 +127,18 @@ def check(jobs: Iterable[Job], here: bool = True) -> None:
     Raises:
         UdaError: Images, base model, device or precision cannot be used.
     """
-    from adapt import clip as base_models
-    from adapt.training.device import check_precision, select
-
     by_task = {job.task: job for job in jobs}
     models = {(job.config.model, job.config.pretrained) for job in by_task.values()}
     with _each_warning_once():
         for job in by_task.values():
-            if here:
-                check_precision(job.config, select(job.device))
             job.load()
+        # Torch takes seconds to import, so what needs it comes last.
+        from adapt import clip as base_models
+        from adapt.training.device import select
+
+        if here:
+            for device in {job.device for job in by_task.values()}:
+                select(device)
         for architecture, weights in sorted(models):
             base_models.load(architecture, weights)
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import shutil
 from collections.abc import Iterator
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from adapt.settings.config import TrainConfig
-from runtime.errors import BackendError, ConfigError
+from adapt.settings.names import check_device
+from runtime.errors import BackendError
 
 
 def select(name: str) -> torch.device:
@@ -21,8 +18,7 @@ def select(name: str) -> torch.device:
     Raises:
         BackendError: There is no such device here.
     """
-    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", name):
-        raise BackendError(f"unknown device '{name}'; use cpu, cuda or cuda:N")
+    check_device(name)
     kind, _, number = name.partition(":")
     if kind == "cuda":
         count = torch.cuda.device_count()
@@ -32,43 +28,6 @@ def select(name: str) -> torch.device:
                 "devices; check the driver with nvidia-smi, or pass --device cpu"
             )
     return torch.device(name)
-
-
-def check_precision(config: TrainConfig, device: torch.device) -> None:
-    """Refuse a mixed precision that cannot work, or that would hide what is trained.
-
-    Raises:
-        BackendError: fp16 was asked for on the CPU.
-        ConfigError: RST with mixed precision, without `rst_allow_rounding` and not on its grid.
-    """
-    if config.amp == "none":
-        return
-    if device.type != "cuda" and config.amp != "bf16":
-        raise BackendError(
-            f"amp={config.amp} needs --device cuda, this run is on {device}; take amp=bf16 or none"
-        )
-    if config.rst and config.grid != config.amp and not config.rst_allow_rounding:
-        raise ConfigError(
-            f"rst with amp={config.amp} trains what it cannot see: the forward pass casts weights, "
-            "and a residual of 1e-6 to 1e-4 below half a unit in the last place (7.6e-6 in fp16, "
-            "6.1e-5 in bf16, at a weight of 0.02) is rounded away; use amp=none, train on "
-            f"that grid with --set grid={config.amp}, or pass "
-            "--set rst_allow_rounding=true and watch 'survival' in metrics.jsonl"
-        )
-
-
-def check_compile(config: TrainConfig) -> None:
-    """Refuse to compile where torch has no C++ compiler: it would fail in the first step only.
-
-    Raises:
-        ConfigError: compile=true, and neither `$CXX` nor g++ is there.
-    """
-    compiler = os.environ.get("CXX", "g++")
-    if config.compile and shutil.which(compiler) is None:
-        raise ConfigError(
-            f"compile=true needs a C++ compiler, found no '{compiler}'; install g++, or set "
-            "compile=false"
-        )
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ from adapt.captions import class_prompts, fitting
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.inventory.training import stored, tell
-from adapt.evaluation import selection
 from adapt.evaluation.judge import Judge
 from adapt.method import AMP, Method
 from adapt.settings.config import TrainConfig
@@ -30,7 +29,7 @@ from adapt.training.journal import Journal, interruptible
 from adapt.training.optimize import Optimization
 from adapt.training.outcome import Outcome
 from adapt.training.record import Meter, Row, density, epoch_row
-from runtime.errors import ConfigError, DataError, FormatError, Interrupted, TrainingError
+from runtime.errors import DataError, FormatError, Interrupted, TrainingError
 from runtime.storage.files import storage_errors
 
 _log = logging.getLogger(__name__)
@@ -73,11 +72,6 @@ class Loop:
             device: Where to train.
             record: Where the settings come from, for the artifact.
         """
-        if config.select not in selection.names():
-            raise ConfigError(
-                f"unknown selector '{config.select[:40]}'; set select to one of "
-                f"{', '.join(selection.names())}"
-            )
         self.name, self.pair, self.config, self.device = name, pair, config, device
         self.path, self.checkpoint = path, path.with_name(resume.FILE)
         self.clip = base_models.load(config.model, config.pretrained, str(device))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from adapt.artifact import Artifact
 from adapt.evaluation import selection
 from adapt.method import Method
+from adapt.settings.selectors import LAST
 from adapt.training import parallel
 from adapt.training.record import Row, metrics
 from runtime.errors import FormatError
@@ -50,7 +51,7 @@ class Outcome:
         self._method, self._base, self._reference = method, base, reference
         self._path, self._facts, self._judged = path, facts, judged
         config = facts["config"]
-        self._by = config["select"] if method.trains else selection.LAST
+        self._by = config["select"] if method.trains else LAST
         self._budget = config["rst_density"] if config["rst"] else 0.0
         self._kept = path.with_name(FILE)
 
@@ -60,7 +61,7 @@ class Outcome:
         Raises:
             StorageError: The file cannot be written.
         """
-        chooses = self._by != selection.LAST
+        chooses = self._by != LAST
         if chooses and parallel.rank() == 0 and self.chosen(history) == len(history) - 1:
             self._artifact(history).save(self._kept)
 
@@ -97,7 +98,7 @@ class Outcome:
     def _artifact(self, history: Sequence[Row]) -> Artifact:
         """Return the weights as they are now, with the metrics of all epochs so far."""
         deployed = self._method.deploy()
-        chosen = None if self._by == selection.LAST else (self._by, self.chosen(history))
+        chosen = None if self._by == LAST else (self._by, self.chosen(history))
         return Artifact.of(
             self._base,
             self._reference,
@@ -114,11 +115,11 @@ def choose(history: Sequence[Row], by: str, budget: float = 0.0) -> int:
 
     Args:
         history: One row per epoch.
-        by: One of `selection.names()`.
+        by: One of `adapt.settings.selectors.names()`.
         budget: Above 0: only epochs of at most this density count, from the middle of a run on all;
             while there is none, it is the last.
     """
     within = [i for i, row in enumerate(history) if not budget or row["density"] <= budget]
-    if by == selection.LAST or not within:
+    if by == LAST or not within:
         return len(history) - 1
     return within[selection.choose([history[i] for i in within], by)]

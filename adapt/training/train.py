@@ -25,8 +25,9 @@ import torch
 from adapt import methods, store
 from adapt.data import DomainPair
 from adapt.settings.config import TrainConfig
+from adapt.settings.limits import check_startable
 from adapt.training import parallel, resume
-from adapt.training.device import check_compile, check_precision, exact_float32, select
+from adapt.training.device import exact_float32, select
 from adapt.training.journal import log_file
 from adapt.training.loop import Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError
@@ -73,14 +74,8 @@ def train(
             is full, or the run was interrupted (it can then be continued).
     """
     place = select(device)
-    check_precision(config, place)
-    check_compile(config)
+    check_startable(config, name, str(place))
     cls = methods.get(name)
-    if config.rst and not (cls.trains and cls.trains_encoder and config.train_encoder):
-        raise ConfigError(
-            f"rst keeps the encoder's changes sparse, but '{name}' with these settings leaves the "
-            "encoder alone; set rst=false"
-        )
     kind = store.variant(name, asdict(config))
     path = store.place(out, pair.task.dataset, pair.task.id, kind)
     folder = path.parent

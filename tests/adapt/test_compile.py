@@ -12,7 +12,7 @@ from torch import Tensor
 from adapt.clip import Clip
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.settings.config import TrainConfig
-from adapt.training.device import check_compile
+from adapt.settings.limits import check_compile
 from adapt.training.optimize import Optimization
 from adapt.training.rst import over
 from runtime.errors import ConfigError

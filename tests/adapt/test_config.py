@@ -47,7 +47,7 @@ def test_cmkd_on_the_demo_has_the_measured_values(dataset):
         ("flip=true", "flip", True),
         ("rst = true", "rst", True),
         ("amp=none", "amp", "none"),
-        ("pretrained=/data/ViT-B-16.pt", "pretrained", "/data/ViT-B-16.pt"),
+        ("pretrained=/data/ViT-B-16", "pretrained", "/data/ViT-B-16"),
         ("pretrained='2024'", "pretrained", "2024"),
         ('prompt=a photo of the number: "{}"', "prompt", 'a photo of the number: "{}"'),
         ("prompt={} = a thing [drawn]", "prompt", "{} = a thing [drawn]"),

@@ -90,7 +90,8 @@ def test_a_file_names_only_what_differs_from_the_layers_below(path, tmp_path):
 def test_paper_names_all_that_model_and_data_decide_and_folder_nothing_of_it(method):
     cls = methods.get(method).Config
     models = ["RN50", *(path.stem for path in (FOLDER / base_models.FOLDER).glob("*.yaml"))]
-    advice = [base_models.recommended(name, "openai", method, cls, FOLDER) for name in models]
+    advice = [base_models.recommended(name, method, cls, FOLDER) for name in models]
+    advice.append({"interpolation": "bicubic"})  # from the tag, where no file says it
     decided = set().union(*advice, may_be_auto(cls))
     assert decided <= yaml.safe_load(text(f"{method}/{PAPER}.yaml")).keys()
     assert not decided & yaml.safe_load(text(f"{method}/folder.yaml")).keys()

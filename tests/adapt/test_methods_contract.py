@@ -199,6 +199,13 @@ def test_table_and_folder_name_the_same_methods() -> None:
     assert all(issubclass(methods.get(name), Method) for name in methods.METHODS)
 
 
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_methods_settings_are_known_without_it(name: str) -> None:
+    cls = methods.get(name)
+    assert methods.get_config(name) is cls.Config
+    assert cls.Config.leaves_encoder == (not (cls.trains and cls.trains_encoder))
+
+
 def test_listing_methods_loads_no_torch() -> None:
     code = "import sys, adapt.methods; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,7 +9,7 @@ import pytest
 from adapt.artifact import Artifact
 from adapt.evaluation.compare import compare
 from adapt.evaluation.evaluate import Scores
-from adapt.evaluation.selection import SELECTORS
+from adapt.settings.selectors import SELECTORS
 from adapt.training.outcome import Outcome, choose
 from adapt.training.record import epoch_row
 from adapt.training.train import train

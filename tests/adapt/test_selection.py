@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapt.evaluation import selection
-from adapt.evaluation.selection import choose, names, scores
+from adapt.evaluation.selection import choose, scores
+from adapt.settings.selectors import names
 from runtime.errors import ConfigError
 
 NEAR = {"rel": 1e-12, "abs": 1e-12}
@@ -137,6 +138,8 @@ def test_a_missing_score_is_an_error_that_lists_those_there_are() -> None:
 
 
 def test_an_unknown_selector_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(ConfigError, match="known are last, entropy, infomax, snd, nuclear, agree"):
+    with pytest.raises(
+        ConfigError, match="select to one of last, entropy, infomax, snd, nuclear, agree"
+    ):
         choose(history(entropy=[0.1]), "luck")
     assert names() == ["last", "entropy", "infomax", "snd", "nuclear", "agreement"]

@@ -80,7 +80,7 @@ def test_the_model_is_known_through_all_layers_before_it_recommends(layered):
     assert layered().config.lr == 0.9  # paper.yaml's model
     assert layered(presets=["one"]).config.lr == 0.1
     assert layered("model=RN50").config.lr == 0.1  # the activation changes nothing
-    assert layered("model=nobody-knows").config.lr == 3e-6
+    assert layered("model=RN101").config.lr == 3e-6
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,14 @@ def test_a_file_extends_paper_or_nothing(tmp_path, text, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["rate: 1\n", "methods:\n  m: {fixmach: 1}\n", "extra: 3\n", "5: 1\nrate: 1\n"]
+    "text",
+    [
+        "rate: 1\n",
+        "methods:\n  m: {fixmach: 1}\n",
+        "methods:\n  ekda: {fixmatch: 1}\n",  # of a method that is not in use
+        "extra: 3\n",
+        "5: 1\nrate: 1\n",
+    ],
 )
 def test_a_base_model_recommends_only_settings_that_there_are(tmp_path, text):
     (tmp_path / "m").mkdir()
@@ -107,6 +114,25 @@ def test_a_base_model_recommends_only_settings_that_there_are(tmp_path, text):
     (tmp_path / "m/d.yaml").write_text("model: RN50-quickgelu\n")
     (tmp_path / "base_models/RN50.yaml").write_text(text)
     with pytest.raises(ConfigError, match="RN50.yaml' recommends the unknown setting"):
+        resolve(Larger, "d", "m", folder=tmp_path)
+
+
+def test_a_base_model_recommends_for_methods_that_there_are(tmp_path):
+    for name, text in {
+        "m/d": "model: RN50\n",
+        "base_models/RN50": "methods: {ekd: {lr: 1}}",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="unknown method 'ekd'; did you mean 'ekda'"):
+        resolve(Larger, "d", "m", folder=tmp_path)
+
+
+@pytest.mark.parametrize("section", ["tasks", "presets"])
+def test_a_section_that_is_not_in_use_is_checked_too(tmp_path, section):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/d.yaml").write_text(f"{section}:\n  a-b: {{epoch: 1}}\n")
+    with pytest.raises(ConfigError, match="unknown key 'epoch'; did you mean 'epochs'"):
         resolve(Larger, "d", "m", folder=tmp_path)
 
 
@@ -132,6 +158,19 @@ def test_the_training_size_follows_the_models(model, size, train_size):
         train_size,
         f"base model {model}",
     )
+
+
+def test_the_interpolation_follows_the_tag_unless_a_file_says_it():
+    tag = ["model=ViT-L-14-CLIPA", "pretrained=datacomp1b"]  # of few that are not bicubic
+    found = resolve(TrainConfig, "folder", "zero_shot", tag)
+    assert found.config.interpolation == "bilinear"
+    assert found.sources["interpolation"] == "base model ViT-L-14-CLIPA"
+    plain = resolve(TrainConfig, "folder", "zero_shot", tag[:1])
+    assert plain.config.interpolation == "bicubic"
+    demo = ["model=demo-rn32", "pretrained=demo"]
+    assert resolve(TrainConfig, "folder", "zero_shot", demo).config.interpolation == "bilinear"
+    named = resolve(TrainConfig, "folder", "zero_shot", [*demo, "interpolation=bicubic"])
+    assert named.config.interpolation == "bicubic"
 
 
 def test_the_size_of_every_model_of_open_clip_is_known():

@@ -20,7 +20,8 @@ from adapt.data import DomainPair, load_folders
 from adapt.evaluation.compare import compare
 from adapt.methods.cmkd import CMKDConfig
 from adapt.settings.config import TaskHeadConfig, TrainConfig
-from adapt.training.device import check_precision, exact_float32, select
+from adapt.settings.limits import check_precision
+from adapt.training.device import exact_float32, select
 from adapt.training.estimate import duration
 from adapt.training.loop import Loop
 from adapt.training.train import Run, train
@@ -224,17 +225,17 @@ def test_an_unknown_device_is_refused(name: str) -> None:
 def test_rst_with_mixed_precision_is_refused_and_explained() -> None:
     config = TrainConfig(rst=True, amp="fp16")
     with pytest.raises(ConfigError, match="half a unit in the last place.*rst_allow_rounding"):
-        check_precision(config, torch.device("cuda"))
-    check_precision(replace(config, rst_allow_rounding=True), torch.device("cuda"))
-    check_precision(replace(config, rst=False), torch.device("cuda"))
-    check_precision(replace(config, grid="fp16"), torch.device("cuda"))  # it sees what it trains
+        check_precision(config, "cuda")
+    check_precision(replace(config, rst_allow_rounding=True), "cuda")
+    check_precision(replace(config, rst=False), "cuda")
+    check_precision(replace(config, grid="fp16"), "cuda")  # it sees what it trains
     with pytest.raises(ConfigError, match="grid=fp16"):
-        check_precision(replace(config, grid="bf16"), torch.device("cuda"))
+        check_precision(replace(config, grid="bf16"), "cuda")
 
 
 def test_fp16_on_the_cpu_is_refused() -> None:
     with pytest.raises(BackendError, match="amp=fp16 needs --device cuda"):
-        check_precision(TrainConfig(amp="fp16"), CPU)
+        check_precision(TrainConfig(amp="fp16"), "cpu")
 
 
 def test_tf32_is_off_while_training() -> None:

@@ -1,0 +1,37 @@
+"""Names of the scores of `adapt.evaluation.selection` that choose an epoch without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from adapt.nearest import meant
+from runtime.errors import ConfigError
+
+LAST = "last"
+"""Takes the last epoch, chosen by nobody."""
+SELECTORS: Mapping[str, bool] = {
+    "entropy": False,
+    "infomax": True,
+    "snd": True,
+    "nuclear": True,
+    "agreement": True,
+}
+"""Score to whether larger is better."""
+
+
+def names() -> list[str]:
+    """Return every selector."""
+    return [LAST, *SELECTORS]
+
+
+def check_selector(name: str) -> None:
+    """Refuse an unknown selector.
+
+    Raises:
+        ConfigError: It is none of `names()`.
+    """
+    if name not in names():
+        raise ConfigError(
+            f"unknown selector '{name[:40]}'{meant(name[:40], names())}; set select to one of "
+            f"{', '.join(names())}"
+        )
