@@ -11,7 +11,7 @@ from pathlib import Path
 from adapt import methods
 from adapt.sweep.jobs import Job, quiet
 from runtime.errors import Interrupted, StorageError, TrainingError, UdaError
-from runtime.storage.files import write_bytes
+from runtime.storage.files import no_empty_folder, write_bytes
 from runtime.storage.locks import exclusive
 
 LOCK = "sweep.lock"
@@ -49,7 +49,7 @@ def run(job: Job) -> Outcome:
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     try:
-        with exclusive(job.path.with_name(LOCK)):
+        with no_empty_folder(job.path.parent), exclusive(job.path.with_name(LOCK), keep=False):
             before = _written(job.path)
             with quiet():  # `check` has told what is odd about the images
                 images = job.load()

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import logging.handlers
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +24,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from runtime.storage.files import storage_errors, write_bytes
+from runtime.storage.files import make_folder, storage_errors, write_bytes
 
 LOG, METRICS, RESULTS = "train.log", "metrics.jsonl", "results.csv"
+_EARLY, _NEVER = 10_000, logging.CRITICAL + 1
+"""Records that are kept until training begins, at most; and a level that none of them has."""
 _log = logging.getLogger("adapt")
 
 
@@ -129,32 +132,44 @@ class _LogFile(logging.FileHandler):
 
 
 @contextlib.contextmanager
-def log_file(folder: Path) -> Iterator[None]:
-    """Append the package's log to train.log, and send its warnings to stderr.
+def log_file(folder: Path) -> Iterator[Callable[[], None]]:
+    """Send the package's warnings to stderr, and its log to train.log once a run begins.
 
     What an earlier run told stays: this one may not get far enough to replace its artifact.
 
-    Raises:
-        StorageError: The file cannot be opened.
+    Yields:
+        Function to call when training begins: it appends the log so far, and all that follows. A
+        run that is refused before leaves no log. It raises a StorageError if it cannot.
     """
-    with storage_errors(folder / LOG):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = _LogFile(folder / LOG)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    early = logging.handlers.MemoryHandler(_EARLY, flushLevel=_NEVER, flushOnClose=False)
+    handlers: list[logging.Handler] = [early]
+
+    def begin() -> None:
+        with storage_errors(folder / LOG):
+            make_folder(folder)
+            file = _LogFile(folder / LOG)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handlers.append(file)
+        _log.removeHandler(early)
+        early.setTarget(file)
+        early.flush()
+        _log.addHandler(file)
+
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)
     screen.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     level = _log.level
     _log.setLevel(logging.INFO)
-    _log.addHandler(file)
+    _log.addHandler(early)
     _log.addHandler(screen)
     try:
-        yield
+        yield begin
     finally:
-        _log.removeHandler(file)
         _log.removeHandler(screen)
-        with contextlib.suppress(OSError):  # it flushes again what did not fit on the disk
-            file.close()
+        for handler in handlers:
+            _log.removeHandler(handler)
+            with contextlib.suppress(OSError):  # it flushes again what did not fit on the disk
+                handler.close()
         _log.setLevel(level)
 
 

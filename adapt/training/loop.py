@@ -131,8 +131,14 @@ class Loop:
         different = resume.differences(before, self.identity | {"prompts": self.prompts})
         return Run(found, self.path, len(self.skipped)), different
 
-    def __call__(self, going_on: bool, show: bool) -> Run:
-        """Train from the start, or from the checkpoint if `going_on`; `show` shows a bar."""
+    def __call__(self, going_on: bool, show: bool, begin: Callable[[], None] = lambda: None) -> Run:
+        """Train from the start, or from a checkpoint.
+
+        Args:
+            going_on: From the checkpoint.
+            show: Show a bar.
+            begin: Called when nothing can refuse the run any more.
+        """
         pair = self.pair
         source = target = None
         if self.total:
@@ -140,6 +146,7 @@ class Loop:
             self.method.prepare(source, target)
         if going_on:
             self._restore()
+        begin()
         _log.info("%s on %s %s, %s", self.name, pair.task.dataset, pair.task.id, self.device)
         if parallel.rank() == 0:
             tell(pair)

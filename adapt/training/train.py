@@ -6,7 +6,8 @@ and `results.csv` (one line per epoch) and `train.log`; while it is unfinished a
 goes on, `train.lock` says which process trains here, and another one is refused; the lock ends with
 its process.
 
-An unfinished run is never thrown away unasked: starting again needs `go_on` (continue, on the CPU
+A run that is refused before its first step leaves nothing, and what lies there as it was. An
+unfinished run is never thrown away unasked: starting again needs `go_on` (continue, on the CPU
 bit for bit as if never stopped; on CUDA as far as its kernels repeat themselves) or `restart`. A
 finished artifact stays until the new one replaces it, which one of other settings or images does
 only with `restart`.
@@ -31,6 +32,7 @@ from adapt.training.device import exact_float32, select
 from adapt.training.journal import log_file
 from adapt.training.loop import Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError
+from runtime.storage.files import no_empty_folder
 from runtime.storage.locks import exclusive
 
 LOCK = "train.lock"
@@ -82,8 +84,9 @@ def train(
     cuda = [place] if place.type == "cuda" else []
     with (
         parallel.processes(place) as own,
+        no_empty_folder(folder) if parallel.rank() == 0 else nullcontext(),
         _alone(folder),
-        log_file(folder) if parallel.rank() == 0 else nullcontext(),
+        log_file(folder) if parallel.rank() == 0 else nullcontext(lambda: None) as begin_log,
         exact_float32(),
         torch.random.fork_rng(devices=cuda),
     ):
@@ -101,9 +104,13 @@ def train(
             with suppress(FormatError):  # a damaged artifact may be replaced
                 if earlier := run.earlier():
                     _check_same_domains(run, earlier[0])
-        if restart and parallel.rank() == 0:
-            (folder / resume.FILE).unlink(missing_ok=True)
-        return run(go_on and waiting, show and parallel.rank() == 0)
+
+        def begin() -> None:
+            if restart and parallel.rank() == 0:
+                (folder / resume.FILE).unlink(missing_ok=True)
+            begin_log()
+
+        return run(go_on and waiting, show and parallel.rank() == 0, begin)
 
 
 @contextmanager

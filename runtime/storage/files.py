@@ -63,6 +63,18 @@ def make_folder(path: Path, mode: int = 0o775) -> None:
 
 
 @contextlib.contextmanager
+def no_empty_folder(path: Path) -> Iterator[None]:
+    """Remove a folder, and those above it, that are new and still empty when the block ends."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            for folder in new:
+                folder.rmdir()
+
+
+@contextlib.contextmanager
 def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
 

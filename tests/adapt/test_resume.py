@@ -26,7 +26,7 @@ from adapt.methods.ekda import EKDAConfig
 from adapt.training import resume
 from adapt.training.loop import Loop
 from adapt.training.train import train
-from runtime.errors import ConfigError, FormatError, TrainingError
+from runtime.errors import ConfigError, DataError, FormatError, TrainingError
 from runtime.storage import sealed
 
 CLASSES = ("bee", "cup", "dog")
@@ -191,6 +191,25 @@ def test_an_unfinished_run_is_not_thrown_away_unasked(
         train("cmkd", pair, rst_config, out=unfinished)
     run = train("cmkd", pair, replace(rst_config, seed=3), out=unfinished, restart=True)
     assert run.artifact.seed == 3 and not (unfinished / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [({}, {}), ({"go_on": True}, {"lr": 2e-3}), ({"restart": True}, {"batch_size": 64})],
+)
+def test_a_refused_start_leaves_nothing_and_every_file_as_it_was(
+    unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, options: dict, changes: dict
+) -> None:
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
+
+    before, config = files(), replace(rst_config, **changes)
+    with pytest.raises((ConfigError, FormatError, DataError)):
+        train("cmkd", pair, config, out=unfinished, **options)
+    assert files() == before
+    with pytest.raises(DataError, match="batch"):
+        train("cmkd", pair, replace(rst_config, batch_size=64), out=unfinished / "a" / "b")
+    assert not (unfinished / "a").exists()
 
 
 @pytest.mark.parametrize(
