@@ -61,6 +61,17 @@ def printable(value: object) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
+def count_of(count: int, noun: str) -> str:
+    """Return a number of things for people: `1 image`, `1,234 images`, `2 classes`.
+
+    Args:
+        count: The number.
+        noun: The thing in the singular.
+    """
+    more = noun if count == 1 else f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
+    return f"{count:,} {more}"
+
+
 def bytes_text(count: int) -> str:
     """Return a number of bytes for people: `226.1 kB`."""
     value = float(count)

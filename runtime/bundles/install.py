@@ -52,8 +52,13 @@ def install(bundle: Place, file: Place) -> TaskEntry:
     content = read_bytes(source, MAX_BYTES)
     with _changing(Path(bundle)) as (stage, opened):
         layout = opened.layout()
-        task = decode_task(content, source, opened.manifest.tensors.sha256, layout)
-        _check(task, source, opened, layout)
+        try:
+            task = decode_task(content, source, opened.manifest.tensors.sha256, layout)
+            _check(task, source, opened, layout)
+        except FormatError as error:
+            named = f"'{source}'" in str(error) or f"'{opened.path}" in str(error)
+            where = "" if named else f"'{source}': "
+            raise FormatError(f"{where}{error}") from error
         entry = entry_of(task, stage.add("tasks", task.info.id, ".safetensors", content))
         installed = _installed(opened.manifest, entry)
         if task.schema > OLDEST:  # which only readers of the newest schema can read

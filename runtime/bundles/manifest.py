@@ -319,8 +319,8 @@ def _as_schema_2(body: dict[str, Any]) -> dict[str, Any]:
     required = sorted({*body["requires"], *(name for task in tasks for name in task["requires"])})
     if required:
         raise FormatError(
-            f"the bundle requires the feature '{required[0]}', which schema 2 does not have; "
-            "write it without --schema 2"
+            f"the bundle requires the feature '{required[0]}', but schema 2 has no features; "
+            "leave out --schema 2"
         )
     old = {k: v for k, v in body.items() if k not in (extension.REQUIRES, extension.OPTIONAL)}
     for name in ("tasks", "former"):
@@ -331,9 +331,15 @@ def _as_schema_2(body: dict[str, Any]) -> dict[str, Any]:
 def _references(value: object) -> Iterator[FileRef]:
     if isinstance(value, dict) and value.keys() == {f.name for f in fields(FileRef)}:
         try:
-            yield build(FileRef, value, "a file of an optional member")
+            found = build(FileRef, value, "a file of an optional member")
         except FormatError as error:  # who builds the manifest knows where it lies
             raise ValueError(f"{error}; copy the bundle again") from error
+        if not found.path.startswith("optional/"):
+            raise ValueError(
+                f"an optional member names the file '{found.path[:80]}', expected one in "
+                "'optional/'; copy the bundle again"
+            )
+        yield found
     elif isinstance(value, (dict, list)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _references(item)

@@ -119,10 +119,11 @@ def encode_task(task: Task) -> bytes:
             document, arrays, task.requires, task.optional, task.optional_tensors
         )
     elif task.requires:
-        remedy = ", or train it with --set background=drop" if BACKGROUND in task.requires else ""
+        remedy = "train it with --set background=drop" if BACKGROUND in task.requires else ""
         raise FormatError(
-            f"task '{task.info.id}' requires the feature '{task.requires[0]}', which task files of "
-            f"schema {task.schema} do not have; write it without --schema 2{remedy}"
+            f"task '{task.info.id}' requires the feature '{task.requires[0]}', but task files of "
+            f"schema {task.schema}, which --schema 2 asks for, have no features; "
+            f"{remedy or 'leave out --schema 2'}"
         )
     return sealed.seal(KIND, task.schema, document, arrays)
 

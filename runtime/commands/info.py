@@ -9,10 +9,13 @@ import click
 
 from runtime.commands.engines import show_engines
 from runtime.commands.options import BUNDLE, ENGINES
-from runtime.console import bytes_text, table
+from runtime.console import bytes_text, count_of, table
 
 if TYPE_CHECKING:
     from runtime.bundles.manifest import Encoder
+
+_SHOWN = 6
+"""So many tasks are named in one line."""
 
 
 @click.command()
@@ -31,9 +34,10 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
         f"{manifest.precision}, {bytes_text(manifest.tensors.bytes)}"
     )
     features = ", ".join(manifest.requires) or "no feature"
-    of_tasks = ", ".join(sorted({name for task in manifest.tasks for name in task.requires}))
-    tasks = f", tasks require {of_tasks}" if of_tasks else ""
-    click.echo(f"format    schema {manifest.schema}, requires {features}{tasks}")
+    click.echo(f"format    schema {manifest.schema}, requires {features}")
+    for feature in sorted({name for task in manifest.tasks for name in task.requires}):
+        who = [task.id for task in manifest.tasks if feature in task.requires]
+        click.echo(f"          {feature} is required by {_some(who, len(manifest.tasks))}")
     graphs = manifest.graphs()
     size = bytes_text(sum(ref.bytes for ref in graphs))
     click.echo(f"graphs    {len(graphs)} without weights, {size}\n")
@@ -71,8 +75,16 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
             opened.optional(ref)
         for task in (*manifest.tasks, *manifest.former):
             weights.prepare(opened.read(task, weights.layout).patch)
-        click.echo(f"\nchecked   {len(manifest.files())} files, all whole")
+        click.echo(f"\nchecked   {count_of(len(manifest.files()), 'file')}, all whole")
     show_engines(opened, engines, check)
+
+
+def _some(tasks: list[str], total: int) -> str:
+    """Name tasks: all, or a few of them."""
+    if len(tasks) == total > 1:
+        return f"all {total} tasks"
+    more = f" and {len(tasks) - _SHOWN} more" if len(tasks) > _SHOWN else ""
+    return ", ".join(tasks[:_SHOWN]) + more
 
 
 def _encoder(encoder: Encoder) -> str:

@@ -8,13 +8,15 @@ from typing import Any
 import click
 
 from runtime.commands.options import BUNDLE, JSON, session_options
-from runtime.console import write_json
+from runtime.console import count_of, write_json
 
 
 @click.command()
 @BUNDLE
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--task", help="Task to judge with; may be left out if the bundle has one.")
+@click.option(
+    "--task", help="Task to use, see `uda-runtime info`; not needed if the bundle has only one."
+)
 @click.option("--top", type=click.IntRange(min=1), default=1, show_default=True)
 @JSON
 @session_options
@@ -26,17 +28,28 @@ def predict(
     json_file: Path | None,
     **settings: Any,
 ) -> None:
-    """Say what is on IMAGES; one that cannot be judged does not keep the others from it."""
-    from runtime.errors import ConfigError, DataError
+    """Classify IMAGES, which are files; one that cannot be read does not stop the others."""
+    from runtime.errors import ConfigError, DataError, TaskError
     from runtime.frames.preprocess import read_image
     from runtime.sessions.session import Session
 
     if json_file is not None and json_file.resolve() in {image.resolve() for image in images}:
         raise ConfigError(f"'{json_file}' is one of the images; write the JSON elsewhere")
+    for path in images:
+        if path.is_dir():
+            raise DataError(
+                f"'{path}' is a folder, expected image files; name them, for example "
+                f"{_example(path)}"
+            )
     results: list[dict[str, Any]] = []
     with Session.open(bundle, **settings) as session:
         if task is not None:
             session.switch(task)
+        elif session.task is None:
+            raise TaskError(
+                f"no task is selected; available: {', '.join(session.tasks)}; name one, for "
+                f"example --task {session.tasks[0]}"
+            )
         for path in images:
             try:
                 frame = read_image(path, background=session.preprocess.background)
@@ -54,4 +67,17 @@ def predict(
         write_json(json_file, results)
     failed = sum("error" in result for result in results)
     if failed:
-        raise DataError(f"{failed} of {len(images)} images could not be judged; see above")
+        raise DataError(
+            f"{failed} of {count_of(len(images), 'image')} could not be classified; see above"
+        )
+
+
+def _example(folder: Path) -> str:
+    """Return a pattern of files in a folder, or below it."""
+    from runtime.frames import formats
+
+    for depth in ("*", "*/*"):
+        for path in sorted(folder.glob(depth)):
+            if path.suffix.lower() in formats.KNOWN and path.is_file():
+                return f"{folder / depth}{path.suffix}"
+    return str(folder / "*.jpg")

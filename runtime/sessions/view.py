@@ -48,7 +48,7 @@ class View:
         """
         if loaded is None or loaded.info.id not in self.keys:
             raise TaskError(
-                f"no task is selected; choose one (--task, or switch): {', '.join(self.keys)}"
+                f"no task is selected; available: {', '.join(self.keys)}; switch to one first"
             )
         return loaded.info.id
 

@@ -55,7 +55,8 @@ def test_a_task_names_its_background_and_requires_that_readers_know_it(three):
             assert session.preprocess.background == made.background
     assert document(three.tasks["a-c"]).document["background"] == "white"
     shown = CliRunner().invoke(main, ["info", str(three.path), "--check"])
-    assert "requires no feature, tasks require background" in shown.output
+    assert "requires no feature\n" in shown.output
+    assert "          background is required by a-c, a-d\n" in shown.output
 
 
 def test_a_task_that_drops_transparency_is_written_as_before_there_was_a_background(world):
@@ -160,8 +161,8 @@ def test_schema_2_refuses_a_background_by_name_with_the_remedy(three, tmp_path):
     tasks = [three.tasks["a-c"]]
     with pytest.raises(
         FormatError,
-        match="task 'a-c' requires the feature 'background', which task files of schema 1 do not "
-        "have; write it without --schema 2, or train it with --set background=drop",
+        match="task 'a-c' requires the feature 'background', but task files of schema 1, which "
+        "--schema 2 asks for, have no features; train it with --set background=drop",
     ):
         bundle.write(tmp_path / "old.bundle", **{**three.parts, "tasks": tasks}, schema=2)
     assert not (tmp_path / "old.bundle").exists()

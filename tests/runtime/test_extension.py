@@ -112,6 +112,10 @@ def test_optional_members_of_a_bundle_and_their_files_survive_a_change_of_tasks(
             lambda b: b.update(optional={"a": [{"path": "x", "bytes": 1, "sha256": "0"}]}),
             "is no SHA-256",
         ),
+        (
+            lambda b: b.update(optional={"a": b["tasks"][0]["file"]}),
+            "names the file 'tasks/.*, expected one in 'optional/'",
+        ),
         (lambda b: b["tasks"][0].pop("requires"), "a task lacks 'requires'"),
     ],
 )
@@ -154,7 +158,7 @@ def test_schema_2_leaves_optional_members_out_and_refuses_required_features(worl
         np.testing.assert_array_equal(logits, before[name])
     tasks[0] = replace(tasks[0], requires=("depth",))
     kept = tree(world.path)
-    with pytest.raises(FormatError, match="requires the feature 'depth', which task files of sch"):
+    with pytest.raises(FormatError, match="requires the feature 'depth', but task files of sch"):
         bundle.write(world.path, **{**world.parts, "tasks": tasks}, schema=2)
     assert tree(world.path) == kept
 

@@ -50,7 +50,7 @@ def test_an_unreadable_image_keeps_no_other_from_being_judged(world, image, tmp_
     assert result.exit_code == 1
     assert f"error: cannot read the image '{broken}'" in result.output
     assert result.output.count(str(broken)) == 1
-    assert result.output.rstrip().endswith("1 of 2 images could not be judged; see above")
+    assert result.output.rstrip().endswith("1 of 2 images could not be classified; see above")
     first, second = json.loads(out.read_text())
     assert "cannot read" in first["error"]
     assert second["top"]
@@ -115,13 +115,14 @@ def test_bench_measures_as_many_switches_as_asked(world, tmp_path, tasks):
         (["info", "nowhere"], "is no bundle"),
         (["predict", "nowhere", "x.png"], "is no bundle"),
         (["predict", "BUNDLE", "IMAGE", "--task", "x-y"], "unknown task 'x-y'"),
-        (["predict", "BUNDLE", "IMAGE"], "no task is selected"),
+        (["predict", "BUNDLE", "IMAGE"], "available: a-b, a-c, a-d; name one, for example --task"),
+        (["predict", "BUNDLE", "FOLDER"], "is a folder, expected image files; name them"),
         (["predict", "BUNDLE", "missing.png", "--task", "a-b"], "cannot read the image"),
         (["bench", "BUNDLE", "--task", "x-y"], "unknown task 'x-y'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_one(world, image, args, message):
-    names = {"BUNDLE": str(world.path), "IMAGE": str(image)}
+    names = {"BUNDLE": str(world.path), "IMAGE": str(image), "FOLDER": str(image.parent)}
     result = run(*(names.get(a, a) for a in args))
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
@@ -215,7 +216,7 @@ def test_a_command_that_needs_a_missing_extra_says_which(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: this command needs 'torch'")
+    assert done.stderr.strip().startswith("error: this command needs 'torch'")
     assert "pip install '.[export]'" in done.stderr and done.stderr.count("\n") == 1
 
 
