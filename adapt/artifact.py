@@ -205,6 +205,11 @@ class Artifact:
             build(methods.get(self.method).Config, self.config, "config")
             check_required(self.preprocess.background, self.requires)
             self._check_architecture()
+            if self.config.get("background", "drop") != self.preprocess.background:
+                raise ValueError(
+                    f"it was trained with the background '{self.config['background']}', and its "
+                    f"preprocessing has '{self.preprocess.background}'"
+                )
         except (ConfigError, FormatError, ValueError) as error:
             raise FormatError(f"{error}; train the task again, or update uda-edge") from error
 

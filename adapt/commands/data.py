@@ -8,7 +8,7 @@ import click
 
 from adapt.datasets import DATASETS
 from adapt.options import data_option
-from runtime.console import table, write_json
+from runtime.console import count_of, table, write_json
 
 
 @click.group()
@@ -79,7 +79,10 @@ def check(
         found = own(data or Path(), tuple(name for name in (source, target) if name))
         report, details, beside = found.report, found.details, found.beside
         lost = {one.name: one.unreadable for one in details}
-    click.echo(f"{report.dataset}: {len(report.rows)} domains, {report.class_count} classes\n")
+    click.echo(
+        f"{report.dataset}: {count_of(len(report.rows), 'domain')}, "
+        f"{count_of(report.class_count, 'class')}\n"
+    )
     click.echo(table(checks.HEADER, [row.cells() for row in report.rows]))
     if dataset and decode:
         from adapt.data.decode import decoded

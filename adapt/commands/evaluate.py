@@ -10,7 +10,7 @@ import click
 from adapt import store
 from adapt.commands.baselines import with_probe
 from adapt.options import named_of, pair_loader, task_options, test_option, use_threads
-from runtime.console import table, write_json
+from runtime.console import count_of, table, write_json
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
@@ -114,7 +114,7 @@ def _judged(pair: DomainPair, count: int) -> str:
     """Return which images a task is judged on, and whether training saw them."""
     if pair.given:
         seen = "" if pair.held_out else ", some of which are among the target's"
-        return f"{count} images of '{pair.test.domain}'{seen}"
+        return f"{count_of(count, 'image')} of '{pair.test.domain}'{seen}"
     if pair.held_out:
-        return f"held-out {count} target images"
-    return f"the very {count} target images it was adapted to"
+        return f"held-out {count_of(count, 'target image')}"
+    return f"the very {count_of(count, 'target image')} it was adapted to"

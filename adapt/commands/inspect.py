@@ -9,17 +9,22 @@ import click
 
 from adapt import store
 from runtime.console import bytes_text, printable, table
+from runtime.errors import TaskError
+
+_LISTED = 8
+"""So many artifacts below a folder are listed."""
 
 
 @click.command()
 @click.argument("artifact", type=click.Path(exists=True, path_type=Path))
 def inspect(artifact: Path) -> None:
     """Print what an artifact is, given its file or the folder that training wrote it to."""
-    artifact = artifact / store.FILE if artifact.is_dir() else artifact
+    artifact = _file(artifact) if artifact.is_dir() else artifact
     from adapt.artifact import Artifact
     from adapt.data.inventory.summary import INVENTORY, line_of
     from adapt.data.origin import IMAGES, Origin
     from adapt.evaluation.metrics import Metrics
+    from adapt.settings.layers import shown
     from adapt.settings.stored import SETTINGS
     from runtime import patch
     from runtime.storage.fields import build
@@ -55,11 +60,30 @@ def inspect(artifact: Path) -> None:
     sources = record.get("sources") if isinstance(record, dict) else None
     if isinstance(sources, dict) and sources:
         rows = [
-            (key, printable(value), printable(sources[key]))
+            (key, printable(shown(value)), printable(sources[key]))
             for key, value in found.config.items()
             if key in sources
         ]
         click.echo("\n" + table(("setting", "value", "source"), rows))
+
+
+def _file(folder: Path) -> Path:
+    """Return the artifact in a folder.
+
+    Raises:
+        TaskError: It has none itself; the message lists those below it.
+    """
+    if (folder / store.FILE).exists():
+        return folder / store.FILE
+    below = [path.parent for path in sorted(folder.rglob(store.FILE))[: _LISTED + 1]]
+    if not below:
+        raise TaskError(
+            f"'{folder}' has no {store.FILE}, and nothing below it has; name the folder that "
+            "`uda-adapt train` wrote"
+        )
+    more = ", ..." if len(below) > _LISTED else ""
+    names = ", ".join(f"'{path}'" for path in below[:_LISTED])
+    raise TaskError(f"'{folder}' is no artifact; name one of those below it: {names}{more}")
 
 
 def _some(names: Sequence[str]) -> str:

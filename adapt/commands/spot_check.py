@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapt.options import device_option, named_of, pair_loader, task_options, use_threads
-from runtime.console import table, write_json
+from runtime.console import count_of, table, write_json
 
 _artifacts = click.option(
     "--artifacts",
@@ -103,16 +103,22 @@ def score(
     sorting = check.collect(folder)
     report = spot_score.score(sorting, artifacts, methods, device, pretrained)
     task, count = sorting.manifest.task, len(sorting.paths)
-    click.echo(f"{task.dataset} {task.id}: accuracy on {count} images that a person sorted\n")
+    click.echo(
+        f"{task.dataset} {task.id}: accuracy on {count_of(count, 'image')} that a person sorted\n"
+    )
     click.echo(table(spot_score.HEADER, spot_score.rows(report)))
     if report.pairs:
         click.echo(f"\n{table(spot_score.PAIRS, spot_score.pair_rows(report))}")
     if sorting.unsorted or sorting.none:
         click.echo("")
     if sorting.unsorted:
-        click.echo(f"unsorted   {sorting.unsorted} images, left out: if these are the hard ones,")
+        click.echo(
+            f"unsorted   {count_of(sorting.unsorted, 'image')}, left out: if these are hard,"
+        )
         click.echo("           the figure flatters")
     if sorting.none:
-        click.echo(f"no class   {sorting.none} images, left out: no prediction can be right")
+        click.echo(
+            f"no class   {count_of(sorting.none, 'image')}, left out: no prediction can be right"
+        )
     if json_file:
         write_json(json_file, report.as_dict())

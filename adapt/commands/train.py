@@ -19,7 +19,7 @@ from adapt.options import (
     use_threads,
 )
 from adapt.training.voice import alone, leads, one_voice
-from runtime.console import bytes_text, table
+from runtime.console import bytes_text, count_of, table
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
@@ -182,10 +182,10 @@ def train(
         adapted_to = cls.trains and not pair.held_out
         where = "held-out" if pair.held_out else "the very" if adapted_to else "the"
         seen = " it was adapted to" if adapted_to else ""
-        click.echo(f"           on {where} {metrics.test_images} target images{seen}")
+        click.echo(f"           on {where} {count_of(metrics.test_images, 'target image')}{seen}")
     if run.skipped:
         log = run.path.with_name("train.log")
-        click.echo(f"skipped    {run.skipped} unreadable images, see '{log}'")
+        click.echo(f"skipped    {count_of(run.skipped, 'unreadable image')}, see '{log}'")
     click.echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
     click.echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
     if baselines and cls.trains and method != PROBE and alone():

@@ -26,6 +26,7 @@ from adapt.data.base import ImageSet
 from adapt.data.contents import Sums, contents, file_sha256, forget
 from adapt.data.home import folder
 from adapt.data.rows import Rows
+from runtime.console import count_of
 from runtime.errors import DataError, FormatError, StorageError
 from runtime.frames.preprocess import read_pixels
 from runtime.spec import Background, Preprocess
@@ -120,8 +121,8 @@ def _make(images: ImageSet, sums: Sums, spec: Preprocess, place: Path) -> None:
         lost = len(images) - len(kept)
         if first is not None and lost >= UNREADABLE * len(images):
             raise DataError(
-                f"{lost} of {len(images)} images of '{images.domain}' cannot be read, the first: "
-                f"{first}"
+                f"{lost} of {count_of(len(images), 'image')} of '{images.domain}' cannot be read, "
+                f"the first: {first}"
             ) from first
     tensors: dict[str, NDArray[Any]] = {
         "kept": np.array(kept, np.int64),

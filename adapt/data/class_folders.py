@@ -12,6 +12,7 @@ from adapt.data.inventory.names import folder_reason
 from adapt.data.inventory.summary import counted, reasons
 from adapt.data.inventory.walk import LeftOut, Tree, walk
 from adapt.data.spelling import composed, on_disk, spellings
+from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.frames import formats
 
@@ -57,7 +58,9 @@ def read_folder(folder: Path, domain: str) -> ImageSet:
     return read_tree(folder, domain)[0]
 
 
-def read_tree(folder: Path, domain: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
+def read_tree(
+    folder: Path, domain: str, findings: list[str] | None = None
+) -> tuple[ImageSet, tuple[LeftOut, ...]]:
     """Return the images of a folder, sorted by path, and what is left out.
 
     Images directly in the folder are unlabelled: labels are -1 and `classes` is empty. What
@@ -66,6 +69,8 @@ def read_tree(folder: Path, domain: str) -> tuple[ImageSet, tuple[LeftOut, ...]]
     Args:
         folder: Holds one folder of images per class, or images.
         domain: What to call it.
+        findings: Takes what training would refuse and a report can live with, empty class folders;
+            None refuses it.
 
     Raises:
         DataError: The folder holds no images, has an empty class folder, has fewer than two
@@ -75,7 +80,8 @@ def read_tree(folder: Path, domain: str) -> tuple[ImageSet, tuple[LeftOut, ...]]
     loose, names = tree.images.get("", []), tree.folders
     if names and loose:
         raise DataError(
-            f"'{folder}' has {len(loose)} images beside its {len(names)} class folders, "
+            f"'{folder}' has {count_of(len(loose), 'image')} beside its "
+            f"{count_of(len(names), 'class folder')}, "
             f"for example '{loose[0].name}'; move them into a class folder or away"
         )
     if loose:
@@ -90,10 +96,13 @@ def read_tree(folder: Path, domain: str) -> tuple[ImageSet, tuple[LeftOut, ...]]
     empty = [name for name, found in files.items() if not found]
     if empty:
         inside = [left for left in tree.left_out if _first(left.path, folder) in empty]
-        raise DataError(
+        finding = (
             f"'{folder}' has class folders without images: {some(empty)}{_instead(inside)}; fill "
             "or delete them"
         )
+        if findings is None:
+            raise DataError(finding)
+        findings.append(finding)
     if len(files) < 2:
         raise DataError(
             f"'{folder}' has one class only, '{names[0]}'; telling images apart needs two or more"

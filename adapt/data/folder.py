@@ -19,6 +19,7 @@ from adapt.data.inventory.summary import Inventory, Role, Side
 from adapt.data.inventory.walk import LeftOut
 from adapt.data.origin import Origin, absolute, named
 from adapt.data.own_domains import check_side, read_side
+from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
 
 __all__ = ["load_folders", "read_domain", "read_folder", "with_test"]
@@ -54,6 +55,7 @@ def load_folders(
             the target has a test split.
         TaskError: The folder names make no task id.
     """
+    source, target = (spelling.inside(root, name) for name in (source, target))
     for name in (source, target):
         check_side(root, name)
     labelled = read_side(root, source)
@@ -76,10 +78,11 @@ def load_folders(
             f"holdout of {holdout:g} would mean nothing; pass --set holdout=0"
         )
     dataset = spelling.short(root.resolve().name, "-").lstrip(".") or "folder"
-    names = (labelled.train.domain, unlabelled.train.domain)
+    called = zip((source, target), spelling.tails(source, target), strict=True)
+    sides_of = zip(called, (labelled.train, unlabelled.train), strict=True)
+    (one, first), (other, second) = (_called(root, *names, part) for names, part in sides_of)
     pair = pairing.make(
-        "-".join(spelling.short(name).lower() for name in names), dataset,
-        labelled.train, unlabelled.train,
+        f"{first}-{second}", dataset, one, other,
         holdout=holdout, seed=seed, target_classes=target_classes,
     )  # fmt: skip
     sides = [
@@ -125,8 +128,8 @@ def with_test(
     seen = _shared(judged, pair.source)
     if seen:
         raise DataError(
-            f"{len(seen)} test images of '{name}' are labelled training images of "
-            f"'{pair.source.domain}' too, the first: '{seen[0]}'; test on others"
+            f"{count_of(len(seen), 'test image')} of '{name}' would be trained on too, with "
+            f"labels, as part of '{pair.source.domain}', the first: '{seen[0]}'; test on others"
         )
     held_out = not _shared(judged, pair.target)
     about = pair.inventory or Inventory(())
@@ -138,6 +141,17 @@ def with_test(
     return dataclasses.replace(
         pair, test=judged, held_out=held_out, given=given, inventory=about, origin=origin
     )
+
+
+def _called(root: Path, name: str, tail: str, images: ImageSet) -> tuple[ImageSet, str]:
+    """Return a domain's images and its part of the task id, which differs for other folders.
+
+    A folder outside of the data set's is called after the end of its path.
+    """
+    if not spelling.outside(name) or images.domain != name:  # a list is called after its file
+        return images, spelling.short(images.domain).lower()
+    short = f"{spelling.short(tail).lower()}_{spelling.mark(root / name)}"
+    return dataclasses.replace(images, domain=tail), short
 
 
 def _same(root: Path, source: str, target: str) -> bool:

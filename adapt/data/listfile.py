@@ -20,6 +20,7 @@ from adapt.data.inventory.summary import counted, reasons
 from adapt.data.inventory.walk import LeftOut, screened
 from adapt.data.label_names import Line
 from adapt.data.spelling import composed, on_disk
+from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.frames import formats
 
@@ -72,8 +73,8 @@ def read_lines(path: Path) -> list[Line]:
     if 0 < bare < len(lines):
         first = next(line.path for line in lines if line.label is None)
         raise DataError(
-            f"{bare} of {len(lines)} lines of '{path}' have no label, the first: '{first}'; "
-            "label every line, or none of a target"
+            f"{bare} of {count_of(len(lines), 'line')} of '{path}' have no label, the first: "
+            f"'{first}'; label every line, or none of a target"
         )
     return lines
 
@@ -137,7 +138,7 @@ def check_found(missing: Sequence[str], path: Path, looked: str) -> None:
     """
     if missing:
         raise DataError(
-            f"the list '{path}' names {len(missing)} images that do not exist in {looked}, the "
+            f"the list '{path}' names {count_of(len(missing), 'image')} not found in {looked}, the "
             f"first: {some(missing, 1).split(' and ')[0]}; complete the images, or repair the list"
         )
 

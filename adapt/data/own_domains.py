@@ -14,6 +14,7 @@ from adapt.data.base import UNKNOWN, ImageSet
 from adapt.data.class_folders import domain_folder, folders, read_tree
 from adapt.data.inventory.walk import LeftOut, walk
 from adapt.data.splits import recognised
+from runtime.console import count_of
 from runtime.errors import DataError
 
 
@@ -28,6 +29,8 @@ class OwnDomain:
     """The domain with its split, for people: `shop/train`."""
     test_name: str = ""
     left_out: tuple[LeftOut, ...] = ()
+    findings: tuple[str, ...] = ()
+    """Why training would refuse it, where it was read leniently."""
 
     def all(self) -> ImageSet:
         """Return the images of all splits that are used."""
@@ -56,8 +59,14 @@ def check_side(root: Path, name: str) -> None:
         domain_folder(root, name)
 
 
-def read_side(root: Path, name: str) -> OwnDomain:
+def read_side(root: Path, name: str, *, lenient: bool = False) -> OwnDomain:
     """Return the images of a domain folder, or those that a list file names.
+
+    Args:
+        root: Folder of the data set.
+        name: Of the folder or list.
+        lenient: Take what training would refuse too, as far as there are images, and say so in
+            `findings`.
 
     Raises:
         DataError: There are none, or they are unusable.
@@ -67,23 +76,27 @@ def read_side(root: Path, name: str) -> OwnDomain:
         images, left_out = listfile.take_list(root, name)
         return OwnDomain(images, train_name=name, left_out=left_out)
     folder = domain_folder(root, name)
+    findings: list[str] | None = [] if lenient else None
     found = recognised(folders(folder))
     if found is None:
-        images, left_out = read_tree(folder, name)
-        return OwnDomain(images, train_name=name, left_out=left_out)
+        images, left_out = read_tree(folder, name, findings)
+        return OwnDomain(images, train_name=name, left_out=left_out, findings=tuple(findings or ()))
     beside = walk(folder, recursive=False)
     if loose := beside.images.get(""):
         raise DataError(
-            f"'{folder}' has {len(loose)} images beside its split '{found.train}', for example "
-            f"'{loose[0].name}'; move them into a split or away"
+            f"'{folder}' has {count_of(len(loose), 'image')} beside its split '{found.train}', "
+            f"for example '{loose[0].name}'; move them into a split or away"
         )
-    train, left_out = read_tree(folder / found.train, name)
+    train, left_out = read_tree(folder / found.train, name, findings)
     left_out += beside.left_out + _unused(folder, found.unused)
     train_name = f"{name}/{found.train}"
     if found.test is None:
-        return OwnDomain(train, train_name=train_name, left_out=left_out)
-    test, more = read_tree(folder / found.test, name)
-    return OwnDomain(train, test, train_name, f"{name}/{found.test}", left_out + more)
+        return OwnDomain(
+            train, train_name=train_name, left_out=left_out, findings=tuple(findings or ())
+        )
+    test, more = read_tree(folder / found.test, name, findings)
+    test_name = f"{name}/{found.test}"
+    return OwnDomain(train, test, train_name, test_name, left_out + more, tuple(findings or ()))
 
 
 def read_test(root: Path, name: str) -> ImageSet:

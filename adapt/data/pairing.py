@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from adapt.data.base import UNKNOWN, DomainPair, ImageSet, some, split
+from runtime.console import count_of
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.spec import TaskInfo
 
@@ -140,8 +141,8 @@ def _check_apart(training: tuple[ImageSet, ...], test: ImageSet) -> None:
         both = [path for path in images.paths if path in judged]
         if both:
             raise DataError(
-                f"{len(both)} training images of '{images.domain}' are test images too, the first: "
-                f"'{both[0]}'; repair the list files"
+                f"{count_of(len(both), 'image')} of '{images.domain}' would be trained on and "
+                f"tested on, the first: '{both[0]}'; repair the list files"
             )
 
 

@@ -26,6 +26,36 @@ def tidy(name: str) -> str:
     return composed(os.path.normpath(name)) if name else name
 
 
+def inside(root: Path, name: str) -> str:
+    """Return the name of a folder or a list relative to a root that it lies in; else unchanged.
+
+    Args:
+        root: The folder.
+        name: Absolute, or relative to `root`.
+    """
+    name = tidy(name)
+    for resolve in (os.path.abspath, os.path.realpath):
+        base, path = Path(resolve(root)), Path(resolve(root / name))
+        if path != base and path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+    return name
+
+
+def outside(name: str) -> bool:
+    """Return whether a name of `inside` lies elsewhere than in the root."""
+    return os.path.isabs(name) or name.startswith("..")
+
+
+def tails(*names: str) -> tuple[str, ...]:
+    """Return the last parts of paths, as many as tell them apart: `a/day`, `b/day`."""
+    parts = [Path(name).parts for name in names]
+    for count in range(1, max(map(len, parts)) + 1):
+        found = tuple("/".join(path[-count:]) for path in parts)
+        if len(set(found)) == len(set(names)):
+            return found
+    return names
+
+
 def on_disk(path: Path) -> Path:
     """Return a path as the disk spells it, or as it is if there is none in either spelling."""
     if str(path).isascii() or os.path.lexists(path):
@@ -43,6 +73,11 @@ def spellings(path: Path) -> list[Path]:
             same = sorted(name for name in os.listdir(parent) if composed(name) == wanted)
             found += [parent / name for name in same]
     return found
+
+
+def mark(path: Path) -> str:
+    """Return a few digits that tell a path from others of the same name."""
+    return hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:_DIGITS]
 
 
 def short(name: str, also: str = "") -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from adapt.data import digests
 from adapt.data.base import DomainPair, ImageSet
-from runtime.console import write_json
+from runtime.console import count_of, write_json
 from runtime.errors import DataError, FormatError
 from runtime.frames.preprocess import read_image
 from runtime.spec import TaskInfo, check_sha256
@@ -141,8 +141,8 @@ def _copy(images: ImageSet, count: int, seed: int, folder: Path) -> tuple[Drawn,
         drawn.append(Drawn(name, _sha256(folder / name)))
     if len(drawn) < count:
         raise DataError(
-            f"the target '{images.domain}' has {len(drawn)} readable images to draw from, "
-            f"{count} were asked for; lower --count"
+            f"the target '{images.domain}' has {count_of(len(drawn), 'readable image')} to draw "
+            f"from, {count} were asked for; lower --count"
         )
     return tuple(drawn)
 

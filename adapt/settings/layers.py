@@ -86,7 +86,7 @@ class Settings(Generic[C]):
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return name, value and source of every setting, for people."""
-        return [(key, _shown(value), self.sources[key]) for key, value in self.values().items()]
+        return [(key, shown(value), self.sources[key]) for key, value in self.values().items()]
 
     def record(self) -> dict[str, Any]:
         """Return what a file keeps beside the values, see `adapt.settings.stored`."""
@@ -254,5 +254,6 @@ def _check_fixmatch(cls: type[TrainConfig], method: str, name: str) -> None:
         )
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return the value of a setting as files and the command line have it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

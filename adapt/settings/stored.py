@@ -18,7 +18,8 @@ from runtime.errors import FormatError
 SETTINGS = "settings"
 """Member of `optional` in an artifact: what `adapt.settings.layers.Settings.record` returns."""
 _log = logging.getLogger(__name__)
-_SHOWN = 60
+_SHOWN, _FEW = 60, 3
+"""Letters of a name or value, and ignored settings, that a message shows."""
 
 
 def restore(
@@ -37,7 +38,7 @@ def restore(
     """
     removed, missing = _inherited(cls, "removed"), _inherited(cls, "when_missing")
     defaults = {field.name: missing.get(field.name, field.default) for field in fields(cls)}
-    changed = _changed(optional)
+    changed, ignored = _changed(optional), list[str]()
     for name in sorted(values.keys() - defaults.keys()):
         shown = f"setting {name[:_SHOWN]!r} = {values[name]!r:.{_SHOWN}}"
         if name in removed:
@@ -48,7 +49,10 @@ def restore(
             advice = "which this version does not know; update uda-edge, or train the task again"
         if not default:
             raise FormatError(f"{where} was made with the {shown}, {advice}")
-        _log.warning("%s: ignored the %s, its default, %s", where, shown, advice.split(";")[0])
+        ignored.append(f"{shown}, its default, {advice.split(';')[0]}")
+    if ignored:
+        more = f"; and {len(ignored) - _FEW} more such settings" if len(ignored) > _FEW else ""
+        _log.warning("%s: ignored the %s%s", where, "; the ".join(ignored[:_FEW]), more)
     return {name: values.get(name, default) for name, default in defaults.items()}
 
 

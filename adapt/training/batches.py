@@ -21,6 +21,7 @@ from adapt.data.transforms import augment
 from adapt.method import Batch
 from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.training import parallel
+from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
 
 Role = Literal["source", "target"]
@@ -75,8 +76,9 @@ class Stream:
             )
         if len(pixels) < config.batch_size:
             raise DataError(
-                f"the {role} has {len(pixels)} training images, a batch takes {config.batch_size}; "
-                f"add images, or pass --set batch_size={max(2, len(pixels))} or less"
+                f"the {role} has {count_of(len(pixels), 'training image')}, a batch takes "
+                f"{config.batch_size}; add images, or pass --set "
+                f"batch_size={max(2, len(pixels))} or less"
             )
         self.pixels, self.digest = pixels, digest
         self.labels = np.full(len(pixels), UNKNOWN) if labels is None else labels

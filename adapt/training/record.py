@@ -30,6 +30,46 @@ ROW = frozenset(_ORACLE) | frozenset(
 """Keys that the row of an epoch has had since the first checkpoints; later ones may be missing."""
 
 
+_NUMBERS, _OR_NONE = ("lr", "density", "seconds"), ("survival", "accuracy", "mean_per_class")
+
+
+def check_row(row: Mapping[str, Any], number: int) -> None:
+    """Refuse a row of a file that `epoch_row` cannot have made.
+
+    Args:
+        row: Untrusted.
+        number: Of the epoch, from 1.
+
+    Raises:
+        ValueError: A key is missing, or a value has another type.
+    """
+    where = f"row {number} of the finished epochs"
+    if missing := ROW - row.keys():
+        raise ValueError(f"{where} lacks '{min(missing)}'")
+    optional = (*_OR_NONE, "oracle_best", "oracle_best_epoch", "oracle_best_mean_per_class")
+    by_name = {name: row[name] for name in ("losses", "scores")}
+    good = {
+        **{name: type(row[name]) is int for name in ("epoch", "iteration")},
+        **{name: _number(row[name]) for name in _NUMBERS},
+        **{name: row[name] is None or _number(row[name]) for name in optional},
+        **{
+            name: isinstance(part, dict) and all(_number(value) for value in part.values())
+            for name, part in by_name.items()
+        },
+        "per_class": row["per_class"] is None
+        or isinstance(row["per_class"], dict)
+        and all(value is None or _number(value) for value in row["per_class"].values()),
+    }
+    if bad := [name for name, fits in good.items() if not fits]:
+        raise ValueError(f"{where} has {bad[0]} = {row[bad[0]]!r:.40}, which no run writes")
+    if row["epoch"] != number:
+        raise ValueError(f"{where} is another epoch's")
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(float(str(value)))
+
+
 @dataclass
 class Meter:
     """Sums of the loss terms of an epoch, kept in float64."""

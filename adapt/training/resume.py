@@ -20,7 +20,7 @@ from adapt.method import Method
 from adapt.settings.config import TrainConfig
 from adapt.settings.stored import restore
 from adapt.training.optimize import Optimization
-from adapt.training.record import ROW
+from adapt.training.record import check_row
 from runtime.errors import ConfigError, FormatError
 from runtime.spec import BACKGROUND, BaseModel, required
 from runtime.storage import sealed
@@ -59,10 +59,7 @@ class Progress:
         if min(self.iteration, self.count, self.seconds) < 0:
             raise ValueError("a run cannot have come less far than its beginning")
         for number, row in enumerate(self.history, 1):
-            missing = ROW - row.keys()
-            if missing or row["epoch"] != number:
-                lacks = f"lacks '{min(missing)}'" if missing else "is another epoch's"
-                raise ValueError(f"row {number} of the finished epochs {lacks}")
+            check_row(row, number)
 
 
 def identity(method: str, pair: DomainPair, config: TrainConfig, base: BaseModel) -> dict[str, Any]:

@@ -68,6 +68,8 @@ def make(base, seed=0, head=None, **changes):
         "metrics": METRICS,
         **changes,
     }
+    background = {"background": arguments["preprocess"].background}
+    arguments["config"] = {**arguments["config"], **background}
     return Artifact.of(
         base.info, reference, base.visual, head or TaskHead(96, len(CLASSES)), **arguments
     )

@@ -164,7 +164,7 @@ def test_train_ends_with_the_number_of_unreadable_images(cache: Path, tmp_path: 
     result = call("train", *own_images(root, "--out", tmp_path), *quick())
     assert result.exit_code == 0, result.output
     log = tmp_path / "street" / "day-night" / "cmkd" / "train.log"
-    assert f"skipped    1 unreadable images, see '{log}'" in result.stdout
+    assert f"skipped    1 unreadable image, see '{log}'" in result.stdout
     assert "1 of 102 images of 'day' cannot be read" in log.read_text()
     assert "cup3.png" in log.read_text()
 
@@ -197,6 +197,12 @@ def test_inspect_prints_what_an_artifact_is(trained: Path) -> None:
     assert result.exit_code == 0, result.output
     assert call("inspect", trained / "street" / "day-night" / "cmkd-rst").output == result.output
     assert "street day-night: day -> night" in result.stdout
+    above = call("inspect", trained / "street")
+    assert above.exit_code == 1
+    assert f"name one of those below it: '{trained / 'street' / 'day-night' / 'cmkd-rst'}'" in (
+        above.stderr
+    )
+    assert re.search(r"^rst +true +command line$", result.stdout, re.M)
     assert "3: bee, cup, dog" in result.stdout
     assert "demo-rn32/demo" in result.stdout and "oracle-best" in result.stdout
 

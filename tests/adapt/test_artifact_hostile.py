@@ -190,6 +190,7 @@ HOSTILE = {
     "table of numbers": (setter("residual", value=[1, 2]), "'residual' must be a mapping"),
     "no parameters": (setter("parameters", value=0), "cannot have 0 parameters"),
     "no digest": (setter("base", "sha256", value="abc"), "no SHA-256"),
+    "another background": (setter("preprocess", "background", value="grey"), "background"),
     "image of no size": (setter("preprocess", "size", value=0), "outside 8..4096"),
     "background without its feature": (
         setter("preprocess", "background", value="white"),

@@ -1,3 +1,7 @@
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,8 +67,11 @@ def test_characters_that_ids_do_not_have_become_underscores(root, name, short):
 
 
 def test_a_name_that_makes_no_id_is_a_task_error(root):
+    same = load_folders(root, "Art", f"../{root.name}/Real World")
+    assert same.task == load_folders(root, "Art", "Real World").task
+    (root / "Art").rename(root / ("a" * 250))
     with pytest.raises(TaskError, match="make no task"):
-        load_folders(root, "Art", "../shop/Real World")
+        load_folders(root, "a" * 250, "Real World")
 
 
 def test_without_a_holdout_the_target_is_the_test_set(root):
@@ -188,7 +195,7 @@ def test_a_domain_without_images_is_refused(root, inside):
 
 def test_images_beside_class_folders_are_refused(root):
     picture(root / "Real World" / "stray.png")
-    with pytest.raises(DataError, match=r"1 images beside its 3 class folders, .*'stray\.png'"):
+    with pytest.raises(DataError, match=r"1 image beside its 3 class folders, .*'stray\.png'"):
         load_folders(root, "Art", "Real World")
 
 
@@ -214,3 +221,19 @@ def test_a_missing_root_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="has no folders; check --data"):
         load_folders(tmp_path / "file", "a", "b")
+
+
+def test_absolute_domains_have_ids_that_tell_them_apart(images: Path, tmp_path: Path) -> None:
+    inside = load_folders(images, str(images / "day"), f"{images}/./night/")
+    assert inside.task == load_folders(images, "day", "night").task
+    for place in ("a", "b"):
+        shutil.copytree(images / "night", tmp_path / place / "night")
+    ids = set()
+    for place in ("a", "b"):
+        task = load_folders(images, "day", str(tmp_path / place / "night")).task
+        assert re.fullmatch("day-night_[0-9a-f]{8}", task.id)
+        assert (task.source, task.target) == ("day", "night")
+        ids.add(task.id)
+    assert len(ids) == 2
+    both = load_folders(images, str(tmp_path / "a" / "night"), f"{tmp_path}/b/night").task
+    assert (both.source, both.target) == ("a/night", "b/night")

@@ -150,7 +150,7 @@ def test_a_linked_root_is_as_good_as_the_folder(root, tmp_path):
 
 def test_missing_images_are_counted_and_the_first_is_named(root):
     write(root / "a.txt", "day/mug/0.png mug", "day/mug/7.png mug", "no/\0/x.png key")
-    with pytest.raises(DataError, match=r"names 2 images that do not exist .* 'day/mug/7\.png'"):
+    with pytest.raises(DataError, match=r"names 2 images not found .* 'day/mug/7\.png'"):
         read_list(root, "a.txt")
 
 

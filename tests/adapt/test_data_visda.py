@@ -55,5 +55,5 @@ def test_a_list_of_missing_images_counts_them(tmp_path):
     domains(tmp_path, ("train", "validation"), ("car", "bus"), count=1)
     lines = ("car/00000.jpg 3", "car/9.jpg 3", "bus/8.jpg 1", "../validation/car/00000.jpg 3")
     write_list(tmp_path / "train" / "image_list.txt", *lines)
-    with pytest.raises(DataError, match=r"names 3 images that do not exist .* first: 'car/9\.jpg'"):
+    with pytest.raises(DataError, match=r"names 3 images not found .* first: 'car/9\.jpg'"):
         data.load("visda", "s-r", root=tmp_path)

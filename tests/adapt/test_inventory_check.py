@@ -15,7 +15,7 @@ from adapt.cli import main
 from adapt.data import load_folders
 from adapt.data.inventory.repeats import warnings
 from adapt.data.inventory.sheet import COLUMNS, ROWS, sheet, spaced
-from adapt.data.inventory.summary import line_of
+from adapt.data.inventory.summary import line_of, reasons
 from tests.adapt.odd_world import CLASSES, clutter, domain, picture
 
 pytestmark = pytest.mark.usefixtures("uda_cache", "without_heif")
@@ -175,3 +175,21 @@ def test_a_kept_inventory_of_any_shape_is_shown_or_passed_over():
         r"source a\x1b[2J 3; left out: nothing"
     )
     assert line_of({"left_out": {".heic": 2}}) == "; left out: .heic 2"
+
+
+def test_an_empty_class_folder_is_a_finding_and_the_rest_is_reported(root, tmp_path):
+    (root / "day" / "hexagon").mkdir()
+    (root / "day" / "square" / "broken.png").write_bytes(b"no image")
+    result = check("--data", root, "--json", tmp_path / "r.json")
+    finding = f"'{root / 'day'}' has class folders without images: 'hexagon'; fill or delete them"
+    assert result.exit_code == 1 and result.stderr == f"error: {finding}\n"
+    assert f"day: {finding}" in result.stdout and "cannot be read, the first" in result.stdout
+    day = json.loads((tmp_path / "r.json").read_text())["inventory"]["day"]
+    assert day["classes"]["hexagon"] == 0 and day["kinds"]["unreadable"] == 1
+
+
+def test_a_line_names_the_most_frequent_endings_and_sums_up_the_others():
+    counts = {f".e{number}": 20 - number for number in range(9)} | {"hidden": 2}
+    assert reasons(counts) == (
+        ".e0 20, .e1 19, .e2 18, .e3 17, .e4 16, hidden 2, 4 more endings 54"
+    )

@@ -298,7 +298,17 @@ def test_a_setting_that_is_gone_is_ignored_at_its_default_with_a_note(gone, capl
     with caplog.at_level(logging.WARNING, "adapt"):
         assert restore(Smaller, values, {}, "'x'") == asdict(TrainConfig())
     for key in gone:
-        assert f"'x': ignored the setting '{key}' = {gone[key]!r}, its default" in caplog.text
+        assert f"the setting '{key}' = {gone[key]!r}, its default" in caplog.text
+
+
+def test_many_ignored_settings_are_one_note(caplog):
+    names = [f"later{number}" for number in range(2000)]
+    values = {**asdict(TrainConfig()), **dict.fromkeys(names, 1)}
+    with caplog.at_level(logging.WARNING, "adapt"):
+        restore(TrainConfig, values, {SETTINGS: {"changed": []}}, "'x'")
+    (record,) = caplog.records
+    assert "'later0' = 1" in record.getMessage() and len(record.getMessage()) < 500
+    assert record.getMessage().endswith("; and 1997 more such settings")
 
 
 def test_a_setting_that_is_gone_and_was_used_is_refused_by_name():

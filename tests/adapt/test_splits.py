@@ -106,7 +106,7 @@ def test_a_holdout_of_a_target_with_a_test_split_is_refused(root):
 
 def test_images_beside_splits_are_refused(root):
     picture(root / "day" / "stray.png")
-    with pytest.raises(DataError, match=r"1 images beside its split 'train', .*'stray\.png'"):
+    with pytest.raises(DataError, match=r"1 image beside its split 'train', .*'stray\.png'"):
         load_folders(root, "day", "night")
 
 
@@ -115,7 +115,7 @@ def test_a_test_split_whose_links_lead_to_training_images_is_not_held_out(root):
     os.symlink("train", root / "night" / "test")
     pair = load_folders(root, "day", "night")
     assert not pair.held_out and "test night/test 9" in pair.inventory.line()
-    with pytest.raises(DataError, match="9 test images of 'night/test' are labelled training"):
+    with pytest.raises(DataError, match="9 test images of 'night/test' would be trained on too"):
         load_folders(root, "night", "night")
 
 

@@ -159,7 +159,12 @@ class World:
             preprocess=replace(clip.preprocess(), resize=resize, interpolation=interpolation),
             prompts=CLASSES,
             config=asdict(
-                CMKDConfig(model=base, pretrained=str(file), rst=variant.endswith("-rst"))
+                CMKDConfig(
+                    model=base,
+                    pretrained=str(file),
+                    rst=variant.endswith("-rst"),
+                    background="drop",
+                )  # fmt: skip
             ),
             seed=seed,
             metrics=UNLABELLED,

@@ -19,6 +19,7 @@ from adapt.data.inventory.look import Look, look_at
 from adapt.data.inventory.repeats import Pair, Repeats
 from adapt.data.inventory.summary import counted, left_out_line, spread
 from adapt.data.own_domains import OwnDomain
+from runtime.console import count_of
 
 FEW, SHARE = 3, 0.1
 """A class is nearly empty with fewer images than that, or than this share of the median class."""
@@ -75,7 +76,7 @@ class Details:
         if not self.counts:
             return {}
         least = max(FEW, SHARE * statistics.median(self.counts.values()))
-        return {name: count for name, count in self.counts.items() if count < least}
+        return {name: count for name, count in self.counts.items() if 0 < count < least}
 
     def kinds(self) -> dict[str, int]:
         """Return how many images are transparent, of 16 bits, grey, blank, copies, unreadable."""
@@ -88,7 +89,7 @@ class Details:
         taken = self.domain.train_name
         if self.domain.test is not None:
             taken += f" (training) and {self.domain.test_name} (test)"
-        yield f"{taken}: {len(self.images):,} images{_per_class(self.counts)}"
+        yield f"{taken}: {count_of(len(self.images), 'image')}{_per_class(self.counts)}"
         yield f"  {left_out_line(self.domain.left_out)}"
         yield f"  sizes {sizes(self.looks)}; " + ", ".join(
             f"{k} {n:,}" for k, n in self.kinds().items()
@@ -96,11 +97,12 @@ class Details:
 
     def warnings(self) -> Iterator[str]:
         """Yield what should be looked at, one line each."""
+        yield from self.domain.findings
         few = self.nearly_empty()
         if few:
             fewest = sorted(few, key=few.__getitem__)
             yield f"few images (up to {max(few.values())}) in {some(fewest)}"
-        share = f"of {len(self.images):,} images"
+        share = f"of {count_of(len(self.images), 'image')}"
         if bad := self.unreadable:
             yield f"{len(bad)} {share} cannot be read, the first: '{bad[0]}'"
         if blank := self.chosen("blank"):
@@ -116,14 +118,16 @@ class Details:
 
     def refusal(self) -> str | None:
         """Return why training would refuse the images of this domain, or None."""
+        if self.domain.findings:
+            return self.domain.findings[0]
         bad = set(self.unreadable)
         for images in (self.domain.train, self.domain.test):
             lost = len(bad & set(images.paths)) if images else 0
             if images and lost and lost >= UNREADABLE * len(images):
                 return (
-                    f"{lost} of {len(images):,} images of '{self.name}' cannot be read, training "
-                    f"leaves out less than {100 * UNREADABLE:g} %; repair or remove them, the "
-                    f"first is '{self.unreadable[0]}'"
+                    f"{lost} of {count_of(len(images), 'image')} of '{self.name}' cannot be read, "
+                    f"training leaves out less than {100 * UNREADABLE:g} %; repair or remove "
+                    f"them, the first is '{self.unreadable[0]}'"
                 )
         return None
 

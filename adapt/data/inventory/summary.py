@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from adapt.data.inventory.walk import LeftOut
-from runtime.console import printable
+from runtime.console import count_of, printable
 from runtime.frames import formats
 
 INVENTORY = "inventory"
 """Member of `optional` in an artifact: what `Inventory.as_dict` returns."""
+_ENDINGS = 5
+"""So many file endings are named in one line; the others are summed up."""
 Role = Literal["source", "target", "test"]
 
 
@@ -100,7 +102,13 @@ def left_out_line(left_out: Iterable[LeftOut]) -> str:
 def reasons(counts: Mapping[str, int]) -> str:
     """Return reasons with their counts, and what helps against them."""
     parts = []
+    endings = [reason for reason in counts if reason.startswith(".")]  # the most frequent first
     for reason, count in counts.items():
+        if reason in endings[_ENDINGS:]:
+            continue
         advice = formats.advice(reason)
         parts.append(f"{reason} {count:,}" + (f" ({advice})" if advice else ""))
+    if rest := endings[_ENDINGS:]:
+        files = sum(counts[ending] for ending in rest)
+        parts.append(f"{count_of(len(rest), 'more ending')} {files:,}")
     return ", ".join(parts)
