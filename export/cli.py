@@ -25,7 +25,7 @@ def main() -> None:
     """Turn task artifacts into what a device runs."""
 
 
-@main.command()
+@main.command(short_help="Write a bundle.")
 @task_options
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundle to write."
@@ -45,7 +45,7 @@ def onnx(out: Path, baked: bool, **selection: Any) -> None:
     export_and_show(out, baked=baked, **selection)
 
 
-@main.command()
+@main.command(short_help="Compare a bundle with PyTorch again.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--task", "tasks", multiple=True, metavar="SRC-TGT", help="Task; all if not given.")
 @source_options

@@ -10,7 +10,7 @@ from runtime.commands.options import BUNDLE, ENGINES
 from runtime.console import bytes_text, table
 
 
-@click.command()
+@click.command(short_help="Write a Triton model repository.")
 @BUNDLE
 @click.option(
     "--out",

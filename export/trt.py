@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _TORCH = "torch-tensorrt"
 
 
-@click.command()
+@click.command(short_help="Write a bundle and its TensorRT engines.")
 @task_options
 @click.option(
     "--out",

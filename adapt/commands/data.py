@@ -11,7 +11,7 @@ from adapt.options import data_option
 from runtime.console import count_of, table, write_json
 
 
-@click.group()
+@click.group(short_help="Look at data sets before training.")
 def data() -> None:
     """Look at data sets before training on them."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adapt.data import DomainPair
 
 
-@click.command("eval")
+@click.command("eval", short_help="Compare the trained variants of a task.")
 @task_options
 @test_option
 @click.option(

@@ -15,7 +15,7 @@ _LISTED = 8
 """So many artifacts below a folder are listed."""
 
 
-@click.command()
+@click.command(short_help="Show what an artifact is.")
 @click.argument("artifact", type=click.Path(exists=True, path_type=Path))
 def inspect(artifact: Path) -> None:
     """Print what an artifact is, given its file or the folder that training wrote it to."""

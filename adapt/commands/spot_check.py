@@ -18,7 +18,7 @@ _artifacts = click.option(
 )
 
 
-@click.group("spot-check")
+@click.group("spot-check", short_help="Measure accuracy without labels.")
 def spot_check() -> None:
     """Measure accuracy without labels: draw images, sort them by hand, score."""
 

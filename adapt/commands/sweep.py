@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapt.commands.hints import SettingsCommand
 from adapt.datasets import DATASETS
 from adapt.options import changed, data_option, device_option, setting_options
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from adapt.sweep.run import Outcome
 
 
-@click.command()
+@click.command(cls=SettingsCommand, short_help="Run every task and seed, print a table.")
 @click.option("--dataset", metavar="NAME", required=True, help=f"One of {', '.join(DATASETS)}.")
 @data_option
 @click.option("--tasks", default="all", show_default=True, help="Like a-c,a-p; all: the papers'.")

@@ -9,6 +9,7 @@ import click
 
 from adapt import store
 from adapt.commands.baselines import PROBE, table_of
+from adapt.commands.hints import SettingsCommand, export_command
 from adapt.options import (
     changed,
     check_named,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from adapt.settings.layers import Settings
 
 
-@click.command()
+@click.command(cls=SettingsCommand, short_help="Adapt to one task.")
 @task_options
 @test_option
 @setting_options
@@ -192,6 +193,9 @@ def train(
         name = run.path.parent.name
         summary = table_of(pair, run.path, name, run.artifact.config, device, dataset)
         click.echo(f"\n{summary}")
+    place = run.path.parent
+    following = export_command(pair.task.id, place.name, out, dataset, data, target)
+    click.echo(f"\nnext       {following}")
 
 
 def _show(settings: Settings[TrainConfig]) -> None:

@@ -12,7 +12,7 @@ from runtime.console import write_json
 from runtime.errors import ConfigError, TaskError
 
 
-@click.command()
+@click.command(short_help="Measure latency.")
 @BUNDLE
 @click.option("--task", "tasks", multiple=True, help="Task to measure; all if not given.")
 @click.option(

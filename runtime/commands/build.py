@@ -48,7 +48,7 @@ GPU = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Build TensorRT engines.")
 @BUNDLE
 @PROFILE
 @TARGET

@@ -18,7 +18,7 @@ _SHOWN = 6
 """So many tasks are named in one line."""
 
 
-@click.command()
+@click.command(short_help="Show what a bundle holds.")
 @BUNDLE
 @click.option("--check", is_flag=True, help="Also read every file and check its digest.")
 @ENGINES

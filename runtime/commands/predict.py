@@ -11,7 +11,7 @@ from runtime.commands.options import BUNDLE, JSON, session_options
 from runtime.console import count_of, write_json
 
 
-@click.command()
+@click.command(short_help="Classify images.")
 @BUNDLE
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -76,7 +76,7 @@ def _example(folder: Path) -> str:
     """Return a pattern of files in a folder, or below it."""
     from runtime.frames import formats
 
-    for depth in ("*", "*/*"):
+    for depth in ("*", "*/*", "*/*/*"):
         for path in sorted(folder.glob(depth)):
             if path.suffix.lower() in formats.KNOWN and path.is_file():
                 return f"{folder / depth}{path.suffix}"

@@ -14,7 +14,7 @@ _BUNDLE = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Add a task to a bundle.")
 @click.argument("task_file", type=click.Path(path_type=Path))
 @_BUNDLE
 def install(task_file: Path, bundle: Path) -> None:
@@ -34,7 +34,7 @@ def install(task_file: Path, bundle: Path) -> None:
     )
 
 
-@click.command()
+@click.command(short_help="Take a task out of a bundle.")
 @click.argument("task")
 @_BUNDLE
 def remove(task: str, bundle: Path) -> None:
@@ -45,7 +45,7 @@ def remove(task: str, bundle: Path) -> None:
     click.echo(f"removed    {entry.id}: {entry.source} -> {entry.target}, kept for a rollback")
 
 
-@click.command()
+@click.command(short_help="Bring back a task's former version.")
 @click.argument("task")
 @_BUNDLE
 def rollback(task: str, bundle: Path) -> None:

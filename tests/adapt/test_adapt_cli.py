@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
@@ -15,6 +16,8 @@ from adapt.artifact import Artifact
 from adapt.cli import main
 from adapt.commands.baselines import verdict
 from adapt.demo import weights as demo
+from export.cli import main as exporting
+from runtime.cli import main as running
 from tests.adapt.conftest import draw
 
 QUICK = (
@@ -47,7 +50,11 @@ def trained(images: Path, cache: Path, tmp_path: Path) -> Path:
 def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path: Path) -> None:
     result = call("train", *own_images(images, "--rst", "--seed", 4, "--out", tmp_path), *quick())
     assert result.exit_code == 0
-    summary, _, baselines = result.stdout.partition("\n\n")
+    summary, baselines, following = result.stdout.split("\n\n")
+    assert following == (
+        f"next       uda-export onnx --task day-night=cmkd-rst --artifacts {tmp_path} "
+        f"--images {images / 'night'} --out day-night.bundle\n"
+    )
     lines = summary.splitlines()[-4:]
     assert [line[:11].strip() for line in lines] == ["accuracy", "", "density", "artifact"]
     assert "% last epoch" in lines[0] and "% oracle-best (epoch 1)" in lines[0]
@@ -289,3 +296,15 @@ def test_options_win_over_set(images: Path, cache: Path, tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     path = tmp_path / "street" / "day-night" / "cmkd" / "artifact.safetensors"
     assert "seed 7" in call("inspect", path).stdout
+
+
+def test_a_setting_typed_as_an_option_says_how_to_set_it() -> None:
+    result = call("train", "--head-lr-multiplier", "3")
+    assert result.exit_code == 2 and "pass --set head_lr_multiplier=VALUE" in result.stderr
+    assert "--set" not in call("train", "--nothing", "3").stderr
+
+
+@pytest.mark.parametrize("group", [main, exporting, running])
+def test_no_summary_of_a_command_is_cut_off(group: click.Group) -> None:
+    shown = CliRunner().invoke(group, ["--help"]).stdout
+    assert "..." not in shown.partition("Commands:")[2]

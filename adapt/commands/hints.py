@@ -1,0 +1,50 @@
+"""What to type next, and what was meant by an option that is a setting."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import click
+
+from adapt.settings.methods import CONFIGS
+
+
+class SettingsCommand(click.Command):
+    """A command that says how to change a setting which was typed as an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments, or refuse an option."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name.lstrip("-").replace("-", "_")
+            if name not in {field.name for config in CONFIGS.values() for field in fields(config)}:
+                raise
+            raise click.UsageError(
+                f"'{error.option_name}' is no option but a setting; pass --set {name}=VALUE", ctx
+            ) from error
+
+
+def export_command(
+    task: str, variant: str, out: Path, dataset: str | None, data: Path | None, target: str | None
+) -> str:
+    """Return the command that makes a bundle of a trained task.
+
+    Args:
+        task: Its id.
+        variant: Of its artifact.
+        out: Root folder of the artifacts.
+        dataset: Its data set; None for the user's own folders.
+        data: Folder of the images.
+        target: Folder or list of the target, of the user's own.
+    """
+    words = ["uda-export", "onnx", "--task", f"{task}={variant}"]
+    words += [] if str(out) == "artifacts" else ["--artifacts", str(out)]
+    if dataset is None and data is not None and target is not None:
+        folder = data / target
+        words += ["--images", str(folder) if folder.is_dir() else "FOLDER_OF_TARGET_IMAGES"]
+    elif data is not None:
+        words += ["--data", str(data)]
+    return shlex.join([*words, "--out", f"{task}.bundle"])
