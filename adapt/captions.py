@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from adapt.settings.config import TrainConfig
 from runtime.errors import DataError
 
 if TYPE_CHECKING:
     from adapt.clip import Clip
+
+C = TypeVar("C", bound=TrainConfig)
 
 _log = logging.getLogger(__name__)
 SHORTER = ("a photo of {a} {}", "{a} {}", "{}")
@@ -61,7 +65,7 @@ def fitting(
         classes: Class names.
         template: What is wanted.
         domain: Name of the target domain.
-        words: Tokens that a template must have before the class name.
+        words: Tokens that a shorter template must have before the class name.
 
     Raises:
         BaseModelError: Even the shortest has no room for some class name.
@@ -80,6 +84,36 @@ def fitting(
             return candidate
     clip.tokenize(class_prompts(classes, template, domain))  # says what does not fit
     return template
+
+
+def fitted(clip: Clip, classes: Sequence[str], config: C, domain: str) -> C:
+    """Return settings whose captions the text encoder can read, and with them fewer learned words.
+
+    Learned words replace those before the class name, so a shorter prompt has room for fewer.
+
+    Args:
+        clip: The model.
+        classes: Class names.
+        config: Settings; `n_ctx`, where there is one, is the number of learned words.
+        domain: Name of the target domain.
+
+    Raises:
+        BaseModelError: Even the shortest prompt has no room for some class name.
+    """
+    from adapt.prompts import leading_words
+
+    learned = getattr(config, "n_ctx", 0)
+    prompt = fitting(clip, classes, config.prompt, domain, words=min(learned, 1))
+    fits = min(learned, leading_words(clip, prompt))
+    if prompt == config.prompt or fits == learned:
+        return replace(config, prompt=prompt)
+    _log.warning(
+        "the prompt '%s' has room for n_ctx=%d learned words instead of %d; shorten the class "
+        "names for more",
+        *(prompt, fits, learned),
+    )
+    changes: dict[str, Any] = {"prompt": prompt, "n_ctx": fits}
+    return replace(config, **changes)
 
 
 def article(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapt import clip as base_models
 from adapt.artifact import Artifact
-from adapt.captions import class_prompts, fitting
+from adapt.captions import class_prompts, fitted
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.inventory.training import stored, tell
@@ -76,12 +76,8 @@ class Loop:
         self.path, self.checkpoint = path, path.with_name(resume.FILE)
         self.clip = base_models.load(config.model, config.pretrained, str(device))
         self.base = base_models.encoder_tensors(self.clip.visual)
-        prompt = fitting(
-            self.clip, pair.task.classes, config.prompt, pair.task.target,
-            words=getattr(config, "n_ctx", 0),
-        )  # fmt: skip
-        self.config = config = replace(config, prompt=prompt)
-        self.prompts = class_prompts(pair.task.classes, prompt, pair.task.target)
+        self.config = config = fitted(self.clip, pair.task.classes, config, pair.task.target)
+        self.prompts = class_prompts(pair.task.classes, config.prompt, pair.task.target)
         self.method = cls(self.clip, self.prompts, config)
         guides = [asdict(guide) for guide in self.method.guides()]
         self.identity = resume.identity(name, pair, config, self.clip.info) | {"guides": guides}

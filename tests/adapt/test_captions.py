@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from adapt import clip as base_models
-from adapt.captions import article, class_prompts, fitting
+from adapt.captions import article, class_prompts, fitted, fitting
 from adapt.methods.ekda import EKDA
 from adapt.settings.layers import resolve
 from runtime.errors import BaseModelError
@@ -49,12 +49,25 @@ def test_a_prompt_that_is_too_long_gives_way_to_a_shorter_one_with_a_note(caplog
         fitting(clip, ("apple", "word " * 30), long, "art")
 
 
-def test_learned_words_keep_their_room_in_a_shorter_prompt():
-    clip = base_models.load("demo-vit32", "demo")
-    long = "a very very long caption of a {domain} picture of {a} {}"
-    assert fitting(clip, ("apple", "cup"), long, "art", words=4) == "a photo of {a} {}"
-    with pytest.raises(BaseModelError):
-        fitting(clip, ("apple", "one two three four five six seven"), long, "art", words=4)
+def test_a_shorter_prompt_has_room_for_fewer_learned_words_and_says_so(caplog):
+    clip, long = base_models.load("demo-vit32", "demo"), "a very very long caption of {a} {}"
+    own = ["model=demo-vit32", "pretrained=demo", f"prompt={long}", "n_ctx=4"]
+    config = resolve(EKDA.Config, "folder", "ekda", own).config
+    found = fitted(clip, ("apple", "cup"), config, "art")  # whose six words fit into twelve tokens
+    assert (found.prompt, found.n_ctx) == (long, 4)
+    names = ("apple", "one two three four five")
+    found = fitted(clip, names, config, "art")
+    assert (found.prompt, found.n_ctx) == ("a photo of {a} {}", 4)
+    names = ("apple", "one two three four five six seven")
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "adapt"):
+        found = fitted(clip, names, config, "art")
+    assert (found.prompt, found.n_ctx) == ("{a} {}", 1)
+    assert "has room for n_ctx=1 learned words instead of 4" in caplog.text
+    method = EKDA(clip, class_prompts(names, found.prompt), found)
+    assert method.teacher.ctx.shape[-2] == 1 and len(method.prompts["0"]) == 1
+    with pytest.raises(BaseModelError, match="shorten the class name or the prompt"):
+        fitted(clip, ("apple", "one two three four five six seven eight nine ten"), config, "art")
 
 
 def test_ekda_runs_with_articles_of_both_kinds():
