@@ -16,6 +16,7 @@ from runtime.errors import UdaError
 if TYPE_CHECKING:
     from adapt.data import DomainPair
     from adapt.evaluation.compare import Line
+    from adapt.training.loop import Run
 
 PROBE = "linear_probe"
 SHARED = (
@@ -73,26 +74,24 @@ def with_probe(
         yield {PROBE: path, **files}
 
 
-def table_of(
-    pair: DomainPair, path: Path, variant: str, settings: Mapping[str, Any], device: str,
-    dataset: str | None,
-) -> str:  # fmt: skip
+def table_of(pair: DomainPair, run: Run, device: str, dataset: str | None) -> str:
     """Return a table of a run and its baselines, and a line where the run is not the best.
 
     Args:
         pair: The task's images.
-        path: Artifact of the run.
-        variant: Its name.
-        settings: Its settings.
+        run: A finished run.
         device: Where to compute.
         dataset: Name of the data set; None for the user's own folders.
     """
     from adapt.evaluation import compare
+    from adapt.evaluation.stored import zero_shot_settings
     from runtime.console import table
 
+    variant, settings = run.path.parent.name, run.artifact.config
     try:
-        with with_probe(pair, {variant: path}, settings, device, dataset) as files:
-            lines = compare.compare(pair, files, settings, device)
+        with with_probe(pair, {variant: run.path}, settings, device, dataset) as files:
+            zero_shot = zero_shot_settings(dataset, run.artifact)
+            lines = compare.compare(pair, files, zero_shot, device)
     except UdaError as error:  # the run itself is saved
         return f"baselines  none: {error}"
     return f"{table(compare.HEADER, compare.rows(lines))}\n{verdict(lines, variant, settings)}"

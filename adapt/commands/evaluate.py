@@ -80,7 +80,7 @@ def evaluate(
     use_threads(threads)
     settings = {**found.settings, "pretrained": pretrained or found.settings["pretrained"]}
     with with_probe(pair, found.files, settings, device, dataset) as files:
-        lines = compare.compare(pair, files, found.settings, device, pretrained)
+        lines = compare.compare(pair, files, found.zero_shot, device, pretrained)
     name = f"{pair.task.dataset} {pair.task.id}"
     judged = (
         f"accuracy on {_judged(pair, lines[0].images)}, in % (overall / mean per class)"

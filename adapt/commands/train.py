@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt import store
-from adapt.commands.baselines import PROBE, table_of
+from adapt.commands.baselines import table_of
 from adapt.commands.hints import SettingsCommand, export_command
 from adapt.options import (
     changed,
@@ -189,9 +189,8 @@ def train(
         click.echo(f"skipped    {count_of(run.skipped, 'unreadable image')}, see '{log}'")
     click.echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
     click.echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
-    if baselines and cls.trains and method != PROBE and alone():
-        name = run.path.parent.name
-        summary = table_of(pair, run.path, name, run.artifact.config, device, dataset)
+    if baselines and cls.trains and alone():
+        summary = table_of(pair, run, device, dataset)
         click.echo(f"\n{summary}")
     place = run.path.parent
     following = export_command(pair.task.id, place.name, out, dataset, data, target)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from adapt import store
 from adapt.artifact import Artifact
+from adapt.datasets import DATASETS
 from adapt.evaluation.chance import sign_test, wilson
 from adapt.evaluation.spot_check import Sorting
-from adapt.evaluation.stored import ZERO_SHOT
+from adapt.evaluation.stored import ZERO_SHOT, zero_shot_settings
 from adapt.evaluation.variants import check, variants
 from adapt.training.device import exact_float32
 from runtime.errors import DataError, TaskError
@@ -101,7 +102,8 @@ def score(
     unknown = [name for name in only if name not in files and name != ZERO_SHOT]
     if unknown:
         raise TaskError(f"no artifact '{unknown[0]}' of '{task.id}'; there are {', '.join(files)}")
-    settings = Artifact.load(next(iter(files.values()))).config
+    artifact = Artifact.load(files.get(ZERO_SHOT, next(iter(files.values()))))
+    settings = zero_shot_settings(task.dataset if task.dataset in DATASETS else None, artifact)
     files = {name: path for name, path in files.items() if not only or name in only}
     check(task, files, sorting.manifest.digest)
     hits: dict[str, NDArray[np.bool_]] = {}

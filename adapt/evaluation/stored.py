@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapt import methods, store
 from adapt.data import DomainPair
-from adapt.settings.layers import resolve
+from adapt.settings.base_models import SUFFIXES
+from adapt.settings.layers import COMMAND, resolve
+from adapt.settings.stored import sources_of
+
+if TYPE_CHECKING:
+    from adapt.artifact import Artifact
 
 ZERO_SHOT = "zero_shot"
+_BASE = ("model", "pretrained")
+_OWN = ("prompt", "resize", "interpolation", "background")
+"""Settings of zero-shot CLIP that a run may have changed by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +31,9 @@ class Stored:
     files: Mapping[str, Path]
     """Artifacts by variant."""
     settings: Mapping[str, Any]
-    """Those that the images were split with; zero-shot CLIP is judged with them."""
+    """Those that the images were split with."""
+    zero_shot: Mapping[str, Any]
+    """Settings of zero-shot CLIP."""
     left_out: tuple[str, ...]
     """Variants that were trained for another set of target classes."""
 
@@ -48,17 +59,47 @@ def stored(
     if method is not None and method != ZERO_SHOT:
         store.find(root, pair.task.id, pair.task.dataset, method)
     if not files:
-        return Stored(pair, {}, settings, ())
+        return Stored(pair, {}, settings, settings, ())
     from adapt.artifact import Artifact  # imports torch
 
-    settings = dict(Artifact.load(files.get(method or "", next(iter(files.values())))).config)
+    artifact = Artifact.load(files.get(method or "", next(iter(files.values()))))
+    settings = dict(artifact.config)
     partial = settings["target_classes"] if settings["partial"] else None
     pair = pair_of(settings["holdout"], settings["seed"], partial)
     same = {n: p for n, p in files.items() if ("partial" in n.split("-")) == settings["partial"]}
-    return Stored(pair, same, settings, tuple(files.keys() - same.keys()))
+    if method is None and ZERO_SHOT in same:
+        artifact = Artifact.load(same[ZERO_SHOT])
+    left_out = tuple(files.keys() - same.keys())
+    return Stored(pair, same, settings, zero_shot_settings(dataset, artifact), left_out)
 
 
 def default_settings(dataset: str | None) -> dict[str, Any]:
     """Return zero-shot CLIP's shipped settings for a data set; None for the user's own folders."""
     settings = resolve(methods.get_config(ZERO_SHOT), dataset or "folder", ZERO_SHOT)
     return dict(vars(settings.config))
+
+
+def zero_shot_settings(dataset: str | None, artifact: Artifact) -> dict[str, Any]:
+    """Return the settings of zero-shot CLIP beside an artifact: those of the method `zero_shot`.
+
+    Methods differ in captions and resizing, but zero-shot CLIP has one accuracy: the artifact says
+    only which base model, and what its user named on the command line.
+
+    Args:
+        dataset: Name of the data set; None for the user's own folders.
+        artifact: Of any method.
+    """
+    config = dict(artifact.config)
+    sources = sources_of(artifact.optional)
+    if artifact.method == ZERO_SHOT or sources is None:
+        return config
+    named = {key: config[key] for key in _OWN if sources.get(key) == COMMAND}
+    if artifact.architecture:  # its file may be gone, or hold something else
+        named = {"interpolation": artifact.architecture.pixels.interpolation, **named}
+        return {**default_settings(dataset), **{key: config[key] for key in _BASE}, **named}
+    # A weights file may have moved; its name decides nothing but whether it is there.
+    is_path = Path(config["pretrained"]).suffix.lower() in SUFFIXES
+    keys = [key for key in _BASE if key != "pretrained" or not is_path]
+    base = [f"{key}={json.dumps(config[key], ensure_ascii=False)}" for key in keys]
+    found = resolve(methods.get_config(ZERO_SHOT), dataset or "folder", ZERO_SHOT, base)
+    return {**vars(found.config), "pretrained": config["pretrained"], **named}

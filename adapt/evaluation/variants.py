@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adapt import clip as base_models
 from adapt.architecture import Architecture, is_file
 from adapt.artifact import Artifact
-from adapt.captions import class_prompts
+from adapt.captions import class_prompts, fitting
 from adapt.clip import Clip
 from adapt.data import digests
 from adapt.data.rows import Images
@@ -139,7 +139,8 @@ def variants(
         )
 
     clip = base(settings)
-    prompts = class_prompts(task.classes, settings["prompt"], task.target)
+    prompt = fitting(clip, task.classes, settings["prompt"], task.target)
+    prompts = class_prompts(task.classes, prompt, task.target)
     head = CosineHead.of(clip.text_features(prompts), clip.logit_scale)
     yield variant(ZERO_SHOT, settings, Network(clip.visual, head))
     for name, path in files.items():

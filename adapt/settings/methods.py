@@ -53,7 +53,6 @@ class EKDAConfig(TrainConfig):
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     crop_min: float = 0.08
-    prompt: str = "a photo of {a} {}."
     eval_batch_size: int = 128
     teacher: str = "ViT-L-14-quickgelu"
     """Architecture of the teacher, which must see images as `model` does."""
@@ -126,8 +125,6 @@ class UniMoSConfig(TrainConfig):
     train_encoder: bool = False
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    prompt: str = "a photo of {a} {}."
-    """The paper's holds the domain's name: "a {domain} photo of a {}."."""
     alpha: float = 1.0
     """Weight of the language branch's cross entropy on the source (VisDA: 0.001)."""
     beta: float = 1.0

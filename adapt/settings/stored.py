@@ -56,6 +56,17 @@ def restore(
     return {name: values.get(name, default) for name, default in defaults.items()}
 
 
+def sources_of(optional: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the layer that gave each value that is not the default; None if a file does not say.
+
+    Args:
+        optional: The file's optional members.
+    """
+    record = optional.get(SETTINGS)
+    sources = record.get("sources") if isinstance(record, Mapping) else None
+    return sources if isinstance(sources, Mapping) else None
+
+
 def _inherited(cls: type[TrainConfig], name: str) -> dict[str, Any]:
     """Return a mapping that every class of a configuration may add to."""
     return {k: v for c in reversed(cls.__mro__) for k, v in vars(c).get(name, {}).items()}

@@ -71,6 +71,17 @@ def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path:
     assert "zero_shot" not in call("train", *own_images(images, *words), *quick()).stdout
 
 
+def test_a_linear_probe_is_compared_with_zero_shot_too(
+    images: Path, cache: Path, tmp_path: Path
+) -> None:
+    words = ("--method", "linear_probe", "--out", tmp_path)
+    own = [word for setting in QUICK[:4] for word in ("--set", setting)]
+    result = call("train", *own_images(images, *words), *own)
+    *table, verdict = result.stdout.partition("\n\n")[2].splitlines()
+    assert [line.split()[0] for line in table[2:]] == ["zero_shot", "linear_probe"]
+    assert verdict.startswith(("better than its baselines", "NOT better than zero_shot"))
+
+
 def test_eval_compares_zero_shot_with_every_variant(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
