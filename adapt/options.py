@@ -18,6 +18,11 @@ from runtime.errors import TaskError
 if TYPE_CHECKING:
     from adapt.data import DomainPair
 
+BUDGETS = (
+    "on 713 drawings per domain, 1.5% reached 60.4% accuracy in a file of 97 kB, 0.5% reached "
+    "59.7% in 42 kB"
+)
+"""What the budget of RST on own images buys, at both ends; the README says how it was measured."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -205,7 +210,7 @@ def setting_options(command: F) -> F:
                 "--density",
                 metavar="SHARE",
                 help="RST with a budget instead of a threshold: change at most this share, like "
-                "0.1%.",
+                f"0.1%. With --rst on your own images it is 1.5%; {BUDGETS}.",
             ),
             click.option(
                 "--grid",

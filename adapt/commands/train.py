@@ -11,6 +11,7 @@ from adapt import store
 from adapt.commands.baselines import table_of
 from adapt.commands.hints import SettingsCommand, export_command
 from adapt.options import (
+    BUDGETS,
     changed,
     check_named,
     pair_loader,
@@ -200,6 +201,9 @@ def train(
 def _show(settings: Settings[TrainConfig]) -> None:
     if leads():
         click.echo(table(("setting", "value", "source"), settings.rows()))
+        budget = settings.config.rst_density or "rst_density" in settings.auto
+        if settings.config.rst and budget:
+            click.echo(f"\nrst_density is a budget, --density: {BUDGETS}")
 
 
 def _about(method: str, pair: DomainPair, config: TrainConfig) -> str:

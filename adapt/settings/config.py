@@ -86,8 +86,9 @@ class TrainConfig:
     """A weight that moved at most this far from the base falls back."""
     rst_density: float = by_data(0.0)
     """Above 0: instead of the threshold, a budget, changed over all encoder parameters. The largest
-    changes stay, all of them at first, this share at the end. `auto` is a budget with `rst`, since
-    a threshold is tied to the rate and the number of steps."""
+    changes stay, all of them at first, this share at the end. `auto` is 1.5 % with `rst`, since a
+    threshold is tied to the rate and the number of steps; what 0.5 % costs and saves is in
+    `adapt.options.BUDGETS`."""
     grid: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Train on the grid of the precision that will be deployed: the forward pass sees rounded
     weights, and an entry counts as changed only if its rounded value is."""
