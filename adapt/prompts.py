@@ -124,12 +124,13 @@ class Captions:
         """Return the text features (K, D), not of unit length.
 
         Args:
-            context: (n, W), takes the place of the first n words of every caption.
+            context: Takes the place of the first n words: (n, W) of every caption, or (K, n, W) of
+                each its own.
         """
         tower, x = self._tower, self.words
         if context is not None:
-            own = context.to(x.dtype).expand(len(x), *context.shape)
-            x = torch.cat([x[:, :1], own, x[:, 1 + len(context) :]], 1)
+            own = context.to(x.dtype).expand(len(x), *context.shape[-2:])
+            x = torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], 1)
         x = tower.transformer(x + tower.positional_embedding[: self.length], attn_mask=self._mask)
         x = x[torch.arange(len(x), device=x.device), self._ends]
         features: Tensor = tower.ln_final(x) @ tower.text_projection

@@ -13,6 +13,7 @@ from torch.nn import functional
 from adapt import clip as base_models
 from adapt.heads import ProjectorHead
 from adapt.method import Batch, Group, Method
+from adapt.methods.parts.pairing import check_images
 from adapt.methods.parts.teacher import STD, Teacher, divergence
 from adapt.prompts import by_block, check_visual, encode_images
 from adapt.settings.config import TrainConfig
@@ -38,9 +39,14 @@ class EKDA(Method):
     Deviations of the code, none of which changes what is computed unless said so: the teacher runs
     without gradients in the student's step, where the original computes and then drops them; the
     student's unused learned words are left out; texts are cut to the longest; frozen encoders run
-    in low precision only under `amp`, everything else in float32. Two change what is computed.
-    Crops are cut from images already resized to `train_size`, the original's from the files. A
-    ResNet student has no prompts, only the projector, and here its BatchNorm keeps the base's
+    in low precision only under `amp`, everything else in float32. Three change what is computed.
+    The original cuts crops of 8 to 100 % of the area out of the image files. Here they are cut out
+    of images already resized to `train_size`: on the papers' data sets (`resize=crop`,
+    `crop_min=0.08`) of the centre square, which never shows the ends of a long image. On all others
+    (`resize=squash`, `crop_min=0`) the whole image is squashed to a square, as it is for prediction
+    too, and a crop shows 77 % of it, at a random place. `class_ctx` gives every class words of its
+    own, which the original does not have; it is off unless the base model recommends it. A ResNet
+    student has no prompts, only the projector, and here its BatchNorm keeps the base's
     statistics: the original lets them drift to the target's, probably as an oversight, and they
     would have to be shipped with every task.
     """
@@ -80,7 +86,7 @@ class EKDA(Method):
             teacher = base_models.load(
                 config.teacher, config.teacher_pretrained, str(device), TEACHER_ADVICE
             )
-        _check_images(clip, teacher)
+        check_images(clip, teacher)
         self._width = teacher.dim
         super().__init__(clip, prompts, config)
         generator = torch.Generator().manual_seed(config.seed)
@@ -90,6 +96,7 @@ class EKDA(Method):
             config.prompt,
             config.n_ctx,
             words=config.ctx_init == "words",
+            per_class=config.class_ctx,
             templates=config.templates,
             generator=generator,
         )
@@ -192,15 +199,3 @@ class EKDA(Method):
             with torch.no_grad():
                 self.head.weight.copy_(self.logit_scale * self.teacher.text())
         return self
-
-
-def _check_images(student: Clip, teacher: Clip) -> None:
-    def wants(clip: Clip) -> str:
-        return f"{clip.image_size} px, mean {clip.mean}, std {clip.std}"
-
-    if wants(student) != wants(teacher):
-        raise ConfigError(
-            f"the student {student.info.architecture} wants images of {wants(student)}, the "
-            f"teacher {teacher.info.architecture} of {wants(teacher)}; both see the same batch: "
-            "choose models that agree"
-        )

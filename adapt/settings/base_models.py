@@ -19,6 +19,7 @@ from adapt.nearest import meant
 from adapt.settings import text
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import CONFIGS
+from adapt.towers import ResnetTower
 from runtime.errors import BaseModelError, ConfigError
 from runtime.spec import Interpolation
 
@@ -77,11 +78,34 @@ def image_size(architecture: str) -> int | None:
     """
     if is_file(architecture):
         return Architecture.read(Path(architecture)).vision.image_size
+    vision = _vision(architecture)
+    if vision is None:
+        return None
+    size = vision.get("image_size", 224)
+    return int(size[0] if isinstance(size, list) else size)
+
+
+def is_resnet(architecture: str) -> bool:
+    """Return whether the image encoder of a model is CLIP's ResNet.
+
+    Args:
+        architecture: As for `image_size`.
+
+    Raises:
+        BaseModelError: The model configuration cannot be used.
+    """
+    if is_file(architecture):
+        return isinstance(Architecture.read(Path(architecture)).vision, ResnetTower)
+    return isinstance((_vision(architecture) or {}).get("layers"), list)
+
+
+def _vision(architecture: str) -> dict[str, Any] | None:
+    """Return what a model's configuration file says of its image encoder, or None."""
     path = architectures().get(architecture)
     if path is None:
         return None
-    size = json.loads(path.read_text())["vision_cfg"].get("image_size", 224)
-    return int(size[0] if isinstance(size, list) else size)
+    vision: dict[str, Any] = json.loads(path.read_text())["vision_cfg"]
+    return vision
 
 
 @functools.cache

@@ -39,7 +39,7 @@ class CMKDConfig(TaskHeadConfig):
 
 @dataclass(frozen=True)
 class EKDAConfig(TrainConfig):
-    """Settings of EKDA; the defaults are the released code's for Office-Home.
+    """Settings of EKDA; the defaults are the released code's for Office-Home, but for the crops.
 
     `lr` is for the prompts of teacher and student and falls along a cosine once per epoch;
     `head_lr_multiplier` is for the projector. `lr_gamma`, `lr_power` and `train_encoder` mean
@@ -50,9 +50,7 @@ class EKDAConfig(TrainConfig):
     head_lr_multiplier: float = 1.0
     nesterov: bool = False
     label_smoothing: float = 0.0
-    resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    crop_min: float = 0.08
     eval_batch_size: int = 128
     teacher: str = "ViT-L-14-quickgelu"
     """Architecture of the teacher, which must see images as `model` does."""
@@ -66,6 +64,9 @@ class EKDAConfig(TrainConfig):
     patches."""
     ctx_init: Literal["random", "words"] = "random"
     """How the learned words start. The released code sets words and then draws over them."""
+    class_ctx: bool = False
+    """Learn words for every class (CoOp's class-specific context), not words that all share: for
+    text encoders that do not know the names of the classes."""
     templates: Literal["imagenet", "prompt"] = "imagenet"
     """What the teacher's text stays close to: the mean of OpenAI's 80 captions, or the prompt."""
     text_weight: float = 25.0

@@ -227,6 +227,8 @@ def test_ekda_settings_are_those_of_the_code(dataset, batch, epochs, lr):
     assert (found.n_ctx, found.kd_weight, found.tau) == (4, 100, 1)
     assert (found.momentum, found.weight_decay, found.nesterov) == (0.9, 5e-4, False)
     assert (found.crop_min, found.crop_max, found.interpolation) == (0.08, 1.0, "bicubic")
+    assert (found.resize, found.class_ctx) == ("crop", False)
+    assert (found.text_weight, found.image_weight) == (25, 10)
 
 
 def test_the_partial_task_of_office_home_has_25_target_classes():
@@ -275,6 +277,8 @@ DIFFERENCES = [
     (tuple(methods.METHODS), ("folder",),
      {"epochs", "iterations", "ramp_iterations", "rst_density", "prompt"}, None,
      "own images: the data decide, and English has two articles"),
+    (("ekda",), ("folder",), {"resize", "crop_min"}, None,
+     "own images: a crop may be of any place of the whole image, and shows most of it"),
     (FROZEN, ("demo-digits", "demo-objects"), {"rst_density"}, (0.0, AUTO),
      "the method leaves the encoder alone, so there is no RST"),
     (("unimos",), ("demo-digits", "demo-objects"), {"iterations"}, (0, AUTO),

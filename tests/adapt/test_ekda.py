@@ -22,6 +22,8 @@ from adapt.merge import load_merged
 from adapt.method import Batch
 from adapt.methods.ekda import EKDA, EKDAConfig
 from adapt.methods.parts.teacher import Teacher, class_names, divergence
+from adapt.settings import base_models as recommended
+from adapt.settings.layers import resolve
 from adapt.training import resume
 from adapt.training.loop import Loop
 from adapt.training.optimize import Optimization
@@ -259,6 +261,53 @@ def test_a_teacher_that_wants_other_images_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="small-vit wants images of 32 px.*ViT-L-14 of 224 px"):
         EKDA(small_clip("vit"), prompts, SETTINGS, meta_clip("ViT-L-14"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["model=demo-rn32", "teacher=ViT-L-14-quickgelu"],
+            "ViT-L-14-quickgelu takes images of 224 px, but the student demo-rn32 .* of 32 px; "
+            "EKDA adapts .* name one: --set teacher=demo-vit32-wide --set teacher_pretrained=demo",
+        ),
+        (["model=ViT-L-14-336"], "name one: --set teacher=ViT-L-14-336-quickgelu --set teacher_p"),
+        (["teacher=RN50-quickgelu"], "the teacher RN50-quickgelu is a ResNet, .*ViT-L-14-quick"),
+    ],
+)
+def test_a_teacher_that_cannot_be_is_refused_before_anything_is_loaded(
+    settings: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(EKDAConfig, "folder", "ekda", settings)
+
+
+@pytest.mark.parametrize("model", weights.ARCHITECTURES)
+def test_every_model_of_the_demo_comes_with_a_teacher(model: str) -> None:
+    own = [f"model={model}", "pretrained=demo"]
+    found = resolve(EKDAConfig, "folder", "ekda", own).config
+    assert (found.teacher, found.teacher_pretrained) == ("demo-vit32-wide", "demo")
+
+
+@pytest.mark.parametrize("model", ["ViT-B-16-quickgelu", "RN50-quickgelu", "demo-vit32"])
+def test_crops_of_own_images_come_from_all_of_an_image_and_show_most_of_it(model: str) -> None:
+    config = resolve(EKDAConfig, "folder", "ekda", [f"model={model}"]).config
+    assert (config.resize, config.crop_min) == ("squash", 0)
+    seen = (recommended.image_size(model.removesuffix("-quickgelu")) or 0) / config.train_size
+    assert seen**2 > 0.75
+
+
+def test_every_class_may_have_words_of_its_own(small_clip: Make, prompts: Sequence[str]) -> None:
+    own = replace(SETTINGS, class_ctx=True, ctx_init="words")
+    method = EKDA(small_clip("vit"), prompts, own, small_teacher(1))
+    teacher = method.teacher
+    assert teacher.ctx.shape == (3, 2, 24)
+    torch.testing.assert_close(
+        teacher.text(), teacher.clip.text_features(prompts), rtol=0, atol=1e-6
+    )
+    teacher.text()[1].sum().backward()
+    moved = teacher.ctx.grad.flatten(1).any(1)
+    assert moved.tolist() == [False, True, False]
 
 
 def test_compiling_a_vit_student_is_refused_as_nothing_would_call_it(

@@ -36,6 +36,7 @@ class Teacher(nn.Module):
         n_ctx: int,
         *,
         words: bool,
+        per_class: bool = False,
         templates: Literal["imagenet", "prompt"],
         generator: torch.Generator,
     ) -> None:
@@ -47,6 +48,7 @@ class Teacher(nn.Module):
             template: What the prompts were made of; its `{}` was the class name.
             n_ctx: Number of learned words, and of learned image tokens, n.
             words: Start from the template's words instead of N(0, 0.02^2).
+            per_class: Learn words for every class instead of words that all classes share.
             templates: `imagenet` compares with the mean over OpenAI's 80 captions, `prompt` with
                 the prompts alone.
             generator: Of the random draws.
@@ -63,14 +65,16 @@ class Teacher(nn.Module):
         self.clip = clip
         self._captions = Captions(clip, prompts)
         device = self._captions.words.device
-        self.ctx = nn.Parameter(torch.empty(n_ctx, self._captions.words.shape[-1]))
+        own = (len(prompts),) if per_class else ()
+        self.ctx = nn.Parameter(torch.empty(*own, n_ctx, self._captions.words.shape[-1]))
         self.vctx = nn.Parameter(torch.empty(n_ctx, visual.conv1.out_channels))
         for tokens in (self.ctx, self.vctx):
             nn.init.normal_(tokens, std=STD, generator=generator)
         self.to(device)
-        if words:  # the prompts share them, so the first one's are everybody's
+        if words:  # shared ones are the first prompt's: all prompts have them, but for an article
+            found = self._captions.words[:, 1 : 1 + n_ctx]
             with torch.no_grad():
-                self.ctx.copy_(self._captions.words[0, 1 : 1 + n_ctx])
+                self.ctx.copy_(found if per_class else found[0])
         names = class_names(prompts, template) if templates == "imagenet" else ()
         frozen = _mean_features(clip, names) if names else _unprompted(self._captions)
         self.register_buffer("plain_text", normalize(frozen, dim=-1), persistent=False)

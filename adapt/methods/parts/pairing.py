@@ -1,0 +1,28 @@
+"""Check that a loaded teacher sees images as its student does: both take the same batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from adapt.clip import Clip
+
+
+def check_images(student: Clip, teacher: Clip) -> None:
+    """Refuse loaded models that want different images.
+
+    Raises:
+        ConfigError: They do.
+    """
+
+    def wants(clip: Clip) -> str:
+        return f"{clip.image_size} px, mean {clip.mean}, std {clip.std}"
+
+    if wants(student) != wants(teacher):
+        raise ConfigError(
+            f"the student {student.info.architecture} wants images of {wants(student)}, the "
+            f"teacher {teacher.info.architecture} of {wants(teacher)}; both see the same batch: "
+            "choose models that agree"
+        )
