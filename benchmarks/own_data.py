@@ -26,6 +26,7 @@ RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
     "linear probe": ("linear_probe", ()),
     "source only": ("source_only", ()),
     "UniMoS": ("unimos", ()),
+    "EKDA": ("ekda", ("model=demo-vit32",)),
     "CMKD + RST": ("cmkd", ("rst=true",)),
     "CMKD + RST 0.5 %": ("cmkd", ("rst=true", "rst_density=0.005")),
     "CMKD + RST 1 %": ("cmkd", ("rst=true", "rst_density=0.01")),
