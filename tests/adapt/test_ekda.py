@@ -209,8 +209,8 @@ def test_an_artifact_gives_the_methods_logits_with_the_teacher_gone(
     deployed = method.deploy()
     Artifact.of(
         clip.info, reference, deployed.encoder, deployed.head, tokens=deployed.tokens,
-        task=TASK,
-        method="ekda", preprocess=Preprocess(32), prompts=tuple(prompts), seed=0, metrics=METRICS,
+        task=TASK, method="ekda", prompts=tuple(prompts), seed=0, metrics=METRICS,
+        preprocess=Preprocess(32, background=method.config.background),
         config=asdict(method.config), guides=method.guides(),
     ).save(tmp_path / "a.safetensors")  # fmt: skip
     del method, deployed
