@@ -155,7 +155,13 @@ class Method(nn.Module):
             length = cls.epoch_length(config, facts.sources, facts.targets)
         epochs = max(round(total / length), 1) if "epochs" in facts.auto else config.epochs
         budget = BUDGET if config.rst and "rst_threshold" not in facts.named else 0.0
-        found = {"iterations": length, "epochs": epochs, "rst_density": budget}
+        averaged = max(epochs // 5, 1) if cls.trains_encoder and config.train_encoder else 1
+        found = {
+            "iterations": length,
+            "epochs": epochs,
+            "rst_density": budget,
+            "average_epochs": averaged,
+        }
         return {key: value for key, value in found.items() if key in facts.auto}
 
     @classmethod

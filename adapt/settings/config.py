@@ -129,6 +129,9 @@ class TrainConfig:
     select: str = "infomax"
     """Which epoch's weights are saved: the last, or the best by a score that needs no labels, see
     `adapt.evaluation.selection`. Of these infomax loses least."""
+    average_epochs: int = by_data(1, auto=False)
+    """The last so many epochs are evaluated, and saved, with the mean of the weights at their ends;
+    1 averages nothing. `auto` is a fifth of the epochs where the encoder is trained."""
     holdout: float = 0.0
     """Share of the target kept out of training for evaluation, in [0, 1)."""
     eval_batch_size: int = 64
@@ -146,7 +149,7 @@ class TrainConfig:
     file that lacks the setting."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "iterations", "eval_batch_size"):
+        for name in ("batch_size", "epochs", "iterations", "eval_batch_size", "average_epochs"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "head_lr_multiplier"):
             require(self, name, getattr(self, name) > 0, "above 0")

@@ -23,6 +23,7 @@ from adapt.method import AMP, Method
 from adapt.settings.config import TrainConfig
 from adapt.settings.stored import SETTINGS
 from adapt.training import parallel, resume, rst
+from adapt.training.averaging import WeightAverage
 from adapt.training.batches import Role, Stream, draw_seed
 from adapt.training.estimate import duration, seconds_per_step
 from adapt.training.journal import Journal, interruptible
@@ -85,6 +86,7 @@ class Loop:
         self.optimization = Optimization(
             self.method.parameter_groups(), config, self.projection, self.method.optimizer
         )
+        self.average = WeightAverage(self.method, self.optimization)
         self.total = config.epochs * config.iterations if cls.trains else 0
         self.iteration, self.seconds, self.history = 0, 0.0, list[Row]()
         self.meter = Meter()
@@ -154,7 +156,8 @@ class Loop:
                 self._loop(source, target, journal, asked)
             else:
                 self._end_epoch(journal)
-        artifact = self.outcome.finish(self.history)
+        with self.average.applied():
+            artifact = self.outcome.finish(self.history)
         if parallel.rank() == 0:
             with storage_errors(self.checkpoint):
                 self.checkpoint.unlink(missing_ok=True)
@@ -228,6 +231,12 @@ class Loop:
                 f"a weight is not finite after iteration {self.iteration} of {self.total}; lower "
                 f"the learning rate (lr={self.config.lr:g}); no artifact was written"
             )
+        if len(self.history) >= self.config.epochs - self.config.average_epochs:
+            self.average.add()
+        with self.average.applied():
+            self._evaluate(journal)
+
+    def _evaluate(self, journal: Journal) -> None:
         sparse, amp = self.projection, AMP.get(self.config.amp)
         scores, judgements = self.judge()
         row = epoch_row(
@@ -258,11 +267,16 @@ class Loop:
             count=self.meter.count,
             seconds=self.seconds,
             scale=self.optimization.scale,
+            averaged=self.average.epochs,
         )
-        resume.save(self.checkpoint, self.identity, progress, self.method, self.optimization)
+        resume.save(
+            self.checkpoint, self.identity, progress, self.method, self.optimization, self.average
+        )
 
     def _restore(self) -> None:
-        progress = resume.load(self.checkpoint, self.identity, self.method, self.optimization)
+        progress = resume.load(
+            self.checkpoint, self.identity, self.method, self.optimization, self.average
+        )
         done, epochs = progress.iteration, progress.iteration // max(self.config.iterations, 1)
         if done > self.total or len(progress.history) != epochs:
             raise FormatError(

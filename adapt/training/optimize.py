@@ -87,6 +87,11 @@ class Optimization:
         with self._projection.masters() if self._projection else nullcontext():
             yield
 
+    def project(self) -> None:
+        """Apply RST, if any, to the weights as they are now; on a grid, within `masters`."""
+        if self._projection:
+            self._projection.apply(self.progress)
+
     def set_factor(self, factor: float) -> None:
         """Set every learning rate to its value at iteration 0 times `factor`."""
         for optimizer in self._optimizers.values():

@@ -19,6 +19,7 @@ from adapt.data.base import DomainPair
 from adapt.method import Method
 from adapt.settings.config import TrainConfig
 from adapt.settings.stored import restore
+from adapt.training.averaging import WeightAverage
 from adapt.training.optimize import Optimization
 from adapt.training.record import check_row
 from runtime.errors import ConfigError, FormatError
@@ -30,7 +31,7 @@ KIND, SCHEMA, OLDEST = "uda-checkpoint", 2, 1
 FEATURES = frozenset({BACKGROUND})
 """What a checkpoint may require of this version."""
 FILE = "checkpoint.safetensors"
-_STATE, _OPTIMIZER, _MOMENTUM = "state.", "optimizer.", "momentum."
+_STATE, _OPTIMIZER, _MOMENTUM, _AVERAGE = "state.", "optimizer.", "momentum.", "average."
 _MEMBERS = "optimizer_tensors"
 """Names of the optimizers' tensors: the steps before have decided which there are. Files of earlier
 versions do not say."""
@@ -54,9 +55,11 @@ class Progress:
     """Time spent since the last finished epoch."""
     scale: dict[str, float] = field(default_factory=dict)
     """State of fp16's loss scale."""
+    averaged: int = 0
+    """Epochs in the average of the weights."""
 
     def __post_init__(self) -> None:
-        if min(self.iteration, self.count, self.seconds) < 0:
+        if min(self.iteration, self.count, self.seconds, self.averaged) < 0:
             raise ValueError("a run cannot have come less far than its beginning")
         for number, row in enumerate(self.history, 1):
             check_row(row, number)
@@ -79,6 +82,7 @@ def save(
     progress: Progress,
     method: Method,
     optimization: Optimization,
+    average: WeightAverage,
 ) -> None:
     """Write a checkpoint atomically.
 
@@ -88,6 +92,7 @@ def save(
         progress: How far it has come.
         method: Its state is stored; the encoder's only if it is trained.
         optimization: The optimizers' tensors are stored.
+        average: Its means are stored.
 
     Raises:
         StorageError: The file cannot be written; an earlier one is still there.
@@ -95,6 +100,7 @@ def save(
     tensors = {_STATE + name: tensor for name, tensor in _state(method).items()}
     momenta = optimization.state()
     tensors |= {_OPTIMIZER + name: tensor for name, tensor in momenta.items()}
+    tensors |= {_AVERAGE + name: tensor for name, tensor in average.state().items()}
     document = {
         "identity": dict(identity),
         "progress": asdict(progress),
@@ -107,9 +113,13 @@ def save(
 
 
 def load(
-    path: Path, identity: Mapping[str, Any], method: Method, optimization: Optimization
+    path: Path,
+    identity: Mapping[str, Any],
+    method: Method,
+    optimization: Optimization,
+    average: WeightAverage,
 ) -> Progress:
-    """Restore method and optimization in place and return how far the run has come.
+    """Restore method, optimization and average in place and return how far the run has come.
 
     Raises:
         FormatError: The file is damaged.
@@ -148,9 +158,15 @@ def load(
             elif name.startswith(_MOMENTUM):  # schema 1, which knew SGD alone
                 key = f"{name.removeprefix(_MOMENTUM)}.momentum_buffer"
                 optimizer_state[key] = tensor
+    means = {
+        name.removeprefix(_AVERAGE): torch.from_numpy(array)
+        for name, array in content.tensors.items()
+        if name.startswith(_AVERAGE)
+    }
     try:
         optimization.load_state(optimizer_state)
         optimization.scale = progress.scale
+        average.load_state(progress.averaged, means)
     except FormatError as error:
         raise FormatError(f"'{path}': {error}; start anew with --restart") from error
     return progress

@@ -247,10 +247,14 @@ def test_a_checkpoint_refuses_another_teacher_of_the_same_name(
         return Loop("ekda", EKDA, pair, config, tmp_path / "a.safetensors", torch.device("cpu"))
 
     def go_on(loop: Loop) -> resume.Progress:
-        return resume.load(loop.checkpoint, loop.identity, loop.method, loop.optimization)
+        return resume.load(
+            loop.checkpoint, loop.identity, loop.method, loop.optimization, loop.average
+        )
 
     first, start = begin(0.0), resume.Progress(0)
-    resume.save(first.checkpoint, first.identity, start, first.method, first.optimization)
+    resume.save(
+        first.checkpoint, first.identity, start, first.method, first.optimization, first.average
+    )
     assert go_on(begin(0.0)) == start
     with pytest.raises(ConfigError, match="it was made with guides = .*start anew with --restart"):
         go_on(begin(0.01))

@@ -15,6 +15,7 @@ from adapt.clip import Clip
 from adapt.data.transforms import normalise
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.training import resume
+from adapt.training.averaging import WeightAverage
 from adapt.training.batches import Stream
 from adapt.training.optimize import Optimization
 from runtime.errors import TrainingError
@@ -95,9 +96,11 @@ def test_a_checkpoint_holds_the_classes(make, tmp_path: Path) -> None:
     method.start_epoch(1)
     optimization = Optimization(method.parameter_groups(), method.config)
     path = tmp_path / "checkpoint"
-    resume.save(path, {}, resume.Progress(3), method, optimization)
+    average = WeightAverage(method, optimization)
+    resume.save(path, {}, resume.Progress(3), method, optimization, average)
     other, _ = make()
-    resume.load(path, {}, other, Optimization(other.parameter_groups(), other.config))
+    optimization = Optimization(other.parameter_groups(), other.config)
+    resume.load(path, {}, other, optimization, WeightAverage(other, optimization))
     assert other.kept.tolist() == method.kept.tolist() != [1, 1, 1]
 
 

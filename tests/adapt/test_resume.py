@@ -98,8 +98,13 @@ def test_a_checkpoint_requires_the_background_of_its_pixels(
         {"rst_density": 0.01, "grid": "fp16"},
         {"grid": "bf16"},
         {"grid": "bf16", "rst": False},
+        {"rst_density": 0.01, "average_epochs": 2},
+        {"grid": "bf16", "average_epochs": 2},
     ],
-    ids=["budget", "budget on a grid", "threshold on a grid", "dense on a grid"],
+    ids=[
+        *("budget", "budget on a grid", "threshold on a grid", "dense on a grid"),
+        *("averaged, with a budget", "averaged on a grid"),
+    ],
 )
 def test_budgets_and_master_weights_come_back_too(
     pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, stop_at: object,
