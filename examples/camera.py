@@ -33,9 +33,6 @@ import click
 import numpy as np
 
 import runtime
-from runtime.commands.options import session_options
-from runtime.errors import ConfigError
-from runtime.storage.files import storage_errors
 
 try:
     import cv2
@@ -160,8 +157,12 @@ def _opened(path: Path) -> TextIO:
     Raises:
         runtime.UdaError: It cannot be written.
     """
-    with storage_errors(path):
+    try:
         return path.open("w")
+    except OSError as error:
+        raise runtime.StorageError(
+            f"cannot write '{path}': {error.strerror}; choose another place"
+        ) from error
 
 
 @click.command()
@@ -203,7 +204,7 @@ def _opened(path: Path) -> TextIO:
     type=click.Path(dir_okay=False, path_type=Path),
     help="A line of JSON a frame.",
 )
-@session_options
+@runtime.session_options
 def main(
     bundle: Path,
     source: str | None,
@@ -225,7 +226,7 @@ def main(
         taken = [Path(source or "").resolve(), *made]
         for path in made:
             if taken.count(path) > 1:
-                raise ConfigError(f"'{path}' would be written over; choose another name")
+                raise runtime.ConfigError(f"'{path}' would be written over; choose another name")
         if out is not None:
             Recorder.check(out)
         if window:

@@ -15,8 +15,6 @@ import numpy as np
 from capture import Image
 
 import runtime
-from runtime.errors import ConfigError
-from runtime.storage.files import storage_errors
 
 
 def overlay(image: Image, result: runtime.Prediction, line: str) -> None:
@@ -47,14 +45,18 @@ class Recorder:
             runtime.UdaError: Its name does not end in .avi, or it cannot be written there.
         """
         if path.suffix.lower() != ".avi":
-            raise ConfigError(
+            raise runtime.ConfigError(
                 f"cannot write '{path}': its name must end in .avi; take one that does"
             )
-        with storage_errors(path):
-            there = path.exists()
+        there = path.exists()
+        try:
             path.open("ab").close()  # what OpenCV says of a place it cannot write is of no help
             if not there:
                 path.unlink()
+        except OSError as error:
+            raise runtime.StorageError(
+                f"cannot write '{path}': {error.strerror}; choose another place"
+            ) from error
 
     def write(self, image: Image) -> None:
         """Add a frame; the first one says how large they are.
@@ -97,7 +99,7 @@ def check_windows() -> None:
         runtime.UdaError: It was built without.
     """
     if re.search(r"^ *GUI: +NONE$", cv2.getBuildInformation(), re.MULTILINE):
-        raise ConfigError(
+        raise runtime.ConfigError(
             "this OpenCV has no windows; leave out --window, or install opencv-python in the place "
             "of opencv-python-headless"
         )

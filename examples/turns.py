@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import runtime
-from runtime.bundles.bundle import Bundle
-from runtime.bundles.changes import changes
-from runtime.errors import TaskError
 
 
 class Director:
@@ -55,14 +52,14 @@ class Director:
                 or none of the tasks that were asked for is left. Everything is as it was.
         """
         old = self._session.bundle
-        new = Bundle.open(old.path)
+        new = runtime.Bundle.open(old.path)
         tasks = tuple(task for task in self._asked or new.tasks if task in new.tasks)
         if not tasks:
-            raise TaskError(
+            raise runtime.TaskError(
                 f"none of the tasks {', '.join(self._asked)} is left in '{new.path}', which has "
                 f"{', '.join(new.tasks)}; install one of them again, or name others with --task"
             )
-        wanted = [task for task in changes(old, new) if task in tasks]
+        wanted = [task for task in runtime.changes(old, new) if task in tasks]
         for task in wanted:
             new.task(task, self._session.layout)
         changed = self._session.refresh(new)

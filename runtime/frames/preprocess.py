@@ -8,17 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from runtime.errors import DataError
 from runtime.frames import decode, formats
 from runtime.frames.resize import by_pillow, resizer
 from runtime.spec import Background, Preprocess
 
+Frame: TypeAlias = "NDArray[np.uint8] | str | Path | Image.Image"
+"""(H, W, 3) uint8 RGB, an image file's path, or an image of Pillow's."""
 _MAX_RATIO = 100
+
+
+def as_frame(frame: Frame, background: Background) -> NDArray[np.uint8]:
+    """Return a frame as (H, W, 3) uint8 RGB; an array is returned as it is.
+
+    Args:
+        frame: An array, a path or an image of Pillow's. Files are turned upright as their EXIF
+            orientation says, and images too.
+        background: What transparent pixels are laid on.
+
+    Raises:
+        DataError: It is not an RGB image, or the file or the image cannot be decoded.
+    """
+    if isinstance(frame, (str, Path)):
+        return read_image(frame, background=background)
+    if isinstance(frame, Image.Image):
+        try:
+            return decode.rgb(frame.copy(), background)  # which changes it in place
+        except DataError:
+            raise
+        except Exception as error:  # decoders raise what they like on damaged files
+            raise DataError(f"cannot decode the image {frame!r}: {error}") from error
+    return check_frame(frame)
 
 
 def check_frame(frame: object) -> NDArray[np.uint8]:
@@ -32,7 +58,8 @@ def check_frame(frame: object) -> NDArray[np.uint8]:
     """
     if not isinstance(frame, np.ndarray):
         raise DataError(
-            f"a frame must be a numpy array (H, W, 3) uint8, found {type(frame).__name__}"
+            "a frame must be a numpy array (H, W, 3) uint8, a path or a PIL image, found "
+            f"{type(frame).__name__}"
         )
     if frame.dtype != np.uint8:
         raise DataError(

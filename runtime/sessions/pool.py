@@ -8,12 +8,10 @@ from collections.abc import Hashable, Sequence
 from functools import partial
 from types import FrameType, TracebackType
 
-import numpy as np
-from numpy.typing import NDArray
-
 from runtime import backends, strategies
 from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError, ConfigError, UdaError
+from runtime.frames.preprocess import Frame
 from runtime.mutex import Bell, Hold, Mutex
 from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
@@ -23,7 +21,7 @@ from runtime.sessions.settings import check_number, check_settings
 from runtime.sessions.sharing import SharedBase, cores, encoding
 from runtime.workers import Workers
 
-Pair = tuple[NDArray[np.uint8], str]
+Pair = tuple[Frame, str]
 """A frame, and the id of the task that is to classify it."""
 
 
@@ -140,11 +138,11 @@ class SessionPool:
         """The ids of the tasks."""
         return self._bundle.tasks
 
-    def predict(self, frame: NDArray[np.uint8], task: str) -> Prediction:
+    def predict(self, frame: Frame, task: str) -> Prediction:
         """Classify one frame on a free session, or on the first that becomes free.
 
         Args:
-            frame: (H, W, 3) uint8, RGB, any size.
+            frame: As for `Session.predict`.
             task: The id of a task.
 
         Raises:

@@ -24,7 +24,7 @@ from runtime.backends.base import Backend
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.changes import changes
 from runtime.errors import BackendError, DataError, UdaError
-from runtime.frames.preprocess import check_frame
+from runtime.frames.preprocess import Frame, as_frame
 from runtime.memory.base import Pixels
 from runtime.mutex import Mutex
 from runtime.prediction import Prediction
@@ -177,48 +177,54 @@ class Session:
         """
         return self._spec(None)
 
-    def predict(self, frame: NDArray[np.uint8], task: str | None = None) -> Prediction:
+    def predict(self, frame: Frame, task: str | None = None) -> Prediction:
         """Classify one frame.
 
         Args:
-            frame: (H, W, 3) uint8, RGB, any size.
+            frame: (H, W, 3) uint8, RGB, any size; or an image file's path, or a PIL image, whose
+                transparent pixels are laid on the task's background.
             task: By which task, which is then the current one; None takes the current one.
 
         Raises:
             TaskError: No task is selected, or the bundle has no such task, or no room for it.
-            DataError: The frame is no RGB image.
+            DataError: The frame is not an RGB image, or its file cannot be read.
             FormatError: The bundle's parts do not fit together, or give no finite values.
             BackendError: The session is closed, or the engine failed.
         """
         return self.predict_batch([frame], task)[0]
 
-    def predict_batch(
-        self, frames: Sequence[NDArray[np.uint8]], task: str | None = None
-    ) -> list[Prediction]:
+    def predict_batch(self, frames: Sequence[Frame], task: str | None = None) -> list[Prediction]:
         """Classify several frames by one task, in one pass; the order is kept.
 
         Args:
-            frames: Each (H, W, 3) uint8, RGB, any size.
+            frames: Each as for `predict`.
             task: As for `predict`.
 
         Raises:
             UdaError: As `predict`; also a DataError if there is no frame.
         """
-        if not len(frames):
-            raise DataError("predict needs at least one frame, found none")
-        spec = self._spec(task)
-        pixels = self._strategy.pixels(frames, spec)
 
-        def classify(loaded: LoadedTask) -> list[Prediction]:
-            ready = pixels
-            if loaded.preprocess != spec:  # another thread switched while this one resized
-                ready = self._strategy.pixels(frames, loaded.preprocess)
+        def classify(loaded: LoadedTask, pixels: Pixels) -> list[Prediction]:
             info = loaded.info
-            return [Prediction(info.id, info.classes, row) for row in self._logits(loaded, ready)]
+            return [Prediction(info.id, info.classes, row) for row in self._logits(loaded, pixels)]
 
-        return self._run(classify, *(() if task is None else (task,)))
+        return self._see(frames, task, classify)
 
-    def predict_many(self, pairs: Sequence[tuple[NDArray[np.uint8], str]]) -> list[Prediction]:
+    def features(self, frames: Sequence[Frame], task: str | None = None) -> NDArray[np.float32]:
+        """Return the features (N, D) of frames under one task's encoder, a fresh array.
+
+        Args:
+            frames: Each as for `predict`.
+            task: As for `predict`.
+
+        Raises:
+            UdaError: As `predict`; also a DataError if there is no frame.
+        """
+        return self._see(
+            frames, task, lambda loaded, pixels: self._strategy.features(loaded, pixels).copy()
+        )
+
+    def predict_many(self, pairs: Sequence[tuple[Frame, str]]) -> list[Prediction]:
         """Classify each frame by its own task; the order is kept.
 
         Frames are grouped so that the session switches least. The same array under several tasks
@@ -232,14 +238,20 @@ class Session:
             UdaError: As `predict`.
         """
         pairs = checked(pairs)
-        frames, tasks = [check_frame(frame) for frame, _ in pairs], [task for _, task in pairs]
+        tasks = [task for _, task in pairs]
         view = self._opened()
         shares = {task: view.share(task) for task in tasks}
+        backgrounds = {task: self._spec(task).background for task in shares}
+        decoded = {
+            (id(frame), backgrounds[task]): as_frame(frame, backgrounds[task])
+            for frame, task in pairs
+        }
+        frames = [decoded[id(frame), backgrounds[task]] for frame, task in pairs]
         found: dict[int, Prediction] = {}
         for batch in plan(frames, tasks, shares, self.task):
             spec = self._spec(next(iter(batch.heads)))
             wanted = [frames[position] for position in batch.frames]
-            pixels = self._strategy.pixels(wanted, spec)
+            pixels = self._pixels(wanted, spec)
 
             def classify(*loaded: LoadedTask) -> bool:
                 first = loaded[0]
@@ -549,6 +561,30 @@ class Session:
         if task is None and current is not None and current.info.id in view.keys:
             return current.preprocess
         return view.preprocess(view.current(current) if task is None else task)
+
+    def _see(
+        self,
+        frames: Sequence[Frame],
+        task: str | None,
+        call: Callable[[LoadedTask, Pixels], T],
+    ) -> T:
+        """Return what `call` makes of a task and the pixels of frames."""
+        if not len(frames):
+            raise DataError("predict needs at least one frame, found none")
+        spec = self._spec(task)
+        pixels = self._pixels(frames, spec)
+
+        def see(loaded: LoadedTask) -> T:
+            ready = pixels
+            if loaded.preprocess != spec:  # another thread switched while this one resized
+                ready = self._pixels(frames, loaded.preprocess)
+            return call(loaded, ready)
+
+        return self._run(see, *(() if task is None else (task,)))
+
+    def _pixels(self, frames: Sequence[Frame], spec: Preprocess) -> Pixels:
+        ready = [as_frame(frame, spec.background) for frame in frames]
+        return self._strategy.pixels(ready, spec)
 
     def _logits(self, loaded: LoadedTask, pixels: Pixels) -> NDArray[np.float32]:
         strategy = self._strategy

@@ -107,12 +107,17 @@ class World:
     def logits(self, task: str, pixels: np.ndarray) -> np.ndarray:
         """Compute in NumPy what the engines must return."""
         own = self.tasks[task]
+        features = self.features(task, pixels)
+        return features @ own.head_tensors["weight"].T + own.head_tensors.get("bias", 0)
+
+    def features(self, task: str, pixels: np.ndarray) -> np.ndarray:
+        """Compute in NumPy what the encoder must return."""
+        own = self.tasks[task]
         w = merge(self.base, own.patch)
         first, second = (own.tokens.get(name, np.zeros((1, 1))).sum(0) for name in TOKENS)
         mean = pixels.astype(np.float32).mean((1, 2))
         hidden = np.maximum(mean @ w["first.weight"] + w["first.bias"] + first, 0)
-        features = hidden @ w["second.weight"] + second
-        return features @ own.head_tensors["weight"].T + own.head_tensors.get("bias", 0)
+        return hidden @ w["second.weight"] + second
 
 
 def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) -> World:

@@ -105,7 +105,7 @@ def test_a_bundle_of_one_task_starts_with_it(make_world, frame):
         (np.zeros((4, 4), np.uint8), r"\(H, W, 3\)"),
         (np.zeros((4, 4, 4), np.uint8), r"\(H, W, 3\)"),
         (np.zeros((0, 4, 3), np.uint8), "must have pixels"),
-        ("frame.png", "numpy array"),
+        ("frame.png", "cannot read the image 'frame.png': No such file"),
         (None, "numpy array"),
     ],
 )
