@@ -76,7 +76,9 @@ def _check(hint: Any, value: object, where: str, error: type[UdaError]) -> Any:
         return _check(hint, value, where, error)
     if origin is typing.Literal:
         if value not in args or type(value) is not type(args[0]):
-            raise error(f"{where} must be one of {', '.join(map(str, args))}, found {value!r}")
+            raise error(
+                f"{where} must be one of {', '.join(map(str, args))}, found {_brief(value)}"
+            )
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -102,8 +104,12 @@ def _check(hint: Any, value: object, where: str, error: type[UdaError]) -> Any:
 def _kind(value: object) -> str:
     if value is None:
         return "nothing"
-    # Some are deeper, or longer by YAML's aliases, than a text can be made of.
-    holds = isinstance(value, (list, tuple, Mapping, set))
-    huge = isinstance(value, int) and value.bit_length() > 1 << 12
-    text = _BRIEF.repr(value) if holds else "of many digits" if huge else str(value)
+    text = value if isinstance(value, str) else _brief(value)
     return f"{type(value).__name__} {text[:60]!r}"
+
+
+def _brief(value: object) -> str:
+    # Some are deeper, or longer by YAML's aliases, than a text can be made of.
+    if isinstance(value, int) and value.bit_length() > 1 << 12:
+        return "a number of many digits"
+    return _BRIEF.repr(value)

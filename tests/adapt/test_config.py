@@ -235,7 +235,7 @@ LAUGHS = "lr: [&a0 [x, x, x, x, x, x, x, x, x]" + "".join(
         ("lr: !!timestamp x", "cannot read the settings"),
         (f"{LAUGHS}]", r"'lr' must be float, found list"),
         ("lr: &a [*a]", r"'lr' must be float, found list"),
-        (f"lr: 0x{'f' * 5000}", "'lr' must be float, found int 'of many digits'"),
+        (f"lr: 0x{'f' * 5000}", "'lr' must be float, found int 'a number of many digits'"),
         ("lr: 1e-3\nlr: 2e-3", "'lr' stands there twice .*line 2"),
         ("tasks: {a-b: {lr: 1}, a-b: {lr: 2}}", "'a-b' stands there twice"),
         (f"? {'k' * 9999}\n: 1", "unknown key 'k{80}'"),

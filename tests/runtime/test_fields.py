@@ -1,3 +1,4 @@
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -5,6 +6,8 @@ import pytest
 
 from runtime.errors import ConfigError, FormatError
 from runtime.storage.fields import build
+
+DEEP = functools.reduce(lambda value, _: [value], range(5000), 1)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ def test_good_values_are_taken_and_an_int_serves_as_a_float():
         ({"name": "n", "rate": 2.0}, "rate is above 1"),
         ({"name": "n", "flag": 1}, "'flag' must be bool"),
         ({"name": "n", "mode": "c"}, "must be one of a, b"),
+        ({"name": "n", "mode": DEEP}, "must be one of a, b, found .{,60}$"),
+        ({"name": "n", "mode": 10**5000}, "must be one of a, b, found a number of many digits"),
         ({"name": "n", "sizes": 3}, "'sizes' must be a list"),
         ({"name": "n", "sizes": [1, "2"]}, r"'sizes'\[1\] must be int"),
         ({"name": "n", "table": {"k": "v"}}, r"'table'\['k'\] must be float"),
