@@ -27,24 +27,14 @@ class SettingsCommand(click.Command):
             ) from error
 
 
-def export_command(
-    task: str, variant: str, out: Path, dataset: str | None, data: Path | None, target: str | None
-) -> str:
-    """Return the command that makes a bundle of a trained task.
+def export_command(task: str, variant: str, out: Path) -> str:
+    """Return the command that makes a bundle of a trained task, whose artifact knows its images.
 
     Args:
         task: Its id.
         variant: Of its artifact.
         out: Root folder of the artifacts.
-        dataset: Its data set; None for the user's own folders.
-        data: Folder of the images.
-        target: Folder or list of the target, of the user's own.
     """
     words = ["uda-export", "onnx", "--task", f"{task}={variant}"]
     words += [] if str(out) == "artifacts" else ["--artifacts", str(out)]
-    if dataset is None and data is not None and target is not None:
-        folder = data / target
-        words += ["--images", str(folder) if folder.is_dir() else "FOLDER_OF_TARGET_IMAGES"]
-    elif data is not None:
-        words += ["--data", str(data)]
     return shlex.join([*words, "--out", f"{task}.bundle"])

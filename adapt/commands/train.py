@@ -194,7 +194,7 @@ def train(
         summary = table_of(pair, run, device, dataset)
         click.echo(f"\n{summary}")
     place = run.path.parent
-    following = export_command(pair.task.id, place.name, out, dataset, data, target)
+    following = export_command(pair.task.id, place.name, out)
     click.echo(f"\nnext       {following}")
 
 

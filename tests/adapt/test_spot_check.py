@@ -276,7 +276,7 @@ def test_the_commands_guide_from_draw_to_figures(
     lines = result.stdout.splitlines()
     assert lines[0] == "street day-night: accuracy on 8 images that a person sorted"
     assert [line.split()[0] for line in lines[4:7]] == ["zero_shot", "cmkd", "cmkd-rst"]
-    assert "unsorted   1 images, left out" in result.stdout
+    assert "unsorted   1 image, left out" in result.stdout
     assert "no class   1 images, left out" in result.stdout
     document = json.loads((tmp_path / "found.json").read_text())
     assert (document["unsorted"], document["none"]) == (1, 1)
