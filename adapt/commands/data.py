@@ -8,7 +8,7 @@ import click
 
 from adapt.datasets import DATASETS
 from adapt.options import data_option
-from runtime.console import count_of, table, write_json
+from runtime.console import count_of, printable, table, write_json
 
 
 @click.group(short_help="Look at data sets before training.")
@@ -89,11 +89,11 @@ def check(
 
         report, lost = decoded(report, data, dataset)
     for one in details:
-        click.echo("\n" + "\n".join(one.lines()))
+        click.echo("\n" + "\n".join(map(printable, one.lines())))
     if beside:
         click.echo(f"\nbeside the domains: {left_out_line(beside)}")
     if report.notes:
-        click.echo("\n" + "\n".join(report.notes))
+        click.echo("\n" + "\n".join(map(printable, report.notes)))
     if page:
         from adapt.data.inventory.page import write_page
 

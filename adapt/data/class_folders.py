@@ -151,4 +151,4 @@ def _first(path: Path, folder: Path) -> str:
 
 def _instead(left_out: Sequence[LeftOut]) -> str:
     """Return what is there instead of images, for a message."""
-    return f"; left out are {reasons(counted(left_out))}" if left_out else ""
+    return f"; left out: {reasons(counted(left_out))}" if left_out else ""

@@ -24,6 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from runtime.console import printable
 from runtime.storage.files import make_folder, storage_errors, write_bytes
 
 LOG, METRICS, RESULTS = "train.log", "metrics.jsonl", "results.csv"
@@ -121,6 +122,14 @@ def _csv(history: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+class _Line(logging.Formatter):
+    """One line per message, whatever a file that it names is called."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the message as what a terminal shows and does not obey."""
+        return printable(super().formatMessage(record))
+
+
 class _LogFile(logging.FileHandler):
     """A log that a full disk cannot stop: the checkpoint and the artifact say that it is full."""
 
@@ -148,7 +157,7 @@ def log_file(folder: Path) -> Iterator[Callable[[], None]]:
         with storage_errors(folder / LOG):
             make_folder(folder)
             file = _LogFile(folder / LOG)
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.setFormatter(_Line("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
         _log.removeHandler(early)
         early.setTarget(file)
@@ -157,7 +166,7 @@ def log_file(folder: Path) -> Iterator[Callable[[], None]]:
 
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)
-    screen.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    screen.setFormatter(_Line("%(levelname)s: %(message)s"))
     level = _log.level
     _log.setLevel(logging.INFO)
     _log.addHandler(early)

@@ -48,6 +48,21 @@ def check(*words):
     return CliRunner().invoke(main, ["data", "check", *map(str, words)])
 
 
+def test_names_of_files_cannot_steer_the_terminal_or_the_log(root, tmp_path):
+    for name in ("circle", "square"):  # copies of each other, of one colour
+        picture(root / "day" / name / "\a工.png", tint=9)
+    result = check("--data", root)
+    assert result.exit_code == 0 and "\a" not in result.output
+    assert "\\x07工.png" in result.output
+    train = "train --source day --target night --method zero_shot --no-baselines".split()
+    settings = ["--set", "model=demo-rn32", "--set", "pretrained=demo"]
+    result = CliRunner().invoke(main, [*train, *settings, "--data", root, "--out", tmp_path])
+    assert result.exit_code == 0, result.output
+    log = next(tmp_path.glob("*/*/*/train.log")).read_text("utf-8")
+    for text in (result.stderr, log):
+        assert "\\x07工.png" in text and "\a" not in text
+
+
 def test_the_inventory_counts_every_kind_and_warnings_are_no_error(root, tmp_path):
     expected = clutter(root / "day")
     result = check("--data", root, "--json", tmp_path / "r.json")
