@@ -18,6 +18,7 @@ from typing import Any
 from adapt.towers import OFF, Pixels, ResnetTower, TextTower, VitTower, ranges
 from runtime.errors import BaseModelError, UdaError
 from runtime.storage.fields import build
+from runtime.storage.files import expanded
 
 SUFFIX = ".json"
 FEATURE = "architecture"
@@ -147,16 +148,17 @@ def is_file(model: str) -> bool:
 
 
 def _document(path: Path) -> object:
-    path = path.expanduser()
+    path = expanded(path)
     try:
         status = path.stat()
         if not S_ISREG(status.st_mode):  # a named pipe would be waited for
             raise BaseModelError(f"'{path}' is not a file; pass --set model=FILE.json")
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        why = error.strerror if isinstance(error, OSError) else error
         raise BaseModelError(
-            f"cannot read the model configuration '{path}': {error.strerror}; pass one that is "
+            f"cannot read the model configuration '{path}': {why}; pass one that is "
             "there with --set model=FILE.json"
         ) from error
     if len(text) > _MAX_BYTES:

@@ -35,6 +35,7 @@ from adapt.settings.names import BASE_ADVICE
 from runtime.errors import BackendError, BaseModelError
 from runtime.spec import Background, BaseModel, Preprocess
 from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import expanded
 
 _TEXT_BATCH = 256
 
@@ -164,7 +165,7 @@ def load(
         file = weights.read(download.fetch(tag, what, advice.replace("{}", architecture)))
         state, quick = file.state, file.openai or architecture != base
     else:
-        path = Path(pretrained).expanduser()
+        path = expanded(pretrained)
         if not path.is_file() and path.suffix.lower() not in SUFFIXES:
             tags = open_clip.list_pretrained_tags_by_model(architecture)
             tags += ["demo"] if base in demo.ARCHITECTURES else []
@@ -200,7 +201,7 @@ def _load_own(own: Architecture, shown: str, pretrained: str, device: str, advic
         BaseModelError: As for `load`.
         BackendError: As for `load`.
     """
-    path, advice = Path(pretrained).expanduser(), advice.replace("{}", shown)
+    path, advice = expanded(pretrained), advice.replace("{}", shown)
     check_own_weights(shown, pretrained, advice)
     file = weights.read(path, advice)
     if file.openai:

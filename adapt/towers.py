@@ -130,9 +130,9 @@ class Pixels:
     interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
-        good = all(0 <= v <= 1 for v in self.mean) and all(0 < v <= 10 for v in self.std)
+        good = all(0 <= v <= 1 for v in self.mean) and all(1e-3 <= v <= 10 for v in self.std)
         if len(self.mean) != 3 or len(self.std) != 3 or not good:
-            raise ValueError("'mean' must be three numbers in [0, 1], 'std' three in (0, 10]")
+            raise ValueError("'mean' must be three numbers in [0, 1], 'std' three in [0.001, 10]")
 
 
 def ranges(tower: Any, **needed: range) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +22,7 @@ OPTIONAL = frozenset(
 
 
 class UdaGroup(click.Group):
-    """A click group that prints a UdaError as one line on stderr and exits with 1."""
+    """A click group that prints a user's error as one line on stderr and exits with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
@@ -35,8 +37,25 @@ class UdaGroup(click.Group):
                 f"this command needs '{error.name}', which is not installed; install the project "
                 "with the extra [export], for example: pip install '.[export]'"
             )
-        click.echo(f"error: {' '.join(message.split())}", err=True)
+        except OSError as error:
+            if (refusal := _refusal(error)) is None:
+                raise
+            message = refusal
+        click.echo(f"error: {printable(' '.join(message.split()))}", err=True)
         sys.exit(1)
+
+
+def _refusal(error: OSError) -> str | None:
+    """Return what the system refuses, for people; None where a traceback says more."""
+    if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"cannot write the output: {error.strerror}; free some space, or write elsewhere"
+    # A file that is not there should have been looked for; a closed pipe is click's.
+    if error.filename is None or isinstance(error, FileNotFoundError):
+        return None
+    return (
+        f"cannot use '{os.fsdecode(error.filename)}': {error.strerror}; check the path and its "
+        "permissions, or choose another"
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -58,7 +77,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def printable(value: object) -> str:
     """Return what a file says as text that a terminal shows and does not obey."""
     text = str(value)
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def count_of(count: int, noun: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from runtime.storage.files import cache_folder
 
 
 def folder() -> Path:
     """Return the cache folder: `$UDA_CACHE`, else `~/.cache/uda-adapt`."""
-    chosen = os.environ.get("UDA_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "uda-adapt"
+    return cache_folder("UDA_CACHE", "uda-adapt")

@@ -22,6 +22,7 @@ from adapt.settings.methods import CONFIGS
 from adapt.towers import ResnetTower
 from runtime.errors import BaseModelError, ConfigError
 from runtime.spec import Interpolation
+from runtime.storage.files import expanded
 
 FOLDER = "base_models"
 QUICKGELU = "-quickgelu"
@@ -153,7 +154,7 @@ def check_weights(pretrained: str, advice: str) -> None:
     Raises:
         BaseModelError: It is the name of a file, and there is none.
     """
-    path = Path(pretrained).expanduser()
+    path = expanded(pretrained)
     if path.suffix.lower() in SUFFIXES and not path.is_file():
         raise BaseModelError(
             f"there is no weights file '{path}'; pass one that is there with {advice}"
@@ -171,7 +172,7 @@ def check_own_weights(architecture: str, pretrained: str, advice: str) -> None:
     Raises:
         BaseModelError: `pretrained` is the name of a pretrained tag, or of nothing.
     """
-    path = Path(pretrained).expanduser()
+    path = expanded(pretrained)
     if not path.is_file() and path.suffix.lower() not in SUFFIXES:
         raise BaseModelError(
             f"'{pretrained[:80]}' is not a weights file, and no pretrained tag has the "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from runtime.commands.options import BUNDLE, JSON, session_options
-from runtime.console import count_of, write_json
+from runtime.console import count_of, printable, write_json
 
 
 @click.command(short_help="Classify images.")
@@ -33,10 +34,11 @@ def predict(
     from runtime.frames.preprocess import read_image
     from runtime.sessions.session import Session
 
-    if json_file is not None and json_file.resolve() in {image.resolve() for image in images}:
+    same = os.path.realpath  # takes links in a circle
+    if json_file is not None and same(json_file) in map(same, images):
         raise ConfigError(f"'{json_file}' is one of the images; write the JSON elsewhere")
     for path in images:
-        if path.is_dir():
+        if os.path.isdir(path):  # no error where the system refuses a path: it is one of many
             raise DataError(
                 f"'{path}' is a folder, expected image files; name them, for example "
                 f"{_example(path)}"
@@ -59,10 +61,11 @@ def predict(
                     raise
                 results.append({"image": str(path), "task": session.task, "error": str(error)})
                 named = "" if f"'{path}'" in str(error) else f"{path}: "
-                click.echo(f"{named}error: {error}", err=True)
+                click.echo(printable(f"{named}error: {error}"), err=True)
                 continue
             results.append({"image": str(path), "task": session.task, "top": best})
-            click.echo(f"{path}: " + ", ".join(f"{label} {score:.1%}" for label, score in best))
+            scores = ", ".join(f"{label} {score:.1%}" for label, score in best)
+            click.echo(printable(f"{path}: {scores}"))
     if json_file is not None:
         write_json(json_file, results)
     failed = sum("error" in result for result in results)

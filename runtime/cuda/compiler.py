@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from pathlib import Path
 
 from runtime.cuda.driver import nvrtc, nvrtc_call
 from runtime.errors import BackendError, StorageError
-from runtime.storage.files import write_bytes
+from runtime.storage import files
 from runtime.storage.trusted import read_code
 
 _FOLDER = Path(__file__).resolve().parent / "kernels"
@@ -27,8 +26,7 @@ _MAX_BYTES = 1 << 26
 
 def cache_folder() -> Path:
     """Return where compiled kernels are kept: `$UDA_RUNTIME_CACHE`, else `~/.cache/uda-runtime`."""
-    chosen = os.environ.get("UDA_RUNTIME_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "uda-runtime"
+    return files.cache_folder("UDA_RUNTIME_CACHE", "uda-runtime")
 
 
 def compile_kernels(source: str, capability: tuple[int, int]) -> bytes:
@@ -88,7 +86,7 @@ def kernels(source: str, capability: tuple[int, int], folder: Path | None = None
     if code is None:
         code = compile_kernels(source, capability)
         with contextlib.suppress(StorageError):
-            write_bytes(path, _digest(path, code) + code, code=True)
+            files.write_bytes(path, _digest(path, code) + code, code=True)
     return code
 
 

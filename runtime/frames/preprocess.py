@@ -6,6 +6,7 @@ exactly the pixels the reported accuracy was measured on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -195,6 +196,7 @@ def read_image(
     except Exception as error:  # decoders raise what they like on damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.replace(f" {str(path)!r}", "")  # Pillow names the file too
-        remedy = "repair or remove the file" if path.is_file() else "check the path: it is no file"
+        there = os.path.isfile(path)  # pathlib's raises where the system refuses a path
+        remedy = "repair or remove the file" if there else "check the path: it is no file"
         remedy = formats.advice(path.suffix.lower()) or remedy
         raise DataError(f"cannot read the image '{path}': {reason}; {remedy}") from error

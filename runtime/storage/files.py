@@ -29,6 +29,31 @@ _REMEDIES = {
 """What to do about an error of the operating system."""
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder for `~`; `~name` of nobody stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
+def cache_folder(variable: str, name: str) -> Path:
+    """Return where a cache lies.
+
+    Args:
+        variable: Environment variable that names the folder.
+        name: Of the folder in `~/.cache` where the variable is not set.
+
+    Raises:
+        StorageError: It is not set, and this user has no home folder.
+    """
+    if chosen := os.environ.get(variable):
+        return expanded(chosen)
+    try:
+        return Path.home() / ".cache" / name
+    except RuntimeError as error:
+        raise StorageError(
+            f"this user has no home folder to keep a cache in; name a folder with {variable}=FOLDER"
+        ) from error
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn an operating system error while writing `path` into a StorageError.

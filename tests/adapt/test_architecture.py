@@ -75,6 +75,10 @@ def test_what_cannot_be_trained_exported_and_run_is_refused_by_name(
         (b" " * (1 << 16) + b"1", "larger than the 64 kB"),
         (b"{}", "'vision_cfg' is missing"),
         (b'{"model_cfg": {}, "x": 1}', "unknown field 'x'"),
+        (
+            json.dumps({"model_cfg": model_cfg("vit"), "preprocess_cfg": {"std": 1e-320}}).encode(),
+            "'std' three in",
+        ),
     ],
 )
 def test_a_file_that_holds_no_configuration_is_refused(
@@ -91,6 +95,8 @@ def test_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")  # opening it would wait for a writer
     with pytest.raises(BaseModelError, match="is not a file"):
         Architecture.read(tmp_path / "pipe.json")
+    with pytest.raises(BaseModelError, match="cannot read .* null byte"):
+        Architecture.read(tmp_path / "\0.json")
 
 
 def test_an_architecture_is_its_content_whatever_the_file_is_called(tmp_path: Path) -> None:

@@ -40,6 +40,15 @@ NAMES = {
     "teacher": (["--method", "ekda", "--set", "teacher=ViT-X"], "unknown architecture 'ViT-X'"),
     "preset": (["--preset", "none"], "have no preset 'none'"),
     "rst": (["--method", "linear_probe", "--rst"], "'linear_probe' with these settings leaves"),
+    "weights of nobody": (
+        ["--set", "pretrained=~nobody-here/a.pt"],
+        "there is no weights file '~nobody-here/a.pt'; pass one",
+    ),
+    "configuration of nobody": (
+        ["--set", "model=~nobody-here/a.json"],
+        "cannot read the model configuration '~nobody-here/a.json'",
+    ),
+    "too long": (["--set", f"pretrained={'x' * 300}.pt"], "File name too long; check the path and"),
     "device": (["--device", "gpu"], "unknown device 'gpu'; use cpu, cuda or cuda:N"),
 }
 """Refused by whatever takes settings."""
@@ -55,6 +64,8 @@ CASES = {
     ),
     "list": (["train", *OWN[:-1], "no.txt", "--out", "{out}"], "there is no list file 'no.txt'"),
     "test": ([*TRAIN, "--test", "nowhere"], "the test images 'nowhere' are neither in"),
+    "long domain": (["train", *OWN[:-1], "x" * 300, "--out", "{out}"], "File name too long; check"),
+    "long test": ([*TRAIN, "--test", "x" * 300], "File name too long; check"),
     "folder": (["train", "--data", "nowhere", *OWN[2:]], "'nowhere' does not exist"),
     "data set": (["train", "--dataset", "digit", "--task", "m-u"], "unknown data set 'digit'"),
     "task": (["train", "--dataset", "digits", "--task", "m-x"], "'digits' has no task 'm-x'"),

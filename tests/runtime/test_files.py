@@ -1,11 +1,26 @@
 import os
+import pwd
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import FormatError, StorageError
-from runtime.storage.files import read_bytes, storage_errors, write_bytes
+from runtime.storage.files import cache_folder, read_bytes, storage_errors, write_bytes
+
+
+def test_a_user_without_a_home_folder_is_told_to_name_a_cache(tmp_path, monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("UDA_X", raising=False)
+
+    def nobody(_):
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)  # as in a container that runs as any user
+    with pytest.raises(StorageError, match="no home folder .*; name a folder with UDA_X=FOLDER"):
+        cache_folder("UDA_X", "x")
+    monkeypatch.setenv("UDA_X", str(tmp_path))
+    assert cache_folder("UDA_X", "x") == tmp_path
 
 
 def test_a_small_file_takes_little_memory_whatever_it_might_have(tmp_path):

@@ -56,6 +56,18 @@ def test_an_unreadable_image_keeps_no_other_from_being_judged(world, image, tmp_
     assert second["top"]
 
 
+def test_a_path_that_the_system_refuses_keeps_no_other_from_being_judged(world, image, tmp_path):
+    ring, out = tmp_path / "ring", tmp_path / "out.json"
+    ring.symlink_to("ring")
+    result = run(
+        "predict", world.path, "x" * 300, ring, image, "--task", "a-d", "--json", out
+    )  # fmt: skip
+    assert "2 of 3 images could not be classified" in result.output
+    assert [("error" in row, "top" in row) for row in json.loads(out.read_text())] == [
+        (True, False), (True, False), (False, True),
+    ]  # fmt: skip
+
+
 def test_an_image_too_narrow_to_crop_keeps_no_other_from_being_judged(mixed, image, tmp_path):
     thin, out = tmp_path / "thin.png", tmp_path / "out.json"
     Image.fromarray(np.zeros((2, 900, 3), np.uint8)).save(thin)
@@ -119,6 +131,7 @@ def test_bench_measures_as_many_switches_as_asked(world, tmp_path, tasks):
         (["predict", "BUNDLE", "FOLDER"], "is a folder, expected image files; name them"),
         (["predict", "BUNDLE", "missing.png", "--task", "a-b"], "cannot read the image"),
         (["bench", "BUNDLE", "--task", "x-y"], "unknown task 'x-y'"),
+        (["predict", "BUNDLE", "IMAGE", "--task", "\x1b[2J工"], "unknown task '\\x1b[2J工'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_one(world, image, args, message):
@@ -127,6 +140,16 @@ def test_a_users_mistake_is_one_line_and_exit_code_one(world, image, args, messa
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
     assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full here")
+def test_output_onto_a_full_disk_is_one_line(world):
+    words = [sys.executable, "-m", "runtime.cli", "info", str(world.path)]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: cannot write the output: No space left")
     assert result.stderr.count("\n") == 1
 
 
