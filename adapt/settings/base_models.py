@@ -135,6 +135,8 @@ def check_architecture(name: str) -> None:
     known = architectures()
     if name in known or name.removesuffix(QUICKGELU) in known:
         return
+    if importlib.util.find_spec("open_clip") is None:
+        import open_clip  # noqa: F401  # it may know the model, so the error is that it is missing
     some = [path.stem for path in known.values() if path.parent.name == "architectures"]
     some += ["ViT-B-16-quickgelu", "RN50-quickgelu"]
     raise BaseModelError(

@@ -231,15 +231,32 @@ def test_nobody_imports_export():
             assert "from export" not in file.read_text(), file
 
 
-def test_a_command_that_needs_a_missing_extra_says_which(tmp_path):
-    code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from adapt.cli import main\n"
-        "main(['train', '--dataset', 'demo-digits', '--task', 'f-h'])"
-    )
+WITHOUT = """if True:
+    import sys
+
+    class Without:
+        def __init__(self, finder):
+            self.finder = finder
+
+        def find_spec(self, name, *more):
+            gone = name.partition(".")[0] in {gone!r}
+            return None if gone else self.finder.find_spec(name, *more)
+
+    sys.meta_path[:] = map(Without, sys.meta_path)
+    from adapt.cli import main
+
+    main({words!r})
+"""
+
+
+@pytest.mark.parametrize("package", ["torch", "open_clip"])
+def test_a_command_that_needs_a_missing_extra_says_which(package):
+    words = ["train", "--dataset", "demo-digits", "--task", "f-h"]
+    words += ["--set", "model=RN101"] if package == "open_clip" else []
+    code = WITHOUT.format(gone=["torch", package], words=words)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.strip().startswith("error: this command needs 'torch'")
+    assert done.stderr.strip().startswith(f"error: this command needs '{package}'")
     assert "pip install '.[export]'" in done.stderr and done.stderr.count("\n") == 1
 
 
