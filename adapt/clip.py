@@ -25,13 +25,13 @@ from torch.nn.functional import normalize
 from adapt import download, weights
 from adapt.architecture import Architecture, is_file
 from adapt.demo import weights as demo
-from adapt.settings.base_models import (
+from adapt.settings.architectures import (
+    BASE_ADVICE,
     QUICKGELU,
     SUFFIXES,
     check_architecture,
     check_own_weights,
 )
-from adapt.settings.names import BASE_ADVICE
 from runtime.errors import BackendError, BaseModelError
 from runtime.spec import Background, BaseModel, Preprocess
 from runtime.storage.digest import tensors_sha256

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from adapt.settings.base_models import SUFFIXES, check_weights
+from adapt.settings.architectures import SUFFIXES, check_weights
 from runtime.errors import BaseModelError
 
 OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")

@@ -64,7 +64,7 @@ def evaluate(
         dataset = named_of(artifacts, task)
     pair_of = pair_loader(dataset, task, data, source, target, test)
     from adapt.evaluation.stored import stored
-    from adapt.settings.base_models import check_weights
+    from adapt.settings.architectures import check_weights
 
     if pretrained:
         check_weights(pretrained, "--pretrained PATH")

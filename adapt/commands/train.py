@@ -134,7 +134,7 @@ def train(
     pair = pair_of(config.holdout, config.seed, config.pair_classes)
     # Torch takes seconds to import: whatever can be refused without it has been.
     from adapt.evaluation.metrics import Metrics
-    from adapt.settings.base_models import QUICKGELU, image_size
+    from adapt.settings.architectures import QUICKGELU, image_size
     from adapt.training import train as training
     from adapt.training.resume import FILE as CHECKPOINT
     from runtime.storage.fields import build

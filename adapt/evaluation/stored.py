@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt import methods, store
 from adapt.data import DomainPair
-from adapt.settings.base_models import SUFFIXES
+from adapt.settings.architectures import SUFFIXES
 from adapt.settings.layers import COMMAND, resolve
 from adapt.settings.stored import sources_of
 

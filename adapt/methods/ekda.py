@@ -18,7 +18,7 @@ from adapt.methods.parts.teacher import STD, Teacher, divergence
 from adapt.prompts import by_block, check_visual, encode_images
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import EKDAConfig
-from adapt.settings.names import TEACHER_ADVICE
+from adapt.settings.teachers import TEACHER_ADVICE
 from runtime.errors import ConfigError
 from runtime.spec import BaseModel
 

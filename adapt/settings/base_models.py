@@ -1,4 +1,4 @@
-"""Which base models there are, and what each recommends: sizes, rates, augmentation.
+"""The settings that a base model recommends: sizes, rates, augmentation.
 
 Two sources: rules that hold for every model, and `configs/base_models/NAME.yaml` for the models of
 open_clip that want something else.
@@ -6,36 +6,19 @@ open_clip that want something else.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import json
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from adapt.architecture import Architecture, is_file
 from adapt.nearest import meant
 from adapt.settings import text
+from adapt.settings.architectures import QUICKGELU, image_size, train_size
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import CONFIGS
-from adapt.towers import ResnetTower
-from runtime.errors import BaseModelError, ConfigError
-from runtime.spec import Interpolation
-from runtime.storage.files import expanded
+from runtime.errors import ConfigError
 
 FOLDER = "base_models"
-QUICKGELU = "-quickgelu"
-"""Suffix of architectures whose activation is x * sigmoid(1.702 x), as OpenAI trained them."""
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-"""Of weights files; no tag of open_clip's has a dot."""
-_CROP = 8 / 7
-"""Training size over input size: 256 pixels for crops of 224, as CLIP is usually fine-tuned."""
-
-
-def train_size(image_size: int) -> int:
-    """Return the pixels on a side that images have before crops of `image_size` are taken."""
-    return round(image_size * _CROP)
 
 
 def recommended(
@@ -65,138 +48,6 @@ def recommended(
     if name in files:
         values |= _read(files[name], method, cls)
     return values
-
-
-def image_size(architecture: str) -> int | None:
-    """Return the pixels on a side of a model's input, from its configuration file, or None.
-
-    Args:
-        architecture: Without `-quickgelu`, which changes nothing here; or the path of a model
-            configuration.
-
-    Raises:
-        BaseModelError: The model configuration cannot be used.
-    """
-    if is_file(architecture):
-        return Architecture.read(Path(architecture)).vision.image_size
-    vision = _vision(architecture)
-    if vision is None:
-        return None
-    size = vision.get("image_size", 224)
-    return int(size[0] if isinstance(size, list) else size)
-
-
-def is_resnet(architecture: str) -> bool:
-    """Return whether the image encoder of a model is CLIP's ResNet.
-
-    Args:
-        architecture: As for `image_size`.
-
-    Raises:
-        BaseModelError: The model configuration cannot be used.
-    """
-    if is_file(architecture):
-        return isinstance(Architecture.read(Path(architecture)).vision, ResnetTower)
-    return isinstance((_vision(architecture) or {}).get("layers"), list)
-
-
-def _vision(architecture: str) -> dict[str, Any] | None:
-    """Return what a model's configuration file says of its image encoder, or None."""
-    path = architectures().get(architecture)
-    if path is None:
-        return None
-    vision: dict[str, Any] = json.loads(path.read_text())["vision_cfg"]
-    return vision
-
-
-@functools.cache
-def architectures() -> Mapping[str, Path]:
-    """Return the configuration files of all models by name, the demo's first."""
-    here = Path(__file__).resolve().parents[1] / "demo" / "architectures"
-    found = importlib.util.find_spec("open_clip")  # its import takes seconds, its files do not
-    theirs = Path(str(found.origin)).parent / "model_configs" if found else here
-    places = {path.stem: path for path in sorted(theirs.glob("*.json"))}
-    own = {path.stem: path for path in sorted(here.glob("*.json"))}
-    return own | {name: path for name, path in places.items() if name not in own}
-
-
-def check_architecture(name: str) -> None:
-    """Refuse a model that neither open_clip nor the demo has; any may end in `-quickgelu`.
-
-    Args:
-        name: open_clip's name, a model of the demo, or the path of a model configuration (.json).
-
-    Raises:
-        BaseModelError: It is unknown, or the model configuration cannot be used.
-    """
-    if is_file(name):
-        Architecture.read(Path(name))
-        return
-    known = architectures()
-    if name in known or name.removesuffix(QUICKGELU) in known:
-        return
-    if importlib.util.find_spec("open_clip") is None:
-        import open_clip  # noqa: F401  # it may know the model, so the error is that it is missing
-    some = [path.stem for path in known.values() if path.parent.name == "architectures"]
-    some += ["ViT-B-16-quickgelu", "RN50-quickgelu"]
-    raise BaseModelError(
-        f"unknown architecture '{name[:80]}'{meant(name[:80], known)}; take one of open_clip's "
-        f"{len(known) - len(some) + 2}, or of the demo: {', '.join(some)}, ..., or FILE.json, a "
-        "model configuration"
-    )
-
-
-def check_weights(pretrained: str, advice: str) -> None:
-    """Refuse a weights file that is not there; tags are looked up later, which needs torch.
-
-    Args:
-        pretrained: A tag, `demo`, or the path of a file.
-        advice: How to name another file, for the message.
-
-    Raises:
-        BaseModelError: It is the name of a file, and there is none.
-    """
-    path = expanded(pretrained)
-    if path.suffix.lower() in SUFFIXES and not path.is_file():
-        raise BaseModelError(
-            f"there is no weights file '{path}'; pass one that is there with {advice}"
-        )
-
-
-def check_own_weights(architecture: str, pretrained: str, advice: str) -> None:
-    """Refuse weights that are no file for a model configuration of one's own.
-
-    Args:
-        architecture: What to call the model configuration.
-        pretrained: The weights.
-        advice: How to name another file, for the message.
-
-    Raises:
-        BaseModelError: `pretrained` is the name of a pretrained tag, or of nothing.
-    """
-    path = expanded(pretrained)
-    if not path.is_file() and path.suffix.lower() not in SUFFIXES:
-        raise BaseModelError(
-            f"'{pretrained[:80]}' is not a weights file, and no pretrained tag has the "
-            f"architecture of '{architecture}'; pass a weights file ({', '.join(SUFFIXES)}) "
-            f"with {advice}"
-        )
-
-
-def interpolation(architecture: str, pretrained: str) -> Interpolation:
-    """Return how the images of a model's pre-training were resized: nearly always bicubic.
-
-    Args:
-        architecture: open_clip's name, or a model of the demo.
-        pretrained: Its weights; a tag of open_clip's other than `openai` imports torch.
-    """
-    if pretrained in ("openai", "demo") or Path(pretrained).suffix.lower() in SUFFIXES:
-        return "bicubic"
-    import open_clip  # only here: it imports torch
-
-    tag = open_clip.get_pretrained_cfg(architecture, pretrained)
-    found: Interpolation = tag.get("interpolation", "bicubic")
-    return found if found in get_args(Interpolation) else "bicubic"
 
 
 def _read(path: Path, method: str, cls: type[TrainConfig]) -> dict[str, Any]:

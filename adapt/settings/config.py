@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeVar
 
+from adapt.settings.architectures import BASE_ADVICE, check_model
 from runtime.spec import Background
 
 AUTO = "auto"
 """Value of a setting that the data decide, see `by_data`."""
 _BY_DATA = "by_data"
+StrongView = Literal["randaugment", "mild"]
 T = TypeVar("T")
 
 
@@ -176,6 +178,22 @@ class TrainConfig:
         """What `adapt.data.load` calls `target_classes`: None where both sides have the same."""
         return self.target_classes if self.partial else None
 
+    @property
+    def strong_view(self) -> StrongView | None:
+        """The strong augmentation of the target that a step needs, or None."""
+        return None
+
+    def check_models(self) -> None:
+        """Refuse base models that cannot be used; needs no torch.
+
+        A method that needs more than one base model extends this.
+
+        Raises:
+            ConfigError: Two of them do not go together.
+            BaseModelError: An architecture or a weights file is unknown.
+        """
+        check_model(self.model, self.pretrained, BASE_ADVICE)
+
 
 @dataclass(frozen=True)
 class TaskHeadConfig(TrainConfig):
@@ -185,13 +203,18 @@ class TaskHeadConfig(TrainConfig):
     """Weight of FixMatch's term, 0 for none. CMKD: 0.5, VisDA 2.0, DomainNet 0.1."""
     fixmatch_threshold: float = 0.95
     """Least confidence of a pseudo label in the weak view. VisDA: 0.8."""
-    strong: Literal["randaugment", "mild"] = "randaugment"
+    strong: StrongView = "randaugment"
     """The strong view; `mild` suits small pictures."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "fixmatch", self.fixmatch >= 0, "0 or more")
         require(self, "fixmatch_threshold", 0 <= self.fixmatch_threshold < 1, "in [0, 1)")
+
+    @property
+    def strong_view(self) -> StrongView | None:
+        """The strong augmentation of the target, with FixMatch."""
+        return self.strong if self.fixmatch else None
 
 
 def require(config: TrainConfig, name: str, good: bool, needed: str) -> None:

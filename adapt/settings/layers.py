@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from adapt.nearest import meant
-from adapt.settings import base_models, text
+from adapt.settings import architectures, base_models, text
 from adapt.settings.config import AUTO, DataFacts, TaskHeadConfig, TrainConfig, may_be_auto
+from adapt.settings.methods import CONFIGS
 from adapt.settings.names import check_names
 from runtime.errors import ConfigError
 from runtime.storage.fields import build
@@ -153,7 +154,7 @@ def resolve(
     check_names(config)
     unsaid = "interpolation" not in advice
     if unsaid and sources["interpolation"] == base_layer(config.model):  # last: may import torch
-        found = base_models.interpolation(config.model, config.pretrained)
+        found = architectures.interpolation(config.model, config.pretrained)
         config = replace(config, interpolation=found)
     return Settings(config, auto, sources)
 
@@ -240,7 +241,7 @@ def _check_keys(cls: type[TrainConfig], values: Mapping[str, Any], where: str, m
     known = sorted(field.name for field in fields(cls))
     for key in sorted(str(key) for key in values if key not in known):
         _check_fixmatch(cls, method, key)
-        hint = meant(key, known) or f"; known keys are {', '.join(known)}"
+        hint = meant(key, known) or f"; available: {', '.join(known)}"
         raise ConfigError(f"{where}: unknown key '{key[:80]}'{hint}")
 
 
@@ -248,9 +249,10 @@ def _check_fixmatch(cls: type[TrainConfig], method: str, name: str) -> None:
     """Say why a method cannot have FixMatch, if that is what a setting or a preset is for."""
     own = {field.name for field in fields(TaskHeadConfig)} - {f.name for f in fields(TrainConfig)}
     if name in own and not issubclass(cls, TaskHeadConfig):
+        able = [name for name, config in CONFIGS.items() if issubclass(config, TaskHeadConfig)]
         raise ConfigError(
             f"{name} needs a task head that learns from weak and strong views of target images, "
-            f"but '{method}' {cls.no_fixmatch}; it goes with cmkd and source_only"
+            f"but '{method}' {cls.no_fixmatch}; choose --method {' or '.join(able)}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from adapt.settings.base_models import train_size
+from adapt.settings.architectures import train_size
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import COMMAND, Settings
 from adapt.settings.length import MOST_PASSES

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from adapt.settings.architectures import check_model
 from adapt.settings.config import TaskHeadConfig, TrainConfig, by_data, require
+from adapt.settings.teachers import TEACHER_ADVICE, check_teacher
 
 RAMP_ITERATIONS = 10_000
 """Length of CMKD's ramp, the same for every data set of the paper."""
@@ -87,6 +89,12 @@ class EKDAConfig(TrainConfig):
             require(self, name, getattr(self, name) > 0, "above 0")
         for name in ("text_weight", "image_weight", "kd_weight"):
             require(self, name, getattr(self, name) >= 0, "0 or more")
+
+    def check_models(self) -> None:
+        """Refuse a student, a teacher, or a pair of them, that cannot be used."""
+        super().check_models()
+        check_model(self.teacher, self.teacher_pretrained, TEACHER_ADVICE)
+        check_teacher(self.model, self.teacher)
 
 
 @dataclass(frozen=True)

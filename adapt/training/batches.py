@@ -19,7 +19,7 @@ from adapt.data.rows import Images
 from adapt.data.strong import strong
 from adapt.data.transforms import augment
 from adapt.method import Batch
-from adapt.settings.config import TaskHeadConfig, TrainConfig
+from adapt.settings.config import TrainConfig
 from adapt.training import parallel
 from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
@@ -123,12 +123,11 @@ class Stream:
     def _strong(self, pixels: torch.Tensor, iteration: int) -> torch.Tensor | None:
         """Return the strong view of the target, if the settings ask for one."""
         config, clip = self._config, self._clip
-        if self._role == "source" or not isinstance(config, TaskHeadConfig) or not config.fixmatch:
+        view = config.strong_view
+        if self._role == "source" or view is None:
             return None
         generator = self._generator("strong", iteration)
-        return strong(
-            pixels, clip.image_size, config.strong, config.flip, generator, clip.mean, clip.std
-        )
+        return strong(pixels, clip.image_size, view, config.flip, generator, clip.mean, clip.std)
 
     def _generator(self, purpose: str, iteration: int) -> torch.Generator:
         seed = draw_seed(self._config.seed, self._role, purpose, iteration)

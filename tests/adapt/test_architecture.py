@@ -16,7 +16,7 @@ from adapt.architecture import Architecture
 from adapt.artifact import Artifact
 from adapt.data import DomainPair
 from adapt.methods.zero_shot import ZeroShot
-from adapt.settings.base_models import image_size
+from adapt.settings.architectures import image_size
 from adapt.settings.layers import resolve
 from adapt.training.train import train
 from runtime.errors import BaseModelError, ConfigError, FormatError

@@ -14,13 +14,14 @@ from adapt.artifact import Artifact
 from adapt.cli import main
 from adapt.method import BUDGET
 from adapt.methods.unimos import UniMoS
-from adapt.settings import base_models
+from adapt.settings import architectures
+from adapt.settings.architectures import check_model
 from adapt.settings.config import DataFacts, TaskHeadConfig, TrainConfig, by_data, may_be_auto
 from adapt.settings.layers import resolve, shipped
 from adapt.settings.limits import check_crops, check_passes
 from adapt.settings.stored import SETTINGS, restore
 from adapt.training.train import train
-from runtime.errors import ConfigError, FormatError
+from runtime.errors import BaseModelError, ConfigError, FormatError
 
 FOLDER = shipped()
 
@@ -52,6 +53,25 @@ def layered(tmp_path):
         return resolve(cls, "d", "m", overrides, tmp_path, **keywords)
 
     return resolved
+
+
+@dataclass(frozen=True)
+class Guided(TrainConfig):
+    """Settings of a method that learns from a second base model."""
+
+    guide: str = "demo-vit32"
+
+    def check_models(self) -> None:
+        super().check_models()
+        check_model(self.guide, "demo", "--set guide={}")
+
+
+def test_a_method_says_in_its_settings_which_base_models_it_needs(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/d.yaml").write_text("model: demo-rn32\npretrained: demo\n")
+    assert resolve(Guided, "d", "m", folder=tmp_path).config.guide == "demo-vit32"
+    with pytest.raises(BaseModelError, match="unknown architecture 'demo-vit3'; did you mean"):
+        resolve(Guided, "d", "m", ["guide=demo-vit3"], tmp_path)
 
 
 def test_every_layer_overrules_those_below_and_is_named(layered):
@@ -177,7 +197,7 @@ def test_the_size_of_every_model_of_open_clip_is_known():
     for name in open_clip.list_models():
         size = open_clip.get_model_config(name)["vision_cfg"].get("image_size", 224)
         size = size[0] if isinstance(size, (list, tuple)) else size
-        assert base_models.image_size(name.removesuffix("-quickgelu")) in (size, None)
+        assert architectures.image_size(name.removesuffix("-quickgelu")) in (size, None)
 
 
 def test_a_papers_data_set_keeps_its_values_whatever_the_base_model_says():
