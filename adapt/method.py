@@ -24,6 +24,7 @@ from runtime.spec import BaseModel
 
 if TYPE_CHECKING:
     from adapt.clip import Clip
+    from adapt.data.rows import Images
     from adapt.training.batches import Stream
     from adapt.training.optimize import Optimization
 
@@ -255,6 +256,15 @@ class Method(nn.Module):
         gradients flow back: heads and losses see the whole batch.
         """
         return gather(self.encode(torch.cat(images)), [len(batch) for batch in images])
+
+    def bank(self, pixels: Images, key: str) -> Tensor | None:
+        """Return the stored features (N, D) of images that the method trains from; by default None.
+
+        Args:
+            pixels: Images (N, S, S, 3) uint8 RGB, S the encoder's size.
+            key: Names the pixels, see `adapt.data.cache.Pixels`.
+        """
+        return None
 
     def classify(self, features: Tensor) -> Tensor:
         """Return the deployed prediction's logits (N, C) of features (N, D) from `encode`."""

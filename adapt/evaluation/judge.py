@@ -18,7 +18,6 @@ from adapt.evaluation import selection
 from adapt.evaluation.evaluate import Scores, predict, score
 from adapt.heads import CosineHead
 from adapt.method import Method
-from adapt.methods.parts.features import FeatureMethod
 from adapt.settings.config import TrainConfig
 from adapt.training import parallel
 
@@ -82,7 +81,7 @@ class Judge:
         0 where the encoder is frozen: its features are computed once. Weights and running
         statistics stay as they are; what the heads and the scores cost is not counted.
         """
-        if self._method.frozen or isinstance(self._method, FeatureMethod):
+        if self._method.frozen:
             return 0.0
         method, seconds = self._method.eval(), 0.0
         size, style = self._config.eval_batch_size, self._style()
@@ -109,8 +108,9 @@ class Judge:
         return found
 
     def _compute(self, images: Pixels) -> Tensor:
-        if isinstance(self._method, FeatureMethod):  # what it trains from, and its heads normalise
-            return self._method.bank(images.images, images.key)
+        banked = self._method.bank(images.images, images.key)
+        if banked is not None:  # what it trains from, and its heads normalise
+            return banked
         size, count = self._config.eval_batch_size, len(images.images)
         own = parallel.portion(count)
         found = torch.empty(0, self._clip.dim)  # of a process without a share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from adapt.method import Method
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.prompts import Prompted
 from adapt.settings.config import TrainConfig
+from adapt.settings.methods import CONFIGS
 from adapt.training.batches import Role, Stream
 from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError
@@ -169,7 +171,7 @@ def test_an_artifact_gives_the_same_logits_bit_for_bit(
         tokens=deployed.tokens,
         task=TASK,
         method=name,
-        preprocess=Preprocess(32),
+        preprocess=Preprocess(32, background=method.config.background),
         prompts=tuple(prompts),
         config=asdict(method.config),
         seed=0,
@@ -215,3 +217,19 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
     names = ", ".join(sorted(methods.METHODS))
     with pytest.raises(ConfigError, match=f"known methods are {names}"):
         methods.get("dann")
+
+
+def test_only_methods_know_methods() -> None:
+    """What training, evaluation and export need of a method is in its contract."""
+    root = Path(methods.__file__).parents[2]
+    own = {cls.__name__ for cls in CONFIGS.values()} - {"TaskHeadConfig"}
+    named = []
+    for path in (*root.glob("adapt/**/*.py"), *root.glob("export/**/*.py")):
+        if path.is_relative_to(root / "adapt/methods") or path.name == "methods.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                module, names = str(node.module), {alias.name for alias in node.names}
+                if module.startswith("adapt.methods.") or names & own:
+                    named.append(f"{path.relative_to(root)} imports {module}")
+    assert not named
