@@ -1,35 +1,25 @@
-"""CLIP base models: the image encoder to adapt, and text features of class prompts.
-
-Longer than most files, since a model is named, filled and checked in one place.
-"""
+"""Load CLIP base models: the image encoder to adapt, and text features of class prompts."""
 
 from __future__ import annotations
 
-import copy
-import functools
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import open_clip
 import torch
 from numpy.typing import NDArray
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.model import CLIP, CustomTextCLIP
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from adapt import download, weights
+from adapt import download, networks, weights
 from adapt.architecture import Architecture, is_file
 from adapt.demo import weights as demo
 from adapt.settings.architectures import (
     BASE_ADVICE,
     QUICKGELU,
     SUFFIXES,
-    check_architecture,
     check_own_weights,
 )
 from runtime.errors import BackendError, BaseModelError
@@ -152,9 +142,9 @@ def load(
     if is_file(architecture):
         own = Architecture.read(Path(architecture))
         return _load_own(own, architecture, pretrained, device, advice)
-    config = _config(architecture)
+    config = networks.config_of(architecture)
     base = architecture.removesuffix(QUICKGELU)
-    mean, std = _statistics(architecture, pretrained)
+    mean, std = networks.statistics(architecture, pretrained)
     name, tag = pretrained, weights.tag_config(architecture, pretrained)
     if pretrained == "demo":
         state, quick = demo.load_state_dict(architecture), False
@@ -167,15 +157,7 @@ def load(
     else:
         path = expanded(pretrained)
         if not path.is_file() and path.suffix.lower() not in SUFFIXES:
-            tags = open_clip.list_pretrained_tags_by_model(architecture)
-            tags += ["demo"] if base in demo.ARCHITECTURES else []
-            one = tags[0] if len(tags) == 1 else "PATH"
-            raise BaseModelError(
-                f"'{pretrained}' is no file and no pretrained tag of {architecture}; its tags are: "
-                f"{', '.join(tags) or 'none'}; pass {advice.replace('PATH', one)}".replace(
-                    "{}", architecture
-                )
-            )
+            raise networks.unknown_weights(architecture, pretrained, advice)
         file = weights.read(path, advice.replace("{}", architecture))
         state, quick, name = file.state, file.openai, path.name
     if quick:
@@ -183,7 +165,7 @@ def load(
         architecture = base + QUICKGELU
     return _assemble(
         config, architecture, name, state, f"the weights '{pretrained}' for {architecture}",
-        (mean, std), _tokenizer(config, architecture), device,
+        (mean, std), networks.tokenizer_of(config, architecture), device,
     )  # fmt: skip
 
 
@@ -208,7 +190,7 @@ def _load_own(own: Architecture, shown: str, pretrained: str, device: str, advic
         own = replace(own, quick_gelu=True)
     config, what = own.model_cfg(), f"the weights '{pretrained}' for '{shown}'"
     with torch.device("meta"):  # takes no memory, whatever the configuration asks for
-        needed = sum(parameter.numel() for parameter in _build(config, shown).parameters())
+        needed = sum(parameter.numel() for parameter in networks.build(config, shown).parameters())
     found = sum(t.numel() for t in file.state.values() if isinstance(t, Tensor))
     if needed > found:
         raise BaseModelError(
@@ -217,7 +199,7 @@ def _load_own(own: Architecture, shown: str, pretrained: str, device: str, advic
         )
     return _assemble(
         config, own.name, path.name, file.state, what, (own.pixels.mean, own.pixels.std),
-        _plain_tokenizer(own.text.context_length), device, own,
+        networks.plain_tokenizer(own.text.context_length), device, own,
     )  # fmt: skip
 
 
@@ -227,16 +209,15 @@ def _assemble(
     name: str,
     state: dict[str, Tensor],
     what: str,
-    statistics: tuple[tuple[float, ...], tuple[float, ...]],
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]],
     tokenizer: Any,
     device: str,
     own: Architecture | None = None,
 ) -> Clip:
     """Return a model with its weights on its device; `what` is the weights, for messages."""
-    model = _build(config, architecture)
+    model = networks.build(config, architecture)
     weights.fill(model, state, what)
     visual = model.visual
-    digest = tensors_sha256(encoder_tensors(visual))
     try:
         model = model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -247,13 +228,13 @@ def _assemble(
         parameter.requires_grad_(False)
     size = visual.image_size
     return Clip(
-        info=BaseModel(architecture, name, digest),
+        info=BaseModel(architecture, name, tensors_sha256(encoder_tensors(visual))),
         visual=visual,
         image_size=size[0] if isinstance(size, (tuple, list)) else size,
         dim=config["embed_dim"],
         logit_scale=float(model.logit_scale.exp()),
-        mean=statistics[0],
-        std=statistics[1],
+        mean=mean_std[0],
+        std=mean_std[1],
         _model=model,
         _tokenizer=tokenizer,
         own=own,
@@ -268,81 +249,3 @@ def encoder_tensors(visual: nn.Module) -> dict[str, NDArray[np.float32]]:
         for name, tensor in tensors
         if tensor.is_floating_point()
     }
-
-
-def _config(architecture: str) -> dict[str, Any]:
-    """Return the open_clip configuration of an architecture; any of them may end in -quickgelu."""
-    check_architecture(architecture)
-    base = architecture.removesuffix(QUICKGELU)
-    if base in demo.ARCHITECTURES:
-        config = demo.architecture(base)
-    elif architecture in _known():
-        config = open_clip.get_model_config(architecture)
-    else:
-        config = open_clip.get_model_config(base)
-    if architecture != base:
-        config["quick_gelu"] = True
-    if "multimodal_cfg" in config:
-        raise BaseModelError(
-            f"{architecture} is a captioning model whose image encoder gives no single feature "
-            "vector; take a CLIP architecture such as ViT-B-16-quickgelu"
-        )
-    return config
-
-
-def _build(config: dict[str, Any], architecture: str) -> Any:
-    config = copy.deepcopy(config)
-    text = config["text_cfg"]
-    custom = config.pop("custom_text", False) or "hf_model_name" in text
-    for tower, key in (
-        ("vision_cfg", "timm_model_pretrained"),
-        ("text_cfg", "hf_model_pretrained"),
-    ):
-        config[tower][key] = False  # every weight comes from our file
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of timm and transformers, about themselves
-            model = (CustomTextCLIP if custom else CLIP)(**config)
-    except Exception as error:  # a text tower of the hub that is not on this machine
-        raise BaseModelError(f"cannot build {architecture}: {weights.reason(error)}") from error
-    return model
-
-
-def _tokenizer(config: dict[str, Any], architecture: str) -> Any:
-    """Return the tokenizer of an architecture; open_clip does not know the demo's."""
-    known = [n for n in (architecture, architecture.removesuffix(QUICKGELU)) if n in _known()]
-    if not known:
-        return _plain_tokenizer(config["text_cfg"]["context_length"])
-    try:
-        return _named_tokenizer(known[0])
-    except Exception as error:  # some lie on the hub
-        raise BaseModelError(
-            f"cannot load the tokenizer of {architecture}: {weights.reason(error)}"
-        ) from error
-
-
-# Building its table takes a fifth of a second, and every load of a model wants one.
-_named_tokenizer = functools.cache(open_clip.get_tokenizer)
-
-
-@functools.cache
-def _plain_tokenizer(context_length: int) -> Any:
-    return open_clip.SimpleTokenizer(context_length=context_length)
-
-
-def _statistics(architecture: str, pretrained: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and std that weights were trained with.
-
-    A local file does not say: it gets those of the architecture's tags where all agree (all but
-    those of ViT-L-14 do), else CLIP's.
-    """
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    configs = [weights.tag_config(architecture, tag) for tag in tags]
-    own = weights.tag_config(architecture, pretrained)
-    found = {(tuple(c["mean"]), tuple(c["std"])) for c in ([own] if own else configs)}
-    return found.pop() if len(found) == 1 else (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
-
-
-def _known() -> list[str]:
-    names: list[str] = open_clip.list_models()
-    return names
