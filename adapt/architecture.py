@@ -206,13 +206,13 @@ def _supported(
         kind = next((text for start, text in _KINDS.items() if key.startswith(start)), "")
         if key not in off and not kind:
             raise error(
-                f"{where}: unknown field '{name[:_SHOWN]}'; known are "
+                f"{where}: unknown field '{name[:_SHOWN]}'; available: "
                 f"{', '.join((*known, *sorted(off)))}; remove it"
             )
         if values[key] != off.get(key):
             raise error(
                 f"{where}: '{name[:_SHOWN]}' is {str(values[key])[:_SHOWN]!r}{kind}, which is not "
-                f"supported; supported are {SUPPORTED}; choose such a model"
+                f"supported; expected {SUPPORTED}; choose such a model"
             )
 
 

@@ -190,7 +190,8 @@ class Artifact:
             good = TOKEN_NAME.fullmatch(name) and token.dtype == np.float32 and token.ndim == 2
             if not good or not token.size or not bool(np.isfinite(token).all()):
                 raise FormatError(
-                    f"'{name[:80]}' are no prompt tokens: (n, width) finite float32 is needed"
+                    f"'{name[:80]}' does not hold prompt tokens; expected finite float32 values of "
+                    "shape (n, width)"
                 )
         rows, classes = self.head_weight.shape[0], len(self.task.classes)
         if rows != classes or len(self.prompts) != classes:

@@ -194,8 +194,8 @@ def _load_own(own: Architecture, shown: str, pretrained: str, device: str, advic
     found = sum(t.numel() for t in file.state.values() if isinstance(t, Tensor))
     if needed > found:
         raise BaseModelError(
-            f"{what} hold {found:,} numbers, the architecture has {needed:,}; is this the file of "
-            "that architecture?"
+            f"{what} hold {found:,} numbers, the architecture has {needed:,}; pass the weights of "
+            "that architecture"
         )
     return _assemble(
         config, own.name, path.name, file.state, what, (own.pixels.mean, own.pixels.std),

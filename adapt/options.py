@@ -273,7 +273,7 @@ def sparsity(rst: bool | None, density: str | None) -> list[str]:
         value = -1.0
     if not 0 < value <= 1:
         raise click.UsageError(
-            f"--density {density} is no share of the encoder's weights above 0 % and up to 100 %; "
-            "say one like 0.1% or 0.001"
+            "--density must be a share of the encoder's weights above 0 % and up to 100 %, found "
+            f"{density}; pass one like 0.1% or 0.001"
         )
     return ["rst=true", f"rst_density={value!r}"]

@@ -65,7 +65,7 @@ def read(path: Path, advice: str = "--set pretrained=PATH") -> Weights:
     check_weights(str(path), advice)
     if path.suffix.lower() not in SUFFIXES:
         raise BaseModelError(
-            f"'{path}' is no weights file; its name must end in {', '.join(SUFFIXES)}"
+            f"'{path}' is not a weights file; its name must end in {', '.join(SUFFIXES)}"
         )
     archive = _is_torchscript(path)
     if archive:
@@ -113,7 +113,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """
     state = _converted(model, state, where)
     own = model.state_dict()
-    advice = "is this the file of that architecture?"
+    advice = "pass the weights of that architecture"
     for what, names in (("lacks", own.keys() - state.keys()), ("has", state.keys() - own.keys())):
         if names:
             others = f" and {len(names) - 1} more" if len(names) > 1 else ""

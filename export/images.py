@@ -79,8 +79,8 @@ class Folders:
             listed = is_list(path.parent, path.name) and path.is_file()
             if not place or not (path.is_dir() or listed):
                 raise ConfigError(
-                    f"--images {text}: there is no folder '{place}', and no list file (.txt) of "
-                    "that name; check the path"
+                    f"--images {text}: '{place}' is neither a folder nor a list file "
+                    "(.txt); check the path"
                 )
             folders[task] = Path(place)
         return cls(folders.pop("", None), folders, data)

@@ -32,7 +32,7 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
         return _load(artifact, None, None).test, f"test images of '{task.dataset}', drawn"
     named = task.dataset in data.DATASETS
     if origin is None and (root is None or not named):
-        remedy = "pass its folder with --data, or" if named else "it is no named data set;"
+        remedy = "pass its folder with --data, or" if named else "it is not a known data set;"
         raise DataError(
             f"no images of '{task.dataset}' to verify task '{task.id}' on: {remedy} pass --images "
             f"with the folder of its target domain '{task.target}'"
@@ -43,8 +43,8 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
         place = Path(origin.root)
         if not place.is_dir():
             raise DataError(
-                f"the test images of task '{task.id}' were in '{place}', which is not a folder any "
-                "more; pass the folder where they are now with --data, or others with --images"
+                f"the test images of task '{task.id}' were in '{place}', which is no longer a "
+                "folder; pass the folder where they are now with --data, or others with --images"
             )
     if origin is None:
         return _load(artifact, None, place).test, f"test images of '{task.dataset}' in '{place}'"

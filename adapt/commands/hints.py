@@ -23,7 +23,7 @@ class SettingsCommand(click.Command):
             if name not in {field.name for config in CONFIGS.values() for field in fields(config)}:
                 raise
             raise click.UsageError(
-                f"'{error.option_name}' is no option but a setting; pass --set {name}=VALUE", ctx
+                f"'{error.option_name}' is a setting, not an option; pass --set {name}=VALUE", ctx
             ) from error
 
 

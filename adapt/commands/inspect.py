@@ -83,7 +83,7 @@ def _file(folder: Path) -> Path:
         )
     more = ", ..." if len(below) > _LISTED else ""
     names = ", ".join(f"'{path}'" for path in below[:_LISTED])
-    raise TaskError(f"'{folder}' is no artifact; name one of those below it: {names}{more}")
+    raise TaskError(f"'{folder}' is not an artifact; name one below it: {names}{more}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -95,7 +95,9 @@ def _seeds(text: str) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0:
-        raise click.BadParameter(f"'{text}' is no list of numbers like 0,1,2", param_hint="--seeds")
+        raise click.BadParameter(
+            f"'{text}' is not a list of numbers like 0,1,2", param_hint="--seeds"
+        )
     return seeds
 
 

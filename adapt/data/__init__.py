@@ -33,7 +33,7 @@ def get(dataset: str) -> Dataset:
     """
     if dataset not in DATASETS:
         raise DataError(
-            f"unknown data set '{dataset}'{meant(dataset, DATASETS)}; known are "
+            f"unknown data set '{dataset}'{meant(dataset, DATASETS)}; available: "
             f"{', '.join(sorted(DATASETS))}, and any image folders with --data ROOT --source A "
             "--target B"
         )

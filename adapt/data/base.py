@@ -194,7 +194,7 @@ def pick(task: str, dataset: str, domains: dict[str, str]) -> tuple[str, str]:
         tasks = ", ".join(f"{s}-{t}" for s in domains for t in domains if s != t)
         names = ", ".join(f"{short} = {full}" for short, full in domains.items())
         raise TaskError(
-            f"data set '{dataset}' has no task '{task}'; there are {tasks} ({names}), "
+            f"data set '{dataset}' has no task '{task}'; available: {tasks} ({names}), "
             "and source = target for the supervised bound"
         )
     return domains[source], domains[target]

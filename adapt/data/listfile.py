@@ -89,7 +89,7 @@ def find_list(root: Path, name: str) -> Path:
     path = next((place for place in tried if place.is_file()), None)
     if path is None:
         raise DataError(
-            f"there is no list file '{name}', neither in '{root}' nor here; check "
+            f"list file '{name}' not found, neither in '{root}' nor in the working folder; check "
             "--data and the name"
         )
     return path

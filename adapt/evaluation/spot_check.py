@@ -170,7 +170,7 @@ def collect(folder: Path) -> Sorting:
     for path in _listed(folder / SORTED):
         if path.name not in classes:
             raise DataError(
-                f"'{path}' is no folder of a class of '{manifest.task.id}'; move its images into "
+                f"'{path}' is not a class folder of '{manifest.task.id}'; move its images into "
                 f"one of those that were there, or into {NONE}/"
             )
         places.append((f"{SORTED}/{path.name}", path))

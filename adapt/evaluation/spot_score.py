@@ -101,7 +101,7 @@ def score(
         store.find(artifacts, task.id, task.dataset)
     unknown = [name for name in only if name not in files and name != ZERO_SHOT]
     if unknown:
-        raise TaskError(f"no artifact '{unknown[0]}' of '{task.id}'; there are {', '.join(files)}")
+        raise TaskError(f"no artifact '{unknown[0]}' of '{task.id}'; available: {', '.join(files)}")
     artifact = Artifact.load(files.get(ZERO_SHOT, next(iter(files.values()))))
     settings = zero_shot_settings(task.dataset if task.dataset in DATASETS else None, artifact)
     files = {name: path for name, path in files.items() if not only or name in only}

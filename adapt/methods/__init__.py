@@ -53,6 +53,6 @@ def get_config(name: str) -> type[TrainConfig]:
 def _check(name: str) -> None:
     if name not in METHODS:
         raise ConfigError(
-            f"unknown method '{name}'{meant(name, METHODS)}; known methods are "
+            f"unknown method '{name}'{meant(name, METHODS)}; available: "
             f"{', '.join(sorted(METHODS))}"
         )

@@ -140,9 +140,7 @@ def check_weights(pretrained: str, advice: str) -> None:
     """
     path = expanded(pretrained)
     if path.suffix.lower() in SUFFIXES and not path.is_file():
-        raise BaseModelError(
-            f"there is no weights file '{path}'; pass one that is there with {advice}"
-        )
+        raise BaseModelError(f"weights file '{path}' not found; pass an existing one with {advice}")
 
 
 def check_own_weights(architecture: str, pretrained: str, advice: str) -> None:

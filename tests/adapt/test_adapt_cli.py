@@ -172,7 +172,7 @@ def test_eval_finds_moved_weights_with_pretrained(
     here.rename(moved)
     words = own_images(images, "--artifacts", tmp_path)
     lost = call("eval", *words)
-    assert lost.exit_code == 1 and "there is no weights file" in lost.stderr
+    assert lost.exit_code == 1 and "not found; pass an existing one" in lost.stderr
     found = call("eval", *words, "--pretrained", moved)
     assert found.exit_code == 0 and "cmkd" in found.stdout, found.output
     state["visual.conv1.weight"] += 1
@@ -273,7 +273,7 @@ def test_a_users_error_is_one_line_and_exit_code_one(images: Path, cache: Path) 
     [
         (["--dataset", "demo-digts", "--task", "f-h"], 1, "'demo-digts'; did you mean 'demo-di"),
         (["--method", "cmdk"], 2, "'zero_shot'; did you mean 'cmkd'"),
-        (["--density", "abc"], 2, "--density abc is no share of the encoder's weights"),
+        (["--density", "abc"], 2, "--density must be a share of the encoder's weights"),
         (["--density", "0"], 2, "above 0 % and up to 100 %"),
         (["--density", "1%", "--no-rst"], 2, "so it goes without --no-rst"),
     ],

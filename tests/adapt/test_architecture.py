@@ -25,11 +25,15 @@ from runtime.storage import sealed
 from tests.adapt.architectures import model_cfg, write
 
 REFUSED: dict[str, tuple[tuple[str, ...], Any, str]] = {
-    "timm": (("vision_cfg", "timm_model_name"), "vit_base", "image tower of timm's.*supported are"),
+    "timm": (
+        ("vision_cfg", "timm_model_name"),
+        "vit_base",
+        "timm's.*expected open_clip's",
+    ),
     "hub text": (
         ("text_cfg", "hf_model_name"),
         "roberta",
-        "text tower of the hub's.*supported are",
+        "text tower of the hub's.*expected open_clip's own",
     ),
     "captions": (("multimodal_cfg",), {"width": 8}, "'multimodal_cfg' is .* not supported"),
     "pooling": (("vision_cfg", "pool_type"), "avg", "'vision_cfg.pool_type' is 'avg'"),

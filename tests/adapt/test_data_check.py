@@ -258,7 +258,7 @@ def test_unknown_names_and_missing_roots_are_one_line():
     for words, text in (
         (
             ("--dataset", "offce31"),
-            "unknown data set 'offce31'; did you mean 'office31'; known are demo-",
+            "unknown data set 'offce31'; did you mean 'office31'; available: demo-",
         ),
         (("--dataset", "visda"), "pass its folder with --data ROOT"),
         (("--dataset", "demo-digits", "--task", "x-y"), "has no task 'x-y'"),

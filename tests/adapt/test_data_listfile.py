@@ -177,7 +177,7 @@ def test_a_damaged_list_is_one_clear_error(content, message, root):
 
 
 def test_a_missing_list_is_told(root):
-    with pytest.raises(DataError, match=r"no list file 'gone\.txt', neither in"):
+    with pytest.raises(DataError, match=r"list file 'gone\.txt' not found, neither in"):
         load_folders(root, "day", "gone.txt")
 
 

@@ -54,7 +54,7 @@ def test_images_lie_in_the_cache_folder(tmp_path_factory):
 
 @pytest.mark.parametrize("task", ["f-x", "x-h", "fh", "", "F-H", "f-h-f", "../f-h", "font-hand"])
 def test_an_unknown_task_lists_the_tasks_there_are(task):
-    with pytest.raises(TaskError, match=r"there are f-h, h-f \(f = font, h = hand\)"):
+    with pytest.raises(TaskError, match=r"available: f-h, h-f \(f = font, h = hand\)"):
         DemoDigits().load(task)
 
 

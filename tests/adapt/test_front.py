@@ -36,7 +36,7 @@ NAMES = {
     ),
     "selector": (["--select", "infomx"], "unknown selector 'infomx'; did you mean 'infomax'"),
     "model": (["--set", "model=ViT-B-61"], "unknown architecture 'ViT-B-61'; did you mean 'ViT-B"),
-    "weights": (["--set", "pretrained=gone.pt"], "there is no weights file 'gone.pt'; pass one"),
+    "weights": (["--set", "pretrained=gone.pt"], "weights file 'gone.pt' not found; pass"),
     "teacher": (["--method", "ekda", "--set", "teacher=ViT-X"], "unknown architecture 'ViT-X'"),
     "preset": (["--preset", "none"], "have no preset 'none'"),
     "rst": (["--method", "linear_probe", "--rst"], "'linear_probe' with these settings leaves"),
@@ -62,7 +62,7 @@ CASES = {
         ["train", *OWN[:-1], "fgo", "--out", "{out}"],
         "fgo' does not exist; '{images}' has day",
     ),
-    "list": (["train", *OWN[:-1], "no.txt", "--out", "{out}"], "there is no list file 'no.txt'"),
+    "list": (["train", *OWN[:-1], "no.txt", "--out", "{out}"], "list file 'no.txt' not found"),
     "test": ([*TRAIN, "--test", "nowhere"], "the test images 'nowhere' are neither in"),
     "long domain": (["train", *OWN[:-1], "x" * 300, "--out", "{out}"], "File name too long; check"),
     "long test": ([*TRAIN, "--test", "x" * 300], "File name too long; check"),
@@ -79,7 +79,7 @@ CASES = {
     "eval task": ([*EVAL, "--dataset", "digits", "--task", "m-x"], "no task 'm-x'"),
     "eval variant": ([*EVAL, *OWN, "--method", "cmkd"], "has no artifact of task 'day-night'"),
     "eval none": ([*EVAL, *OWN], "has no artifact of task 'day-night'"),
-    "eval weights": ([*EVAL, *OWN, "--pretrained", "no.pt"], "there is no weights file 'no.pt'"),
+    "eval weights": ([*EVAL, *OWN, "--pretrained", "no.pt"], "weights file 'no.pt' not found"),
     "eval device": ([*EVAL, *OWN, "--device", "gpu"], "unknown device 'gpu'"),
 }
 SHOWN = [*SHOW, *NAMED]

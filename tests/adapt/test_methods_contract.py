@@ -215,7 +215,7 @@ def test_listing_methods_loads_no_torch() -> None:
 
 def test_an_unknown_method_lists_the_known_ones() -> None:
     names = ", ".join(sorted(methods.METHODS))
-    with pytest.raises(ConfigError, match=f"known methods are {names}"):
+    with pytest.raises(ConfigError, match=f"available: {names}"):
         methods.get("dann")
 
 

@@ -176,7 +176,7 @@ def test_nothing_sorted_and_unknown_variants_are_errors(
     with pytest.raises(DataError, match="none of the 5 images is in a class folder"):
         score(collect(folder), trained)
     sort(folder, pair)
-    with pytest.raises(TaskError, match="no artifact 'ekda' of 'day-night'; there are cmkd"):
+    with pytest.raises(TaskError, match="no artifact 'ekda' of 'day-night'; available: cmkd"):
         score(collect(folder), trained, ["ekda"])
     with pytest.raises(TaskError, match="has no artifact of task 'day-night'"):
         score(collect(folder), tmp_path / "nothing")
@@ -220,7 +220,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], type[UdaError], str]] = {
     "a new class": (
         lambda f: (f / SORTED / "cow").mkdir(),
         DataError,
-        "cow' is no folder of a class of 'day-night'",
+        "cow' is not a class folder of 'day-night'",
     ),
     "no manifest": (lambda f: (f / MANIFEST).unlink(), FormatError, "has no manifest.json; pass"),
     "a broken manifest": (
@@ -277,7 +277,7 @@ def test_the_commands_guide_from_draw_to_figures(
     assert lines[0] == "street day-night: accuracy on 8 images that a person sorted"
     assert [line.split()[0] for line in lines[4:7]] == ["zero_shot", "cmkd", "cmkd-rst"]
     assert "unsorted   1 image, left out" in result.stdout
-    assert "no class   1 images, left out" in result.stdout
+    assert "no class   1 image, left out" in result.stdout
     document = json.loads((tmp_path / "found.json").read_text())
     assert (document["unsorted"], document["none"]) == (1, 1)
     assert {r["images"] for r in document["results"]} == {8}

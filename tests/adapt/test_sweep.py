@@ -267,11 +267,11 @@ def test_a_full_disk_ends_a_sweep(root, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--seeds", "0,x"), "is no list of numbers like 0,1,2"),
-        (("--seeds", "-1"), "is no list of numbers like 0,1,2"),
-        (("--seeds", ""), "is no list of numbers like 0,1,2"),
+        (("--seeds", "0,x"), "is not a list of numbers like 0,1,2"),
+        (("--seeds", "-1"), "is not a list of numbers like 0,1,2"),
+        (("--seeds", ""), "is not a list of numbers like 0,1,2"),
         (("--workers", "2"), "--workers goes with --ray alone"),
-        (("--density", "2"), "is no share of the encoder's weights"),
+        (("--density", "2"), "must be a share of the encoder's weights"),
     ],
 )
 def test_a_wrong_option_is_a_usage_error(options, message, tmp_path):

@@ -56,7 +56,10 @@ def test_each_task_may_name_its_own_variant(world, tmp_path):
         (("onnx", "--task", "p-a", "--method", "ekda", "--out", "o"), "not trained with 'ekda'"),
         (("onnx", "--task", "p-a", "--out", "o"), "pass --images"),
         (("verify", "nowhere.bundle"), "is no bundle"),
-        (("onnx", "--task", "p-a", "--out", "o", "--images", "b"), "there is no folder 'b'"),
+        (
+            ("onnx", "--task", "p-a", "--out", "o", "--images", "b"),
+            "'b' is neither a folder nor a",
+        ),
         (("onnx", "--task", "p-a", "--out", "o", "--images", "x-y=."), "is not among p-a"),
     ],
 )

@@ -88,7 +88,7 @@ def test_images_may_be_a_list(made: Path, world: Path) -> None:
     apart.write_text("".join(f"{name}\n" for name in names[:3]))
     found = Folders.parse([str(apart)], made / "street").sample(artifact)
     assert found.labels.tolist() == [-1] * 3 and found.which == ""
-    with pytest.raises(DataError, match="names 3 images that do not exist"):
+    with pytest.raises(DataError, match="names 3 images not found"):
         Folders.parse([str(apart)]).sample(artifact)
 
 
@@ -98,7 +98,7 @@ def test_images_that_are_gone_are_named_and_found_where_they_are_now(
     shutil.copytree(made / "street", world / "moved")
     artifact, place = artifact_of(world), world / "street"
     artifact.optional[IMAGES]["root"] = str(place)
-    gone = f"task 'day-night' were in '{place}', which is not a folder any more; .* with --data"
+    gone = f"task 'day-night' were in '{place}', which is no longer a folder; .* with --data"
     with pytest.raises(DataError, match=gone):
         Folders().sample(artifact)
     found = Folders(data=world / "moved").sample(artifact)
