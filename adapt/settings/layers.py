@@ -6,15 +6,14 @@ file, its task, presets, the command line. A setting that is `auto` in the end w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from adapt.nearest import meant
 from adapt.settings import architectures, base_models, text
-from adapt.settings.config import AUTO, DataFacts, TaskHeadConfig, TrainConfig, may_be_auto
-from adapt.settings.methods import CONFIGS
+from adapt.settings.config import AUTO, DataFacts, TrainConfig, may_be_auto
+from adapt.settings.files import Layer, check_keys, file_layers
 from adapt.settings.names import check_names
 from runtime.errors import ConfigError
 from runtime.storage.fields import build
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT, DATA, COMMAND = "default", "data", "command line"
 """Names of layers that are no file."""
-PAPER = "paper"
-EXTENDS = "extends"
-"""Key of a data set's file that names another one below it: `extends: paper`."""
 C = TypeVar("C", bound=TrainConfig)
 
 
@@ -97,12 +93,6 @@ class Settings(Generic[C]):
         }
 
 
-@dataclass(frozen=True)
-class _Layer:
-    name: str
-    values: Mapping[str, Any]
-
-
 def resolve(
     cls: type[C],
     dataset: str,
@@ -134,16 +124,16 @@ def resolve(
     """
     folder = folder or shipped()
     where = f"settings {method}/{dataset}"
-    upper = [*_files(cls, dataset, method, folder, task, presets), _command(overrides)]
+    upper = [*file_layers(cls, dataset, method, folder, task, presets), _command(overrides)]
     for layer in upper:
-        _check_keys(cls, layer.values, where, method)
-    lower = [_Layer(DEFAULT, _defaults(cls))]
+        check_keys(cls, layer.values, where, method)
+    lower = [Layer(DEFAULT, _defaults(cls))]
     # The base model is known first, through all layers; then it may recommend the rest.
     model, pretrained = (_last([*lower, *upper], key) for key in ("model", "pretrained"))
     advice: dict[str, Any] = {}
     if isinstance(model, str) and isinstance(pretrained, str):
         advice = base_models.recommended(model, method, cls, folder)
-        lower.append(_Layer(base_layer(model), {"interpolation": "bicubic", **advice}))
+        lower.append(Layer(base_layer(model), {"interpolation": "bicubic", **advice}))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for layer in (*lower, *upper):
@@ -171,61 +161,8 @@ def shipped() -> Path:
     return packaged if packaged.is_dir() else here.parent / "configs"
 
 
-def _files(
-    cls: type[TrainConfig],
-    dataset: str,
-    method: str,
-    folder: Path,
-    task: str | None,
-    presets: Sequence[str],
-) -> Iterator[_Layer]:
-    """Yield the layers of a data set's file and of the one that it extends."""
-    path = _find(dataset, method, folder)
-    values, name = text.read(path), f"{method}/{path.name}"
-    for_tasks, named = (text.sections(values, key, path) for key in ("tasks", "presets"))
-    # Those not in use too: whoever writes the file tries one at a time.
-    for section in (*for_tasks.values(), *named.values()):
-        _check_keys(cls, section, f"settings {method}/{dataset}", method)
-    extended = values.pop(EXTENDS, None)
-    if extended is not None:
-        if extended != PAPER:
-            raise ConfigError(
-                f"'{EXTENDS}' in '{path}' must be {PAPER}, found {str(extended)[:60]!r}; correct "
-                "the file"
-            )
-        below = path.with_name(f"{PAPER}.yaml")
-        yield _Layer(f"{method}/{below.name}", text.read(below))
-    yield _Layer(name, values)
-    if task in for_tasks:
-        yield _Layer(f"{name}, task {task}", for_tasks[str(task)])
-    for preset in presets:
-        if preset not in named:
-            _check_fixmatch(cls, method, preset)
-            raise ConfigError(
-                f"the settings {method}/{dataset} have no preset '{preset[:40]}'"
-                f"{meant(preset, named)}; available: {', '.join(named) or 'none'}"
-            )
-        yield _Layer(f"{name}, preset {preset}", named[preset])
-
-
-def _find(dataset: str, method: str, folder: Path) -> Path:
-    every = [
-        path
-        for path in sorted(folder.glob("*/*.yaml"))
-        if path.stem != PAPER and path.parent.name != base_models.FOLDER
-    ]
-    files = {path.stem: path for path in every if path.parent.name == method}
-    if dataset not in files:
-        others = files or [f"{path.parent.name}/{path.stem}" for path in every]
-        raise ConfigError(
-            f"no settings for method '{method}' on data set '{dataset}'{meant(dataset, files)}; "
-            f"available: {', '.join(others) or 'none'}"
-        )
-    return files[dataset]
-
-
-def _command(overrides: Sequence[str]) -> _Layer:
-    return _Layer(COMMAND, dict(text.override(one) for one in overrides))
+def _command(overrides: Sequence[str]) -> Layer:
+    return Layer(COMMAND, dict(text.override(one) for one in overrides))
 
 
 def _defaults(cls: type[TrainConfig]) -> dict[str, Any]:
@@ -233,27 +170,8 @@ def _defaults(cls: type[TrainConfig]) -> dict[str, Any]:
     return values | {key: AUTO for key, default in may_be_auto(cls).items() if default}
 
 
-def _last(layers: Sequence[_Layer], key: str) -> Any:
+def _last(layers: Sequence[Layer], key: str) -> Any:
     return next(layer.values[key] for layer in reversed(layers) if key in layer.values)
-
-
-def _check_keys(cls: type[TrainConfig], values: Mapping[str, Any], where: str, method: str) -> None:
-    known = sorted(field.name for field in fields(cls))
-    for key in sorted(str(key) for key in values if key not in known):
-        _check_fixmatch(cls, method, key)
-        hint = meant(key, known) or f"; available: {', '.join(known)}"
-        raise ConfigError(f"{where}: unknown key '{key[:80]}'{hint}")
-
-
-def _check_fixmatch(cls: type[TrainConfig], method: str, name: str) -> None:
-    """Say why a method cannot have FixMatch, if that is what a setting or a preset is for."""
-    own = {field.name for field in fields(TaskHeadConfig)} - {f.name for f in fields(TrainConfig)}
-    if name in own and not issubclass(cls, TaskHeadConfig):
-        able = [name for name, config in CONFIGS.items() if issubclass(config, TaskHeadConfig)]
-        raise ConfigError(
-            f"{name} needs a task head that learns from weak and strong views of target images, "
-            f"but '{method}' {cls.no_fixmatch}; choose --method {' or '.join(able)}"
-        )
 
 
 def shown(value: object) -> str:

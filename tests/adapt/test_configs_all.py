@@ -13,7 +13,8 @@ import yaml
 from adapt import data, methods, published
 from adapt.settings import base_models
 from adapt.settings.config import AUTO, may_be_auto
-from adapt.settings.layers import EXTENDS, PAPER, resolve, shipped
+from adapt.settings.files import EXTENDS, PAPER
+from adapt.settings.layers import resolve, shipped
 
 FOLDER = shipped()
 EVERY = sorted(path.relative_to(FOLDER) for path in FOLDER.glob("*/*.yaml"))
