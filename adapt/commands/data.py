@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapt.datasets import DATASETS
-from adapt.options import data_option
+from adapt.image_options import data_option
 from runtime.console import count_of, printable, table, write_json
 
 

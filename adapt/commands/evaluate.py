@@ -9,7 +9,8 @@ import click
 
 from adapt import store
 from adapt.commands.baselines import with_probe
-from adapt.options import named_of, pair_loader, task_options, test_option, use_threads
+from adapt.image_options import named_of, pair_loader, task_options, test_option
+from adapt.options import use_threads
 from runtime.console import count_of, table, write_json
 
 if TYPE_CHECKING:

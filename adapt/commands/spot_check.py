@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from adapt.options import device_option, named_of, pair_loader, task_options, use_threads
+from adapt.image_options import named_of, pair_loader, task_options
+from adapt.options import device_option, use_threads
 from runtime.console import count_of, table, write_json
 
 _artifacts = click.option(

@@ -9,7 +9,8 @@ import click
 
 from adapt.commands.hints import SettingsCommand
 from adapt.datasets import DATASETS
-from adapt.options import changed, data_option, device_option, setting_options
+from adapt.image_options import data_option
+from adapt.options import changed, device_option, setting_options
 
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job

@@ -10,16 +10,8 @@ import click
 from adapt import store
 from adapt.commands.baselines import table_of
 from adapt.commands.hints import SettingsCommand, export_command
-from adapt.options import (
-    BUDGETS,
-    changed,
-    check_named,
-    pair_loader,
-    setting_options,
-    task_options,
-    test_option,
-    use_threads,
-)
+from adapt.image_options import check_named, pair_loader, task_options, test_option
+from adapt.options import BUDGETS, changed, setting_options, use_threads
 from adapt.training.voice import alone, leads, one_voice
 from runtime.console import bytes_text, count_of, table
 

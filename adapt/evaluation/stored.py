@@ -44,7 +44,7 @@ def stored(
     """Return the images of a task, split as the training of its artifacts did.
 
     Args:
-        pair_of: From `adapt.options.pair_loader`.
+        pair_of: From `adapt.image_options.pair_loader`.
         root: Folder of the artifacts.
         dataset: Its name, or None for the user's own folders.
         method: Variant whose training says how the images are split; else the first there is.

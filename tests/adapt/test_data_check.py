@@ -15,7 +15,7 @@ from adapt.data.base import Domain
 from adapt.data.benchmark import count
 from adapt.data.folder import read_domain
 from adapt.data.office_home import OfficeHome
-from adapt.options import pair_loader
+from adapt.image_options import pair_loader
 
 
 def call(*words):
