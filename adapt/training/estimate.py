@@ -45,6 +45,22 @@ def seconds_per_step(method: Method, source: Stream, target: Stream, iteration: 
     return seconds
 
 
+def summary(steps: int, step: float, epochs: int, evaluation: float) -> str:
+    """Return how long the rest of a run will take, for people.
+
+    Args:
+        steps: Number of steps that are left.
+        step: Seconds of a step.
+        epochs: Number of epochs that are left, each of which ends with an evaluation.
+        evaluation: Seconds of an evaluation.
+    """
+    shown = f"{steps} steps of {1000 * step:.0f} ms" if step >= 0.001 else f"{steps} short steps"
+    if evaluation * epochs >= 1:
+        each = f"{epochs} evaluations" if epochs > 1 else "an evaluation"
+        shown += f" and {each} of {evaluation:.1f} s"
+    return f"{shown}: about {duration(step * steps + evaluation * epochs)}"
+
+
 def duration(seconds: float) -> str:
     """Return a time for people: `50 s`, `12 min`, `3.5 h`."""
     if seconds < 90:

@@ -1,4 +1,7 @@
-"""The only training loop: batches, steps, epochs, checkpoints, and the artifact at the end."""
+"""Train one task: batches, steps, epochs, checkpoints, and the artifact at the end.
+
+Longer than most files, since all that changes during a run changes here.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from adapt.settings.stored import SETTINGS
 from adapt.training import parallel, resume, rst
 from adapt.training.averaging import WeightAverage
 from adapt.training.batches import Role, Stream, draw_seed
-from adapt.training.estimate import duration, seconds_per_step
+from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
 from adapt.training.optimize import Optimization
 from adapt.training.outcome import Outcome
@@ -50,7 +53,7 @@ class Run:
 
 
 class Loop:
-    """The only training loop, with all that moves in it."""
+    """The only training loop, with all the state of a run."""
 
     def __init__(
         self,
@@ -80,8 +83,8 @@ class Loop:
         self.config = config = fitted(self.clip, pair.task.classes, config, pair.task.target)
         self.prompts = class_prompts(pair.task.classes, config.prompt, pair.task.target)
         self.method = cls(self.clip, self.prompts, config)
-        guides = [asdict(guide) for guide in self.method.guides()]
-        self.identity = resume.identity(name, pair, config, self.clip.info) | {"guides": guides}
+        guides = self.method.guides()
+        self.identity = resume.identity(name, pair, config, self.clip.info, guides)
         self.projection = rst.over(self.method.encoder, config)
         self.optimization = Optimization(
             self.method.parameter_groups(), config, self.projection, self.method.optimizer
@@ -100,7 +103,7 @@ class Loop:
             "prompts": self.prompts,
             "config": asdict(config),
             "seed": config.seed,
-            "guides": self.method.guides(),
+            "guides": guides,
             "architecture": self.clip.own,
             "optional": ({SETTINGS: dict(record)} if record else {}) | stored(pair),
         }
@@ -117,15 +120,7 @@ class Loop:
         if not self.path.exists():
             return None
         found = Artifact.load(self.path)
-        before = {
-            "method": found.method,
-            "task": asdict(found.task),
-            "config": dict(found.config),
-            "base": asdict(found.base),
-            "data": dict(found.metrics["data"]),
-            "guides": [asdict(guide) for guide in found.guides],
-            "prompts": found.prompts,
-        }
+        before = resume.identity_of(found) | {"prompts": found.prompts}
         different = resume.differences(before, self.identity | {"prompts": self.prompts})
         return Run(found, self.path, len(self.skipped)), different
 
@@ -167,13 +162,8 @@ class Loop:
         step = seconds_per_step(self.method, source, target, self.iteration)
         left = self.total - self.iteration
         epochs = -(-left // self.config.iterations)
-        evaluation = self.judge.seconds()
-        shown = f"{left} steps of {1000 * step:.0f} ms" if step >= 0.001 else f"{left} short steps"
-        if evaluation * epochs >= 1:
-            each = f"{epochs} evaluations" if epochs > 1 else "an evaluation"
-            shown += f" and {each} of {evaluation:.1f} s"
-        whole = duration(step * left + evaluation * epochs)
-        journal.say(f"{shown}: about {whole} on this {self.device.type}")
+        expected = summary(left, step, epochs, self.judge.seconds())
+        journal.say(f"{expected} on this {self.device.type}")
 
     def _stream(self, role: Role) -> Stream:
         images, config = self.pair.source if role == "source" else self.pair.target, self.config

@@ -6,7 +6,7 @@ the loss scale and the iteration are all there is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapt.artifact import Artifact
 from adapt.data import digests
 from adapt.data.base import DomainPair
 from adapt.method import Method
@@ -65,14 +66,41 @@ class Progress:
             check_row(row, number)
 
 
-def identity(method: str, pair: DomainPair, config: TrainConfig, base: BaseModel) -> dict[str, Any]:
-    """Return what makes a run this run and no other, as JSON values."""
+def identity(
+    method: str,
+    pair: DomainPair,
+    config: TrainConfig,
+    base: BaseModel,
+    guides: Sequence[BaseModel] = (),
+) -> dict[str, Any]:
+    """Return what makes a run this run and no other, as JSON values.
+
+    Args:
+        method: Name of the method.
+        pair: Images of the task.
+        config: Resolved settings.
+        base: The base model.
+        guides: Other base models that the run learns from.
+    """
     return {
         "method": method,
         "task": asdict(pair.task),
         "config": asdict(config),
         "base": asdict(base),
         "data": {role: getattr(pair, role).digest() for role in ("source", "target", "test")},
+        "guides": [asdict(guide) for guide in guides],
+    }
+
+
+def identity_of(artifact: Artifact) -> dict[str, Any]:
+    """Return the identity of the run that made an artifact."""
+    return {
+        "method": artifact.method,
+        "task": asdict(artifact.task),
+        "config": dict(artifact.config),
+        "base": asdict(artifact.base),
+        "data": dict(artifact.metrics["data"]),
+        "guides": [asdict(guide) for guide in artifact.guides],
     }
 
 
