@@ -1,4 +1,4 @@
-"""Architectures of the user's own: open_clip's JSON model configuration, read and checked.
+"""Read and check architectures of the user's own from open_clip's JSON model configurations.
 
 Nothing in a configuration is trusted: its size, the type and range of every field are checked, and
 what training, export and device cannot all do is refused by name. An architecture is known by its
@@ -35,7 +35,7 @@ _KINDS = {"timm_": " (an image tower of timm's)", "hf_": " (a text tower of the 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model that is none of open_clip's names. Two of the same content are equal."""
+    """An architecture that open_clip has no name for. Two of the same content are equal."""
 
     embed_dim: int
     vision: VitTower | ResnetTower
@@ -62,12 +62,12 @@ class Architecture:
         """Return the architecture in a document, see `read`.
 
         Args:
-            document: What a JSON parser returned.
-            where: Its file, for messages.
+            document: Value that a JSON parser returned.
+            where: Name of its file, for messages.
             error: Error to raise.
 
         Raises:
-            UdaError: The document is not one; `error` is its type.
+            UdaError: The document is not an architecture; `error` is the type.
         """
         outer = _mapping(document, where, error)
         apart = "model_cfg" in outer
@@ -198,7 +198,7 @@ def _supported(
     """Refuse a field that is not known, or that asks for what is not supported.
 
     Raises:
-        UdaError: There is one; the message names it.
+        UdaError: A field is unknown or unsupported; the message names it.
     """
     # A tower of another kind has many fields; its name says most.
     for key in sorted(values.keys() - {*known}, key=lambda k: (not k.endswith("model_name"), k)):

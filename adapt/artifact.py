@@ -84,7 +84,7 @@ class Artifact:
     guides: tuple[BaseModel, ...] = ()
     """Other base models that training learned from, like EKDA's teacher."""
     architecture: Architecture | None = None
-    """Of the base, if it is none of open_clip's names: the weights are all that is missing then."""
+    """Architecture of the base, if open_clip has no name for it; its weights are never stored."""
     requires: tuple[str, ...] = ()
     """Features that a reader must know."""
     optional: Mapping[str, Any] = field(default_factory=dict)
@@ -118,17 +118,17 @@ class Artifact:
             base: The base model.
             reference: `encoder_tensors` of the base, taken before training.
             encoder: The trained image encoder, or the base's when only a head was trained.
-            head: Of a class in `adapt.heads.HEADS`.
-            task: What it was trained for.
+            head: Deployed head, of a class in `adapt.heads.HEADS`.
+            task: Task that it was trained for.
             method: The method's name.
-            preprocess: What evaluation used.
-            prompts: Of the classes.
+            preprocess: Preprocessing that evaluation used.
+            prompts: Text prompts, one per class.
             config: Resolved settings.
-            seed: Of the run.
+            seed: Seed of the run.
             metrics: From `adapt.training.record.metrics`.
             tokens: Prompt tokens, if the encoder runs with any.
             guides: Other base models that training learned from.
-            architecture: Of the base, if it is none of open_clip's names.
+            architecture: Architecture of the base, if open_clip has no name for it.
             optional: Members that a reader may ignore.
 
         Raises:
@@ -175,7 +175,7 @@ class Artifact:
         """Check that the parts fit together.
 
         Raises:
-            FormatError: They do not.
+            FormatError: Two parts contradict each other, or a value is impossible.
         """
         for name in (self.task.dataset, self.method):
             if not _NAME.fullmatch(name):

@@ -54,7 +54,7 @@ class Clip:
     _model: Any
     _tokenizer: Any
     own: Architecture | None = None
-    """The architecture, if it is none of open_clip's names."""
+    """The architecture, if open_clip has no name for it."""
 
     @torch.no_grad()
     def text_features(self, prompts: Sequence[str]) -> Tensor:
@@ -130,8 +130,8 @@ def load(
             configuration (.json), or what such a file holds.
         pretrained: An open_clip tag, `demo`, or the path of a local file; with a configuration of
             one's own, a local file.
-        device: Where torch should put it.
-        advice: How to name another file of weights, for messages; `{}` is the architecture.
+        device: Device that the model is moved to.
+        advice: Options that name other weights, for messages; `{}` is the architecture.
 
     Raises:
         BaseModelError: The architecture or the weights are unknown, unreadable or do not fit.
@@ -170,11 +170,11 @@ def load(
 
 
 def _load_own(own: Architecture, shown: str, pretrained: str, device: str, advice: str) -> Clip:
-    """Return a model of an architecture that is none of open_clip's names.
+    """Return a model of an architecture that open_clip has no name for.
 
     Args:
         own: The architecture.
-        shown: What to call it in messages: its file, if it was read from one.
+        shown: Name for messages: its file, if it was read from one.
         pretrained: Path of a file with its weights.
         device: As for `load`.
         advice: As for `load`.

@@ -67,7 +67,7 @@ def named_of(artifacts: Path, task: str) -> str:
     """Return the data set of a task that has artifacts, for commands that were given no other.
 
     Raises:
-        TaskError: There is none, there are several, or it is of images of the user's own.
+        TaskError: No data set has one, several have, or it is of images of the user's own.
     """
     found = store.dataset_of(artifacts, task)
     if found not in DATASETS:
@@ -82,8 +82,8 @@ def check_named(dataset: str | None, task: str | None) -> None:
     """Refuse an unknown data set or task, where one is named.
 
     Raises:
-        DataError: There is no such data set.
-        TaskError: It has no such task.
+        DataError: The data set is unknown.
+        TaskError: The data set has no such task.
     """
     if dataset is not None:
         from adapt.data import check_task
@@ -103,8 +103,8 @@ def pair_loader(
 
     Raises:
         click.UsageError: The options name no images, or too many.
-        DataError: There is no such data set.
-        TaskError: It has no such task.
+        DataError: The data set is unknown.
+        TaskError: The data set has no such task.
     """
     problem = _problem(dataset, task, data, source, target)
     if problem:

@@ -1,8 +1,9 @@
-"""The Method contract: what a way of adapting gives, and all that training and export see of it.
+"""Define the Method contract: what a method provides, and all that training and export see of it.
 
 A method is a module with an `encoder` and a `head`. It names its losses, says which parameters it
 trains and in which optimizer, may own its training step, and says what reaches a device. The loop,
-mixed precision, sparsity, checkpoints, evaluation and the artifact come for free.
+mixed precision, sparsity, checkpoints, evaluation and the artifact come for free. Longer than most
+files, since the whole contract stands in one place.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Method(nn.Module):
         Args:
             clip: The base model, on the training device.
             prompts: One per class, in the order of the logits.
-            config: Of the method's own `Config` type.
+            config: Settings, of the method's own `Config` type.
         """
         super().__init__()
         self.config = config

@@ -21,7 +21,7 @@ def config_of(architecture: str) -> dict[str, Any]:
     """Return the open_clip configuration of an architecture; any of them may end in -quickgelu.
 
     Raises:
-        BaseModelError: It is unknown, or its encoder gives no single feature vector.
+        BaseModelError: The architecture is unknown, or its encoder gives no single feature vector.
     """
     check_architecture(architecture)
     base = architecture.removesuffix(QUICKGELU)
@@ -46,7 +46,7 @@ def build(config: dict[str, Any], architecture: str) -> Any:
 
     Args:
         config: open_clip's model configuration.
-        architecture: Its name, for messages.
+        architecture: Name of the architecture, for messages.
 
     Raises:
         BaseModelError: A part of it cannot be built on this machine.
@@ -72,7 +72,7 @@ def tokenizer_of(config: dict[str, Any], architecture: str) -> Any:
     """Return the tokenizer of an architecture; open_clip does not know the demo's.
 
     Raises:
-        BaseModelError: It is not on this machine.
+        BaseModelError: The tokenizer is not on this machine.
     """
     known = [n for n in (architecture, architecture.removesuffix(QUICKGELU)) if n in _known()]
     if not known:
@@ -114,7 +114,7 @@ def unknown_weights(architecture: str, pretrained: str, advice: str) -> BaseMode
     Args:
         architecture: Name of the architecture.
         pretrained: The weights.
-        advice: How to name other weights; `{}` is the architecture.
+        advice: Options that name other weights; `{}` is the architecture.
     """
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     tags += ["demo"] if architecture.removesuffix(QUICKGELU) in demo.ARCHITECTURES else []

@@ -1,4 +1,4 @@
-"""The parts of an architecture, as frozen dataclasses that refuse impossible values.
+"""Define the parts of an architecture as frozen dataclasses that refuse impossible values.
 
 Fields and defaults are those of open_clip's model configuration.
 """
@@ -139,7 +139,7 @@ def ranges(tower: Any, **needed: range) -> None:
     """Refuse values of fields that are outside of their ranges.
 
     Raises:
-        ValueError: One is.
+        ValueError: A value is outside of its range.
     """
     for name, values in needed.items():
         if getattr(tower, name) not in values:

@@ -16,7 +16,7 @@ def baked_part(bundle: Bundle, task: str) -> Part:
     """Return what a task's engine is built from; its weights stay outside of the graph.
 
     Args:
-        bundle: Whose.
+        bundle: Bundle to read.
         task: One of its tasks.
 
     Raises:

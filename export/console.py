@@ -170,8 +170,8 @@ def show_rows(rows: Sequence[Row], folders: Folders) -> None:
     """Print what was verified on, what that found, and what each precision keeps of residuals.
 
     Args:
-        rows: Of the tasks.
-        folders: What `--images` named.
+        rows: Rows of the tasks.
+        folders: Images that `--images` named.
     """
     for line in folders.inventory():
         click.echo(line)

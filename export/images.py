@@ -1,4 +1,4 @@
-"""The real images that a bundle is verified on: those of training, or what `--images` names."""
+"""Load the images that a bundle is verified on: those of training, or what `--images` names."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Folders:
 
         Args:
             texts: From a command line.
-            data: Of the data sets.
+            data: Folder of the data sets.
 
         Raises:
             ConfigError: A task, or every task, is given two paths, or one is missing.

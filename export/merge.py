@@ -29,8 +29,8 @@ def shared_base(
     Args:
         form: The tower's deployable form.
         visual: The base's image tower.
-        grids: Of the tasks.
-        precision: Of the result.
+        grids: Grids of the tasks.
+        precision: Precision of the result.
 
     Raises:
         BaseModelError: The tasks need different bases, or a value is too large for float16.
@@ -54,7 +54,7 @@ def task_patch(form: Form, base: Arrays, merged: Tower, precision: Precision) ->
         form: The tower's deployable form.
         base: D(base) at `precision`, from `shared_base` or `deploy_tensors`.
         merged: The merged tower's tensors.
-        precision: Of the result.
+        precision: Precision of the result.
 
     Raises:
         BaseModelError: A merged value is too large for float16.

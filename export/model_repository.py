@@ -44,12 +44,12 @@ def write_repository(
     """Write a model `<task>` for each task and, where there are plans, a model `<task>-trt`.
 
     Args:
-        bundle: Whose tasks.
+        bundle: Bundle whose tasks are written.
         out: The repository; models of these names are replaced, or removed where there is no plan
             any more, if they are ours. Others stay.
         tasks: Their ids.
         max_batch: Frames that Triton may run at once.
-        store: Where plans may lie, of `uda-export trt --baked`.
+        store: Store that may hold plans, of `uda-export trt --baked`.
 
     Raises:
         TaskError: The bundle has no such task.
@@ -88,7 +88,7 @@ def verify(bundle: Bundle, repository: Path, tasks: Sequence[str]) -> None:
     """Compare ONNX models with the bundle on noise, which needs nobody's pictures.
 
     Args:
-        bundle: What they were made from.
+        bundle: Bundle that they were made from.
         repository: The folder with the models.
         tasks: Those to compare.
 

@@ -54,19 +54,19 @@ def export_bundle(
     Args:
         paths: Artifact files that share one base model.
         out: Folder of the bundle; an existing bundle is replaced, but only by a verified one.
-        precision: Of the deploy tensors.
+        precision: Precision of the deploy tensors.
         baked: Also write `<out's stem>-<task>.onnx` beside the bundle: plain ONNX files with
             constant weights, from pixels to logits.
-        images: Where the images to verify on are.
+        images: Images to verify on.
         limit: Images per task, at most.
         pretrained: The base's weights, if they are not where training found them.
         progress: For people.
-        schema: Of the bundle, one of `runtime.bundles.manifest.WRITTEN`.
+        schema: Schema of the bundle, one of `runtime.bundles.manifest.WRITTEN`.
 
     Raises:
         BaseModelError: The artifacts have different bases, or the base is missing or another, or
             has no place for a task's tokens.
-        DataError: There are no images to verify on.
+        DataError: No images to verify on were found.
         FormatError: An artifact is damaged.
         TaskError: Two artifacts are of the same task id, or `images` names another task.
         VerifyError: An engine does not agree with PyTorch; nothing was written.

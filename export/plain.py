@@ -37,7 +37,7 @@ def write_plain(
         graph: From `pixels` to `logits`, without weights; the head's have the prefix `head.`.
         tensors: The base's deploy tensors.
         task: Patch, tokens, head tensors and class names.
-        preprocess: How a frame becomes pixels.
+        preprocess: Preprocessing that turns a frame into pixels.
 
     Raises:
         BaseModelError: The weights do not fit into one file.

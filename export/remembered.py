@@ -1,4 +1,4 @@
-"""The test images of a task's training, found again where the artifact remembers them."""
+"""Find the test images of a task's training where the artifact says they are."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
         root: Folder of the data set, or one that holds it; None: where the artifact remembers it.
 
     Raises:
-        DataError: The images are gone, are not those that the artifact was tested on, or nobody
-            knows where they are.
+        DataError: The images are gone, are not those that the artifact was tested on, or their
+            place is unknown.
     """
     task, origin = artifact.task, Origin.of(artifact.optional.get(IMAGES))
     drawn = task.dataset in DEMO_SETS and (origin is None or origin.source is None)

@@ -79,10 +79,10 @@ def build_baked(
 
     Args:
         bundle: Exported from the artifacts.
-        store: Where engines lie.
-        profile: Its batches.
+        store: Store of the engines.
+        profile: Profile whose batch sizes are used.
         artifacts: Folder with the artifacts.
-        images: Where the images to compare on are.
+        images: Images to compare on.
         limit: Images per task, at most.
         pretrained: The base's weights, if they are not where training found them.
         progress: For people.
@@ -140,7 +140,7 @@ def recipe_of(part: Part, platform: Platform, profile: Profile, version: str) ->
     Args:
         part: A task's graph with its values.
         platform: This machine.
-        profile: Its batches.
+        profile: Profile whose batch sizes are used.
         version: The compiler's.
     """
     options = Options(compiler=f"{NAME} {version}")

@@ -73,7 +73,7 @@ def compiled(compiler: Any, model: Deployed, size: int, profile: Profile, timing
         compiler: Torch-TensorRT.
         model: On the CPU: there it is the same graph on every machine, and takes no GPU memory.
         size: Height and width of the images S.
-        profile: Its batches.
+        profile: Profile whose batch sizes are used.
         timing: The compiler's timing cache; its own place for it is everybody's.
 
     Raises:

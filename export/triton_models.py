@@ -25,9 +25,9 @@ def onnx_model(bundle: Bundle, base: Arrays, task: str, stage: Path, max_batch: 
     """Write the model `<task>` of ONNX, and return what it is.
 
     Args:
-        bundle: Whose task.
+        bundle: Bundle of the task.
         base: The base's deploy tensors.
-        task: Its id.
+        task: Id of the task.
         stage: Folder of models.
         max_batch: Frames that Triton may run at once.
 
@@ -67,11 +67,11 @@ def plan_model(
     """Write the model `<task>-trt` of TensorRT, and return what it is.
 
     Args:
-        bundle: Whose task.
-        task: Its id.
+        bundle: Bundle of the task.
+        task: Id of the task.
         stage: Folder of models.
         max_batch: Frames that Triton may run at once; a plan may allow for fewer.
-        store: Where the plans lie.
+        store: Store of the plans.
         plans: One or more, each for another GPU generation.
 
     Raises:
@@ -101,9 +101,9 @@ def plans_of(bundle: Bundle, task: str, store: EngineStore) -> tuple[list[Engine
     """Return the plans of a task that Triton can open, and notes about those it cannot.
 
     Args:
-        bundle: Whose task.
-        task: Its id.
-        store: Where plans may lie, of `uda-export trt --baked`.
+        bundle: Bundle of the task.
+        task: Id of the task.
+        store: Store that may hold plans, of `uda-export trt --baked`.
 
     Raises:
         FormatError: The bundle or an engine's description is damaged.

@@ -105,7 +105,7 @@ class Proof:
 
         Args:
             infer: The engine.
-            name: What to call it while it runs.
+            name: Name to show while it runs.
 
         Raises:
             BaseModelError: The artifact belongs to another base.
@@ -162,7 +162,7 @@ def compare(task: str, found: Logits, expected: Reference, sample: Sample) -> Co
     """Return how an engine's logits compare with PyTorch's.
 
     Args:
-        task: Its id.
+        task: Id of the task.
         found: (N, K), the engine's.
         expected: PyTorch's, for the same images.
         sample: The images.

@@ -42,8 +42,8 @@ def with_probe(
     Args:
         pair: The task's images.
         files: Artifacts by variant.
-        settings: Of the variants.
-        device: Where to compute.
+        settings: Settings of the variants.
+        device: Device to compute on.
         dataset: Name of the data set; None for the user's own folders.
 
     Raises:
@@ -80,7 +80,7 @@ def table_of(pair: DomainPair, run: Run, device: str, dataset: str | None) -> st
     Args:
         pair: The task's images.
         run: A finished run.
-        device: Where to compute.
+        device: Device to compute on.
         dataset: Name of the data set; None for the user's own folders.
     """
     from adapt.evaluation import compare
@@ -105,7 +105,7 @@ def verdict(lines: Sequence[Line], variant: str, settings: Mapping[str, Any]) ->
     Args:
         lines: Comparison of the run and its baselines.
         variant: Name of the run.
-        settings: Its settings.
+        settings: Settings of the run.
     """
     own = next(line for line in lines if line.variant == variant)
     known = own.accuracy is not None

@@ -1,4 +1,4 @@
-"""What to type next, and what was meant by an option that is a setting."""
+"""Suggest the next command, and the setting that an unknown option means."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adapt.settings.methods import CONFIGS
 
 
 class SettingsCommand(click.Command):
-    """A command that says how to change a setting which was typed as an option."""
+    """A command that explains how to set what was typed as an option but is a setting."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments, or refuse an option."""
@@ -31,8 +31,8 @@ def export_command(task: str, variant: str, out: Path) -> str:
     """Return the command that makes a bundle of a trained task, whose artifact knows its images.
 
     Args:
-        task: Its id.
-        variant: Of its artifact.
+        task: Id of the task.
+        variant: Variant of the artifact.
         out: Root folder of the artifacts.
     """
     words = ["uda-export", "onnx", "--task", f"{task}={variant}"]

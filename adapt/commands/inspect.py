@@ -12,7 +12,7 @@ from runtime.console import bytes_text, printable, table
 from runtime.errors import TaskError
 
 _LISTED = 8
-"""So many artifacts below a folder are listed."""
+"""Number of artifacts below a folder that a message lists."""
 
 
 @click.command(short_help="Show what an artifact is.")
@@ -71,7 +71,7 @@ def _file(folder: Path) -> Path:
     """Return the artifact in a folder.
 
     Raises:
-        TaskError: It has none itself; the message lists those below it.
+        TaskError: The folder holds no artifact; the message lists those below it.
     """
     if (folder / store.FILE).exists():
         return folder / store.FILE

@@ -47,7 +47,7 @@ def check_task(dataset: str, task: str | None) -> None:
 
     Raises:
         DataError: The data set is unknown.
-        TaskError: It has no such task.
+        TaskError: The data set has no such task.
     """
     found = get(dataset)
     if task is not None:

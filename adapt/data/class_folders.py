@@ -69,8 +69,8 @@ def read_tree(
     Args:
         folder: Holds one folder of images per class, or images.
         domain: What to call it.
-        findings: Takes what training would refuse and a report can live with, empty class folders;
-            None refuses it.
+        findings: List to which empty class folders are added, which training refuses; None refuses
+            them here.
 
     Raises:
         DataError: The folder holds no images, has an empty class folder, has fewer than two

@@ -83,7 +83,7 @@ def find_list(root: Path, name: str) -> Path:
     """Return a list file, in `root` or elsewhere.
 
     Raises:
-        DataError: There is none.
+        DataError: The list file does not exist.
     """
     tried = (on_disk(root / name), on_disk(Path(name)))
     path = next((place for place in tried if place.is_file()), None)

@@ -1,4 +1,4 @@
-"""Where the images of a task lie, as artifacts remember it."""
+"""Record in artifacts where the images of a task are."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def check_side(root: Path, name: str) -> None:
     """Refuse a domain that is not there, before the images of another are looked at.
 
     Raises:
-        DataError: There is no such folder or list file.
+        DataError: The folder or list file does not exist.
     """
     name = spelling.tidy(name)
     if listfile.is_list(root, name):
@@ -64,8 +64,8 @@ def read_side(root: Path, name: str, *, lenient: bool = False) -> OwnDomain:
 
     Args:
         root: Folder of the data set.
-        name: Of the folder or list.
-        lenient: Take what training would refuse too, as far as there are images, and say so in
+        name: Name of the folder or list file.
+        lenient: Whether to accept what training would refuse, if it has images, and record why in
             `findings`.
 
     Raises:

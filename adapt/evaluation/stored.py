@@ -1,4 +1,4 @@
-"""The images of a task and the artifacts that can be judged on them, split as training did."""
+"""Load the images of a task, split as training split them, and find the artifacts to evaluate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OWN = ("prompt", "resize", "interpolation", "background")
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A task's images, and the artifacts that can be judged on them."""
+    """A task's images, and the artifacts that can be evaluated on them."""
 
     pair: DomainPair
     files: Mapping[str, Path]
@@ -44,13 +44,13 @@ def stored(
     """Return the images of a task, split as the training of its artifacts did.
 
     Args:
-        pair_of: From `adapt.image_options.pair_loader`.
+        pair_of: Function from `adapt.image_options.pair_loader`.
         root: Folder of the artifacts.
-        dataset: Its name, or None for the user's own folders.
-        method: Variant whose training says how the images are split; else the first there is.
+        dataset: Name of the data set, or None for the user's own folders.
+        method: Variant whose training decides how the images are split; None: the first one.
 
     Raises:
-        TaskError: There is no artifact of the method.
+        TaskError: The task has no artifact of the method.
         UdaError: Images or artifacts are unusable.
     """
     settings = default_settings(dataset)
@@ -87,7 +87,7 @@ def zero_shot_settings(dataset: str | None, artifact: Artifact) -> dict[str, Any
 
     Args:
         dataset: Name of the data set; None for the user's own folders.
-        artifact: Of any method.
+        artifact: Artifact of any method.
     """
     config = dict(artifact.config)
     sources = sources_of(artifact.optional)

@@ -1,4 +1,4 @@
-"""The variants of a task, ready to predict: zero-shot CLIP, then each artifact."""
+"""Load the variants of a task to predict with: zero-shot CLIP, then each artifact."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def architecture_of(files: Mapping[str, Path], model: str) -> Architecture | Non
 
     Args:
         files: Artifacts by variant.
-        model: The setting of that name; None is returned where it is no file.
+        model: Setting of that name; None is returned where it is not a file.
 
     Raises:
         FormatError: An artifact is damaged.
@@ -67,7 +67,7 @@ def check(task: TaskInfo, files: Mapping[str, Path], digest: str | None) -> None
     """Check artifacts before anything is computed.
 
     Args:
-        task: What they must have been trained for.
+        task: Task that they must have been trained for.
         files: Artifacts by variant.
         digest: `ImageSet.digest` of the images they will be judged on; None if these are others
             than training had.
@@ -102,10 +102,10 @@ def variants(
     """Yield zero-shot CLIP, computed here and now, then every other variant, one at a time.
 
     Args:
-        task: Of all of them.
+        task: Task of all variants.
         files: Artifacts by variant.
-        settings: Of zero-shot CLIP.
-        device: Where to compute.
+        settings: Settings of zero-shot CLIP.
+        device: Device to compute on.
         pretrained: The bases' weights, if they are not where training found them.
 
     Raises:

@@ -28,7 +28,7 @@ def get(name: str) -> type[Method]:
     """Return the class of a method.
 
     Raises:
-        ConfigError: There is no such method; lists those there are.
+        ConfigError: The method is unknown; the message lists the available ones.
     """
     from importlib import import_module
 
@@ -42,7 +42,7 @@ def get_config(name: str) -> type[TrainConfig]:
     """Return the configuration class of a method, which needs no torch.
 
     Raises:
-        ConfigError: There is no such method; lists those there are.
+        ConfigError: The method is unknown; the message lists the available ones.
     """
     from adapt.settings.methods import CONFIGS
 

@@ -1,4 +1,4 @@
-"""The architectures of base models: what their configuration files say, without importing torch."""
+"""Read what configuration files say of base models, and check their names, without torch."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def check_architecture(name: str) -> None:
         name: open_clip's name, a model of the demo, or the path of a model configuration (.json).
 
     Raises:
-        BaseModelError: It is unknown, or the model configuration cannot be used.
+        BaseModelError: The architecture is unknown, or the model configuration cannot be used.
     """
     if is_file(name):
         Architecture.read(Path(name))
@@ -116,7 +116,7 @@ def check_model(architecture: str, pretrained: str, advice: str) -> None:
     Args:
         architecture: As for `check_architecture`.
         pretrained: A tag, `demo`, or the path of a file.
-        advice: How to name another file, for messages; `{}` is the architecture.
+        advice: Options that name another file, for messages; `{}` is the architecture.
 
     Raises:
         BaseModelError: The architecture or the weights file is unknown.
@@ -129,14 +129,14 @@ def check_model(architecture: str, pretrained: str, advice: str) -> None:
 
 
 def check_weights(pretrained: str, advice: str) -> None:
-    """Refuse a weights file that is not there; tags are looked up later, which needs torch.
+    """Refuse a missing weights file; tags are looked up later, which needs torch.
 
     Args:
         pretrained: A tag, `demo`, or the path of a file.
-        advice: How to name another file, for the message.
+        advice: Options that name another file, for the message.
 
     Raises:
-        BaseModelError: It is the name of a file, and there is none.
+        BaseModelError: The weights file does not exist.
     """
     path = expanded(pretrained)
     if path.suffix.lower() in SUFFIXES and not path.is_file():
@@ -144,12 +144,12 @@ def check_weights(pretrained: str, advice: str) -> None:
 
 
 def check_own_weights(architecture: str, pretrained: str, advice: str) -> None:
-    """Refuse weights that are no file for a model configuration of one's own.
+    """Refuse a pretrained tag where a model configuration of the user's own needs a weights file.
 
     Args:
-        architecture: What to call the model configuration.
+        architecture: Name of the model configuration, for messages.
         pretrained: The weights.
-        advice: How to name another file, for the message.
+        advice: Options that name another file, for the message.
 
     Raises:
         BaseModelError: `pretrained` is the name of a pretrained tag, or of nothing.

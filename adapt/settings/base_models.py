@@ -1,4 +1,4 @@
-"""The settings that a base model recommends: sizes, rates, augmentation.
+"""Look up the settings that a base model recommends: sizes, rates, augmentation.
 
 Two sources: rules that hold for every model, and `configs/base_models/NAME.yaml` for the models of
 open_clip that want something else.
@@ -31,7 +31,7 @@ def recommended(
             (.json); an unknown one recommends nothing.
         method: Name of the method.
         cls: The method's configuration class.
-        folder: Of the settings files.
+        folder: Folder of the settings files.
 
     Raises:
         ConfigError: The model's file is damaged, or names an unknown setting.

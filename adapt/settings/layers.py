@@ -1,4 +1,4 @@
-"""From layers to settings: which file, model or option gives each value.
+"""Resolve settings from layers: which file, model or option gives each value.
 
 Each layer overrules those before it: dataclass default, base model, `paper.yaml`, the data set's
 file, its task, presets, the command line. A setting that is `auto` in the end waits for the data.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from adapt.method import Method
 
 DEFAULT, DATA, COMMAND = "default", "data", "command line"
-"""Names of layers that are no file."""
+"""Names of layers that are not files."""
 C = TypeVar("C", bound=TrainConfig)
 
 
@@ -42,7 +42,7 @@ class Settings(Generic[C]):
         """Return the settings with the values that the number of images decides.
 
         Args:
-            method: Its rules are used, see `Method.from_data`.
+            method: Method whose rules are used, see `Method.from_data`.
             pair: The images.
 
         Raises:
@@ -114,13 +114,13 @@ def resolve(
         dataset: Name of a data set, or `folder` for the user's own image folders.
         method: Name of the method.
         overrides: `key=value` each, the value a YAML scalar; the last one wins.
-        folder: Where `<method>/<dataset>.yaml` lies; None means the shipped settings.
+        folder: Folder of `<method>/<dataset>.yaml`; None means the shipped settings.
         task: Task of the data set.
         presets: Names of presets in the file, the last one wins.
 
     Raises:
-        ConfigError: There is no such file or preset, a key is unknown, a type or a value is wrong.
-        BaseModelError: There is no such base model or teacher, or no such weights file.
+        ConfigError: A file or preset does not exist, a key is unknown, a type or a value is wrong.
+        BaseModelError: A base model or a weights file does not exist.
     """
     folder = folder or shipped()
     where = f"settings {method}/{dataset}"

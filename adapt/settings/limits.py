@@ -1,4 +1,4 @@
-"""Refuse settings that cannot train, or would train in vain unless the user set them by name."""
+"""Refuse settings that cannot train, or that waste a run unless the user set them by name."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def check_crops(settings: Settings[TrainConfig], image_size: int) -> None:
     """Refuse crops that are a small part of the image, unless the command line asked for them.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         image_size: Pixels on a side that the model takes.
 
     Raises:
-        ConfigError: They are.
+        ConfigError: `train_size` is too large for the model.
     """
     config = settings.config
     set_by_name = settings.sources["train_size"] == COMMAND
@@ -41,11 +41,11 @@ def check_passes(settings: Settings[TrainConfig], images: int) -> None:
     """Refuse a run that sees every image too often, unless somebody set its length by name.
 
     Args:
-        settings: Of the run, with what the data decide.
-        images: Of the larger domain.
+        settings: Settings of the run, with what the data decide.
+        images: Number of images of the larger domain.
 
     Raises:
-        ConfigError: It does.
+        ConfigError: The passes over the images are more than are useful.
     """
     config, named = settings.config, settings.named()
     passes = config.epochs * config.iterations * config.batch_size / images
@@ -111,8 +111,8 @@ def check_startable(config: TrainConfig, method: str, device: str) -> None:
     """Refuse what no run could start with; needs no torch.
 
     Args:
-        config: Of the run.
-        method: Its name.
+        config: Settings of the run.
+        method: Name of the method.
         device: `cpu`, `cuda` or `cuda:N`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The settings of each method, apart from the methods so that checking them needs no torch."""
+"""Define the settings of each method, apart from the methods so that no check needs torch."""
 
 from __future__ import annotations
 
@@ -176,4 +176,4 @@ CONFIGS: Mapping[str, type[TrainConfig]] = {
     "unimos": UniMoSConfig,
     "zero_shot": ZeroShotConfig,
 }
-"""By name of the method; each is that method's `Config`."""
+"""Configuration class by name of the method."""

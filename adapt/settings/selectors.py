@@ -1,4 +1,4 @@
-"""Names of the scores of `adapt.evaluation.selection` that choose an epoch without labels."""
+"""Name the scores of `adapt.evaluation.selection` that choose an epoch without labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from adapt.nearest import meant
 from runtime.errors import ConfigError
 
 LAST = "last"
-"""Takes the last epoch, chosen by nobody."""
+"""Selector that takes the last epoch."""
 SELECTORS: Mapping[str, bool] = {
     "entropy": False,
     "infomax": True,
@@ -16,7 +16,7 @@ SELECTORS: Mapping[str, bool] = {
     "nuclear": True,
     "agreement": True,
 }
-"""Score to whether larger is better."""
+"""Whether larger is better, by score."""
 
 
 def names() -> list[str]:
@@ -28,7 +28,7 @@ def check_selector(name: str) -> None:
     """Refuse an unknown selector.
 
     Raises:
-        ConfigError: It is none of `names()`.
+        ConfigError: The selector is not one of `names()`.
     """
     if name not in names():
         raise ConfigError(

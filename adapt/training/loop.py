@@ -71,10 +71,10 @@ class Loop:
             name: A key of `adapt.methods.METHODS`.
             cls: The class of that name.
             pair: The images.
-            config: Of the class's `Config` type.
-            path: Of the artifact to be.
-            device: Where to train.
-            record: Where the settings come from, for the artifact.
+            config: Settings, of the class's `Config` type.
+            path: Path of the artifact to write.
+            device: Device to train on.
+            record: Sources of the settings, for the artifact.
         """
         self.name, self.pair, self.config, self.device = name, pair, config, device
         self.path, self.checkpoint = path, path.with_name(resume.FILE)
@@ -128,9 +128,9 @@ class Loop:
         """Train from the start, or from a checkpoint.
 
         Args:
-            going_on: From the checkpoint.
-            show: Show a bar.
-            begin: Called when nothing can refuse the run any more.
+            going_on: Whether to continue from the checkpoint.
+            show: Whether to show a progress bar.
+            begin: Callback for when nothing can refuse the run any more.
         """
         pair = self.pair
         source = target = None

@@ -60,14 +60,14 @@ def train(
     Args:
         name: A key of `adapt.methods.METHODS`.
         pair: The images.
-        config: Of the method's `Config` type.
+        config: Settings, of the method's `Config` type.
         out: Root folder of the artifacts.
         device: `cpu`, `cuda` or `cuda:N`; under torchrun each process takes its own GPU.
         go_on: Continue an unfinished run. A run that has finished with these settings is returned
             as it is; without any earlier run a new one starts.
         restart: Throw an unfinished run away, and replace an artifact of other settings.
         show: Show a progress bar on stderr.
-        record: Where the settings come from, to be kept in the artifact: `Settings.record`.
+        record: Sources of the settings, to be kept in the artifact: `Settings.record`.
 
     Raises:
         ConfigError: An unfinished run, or an artifact of other settings or images, is in the way,

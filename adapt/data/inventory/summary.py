@@ -15,7 +15,7 @@ from runtime.frames import formats
 INVENTORY = "inventory"
 """Member of `optional` in an artifact: what `Inventory.as_dict` returns."""
 _ENDINGS = 5
-"""So many file endings are named in one line; the others are summed up."""
+"""Number of file endings that one line names; the others are summed up."""
 Role = Literal["source", "target", "test"]
 
 

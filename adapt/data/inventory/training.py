@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 def stored(pair: DomainPair) -> dict[str, Any]:
     """Return the members of an artifact's `optional` that say which images a task was made of.
 
-    A place that no text can name, as with bytes that are no UTF-8, is not remembered.
+    A path that is not valid UTF-8 is not remembered.
     """
     taken = {INVENTORY: pair.inventory.as_dict()} if pair.inventory else {}
     place = pair.origin.as_dict() if pair.origin else None

@@ -1,4 +1,4 @@
-"""Check that a loaded teacher sees images as its student does: both take the same batch."""
+"""Check that a loaded teacher preprocesses images as its student does."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def check_images(student: Clip, teacher: Clip) -> None:
-    """Refuse loaded models that want different images.
+    """Refuse loaded models that preprocess images differently: both take the same batch.
 
     Raises:
-        ConfigError: They do.
+        ConfigError: Size, mean or std differ.
     """
 
     def wants(clip: Clip) -> str:
