@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from adapt.data import DomainPair
     from adapt.settings.config import TrainConfig
     from adapt.settings.layers import Settings
+    from adapt.training.loop import Run
 
 
 @click.command(cls=SettingsCommand, short_help="Adapt to one task.")
@@ -125,11 +126,8 @@ def train(
         )
     pair = pair_of(config.holdout, config.seed, config.pair_classes)
     # Torch takes seconds to import: whatever can be refused without it has been.
-    from adapt.evaluation.metrics import Metrics
     from adapt.settings.architectures import QUICKGELU, image_size
     from adapt.training import train as training
-    from adapt.training.resume import FILE as CHECKPOINT
-    from runtime.storage.fields import build
 
     use_threads(threads)
     cls = methods.get(method)
@@ -142,25 +140,44 @@ def train(
         check_crops(resolved, size or config.train_size)
         check_passes(resolved, max(len(pair.source), len(pair.target)))
     if leads():
-        click.echo(f"run        {_about(method, pair, config)}")
-        if pair.task.source == pair.task.target:
-            click.echo(
-                "supervised source and target are one domain: its labels are trained on, which is "
-                "the bound and no adaptation"
-            )
-        if pair.inventory:
-            click.echo(f"images     {pair.inventory.line()}")
-        path = store.place(
-            out, pair.task.dataset, pair.task.id, store.variant(method, vars(config))
-        )
-        if resume and not path.exists() and not path.with_name(CHECKPOINT).exists():
-            click.echo(f"resume     nothing to go on with in '{path.parent}'; a new run starts")
+        _announce(method, pair, config, out, resume)
     run = training.train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True,
         record=resolved.record(),
     )  # fmt: skip
     if not leads():
         return
+    _report(run, pair, trains=cls.trains)
+    if baselines and cls.trains and alone():
+        summary = table_of(pair, run, device, dataset)
+        click.echo(f"\n{summary}")
+    place = run.path.parent
+    following = export_command(pair.task.id, place.name, out)
+    click.echo(f"\nnext       {following}")
+
+
+def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, resume: bool) -> None:
+    """Print what is about to be trained, and on which images."""
+    from adapt.training.resume import FILE as CHECKPOINT
+
+    click.echo(f"run        {_about(method, pair, config)}")
+    if pair.task.source == pair.task.target:
+        click.echo(
+            "supervised source and target are one domain: its labels are trained on, which is "
+            "the bound and no adaptation"
+        )
+    if pair.inventory:
+        click.echo(f"images     {pair.inventory.line()}")
+    path = store.place(out, pair.task.dataset, pair.task.id, store.variant(method, vars(config)))
+    if resume and not path.exists() and not path.with_name(CHECKPOINT).exists():
+        click.echo(f"resume     nothing to resume in '{path.parent}'; a new run starts")
+
+
+def _report(run: Run, pair: DomainPair, trains: bool) -> None:
+    """Print what a run has reached and where its artifact is."""
+    from adapt.evaluation.metrics import Metrics
+    from runtime.storage.fields import build
+
     metrics = build(Metrics, run.artifact.metrics, "metrics")
     last, best, saved = metrics.last, metrics.oracle_best, metrics.saved
     if metrics.selected:
@@ -173,7 +190,7 @@ def train(
             f"accuracy   {chosen_one}{last.accuracy:.2f} % last epoch, {best.accuracy:.2f} % "
             f"oracle-best (epoch {best.epoch}), mean per class {saved.mean_per_class:.2f} %"
         )
-        adapted_to = cls.trains and not pair.held_out
+        adapted_to = trains and not pair.held_out
         where = "held-out" if pair.held_out else "the very" if adapted_to else "the"
         seen = " it was adapted to" if adapted_to else ""
         click.echo(f"           on {where} {count_of(metrics.test_images, 'target image')}{seen}")
@@ -182,12 +199,6 @@ def train(
         click.echo(f"skipped    {count_of(run.skipped, 'unreadable image')}, see '{log}'")
     click.echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
     click.echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
-    if baselines and cls.trains and alone():
-        summary = table_of(pair, run, device, dataset)
-        click.echo(f"\n{summary}")
-    place = run.path.parent
-    following = export_command(pair.task.id, place.name, out)
-    click.echo(f"\nnext       {following}")
 
 
 def _show(settings: Settings[TrainConfig]) -> None:
