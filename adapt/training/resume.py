@@ -1,7 +1,9 @@
-"""Where a run stands, on disk: what is needed to go on as if nothing had happened.
+"""Write, read and compare checkpoints, from which a run resumes as if it had never stopped.
 
 Random draws depend on the iteration alone (`adapt.training.batches`), so weights, head, momenta,
 the loss scale and the iteration are all there is.
+
+Longer than most files, since the format is written, read and checked in one place.
 """
 
 from __future__ import annotations
