@@ -159,7 +159,9 @@ def progress_bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    with Bars(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    # Where there is nothing to erase, rich 15 would leave an empty line.
+    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("load", total=None)
         yield lambda what, done, total: bars.update(
             bar, description=what, completed=done, total=total

@@ -44,7 +44,8 @@ def run(jobs: list[Job], label: str, workers: int = 2) -> list[tuple[np.ndarray,
     Raises:
         DataError: A child failed; the message ends with what it said.
     """
-    bar = Progress(console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     with tempfile.TemporaryDirectory() as folder, bar, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task(label, total=sum(job.images for job in jobs))
 

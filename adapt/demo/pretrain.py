@@ -97,7 +97,9 @@ def train(
         order, total = torch.randperm(len(images)), 0.0
         description = f"epoch {epoch + 1} of {recipe.epochs}"
         console = Console(stderr=True)
-        for step in track(range(steps), description, console=console, transient=True):
+        quiet = not console.is_terminal
+        bar = track(range(steps), description, console=console, transient=True, disable=quiet)
+        for step in bar:
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
             rate = _learning_rate(recipe, epoch * steps + step, recipe.epochs * steps)
             for group in optimizer.param_groups:
