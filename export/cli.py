@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def onnx(out: Path, baked: bool, **selection: Any) -> None:
 
     Every task is compared with PyTorch on real images first. If one disagrees, nothing is written.
     """
-    export_and_show(out, baked=baked, **selection)
+    rows = export_and_show(out, baked=baked, **selection)
+    words = ["uda-runtime", "predict", str(out)]
+    words += ["--task", rows[0].comparison.task] if len(rows) > 1 else []
+    click.echo(f"\nnext       {shlex.join(words)} IMAGES...")
 
 
 @main.command(short_help="Compare a bundle with PyTorch again.")

@@ -19,7 +19,8 @@ def test_onnx_writes_a_bundle_and_baked_files_and_says_what_it_found(world, tmp_
     lines = result.output.splitlines()
     first = next(line.split() for line in lines if line.startswith("p-a"))
     assert first[:5] == ["p-a", "36", "of", "36", "100.00%"]
-    assert lines[-3:] == [
+    assert lines[-1] == f"next       uda-runtime predict {out} --task p-a IMAGES..."
+    assert lines[-5:-2] == [
         f"wrote {out} (fp32, verified against PyTorch)",
         f"wrote {tmp_path / 'demo-p-a.onnx'}",
         f"wrote {tmp_path / 'demo-c-r.onnx'}",
@@ -55,7 +56,7 @@ def test_each_task_may_name_its_own_variant(world, tmp_path):
         (("onnx", "--task", "x-y", "--out", "o"), "no artifact of task 'x-y'"),
         (("onnx", "--task", "p-a", "--method", "ekda", "--out", "o"), "not trained with 'ekda'"),
         (("onnx", "--task", "p-a", "--out", "o"), "pass --images"),
-        (("verify", "nowhere.bundle"), "is no bundle"),
+        (("verify", "nowhere.bundle"), "'nowhere.bundle' does not exist"),
         (
             ("onnx", "--task", "p-a", "--out", "o", "--images", "b"),
             "'b' is neither a folder nor a",
