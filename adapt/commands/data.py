@@ -8,7 +8,7 @@ import click
 
 from adapt.datasets import DATASETS
 from adapt.image_options import data_option
-from runtime.console import count_of, printable, table, write_json
+from runtime.console import count_of, printable, write_json
 
 
 @click.group(short_help="Look at data sets before training.")
@@ -16,7 +16,7 @@ def data() -> None:
     """Look at data sets before training on them."""
 
 
-@data.command()
+@data.command(short_help="Count what would be taken, and why not.")
 @click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}.")
 @data_option
 @click.option("--task", metavar="SRC-TGT", help="Check only the two domains of this task.")
@@ -76,14 +76,14 @@ def check(
     if dataset:
         report = checks.named(dataset, data, task)
     else:
-        found = own(data or Path(), tuple(name for name in (source, target) if name))
+        found = own(data or Path(), source, target)
         report, details, beside = found.report, found.details, found.beside
         lost = {one.name: one.unreadable for one in details}
     click.echo(
         f"{report.dataset}: {count_of(len(report.rows), 'domain')}, "
         f"{count_of(report.class_count, 'class')}\n"
     )
-    click.echo(table(checks.HEADER, [row.cells() for row in report.rows]))
+    click.echo(report.table())
     if dataset and decode:
         from adapt.data.decode import decoded
 

@@ -12,9 +12,11 @@ from typing import Any
 from adapt import data
 from adapt.data.base import pick, some
 from adapt.data.benchmark import Benchmark
+from runtime.console import table
 from runtime.errors import DataError
 
-HEADER = ("domain", "short", "classes", "train", "test", "published", "difference")
+_HEADER = ("domain", "short", "classes", "train", "test", "published", "difference")
+_ALWAYS = ("domain", "classes", "train")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Row:
         return replace(self, missing=tuple(sorted(missing)), unknown=tuple(sorted(unknown)))
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row for a table with `HEADER`."""
+        """Return the row for a table with `_HEADER`."""
         published = "-" if self.published is None else f"{self.published:,}"
         if self.problem:
             return (self.domain, self.short, "-", "-", "-", published, "-")
@@ -91,6 +93,15 @@ class Report:
     """Everything that is not as published."""
     unusable: str | None
     """Why training cannot start, in one line; None if it can."""
+
+    def table(self) -> str:
+        """Return the domains as a table, without columns that say nothing of any of them."""
+        columns = list(zip(_HEADER, *(row.cells() for row in self.rows), strict=True))
+        shown = [c for c in columns if c[0] in _ALWAYS or any(cell != "-" for cell in c[1:])]
+        header, *rows = map(list, zip(*shown, strict=True))
+        if "test" not in header:
+            header[header.index("train")] = "images"
+        return table(header, rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for a JSON file."""

@@ -18,7 +18,7 @@ from adapt.data.class_folders import read_domain, read_folder
 from adapt.data.inventory.summary import Inventory, Role, Side
 from adapt.data.inventory.walk import LeftOut
 from adapt.data.origin import Origin, absolute, named
-from adapt.data.own_domains import check_side, read_side
+from adapt.data.own_domains import NO_LABELS, check_side, read_side
 from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
 
@@ -60,10 +60,7 @@ def load_folders(
         check_side(root, name)
     labelled = read_side(root, source)
     if not labelled.train.classes:
-        raise DataError(
-            f"the source '{root / source}' has images but no class folders; the source needs "
-            "labels: sort its images into one folder per class, or name them in a list file"
-        )
+        raise DataError(f"the source '{root / source}' {NO_LABELS}")
     unlabelled = read_side(root, target)
     left_out = labelled.left_out + unlabelled.left_out
     if _same(root, source, target):  # one folder under two names

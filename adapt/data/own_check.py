@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,11 +10,12 @@ from pathlib import Path
 
 from adapt.data.base import ImageSet
 from adapt.data.benchmark import count
-from adapt.data.check import Report, report_of, row_of
+from adapt.data.check import Report, Row, report_of, row_of
 from adapt.data.class_folders import folders, leads_up
 from adapt.data.inventory.details import Details, across
 from adapt.data.inventory.walk import LOOP, LeftOut, walk
-from adapt.data.own_domains import OwnDomain, read_side
+from adapt.data.origin import absolute
+from adapt.data.own_domains import NO_LABELS, OwnDomain, read_side
 from runtime.errors import DataError
 
 
@@ -27,16 +29,18 @@ class OwnReport:
     """What lies in the data set's folder, but in no domain."""
 
 
-def own(root: Path, names: tuple[str, ...] = ()) -> OwnReport:
+def own(root: Path, source: str | None = None, target: str | None = None) -> OwnReport:
     """Return the report of a folder of the user's own images; every image is read.
 
     Args:
         root: Folder of the domains.
-        names: Domain folders or list files; all folders if empty.
+        source: Labelled domain, a folder or a list file.
+        target: Unlabelled domain. Without both, every folder is a domain.
 
     Raises:
         DataError: There are no folders, or a file vanishes.
     """
+    names = tuple(name for name in (source, target) if name)
     chosen = tuple(dict.fromkeys(names)) or tuple(folders(root))
     beside = () if names else _beside(root)
     if not chosen:
@@ -54,13 +58,28 @@ def own(root: Path, names: tuple[str, ...] = ()) -> OwnReport:
     details = tuple(Details.of(name, domain) for name, domain in usable.items())
     notes = [f"{found.name}: {warning}" for found in details for warning in found.warnings()]
     refusals = [reason for found in details if (reason := found.refusal())]
+    unlabelled = _unlabelled(root, source, rows, every=not names)
     report = replace(
         report,
         notes=(*report.notes, *notes, *across(details)),
         # An empty class folder is also why the classes differ: the cause is the better message.
-        unusable=next(iter(refusals), None) or report.unusable,
+        unusable=next(iter(refusals), None) or report.unusable or unlabelled,
     )
     return OwnReport(report, details, beside)
+
+
+def _unlabelled(root: Path, source: str | None, rows: list[Row], every: bool) -> str | None:
+    """Return why no domain, or not the one that was named, can be the source of a task."""
+    labelled = {row.domain for row in rows if row.classes or row.problem}
+    if source is not None and source not in labelled:
+        return f"the source '{root / source}' {NO_LABELS}"
+    if every and not labelled:
+        above = shlex.quote(str(Path(absolute(root)).parent))
+        return (
+            f"no folder of '{root}' has class folders, expected ROOT/<domain>/<class>/*.jpg; if "
+            f"'{root}' is itself a domain, pass --data {above}"
+        )
+    return None
 
 
 def _beside(root: Path) -> tuple[LeftOut, ...]:

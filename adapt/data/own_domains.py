@@ -17,6 +17,12 @@ from adapt.data.splits import recognised
 from runtime.console import count_of
 from runtime.errors import DataError
 
+NO_LABELS = (
+    "has images but no class folders; the source needs labels: sort its images into one folder per "
+    "class, or name them in a list file"
+)
+"""Why a domain cannot be a source, after its name."""
+
 
 @dataclass(frozen=True, eq=False)
 class OwnDomain:
