@@ -10,6 +10,7 @@ import click
 from adapt.methods import METHODS
 from adapt.nearest import meant
 from adapt.settings.names import check_device
+from adapt.settings.selectors import SELECTORS
 
 BUDGETS = (
     "on 713 drawings per domain, 1.5% reached 60.4% accuracy in a file of 97 kB, 0.5% reached "
@@ -66,7 +67,10 @@ def setting_options(command: F) -> F:
                 help="Train on the grid of the precision that will be deployed.",
             ),
             click.option(
-                "--select", metavar="NAME", help="Epoch to keep: last, or a score without labels."
+                "--select",
+                metavar="NAME",
+                help=f"Epoch to keep: last, or by a score without labels: {', '.join(SELECTORS)}. "
+                "infomax unless a settings file says otherwise.",
             ),
             click.option(
                 "--preset",
@@ -80,7 +84,7 @@ def setting_options(command: F) -> F:
                 "overrides",
                 metavar="KEY=VALUE",
                 multiple=True,
-                help="Change a setting; repeatable.",
+                help="Change a setting; repeatable. `uda-adapt train --show-settings` lists them.",
             ),
         ]
     ):

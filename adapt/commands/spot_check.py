@@ -24,7 +24,7 @@ def spot_check() -> None:
     """Measure accuracy without labels: draw images, sort them by hand, score."""
 
 
-@spot_check.command()
+@spot_check.command(short_help="Copy random target images to sort.")
 @task_options
 @_artifacts
 @click.option("--method", metavar="VARIANT", help="Variant to check, where several differ in data.")
@@ -71,7 +71,7 @@ def draw(
     click.echo(f'then       uda-adapt spot-check score "{out}" --artifacts "{artifacts}"')
 
 
-@spot_check.command()
+@spot_check.command(short_help="Measure accuracy from your sorting.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_artifacts
 @click.option(
