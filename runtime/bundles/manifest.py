@@ -239,6 +239,14 @@ def encode(manifest: Manifest) -> bytes:
         ) from error
 
 
+def _beside(folder: Path) -> str:
+    """Return what to do about a missing bundle: take the one of nearly that name, or create it."""
+    named = folder.with_name(f"{folder.name}.bundle")  # the ending that every command shows
+    if os.path.isfile(named / NAME):
+        return f"; did you mean '{named}'"
+    return "; check the path, or create one with `uda-export onnx`"
+
+
 def read(folder: Path) -> Manifest:
     """Read and check the manifest of a bundle.
 
@@ -246,7 +254,11 @@ def read(folder: Path) -> Manifest:
         FormatError: There is none, or it is damaged, altered or of another version.
     """
     if not os.path.isfile(folder / NAME):  # pathlib's raises where it may not look
-        raise FormatError(f"'{folder}' is no bundle: it has no {NAME}; make one with uda-export")
+        if not os.path.lexists(folder):
+            raise FormatError(f"the bundle '{folder}' does not exist{_beside(folder)}")
+        raise FormatError(
+            f"'{folder}' is not a bundle (no {NAME}); create one with `uda-export onnx`"
+        )
     where = f"'{folder / NAME}'"
     try:
         document = json.loads(read_bytes(folder / NAME, _MAX_BYTES))

@@ -196,7 +196,9 @@ def read_image(
     except Exception as error:  # decoders raise what they like on damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.replace(f" {str(path)!r}", "")  # Pillow names the file too
-        there = os.path.isfile(path)  # pathlib's raises where the system refuses a path
-        remedy = "repair or remove the file" if there else "check the path: it is no file"
-        remedy = formats.advice(path.suffix.lower()) or remedy
+        remedy = formats.advice(path.suffix.lower()) or "repair or remove the file"
+        if not os.path.isfile(path):  # pathlib's raises where the system refuses a path
+            remedy = "check the path"
+            if "*" in str(path):  # a shell passes on a pattern in quotes, or one without a match
+                remedy = "leave out the quotes around a pattern, or check the path"
         raise DataError(f"cannot read the image '{path}': {reason}; {remedy}") from error

@@ -38,9 +38,7 @@ def build(cls: type[T], values: object, where: str, error: type[UdaError] = Form
     fields = _fields(cls)  # type: ignore[arg-type]
     unknown = sorted(str(key) for key in values if key not in fields)
     if unknown:
-        raise error(
-            f"{where}: unknown key '{unknown[0]}'; known keys are {', '.join(sorted(fields))}"
-        )
+        raise error(f"{where}: unknown key '{unknown[0]}'; available: {', '.join(sorted(fields))}")
     checked = {}
     for name, (hint, required) in fields.items():
         if name in values:

@@ -71,7 +71,7 @@ def test_a_malformed_override_says_what_one_looks_like(text):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("learning_rate=1", "unknown key 'learning_rate'; available: amp, background"),
+        ("learning_rate=1", "unknown key 'learning_rate'; available: amp, average_epochs"),
         ("epohcs=1", "unknown key 'epohcs'; did you mean 'epochs'$"),
         ("Train_Size=64", "unknown key 'Train_Size'; did you mean 'train_size'$"),
         ("lr=fast", "'lr' must be float, found str 'fast'"),

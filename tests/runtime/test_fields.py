@@ -41,7 +41,7 @@ def test_good_values_are_taken_and_an_int_serves_as_a_float():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "n", "rat": 1}, r"here: unknown key 'rat'; known keys are flag, free"),
+        ({"name": "n", "rat": 1}, r"here: unknown key 'rat'; available: flag, free"),
         ({}, "'name' is missing"),
         ({"name": 1}, "'name' must be str, found int '1'"),
         ({"name": "n", "rate": "x"}, "'rate' must be float"),

@@ -147,7 +147,7 @@ def test_a_missing_file_or_bundle_is_one_sentence_and_makes_nothing(world, tmp_p
         lambda: remove(nowhere, "a-b"),
         lambda: rollback(nowhere, "a-b"),
     ):
-        with pytest.raises(FormatError, match="is no bundle"):
+        with pytest.raises(FormatError, match="does not exist"):
             change()
     assert not nowhere.exists()
 

@@ -140,7 +140,7 @@ def test_another_base_precision_or_graph_wants_a_new_session(world, mixed, frame
         world.tasks = {task.info.id: task for task in (first, second, third)}
         agrees(session, world, frame)
         (world.path / "manifest.json").unlink()
-        with pytest.raises(FormatError, match="is no bundle"):
+        with pytest.raises(FormatError, match="is not a bundle"):
             session.refresh()
         agrees(session, world, frame)
 

@@ -124,18 +124,27 @@ def test_bench_measures_as_many_switches_as_asked(world, tmp_path, tasks):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["info", "nowhere"], "is no bundle"),
-        (["predict", "nowhere", "x.png"], "is no bundle"),
+        (["info", "nowhere"], "the bundle 'nowhere' does not exist; check the path"),
+        (["predict", "STEM", "x.png"], "toy' does not exist; did you mean"),
+        (
+            ["predict", "FOLDER", "x.png"],
+            "is not a bundle (no manifest.json); create one with `uda-export onnx`",
+        ),
         (["predict", "BUNDLE", "IMAGE", "--task", "x-y"], "unknown task 'x-y'"),
         (["predict", "BUNDLE", "IMAGE"], "available: a-b, a-c, a-d; name one, for example --task"),
         (["predict", "BUNDLE", "FOLDER"], "is a folder, expected image files; name them"),
-        (["predict", "BUNDLE", "missing.png", "--task", "a-b"], "cannot read the image"),
+        (
+            ["predict", "BUNDLE", "missing.png", "--task", "a-b"],
+            "file or directory; check the path",
+        ),
+        (["predict", "BUNDLE", "*.png", "--task", "a-b"], "leave out the quotes around a pattern"),
         (["bench", "BUNDLE", "--task", "x-y"], "unknown task 'x-y'"),
         (["predict", "BUNDLE", "IMAGE", "--task", "\x1b[2J工"], "unknown task '\\x1b[2J工'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_one(world, image, args, message):
     names = {"BUNDLE": str(world.path), "IMAGE": str(image), "FOLDER": str(image.parent)}
+    names["STEM"] = str(world.path.with_suffix(""))
     result = run(*(names.get(a, a) for a in args))
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
