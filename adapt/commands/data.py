@@ -16,7 +16,7 @@ def data() -> None:
     """Look at data sets before training on them."""
 
 
-@data.command(short_help="Count what would be taken, and why not.")
+@data.command(short_help="Take stock of a data set's images.")
 @click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}.")
 @data_option
 @click.option("--task", metavar="SRC-TGT", help="Check only the two domains of this task.")
