@@ -24,10 +24,10 @@ from torch import nn
 from adapt.clip import encoder_tensors
 from adapt.demo.weights import register
 from adapt.heads import TaskHead, head_tensors
-from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
-from export.heads import head_graph, head_shapes
+from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
+from export.graphs.heads import head_graph, head_shapes
+from export.graphs.plain import join, write_plain
 from export.merge import task_patch
-from export.plain import join, write_plain
 from runtime import patch
 from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph

@@ -23,7 +23,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks._models import make_model
-from export.heads import head_graph, head_shapes
+from export.graphs.heads import head_graph, head_shapes
 from runtime.bundles import bundle
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph

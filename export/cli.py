@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from export.console import (
+from export.commands.options import (
     export_and_show,
     progress_bar,
     show_rows,
     source_options,
     task_options,
 )
-from export.triton import triton
-from export.trt import trt
+from export.commands.triton import triton
+from export.commands.trt import trt
 from runtime.console import UdaGroup
 
 
@@ -64,8 +64,8 @@ def verify(
 ) -> None:
     """Compare a bundle with PyTorch again, on real images."""
     with progress_bar() as progress:
-        from export.images import Folders
         from export.pipeline import verify_bundle
+        from export.verification.images import Folders
 
         folders = Folders.parse(images, data)
 

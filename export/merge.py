@@ -11,8 +11,8 @@ from torch import nn
 
 from adapt.clip import encoder_tensors
 from adapt.grid import Grid, on_grid, rounded
-from export.encoder import Form, deploy_tensors
-from export.graph import Arrays
+from export.graphs.builder import Arrays
+from export.graphs.encoder import Form, deploy_tensors
 from runtime import patch
 from runtime.errors import BaseModelError
 from runtime.patch import Patch

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from export.contents import make_parts
 from export.facts import Facts
-from export.images import DEFAULT_LIMIT, Folders
-from export.parts import make_parts
-from export.plain import join, open_plain, write_plain
+from export.graphs.plain import join, open_plain, write_plain
 from export.sources import Source, check_together, load_base
-from export.verify import Comparison, Progress, Proof
+from export.verification.images import DEFAULT_LIMIT, Folders
+from export.verification.verify import Comparison, Progress, Proof
 from export.workplace import workplace
 from runtime.bundles import bundle, manifest
 from runtime.sessions.session import Session

@@ -30,7 +30,7 @@ from adapt.evaluation.evaluate import predict
 from adapt.merge import Network, merged
 from adapt.training.train import train
 from export.cli import main as export_main
-from export.parts import make_parts
+from export.contents import make_parts
 from export.sources import Source
 from runtime.bundles import install
 from runtime.bundles.bundle import Bundle

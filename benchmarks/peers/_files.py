@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from adapt.clip import encoder_tensors
 from benchmarks._models import VERSION, many_tasks, random_residual, random_tower
 from benchmarks.peers import DISTINCT, Files
-from export.plain import join, write_plain
+from export.graphs.plain import join, write_plain
 from runtime import patch
 from runtime.bundles.bundle import Bundle
 from runtime.storage.files import replacing, write_bytes

@@ -15,7 +15,7 @@ from adapt.data import cache, load_folders
 from adapt.methods.linear_probe import LinearProbeConfig
 from adapt.training.train import train
 from export.cli import main
-from export.images import sample
+from export.verification.images import sample
 from runtime.cli import main as runtime_main
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.spec import Preprocess

@@ -9,8 +9,8 @@ from open_clip.model import CLIP
 from torch import nn
 
 from adapt.clip import encoder_tensors
-from export import graph as graphs
-from export.encoder import deploy_tensors, encoder_graph, form_of
+from export.graphs import builder as graphs
+from export.graphs.encoder import deploy_tensors, encoder_graph, form_of
 from runtime.errors import BaseModelError
 from runtime.spec import Preprocess
 from tests.export.helpers import TOWERS, random_pixels, resnet, run_onnx, torch_features, vit

@@ -10,8 +10,8 @@ from open_clip.transformer import VisionTransformer
 
 from adapt.clip import encoder_tensors
 from adapt.heads import HEADS
-from export.encoder import deploy_tensors, deploy_tokens, encoder_graph, form_of
-from export.heads import GRAPHS, head_graph
+from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph, form_of
+from export.graphs.heads import GRAPHS, head_graph
 from runtime.backends.trt.builder import build
 from runtime.backends.trt.profile import PROFILES
 from runtime.spec import Preprocess

@@ -11,8 +11,8 @@ from adapt.data import load_folders
 from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
 from adapt.training.train import train
-from export.images import Folders
 from export.pipeline import export_bundle
+from export.verification.images import Folders
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.sessions.session import Session
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from export.baked import baked_part
 from export.cli import main
+from export.graphs.baked import baked_part
 from runtime.backends.trt.library import library
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main as runtime_main

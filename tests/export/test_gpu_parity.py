@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from adapt.clip import encoder_tensors
-from export.encoder import deploy_tensors, encoder_graph, form_of
-from export.images import Folders
+from export.graphs.encoder import deploy_tensors, encoder_graph, form_of
 from export.pipeline import export_bundle
 from export.sources import Source, load_base
-from export.verify import Proof
+from export.verification.images import Folders
+from export.verification.verify import Proof
 from runtime import backends
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.sets import build_all

@@ -10,8 +10,14 @@ from open_clip.transformer import VisionTransformer
 
 from adapt.clip import encoder_tensors
 from adapt.heads import HEADS, head_tensors
-from export.encoder import blocked_graph, deploy_tensors, deploy_tokens, encoder_graph, form_of
-from export.heads import head_graph
+from export.graphs.encoder import (
+    blocked_graph,
+    deploy_tensors,
+    deploy_tokens,
+    encoder_graph,
+    form_of,
+)
+from export.graphs.heads import head_graph
 from runtime.errors import FormatError
 from runtime.graphs.check import MAX_BYTES, check_graph, shapes_of
 from runtime.graphs.operators import BLOCKED, OPERATORS

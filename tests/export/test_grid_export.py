@@ -14,10 +14,10 @@ from adapt.evaluation.evaluate import predict, score
 from adapt.merge import Network, merged
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.training.loop import Loop
-from export.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
-from export.images import Folders
+from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
 from export.merge import shared_base, survival, task_patch
 from export.pipeline import export_bundle
+from export.verification.images import Folders
 from runtime import patch
 from runtime.errors import BaseModelError
 from runtime.sessions.session import Session

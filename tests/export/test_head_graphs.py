@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adapt.heads import HEADS, head_tensors
-from export.heads import GRAPHS, head_graph, head_shapes
+from export.graphs.heads import GRAPHS, head_graph, head_shapes
 from runtime.errors import FormatError
 from tests.export.helpers import perturb, run_onnx
 

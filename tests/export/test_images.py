@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from adapt.artifact import Artifact
-from export.images import Folders, sample
+from export.verification.images import Folders, sample
 from runtime.errors import DataError
 from tests.export.helpers import CLASSES
 

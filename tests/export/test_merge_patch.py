@@ -6,7 +6,7 @@ import torch
 
 from adapt.clip import encoder_tensors
 from adapt.grid import GRIDS
-from export.encoder import deploy_tensors, form_of
+from export.graphs.encoder import deploy_tensors, form_of
 from export.merge import density, survival, task_patch
 from runtime import patch
 from tests.export.helpers import resnet, vit

@@ -11,8 +11,8 @@ from adapt import clip as clips
 from adapt.artifact import Artifact
 from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
-from export.images import Folders
 from export.pipeline import export_bundle, verify_bundle
+from export.verification.images import Folders
 from runtime.bundles.bundle import Bundle
 from runtime.errors import BaseModelError, VerifyError
 from runtime.frames.preprocess import preprocess, read_image
@@ -101,8 +101,8 @@ def test_a_mixed_bundle_verifies_again_but_not_with_another_tasks_tokens(world, 
         swapped = replace(one, tokens=session._held.task.tokens)
         session._cache._lru._tasks[key] = swapped
         session.switch("c-a")
-        from export.images import sample
-        from export.verify import Proof
+        from export.verification.images import sample
+        from export.verification.verify import Proof
 
         artifact = Artifact.load(paths["c-a"])
         clip = clips.load(artifact.config["model"], artifact.config["pretrained"])

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper
 
 from adapt.clip import encoder_tensors
 from adapt.heads import HEADS, head_tensors
-from export.encoder import deploy_tensors, encoder_graph, form_of
-from export.heads import head_graph
+from export.graphs.encoder import deploy_tensors, encoder_graph, form_of
+from export.graphs.heads import head_graph
 from runtime.spec import Preprocess
 from tests import cuda_libraries
 from tests.export.helpers import TOWERS

@@ -13,11 +13,11 @@ from adapt.artifact import Artifact
 from adapt.demo.weights import ARCHITECTURES, architecture
 from adapt.evaluation.evaluate import predict
 from adapt.merge import load_merged
-from export import plain
 from export.facts import Facts, Survival
-from export.images import Folders, sample
+from export.graphs import plain
 from export.pipeline import export_bundle, verify_bundle
 from export.sources import Source, check_together
+from export.verification.images import Folders, sample
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import Task
 from runtime.errors import (

@@ -8,7 +8,7 @@ from torch import nn
 
 from adapt.clip import encoder_tensors
 from adapt.data.transforms import normalise
-from export.encoder import deploy_tensors, deploy_tokens, encoder_graph, form_of
+from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph, form_of
 from runtime.errors import BaseModelError
 from runtime.spec import Preprocess
 from tests.export.helpers import random_pixels, resnet, run_onnx, vit

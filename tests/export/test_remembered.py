@@ -16,7 +16,7 @@ from adapt.artifact import Artifact
 from adapt.cli import main as adapt_main
 from adapt.data.origin import IMAGES, Origin
 from export.cli import main as export_main
-from export.images import Folders
+from export.verification.images import Folders
 from runtime.errors import DataError
 from tests.adapt.conftest import draw
 from tests.adapt.offices import office31

@@ -9,8 +9,8 @@ from adapt import methods
 from adapt.data import load_folders
 from adapt.training.train import train
 from benchmarks.switches import Storm
-from export.images import Folders
 from export.pipeline import export_bundle
+from export.verification.images import Folders
 from runtime.frames.preprocess import read_image
 from runtime.sessions.pool import SessionPool
 from runtime.sessions.session import Session

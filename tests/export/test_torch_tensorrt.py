@@ -21,14 +21,14 @@ from adapt.artifact import Artifact
 from adapt.evaluation.evaluate import predict
 from adapt.grid import snap
 from adapt.merge import Network
-from export.baked import baked_part
 from export.cli import main
-from export.deployed import Deployed, exported
-from export.images import Folders
-from export.model_repository import write_repository
+from export.graphs.baked import baked_part
 from export.pipeline import export_bundle
-from export.torch_engines import recipe_of
-from export.torch_tensorrt import RELEASE, check_compiler
+from export.torch_tensorrt.compiler import RELEASE, check_compiler
+from export.torch_tensorrt.deployed import Deployed, exported
+from export.torch_tensorrt.engines import recipe_of
+from export.triton.repository import write_repository
+from export.verification.images import Folders
 from runtime.backends.trt.builder import Built
 from runtime.backends.trt.engine_file import Platform, engine_file
 from runtime.backends.trt.parts import check

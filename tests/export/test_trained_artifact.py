@@ -10,8 +10,8 @@ from adapt.evaluation.evaluate import predict
 from adapt.merge import load_merged
 from adapt.methods.cmkd import CMKDConfig
 from adapt.training.train import train
-from export.images import sample
 from export.pipeline import export_bundle
+from export.verification.images import sample
 from runtime import patch
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.sessions.session import Session

@@ -5,9 +5,9 @@ import pytest
 from torch import nn
 
 from adapt.clip import encoder_tensors
-from export.encoder import deploy_tensors, encoder_graph, form_of
-from export.images import Sample
-from export.verify import TOLERANCES, Reference, check, compare, run
+from export.graphs.encoder import deploy_tensors, encoder_graph, form_of
+from export.verification.images import Sample
+from export.verification.verify import TOLERANCES, Reference, check, compare, run
 from runtime.errors import VerifyError
 from runtime.spec import Preprocess
 from tests.export.helpers import random_pixels, run_onnx, torch_features, vit

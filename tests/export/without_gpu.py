@@ -19,8 +19,8 @@ import torch
 from adapt import clip as clips
 from adapt.artifact import Artifact
 from adapt.merge import Network
-from export.deployed import Deployed
-from export.torch_tensorrt import OPTIONS, compiled
+from export.torch_tensorrt.compiler import OPTIONS, compiled
+from export.torch_tensorrt.deployed import Deployed
 from runtime.backends.trt.library import library, trt
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.tensors import network_tensors

@@ -11,10 +11,10 @@ import onnx
 from adapt.clip import Clip, encoder_tensors
 from adapt.grid import GRIDS
 from adapt.merge import merged
-from export.encoder import Form, blocked_graph, deploy_tokens, encoder_graph, form_of
 from export.facts import Facts, Survival
-from export.graph import Arrays
-from export.heads import head_graph, head_shapes
+from export.graphs.builder import Arrays
+from export.graphs.encoder import Form, blocked_graph, deploy_tokens, encoder_graph, form_of
+from export.graphs.heads import head_graph, head_shapes
 from export.merge import density, shared_base, survival, task_patch
 from export.sources import Source
 from runtime import backends

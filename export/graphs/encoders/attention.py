@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.graph import Graph
+from export.graphs.builder import Graph
 
 
 def split_heads(weight: np.ndarray, heads: int) -> np.ndarray:

@@ -17,9 +17,9 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from adapt.grid import rounded
-from export.encoders.resnet import ResnetForm
-from export.encoders.vit import VitForm
-from export.graph import Arrays, Graph
+from export.graphs.builder import Arrays, Graph
+from export.graphs.encoders.resnet import ResnetForm
+from export.graphs.encoders.vit import VitForm
 from runtime.errors import BaseModelError
 from runtime.spec import Precision, Preprocess
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from export.plain import join
+from export.graphs.plain import join
 from runtime.backends.trt.parts import Part, Wanted
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.constants import constants

@@ -12,9 +12,9 @@ import click
 from runtime.console import table
 
 if TYPE_CHECKING:
-    from export.images import Folders
     from export.pipeline import Row
-    from export.verify import Progress
+    from export.verification.images import Folders
+    from export.verification.verify import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -131,8 +131,8 @@ def export_and_show(
     chosen = [task.partition("=") for task in tasks]
     paths = [find(artifacts, task, dataset, own or method) for task, _, own in chosen]
     with progress_bar() as progress:
-        from export.images import Folders
         from export.pipeline import export_bundle
+        from export.verification.images import Folders
 
         folders = Folders.parse(images, data)
         rows = export_bundle(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from export.baked import baked_part, joined_graph
-from export.graph import Arrays
-from export.plain import write_plain
-from export.triton_config import LABELS, Model, config
+from export.graphs.baked import baked_part, joined_graph
+from export.graphs.builder import Arrays
+from export.graphs.plain import write_plain
+from export.triton.config import LABELS, Model, config
 from runtime.backends.trt.engine_file import EngineFile, content_of
 from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle

@@ -17,8 +17,8 @@ from open_clip.transformer import (
 from torch import nn
 
 from adapt.grid import float32_names
-from export.encoders.attention import attend, softmax, split_heads
-from export.graph import Graph
+from export.graphs.builder import Graph
+from export.graphs.encoders.attention import attend, softmax, split_heads
 from runtime.errors import BaseModelError
 
 _NORMS = (LayerNorm, LayerNormFp32, nn.LayerNorm)

@@ -17,7 +17,7 @@ from adapt.data.listfile import is_list
 from adapt.data.own_domains import OwnDomain, read_side
 from adapt.data.rows import Images
 from adapt.data.spelling import composed
-from export.remembered import test_images
+from export.verification.training_images import test_images
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.spec import Preprocess
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.graph import Arrays, Graph
+from export.graphs.builder import Arrays, Graph
 from runtime.bundles.manifest import CLASSES
 from runtime.errors import FormatError
 
@@ -118,5 +118,7 @@ def head_graph(kind: str, tensors: Arrays) -> bytes:
 
 def _kind(kind: str) -> HeadKind:
     if kind not in GRAPHS:
-        raise FormatError(f"no graph for head kind '{kind[:40]}'; add one to export/heads.py")
+        raise FormatError(
+            f"no graph for head kind '{kind[:40]}'; add one to export/graphs/heads.py"
+        )
     return GRAPHS[kind]

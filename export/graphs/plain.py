@@ -13,8 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from export.graph import Arrays
-from export.verify import Infer
+from export.graphs.builder import Arrays
+from export.verification.verify import Infer
 from runtime import patch
 from runtime.bundles.task import Task
 from runtime.errors import BaseModelError

@@ -15,7 +15,7 @@ from adapt.data.base import UNKNOWN
 from adapt.data.rows import Images
 from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
-from export.images import Sample
+from export.verification.images import Sample
 from runtime import patch
 from runtime.errors import VerifyError
 from runtime.spec import Precision

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from export.console import export_and_show, progress_bar, source_options, task_options
+from export.commands.options import export_and_show, progress_bar, source_options, task_options
 from runtime.commands.build import GPU, PROFILE, TARGET, build_and_show, render, split
 from runtime.commands.options import ENGINES
 from runtime.errors import BackendError, ConfigError
@@ -78,7 +78,7 @@ def trt(
                 f"--compiler {_TORCH} builds for the first GPU, found --device {device}; leave it "
                 "out, and choose the GPU with CUDA_VISIBLE_DEVICES"
             )
-        from export.torch_tensorrt import check_compiler
+        from export.torch_tensorrt.compiler import check_compiler
 
         check_compiler(wanted)
     reason = ""
@@ -101,7 +101,7 @@ def trt(
     if compiler == _TORCH:
         _build_with_torch(bundle, store, rows[0].engine.recipe.profile, selection)
     elif baked:
-        from export.baked import baked_part
+        from export.graphs.baked import baked_part
 
         parts = (baked_part(bundle, task) for task in bundle.tasks)
         build_and_show(bundle, chosen, wanted, device, engines, parts)
@@ -111,8 +111,8 @@ def _build_with_torch(
     bundle: Bundle, store: EngineStore, profile: Profile, selection: dict[str, Any]
 ) -> None:
     """Build the engines of --baked through Torch-TensorRT, and print what became of each."""
-    from export.images import Folders
-    from export.torch_engines import Made, build_baked
+    from export.torch_tensorrt.engines import Made, build_baked
+    from export.verification.images import Folders
 
     made: list[Made] = []
     try:

@@ -11,8 +11,8 @@ from open_clip.modified_resnet import AttentionPool2d, Bottleneck, ModifiedResNe
 from torch import nn
 
 from adapt.grid import float32_names
-from export.encoders.attention import attend, split_heads
-from export.graph import Graph
+from export.graphs.builder import Graph
+from export.graphs.encoders.attention import attend, split_heads
 from runtime.errors import BaseModelError
 
 _BLOCKED = "com.microsoft.nchwc"

@@ -37,7 +37,7 @@ def triton(
     left plans of TensorRT, they become models SRC-TGT-trt beside the ONNX ones. Every ONNX model is
     compared with the bundle first; if one disagrees, nothing is written.
     """
-    from export.model_repository import write_repository
+    from export.triton.repository import write_repository
     from runtime.backends.trt.store import store_of
     from runtime.bundles.bundle import Bundle
 

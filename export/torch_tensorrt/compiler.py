@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from export.deployed import Deployed, exported
+from export.torch_tensorrt.deployed import Deployed, exported
 from runtime.backends.trt.library import library, said
 from runtime.backends.trt.profile import Profile
 from runtime.errors import BackendError

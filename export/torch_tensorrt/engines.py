@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapt.merge import Network
-from export.baked import baked_part
-from export.deployed import Deployed
-from export.images import DEFAULT_LIMIT, Folders
+from export.graphs.baked import baked_part
 from export.sources import Source, load_base
-from export.torch_tensorrt import NAME, REMEDY, check_compiler, compiled
-from export.verify import Comparison, Progress, Proof
+from export.torch_tensorrt.compiler import NAME, REMEDY, check_compiler, compiled
+from export.torch_tensorrt.deployed import Deployed
+from export.verification.images import DEFAULT_LIMIT, Folders
+from export.verification.verify import Comparison, Progress, Proof
 from runtime.backends.trt.build import Row
 from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.device import platform_of, runtime_on

@@ -1,0 +1,1 @@
+"""Commands of `uda-export`, one file each."""

@@ -1,0 +1,1 @@
+"""Build engines with constant weights through Torch-TensorRT."""

@@ -1,0 +1,1 @@
+"""Write a bundle as a model repository of NVIDIA's Triton Inference Server."""

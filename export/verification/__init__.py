@@ -1,0 +1,1 @@
+"""Compare exported engines with PyTorch on real images."""
