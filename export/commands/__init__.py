@@ -1,1 +1,1 @@
-"""Commands of `uda-export`, one file each."""
+"""The commands of `uda-export`, one per file. Torch is imported inside them: --help is quick."""

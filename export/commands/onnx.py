@@ -1,0 +1,85 @@
+"""`uda-export onnx`: write a bundle that was compared with PyTorch."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from export.commands.options import source_options, task_options
+from export.commands.show import progress_bar, show_rows
+
+if TYPE_CHECKING:
+    from export.pipeline import Row
+
+
+@click.command(short_help="Write a bundle.")
+@task_options
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundle to write."
+)
+@click.option(
+    "--baked",
+    is_flag=True,
+    help="Also write OUT-<task>.onnx beside the bundle: plain ONNX, constant weights, class names "
+    "in its metadata.",
+)
+@source_options
+def onnx(out: Path, baked: bool, **selection: Any) -> None:
+    """Write a bundle of weight-free graphs, the base once, and a patch per task.
+
+    Every task is compared with PyTorch on real images first. If one disagrees, nothing is written.
+    """
+    rows = export_and_show(out, baked=baked, **selection)
+    words = ["uda-runtime", "predict", str(out)]
+    words += ["--task", rows[0].comparison.task] if len(rows) > 1 else []
+    click.echo(f"\nnext       {shlex.join(words)} IMAGES...")
+
+
+def export_and_show(
+    out: Path,
+    *,
+    baked: bool,
+    tasks: tuple[str, ...],
+    dataset: str | None,
+    method: str | None,
+    precision: Any,
+    artifacts: Path,
+    images: tuple[str, ...],
+    data: Path | None,
+    max_images: int,
+    pretrained: str | None,
+    schema: str,
+) -> list[Row]:
+    """Do what `uda-export onnx` does; the arguments are the options of that name.
+
+    Raises:
+        UdaError: As `export.pipeline.export_bundle`; then nothing was written.
+    """
+    from adapt.store import find
+
+    chosen = [task.partition("=") for task in tasks]
+    paths = [find(artifacts, task, dataset, own or method) for task, _, own in chosen]
+    with progress_bar() as progress:
+        from export.pipeline import export_bundle
+        from export.verification.images import Folders
+
+        folders = Folders.parse(images, data)
+        rows = export_bundle(
+            paths,
+            out,
+            precision=precision,
+            baked=baked,
+            images=folders,
+            limit=max_images,
+            pretrained=pretrained,
+            progress=progress,
+            schema=int(schema),
+        )
+    show_rows(rows, folders)
+    click.echo(f"wrote {out} ({precision}, verified against PyTorch)")
+    for row in rows if baked else ():
+        click.echo(f"wrote {out.parent / f'{out.stem}-{row.comparison.task}.onnx'}")
+    return rows

@@ -1,0 +1,75 @@
+"""The progress bar, and the tables that show what was verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.console import table
+
+if TYPE_CHECKING:
+    from export.pipeline import Row
+    from export.verification.images import Folders
+    from export.verification.verify import Progress
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Show one bar for what is going on; nothing of it stays, and pipes see nothing."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    # Where there is nothing to erase, rich 15 would leave an empty line.
+    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("load", total=None)
+        yield lambda what, done, total: bars.update(
+            bar, description=what, completed=done, total=total
+        )
+
+
+def show_rows(rows: Sequence[Row], folders: Folders) -> None:
+    """Print what was verified on, what that found, and what each precision keeps of residuals.
+
+    Args:
+        rows: Of the tasks.
+        folders: What `--images` named.
+    """
+    for line in folders.inventory():
+        click.echo(line)
+    for row in rows:
+        if row.images:
+            click.echo(f"images of {row.comparison.task}: {row.images}")
+    results = [row.comparison for row in rows]
+    header = ("task", "images", "top-1 agreement", "largest logit difference", "PyTorch", "engine")
+    cells = [
+        [
+            result.task,
+            f"{result.images} of {result.available}",
+            f"{result.agreement:.2%}",
+            f"{result.max_difference:.1e} of {result.spread:.3g}",
+            _percent(result.accuracy_torch),
+            _percent(result.accuracy_engine),
+        ]
+        for result in results
+    ]
+    click.echo(table(header, cells) + "\n")
+    kept = ("task", "method", "density", "patch", "survives fp32", "fp16", "bf16")
+    cells = [
+        [
+            row.comparison.task,
+            row.facts.variant,
+            f"{row.facts.density:.3%}",
+            f"{row.facts.patch_density:.3%}",
+            *(f"{share:.1%}" for share in vars(row.facts.survival).values()),
+        ]
+        for row in rows
+    ]
+    click.echo(table(kept, cells) + "\n")
+
+
+def _percent(value: float | None) -> str:
+    return "no labels" if value is None else f"{value:.2f} %"
