@@ -24,7 +24,8 @@ from torch import nn
 from adapt.clip import encoder_tensors
 from adapt.demo.weights import register
 from adapt.heads import TaskHead, head_tensors
-from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
+from export.graphs import encoders
+from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph
 from export.graphs.heads import head_graph, head_shapes
 from export.graphs.plain import join, write_plain
 from export.merge import task_patch
@@ -93,7 +94,7 @@ def make_model(
         return model
     marker.unlink(missing_ok=True)
     tower = random_tower(name)
-    form, base = form_of(tower), encoder_tensors(tower)
+    form, base = encoders.get(tower), encoder_tensors(tower)
     parameters = [parameter for parameter, _ in tower.named_parameters()]
     tensors = deploy_tensors(form, base, precision)
     identity = tensors_sha256(tensors)

@@ -12,8 +12,10 @@ from adapt.clip import Clip, encoder_tensors
 from adapt.grid import GRIDS
 from adapt.merge import merged
 from export.facts import Facts, Survival
+from export.graphs import encoders
 from export.graphs.builder import Arrays
-from export.graphs.encoder import Form, blocked_graph, deploy_tokens, encoder_graph, form_of
+from export.graphs.encoder import blocked_graph, deploy_tokens, encoder_graph
+from export.graphs.encoders.base import Form
 from export.graphs.heads import head_graph, head_shapes
 from export.merge import density, shared_base, survival, task_patch
 from export.sources import Source
@@ -79,7 +81,9 @@ def make_parts(
     """
     grids = {source.artifact.config["grid"] for source in sources}
     # A folded filter is off the grid that its task was trained on.
-    forms = {low: form_of(clip.visual, apart=low != "fp32" and grids != {"fp32"}) for low in GRIDS}
+    forms = {
+        low: encoders.get(clip.visual, apart=low != "fp32" and grids != {"fp32"}) for low in GRIDS
+    }
     form = forms[precision]
     tensors = shared_base(form, clip.visual, grids, precision)
     parts = Parts(tensors, {}, {}, [])

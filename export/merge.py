@@ -12,7 +12,8 @@ from torch import nn
 from adapt.clip import encoder_tensors
 from adapt.grid import Grid, on_grid, rounded
 from export.graphs.builder import Arrays
-from export.graphs.encoder import Form, deploy_tensors
+from export.graphs.encoder import deploy_tensors
+from export.graphs.encoders.base import Form
 from runtime import patch
 from runtime.errors import BaseModelError
 from runtime.patch import Patch

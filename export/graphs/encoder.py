@@ -7,63 +7,17 @@ model; a patch is where the two results differ. D renames nothing that it does n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.transformer import VisionTransformer
-from torch import nn
 
 from adapt.grid import rounded
 from export.graphs.builder import Arrays, Graph
-from export.graphs.encoders.resnet import ResnetForm
-from export.graphs.encoders.vit import VitForm
+from export.graphs.encoders.base import Form
 from runtime.errors import BaseModelError
 from runtime.spec import Precision, Preprocess
-
-
-class Form(Protocol):
-    """One family's deployable form."""
-
-    size: int
-    """Height and width of the images, in pixels."""
-    dim: int
-    """Number of features D."""
-
-    def deploy(self, tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Return the deploy tensors of a tower's tensors, both float32."""
-        ...
-
-    def stays_float32(self, name: str) -> bool:
-        """Tell whether a tensor, of the tower or deployed, is float32 in every precision."""
-        ...
-
-    def build(self, g: Graph, image: str) -> str:
-        """Add the encoder, from normalised images (N, 3, S, S) to features (N, D)."""
-        ...
-
-
-def form_of(visual: nn.Module, *, apart: bool = False) -> Form:
-    """Return the deployable form of a loaded image tower.
-
-    Args:
-        visual: The tower; its values are not read.
-        apart: Fold no BatchNorm into its convolution: slower, but each filter that a device holds
-            is one of the tower's, as training on a grid needs it.
-
-    Raises:
-        BaseModelError: There is none for this kind of tower.
-    """
-    if type(visual) is VisionTransformer:
-        return VitForm(visual)
-    if type(visual) is ModifiedResNet:
-        return ResnetForm(visual, apart)
-    raise BaseModelError(
-        f"cannot deploy an image tower of type '{type(visual).__name__}'; the export knows "
-        "open_clip's VisionTransformer (ViT-B-16) and ModifiedResNet (RN50)"
-    )
 
 
 def deploy_tensors(
@@ -132,13 +86,7 @@ def encoder_graph(
             tokens do not fit the tower.
     """
     if tokens:
-        shapes = {name: array.shape for name, array in tokens.items()}
-        if not isinstance(form, VitForm):
-            raise BaseModelError(
-                f"the task has prompt tokens ({', '.join(sorted(shapes))}), which only a vision "
-                "transformer takes; choose a base like ViT-B-16"
-            )
-        form.check_tokens(shapes)
+        form.check_tokens({name: array.shape for name, array in tokens.items()})
     g = Graph({**tensors, **(tokens or {})}, "e")
     return _finish(form, g, form.build(g, _image(form, g, preprocess)))
 
@@ -148,7 +96,7 @@ def blocked_graph(form: Form, tensors: Arrays, preprocess: Preprocess) -> onnx.M
 
     Its convolutions (`com.microsoft.nchwc`) read filters in blocks of channels.
     """
-    if not isinstance(form, ResnetForm) or not form.blockable:
+    if not form.blockable:
         return None
     g = Graph(tensors, "e", domains=("com.microsoft.nchwc",))
     if g.half:

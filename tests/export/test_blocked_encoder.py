@@ -4,7 +4,8 @@ import pytest
 
 from adapt.clip import encoder_tensors
 from adapt.heads import TaskHead, head_tensors
-from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
+from export.graphs import encoders
+from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph
 from export.graphs.heads import head_graph, head_shapes
 from export.merge import task_patch
 from runtime.bundles import bundle
@@ -21,7 +22,7 @@ from tests.export.helpers import perturb, random_pixels, resnet, vit
 def parts():
     """The parts of a bundle with three tasks on a ResNet whose channels make whole blocks."""
     tower = resnet(width=32)
-    form, base, spec = form_of(tower), encoder_tensors(tower), Preprocess(64)
+    form, base, spec = encoders.get(tower), encoder_tensors(tower), Preprocess(64)
     tensors = deploy_tensors(form, base, "fp32")
     graphs = [make(form, tensors, spec) for make in (encoder_graph, blocked_graph)]
     encoder, blocked = (graph.SerializeToString() for graph in graphs)
@@ -88,6 +89,6 @@ def test_blocked_graph_has_the_inputs_of_the_plain_one(parts):
 @pytest.mark.parametrize("make", [vit, resnet])
 def test_towers_without_whole_blocks_have_no_blocked_graph(make, precision):
     tower = make()
-    form = form_of(tower)
+    form = encoders.get(tower)
     tensors = deploy_tensors(form, encoder_tensors(tower), precision)
     assert blocked_graph(form, tensors, Preprocess(form.size)) is None

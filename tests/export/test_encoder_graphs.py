@@ -10,7 +10,8 @@ from torch import nn
 
 from adapt.clip import encoder_tensors
 from export.graphs import builder as graphs
-from export.graphs.encoder import deploy_tensors, encoder_graph, form_of
+from export.graphs import encoders
+from export.graphs.encoder import deploy_tensors, encoder_graph
 from runtime.errors import BaseModelError
 from runtime.spec import Preprocess
 from tests.export.helpers import TOWERS, random_pixels, resnet, run_onnx, torch_features, vit
@@ -20,7 +21,7 @@ MAX_FP16_DIFFERENCE = 2e-2  # measured 5e-3
 
 
 def exported(tower, precision="fp32"):
-    form = form_of(tower)
+    form = encoders.get(tower)
     tensors = deploy_tensors(form, encoder_tensors(tower), precision)
     return form, tensors, encoder_graph(form, tensors, Preprocess(form.size))
 
@@ -146,12 +147,12 @@ def test_mean_and_std_come_from_the_task():
 )
 def test_unknown_vit_parts_are_refused(changes, what):
     with pytest.raises(BaseModelError, match=f"cannot deploy this VisionTransformer.*{what}"):
-        form_of(vit(**changes))
+        encoders.get(vit(**changes))
 
 
 def test_unknown_towers_are_refused():
     with pytest.raises(BaseModelError, match="image tower of type 'Linear'"):
-        form_of(nn.Linear(3, 3))
+        encoders.get(nn.Linear(3, 3))
 
 
 def test_value_beyond_float16_is_refused():
@@ -174,5 +175,5 @@ def test_activation_is_read_off_the_loaded_tower_and_not_off_a_name():
         },
         "text_cfg": {"context_length": 4, "vocab_size": 8, "width": 16, "heads": 1, "layers": 1},
     }
-    forms = [form_of(CLIP(**config, quick_gelu=quick).visual) for quick in (True, False)]
+    forms = [encoders.get(CLIP(**config, quick_gelu=quick).visual) for quick in (True, False)]
     assert [form.quick for form in forms] == [True, False]

@@ -10,7 +10,8 @@ from open_clip.transformer import VisionTransformer
 
 from adapt.clip import encoder_tensors
 from adapt.heads import HEADS
-from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph, form_of
+from export.graphs import encoders
+from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph
 from export.graphs.heads import GRAPHS, head_graph
 from runtime.backends.trt.builder import build
 from runtime.backends.trt.profile import PROFILES
@@ -25,7 +26,7 @@ MB = 10**6
 
 def encoder(tower, precision, prompts=None):
     """Return a graph, and what its engine must take and give."""
-    form = form_of(tower)
+    form = encoders.get(tower)
     tensors = dict(deploy_tensors(form, encoder_tensors(tower), precision))
     tokens = deploy_tokens(prompts or {}, precision)
     graph = encoder_graph(form, tensors, Preprocess(form.size), tokens)

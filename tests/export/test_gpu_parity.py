@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from adapt.clip import encoder_tensors
-from export.graphs.encoder import deploy_tensors, encoder_graph, form_of
+from export.graphs import encoders
+from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.pipeline import export_bundle
 from export.sources import Source, load_base
 from export.verification.images import Folders
@@ -44,7 +45,7 @@ def backend():
 @pytest.mark.parametrize("name", TOWERS)
 def test_onnx_runtime_computes_what_torch_computes_after_every_switch(backend, name, precision):
     towers = [TOWERS[name](seed=seed) for seed in range(3)]
-    form = form_of(towers[0])
+    form = encoders.get(towers[0])
     tensors = [deploy_tensors(form, encoder_tensors(tower), precision) for tower in towers]
     arena = Arena(backend.memory.device, tensors[0], lambda: tensors[0])
     engine = backend.open(

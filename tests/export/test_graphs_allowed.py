@@ -10,12 +10,12 @@ from open_clip.transformer import VisionTransformer
 
 from adapt.clip import encoder_tensors
 from adapt.heads import HEADS, head_tensors
+from export.graphs import encoders
 from export.graphs.encoder import (
     blocked_graph,
     deploy_tensors,
     deploy_tokens,
     encoder_graph,
-    form_of,
 )
 from export.graphs.heads import head_graph
 from runtime.errors import FormatError
@@ -28,11 +28,11 @@ FIXTURES_ALONE = {"ReduceSum"}
 """Operators that no export writes: the toy bundles of the tests use them."""
 
 
-def encoders():
+def encoder_graphs():
     """Yield every kind of encoder graph by a name."""
     for name, tower in TOWERS.items():
         for apart in (False, True) if "resnet" in name else (False,):
-            form = form_of(tower(), apart=apart)
+            form = encoders.get(tower(), apart=apart)
             base = encoder_tensors(tower())
             for precision in ("fp32", "fp16", "bf16"):
                 tensors = deploy_tensors(form, base, precision)
@@ -42,7 +42,7 @@ def encoders():
                 if blocked is not None:
                     yield f"{name} {precision} blocked", blocked
     tower = vit()
-    form, base = form_of(tower), encoder_tensors(tower)
+    form, base = encoders.get(tower), encoder_tensors(tower)
     for blocks in ([0], [0, 1], [0, 1, 2]):
         for precision in ("fp32", "fp16"):
             drawn = {f"prompts.{block}": np.ones((4, 48), np.float32) for block in blocks}
@@ -62,7 +62,7 @@ def heads():
         yield kind, onnx.load_from_string(head_graph(kind, tensors))
 
 
-ENCODERS, HEAD_GRAPHS = dict(encoders()), dict(heads())
+ENCODERS, HEAD_GRAPHS = dict(encoder_graphs()), dict(heads())
 
 
 @pytest.mark.parametrize("name", [*ENCODERS, *HEAD_GRAPHS])
@@ -126,7 +126,7 @@ LARGE = {
 def test_large_models_are_far_within_the_bounds(name, precision):
     with torch.device("meta"):
         tower = VisionTransformer(**{"mlp_ratio": 4.0, "output_dim": 512} | LARGE[name])
-    form = form_of(tower)
+    form = encoders.get(tower)
     # Only types and shapes matter: one zero stands for all values.
     zeros = {
         name: np.broadcast_to(np.zeros((), np.float32), tuple(tensor.shape))
@@ -146,7 +146,7 @@ def test_large_models_are_far_within_the_bounds(name, precision):
 @pytest.mark.parametrize("name", ["resnet", "blocked resnet"])
 def test_flipped_bytes_of_a_real_graph_are_one_error_or_a_graph_within_bounds(name):
     tower = resnet(width=32)
-    form = form_of(tower)
+    form = encoders.get(tower)
     tensors = deploy_tensors(form, encoder_tensors(tower), "fp32")
     make = blocked_graph if "blocked" in name else encoder_graph
     content = make(form, tensors, Preprocess(form.size)).SerializeToString()

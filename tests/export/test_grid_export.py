@@ -14,7 +14,8 @@ from adapt.evaluation.evaluate import predict, score
 from adapt.merge import Network, merged
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.training.loop import Loop
-from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph, form_of
+from export.graphs import encoders
+from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph
 from export.merge import shared_base, survival, task_patch
 from export.pipeline import export_bundle
 from export.verification.images import Folders
@@ -81,7 +82,7 @@ def test_deployed_tensors_are_bit_for_bit_those_of_training(runs, base, grid):
     loop = runs[base, grid]
     trained = dict(loop.method.encoder.state_dict())
     artifact, clip = Artifact.load(loop.path), load(base, loop.config.pretrained)
-    form = form_of(clip.visual, apart=True)
+    form = encoders.get(clip.visual, apart=True)
     tensors = shared_base(form, clip.visual, [grid], grid)
     changes = task_patch(form, tensors, merged(clip, artifact), grid)
     found = patch.merge(tensors, changes)
@@ -162,7 +163,7 @@ def test_what_survives_is_the_same_whatever_precision_is_exported(runs, world, t
 
 def test_tasks_of_two_grids_share_a_base_only_where_it_is_the_same(runs):
     clip = load("demo-vit32", runs["demo-vit32", "bf16"].config.pretrained)
-    form = form_of(clip.visual)
+    form = encoders.get(clip.visual)
     for grids, precision in ((("fp16", "fp32"), "fp16"), (("bf16", "fp32"), "bf16")):
         found = shared_base(form, clip.visual, grids, precision)
         expected = deploy_tensors(form, encoder_tensors(clip.visual), precision)
@@ -182,7 +183,7 @@ def test_graph_with_batch_norm_apart_computes_what_the_tower_computes(precision)
                 if not isinstance(module, nn.BatchNorm2d):
                     for parameter in module.parameters(recurse=False):
                         parameter.copy_(parameter.bfloat16())
-    form = form_of(tower, apart=True)
+    form = encoders.get(tower, apart=True)
     tensors = deploy_tensors(form, encoder_tensors(tower), precision)
     assert blocked_graph(form, tensors, Preprocess(form.size)) is None
     wide = {n for n, a in tensors.items() if a.dtype == np.float32}
@@ -200,7 +201,7 @@ def test_bf16_is_float32_arrays_of_bfloat16_values_but_for_the_norms():
     with torch.no_grad():
         for parameter in tower.parameters():
             parameter.add_(1e-4)
-    form = form_of(tower)
+    form = encoders.get(tower)
     tensors = deploy_tensors(form, encoder_tensors(tower), "bf16")
     for name, array in tensors.items():
         low = torch.from_numpy(array).bfloat16().float().numpy()

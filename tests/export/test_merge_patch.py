@@ -6,7 +6,8 @@ import torch
 
 from adapt.clip import encoder_tensors
 from adapt.grid import GRIDS
-from export.graphs.encoder import deploy_tensors, form_of
+from export.graphs import encoders
+from export.graphs.encoder import deploy_tensors
 from export.merge import density, survival, task_patch
 from runtime import patch
 from tests.export.helpers import resnet, vit
@@ -28,7 +29,7 @@ def change(tower, seed=0, share=0.02, step=1e-5):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_base_with_patch_is_exactly_the_deployed_merged_model(make, precision):
     tower = make()
-    form = form_of(tower)
+    form = encoders.get(tower)
     base, merged, _ = change(tower)
     deployed = deploy_tensors(form, base, precision)
     changes = task_patch(form, deployed, merged, precision)
@@ -41,7 +42,7 @@ def test_base_with_patch_is_exactly_the_deployed_merged_model(make, precision):
 
 def test_patch_of_a_vit_is_its_residual():
     tower = vit()
-    form = form_of(tower)
+    form = encoders.get(tower)
     base, merged, residual = change(tower)
     changes = task_patch(form, deploy_tensors(form, base, "fp32"), merged, "fp32")
     kept = [name for name in residual if "resblocks.2.attn.in_proj" not in name]
@@ -55,7 +56,7 @@ def test_patch_of_a_vit_is_its_residual():
 
 def test_change_of_one_gain_patches_one_filter_and_its_bias():
     tower = resnet()
-    form, base = form_of(tower), encoder_tensors(tower)
+    form, base = encoders.get(tower), encoder_tensors(tower)
     merged = {name: array.copy() for name, array in base.items()}
     merged["layer2.0.bn2.weight"][3] += np.float32(0.01)
     deployed = deploy_tensors(form, base, "fp32")
@@ -68,7 +69,7 @@ def test_change_of_one_gain_patches_one_filter_and_its_bias():
 
 def test_untouched_encoder_has_an_empty_patch_that_survives_everywhere():
     tower = vit()
-    form, base = form_of(tower), encoder_tensors(tower)
+    form, base = encoders.get(tower), encoder_tensors(tower)
     for precision in ("fp32", "fp16"):
         assert task_patch(form, deploy_tensors(form, base, precision), base, precision) == {}
     assert [survival(form, base, {}, grid) for grid in GRIDS] == [1.0, 1.0, 1.0]
@@ -87,7 +88,7 @@ def naive_round(value: float, grid: str) -> float:
 @pytest.mark.parametrize("make", [vit, resnet])
 def test_survival_is_what_a_loop_over_the_entries_counts(make, grid):
     tower = make()
-    form = form_of(tower)
+    form = encoders.get(tower)
     base, _, residual = change(tower, step=3e-5)
     seen = total = 0
     for name, sparse in residual.items():
@@ -104,7 +105,7 @@ def test_survival_is_what_a_loop_over_the_entries_counts(make, grid):
 def test_coarser_grids_keep_less():
     tower = vit()
     base, _, residual = change(tower, step=1e-5)
-    shares = [survival(form_of(tower), base, residual, grid) for grid in GRIDS]
+    shares = [survival(encoders.get(tower), base, residual, grid) for grid in GRIDS]
     assert shares[0] == 1.0 and shares[0] > shares[1] > shares[2] > 0
 
 

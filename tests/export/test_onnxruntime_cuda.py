@@ -18,7 +18,8 @@ from onnx import TensorProto, helper
 
 from adapt.clip import encoder_tensors
 from adapt.heads import HEADS, head_tensors
-from export.graphs.encoder import deploy_tensors, encoder_graph, form_of
+from export.graphs import encoders
+from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.graphs.heads import head_graph
 from runtime.spec import Preprocess
 from tests import cuda_libraries
@@ -82,7 +83,7 @@ def test_every_encoder_is_run_by_the_gpu_alone(opened, precision):
     graphs = {}
     for name, make in TOWERS.items():
         tower = make(seed=0)
-        form = form_of(tower)
+        form = encoders.get(tower)
         tensors = deploy_tensors(form, encoder_tensors(tower), precision)
         graph = encoder_graph(form, tensors, Preprocess(form.size)).SerializeToString()
         graphs[name] = graph

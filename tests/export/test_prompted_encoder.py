@@ -8,7 +8,8 @@ from torch import nn
 
 from adapt.clip import encoder_tensors
 from adapt.data.transforms import normalise
-from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph, form_of
+from export.graphs import encoders
+from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph
 from runtime.errors import BaseModelError
 from runtime.spec import Preprocess
 from tests.export.helpers import random_pixels, resnet, run_onnx, vit
@@ -47,7 +48,7 @@ def naive(tower, pixels, tokens):
 
 
 def exported(tower, tokens, precision="fp32"):
-    form = form_of(tower)
+    form = encoders.get(tower)
     tensors = deploy_tensors(form, encoder_tensors(tower), precision)
     own = deploy_tokens(tokens, precision)
     model = encoder_graph(form, tensors, Preprocess(form.size), own)
@@ -146,7 +147,7 @@ def test_a_token_beyond_float16_is_refused():
 
 def test_mean_and_std_of_a_prompted_graph_come_from_the_task():
     tower, tokens = vit(), draw_tokens((0,))
-    form = form_of(tower)
+    form = encoders.get(tower)
     tensors = deploy_tensors(form, encoder_tensors(tower), "fp32")
     spec = dataclasses.replace(Preprocess(32), mean=(0.5, 0.4, 0.3))
     models = [encoder_graph(form, tensors, s, tokens) for s in (spec, Preprocess(32))]

@@ -5,7 +5,8 @@ import pytest
 from torch import nn
 
 from adapt.clip import encoder_tensors
-from export.graphs.encoder import deploy_tensors, encoder_graph, form_of
+from export.graphs import encoders
+from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.verification.images import Sample
 from export.verification.verify import TOLERANCES, Reference, check, compare, run
 from runtime.errors import VerifyError
@@ -108,7 +109,7 @@ def test_logits_of_another_shape_fail():
 
 def test_engine_with_the_wrong_activation_fails():
     right, wrong = vit(), vit(nn.GELU)
-    form = form_of(wrong)
+    form = encoders.get(wrong)
     tensors = deploy_tensors(form, encoder_tensors(wrong), "fp32")
     graph = encoder_graph(form, tensors, Preprocess(32)).SerializeToString()
     images = sample(size=32)

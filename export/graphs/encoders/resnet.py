@@ -99,6 +99,17 @@ class ResnetForm:
         deployed = self.apart and name.endswith((".scale", ".shift"))
         return deployed or name in self._exact
 
+    def check_tokens(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse prompt tokens.
+
+        Raises:
+            BaseModelError: Always.
+        """
+        raise BaseModelError(
+            f"the task has prompt tokens ({', '.join(sorted(shapes))}), which only a vision "
+            "transformer takes; choose a base like ViT-B-16"
+        )
+
     def build(self, g: Graph, image: str, blocked: bool = False) -> str:
         """Add the encoder to a graph.
 

@@ -32,8 +32,14 @@ class VitForm:
     and `v_proj`, whose bias of the key has no effect and is left out.
     """
 
-    def __init__(self, visual: VisionTransformer) -> None:
+    blockable = False
+
+    def __init__(self, visual: VisionTransformer, apart: bool = False) -> None:
         """Read the architecture off a loaded tower.
+
+        Args:
+            visual: The tower.
+            apart: Ignored: there is no BatchNorm to fold.
 
         Raises:
             BaseModelError: The tower has a part that this form does not know.
@@ -108,7 +114,7 @@ class VitForm:
                 "blocks; train the task again on this base"
             )
 
-    def build(self, g: Graph, image: str) -> str:
+    def build(self, g: Graph, image: str, blocked: bool = False) -> str:
         """Add the encoder to a graph.
 
         Where the graph holds prompt tokens `prompts.<block>` (n, W), they stand right after the
@@ -118,6 +124,7 @@ class VitForm:
         Args:
             g: The graph, over `deploy`'s tensors at the precision that is wanted.
             image: Normalised, (N, 3, S, S), of that precision.
+            blocked: Ignored: not `blockable`.
 
         Returns:
             Features (N, D).
@@ -126,13 +133,8 @@ class VitForm:
         grid = self.size // self.patch
         prompts = g.shape(_prompts(0))[0] if g.has(_prompts(0)) else 0
         length = 1 + prompts + grid * grid
-        x = g.op(
-            "Conv",
-            image,
-            g.tensor("conv1.weight"),
-            kernel_shape=[self.patch] * 2,
-            strides=[self.patch] * 2,
-        )
+        size: dict[str, Any] = {"kernel_shape": [self.patch] * 2, "strides": [self.patch] * 2}
+        x = g.op("Conv", image, g.tensor("conv1.weight"), **size)
         x = g.op("Transpose", g.reshape(x, 0, width, grid * grid), perm=[0, 2, 1])
         # Empty tokens in front, and class embedding and prompts in the first rows of the positions:
         # no need to ask for the batch size.
