@@ -10,10 +10,13 @@ from typing import Any
 
 from export.contents import make_parts
 from export.facts import Facts
-from export.graphs.plain import join, open_plain, write_plain
+from export.graphs.plain import join, write_plain
 from export.sources import Source, check_together, load_base
+from export.verification.base import Progress
+from export.verification.comparison import Comparison
 from export.verification.images import DEFAULT_LIMIT, Folders
-from export.verification.verify import Comparison, Progress, Proof
+from export.verification.plain import open_plain
+from export.verification.proof import Proof
 from export.workplace import workplace
 from runtime.bundles import bundle, manifest
 from runtime.sessions.session import Session

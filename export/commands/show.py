@@ -12,8 +12,8 @@ from runtime.console import table
 
 if TYPE_CHECKING:
     from export.pipeline import Row
+    from export.verification.base import Progress
     from export.verification.images import Folders
-    from export.verification.verify import Progress
 
 
 @contextmanager

@@ -8,13 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export.graphs.builder import Arrays
-from export.verification.verify import Infer
 from runtime import patch
 from runtime.bundles.task import Task
 from runtime.errors import BaseModelError
@@ -51,21 +48,6 @@ def write_plain(
     }
     model = bake(graph, {**patch.merge(tensors, task.patch), **task.tokens, **heads}, facts)
     write_bytes(path, model.SerializeToString(deterministic=True))
-
-
-def open_plain(path: Path) -> Infer:
-    """Return what a plain file computes, opened by ONNX Runtime as anybody would."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it has no float16 kernels for the CPU and says so node by node
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = session.run(["logits"], {"pixels": pixels})[0]
-        return logits
-
-    return infer
 
 
 def join(encoder: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:

@@ -23,8 +23,10 @@ from export.graphs.baked import baked_part
 from export.sources import Source, load_base
 from export.torch_tensorrt.compiler import NAME, REMEDY, check_compiler, compiled
 from export.torch_tensorrt.deployed import Deployed
+from export.verification.base import Progress
+from export.verification.comparison import Comparison
 from export.verification.images import DEFAULT_LIMIT, Folders
-from export.verification.verify import Comparison, Progress, Proof
+from export.verification.proof import Proof
 from runtime.backends.trt.build import Row
 from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.device import platform_of, runtime_on

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from export.graphs.plain import open_plain
 from export.triton.config import MARK, Model
 from export.triton.models import CONFIG, VERSION, onnx_model, plan_model, plans_of
+from export.verification.plain import open_plain
 from export.workplace import workplace
 from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle

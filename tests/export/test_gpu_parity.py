@@ -11,7 +11,7 @@ from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.pipeline import export_bundle
 from export.sources import Source, load_base
 from export.verification.images import Folders
-from export.verification.verify import Proof
+from export.verification.proof import Proof
 from runtime import backends
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.sets import build_all

@@ -102,7 +102,7 @@ def test_a_mixed_bundle_verifies_again_but_not_with_another_tasks_tokens(world, 
         session._cache._lru._tasks[key] = swapped
         session.switch("c-a")
         from export.verification.images import sample
-        from export.verification.verify import Proof
+        from export.verification.proof import Proof
 
         artifact = Artifact.load(paths["c-a"])
         clip = clips.load(artifact.config["model"], artifact.config["pretrained"])

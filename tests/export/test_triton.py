@@ -16,10 +16,10 @@ from google.protobuf import text_format
 from adapt.store import find
 from export.cli import main
 from export.graphs.baked import baked_part
-from export.graphs.plain import open_plain
 from export.pipeline import export_bundle
 from export.triton.repository import verify
 from export.verification.images import Folders
+from export.verification.plain import open_plain
 from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.engine_file import Platform, Recipe, engine_file
 from runtime.backends.trt.profile import PROFILES

@@ -7,8 +7,9 @@ from torch import nn
 from adapt.clip import encoder_tensors
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
+from export.verification.comparison import TOLERANCES, Reference, check, compare
 from export.verification.images import Sample
-from export.verification.verify import TOLERANCES, Reference, check, compare, run
+from export.verification.proof import run
 from runtime.errors import VerifyError
 from runtime.spec import Preprocess
 from tests.export.helpers import random_pixels, run_onnx, torch_features, vit
