@@ -1,15 +1,16 @@
-"""From artifacts to the parts of a bundle: graphs, base tensors, tasks. Nothing is written here."""
+"""Turn artifacts into the contents of a bundle: base tensors, graphs and tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import onnx
 
 from adapt.clip import Clip, encoder_tensors
-from adapt.grid import GRIDS
+from adapt.grid import GRIDS, Grid
 from adapt.merge import merged
 from export.facts import Facts, Survival
 from export.graphs import encoders
@@ -17,20 +18,25 @@ from export.graphs.builder import Arrays
 from export.graphs.encoder import blocked_graph, deploy_tokens, encoder_graph
 from export.graphs.encoders.base import Form
 from export.graphs.heads import head_graph, head_shapes
+from export.graphs.plain import join, write_plain
 from export.merge import density, shared_base, survival, task_patch
 from export.sources import Source
+from export.verification.base import Progress
 from runtime import backends
+from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
-from runtime.spec import Precision, Preprocess
+from runtime.spec import BaseModel, Precision, Preprocess
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class BundleContents:
     """What a bundle is made of. Graphs of the same bytes are there once."""
 
+    base: BaseModel
+    precision: Precision
     tensors: Arrays
     """Deploy tensors of the base."""
     encoders: dict[str, EncoderGraph]
@@ -40,40 +46,63 @@ class Parts:
     tasks: list[Task]
     """One per source, in their order."""
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments of `runtime.bundles.bundle.write` that these parts give."""
-        return {
-            "encoders": list(self.encoders.values()),
-            "tensors": self.tensors,
-            "heads": list(self.heads.values()),
-            "tasks": self.tasks,
-        }
+    @property
+    def blocked(self) -> bool:
+        """Whether an encoder also has a graph of blocked convolutions."""
+        return any(encoder.blocked for encoder in self.encoders.values())
 
-    def preprocess(self, task: Task) -> Preprocess:
-        """Return how frames become pixels for one of the tasks."""
-        return replace(
-            self.encoders[task.encoder].preprocess,
+    def write(self, path: Path, schema: int, report: Mapping[str, Any]) -> None:
+        """Write the bundle; an existing one at `path` is replaced in one step.
+
+        Args:
+            path: Folder of the bundle.
+            schema: One of `runtime.bundles.manifest.WRITTEN`.
+            report: How the engines compared with PyTorch, by task.
+
+        Raises:
+            FormatError: A value is not finite, or the schema lacks what a task requires.
+            StorageError: The disk is full or not writable, or `path` is a folder of other files.
+        """
+        bundle.write(
+            path,
+            base=self.base,
+            precision=self.precision,
+            encoders=list(self.encoders.values()),
+            tensors=self.tensors,
+            heads=list(self.heads.values()),
+            tasks=self.tasks,
+            report=report,
+            schema=schema,
+        )
+
+    def write_plain(self, path: Path, task: Task) -> None:
+        """Write one of the tasks as a plain ONNX file with constant weights.
+
+        Raises:
+            BaseModelError: The weights do not fit into one file.
+            StorageError: The file cannot be written.
+        """
+        encoder, head = self.encoders[task.encoder], self.heads[task.head]
+        graph = join(onnx.load_from_string(encoder.graph), onnx.load_from_string(head.graph))
+        preprocess = replace(
+            encoder.preprocess,
             resize=task.resize,
             interpolation=task.interpolation,
             background=task.background,
         )
-
-    def graphs(self, task: Task) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-        """Return encoder and head of one of the tasks."""
-        encoder, head = self.encoders[task.encoder], self.heads[task.head]
-        return onnx.load_from_string(encoder.graph), onnx.load_from_string(head.graph)
+        write_plain(path, graph, self.tensors, task, preprocess)
 
 
-def make_parts(
-    clip: Clip, sources: Sequence[Source], precision: Precision, told: Callable[[int], None]
-) -> Parts:
-    """Return the parts of a bundle of all sources.
+def make_contents(
+    clip: Clip, sources: Sequence[Source], precision: Precision, progress: Progress
+) -> BundleContents:
+    """Return the contents of a bundle of all sources.
 
     Args:
         clip: Their base model.
         sources: Artifacts that can share a bundle.
         precision: Of the deploy tensors and tokens.
-        told: Called with the number of sources done.
+        progress: Called with the number of sources done.
 
     Raises:
         BaseModelError: A source does not fit the base, the others or the precision.
@@ -81,37 +110,25 @@ def make_parts(
     """
     grids = {source.artifact.config["grid"] for source in sources}
     # A folded filter is off the grid that its task was trained on.
-    forms = {
-        low: encoders.get(clip.visual, apart=low != "fp32" and grids != {"fp32"}) for low in GRIDS
-    }
+    apart = grids != {"fp32"}
+    forms = {low: encoders.get(clip.visual, apart=apart and low != "fp32") for low in GRIDS}
     form = forms[precision]
     tensors = shared_base(form, clip.visual, grids, precision)
-    parts = Parts(tensors, {}, {}, [])
+    contents = BundleContents(clip.info, precision, tensors, {}, {}, [])
     # Where this machine has no blocked convolutions, nothing could verify their graph.
     blockable = backends.load("ort", "cpu", None).block > 1
     identity = tensors_sha256(tensors)
     for number, source in enumerate(sources):
-        told(number)
+        progress("merge", number, len(sources))
         artifact = source.artifact
         tokens = deploy_tokens(artifact.tokens, precision)
         encoder = _encoder(form, tensors, artifact.preprocess, tokens, blockable)
         kind, values = artifact.head, artifact.head_tensors
         head = HeadGraph(kind, head_graph(kind, values), head_shapes(kind, values))
-        parts.encoders.setdefault(sha256(encoder.graph), encoder)
-        parts.heads.setdefault(sha256(head.graph), head)
-        changes = task_patch(form, tensors, merged(clip, artifact), precision)
-        tower = encoder_tensors(clip.visual)
-        # Of an export at that precision, whatever this one is: its form says what stays float32.
-        visible = {low: survival(forms[low], tower, artifact.residual, low) for low in GRIDS}
-        facts = Facts(
-            artifact=source.sha256,
-            variant=source.variant,
-            density=artifact.density,
-            patch_density=density(changes, tensors),
-            survival=Survival(**visible),
-            metrics=dict(artifact.metrics),
-        )
-        parts.tasks.append(
+        contents.encoders.setdefault(sha256(encoder.graph), encoder)
+        contents.heads.setdefault(sha256(head.graph), head)
+        patch = task_patch(form, tensors, merged(clip, artifact), precision)
+        contents.tasks.append(
             Task(
                 info=artifact.task,
                 method=source.variant,
@@ -121,14 +138,28 @@ def make_parts(
                 encoder=sha256(encoder.graph),
                 tokens=tokens,
                 head=sha256(head.graph),
-                head_tensors=artifact.head_tensors,
-                patch=changes,
-                facts=asdict(facts),
+                head_tensors=values,
+                patch=patch,
+                facts=asdict(_facts(forms, clip, source, density(patch, tensors))),
                 background=artifact.preprocess.background,
                 requires=artifact.preprocess.requires,
             )
         )
-    return parts
+    return contents
+
+
+def _facts(forms: Mapping[Grid, Form], clip: Clip, source: Source, patch_density: float) -> Facts:
+    artifact, tower = source.artifact, encoder_tensors(clip.visual)
+    # Of an export at that precision, whatever this one is: its form says what stays float32.
+    visible = {low: survival(forms[low], tower, artifact.residual, low) for low in GRIDS}
+    return Facts(
+        artifact=source.sha256,
+        variant=source.variant,
+        density=artifact.density,
+        patch_density=patch_density,
+        survival=Survival(**visible),
+        metrics=dict(artifact.metrics),
+    )
 
 
 def _encoder(

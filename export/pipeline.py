@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from export.contents import make_parts
+from export.contents import make_contents
 from export.facts import Facts
-from export.graphs.plain import join, write_plain
 from export.sources import Source, check_together, load_base
 from export.verification.base import Progress
 from export.verification.comparison import Comparison
@@ -18,7 +17,7 @@ from export.verification.images import DEFAULT_LIMIT, Folders
 from export.verification.plain import open_plain
 from export.verification.proof import Proof
 from export.workplace import workplace
-from runtime.bundles import bundle, manifest
+from runtime.bundles import manifest
 from runtime.sessions.session import Session
 from runtime.spec import Precision
 from runtime.storage.files import storage_errors
@@ -80,32 +79,23 @@ def export_bundle(
     images = images or Folders()
     images.check([source.artifact.task.id for source in sources])
     clip = load_base(sources[0].artifact, pretrained)
-    made = make_parts(clip, sources, precision, lambda done: progress("merge", done, len(sources)))
-    parts = {"base": clip.info, "precision": precision, "schema": schema, **made.arguments()}
-    blocked = any(encoder.blocked for encoder in made.encoders.values())
-    rows, plain = [], []
+    contents = make_contents(clip, sources, precision, progress)
     with workplace(out) as folder:
-        bundle.write(folder / "bundle", **parts, report={})
-        with ExitStack() as stack:
-            # Both encoders, since a device takes either.
-            sessions = [
-                stack.enter_context(Session.open(folder / "bundle", blocked=choice))
-                for choice in ((True, False) if blocked else (False,))
-            ]
-            for source, task in zip(sources, made.tasks, strict=True):
+        contents.write(folder / "bundle", schema, {})
+        rows = []
+        with _sessions(folder / "bundle", contents.blocked) as sessions:
+            for source, task in zip(sources, contents.tasks, strict=True):
                 pictures = images.sample(source.artifact, limit)
                 proof = Proof(clip, source.artifact, pictures, precision, progress)
                 results = [_check(proof, session) for session in sessions]
                 rows.append(Row(results[0], Facts.of(task), pictures.which))
                 if baked:
                     file = folder / f"{out.stem}-{task.info.id}.onnx"
-                    graph = join(*made.graphs(task))
-                    write_plain(file, graph, made.tensors, task, made.preprocess(task))
+                    contents.write_plain(file, task)
                     proof.check(open_plain(file), "baked")
-                    plain.append(file)
-        bundle.write(out, **parts, report={row.comparison.task: row.as_dict() for row in rows})
+        contents.write(out, schema, {row.comparison.task: row.as_dict() for row in rows})
         with storage_errors(out):
-            for file in plain:
+            for file in folder.glob("*.onnx"):
                 file.replace(out.parent / file.name)
     return rows
 
@@ -149,6 +139,16 @@ def verify_bundle(
             proof = Proof(clip, source.artifact, pictures, precision, progress)
             rows.append(Row(_check(proof, session), Facts.of(task), pictures.which))
     return rows
+
+
+@contextmanager
+def _sessions(path: Path, blocked: bool) -> Iterator[list[Session]]:
+    """Open a bundle with each of its encoders: a device takes either."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(Session.open(path, blocked=choice))
+            for choice in ((True, False) if blocked else (False,))
+        ]
 
 
 def _check(proof: Proof, session: Session) -> Comparison:

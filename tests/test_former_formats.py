@@ -30,7 +30,7 @@ from adapt.evaluation.evaluate import predict
 from adapt.merge import Network, merged
 from adapt.training.train import train
 from export.cli import main as export_main
-from export.contents import make_parts
+from export.contents import make_contents
 from export.sources import Source
 from runtime.bundles import install
 from runtime.bundles.bundle import Bundle
@@ -92,7 +92,9 @@ def check(path: Path, expected: dict[str, str], logits: np.ndarray, images: np.n
     agree(found, logits)
     if "merged" in expected:
         assert tensors_sha256(merged(clip, artifact)) == expected["merged"]
-        task = make_parts(clip, [Source.read(path)], "fp32", lambda done: None).tasks[0]
+        task = make_contents(
+            clip, [Source.read(path)], "fp32", lambda what, done, total: None
+        ).tasks[0]
         parts = {f"{n}.indices": p.indices for n, p in task.patch.items()}
         parts |= {f"{n}.values": p.values for n, p in task.patch.items()}
         assert tensors_sha256(parts) == expected["patch"]

@@ -66,20 +66,19 @@ def check_compiler(targets: Sequence[str]) -> Any:
         raise BackendError(f"cannot import {NAME} {version}: {_line(error)}; {REMEDY}") from error
 
 
-def compiled(compiler: Any, model: Deployed, size: int, profile: Profile, timing: Path) -> bytes:
+def compiled(compiler: Any, model: Deployed, profile: Profile, timing: Path) -> bytes:
     """Return a plan, from `pixels` to `logits`.
 
     Args:
         compiler: Torch-TensorRT.
         model: On the CPU: there it is the same graph on every machine, and takes no GPU memory.
-        size: Height and width of the images S.
-        profile: Profile whose batch sizes are used.
+        profile: Its batches.
         timing: The compiler's timing cache; its own place for it is everybody's.
 
     Raises:
         BackendError: The compiler fails.
     """
-    batch = profile.batch
+    batch, size = profile.batch, model.size
     most = max(batch.max, 2)  # an axis of one length only would be none in the engine
     with said() as messages:
         try:
@@ -91,7 +90,7 @@ def compiled(compiler: Any, model: Deployed, size: int, profile: Profile, timing
                 name="pixels",
             )
             plan = compiler.dynamo.convert_exported_program_to_serialized_trt_engine(
-                exported(model, size, most),
+                exported(model, most),
                 arg_inputs=[pixels],
                 timing_cache_path=str(timing),
                 **OPTIONS,

@@ -28,10 +28,11 @@ class Deployed(nn.Module):
 
         Args:
             network: In evaluation mode, on the CPU.
-            spec: Holds mean and std.
+            spec: Preprocessing, with the size of the images, mean and std.
             precision: Of the encoder.
         """
         super().__init__()
+        self.size = spec.size
         self.encoder, self.head, self._half = network.encoder, network.head, precision == "fp16"
         mean, std = (torch.tensor(value).view(3, 1, 1) for value in (spec.mean, spec.std))
         self.register_buffer("factor", 1 / (255 * std))
@@ -50,19 +51,18 @@ class Deployed(nn.Module):
         return logits
 
 
-def exported(model: Deployed, size: int, most: int) -> ExportedProgram:
+def exported(model: Deployed, most: int) -> ExportedProgram:
     """Return the graph that PyTorch makes of a network, with a free batch.
 
     Args:
         model: The network.
-        size: Height and width of the images S.
         most: Frames at once, 2 or more.
 
     Raises:
         Exception: Whatever torch.export raises of a network that it cannot read.
     """
     # Two frames: the graph of a single one would be for single ones.
-    pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    pixels = torch.zeros(2, model.size, model.size, 3, dtype=torch.uint8)
     shapes = {"pixels": {0: Dim("batch", min=1, max=most)}}
     return torch.export.export(model, (pixels,), dynamic_shapes=shapes, strict=False)
 

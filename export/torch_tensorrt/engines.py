@@ -7,13 +7,13 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,11 +91,10 @@ def build_baked(
 
     Raises:
         StorageError: An engine cannot be written; known before it is built.
-        BackendError: The compiler cannot be used here, or fails, or the engine fails its test; the
-            former engine is still there.
+        BackendError: The compiler is not usable or fails, or the engine fails its self-test.
         FormatError: The engine takes or gives something else than the bundle says.
         VerifyError: A task's artifact is not the one the bundle was exported from, or the engine
-            does not agree with PyTorch; the former engine is still there.
+            does not agree with PyTorch. After any error the former engine is still there.
     """
     compiler = check_compiler(())
     from runtime.cuda.device import CudaDevice
@@ -112,28 +111,19 @@ def build_baked(
                 yield Made(Row(there, store.path(there), kept=True), None)
                 continue
             store.reserve()
-            source = Source.of(bundle.task(name, bundle.layout()), artifacts)
-            clip = load_base(source.artifact, pretrained)
-            spec, precision = bundle.preprocess(name), bundle.manifest.precision
-            model = Deployed(Network.of(clip, source.artifact), spec, precision)
+            artifact = Source.of(bundle.task(name, bundle.layout()), artifacts).artifact
+            clip = load_base(artifact, pretrained)
+            precision = bundle.manifest.precision
+            model = Deployed(Network.of(clip, artifact), bundle.preprocess(name), precision)
             progress(f"{part.stem}: {NAME}", 0, 1)
-            start = perf_counter()
-            plan = compiled(compiler, model, spec.size, profile, Path(folder) / "timing.cache")
-            built = _read(device, part, plan, perf_counter() - start)
+            built = _build(device, part, compiler, model, profile, Path(folder) / "timing.cache")
             engine = engine_file(part.stem, recipe, built, tested=True)
-            pictures = images.sample(source.artifact, limit)
-            proof = Proof(clip, source.artifact, pictures, precision, progress)
-            comparison = _test(device, engine, plan, proof)
-            store.install(engine, plan)
+            proof = Proof(clip, artifact, images.sample(artifact, limit), precision, progress)
+            comparison = _test(device, engine, built.plan, proof)
+            store.install(engine, built.plan)
             yield Made(Row(engine, store.path(engine), kept=False), comparison)
     if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
-
-        def outdated(engine: EngineFile) -> bool:
-            own = engine.recipe
-            same = own.platform.place == platform.place
-            return same and made.get(engine.stem, own.content) != own.content
-
-        store.sweep(outdated)
+        _sweep(store, platform, made)
 
 
 def recipe_of(part: Part, platform: Platform, profile: Profile, version: str) -> Recipe:
@@ -149,8 +139,29 @@ def recipe_of(part: Part, platform: Platform, profile: Profile, version: str) ->
     return Recipe(part.sha256, part.weights(), platform, profile, options)
 
 
-def _read(device: CudaDevice, part: Part, plan: bytes, seconds: float) -> Built:
+def _sweep(store: EngineStore, platform: Platform, made: Mapping[str, str]) -> None:
+    """Remove this GPU's engines of values that a task had before; `made` has contents by stem."""
+
+    def outdated(engine: EngineFile) -> bool:
+        own = engine.recipe
+        same = own.platform.place == platform.place
+        return same and made.get(engine.stem, own.content) != own.content
+
+    store.sweep(outdated)
+
+
+def _build(
+    device: CudaDevice,
+    part: Part,
+    compiler: Any,
+    model: Deployed,
+    profile: Profile,
+    timing: Path,
+) -> Built:
     """Return a plan with what it takes and gives, after checking that it is the bundle's."""
+    start = perf_counter()
+    plan = compiled(compiler, model, profile, timing)
+    seconds = perf_counter() - start
     engine = runtime_on(device).deserialize_cuda_engine(plan)
     if engine is None:
         raise BackendError(f"{NAME} made an engine that {library()} cannot open here; {REMEDY}")

@@ -85,7 +85,7 @@ def test_pytorchs_own_graph_takes_any_batch_and_gives_the_tasks_logits(files, na
     pixels = random_pixels(9, size)
     want = predict(own, pixels, 9, mean=MEAN, std=STD).numpy()
     model = Deployed(network(files[name]), Preprocess(size, mean=MEAN, std=STD), precision)
-    graph = exported(model, size, 32).module()
+    graph = exported(model, 32).module()
     limit = LIMITS[precision] * np.ptp(want, 1).mean()
     for count in (1, 2, 9):
         with torch.no_grad():
@@ -99,7 +99,7 @@ def test_float16_leaves_float32_what_normalises(files, name):
     size = Artifact.load(files[name]).preprocess.size
     model = Deployed(network(files[name]), Preprocess(size), "fp16")
     types: dict[str, set[torch.dtype]] = {}
-    for node in exported(model, size, 8).graph.nodes:
+    for node in exported(model, 8).graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload):
             given = node.all_input_nodes[0].meta["val"]
             types.setdefault(node.target.overloadpacket.__name__, set()).add(given.dtype)

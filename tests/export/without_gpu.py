@@ -74,7 +74,7 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             try:
                 cache = Path(folder) / "cache"
-                compiled(torch_tensorrt, model, spec.size, PROFILES["orin"], cache)
+                compiled(torch_tensorrt, model, PROFILES["orin"], cache)
             except BackendError as error:
                 cause = error.__cause__
                 while cause is not None and not isinstance(cause, Done):
