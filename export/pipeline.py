@@ -1,19 +1,19 @@
-"""Artifacts to a verified bundle. Nothing is published unless every engine agrees with PyTorch."""
+"""Export artifacts to a bundle that agrees with PyTorch, and compare a bundle again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from export.contents import make_contents
+from export.contents import BundleContents, make_contents
 from export.facts import Facts
 from export.sources import Source, check_together, load_base
 from export.verification.base import Progress
 from export.verification.comparison import Comparison
-from export.verification.images import DEFAULT_LIMIT, Folders
+from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.plain import open_plain
 from export.verification.proof import Proof
 from export.workplace import workplace
@@ -24,16 +24,16 @@ from runtime.storage.files import storage_errors
 
 
 @dataclass(frozen=True)
-class Row:
-    """What became of one task."""
+class TaskReport:
+    """What verification found for one task."""
 
     comparison: Comparison
     facts: Facts
     images: str = ""
-    """Which images it was verified on, if not those that `--images` named."""
+    """Which images the task was compared on; empty where `--images` names them."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row for the bundle's report."""
+        """Return the task's part of the bundle's report, JSON-serialisable."""
         facts = asdict(self.facts)
         kept = ("variant", "density", "patch_density", "survival")
         return {**self.comparison.as_dict(), **{key: facts[key] for key in kept}}
@@ -45,100 +45,122 @@ def export_bundle(
     *,
     precision: Precision = "fp32",
     baked: bool = False,
-    images: Folders | None = None,
-    limit: int = DEFAULT_LIMIT,
+    images: ImagePaths | None = None,
+    max_images: int = MAX_IMAGES,
     pretrained: str | None = None,
-    progress: Progress = lambda what, done, total: None,
+    on_progress: Progress = lambda what, done, total: None,
     schema: int = manifest.SCHEMA,
-) -> list[Row]:
-    """Export tasks to a bundle, verify it against PyTorch, then publish it.
+) -> list[TaskReport]:
+    """Export tasks to a bundle, compare it with PyTorch, and write it only if they agree.
+
+    The graphs take pixels (N, S, S, 3) uint8 RGB and give logits (N, K) float32, of N images with
+    S pixels on a side and K classes.
 
     Args:
-        paths: Artifact files that share one base model.
-        out: Folder of the bundle; an existing bundle is replaced, but only by a verified one.
-        precision: Precision of the deploy tensors.
-        baked: Also write `<out's stem>-<task>.onnx` beside the bundle: plain ONNX files with
-            constant weights, from pixels to logits.
-        images: Images to verify on.
-        limit: Images per task, at most.
-        pretrained: The base's weights, if they are not where training found them.
-        progress: For people.
-        schema: Schema of the bundle, one of `runtime.bundles.manifest.WRITTEN`.
+        paths: Artifact files, one per task, that share one base model.
+        out: Folder of the bundle to write; an existing bundle is replaced.
+        precision: Precision of the base weights and of the patches.
+        baked: Whether to write `<out's stem>-<task>.onnx` beside the bundle as well: plain ONNX
+            files with constant weights, from pixels to logits.
+        images: Images to compare on; None takes the test images of training.
+        max_images: Largest number of images per task; more are thinned out evenly.
+        pretrained: Weights of the base, if they are not where training found them.
+        on_progress: Progress callback.
+        schema: Format of the bundle, one of `runtime.bundles.manifest.WRITTEN`.
+
+    Returns:
+        A report per task, in the order of `paths`.
 
     Raises:
-        BaseModelError: The artifacts have different bases, or the base is missing or another, or
-            has no place for a task's tokens.
-        DataError: No images to verify on were found.
+        BaseModelError: The base is missing, is not the one of training or differs among the tasks.
+        ConfigError: `paths` is empty.
+        DataError: There are no images to compare on.
         FormatError: An artifact is damaged.
-        TaskError: Two artifacts are of the same task id, or `images` names another task.
+        TaskError: Two artifacts have the same task id, or `images` names another task.
         VerifyError: An engine does not agree with PyTorch; nothing was written.
         StorageError: The disk is full or not writable.
     """
     sources = [Source.read(path) for path in paths]
     check_together(sources)
-    images = images or Folders()
-    images.check([source.artifact.task.id for source in sources])
-    clip = load_base(sources[0].artifact, pretrained)
-    contents = make_contents(clip, sources, precision, progress)
-    with workplace(out) as folder:
-        contents.write(folder / "bundle", schema, {})
-        rows = []
-        with _sessions(folder / "bundle", contents.blocked) as sessions:
-            for source, task in zip(sources, contents.tasks, strict=True):
-                pictures = images.sample(source.artifact, limit)
-                proof = Proof(clip, source.artifact, pictures, precision, progress)
-                results = [_check(proof, session) for session in sessions]
-                rows.append(Row(results[0], Facts.of(task), pictures.which))
-                if baked:
-                    file = folder / f"{out.stem}-{task.info.id}.onnx"
-                    contents.write_plain(file, task)
-                    proof.check(open_plain(file), "baked")
-        contents.write(out, schema, {row.comparison.task: row.as_dict() for row in rows})
-        with storage_errors(out):
-            for file in folder.glob("*.onnx"):
-                file.replace(out.parent / file.name)
-    return rows
+    artifacts = [source.artifact for source in sources]
+    images = images or ImagePaths()
+    images.check([artifact.task.id for artifact in artifacts])
+    clip = load_base(artifacts[0], pretrained)
+    contents = make_contents(clip, sources, precision, on_progress)
+    proofs = (  # one at a time: each holds the images of its task
+        Proof(clip, artifact, images.sample(artifact, max_images), precision, on_progress)
+        for artifact in artifacts
+    )
+    return _publish(out, contents, proofs, schema, baked)
 
 
 def verify_bundle(
     path: Path,
-    tasks: Sequence[str],
     artifacts: Path,
     *,
-    images: Folders | None = None,
-    limit: int = DEFAULT_LIMIT,
+    tasks: Sequence[str] = (),
+    images: ImagePaths | None = None,
+    max_images: int = MAX_IMAGES,
     pretrained: str | None = None,
-    progress: Progress = lambda what, done, total: None,
-) -> list[Row]:
-    """Compare a bundle with PyTorch again; see `export_bundle` for the arguments and errors.
+    on_progress: Progress = lambda what, done, total: None,
+) -> list[TaskReport]:
+    """Compare a bundle that `export_bundle` wrote with PyTorch again.
 
     Args:
         path: Folder of the bundle.
-        tasks: Ids; all if empty.
-        artifacts: Folder with the artifacts that the bundle was exported from.
-        images: As for `export_bundle`.
-        limit: As for `export_bundle`.
-        pretrained: As for `export_bundle`.
-        progress: As for `export_bundle`.
+        artifacts: Folder that `uda-adapt train` wrote, with the artifacts of the bundle's tasks.
+        tasks: Ids of the tasks to compare; all if empty.
+        images: Images to compare on; None takes the test images of training.
+        max_images: Largest number of images per task; more are thinned out evenly.
+        pretrained: Weights of the base, if they are not where training found them.
+        on_progress: Progress callback.
+
+    Returns:
+        A report per task, in the order of `tasks` or of the bundle.
 
     Raises:
+        BaseModelError: The base is missing, or is not the one of training.
+        DataError: There are no images to compare on.
         FormatError: The bundle was not written by `export_bundle`, or is damaged.
         TaskError: The bundle has no such task, its artifact is gone, or `images` names another.
-        VerifyError: A task's artifact is not the one it was exported from, or disagrees.
+        VerifyError: A task was exported from another artifact, or does not agree with PyTorch.
     """
-    rows, clip = [], None
+    reports, clip = [], None
     with Session.open(path) as session:
         precision = session.bundle.manifest.precision
-        images = images or Folders()
+        images = images or ImagePaths()
         images.check(tasks or session.tasks)
         for name in tasks or session.tasks:
             task = session.bundle.task(name, session.layout)
             source = Source.of(task, artifacts)
             clip = clip or load_base(source.artifact, pretrained)
-            pictures = images.sample(source.artifact, limit)
-            proof = Proof(clip, source.artifact, pictures, precision, progress)
-            rows.append(Row(_check(proof, session), Facts.of(task), pictures.which))
-    return rows
+            pictures = images.sample(source.artifact, max_images)
+            proof = Proof(clip, source.artifact, pictures, precision, on_progress)
+            reports.append(TaskReport(_check(proof, session), Facts.of(task), pictures.which))
+    return reports
+
+
+def _publish(
+    out: Path, contents: BundleContents, proofs: Iterable[Proof], schema: int, baked: bool
+) -> list[TaskReport]:
+    """Write a bundle to a temporary folder, compare it there, and move it to `out`."""
+    reports = []
+    with workplace(out) as folder:
+        contents.write(folder / "bundle", schema, {})
+        with _sessions(folder / "bundle", contents.blocked) as sessions:
+            for proof, task in zip(proofs, contents.tasks, strict=True):
+                results = [_check(proof, session) for session in sessions]
+                reports.append(TaskReport(results[0], Facts.of(task), proof.images.which))
+                if baked:
+                    file = folder / f"{out.stem}-{task.info.id}.onnx"
+                    contents.write_plain(file, task)
+                    proof.check(open_plain(file), "baked")
+        by_task = {report.comparison.task: report.as_dict() for report in reports}
+        contents.write(out, schema, by_task)
+        with storage_errors(out):
+            for file in folder.glob("*.onnx"):
+                file.replace(out.parent / file.name)
+    return reports
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from export.commands.options import source_options, task_options
 from export.commands.show import progress_bar, show_rows
 
 if TYPE_CHECKING:
-    from export.pipeline import Row
+    from export import TaskReport
 
 
 @click.command(short_help="Write a bundle.")
@@ -52,33 +52,32 @@ def export_and_show(
     max_images: int,
     pretrained: str | None,
     schema: str,
-) -> list[Row]:
+) -> list[TaskReport]:
     """Do what `uda-export onnx` does; the arguments are the options of that name.
 
     Raises:
-        UdaError: As `export.pipeline.export_bundle`; then nothing was written.
+        UdaError: As `export.export_bundle`; then nothing was written.
     """
     from adapt.store import find
 
     chosen = [task.partition("=") for task in tasks]
     paths = [find(artifacts, task, dataset, own or method) for task, _, own in chosen]
     with progress_bar() as progress:
-        from export.pipeline import export_bundle
-        from export.verification.images import Folders
+        from export import ImagePaths, export_bundle
 
-        folders = Folders.parse(images, data)
+        verified_on = ImagePaths.parse(images, data)
         rows = export_bundle(
             paths,
             out,
             precision=precision,
             baked=baked,
-            images=folders,
-            limit=max_images,
+            images=verified_on,
+            max_images=max_images,
             pretrained=pretrained,
-            progress=progress,
+            on_progress=progress,
             schema=int(schema),
         )
-    show_rows(rows, folders)
+    show_rows(rows, verified_on)
     click.echo(f"wrote {out} ({precision}, verified against PyTorch)")
     for row in rows if baked else ():
         click.echo(f"wrote {out.parent / f'{out.stem}-{row.comparison.task}.onnx'}")

@@ -11,9 +11,8 @@ import click
 from runtime.console import table
 
 if TYPE_CHECKING:
-    from export.pipeline import Row
+    from export import ImagePaths, TaskReport
     from export.verification.base import Progress
-    from export.verification.images import Folders
 
 
 @contextmanager
@@ -31,14 +30,14 @@ def progress_bar() -> Iterator[Progress]:
         )
 
 
-def show_rows(rows: Sequence[Row], folders: Folders) -> None:
+def show_rows(rows: Sequence[TaskReport], images: ImagePaths) -> None:
     """Print what was verified on, what that found, and what each precision keeps of residuals.
 
     Args:
         rows: Of the tasks.
-        folders: What `--images` named.
+        images: What `--images` named.
     """
-    for line in folders.inventory():
+    for line in images.inventory():
         click.echo(line)
     for row in rows:
         if row.images:

@@ -113,8 +113,8 @@ def _build_with_torch(
     bundle: Bundle, store: EngineStore, profile: Profile, selection: dict[str, Any]
 ) -> None:
     """Build the engines of --baked through Torch-TensorRT, and print what became of each."""
+    from export import ImagePaths
     from export.torch_tensorrt.engines import Made, build_baked
-    from export.verification.images import Folders
 
     made: list[Made] = []
     try:
@@ -124,10 +124,10 @@ def _build_with_torch(
                 store,
                 profile,
                 selection["artifacts"],
-                images=Folders.parse(selection["images"], selection["data"]),
-                limit=selection["max_images"],
+                images=ImagePaths.parse(selection["images"], selection["data"]),
+                max_images=selection["max_images"],
                 pretrained=selection["pretrained"],
-                progress=progress,
+                on_progress=progress,
             )
             made.extend(each)
     finally:

@@ -25,18 +25,16 @@ def verify(
 ) -> None:
     """Compare a bundle with PyTorch again, on real images."""
     with progress_bar() as progress:
-        from export.pipeline import verify_bundle
-        from export.verification.images import Folders
+        from export import ImagePaths, verify_bundle
 
-        folders = Folders.parse(images, data)
-
+        verified_on = ImagePaths.parse(images, data)
         rows = verify_bundle(
             bundle,
-            tasks,
             artifacts,
-            images=folders,
-            limit=max_images,
+            tasks=tasks,
+            images=verified_on,
+            max_images=max_images,
             pretrained=pretrained,
-            progress=progress,
+            on_progress=progress,
         )
-    show_rows(rows, folders)
+    show_rows(rows, verified_on)

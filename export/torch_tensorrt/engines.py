@@ -25,7 +25,7 @@ from export.torch_tensorrt.compiler import NAME, REMEDY, check_compiler, compile
 from export.torch_tensorrt.deployed import Deployed
 from export.verification.base import Progress
 from export.verification.comparison import Comparison
-from export.verification.images import DEFAULT_LIMIT, Folders
+from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.proof import Proof
 from runtime.backends.trt.build import Row
 from runtime.backends.trt.builder import Built, Options
@@ -70,31 +70,30 @@ def build_baked(
     profile: Profile,
     artifacts: Path,
     *,
-    images: Folders,
-    limit: int = DEFAULT_LIMIT,
+    images: ImagePaths,
+    max_images: int = MAX_IMAGES,
     pretrained: str | None = None,
-    progress: Progress = lambda what, done, total: None,
+    on_progress: Progress = lambda what, done, total: None,
 ) -> Iterator[Made]:
     """Build one engine per task, compare it with PyTorch, and put it beside the bundle's.
 
-    At the end, a task's engines of values that it had before are removed from the bundle.
+    Engines of a task's earlier values are removed at the end; after an error they are still there.
 
     Args:
-        bundle: Exported from the artifacts.
-        store: Store of the engines.
-        profile: Profile whose batch sizes are used.
-        artifacts: Folder with the artifacts.
+        bundle: Bundle to build for.
+        store: Folder of engines.
+        profile: Batches that the engines take.
+        artifacts: Folder with the artifacts that the bundle was exported from.
         images: Images to compare on.
-        limit: Images per task, at most.
-        pretrained: The base's weights, if they are not where training found them.
-        progress: For people.
+        max_images: Largest number of images per task.
+        pretrained: Weights of the base, if they are not where training found them.
+        on_progress: Progress callback.
 
     Raises:
         StorageError: An engine cannot be written; known before it is built.
         BackendError: The compiler is not usable or fails, or the engine fails its self-test.
-        FormatError: The engine takes or gives something else than the bundle says.
-        VerifyError: A task's artifact is not the one the bundle was exported from, or the engine
-            does not agree with PyTorch. After any error the former engine is still there.
+        FormatError: The engine's inputs or outputs are not those of the bundle.
+        VerifyError: A task was exported from another artifact, or does not agree with PyTorch.
     """
     compiler = check_compiler(())
     from runtime.cuda.device import CudaDevice
@@ -115,10 +114,11 @@ def build_baked(
             clip = load_base(artifact, pretrained)
             precision = bundle.manifest.precision
             model = Deployed(Network.of(clip, artifact), bundle.preprocess(name), precision)
-            progress(f"{part.stem}: {NAME}", 0, 1)
+            on_progress(f"{part.stem}: {NAME}", 0, 1)
             built = _build(device, part, compiler, model, profile, Path(folder) / "timing.cache")
             engine = engine_file(part.stem, recipe, built, tested=True)
-            proof = Proof(clip, artifact, images.sample(artifact, limit), precision, progress)
+            sample = images.sample(artifact, max_images)
+            proof = Proof(clip, artifact, sample, precision, on_progress)
             comparison = _test(device, engine, built.plan, proof)
             store.install(engine, built.plan)
             yield Made(Row(engine, store.path(engine), kept=False), comparison)

@@ -21,7 +21,7 @@ from export.verification.training_images import test_images
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.spec import Preprocess
 
-DEFAULT_LIMIT = 2000
+MAX_IMAGES = 2000
 """Images per task; more are thinned out evenly."""
 
 
@@ -36,11 +36,11 @@ class Sample:
     available: int
     """Images there are; N of them are used."""
     which: str = ""
-    """Which images these are, for people; empty for those of `Folders.inventory`."""
+    """Which images these are, for people; empty for those of `ImagePaths.inventory`."""
 
 
 @dataclass(frozen=True)
-class Folders:
+class ImagePaths:
     """Where the images to verify on are: the test images of training, or others instead."""
 
     common: Path | None = None
@@ -52,7 +52,7 @@ class Folders:
     draws its own."""
 
     @classmethod
-    def parse(cls, texts: Iterable[str], data: Path | None = None) -> Folders:
+    def parse(cls, texts: Iterable[str], data: Path | None = None) -> ImagePaths:
         """Return what `[TASK=]PATH` each names, folders or list files (.txt).
 
         What precedes the first `=` is a task unless a slash is in it: `./a=b` is a path.
@@ -108,7 +108,7 @@ class Folders:
             count, rest = len(_chosen(found)), left_out_line(found.left_out)
             yield f"images '{folder}': {count:,} taken; {rest}"
 
-    def sample(self, artifact: Artifact, limit: int = DEFAULT_LIMIT) -> Sample:
+    def sample(self, artifact: Artifact, limit: int = MAX_IMAGES) -> Sample:
         """Return images to verify a task on, see `sample`.
 
         Raises:
@@ -119,7 +119,7 @@ class Folders:
 
 
 def sample(
-    artifact: Artifact, folder: Path | None, limit: int = DEFAULT_LIMIT, root: Path | None = None
+    artifact: Artifact, folder: Path | None, limit: int = MAX_IMAGES, root: Path | None = None
 ) -> Sample:
     """Return images to verify a task on: all of them, or `limit` evenly spaced ones.
 

@@ -12,7 +12,7 @@ from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
 from adapt.training.train import train
 from export.pipeline import export_bundle
-from export.verification.images import Folders
+from export.verification.images import ImagePaths
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.sessions.session import Session
 
@@ -53,7 +53,10 @@ def test_tasks_of_every_method_share_a_bundle_that_answers_as_training_does(
         runs[pair.task.id] = train(name, pair, config, out=tmp_path / "artifacts")
     out = tmp_path / "every.bundle"
     rows = export_bundle(
-        [run.path for run in runs.values()], out, images=Folders(domains / "source"), limit=6
+        [run.path for run in runs.values()],
+        out,
+        images=ImagePaths(domains / "source"),
+        max_images=6,
     )
     assert {row.facts.variant.removesuffix("-rst") for row in rows} == {*methods.METHODS}
     clip = clips.load(model, "demo")

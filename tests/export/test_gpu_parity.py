@@ -10,7 +10,7 @@ from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.pipeline import export_bundle
 from export.sources import Source, load_base
-from export.verification.images import Folders
+from export.verification.images import ImagePaths
 from export.verification.proof import Proof
 from runtime import backends
 from runtime.backends.trt.profile import PROFILES
@@ -70,10 +70,10 @@ def test_onnx_runtime_computes_what_torch_computes_after_every_switch(backend, n
 def test_sessions_agree_with_torch_before_and_after_a_thousand_switches(
     world, tmp_path, name, base, precision
 ):
-    tasks, images = ("a-b", "a-c"), Folders.parse((str(world.images),), None)
+    tasks, images = ("a-b", "a-c"), ImagePaths.parse((str(world.images),), None)
     paths = [world.train(t, base, seed=n, root=tmp_path / "a") for n, t in enumerate(tasks, 1)]
     path = tmp_path / "demo.bundle"
-    export_bundle(paths, path, precision=precision, images=images, limit=3)
+    export_bundle(paths, path, precision=precision, images=images, max_images=3)
     if name == "trt":
         list(build_all(Bundle.open(path), None, PROFILES["orin"]))
     artifacts = [Source.read(each).artifact for each in paths]

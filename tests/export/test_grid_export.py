@@ -18,7 +18,7 @@ from export.graphs import encoders
 from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph
 from export.merge import shared_base, survival, task_patch
 from export.pipeline import export_bundle
-from export.verification.images import Folders
+from export.verification.images import ImagePaths
 from runtime import patch
 from runtime.errors import BaseModelError
 from runtime.sessions.session import Session
@@ -130,7 +130,7 @@ def test_recorded_accuracy_is_that_of_the_rounded_weights(runs, base, grid):
 @pytest.mark.parametrize(("base", "grid"), KINDS)
 def test_bundle_at_the_grids_precision_agrees_with_pytorch(runs, world, base, grid, tmp_path):
     loop = runs[base, grid]
-    images = Folders.parse([str(world.images)])
+    images = ImagePaths.parse([str(world.images)])
     path = tmp_path / "b"
     (row,) = export_bundle([loop.path], path, precision=grid, baked=True, images=images)
     compared = row.comparison
@@ -146,7 +146,7 @@ def test_bundle_at_the_grids_precision_agrees_with_pytorch(runs, world, base, gr
 
 def test_a_bundle_in_float32_holds_the_rounded_network_too(runs, world, tmp_path):
     loop = runs["demo-vit32", "bf16"]
-    images = Folders.parse([str(world.images)])
+    images = ImagePaths.parse([str(world.images)])
     (row,) = export_bundle([loop.path], tmp_path / "b", precision="fp32", images=images)
     assert row.comparison.max_difference <= 1e-4 * row.comparison.spread
     assert row.facts.patch_density < 0.03
@@ -154,7 +154,7 @@ def test_a_bundle_in_float32_holds_the_rounded_network_too(runs, world, tmp_path
 
 def test_what_survives_is_the_same_whatever_precision_is_exported(runs, world, tmp_path):
     loop = runs["demo-rn32", "fp16"]
-    images, found = Folders.parse([str(world.images)]), []
+    images, found = ImagePaths.parse([str(world.images)]), []
     for precision in ("fp32", "fp16"):
         [row] = export_bundle([loop.path], tmp_path / precision, precision=precision, images=images)
         found.append(row.facts.survival)

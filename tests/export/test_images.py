@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from adapt.artifact import Artifact
-from export.verification.images import Folders, sample
+from export.verification.images import ImagePaths, sample
 from runtime.errors import DataError
 from tests.export.helpers import CLASSES
 
@@ -33,7 +33,7 @@ def test_folders_say_what_they_take_and_leave_out(world, tmp_path):
     shutil.copytree(world.images, tmp_path / "shop")
     shutil.copytree(world.images / CLASSES[0], tmp_path / "shop" / CLASSES[0] / "@eaDir")
     (tmp_path / "shop" / "notes.txt").write_text("x")
-    folders = Folders.parse([f"p-a={tmp_path / 'shop'}", str(world.images)])
+    folders = ImagePaths.parse([f"p-a={tmp_path / 'shop'}", str(world.images)])
     assert list(folders.inventory()) == [
         f"images '{tmp_path / 'shop'}': 36 taken; left out 13: thumbnails 12, .txt 1",
         f"images '{world.images}': 36 taken; nothing left out",

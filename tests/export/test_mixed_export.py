@@ -12,7 +12,7 @@ from adapt.artifact import Artifact
 from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
 from export.pipeline import export_bundle, verify_bundle
-from export.verification.images import Folders
+from export.verification.images import ImagePaths
 from runtime.bundles.bundle import Bundle
 from runtime.errors import BaseModelError, VerifyError
 from runtime.frames.preprocess import preprocess, read_image
@@ -43,7 +43,7 @@ def paths(world, tmp_path_factory):
 def made(world, paths, tmp_path_factory):
     """The bundle of all tasks with baked files beside it."""
     out = tmp_path_factory.mktemp("mixed") / "all.bundle"
-    export_bundle(list(paths.values()), out, images=Folders(world.images), baked=True)
+    export_bundle(list(paths.values()), out, images=ImagePaths(world.images), baked=True)
     return out
 
 
@@ -92,7 +92,7 @@ def test_only_what_changed_the_encoder_has_an_unadapted_model_to_be_near_to(made
 
 def test_a_mixed_bundle_verifies_again_but_not_with_another_tasks_tokens(world, paths, made):
     artifacts = paths["a-c"].parents[3]
-    rows = verify_bundle(made, ("c-a", "a-p"), artifacts, images=Folders(world.images))
+    rows = verify_bundle(made, artifacts, tasks=("c-a", "a-p"), images=ImagePaths(world.images))
     assert [row.comparison.agreement for row in rows] == [1.0, 1.0]
     with Session.open(made, threads=1) as session:
         session.switch("c-p")
@@ -116,7 +116,7 @@ def test_a_mixed_bundle_verifies_again_but_not_with_another_tasks_tokens(world, 
 def test_a_mixed_bundle_of_low_precision_holds_its_tokens_in_it(world, paths, tmp_path, precision):
     chosen = [paths[task] for task in ("a-p", "c-a")]
     rows = export_bundle(
-        chosen, tmp_path / "low", precision=precision, images=Folders(world.images)
+        chosen, tmp_path / "low", precision=precision, images=ImagePaths(world.images)
     )
     opened = Bundle.open(tmp_path / "low")
     tokens = opened.task("c-a", opened.weights().layout).tokens
@@ -129,7 +129,7 @@ def test_a_mixed_bundle_of_low_precision_holds_its_tokens_in_it(world, paths, tm
 
 def test_the_order_of_tasks_does_not_change_the_graphs(world, paths, made, tmp_path):
     few = [paths[task] for task in ("c-r", "c-p", "c-a")]
-    export_bundle(few, tmp_path / "o", images=Folders(world.images), limit=3)
+    export_bundle(few, tmp_path / "o", images=ImagePaths(world.images), max_images=3)
     graphs = {e.graph.sha256 for e in Bundle.open(tmp_path / "o").manifest.encoders}
     assert graphs < {e.graph.sha256 for e in Bundle.open(made).manifest.encoders}
 
@@ -137,5 +137,5 @@ def test_the_order_of_tasks_does_not_change_the_graphs(world, paths, made, tmp_p
 def test_a_task_with_tokens_on_a_resnet_is_refused(world, tmp_path):
     path = world.train("p-r", root=tmp_path / "artifacts", **FROZEN, prompts=(1, 2))
     with pytest.raises(BaseModelError, match="which only a vision transformer takes"):
-        export_bundle([path], tmp_path / "o", images=Folders(world.images))
+        export_bundle([path], tmp_path / "o", images=ImagePaths(world.images))
     assert not (tmp_path / "o").exists()

@@ -17,7 +17,7 @@ from export.facts import Facts, Survival
 from export.graphs import plain
 from export.pipeline import export_bundle, verify_bundle
 from export.sources import Source, check_together
-from export.verification.images import Folders, sample
+from export.verification.images import ImagePaths, sample
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import Task
 from runtime.errors import (
@@ -57,7 +57,7 @@ def left_in(folder):
 @pytest.mark.parametrize("tasks", [("p-a", "c-r"), ("a-c",)])
 def test_bundle_answers_as_pytorch_does_on_image_files(world, tmp_path, tasks):
     paths = [artifact(world, task) for task in tasks]
-    export_bundle(paths, tmp_path / "out.bundle", images=Folders(world.images))
+    export_bundle(paths, tmp_path / "out.bundle", images=ImagePaths(world.images))
     files = sorted(world.images.glob("*/*.png"))
     with Session.open(tmp_path / "out.bundle", threads=1) as session:
         for task, path in [*zip(tasks, paths, strict=True)] * 2:
@@ -71,7 +71,9 @@ def test_bundle_answers_as_pytorch_does_on_image_files(world, tmp_path, tasks):
 
 
 def test_report_in_the_bundle_holds_what_was_measured(world, tmp_path):
-    (row,) = export_bundle([artifact(world)], tmp_path / "out.bundle", images=Folders(world.images))
+    (row,) = export_bundle(
+        [artifact(world)], tmp_path / "out.bundle", images=ImagePaths(world.images)
+    )
     report = Bundle.open(tmp_path / "out.bundle").manifest.report["p-a"]
     assert report == row.as_dict()
     assert (report["images"], report["labelled"], report["agreement"]) == (36, 36, 1.0)
@@ -85,7 +87,7 @@ def test_fp16_bundle_is_half_as_large_and_its_report_is_what_numpy_counts(world,
     reports, sizes = {}, {}
     for precision in ("fp32", "fp16"):
         out = tmp_path / precision
-        export_bundle([artifact(world)], out, precision=precision, images=Folders(world.images))
+        export_bundle([artifact(world)], out, precision=precision, images=ImagePaths(world.images))
         manifest = Bundle.open(out).manifest
         assert manifest.precision == precision
         reports[precision], sizes[precision] = manifest.report["p-a"], manifest.tensors.bytes
@@ -111,7 +113,7 @@ def test_fp16_bundle_is_half_as_large_and_its_report_is_what_numpy_counts(world,
 def test_exporting_again_gives_the_same_files(world, tmp_path):
     contents = []
     for name in ("first", "second"):
-        export_bundle([artifact(world)], tmp_path / name, images=Folders(world.images))
+        export_bundle([artifact(world)], tmp_path / name, images=ImagePaths(world.images))
         files = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
         contents.append({p.relative_to(tmp_path / name): p.read_bytes() for p in files})
     assert contents[0] == contents[1]
@@ -119,14 +121,14 @@ def test_exporting_again_gives_the_same_files(world, tmp_path):
 
 def test_tasks_of_one_kind_share_their_graphs(world, tmp_path):
     paths = [artifact(world, task) for task in ("p-a", "c-r")]
-    export_bundle(paths, tmp_path / "out.bundle", images=Folders(world.images))
+    export_bundle(paths, tmp_path / "out.bundle", images=ImagePaths(world.images))
     manifest = Bundle.open(tmp_path / "out.bundle").manifest
     assert len(manifest.heads) == 1 and len(manifest.tasks) == 2
 
 
 def test_baked_file_needs_nothing_of_ours(world, tmp_path):
     export_bundle(
-        [artifact(world)], tmp_path / "out.bundle", images=Folders(world.images), baked=True
+        [artifact(world)], tmp_path / "out.bundle", images=ImagePaths(world.images), baked=True
     )
     assert left_in(tmp_path) == ["out-p-a.onnx", "out.bundle"]
     session = onnxruntime.InferenceSession(
@@ -147,7 +149,9 @@ def test_baked_file_needs_nothing_of_ours(world, tmp_path):
 def test_weights_too_large_for_one_onnx_file_are_refused(world, tmp_path, monkeypatch):
     monkeypatch.setattr(plain, "_MAX_FILE", 1_000_000)
     with pytest.raises(BaseModelError, match="do not fit into one ONNX file.*fp16"):
-        export_bundle([artifact(world)], tmp_path / "o", images=Folders(world.images), baked=True)
+        export_bundle(
+            [artifact(world)], tmp_path / "o", images=ImagePaths(world.images), baked=True
+        )
     assert left_in(tmp_path) == []
 
 
@@ -166,22 +170,22 @@ def test_failed_verification_leaves_nothing(world, tmp_path):
     path, out = too_small_for_fp16(world, tmp_path), tmp_path / "out.bundle"
     before = left_in(tmp_path)
     with pytest.raises(VerifyError, match="'p-a' in fp16: the engine agrees .*--precision fp32"):
-        export_bundle([path], out, precision="fp16", images=Folders(world.images), baked=True)
+        export_bundle([path], out, precision="fp16", images=ImagePaths(world.images), baked=True)
     assert left_in(tmp_path) == before
-    (row,) = export_bundle([path], out, images=Folders(world.images))
+    (row,) = export_bundle([path], out, images=ImagePaths(world.images))
     assert row.comparison.agreement == 1.0
 
 
 def test_failed_verification_leaves_the_old_bundle(world, tmp_path):
     out = tmp_path / "out.bundle"
-    export_bundle([artifact(world)], out, images=Folders(world.images))
+    export_bundle([artifact(world)], out, images=ImagePaths(world.images))
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     with pytest.raises(VerifyError):
         export_bundle(
             [too_small_for_fp16(world, tmp_path)],
             out,
             precision="fp16",
-            images=Folders(world.images),
+            images=ImagePaths(world.images),
         )
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
@@ -189,7 +193,7 @@ def test_failed_verification_leaves_the_old_bundle(world, tmp_path):
 def test_two_bases_are_refused(world, tmp_path):
     paths = [artifact(world, "p-a"), artifact(world, "a-c")]
     with pytest.raises(BaseModelError, match="'a-c'.*demo-vit32.*'p-a'.*demo-rn32.*two bundles"):
-        export_bundle(paths, tmp_path / "out.bundle", images=Folders(world.images))
+        export_bundle(paths, tmp_path / "out.bundle", images=ImagePaths(world.images))
     assert left_in(tmp_path) == []
 
 
@@ -209,7 +213,10 @@ def test_wrong_base_is_refused(world, tmp_path):
     other = save_base("demo-rn32", tmp_path / "other.safetensors", seed=9)
     with pytest.raises(BaseModelError, match="these weights make demo-rn32/.*--pretrained"):
         export_bundle(
-            [artifact(world)], tmp_path / "o", images=Folders(world.images), pretrained=str(other)
+            [artifact(world)],
+            tmp_path / "o",
+            images=ImagePaths(world.images),
+            pretrained=str(other),
         )
     assert left_in(tmp_path) == ["other.safetensors"]
 
@@ -220,14 +227,14 @@ def test_base_that_moved_is_found_with_pretrained(world, tmp_path):
     path = world.train("p-a", pretrained=home, root=tmp_path / "artifacts")
     home.rename(moved)
     with pytest.raises(BaseModelError, match="home.safetensors"):
-        export_bundle([path], tmp_path / "o", images=Folders(world.images))
-    export_bundle([path], tmp_path / "o", images=Folders(world.images), pretrained=str(moved))
+        export_bundle([path], tmp_path / "o", images=ImagePaths(world.images))
+    export_bundle([path], tmp_path / "o", images=ImagePaths(world.images), pretrained=str(moved))
 
 
 def test_same_task_twice_is_refused(world, tmp_path):
     other = world.train("p-a", seed=5, root=tmp_path / "artifacts", variant="cmkd")
     with pytest.raises(TaskError, match="two artifacts are of task 'p-a'.*cmkd-rst.*/cmkd"):
-        export_bundle([artifact(world), other], tmp_path / "o", images=Folders(world.images))
+        export_bundle([artifact(world), other], tmp_path / "o", images=ImagePaths(world.images))
 
 
 def test_bundle_without_tasks_is_refused(tmp_path):
@@ -240,7 +247,7 @@ def test_without_images_nothing_is_exported(world, tmp_path):
         export_bundle([artifact(world)], tmp_path / "o")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images"):
-        export_bundle([artifact(world)], tmp_path / "o", images=Folders(tmp_path / "empty"))
+        export_bundle([artifact(world)], tmp_path / "o", images=ImagePaths(tmp_path / "empty"))
     assert left_in(tmp_path) == ["empty"]
 
 
@@ -250,14 +257,14 @@ def test_damaged_artifact_is_refused(world, tmp_path):
     (tmp_path / "artifact.safetensors").write_bytes(content)
     with pytest.raises(FormatError, match="altered"):
         export_bundle(
-            [tmp_path / "artifact.safetensors"], tmp_path / "o", images=Folders(world.images)
+            [tmp_path / "artifact.safetensors"], tmp_path / "o", images=ImagePaths(world.images)
         )
 
 
 def test_out_that_is_a_file_is_refused(world, tmp_path):
     (tmp_path / "o").write_text("mine")
     with pytest.raises(StorageError, match="cannot write"):
-        export_bundle([artifact(world)], tmp_path / "o", images=Folders(world.images))
+        export_bundle([artifact(world)], tmp_path / "o", images=ImagePaths(world.images))
     assert (tmp_path / "o").read_text() == "mine" and left_in(tmp_path) == ["o"]
 
 
@@ -272,7 +279,7 @@ def test_images_in_folders_of_other_names_have_no_labels(world, tmp_path):
         shutil.copytree(world.images / name, tmp_path / "mine" / f"folder {number}")
     found = sample(Artifact.load(artifact(world)), tmp_path / "mine")
     assert len(found.pixels) == 36 and set(found.labels.tolist()) == {-1}
-    (row,) = export_bundle([artifact(world)], tmp_path / "o", images=Folders(tmp_path / "mine"))
+    (row,) = export_bundle([artifact(world)], tmp_path / "o", images=ImagePaths(tmp_path / "mine"))
     assert row.comparison.accuracy_torch is None and row.comparison.labelled == 0
 
 
@@ -286,27 +293,29 @@ def test_partial_task_of_a_named_data_set_is_verified_on_the_classes_its_target_
     named = replace(whole, task=replace(whole.task, id="a-d", dataset="office31"))
     config = {**whole.config, "partial": True, "target_classes": 2}
     with pytest.raises(DataError, match="'office31'.*its folder with --data, or pass --images"):
-        Folders().sample(named)
-    folders = Folders(data=tmp_path / "office31")
+        ImagePaths().sample(named)
+    folders = ImagePaths(data=tmp_path / "office31")
     found = [folders.sample(a).labels for a in (named, replace(named, config=config))]
     assert [np.bincount(labels).tolist() for labels in found] == [[12, 12, 12], [12, 12]]
 
 
 def test_verifying_again_finds_the_same_numbers(world, tmp_path):
     rows = export_bundle(
-        [artifact(world), artifact(world, "c-r")], tmp_path / "o", images=Folders(world.images)
+        [artifact(world), artifact(world, "c-r")], tmp_path / "o", images=ImagePaths(world.images)
     )
-    again = verify_bundle(tmp_path / "o", (), world.artifacts, images=Folders(world.images))
+    again = verify_bundle(tmp_path / "o", world.artifacts, images=ImagePaths(world.images))
     assert [row.comparison for row in again] == [row.comparison for row in rows]
-    (one,) = verify_bundle(tmp_path / "o", ("c-r",), world.artifacts, images=Folders(world.images))
+    (one,) = verify_bundle(
+        tmp_path / "o", world.artifacts, tasks=("c-r",), images=ImagePaths(world.images)
+    )
     assert one.comparison == rows[1].comparison
 
 
 def test_verifying_against_a_retrained_artifact_fails(world, tmp_path):
-    export_bundle([artifact(world)], tmp_path / "o", images=Folders(world.images))
+    export_bundle([artifact(world)], tmp_path / "o", images=ImagePaths(world.images))
     world.train("p-a", seed=7, root=tmp_path / "artifacts")
     with pytest.raises(VerifyError, match="exported from another artifact"):
-        verify_bundle(tmp_path / "o", (), tmp_path / "artifacts", images=Folders(world.images))
+        verify_bundle(tmp_path / "o", tmp_path / "artifacts", images=ImagePaths(world.images))
 
 
 def test_each_task_is_verified_on_its_own_folder(world, tmp_path):
@@ -315,15 +324,15 @@ def test_each_task_is_verified_on_its_own_folder(world, tmp_path):
     for file in few.glob("*/1*.png"):
         file.unlink()
     paths = [artifact(world, task) for task in ("p-a", "c-r")]
-    folders = Folders.parse([f"c-r={few}", str(world.images)])
+    folders = ImagePaths.parse([f"c-r={few}", str(world.images)])
     rows = export_bundle(paths, tmp_path / "o", images=folders)
     assert [row.comparison.images for row in rows] == [36, 27]
-    again = verify_bundle(tmp_path / "o", (), world.artifacts, images=folders)
+    again = verify_bundle(tmp_path / "o", world.artifacts, images=folders)
     assert [row.comparison for row in again] == [row.comparison for row in rows]
 
 
 def test_folder_of_a_task_that_is_not_exported_is_refused(world, tmp_path):
-    folders = Folders.parse([f"x-y={world.images}"])
+    folders = ImagePaths.parse([f"x-y={world.images}"])
     with pytest.raises(TaskError, match="names task 'x-y', which is not among p-a"):
         export_bundle([artifact(world)], tmp_path / "o", images=folders)
     assert left_in(tmp_path) == []
@@ -333,12 +342,12 @@ def test_images_option_reads_tasks_and_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "a-c", "odd=name"):
         (tmp_path / name).mkdir()
-    assert Folders.parse([]) == Folders()
-    assert Folders.parse(["a"]) == Folders(Path("a"))
-    assert Folders.parse(["p-a=a", "a-c"]) == Folders(Path("a-c"), {"p-a": Path("a")})
-    assert Folders.parse(["./odd=name"]) == Folders(Path("odd=name"))
-    assert Folders.parse(["a-c=odd=name"]).own == {"a-c": Path("odd=name")}
-    assert Folders.parse([], Path("a")) == Folders(data=Path("a"))
+    assert ImagePaths.parse([]) == ImagePaths()
+    assert ImagePaths.parse(["a"]) == ImagePaths(Path("a"))
+    assert ImagePaths.parse(["p-a=a", "a-c"]) == ImagePaths(Path("a-c"), {"p-a": Path("a")})
+    assert ImagePaths.parse(["./odd=name"]) == ImagePaths(Path("odd=name"))
+    assert ImagePaths.parse(["a-c=odd=name"]).own == {"a-c": Path("odd=name")}
+    assert ImagePaths.parse([], Path("a")) == ImagePaths(data=Path("a"))
     for texts, message in (
         (["a", "a-c"], "every task two folders, 'a' and 'a-c'"),
         (["a-c=a", "a-c=a-c"], "task 'a-c' two folders"),
@@ -347,11 +356,11 @@ def test_images_option_reads_tasks_and_folders(tmp_path, monkeypatch):
         (["b"], "no folder 'b'"),
     ):
         with pytest.raises(ConfigError, match=message):
-            Folders.parse(texts)
+            ImagePaths.parse(texts)
 
 
 def test_manifest_names_the_variant(world, tmp_path):
-    export_bundle([artifact(world)], tmp_path / "o", images=Folders(world.images))
+    export_bundle([artifact(world)], tmp_path / "o", images=ImagePaths(world.images))
     assert Bundle.open(tmp_path / "o").entry("p-a").method == "cmkd-rst"
 
 
@@ -374,7 +383,7 @@ def test_blocked_graph_is_published_only_where_it_could_be_verified(
         monkeypatch.setattr(blocked, "_PROBE", b"")
     there = blocked.block_size(onnxruntime) > 1
     assert not there or blocks
-    export_bundle([wide], tmp_path / "o", images=Folders(world.images))
+    export_bundle([wide], tmp_path / "o", images=ImagePaths(world.images))
     (encoder,) = Bundle.open(tmp_path / "o").manifest.encoders
     assert (encoder.blocked is not None) == there
 

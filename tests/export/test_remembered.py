@@ -16,7 +16,7 @@ from adapt.artifact import Artifact
 from adapt.cli import main as adapt_main
 from adapt.data.origin import IMAGES, Origin
 from export.cli import main as export_main
-from export.verification.images import Folders
+from export.verification.images import ImagePaths
 from runtime.errors import DataError
 from tests.adapt.conftest import draw
 from tests.adapt.offices import office31
@@ -81,15 +81,15 @@ def test_images_may_be_a_list(made: Path, world: Path) -> None:
     names = [file.relative_to(made / "street") for file in files]
     listed = made / "street" / "dusk.txt"
     listed.write_text("".join(f"{name} {name.parts[1]}\n" for name in names[:5]))
-    folders, artifact = Folders.parse([f"day-night={listed}"]), artifact_of(world)
+    folders, artifact = ImagePaths.parse([f"day-night={listed}"]), artifact_of(world)
     assert folders.sample(artifact).labels.tolist() == [0, 0, 0, 1, 1]
     assert list(folders.inventory()) == [f"images '{listed}': 5 taken; nothing left out"]
     apart = world / "few.txt"  # beside none of its images, and without labels
     apart.write_text("".join(f"{name}\n" for name in names[:3]))
-    found = Folders.parse([str(apart)], made / "street").sample(artifact)
+    found = ImagePaths.parse([str(apart)], made / "street").sample(artifact)
     assert found.labels.tolist() == [-1] * 3 and found.which == ""
-    with pytest.raises(DataError, match="names 3 images not found"):
-        Folders.parse([str(apart)]).sample(artifact)
+    with pytest.raises(DataError, match="names 3 images that do not exist"):
+        ImagePaths.parse([str(apart)]).sample(artifact)
 
 
 def test_images_that_are_gone_are_named_and_found_where_they_are_now(
@@ -100,8 +100,8 @@ def test_images_that_are_gone_are_named_and_found_where_they_are_now(
     artifact.optional[IMAGES]["root"] = str(place)
     gone = f"task 'day-night' were in '{place}', which is no longer a folder; .* with --data"
     with pytest.raises(DataError, match=gone):
-        Folders().sample(artifact)
-    found = Folders(data=world / "moved").sample(artifact)
+        ImagePaths().sample(artifact)
+    found = ImagePaths(data=world / "moved").sample(artifact)
     assert found.which == f"the test images of training, in '{world / 'moved'}'"
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
@@ -138,7 +138,7 @@ def test_images_that_were_changed_are_refused(
     change(world / "street")
     told = f"the test images of task 'day-night' in '{world / 'street'}' {message}.* --images"
     with pytest.raises(DataError, match=told):
-        Folders(data=world / "street").sample(artifact_of(world))
+        ImagePaths(data=world / "street").sample(artifact_of(world))
 
 
 def test_test_images_of_their_own_are_remembered(
@@ -156,7 +156,7 @@ def test_test_images_of_their_own_are_remembered(
     shutil.rmtree("street/night")  # adapted to, not tested on
     draw(tmp_path / "street", "night", 99, count=1)
     monkeypatch.chdir(made)
-    assert len(Folders().sample(artifact_of(tmp_path)).labels) == 9
+    assert len(ImagePaths().sample(artifact_of(tmp_path)).labels) == 9
 
 
 def test_the_folder_of_a_named_data_set_is_remembered(
@@ -169,11 +169,11 @@ def test_the_folder_of_a_named_data_set_is_remembered(
         *("--method", "zero_shot", "--set", "model=demo-rn32", "--set", "pretrained=demo"),
         "--no-baselines",
     )
-    found = Folders().sample(artifact_of(tmp_path, "a-w"))
+    found = ImagePaths().sample(artifact_of(tmp_path, "a-w"))
     assert len(found.labels) == 8 and found.which.endswith(f"of training, in '{tmp_path}/office31'")
     Image.new("RGB", (24, 24)).save("office31/webcam/mug/0.png")
     with pytest.raises(DataError, match="have changed since it was trained"):
-        Folders().sample(artifact_of(tmp_path, "a-w"))
+        ImagePaths().sample(artifact_of(tmp_path, "a-w"))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_what_cannot_be_a_place_is_not_remembered(document: object, world: Path)
     with pytest.raises(
         DataError, match="no images of 'street' to verify task 'day-night'.*--images"
     ):
-        Folders().sample(artifact)
+        ImagePaths().sample(artifact)
 
 
 def test_a_later_version_may_remember_more() -> None:

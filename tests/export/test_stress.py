@@ -10,7 +10,7 @@ from adapt.data import load_folders
 from adapt.training.train import train
 from benchmarks.switches import Storm
 from export.pipeline import export_bundle
-from export.verification.images import Folders
+from export.verification.images import ImagePaths
 from runtime.frames.preprocess import read_image
 from runtime.sessions.pool import SessionPool
 from runtime.sessions.session import Session
@@ -41,7 +41,7 @@ def made(world, tmp_path_factory):
             config = cls(**{**known, "model": "demo-rn32", "pretrained": "demo", **own})
             pair = load_folders(root / "shapes", "source", name)
             paths.append(train(name, pair, config, out=root / "artifacts").path)
-        export_bundle(paths, root / "four.bundle", images=Folders(world.images), limit=6)
+        export_bundle(paths, root / "four.bundle", images=ImagePaths(world.images), max_images=6)
     return root / "four.bundle"
 
 

@@ -28,7 +28,7 @@ from export.torch_tensorrt.compiler import RELEASE, check_compiler
 from export.torch_tensorrt.deployed import Deployed, exported
 from export.torch_tensorrt.engines import recipe_of
 from export.triton.repository import write_repository
-from export.verification.images import Folders
+from export.verification.images import ImagePaths
 from runtime.backends.trt.builder import Built
 from runtime.backends.trt.engine_file import Platform, engine_file
 from runtime.backends.trt.parts import check
@@ -185,7 +185,7 @@ def test_triton_takes_the_engine_for_the_tasks_own(world, tmp_path):
 def find_and_export(world, tmp_path):
     path = tmp_path / "demo.bundle"
     (file,) = world.artifacts.glob("*/p-a/*/*")
-    export_bundle([file], path, images=Folders(world.images), limit=3)
+    export_bundle([file], path, images=ImagePaths(world.images), max_images=3)
     return path
 
 

@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
 
 def test_trained_tasks_answer_in_a_session_as_in_pytorch(trained, tmp_path):
     out = tmp_path / "digits.bundle"
-    export_bundle([run.path for run in trained.values()], out, baked=True, limit=200)
+    export_bundle([run.path for run in trained.values()], out, baked=True, max_images=200)
     clip = clips.load("demo-rn32", "demo")
     with Session.open(out, threads=1) as session:
         digest = session.base_sha256()

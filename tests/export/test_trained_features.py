@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
 
 def test_methods_over_features_answer_in_a_session_as_in_pytorch(trained, tmp_path):
     out = tmp_path / "digits.bundle"
-    export_bundle([run.path for run in trained.values()], out, limit=100)
+    export_bundle([run.path for run in trained.values()], out, max_images=100)
     clip = clips.load("demo-rn32", "demo")
     with Session.open(out, threads=1) as session:
         for task in (*trained, *trained):

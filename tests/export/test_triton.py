@@ -18,7 +18,7 @@ from export.cli import main
 from export.graphs.baked import baked_part
 from export.pipeline import export_bundle
 from export.triton.repository import verify
-from export.verification.images import Folders
+from export.verification.images import ImagePaths
 from export.verification.plain import open_plain
 from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.engine_file import Platform, Recipe, engine_file
@@ -48,7 +48,7 @@ def messages():
 def made(world, tmp_path_factory):
     out = tmp_path_factory.mktemp("triton") / "demo.bundle"
     paths = [find(world.artifacts, task, None, None) for task in ("p-a", "c-r")]
-    export_bundle(paths, out, images=Folders.parse((str(world.images),), None), limit=3)
+    export_bundle(paths, out, images=ImagePaths.parse((str(world.images),), None), max_images=3)
     return out
 
 
@@ -121,8 +121,8 @@ def test_prompted_tasks_in_fp16_keep_their_tokens_and_their_way_to_resize(
     more = {"prompts": (2, 3), "head": "projector-cosine", "resize": "crop", "share": 0}
     root = tmp_path / "artifacts"
     path = world.train("a-c", base="demo-vit32", root=root, variant="ekda", **more)
-    images = Folders.parse((str(world.images),), None)
-    export_bundle([path], tmp_path / "b", precision="fp16", images=images, limit=3)
+    images = ImagePaths.parse((str(world.images),), None)
+    export_bundle([path], tmp_path / "b", precision="fp16", images=images, max_images=3)
     result = invoke(tmp_path / "b", "--out", tmp_path / "r")
     assert result.exit_code == 0, result.output
     folder = tmp_path / "r" / "a-c"
