@@ -21,7 +21,7 @@ from export.graphs.heads import head_graph, head_shapes
 from export.graphs.plain import join, write_plain
 from export.merge import density, shared_base, survival, task_patch
 from export.sources import Source
-from export.verification.base import Progress
+from export.verification.base import ProgressCallback
 from runtime import backends
 from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
@@ -94,7 +94,7 @@ class BundleContents:
 
 
 def make_contents(
-    clip: Clip, sources: Sequence[Source], precision: Precision, progress: Progress
+    clip: Clip, sources: Sequence[Source], precision: Precision, on_progress: ProgressCallback
 ) -> BundleContents:
     """Return the contents of a bundle of all sources.
 
@@ -102,7 +102,7 @@ def make_contents(
         clip: Their base model.
         sources: Artifacts that can share a bundle.
         precision: Of the deploy tensors and tokens.
-        progress: Called with the number of sources done.
+        on_progress: Progress callback.
 
     Raises:
         BaseModelError: A source does not fit the base, the others or the precision.
@@ -119,7 +119,7 @@ def make_contents(
     blockable = backends.load("ort", "cpu", None).block > 1
     identity = tensors_sha256(tensors)
     for number, source in enumerate(sources):
-        progress("merge", number, len(sources))
+        on_progress("merge", number, len(sources))
         artifact = source.artifact
         tokens = deploy_tokens(artifact.tokens, precision)
         encoder = _encoder(form, tensors, artifact.preprocess, tokens, blockable)

@@ -11,11 +11,11 @@ from typing import Any
 from export.contents import BundleContents, make_contents
 from export.facts import Facts
 from export.sources import Source, check_together, load_base
-from export.verification.base import Progress
+from export.verification.base import ProgressCallback
 from export.verification.comparison import Comparison
 from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.plain import open_plain
-from export.verification.proof import Proof
+from export.verification.verifier import Verifier
 from export.workplace import workplace
 from runtime.bundles import manifest
 from runtime.sessions.session import Session
@@ -48,7 +48,7 @@ def export_bundle(
     images: ImagePaths | None = None,
     max_images: int = MAX_IMAGES,
     pretrained: str | None = None,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: ProgressCallback = lambda what, done, total: None,
     schema: int = manifest.SCHEMA,
 ) -> list[TaskReport]:
     """Export tasks to a bundle, compare it with PyTorch, and write it only if they agree.
@@ -87,11 +87,11 @@ def export_bundle(
     images.check([artifact.task.id for artifact in artifacts])
     clip = load_base(artifacts[0], pretrained)
     contents = make_contents(clip, sources, precision, on_progress)
-    proofs = (  # one at a time: each holds the images of its task
-        Proof(clip, artifact, images.sample(artifact, max_images), precision, on_progress)
+    verifiers = (  # one at a time: each holds the images of its task
+        Verifier(clip, artifact, images.sample(artifact, max_images), precision, on_progress)
         for artifact in artifacts
     )
-    return _publish(out, contents, proofs, schema, baked)
+    return _publish(out, contents, verifiers, schema, baked)
 
 
 def verify_bundle(
@@ -102,7 +102,7 @@ def verify_bundle(
     images: ImagePaths | None = None,
     max_images: int = MAX_IMAGES,
     pretrained: str | None = None,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: ProgressCallback = lambda what, done, total: None,
 ) -> list[TaskReport]:
     """Compare a bundle that `export_bundle` wrote with PyTorch again.
 
@@ -135,26 +135,26 @@ def verify_bundle(
             source = Source.of(task, artifacts)
             clip = clip or load_base(source.artifact, pretrained)
             pictures = images.sample(source.artifact, max_images)
-            proof = Proof(clip, source.artifact, pictures, precision, on_progress)
-            reports.append(TaskReport(_check(proof, session), Facts.of(task), pictures.which))
+            verifier = Verifier(clip, source.artifact, pictures, precision, on_progress)
+            reports.append(TaskReport(_check(verifier, session), Facts.of(task), pictures.which))
     return reports
 
 
 def _publish(
-    out: Path, contents: BundleContents, proofs: Iterable[Proof], schema: int, baked: bool
+    out: Path, contents: BundleContents, verifiers: Iterable[Verifier], schema: int, baked: bool
 ) -> list[TaskReport]:
     """Write a bundle to a temporary folder, compare it there, and move it to `out`."""
     reports = []
     with workplace(out) as folder:
         contents.write(folder / "bundle", schema, {})
         with _sessions(folder / "bundle", contents.blocked) as sessions:
-            for proof, task in zip(proofs, contents.tasks, strict=True):
-                results = [_check(proof, session) for session in sessions]
-                reports.append(TaskReport(results[0], Facts.of(task), proof.images.which))
+            for verifier, task in zip(verifiers, contents.tasks, strict=True):
+                results = [_check(verifier, session) for session in sessions]
+                reports.append(TaskReport(results[0], Facts.of(task), verifier.images.which))
                 if baked:
                     file = folder / f"{out.stem}-{task.info.id}.onnx"
                     contents.write_plain(file, task)
-                    proof.check(open_plain(file), "baked")
+                    verifier.check(open_plain(file), "baked")
         by_task = {report.comparison.task: report.as_dict() for report in reports}
         contents.write(out, schema, by_task)
         with storage_errors(out):
@@ -173,6 +173,6 @@ def _sessions(path: Path, blocked: bool) -> Iterator[list[Session]]:
         ]
 
 
-def _check(proof: Proof, session: Session) -> Comparison:
-    session.switch(proof.artifact.task.id)
-    return proof.check(session.infer, "bundle")
+def _check(verifier: Verifier, session: Session) -> Comparison:
+    session.switch(verifier.artifact.task.id)
+    return verifier.check(session.infer, "bundle")

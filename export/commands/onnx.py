@@ -62,7 +62,7 @@ def export_and_show(
 
     chosen = [task.partition("=") for task in tasks]
     paths = [find(artifacts, task, dataset, own or method) for task, _, own in chosen]
-    with progress_bar() as progress:
+    with progress_bar() as on_progress:
         from export import ImagePaths, export_bundle
 
         verified_on = ImagePaths.parse(images, data)
@@ -74,7 +74,7 @@ def export_and_show(
             images=verified_on,
             max_images=max_images,
             pretrained=pretrained,
-            on_progress=progress,
+            on_progress=on_progress,
             schema=int(schema),
         )
     show_rows(rows, verified_on)

@@ -12,11 +12,11 @@ from runtime.console import table
 
 if TYPE_CHECKING:
     from export import ImagePaths, TaskReport
-    from export.verification.base import Progress
+    from export.verification.base import ProgressCallback
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
+def progress_bar() -> Iterator[ProgressCallback]:
     """Show one bar for what is going on; nothing of it stays, and pipes see nothing."""
     from rich.console import Console
     from rich.progress import Progress as Bars

@@ -118,7 +118,7 @@ def _build_with_torch(
 
     made: list[Made] = []
     try:
-        with progress_bar() as progress:
+        with progress_bar() as on_progress:
             each = build_baked(
                 bundle,
                 store,
@@ -127,7 +127,7 @@ def _build_with_torch(
                 images=ImagePaths.parse(selection["images"], selection["data"]),
                 max_images=selection["max_images"],
                 pretrained=selection["pretrained"],
-                on_progress=progress,
+                on_progress=on_progress,
             )
             made.extend(each)
     finally:

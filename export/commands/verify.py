@@ -24,7 +24,7 @@ def verify(
     pretrained: str | None,
 ) -> None:
     """Compare a bundle with PyTorch again, on real images."""
-    with progress_bar() as progress:
+    with progress_bar() as on_progress:
         from export import ImagePaths, verify_bundle
 
         verified_on = ImagePaths.parse(images, data)
@@ -35,6 +35,6 @@ def verify(
             images=verified_on,
             max_images=max_images,
             pretrained=pretrained,
-            on_progress=progress,
+            on_progress=on_progress,
         )
     show_rows(rows, verified_on)

@@ -29,7 +29,7 @@ OPTIONS: dict[str, Any] = {
     "cache_built_engines": False,  # that cache is a pickle, in a folder that others may write to
     "reuse_cached_engines": False,
 }
-"""What the compiler is told; it takes names that it does not know without a word."""
+"""Options of the compiler, which ignores unknown names silently."""
 
 
 def check_compiler(targets: Sequence[str]) -> Any:

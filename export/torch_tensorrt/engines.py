@@ -23,10 +23,10 @@ from export.graphs.baked import baked_part
 from export.sources import Source, load_base
 from export.torch_tensorrt.compiler import NAME, REMEDY, check_compiler, compiled
 from export.torch_tensorrt.deployed import Deployed
-from export.verification.base import Progress
+from export.verification.base import ProgressCallback
 from export.verification.comparison import Comparison
 from export.verification.images import MAX_IMAGES, ImagePaths
-from export.verification.proof import Proof
+from export.verification.verifier import Verifier
 from runtime.backends.trt.build import Row
 from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.device import platform_of, runtime_on
@@ -73,7 +73,7 @@ def build_baked(
     images: ImagePaths,
     max_images: int = MAX_IMAGES,
     pretrained: str | None = None,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: ProgressCallback = lambda what, done, total: None,
 ) -> Iterator[Made]:
     """Build one engine per task, compare it with PyTorch, and put it beside the bundle's.
 
@@ -118,8 +118,8 @@ def build_baked(
             built = _build(device, part, compiler, model, profile, Path(folder) / "timing.cache")
             engine = engine_file(part.stem, recipe, built, tested=True)
             sample = images.sample(artifact, max_images)
-            proof = Proof(clip, artifact, sample, precision, on_progress)
-            comparison = _test(device, engine, built.plan, proof)
+            verifier = Verifier(clip, artifact, sample, precision, on_progress)
+            comparison = _test(device, engine, built.plan, verifier)
             store.install(engine, built.plan)
             yield Made(Row(engine, store.path(engine), kept=False), comparison)
     if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
@@ -170,7 +170,7 @@ def _build(
     return Built(plan, tensors, seconds, None)
 
 
-def _test(device: CudaDevice, engine: EngineFile, plan: bytes, proof: Proof) -> Comparison:
+def _test(device: CudaDevice, engine: EngineFile, plan: bytes, verifier: Verifier) -> Comparison:
     """Return how a new engine compares with PyTorch, after its self-test."""
     from runtime.backends.trt.engine import TrtEngine
     from runtime.backends.trt.self_test import self_test
@@ -182,4 +182,4 @@ def _test(device: CudaDevice, engine: EngineFile, plan: bytes, proof: Proof) -> 
         return opened.run({"pixels": pixels})
 
     with closing(opened):
-        return proof.check(infer, NAME)
+        return verifier.check(infer, NAME)

@@ -11,7 +11,7 @@ from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.pipeline import export_bundle
 from export.sources import Source, load_base
 from export.verification.images import ImagePaths
-from export.verification.proof import Proof
+from export.verification.verifier import Verifier
 from runtime import backends
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.sets import build_all
@@ -78,8 +78,8 @@ def test_sessions_agree_with_torch_before_and_after_a_thousand_switches(
         list(build_all(Bundle.open(path), None, PROFILES["orin"]))
     artifacts = [Source.read(each).artifact for each in paths]
     clip = load_base(artifacts[0], None)
-    proofs = [
-        Proof(clip, each, images.sample(each, 36), precision, lambda what, done, total: None)
+    verifiers = [
+        Verifier(clip, each, images.sample(each, 36), precision, lambda what, done, total: None)
         for each in artifacts
     ]
     with Session.open(path, backend=name, device="cuda") as session:
@@ -87,8 +87,8 @@ def test_sessions_agree_with_torch_before_and_after_a_thousand_switches(
             for task in np.random.default_rng(0).choice(tasks, switches):
                 session.switch(str(task))
             assert session.base_sha256() == session.bundle.manifest.tensors.sha256
-            for proof in proofs:
-                session.switch(proof.artifact.task.id)
-                found = proof.check(session.infer, name)
+            for verifier in verifiers:
+                session.switch(verifier.artifact.task.id)
+                found = verifier.check(session.infer, name)
                 assert found.images == 36
                 assert found.max_difference <= SHARES[precision] * found.spread

@@ -102,14 +102,14 @@ def test_a_mixed_bundle_verifies_again_but_not_with_another_tasks_tokens(world, 
         session._cache._lru._tasks[key] = swapped
         session.switch("c-a")
         from export.verification.images import sample
-        from export.verification.proof import Proof
+        from export.verification.verifier import Verifier
 
         artifact = Artifact.load(paths["c-a"])
         clip = clips.load(artifact.config["model"], artifact.config["pretrained"])
         pictures = sample(artifact, world.images)
         with pytest.raises(VerifyError, match="task 'c-a' in fp32"):
-            proof = Proof(clip, artifact, pictures, "fp32", lambda what, done, total: None)
-            proof.check(session.infer, "swapped")
+            verifier = Verifier(clip, artifact, pictures, "fp32", lambda what, done, total: None)
+            verifier.check(session.infer, "swapped")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

@@ -9,7 +9,7 @@ from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.verification.comparison import TOLERANCES, Reference, check, compare
 from export.verification.images import Sample
-from export.verification.proof import run
+from export.verification.verifier import run
 from runtime.errors import VerifyError
 from runtime.spec import Preprocess
 from tests.export.helpers import random_pixels, run_onnx, torch_features, vit
@@ -122,13 +122,13 @@ def test_engine_with_the_wrong_activation_fails():
 
 
 def test_engine_sees_every_image_once_and_in_order():
-    seen, told = [], []
+    seen, done = [], []
     pixels = random_pixels(70, 2)
 
     def infer(batch):
         seen.append(len(batch))
         return batch.reshape(len(batch), -1).astype(np.float32)
 
-    found = run(infer, pixels, told.append)
+    found = run(infer, pixels, done.append)
     assert np.array_equal(found, pixels.reshape(70, -1))
-    assert seen == [32, 32, 6] and told == [32, 64, 70]
+    assert seen == [32, 32, 6] and done == [32, 64, 70]

@@ -13,7 +13,7 @@ from adapt.clip import Clip
 from adapt.data.rows import Images
 from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
-from export.verification.base import Infer, Logits, Progress
+from export.verification.base import Infer, Logits, ProgressCallback
 from export.verification.comparison import Comparison, Reference, check, compare
 from export.verification.images import Sample
 from runtime import patch
@@ -23,22 +23,22 @@ BATCH = 32
 
 
 @dataclass
-class Proof:
-    """One task's images and what PyTorch says about them, for any number of engines."""
+class Verifier:
+    """Compare any number of engines with PyTorch on the images of one task."""
 
     clip: Clip
     artifact: Artifact
     images: Sample
     precision: Precision
-    progress: Progress
+    on_progress: ProgressCallback
     _expected: Reference | None = None
 
     def check(self, infer: Infer, name: str) -> Comparison:
-        """Return how an engine compares with PyTorch, which is asked once.
+        """Return how an engine compares with PyTorch, which runs once only.
 
         Args:
-            infer: The engine.
-            name: What to call it while it runs.
+            infer: Engine to run.
+            name: Name of the engine for the progress callback.
 
         Raises:
             BaseModelError: The artifact belongs to another base.
@@ -47,14 +47,17 @@ class Proof:
         """
         task, pixels = self.artifact.task.id, self.images.pixels
         if self._expected is None:
-            self._expected = reference(self.clip, self.artifact, self.images, self.progress)
-        found = run(infer, pixels, lambda done: self.progress(f"{task}: {name}", done, len(pixels)))
+            self._expected = reference(self.clip, self.artifact, self.images, self.on_progress)
+        step, total = f"{task}: {name}", len(pixels)
+        found = run(infer, pixels, lambda done: self.on_progress(step, done, total))
         result = compare(task, found, self._expected, self.images)
         check(result, self.precision)
         return result
 
 
-def reference(clip: Clip, artifact: Artifact, sample: Sample, progress: Progress) -> Reference:
+def reference(
+    clip: Clip, artifact: Artifact, sample: Sample, on_progress: ProgressCallback
+) -> Reference:
     """Return PyTorch's logits for a task's images.
 
     Raises:
@@ -67,28 +70,28 @@ def reference(clip: Clip, artifact: Artifact, sample: Sample, progress: Progress
     count, what = len(sample.pixels), f"{artifact.task.id}: PyTorch"
 
     def logits(number: int, network: Network) -> Logits:
-        def told(done: int) -> None:
-            progress(what, number * count + done, len(networks) * count)
+        def on_images(done: int) -> None:
+            on_progress(what, number * count + done, len(networks) * count)
 
-        return run(_torch(clip, network), sample.pixels, told)
+        return run(_torch(clip, network), sample.pixels, on_images)
 
     found = [logits(number, network) for number, network in enumerate(networks)]
     return Reference(found[0], found[-1], adapted)
 
 
-def run(infer: Infer, pixels: Images, told: Callable[[int], None]) -> Logits:
+def run(infer: Infer, pixels: Images, on_images: Callable[[int], None]) -> Logits:
     """Return an engine's logits (N, K) for pixels (N, S, S, 3), batch by batch.
 
     Args:
-        infer: The engine.
-        pixels: All of them.
-        told: Called with the number of images done.
+        infer: Engine to run.
+        pixels: Images of the task.
+        on_images: Callback for the number of images done.
     """
-    parts = []
+    batches = []
     for start in range(0, len(pixels), BATCH):
-        parts.append(infer(np.array(pixels[start : start + BATCH])))
-        told(min(start + BATCH, len(pixels)))
-    return np.concatenate(parts)
+        batches.append(infer(np.array(pixels[start : start + BATCH])))
+        on_images(min(start + BATCH, len(pixels)))
+    return np.concatenate(batches)
 
 
 def _torch(clip: Clip, network: Network) -> Infer:
