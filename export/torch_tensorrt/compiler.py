@@ -21,7 +21,7 @@ from runtime.errors import BackendError
 NAME = "torch-tensorrt"
 RELEASE = "2.14"
 """Each release fits one of PyTorch, this one ours. Older ones cannot name an engine's outputs."""
-REMEDY = "pip install '.[torch-tensorrt]', or leave --compiler out"
+HINT = "pip install '.[torch-tensorrt]', or leave --compiler out"
 OPTIONS: dict[str, Any] = {
     "output_binding_names": "logits",  # the input's name is that of the module's argument
     "disable_tf32": True,  # it has the mantissa of fp16, which rounds a residual away
@@ -45,12 +45,12 @@ def check_compiler(targets: Sequence[str]) -> Any:
         version = metadata.version(NAME)
     except metadata.PackageNotFoundError as error:
         raise BackendError(
-            f"--compiler {NAME} needs that package, which is not installed; run: {REMEDY}"
+            f"--compiler {NAME} needs that package, which is not installed; run: {HINT}"
         ) from error
     if version.split(".")[:2] != RELEASE.split("."):
         raise BackendError(
             f"{NAME} {version} is here, and needed is {RELEASE}, which fits this PyTorch, "
-            f"{torch.__version__}; run: {REMEDY}"
+            f"{torch.__version__}; run: {HINT}"
         )
     if not torch.cuda.is_available():
         raise BackendError(
@@ -63,7 +63,7 @@ def check_compiler(targets: Sequence[str]) -> Any:
     try:
         return import_module("torch_tensorrt")
     except Exception as error:  # of many kinds, where its libraries do not fit those that are here
-        raise BackendError(f"cannot import {NAME} {version}: {_line(error)}; {REMEDY}") from error
+        raise BackendError(f"cannot import {NAME} {version}: {_line(error)}; {HINT}") from error
 
 
 def compiled(compiler: Any, model: Deployed, profile: Profile, timing: Path) -> bytes:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from adapt.merge import Network
 from export.graphs.baked import baked_part
 from export.sources import Source, load_base
-from export.torch_tensorrt.compiler import NAME, REMEDY, check_compiler, compiled
+from export.torch_tensorrt.compiler import HINT, NAME, check_compiler, compiled
 from export.torch_tensorrt.deployed import Deployed
 from export.verification.base import ProgressCallback
 from export.verification.comparison import Comparison
@@ -164,7 +164,7 @@ def _build(
     seconds = perf_counter() - start
     engine = runtime_on(device).deserialize_cuda_engine(plan)
     if engine is None:
-        raise BackendError(f"{NAME} made an engine that {library()} cannot open here; {REMEDY}")
+        raise BackendError(f"{NAME} made an engine that {library()} cannot open here; {HINT}")
     tensors = engine_tensors(engine)
     check(part, tensors)
     return Built(plan, tensors, seconds, None)

@@ -142,11 +142,11 @@ def check(result: Comparison, precision: Precision) -> None:
     if result.distance_base is not None and result.distance_base <= result.distance_merged:
         problems.append("is nearer to the unadapted model than to the adapted one")
     if problems:
-        remedy = (
+        hint = (
             f"train with --grid {precision}, or export with --precision fp32"
             if precision != "fp32"
             else "check that base and artifact are the ones it was trained with"
         )
         raise VerifyError(
-            f"task '{result.task}' in {precision}: the engine {', and '.join(problems)}; {remedy}"
+            f"task '{result.task}' in {precision}: the engine {', and '.join(problems)}; {hint}"
         )

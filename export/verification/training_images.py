@@ -32,9 +32,9 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
         return _load(artifact, None, None).test, f"test images of '{task.dataset}', drawn"
     named = task.dataset in data.DATASETS
     if origin is None and (root is None or not named):
-        remedy = "pass its folder with --data, or" if named else "it is not a known data set;"
+        hint = "pass its folder with --data, or" if named else "it is no named data set;"
         raise DataError(
-            f"no images of '{task.dataset}' to verify task '{task.id}' on: {remedy} pass --images "
+            f"no images of '{task.dataset}' to verify task '{task.id}' on: {hint} pass --images "
             f"with the folder of its target domain '{task.target}'"
         )
     if origin is None or root is not None:
