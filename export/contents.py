@@ -12,7 +12,6 @@ import onnx
 from adapt.clip import Clip, encoder_tensors
 from adapt.grid import GRIDS, Grid
 from adapt.merge import merged
-from export.facts import Facts, Survival
 from export.graphs import encoders
 from export.graphs.builder import Arrays
 from export.graphs.encoder import blocked_graph, deploy_tokens, encoder_graph
@@ -20,6 +19,7 @@ from export.graphs.encoders.base import Form
 from export.graphs.heads import head_graph, head_shapes
 from export.graphs.plain import join, write_plain
 from export.merge import density, shared_base, survival, task_patch
+from export.record import Survival, TaskRecord
 from export.sources import Source
 from export.verification.base import ProgressCallback
 from runtime import backends
@@ -140,7 +140,7 @@ def make_contents(
                 head=sha256(head.graph),
                 head_tensors=values,
                 patch=patch,
-                facts=asdict(_facts(forms, clip, source, density(patch, tensors))),
+                facts=asdict(_record(forms, clip, source, density(patch, tensors))),
                 background=artifact.preprocess.background,
                 requires=artifact.preprocess.requires,
             )
@@ -148,11 +148,13 @@ def make_contents(
     return contents
 
 
-def _facts(forms: Mapping[Grid, Form], clip: Clip, source: Source, patch_density: float) -> Facts:
+def _record(
+    forms: Mapping[Grid, Form], clip: Clip, source: Source, patch_density: float
+) -> TaskRecord:
     artifact, tower = source.artifact, encoder_tensors(clip.visual)
     # Of an export at that precision, whatever this one is: its form says what stays float32.
     visible = {low: survival(forms[low], tower, artifact.residual, low) for low in GRIDS}
-    return Facts(
+    return TaskRecord(
         artifact=source.sha256,
         variant=source.variant,
         density=artifact.density,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from export.contents import BundleContents, make_contents
-from export.facts import Facts
+from export.record import TaskRecord
 from export.sources import Source, check_together, load_base
 from export.verification.base import ProgressCallback
 from export.verification.comparison import Comparison
@@ -28,15 +28,15 @@ class TaskReport:
     """What verification found for one task."""
 
     comparison: Comparison
-    facts: Facts
+    record: TaskRecord
     images: str = ""
     """Which images the task was compared on; empty where `--images` names them."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the task's part of the bundle's report, JSON-serialisable."""
-        facts = asdict(self.facts)
-        kept = ("variant", "density", "patch_density", "survival")
-        return {**self.comparison.as_dict(), **{key: facts[key] for key in kept}}
+        record = asdict(self.record)
+        members = ("variant", "density", "patch_density", "survival")
+        return {**self.comparison.as_dict(), **{key: record[key] for key in members}}
 
 
 def export_bundle(
@@ -134,9 +134,10 @@ def verify_bundle(
             task = session.bundle.task(name, session.layout)
             source = Source.of(task, artifacts)
             clip = clip or load_base(source.artifact, pretrained)
-            pictures = images.sample(source.artifact, max_images)
-            verifier = Verifier(clip, source.artifact, pictures, precision, on_progress)
-            reports.append(TaskReport(_check(verifier, session), Facts.of(task), pictures.which))
+            sample = images.sample(source.artifact, max_images)
+            verifier = Verifier(clip, source.artifact, sample, precision, on_progress)
+            found = _check(verifier, session)
+            reports.append(TaskReport(found, TaskRecord.of(task), sample.which))
     return reports
 
 
@@ -150,7 +151,7 @@ def _publish(
         with _sessions(folder / "bundle", contents.blocked) as sessions:
             for verifier, task in zip(verifiers, contents.tasks, strict=True):
                 results = [_check(verifier, session) for session in sessions]
-                reports.append(TaskReport(results[0], Facts.of(task), verifier.images.which))
+                reports.append(TaskReport(results[0], TaskRecord.of(task), verifier.images.which))
                 if baked:
                     file = folder / f"{out.stem}-{task.info.id}.onnx"
                     contents.write_plain(file, task)

@@ -11,7 +11,7 @@ from adapt.artifact import Artifact
 from adapt.clip import Clip
 from adapt.merge import same_base
 from adapt.store import find, variant
-from export.facts import Facts
+from export.record import TaskRecord
 from runtime.bundles.task import Task
 from runtime.errors import BaseModelError, ConfigError, TaskError, VerifyError
 from runtime.spec import BaseModel
@@ -51,9 +51,9 @@ class Source:
             TaskError: The artifact is gone.
             VerifyError: There is another one in its place.
         """
-        name, facts = task.info.id, Facts.of(task)
-        source = cls.read(find(artifacts, name, task.info.dataset, facts.variant))
-        if source.sha256 != facts.artifact:
+        name, record = task.info.id, TaskRecord.of(task)
+        source = cls.read(find(artifacts, name, task.info.dataset, record.variant))
+        if source.sha256 != record.artifact:
             raise VerifyError(
                 f"task '{name}' was exported from another artifact than the one in '{artifacts}'; "
                 "export it again, or pass the right folder with --artifacts"

@@ -60,10 +60,10 @@ def show_rows(rows: Sequence[TaskReport], images: ImagePaths) -> None:
     cells = [
         [
             row.comparison.task,
-            row.facts.variant,
-            f"{row.facts.density:.3%}",
-            f"{row.facts.patch_density:.3%}",
-            *(f"{share:.1%}" for share in vars(row.facts.survival).values()),
+            row.record.variant,
+            f"{row.record.density:.3%}",
+            f"{row.record.patch_density:.3%}",
+            *(f"{share:.1%}" for share in vars(row.record.survival).values()),
         ]
         for row in rows
     ]

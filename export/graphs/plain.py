@@ -41,12 +41,12 @@ def write_plain(
         StorageError: The file cannot be written.
     """
     heads = {f"head.{name}": array for name, array in task.head_tensors.items()}
-    facts = {
+    metadata = {
         "task": {k: v for k, v in asdict(task.info).items() if k != "classes"},
         "classes": task.info.classes,
         "preprocess": preprocess.as_dict(),
     }
-    model = bake(graph, {**patch.merge(tensors, task.patch), **task.tokens, **heads}, facts)
+    model = bake(graph, {**patch.merge(tensors, task.patch), **task.tokens, **heads}, metadata)
     write_bytes(path, model.SerializeToString(deterministic=True))
 
 
@@ -71,13 +71,13 @@ def join(encoder: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
     return joined
 
 
-def bake(model: onnx.ModelProto, tensors: Arrays, facts: Mapping[str, Any]) -> onnx.ModelProto:
-    """Return a plain model: weights as constants, `facts` as JSON in its metadata.
+def bake(model: onnx.ModelProto, tensors: Arrays, metadata: Mapping[str, Any]) -> onnx.ModelProto:
+    """Return a plain model: weights as constants, `metadata` as JSON in its metadata.
 
     Args:
         model: A weight-free graph.
         tensors: A value for every input that is a weight.
-        facts: JSON-serialisable values by name, for example the class names.
+        metadata: JSON-serialisable values by name, for example the class names.
 
     Raises:
         BaseModelError: The weights do not fit into one ONNX file.
@@ -100,8 +100,8 @@ def bake(model: onnx.ModelProto, tensors: Arrays, facts: Mapping[str, Any]) -> o
                 dim.dim_value = symbols[dim.dim_param]
     for name, array in tensors.items():
         baked.graph.initializer.append(numpy_helper.from_array(array, name))
-    for key, fact in facts.items():
-        baked.metadata_props.add(key=key, value=json.dumps(fact, ensure_ascii=False))
+    for key, value in metadata.items():
+        baked.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     return baked
 
 

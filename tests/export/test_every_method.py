@@ -58,7 +58,7 @@ def test_tasks_of_every_method_share_a_bundle_that_answers_as_training_does(
         images=ImagePaths(domains / "source"),
         max_images=6,
     )
-    assert {row.facts.variant.removesuffix("-rst") for row in rows} == {*methods.METHODS}
+    assert {row.record.variant.removesuffix("-rst") for row in rows} == {*methods.METHODS}
     clip = clips.load(model, "demo")
     frames = [read_image(file) for file in sorted(domains.glob("source/*/1*.png"))]
     with Session.open(out, threads=1) as session:

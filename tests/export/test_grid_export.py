@@ -137,7 +137,7 @@ def test_bundle_at_the_grids_precision_agrees_with_pytorch(runs, world, base, gr
     assert compared.agreement == 1.0 and compared.accuracy_engine == compared.accuracy_torch
     # bf16 is computed in float32; fp16's arithmetic is coarser than its weights.
     assert compared.max_difference <= {"bf16": 1e-4, "fp16": 2e-2}[grid] * compared.spread
-    assert row.facts.patch_density < 0.03
+    assert row.record.patch_density < 0.03
     with Session.open(path, threads=1) as session:
         assert session.bundle.manifest.precision == grid
         session.switch(loop.pair.task.id)
@@ -149,7 +149,7 @@ def test_a_bundle_in_float32_holds_the_rounded_network_too(runs, world, tmp_path
     images = ImagePaths.parse([str(world.images)])
     (row,) = export_bundle([loop.path], tmp_path / "b", precision="fp32", images=images)
     assert row.comparison.max_difference <= 1e-4 * row.comparison.spread
-    assert row.facts.patch_density < 0.03
+    assert row.record.patch_density < 0.03
 
 
 def test_what_survives_is_the_same_whatever_precision_is_exported(runs, world, tmp_path):
@@ -157,7 +157,7 @@ def test_what_survives_is_the_same_whatever_precision_is_exported(runs, world, t
     images, found = ImagePaths.parse([str(world.images)]), []
     for precision in ("fp32", "fp16"):
         [row] = export_bundle([loop.path], tmp_path / precision, precision=precision, images=images)
-        found.append(row.facts.survival)
+        found.append(row.record.survival)
     assert found[0] == found[1] and found[0].fp16 == 1.0 > found[0].bf16
 
 

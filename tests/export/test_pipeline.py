@@ -13,9 +13,9 @@ from adapt.artifact import Artifact
 from adapt.demo.weights import ARCHITECTURES, architecture
 from adapt.evaluation.evaluate import predict
 from adapt.merge import load_merged
-from export.facts import Facts, Survival
 from export.graphs import plain
 from export.pipeline import export_bundle, verify_bundle
+from export.record import Survival, TaskRecord
 from export.sources import Source, check_together
 from export.verification.images import ImagePaths, sample
 from runtime.bundles.bundle import Bundle
@@ -134,10 +134,10 @@ def test_baked_file_needs_nothing_of_ours(world, tmp_path):
     session = onnxruntime.InferenceSession(
         tmp_path / "out-p-a.onnx", providers=["CPUExecutionProvider"]
     )
-    facts = session.get_modelmeta().custom_metadata_map
-    assert tuple(json.loads(facts["classes"])) == CLASSES
-    assert json.loads(facts["preprocess"])["size"] == 32
-    assert json.loads(facts["task"])["id"] == "p-a"
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert tuple(json.loads(metadata["classes"])) == CLASSES
+    assert json.loads(metadata["preprocess"])["size"] == 32
+    assert json.loads(metadata["task"])["id"] == "p-a"
     assert [i.name for i in session.get_inputs()] == ["pixels"]
     assert session.get_outputs()[0].shape == ["batch", 3]
     onnx.checker.check_model(onnx.load(tmp_path / "out-p-a.onnx"), full_check=True)
@@ -388,18 +388,18 @@ def test_blocked_graph_is_published_only_where_it_could_be_verified(
     assert (encoder.blocked is not None) == there
 
 
-FACTS = Facts("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
+RECORD = TaskRecord("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
 
 
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
         ({"residual": 1, "patch": 2}, "'artifact' is missing.*'uda-export onnx'"),
-        ({**asdict(FACTS), "artifact": "../x"}, "no SHA-256"),
-        ({**asdict(FACTS), "variant": 3}, "'variant' must be str"),
-        ({**asdict(FACTS), "survival": {"fp32": 1.0}}, "'fp16' is missing"),
-        ({**asdict(FACTS), "survival": None}, "expected a mapping"),
-        ({**asdict(FACTS), "density": "all"}, "'density' must be float"),
+        ({**asdict(RECORD), "artifact": "../x"}, "no SHA-256"),
+        ({**asdict(RECORD), "variant": 3}, "'variant' must be str"),
+        ({**asdict(RECORD), "survival": {"fp32": 1.0}}, "'fp16' is missing"),
+        ({**asdict(RECORD), "survival": None}, "expected a mapping"),
+        ({**asdict(RECORD), "density": "all"}, "'density' must be float"),
     ],
 )
 def test_facts_that_the_export_did_not_write_are_a_clear_error(facts, message):
@@ -407,7 +407,7 @@ def test_facts_that_the_export_did_not_write_are_a_clear_error(facts, message):
     parts = dict.fromkeys(("base_sha256", "encoder", "head"), "0" * 64)
     parts |= {"resize": "squash", "interpolation": "bilinear"}
     parts |= {"tokens": {}, "head_tensors": {}, "patch": {}}
-    task = Task(info=info, method="cmkd", **parts, facts={**asdict(FACTS), "more": 1})
-    assert Facts.of(task) == FACTS
+    task = Task(info=info, method="cmkd", **parts, facts={**asdict(RECORD), "more": 1})
+    assert TaskRecord.of(task) == RECORD
     with pytest.raises(FormatError, match=f"facts of task 'a-c'.*{message}"):
-        Facts.of(replace(task, facts=facts))
+        TaskRecord.of(replace(task, facts=facts))

@@ -1,4 +1,4 @@
-"""What the export notes in a task file for people and for `uda-export verify`."""
+"""The record that the export leaves in a task file, for people and for `uda-export verify`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Survival:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """The facts of a task that `export_bundle` wrote; `Task.facts` holds them as a mapping."""
+class TaskRecord:
+    """How `export_bundle` made a task; `Task.facts` holds it as a mapping."""
 
     artifact: str
     """SHA-256 of the artifact file."""
@@ -34,17 +34,17 @@ class Facts:
     """Changed over all deploy values, in [0, 1]; more where a gain is folded into a filter."""
     survival: Survival
     metrics: dict[str, Any]
-    """Of the artifact."""
+    """Metrics of the artifact."""
 
     def __post_init__(self) -> None:
         check_sha256(self.artifact)
 
     @classmethod
-    def of(cls, task: Task) -> Facts:
-        """Return the facts of a task; further ones are ignored.
+    def of(cls, task: Task) -> TaskRecord:
+        """Return the record of a task; unknown members are ignored.
 
         Raises:
-            FormatError: One is missing or of the wrong type.
+            FormatError: A member is missing or of the wrong type.
         """
         known = {f.name: task.facts[f.name] for f in fields(cls) if f.name in task.facts}
         try:
