@@ -11,12 +11,12 @@ from typing import Any
 from export.contents import BundleContents, make_contents
 from export.record import TaskRecord
 from export.sources import Source, check_together, load_base
+from export.temporary import sibling_folder
 from export.verification.base import ProgressCallback
 from export.verification.comparison import Comparison
 from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.plain import open_plain
 from export.verification.verifier import Verifier
-from export.workplace import workplace
 from runtime.bundles import manifest
 from runtime.sessions.session import Session
 from runtime.spec import Precision
@@ -146,7 +146,7 @@ def _publish(
 ) -> list[TaskReport]:
     """Write a bundle to a temporary folder, compare it there, and move it to `out`."""
     reports = []
-    with workplace(out) as folder:
+    with sibling_folder(out) as folder:
         contents.write(folder / "bundle", schema, {})
         with _sessions(folder / "bundle", contents.blocked) as sessions:
             for verifier, task in zip(verifiers, contents.tasks, strict=True):

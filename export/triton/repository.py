@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from export.temporary import sibling_folder
 from export.triton.config import MARK, Model
 from export.triton.models import CONFIG, VERSION, onnx_model, plan_model, plans_of
 from export.verification.plain import open_plain
-from export.workplace import workplace
 from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
 from runtime.errors import StorageError, VerifyError
@@ -65,7 +65,7 @@ def write_repository(
     _check_ours(out, names)
     models: list[Model] = []
     notes: list[str] = []
-    with workplace(out) as stage:
+    with sibling_folder(out) as stage:
         base = bundle.weights().views()
         for entry in entries:
             models.append(onnx_model(bundle, base, entry.id, stage, max_batch))

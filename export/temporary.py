@@ -1,4 +1,4 @@
-"""Where something is made before it is put into place."""
+"""Temporary folders beside the final path, so that a rename can move the result there."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from runtime.storage.files import storage_errors
 
 
 @contextmanager
-def workplace(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out`, and remove it with all that is in it.
+def sibling_folder(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`, and remove it with its contents afterwards.
 
     Raises:
-        StorageError: It cannot be made.
+        StorageError: The folder cannot be created.
     """
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
