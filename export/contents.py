@@ -99,9 +99,9 @@ def make_contents(
     """Return the contents of a bundle of all sources.
 
     Args:
-        clip: Their base model.
+        clip: Base model of the artifacts.
         sources: Artifacts that can share a bundle.
-        precision: Of the deploy tensors and tokens.
+        precision: Precision of the deploy tensors and tokens.
         on_progress: Progress callback.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Base and residual to the patch a device applies, and how much of it a precision keeps."""
+"""Turn base and residual into the patch of a device, and measure how much of it survives."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def shared_base(
     """Return D(base) for tasks that share a bundle; each saw the base on the grid it trained on.
 
     Args:
-        form: The tower's deployable form.
-        visual: The base's image tower.
-        grids: Grids of the tasks.
+        form: Deployable form of the tower.
+        visual: Image tower of the base.
+        grids: Grids that the tasks were trained on.
         precision: Precision of the result.
 
     Raises:
@@ -52,9 +52,9 @@ def task_patch(form: Form, base: Arrays, merged: Tower, precision: Precision) ->
     """Return where D(merged) differs from D(base), after both were cast.
 
     Args:
-        form: The tower's deployable form.
-        base: D(base) at `precision`, from `shared_base` or `deploy_tensors`.
-        merged: The merged tower's tensors.
+        form: Deployable form of the tower.
+        base: Result of `shared_base` or `deploy_tensors` at `precision`.
+        merged: Tensors of the merged tower.
         precision: Precision of the result.
 
     Raises:
@@ -71,16 +71,16 @@ def survival(form: Form, base: Tower, residual: Patch, grid: Grid) -> float:
     (LayerNorm's) keep all their entries. An empty residual has survived.
 
     Args:
-        form: The tower's deployable form.
-        base: The base tower's tensors.
-        residual: New values, as an artifact holds them.
-        grid: The precision.
+        form: Deployable form of the tower.
+        base: Tensors of the base tower.
+        residual: Sparse new values, as in an artifact.
+        grid: Precision to round to.
     """
     visible = total = 0
     for name, sparse in residual.items():
         old = base[name].reshape(-1)[sparse.indices]
-        kept: Grid = "fp32" if form.stays_float32(name) else grid
-        visible += int(np.count_nonzero(rounded(old, kept) != rounded(sparse.values, kept)))
+        stored: Grid = "fp32" if form.stays_float32(name) else grid
+        visible += int(np.count_nonzero(rounded(old, stored) != rounded(sparse.values, stored)))
         total += sparse.indices.size
     return visible / total if total else 1.0
 

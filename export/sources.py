@@ -1,4 +1,4 @@
-"""Artifact files that are to share a bundle, and the base model under them."""
+"""Read the artifacts that share a bundle, and load their base model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runtime.storage.files import sha256
 
 @dataclass(frozen=True)
 class Source:
-    """An artifact file that was read."""
+    """An artifact with the digest of its file."""
 
     artifact: Artifact
     variant: str
@@ -32,7 +32,7 @@ class Source:
         """Read an artifact.
 
         Raises:
-            FormatError: It is missing or damaged.
+            FormatError: The artifact is missing or damaged.
         """
         artifact = Artifact.load(path)
         name = variant(artifact.method, artifact.config)
@@ -43,13 +43,13 @@ class Source:
         """Read the artifact that a bundle's task was exported from.
 
         Args:
-            task: As the bundle has it.
-            artifacts: Folder with the artifacts.
+            task: Task of the bundle.
+            artifacts: Folder that `uda-adapt train` wrote.
 
         Raises:
             FormatError: The bundle was not written by `export_bundle`, or the artifact is damaged.
-            TaskError: The artifact is gone.
-            VerifyError: There is another one in its place.
+            TaskError: The artifact is not there.
+            VerifyError: The artifact is not the one that the task was exported from.
         """
         name, record = task.info.id, TaskRecord.of(task)
         source = cls.read(find(artifacts, name, task.info.dataset, record.variant))
@@ -65,9 +65,9 @@ def check_together(sources: Sequence[Source]) -> None:
     """Check that artifacts can share a bundle.
 
     Raises:
-        ConfigError: There are none.
-        TaskError: Two are of the same task id.
-        BaseModelError: They have different bases.
+        ConfigError: There are no artifacts.
+        TaskError: Two artifacts have the same task id.
+        BaseModelError: The artifacts have different bases.
     """
     if not sources:
         raise ConfigError("a bundle needs at least one task; name one with --task")
@@ -79,7 +79,7 @@ def check_together(sources: Sequence[Source]) -> None:
         if name in seen:
             raise TaskError(
                 f"two artifacts are of task '{name}' ({seen[name]} and {artifact.task.dataset}/"
-                f"{source.variant}); a bundle has each task id once: choose one"
+                f"{source.variant}); expected each task id once; choose one"
             )
         seen[name] = f"{artifact.task.dataset}/{source.variant}"
         if not same_base(artifact.base, first.base):
@@ -94,8 +94,8 @@ def load_base(artifact: Artifact, pretrained: str | None) -> Clip:
     """Return the base model of an artifact.
 
     Args:
-        artifact: Names architecture and weights.
-        pretrained: The weights, if they are not where training found them.
+        artifact: Artifact that names architecture and weights.
+        pretrained: File of the weights, if they are not where training found them.
 
     Raises:
         BaseModelError: The weights are missing, or are not those of training.

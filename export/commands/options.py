@@ -12,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def source_options(command: F) -> F:
-    """Add what says where artifacts, images and base weights are."""
+    """Add the options for artifacts, images and base weights."""
     for option in reversed(
         [
             click.option(
@@ -42,7 +42,7 @@ def source_options(command: F) -> F:
                 type=click.IntRange(min=1),
                 default=2000,
                 show_default=True,
-                help="Verify on so many images per task, evenly spaced, if there are more.",
+                help="Largest number of images per task; more are thinned out evenly.",
             ),
             click.option(
                 "--pretrained",
@@ -56,7 +56,7 @@ def source_options(command: F) -> F:
 
 
 def task_options(command: F) -> F:
-    """Add what says which tasks are exported, and at which precision."""
+    """Add the options for tasks and precision."""
     for option in reversed(
         [
             click.option(
@@ -90,7 +90,7 @@ def task_options(command: F) -> F:
                 type=click.Choice(["2", "3"]),
                 default="3",
                 show_default=True,
-                help="Format of the bundle; 2 for devices whose uda-edge reads no newer one.",
+                help="Format of the bundle; 2 for devices with an older uda-edge.",
             ),
         ]
     ):

@@ -1,4 +1,4 @@
-"""The progress bar, and the tables that show what was verified."""
+"""Show progress and the results of verification on the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar() -> Iterator[ProgressCallback]:
-    """Show one bar for what is going on; nothing of it stays, and pipes see nothing."""
+    """Show a progress bar on terminals, and clear it at the end."""
     from rich.console import Console
     from rich.progress import Progress as Bars
 
@@ -31,11 +31,11 @@ def progress_bar() -> Iterator[ProgressCallback]:
 
 
 def show_rows(rows: Sequence[TaskReport], images: ImagePaths) -> None:
-    """Print what was verified on, what that found, and what each precision keeps of residuals.
+    """Print the images that were used, the comparisons, and how much of each residual survives.
 
     Args:
-        rows: Of the tasks.
-        images: What `--images` named.
+        rows: Reports of the tasks.
+        images: Images that `--images` named.
     """
     for line in images.inventory():
         click.echo(line)
@@ -56,7 +56,7 @@ def show_rows(rows: Sequence[TaskReport], images: ImagePaths) -> None:
         for result in results
     ]
     click.echo(table(header, cells) + "\n")
-    kept = ("task", "method", "density", "patch", "survives fp32", "fp16", "bf16")
+    residuals = ("task", "method", "density", "patch", "survives fp32", "fp16", "bf16")
     cells = [
         [
             row.comparison.task,
@@ -67,7 +67,7 @@ def show_rows(rows: Sequence[TaskReport], images: ImagePaths) -> None:
         ]
         for row in rows
     ]
-    click.echo(table(kept, cells) + "\n")
+    click.echo(table(residuals, cells) + "\n")
 
 
 def _percent(value: float | None) -> str:

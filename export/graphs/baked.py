@@ -1,4 +1,4 @@
-"""One graph per task with constant weights, from pixels to logits, for engines of `--baked`."""
+"""Join the encoder and head of a task into one graph, for engines with constant weights."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from runtime.storage.files import sha256
 
 
 def baked_part(bundle: Bundle, task: str) -> Part:
-    """Return what a task's engine is built from; its weights stay outside of the graph.
+    """Return what a task's engine is built from; the graph itself holds no weights.
 
     Args:
         bundle: Bundle to read.
-        task: One of its tasks.
+        task: Id of one of its tasks.
 
     Raises:
         TaskError: The bundle has no such task.

@@ -1,7 +1,7 @@
-"""ONNX graphs whose weights are inputs, built node by node.
+"""Build ONNX graphs whose weights are inputs, node by node.
 
-torch's exporter is not used: it renames and transposes weights, takes seconds, and its bytes
-change with its version. Here a handful of operators, in the order that is fastest, gives the same
+The exporter of torch is not used: it renames and transposes weights, takes seconds, and its bytes
+change with its version. A handful of operators, in the fastest order, gives the same
 bytes every time, so that tasks of one kind share an engine, and every weight keeps its own name.
 """
 
@@ -25,15 +25,15 @@ _MAX_CONSTANT = 64
 
 
 class Graph:
-    """A graph under construction. Values are known by their names, which the methods return."""
+    """A graph under construction. Methods return the names of the values that they add."""
 
     def __init__(self, tensors: Arrays, prefix: str, domains: Sequence[str] = ()) -> None:
         """Start a graph.
 
         Args:
             tensors: Weights that become inputs, in this order; only types and shapes are read.
-            prefix: Of the names of all values in between, so that two graphs can be joined.
-            domains: Operator sets beside ONNX's own.
+            prefix: Prefix of the names of all intermediate values, so that graphs can be joined.
+            domains: Operator sets to import beside that of ONNX.
         """
         self._tensors = {name: (array.dtype, array.shape) for name, array in tensors.items()}
         self._used: set[str] = set()
@@ -49,7 +49,7 @@ class Graph:
     def tensor(self, name: str) -> str:
         """Return the input that holds weight `name`."""
         if name not in self._tensors:
-            raise ValueError(f"the graph wants '{name}', which is no deploy tensor")
+            raise ValueError(f"the graph needs '{name}', which is not a deploy tensor")
         self._used.add(name)
         return name
 
@@ -102,10 +102,10 @@ class Graph:
         """Return the finished model.
 
         Args:
-            value: What the last node computes, float32.
-            source: Name, NumPy type and shape of the input that is no weight.
+            value: Result of the last node, float32.
+            source: Name, NumPy type and shape of the input that is not a weight.
             result: Name and shape of the output.
-            symbols: Names of the axes of weights that are not fixed, by (tensor, axis).
+            symbols: Names of the variable axes of weights, by (tensor, axis).
 
         Raises:
             ValueError: A tensor is not used, or the value is not the last node's.
@@ -114,7 +114,7 @@ class Graph:
         if unused:
             raise ValueError(f"the graph does not use '{unused[0]}'")
         if not self._nodes or self._nodes[-1].output[0] != value:
-            raise ValueError(f"'{value}' is not what the last node computes")
+            raise ValueError(f"'{value}' is not the result of the last node")
         self._nodes[-1].output[0] = result[0]
         named = symbols or {}
         inputs = [(source[0], np.dtype(source[1]), source[2])] + [
@@ -145,7 +145,7 @@ def check_weight_free(model: onnx.ModelProto) -> None:
     """Check that no constant of a graph is as large as a weight.
 
     Raises:
-        ValueError: One is.
+        ValueError: A constant is.
     """
     for constant in model.graph.initializer:
         if np.prod(constant.dims) > _MAX_CONSTANT:

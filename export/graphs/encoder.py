@@ -1,4 +1,4 @@
-"""CLIP's image encoders in deployable form: which tensors a device holds, and the graph over them.
+"""Turn the tensors of an image tower into deploy tensors and a weight-free graph over them.
 
 The deploy tensors are one function D of a tower's tensors, the same for the base and for a merged
 model; a patch is where the two results differ. D renames nothing that it does not change.
@@ -75,11 +75,11 @@ def encoder_graph(
     """Return the graph from `pixels` (batch, S, S, 3) uint8 RGB to `features` (batch, D) float32.
 
     Args:
-        form: The tower's form.
-        tensors: What `deploy_tensors` returned; their values are not read.
-        preprocess: Holds mean and std, which the graph applies.
-        tokens: What `deploy_tokens` returned, if the encoder is to take prompt tokens; their
-            values are not read. Their number is fixed in the graph.
+        form: Deployable form of the tower.
+        tensors: Result of `deploy_tensors`; its values are not read.
+        preprocess: Preprocessing of the task; the graph applies its mean and std.
+        tokens: Result of `deploy_tokens` for an encoder with prompt tokens; its values are not
+            read. The number of tokens is fixed in the graph.
 
     Raises:
         BaseModelError: The images that `preprocess` makes do not have the tower's size, or the
@@ -108,7 +108,7 @@ def _image(form: Form, g: Graph, preprocess: Preprocess) -> str:
     """Add cast, scale, mean and std, in float32, then the cast to the precision of the weights."""
     if preprocess.size != form.size:
         raise BaseModelError(
-            f"the task was trained on images of {preprocess.size} pixels, this base takes "
+            f"the task was trained on images of {preprocess.size} pixels, but this base takes "
             f"{form.size}; train it again on this base"
         )
     mean, std = (np.reshape(v, (3, 1, 1)) for v in (preprocess.mean, preprocess.std))

@@ -1,4 +1,4 @@
-"""The heads of `adapt.heads` as weight-free graphs: one short function per kind."""
+"""Build the heads of `adapt.heads` as weight-free graphs, with one function per kind."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def head_shapes(kind: str, tensors: Arrays) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a head's tensors, `CLASSES` for the number of classes.
 
     Args:
-        kind: As for `head_graph`.
-        tensors: As for `head_graph`.
+        kind: Key of `adapt.heads.HEADS`.
+        tensors: Tensors of the head.
 
     Raises:
         FormatError: There is no graph for this kind.
@@ -97,8 +97,8 @@ def head_graph(kind: str, tensors: Arrays) -> bytes:
     Heads that differ in their class count only have the same bytes.
 
     Args:
-        kind: A key of `adapt.heads.HEADS`.
-        tensors: The head's tensors; their values are not read.
+        kind: Key of `adapt.heads.HEADS`.
+        tensors: Tensors of the head; their values are not read.
 
     Raises:
         FormatError: There is no graph for this kind.
@@ -119,6 +119,7 @@ def head_graph(kind: str, tensors: Arrays) -> bytes:
 def _kind(kind: str) -> HeadKind:
     if kind not in GRAPHS:
         raise FormatError(
-            f"no graph for head kind '{kind[:40]}'; add one to export/graphs/heads.py"
+            f"unknown head kind '{kind[:40]}'; available: {', '.join(sorted(GRAPHS))}; update "
+            "uda-edge, or train with another method"
         )
     return GRAPHS[kind]

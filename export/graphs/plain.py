@@ -1,4 +1,4 @@
-"""Plain ONNX files for other people's tools: constant weights, one task, pixels to logits."""
+"""Write a task as a plain ONNX file with constant weights, from pixels to logits."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _MAX_FILE = 2**31 - 2**20  # protobuf's limit, less room for the nodes
 def write_plain(
     path: Path, graph: onnx.ModelProto, tensors: Arrays, task: Task, preprocess: Preprocess
 ) -> None:
-    """Write one task as an ONNX file that needs nothing of ours.
+    """Write one task as an ONNX file that any ONNX tool can open.
 
-    Its metadata hold JSON under `task`, `classes` (in the order of the logits) and `preprocess`
+    Its metadata holds JSON under `task`, `classes` (in the order of the logits) and `preprocess`
     (how a frame becomes `pixels`; mean and std are applied in the graph).
 
     Args:
-        path: The file.
-        graph: From `pixels` to `logits`, without weights; the head's have the prefix `head.`.
-        tensors: The base's deploy tensors.
-        task: Patch, tokens, head tensors and class names.
-        preprocess: Preprocessing that turns a frame into pixels.
+        path: File to write.
+        graph: Weight-free graph from `pixels` to `logits`; head inputs have the prefix `head.`.
+        tensors: Deploy tensors of the base.
+        task: Task with its patch, tokens, head tensors and class names.
+        preprocess: How a frame becomes pixels.
 
     Raises:
         BaseModelError: The weights do not fit into one file.
@@ -75,8 +75,8 @@ def bake(model: onnx.ModelProto, tensors: Arrays, metadata: Mapping[str, Any]) -
     """Return a plain model: weights as constants, `metadata` as JSON in its metadata.
 
     Args:
-        model: A weight-free graph.
-        tensors: A value for every input that is a weight.
+        model: Weight-free graph.
+        tensors: Values of all inputs that are weights.
         metadata: JSON-serialisable values by name, for example the class names.
 
     Raises:
@@ -85,7 +85,7 @@ def bake(model: onnx.ModelProto, tensors: Arrays, metadata: Mapping[str, Any]) -
     size = sum(array.nbytes for array in tensors.values())
     if size > _MAX_FILE:
         raise BaseModelError(
-            f"{size / 2**30:.1f} GiB of weights do not fit into one ONNX file, which may have 2; "
+            f"{size / 2**30:.1f} GiB of weights do not fit into one ONNX file of at most 2 GiB; "
             "deploy the bundle instead, or export with --precision fp16"
         )
     baked = onnx.ModelProto()

@@ -1,7 +1,4 @@
-"""Torch-TensorRT, on machines with a GPU: PyTorch's own graph of a task becomes a plan.
-
-An extra: `pip install '.[torch-tensorrt]'`.
-"""
+"""Compile PyTorch's own graph of a task to a plan with Torch-TensorRT; needs a GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from runtime.errors import BackendError
 
 NAME = "torch-tensorrt"
 RELEASE = "2.14"
-"""Each release fits one of PyTorch, this one ours. Older ones cannot name an engine's outputs."""
+"""The release for the PyTorch that we require. Older ones cannot name an engine's outputs."""
 HINT = "pip install '.[torch-tensorrt]', or leave --compiler out"
 OPTIONS: dict[str, Any] = {
     "output_binding_names": "logits",  # the input's name is that of the module's argument
@@ -36,8 +33,8 @@ def check_compiler(targets: Sequence[str]) -> Any:
     """Return Torch-TensorRT if it can be used here.
 
     Raises:
-        BackendError: It is not installed, or another release, or broken; there is no GPU; or
-            engines for others are wanted.
+        BackendError: It is not installed, is another release or does not import; there is no GPU;
+            or `targets` names other GPUs.
     """
     if targets:
         raise BackendError(f"{NAME} builds for the GPU of its machine; leave --target out")
@@ -49,13 +46,13 @@ def check_compiler(targets: Sequence[str]) -> Any:
         ) from error
     if version.split(".")[:2] != RELEASE.split("."):
         raise BackendError(
-            f"{NAME} {version} is here, and needed is {RELEASE}, which fits this PyTorch, "
+            f"found {NAME} {version}, expected {RELEASE}, which fits PyTorch "
             f"{torch.__version__}; run: {HINT}"
         )
     if not torch.cuda.is_available():
         raise BackendError(
-            f"--compiler {NAME} needs a GPU that PyTorch can use, and there is none; leave "
-            "--compiler out, which builds with TensorRT alone"
+            f"--compiler {NAME} needs a GPU that PyTorch can use, found none; leave --compiler "
+            "out to build with TensorRT alone"
         )
     library()  # first: the compiler puts something of its own in the place of TensorRT's module
     # What it says of a failure, traceback and all, is in our error.
@@ -70,16 +67,16 @@ def compiled(compiler: Any, model: Deployed, profile: Profile, timing: Path) -> 
     """Return a plan, from `pixels` to `logits`.
 
     Args:
-        compiler: Torch-TensorRT.
-        model: On the CPU: there it is the same graph on every machine, and takes no GPU memory.
-        profile: Its batches.
-        timing: The compiler's timing cache; its own place for it is everybody's.
+        compiler: Module of Torch-TensorRT.
+        model: Network on the CPU, where its graph is the same on every machine.
+        profile: Batches that the plan takes.
+        timing: File of the timing cache; the compiler's default is shared by all users.
 
     Raises:
         BackendError: The compiler fails.
     """
     batch, size = profile.batch, model.size
-    most = max(batch.max, 2)  # an axis of one length only would be none in the engine
+    most = max(batch.max, 2)  # the engine would fix an axis of one length
     with said() as messages:
         try:
             pixels = compiler.Input(
@@ -95,11 +92,11 @@ def compiled(compiler: Any, model: Deployed, profile: Profile, timing: Path) -> 
                 timing_cache_path=str(timing),
                 **OPTIONS,
             )
-        except Exception as error:  # whatever its many parts raise
+        except Exception as error:  # of any kind
             reasons = [_line(reason) for reason in (*messages.problems[:1], error)]
             raise BackendError(
                 f"{NAME} {compiler.__version__} failed: {' | '.join(reasons)}; leave --compiler "
-                "out, which builds with TensorRT alone"
+                "out to build with TensorRT alone"
             ) from error
     return bytes(plan)
 

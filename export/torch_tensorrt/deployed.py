@@ -1,4 +1,4 @@
-"""A task's network in PyTorch as its bundle computes it: from pixels, at the bundle's precision."""
+"""Build a task's network in PyTorch as its bundle computes it, from pixels to logits."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from runtime.spec import Precision, Preprocess
 class Deployed(nn.Module):
     """A task's network, from pixels (N, S, S, 3) uint8 to logits (N, K).
 
-    As in a bundle's graphs, values of `bf16` are computed with in float32, and what scales and
-    normalises is float32 at every precision, the head included.
+    As in a bundle's graphs, `bf16` weights are multiplied as float32, and scaling, normalisation
+    and the head are float32 at every precision.
     """
 
     factor: Tensor
     shift: Tensor
 
     def __init__(self, network: Network, spec: Preprocess, precision: Precision) -> None:
-        """Take over a network, which is changed.
+        """Take over a network and change it in place.
 
         Args:
-            network: In evaluation mode, on the CPU.
+            network: Network in evaluation mode, on the CPU.
             spec: Preprocessing, with the size of the images, mean and std.
-            precision: Of the encoder.
+            precision: Precision of the encoder.
         """
         super().__init__()
         self.size = spec.size
@@ -52,14 +52,14 @@ class Deployed(nn.Module):
 
 
 def exported(model: Deployed, most: int) -> ExportedProgram:
-    """Return the graph that PyTorch makes of a network, with a free batch.
+    """Return the graph that torch.export makes of a network, with a variable batch size.
 
     Args:
-        model: The network.
-        most: Frames at once, 2 or more.
+        model: Network to export.
+        most: Largest batch, 2 or more.
 
     Raises:
-        Exception: Whatever torch.export raises of a network that it cannot read.
+        Exception: Any error of torch.export.
     """
     # Two frames: the graph of a single one would be for single ones.
     pixels = torch.zeros(2, model.size, model.size, 3, dtype=torch.uint8)
@@ -68,7 +68,7 @@ def exported(model: Deployed, most: int) -> ExportedProgram:
 
 
 def _halve(encoder: nn.Module) -> None:
-    """Make an encoder float16, but for its normalisations, which get and give it as float32."""
+    """Convert an encoder to float16, except its normalisations, which stay float32."""
 
     def up(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return (inputs[0].float(), *inputs[1:])

@@ -1,8 +1,7 @@
-"""Engines of `--baked` that Torch-TensorRT makes.
+"""Build the engines of `--baked` with Torch-TensorRT.
 
-Each takes the place that TensorRT's own would have, so that whatever reads the one reads the other.
-It is not made from a graph of the bundle, hence it is compared with PyTorch itself before it is put
-there.
+Each has the file name that TensorRT's own would have, so that the same code reads both. It is not
+made from a graph of the bundle, so it is compared with PyTorch before it is installed.
 """
 
 from __future__ import annotations
@@ -45,15 +44,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """What became of one task."""
+    """An engine that was built or kept."""
 
     row: Row
     comparison: Comparison | None
-    """With PyTorch; None if the engine was there already."""
+    """Comparison with PyTorch; None if the engine existed already."""
 
     @property
     def verdict(self) -> str:
-        """The comparison in a line, for people."""
+        """One line that sums up the comparison."""
         found = self.comparison
         if found is None:
             return f"{self.row.engine.stem}: kept, compared with PyTorch when it was built"
@@ -122,18 +121,18 @@ def build_baked(
             comparison = _test(device, engine, built.plan, verifier)
             store.install(engine, built.plan)
             yield Made(Row(engine, store.path(engine), kept=False), comparison)
-    if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
+    if store.folder == bundle.path / FOLDER:  # several bundles may share another folder
         _sweep(store, platform, made)
 
 
 def recipe_of(part: Part, platform: Platform, profile: Profile, version: str) -> Recipe:
-    """Return what an engine is made of: what TensorRT's own is made of, by another compiler.
+    """Return the recipe of an engine: that of TensorRT's own, with another compiler.
 
     Args:
-        part: A task's graph with its values.
-        platform: This machine.
-        profile: Profile whose batch sizes are used.
-        version: The compiler's.
+        part: Graph of a task with its values.
+        platform: Platform of this machine.
+        profile: Batches that the engine takes.
+        version: Version of the compiler.
     """
     options = Options(compiler=f"{NAME} {version}")
     return Recipe(part.sha256, part.weights(), platform, profile, options)
@@ -158,13 +157,13 @@ def _build(
     profile: Profile,
     timing: Path,
 ) -> Built:
-    """Return a plan with what it takes and gives, after checking that it is the bundle's."""
+    """Return a plan with its tensors, after checking that they are those of the bundle."""
     start = perf_counter()
     plan = compiled(compiler, model, profile, timing)
     seconds = perf_counter() - start
     engine = runtime_on(device).deserialize_cuda_engine(plan)
     if engine is None:
-        raise BackendError(f"{NAME} made an engine that {library()} cannot open here; {HINT}")
+        raise BackendError(f"{NAME} built an engine that {library()} cannot open; {HINT}")
     tensors = engine_tensors(engine)
     check(part, tensors)
     return Built(plan, tensors, seconds, None)

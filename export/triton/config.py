@@ -1,4 +1,4 @@
-"""The config.pbtxt of a Triton model: ModelConfig of Triton's model_config.proto, as text."""
+"""Write the config.pbtxt of a Triton model: ModelConfig of model_config.proto, as text."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MARK = "# Written by uda-export triton."
-"""First line of a config.pbtxt of ours: such a model may be replaced."""
+"""First line of every config.pbtxt that we write: such a model may be replaced."""
 LABELS = "labels.txt"
-_DELAY = 2_000  # microseconds; a camera's frame is 33,000 apart from the next
+_DELAY = 2_000  # microseconds; frames of a camera are 33,000 apart
 _BACKENDS = {"onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt"}
 
 
@@ -26,9 +26,9 @@ class Model:
     size: int
     """Bytes of its files."""
     plans: Mapping[str, str] = field(default_factory=dict)
-    """Of TensorRT: file name by GPU generation, as `sm86`."""
+    """File names of TensorRT plans by GPU generation, such as `sm86`."""
     notes: tuple[str, ...] = ()
-    """Lines of text for people."""
+    """Comments at the top of the file."""
 
 
 def config(model: Model) -> str:

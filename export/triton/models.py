@@ -1,4 +1,4 @@
-"""The models of a Triton model repository: a task as ONNX, and as plans of TensorRT."""
+"""Write the models of a Triton model repository: a task as ONNX, and as TensorRT plans."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ VERSION = "1"
 
 
 def onnx_model(bundle: Bundle, base: Arrays, task: str, stage: Path, max_batch: int) -> Model:
-    """Write the model `<task>` of ONNX, and return what it is.
+    """Write the ONNX model `<task>` and return its description.
 
     Args:
         bundle: Bundle of the task.
-        base: The base's deploy tensors.
+        base: Deploy tensors of the base.
         task: Id of the task.
-        stage: Folder of models.
-        max_batch: Frames that Triton may run at once.
+        stage: Folder to write to.
+        max_batch: Largest number of frames that Triton runs at once.
 
     Raises:
         BaseModelError: The weights do not fit into one ONNX file.
@@ -64,15 +64,15 @@ def plan_model(
     store: EngineStore,
     plans: Sequence[EngineFile],
 ) -> Model:
-    """Write the model `<task>-trt` of TensorRT, and return what it is.
+    """Write the TensorRT model `<task>-trt` and return its description.
 
     Args:
         bundle: Bundle of the task.
         task: Id of the task.
-        stage: Folder of models.
-        max_batch: Frames that Triton may run at once; a plan may allow for fewer.
-        store: Store of the plans.
-        plans: One or more, each for another GPU generation.
+        stage: Folder to write to.
+        max_batch: Largest number of frames that Triton runs at once; a plan may allow fewer.
+        store: Folder of the plans.
+        plans: One plan or more, each for another GPU generation.
 
     Raises:
         FormatError: The bundle or a plan is damaged.
@@ -98,12 +98,12 @@ def plan_model(
 
 
 def plans_of(bundle: Bundle, task: str, store: EngineStore) -> tuple[list[EngineFile], list[str]]:
-    """Return the plans of a task that Triton can open, and notes about those it cannot.
+    """Return the plans of a task that Triton can open, and reasons for the others.
 
     Args:
         bundle: Bundle of the task.
         task: Id of the task.
-        store: Store that may hold plans, of `uda-export trt --baked`.
+        store: Folder of the plans that `uda-export trt --baked` built.
 
     Raises:
         FormatError: The bundle or an engine's description is damaged.

@@ -1,7 +1,7 @@
-"""A bundle's tasks as a Triton model repository: `<model>/config.pbtxt, labels.txt, 1/model.*`.
+"""Write a Triton model repository: `<model>/config.pbtxt`, `labels.txt` and `1/model.*`.
 
-The repository is made beside its place and compared with the bundle there. Then each model is put
-into place by a rename: whoever looks meets the old model or the new one, never half of one.
+The repository is made in a temporary folder and compared with the bundle there. Then each model is
+renamed to its path: a reader finds the old model or the new one, never half of one.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _TOLERANCE = {"fp32": 1e-3, "bf16": 1e-3, "fp16": 5e-2}
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a bundle."""
+    """Models that were written, and plans that were not."""
 
     models: tuple[Model, ...]
     notes: tuple[str, ...]
-    """Plans that no Triton could use, and why, for people."""
+    """Reasons for the plans that Triton cannot use."""
 
 
 def write_repository(
@@ -44,12 +44,12 @@ def write_repository(
     """Write a model `<task>` for each task and, where there are plans, a model `<task>-trt`.
 
     Args:
-        bundle: Bundle whose tasks are written.
-        out: The repository; models of these names are replaced, or removed where there is no plan
-            any more, if they are ours. Others stay.
-        tasks: Their ids.
-        max_batch: Frames that Triton may run at once.
-        store: Store that may hold plans, of `uda-export trt --baked`.
+        bundle: Bundle to read.
+        out: Folder of the repository. Models of the same names are replaced, or removed if there is
+            no plan any more, but only those that `uda-export triton` wrote.
+        tasks: Ids of the tasks.
+        max_batch: Largest number of frames that Triton runs at once.
+        store: Folder of the plans that `uda-export trt --baked` built.
 
     Raises:
         TaskError: The bundle has no such task.
@@ -61,7 +61,7 @@ def write_repository(
     """
     entries = [bundle.entry(task) for task in dict.fromkeys(tasks)]
     names = [name for entry in entries for name in (entry.id, f"{entry.id}-trt")]
-    out = Path(os.path.realpath(out))  # of a link, or of `.`, the place beside it is another one
+    out = Path(os.path.realpath(out))  # a link or `.` has other siblings
     _check_ours(out, names)
     models: list[Model] = []
     notes: list[str] = []
@@ -85,12 +85,12 @@ def write_repository(
 
 
 def verify(bundle: Bundle, repository: Path, tasks: Sequence[str]) -> None:
-    """Compare ONNX models with the bundle on noise, which needs nobody's pictures.
+    """Compare ONNX models with the bundle on noise, which needs no images.
 
     Args:
-        bundle: Bundle that they were made from.
-        repository: The folder with the models.
-        tasks: Those to compare.
+        bundle: Bundle that the models were made from.
+        repository: Folder of the models.
+        tasks: Ids of the tasks to compare.
 
     Raises:
         VerifyError: A model disagrees.
@@ -128,22 +128,22 @@ def _check_ours(out: Path, names: Sequence[str]) -> None:
             )
         if not ours:
             raise StorageError(
-                f"'{folder}' is a model that uda-export did not write; choose another --out, or "
-                "move it away"
+                f"'{folder}' was not written by uda-export triton; choose another --out, or move "
+                "it away"
             )
 
 
-def _put(made: Path, place: Path, aside: Path) -> None:
-    """Rename a model into place; the former one comes back if that fails."""
-    with storage_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        former = place.exists()
+def _put(made: Path, path: Path, aside: Path) -> None:
+    """Rename a model to its path; restore the former one if that fails."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        former = path.exists()
         if former:
-            place.rename(aside)
+            path.rename(aside)
         try:
-            made.rename(place)
+            made.rename(path)
         except OSError:
             if former:
                 with suppress(OSError):
-                    aside.rename(place)
+                    aside.rename(path)
             raise

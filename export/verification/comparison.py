@@ -1,4 +1,4 @@
-"""How an engine's logits compare with PyTorch's, and how far apart they may be."""
+"""Compare an engine's logits with PyTorch's and check the tolerances."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from runtime.spec import Precision
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an engine may be from PyTorch."""
+    """Largest differences allowed between an engine and PyTorch."""
 
     agreement: float
-    """Least share of images with the same top class, in [0, 1]."""
+    """Smallest share of images with the same top class, in [0, 1]."""
     difference: float
     """Largest logit difference, as a share of the mean spread of one image's logits."""
     accuracy_drop: float
-    """Most points of accuracy that may be lost, where labels are known."""
+    """Largest loss of accuracy in percentage points, where labels are known."""
 
 
 TOLERANCES: dict[Precision, Tolerance] = {
@@ -36,24 +36,24 @@ TOLERANCES: dict[Precision, Tolerance] = {
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What PyTorch says, with adapt's own code in float32."""
+    """Logits of PyTorch, computed by adapt's own code in float32."""
 
     merged: Logits
     """(N, K) of the adapted encoder."""
     base: Logits
     """(N, K) of the untouched encoder with the same head."""
     adapted: bool
-    """Whether the encoder was changed at all, by a residual or by tokens."""
+    """Whether a residual or tokens change the encoder."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One task's engine against PyTorch."""
+    """How the engine of one task compares with PyTorch."""
 
     task: str
     images: int
     available: int
-    """Images there were to choose from."""
+    """Number of images to choose from."""
     labelled: int
     max_difference: float
     """Largest logit difference."""
@@ -79,9 +79,9 @@ def compare(task: str, found: Logits, expected: Reference, sample: Sample) -> Co
 
     Args:
         task: Id of the task.
-        found: (N, K), the engine's.
-        expected: PyTorch's, for the same images.
-        sample: The images.
+        found: Logits of the engine (N, K).
+        expected: Logits of PyTorch for the same images.
+        sample: Images with their labels.
 
     Raises:
         VerifyError: The logits are not finite, or have another shape.

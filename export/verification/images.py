@@ -1,4 +1,4 @@
-"""Load the images that a bundle is verified on: those of training, or what `--images` names."""
+"""Select the images to compare on: the test images of training, or what `--images` names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runtime.errors import ConfigError, DataError, TaskError
 from runtime.spec import Preprocess
 
 MAX_IMAGES = 2000
-"""Images per task; more are thinned out evenly."""
+"""Default number of images per task; more are thinned out evenly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,39 +30,38 @@ class Sample:
     """Preprocessed images of one task's target domain."""
 
     pixels: Images
-    """(N, S, S, 3), as `runtime.frames.preprocess` makes them."""
+    """(N, S, S, 3) uint8, preprocessed by `runtime.frames.preprocess`."""
     labels: NDArray[np.int64]
     """(N,) positions in the task's classes, or -1."""
     available: int
-    """Images there are; N of them are used."""
+    """Number of images to choose from; N of them are used."""
     which: str = ""
-    """Which images these are, for people; empty for those of `ImagePaths.inventory`."""
+    """Description of the images; empty for those of `ImagePaths.inventory`."""
 
 
 @dataclass(frozen=True)
 class ImagePaths:
-    """Where the images to verify on are: the test images of training, or others instead."""
+    """Paths of the images to compare on; without any, the test images of training."""
 
     common: Path | None = None
     """Images for every task without its own: a folder or a list file."""
     own: Mapping[str, Path] = field(default_factory=dict)
     """Images by task id."""
     data: Path | None = None
-    """Of the data sets, where it is not the one of training, and of what list files name; the demo
-    draws its own."""
+    """Folder of the data sets if it has moved since training, and of what list files name."""
 
     @classmethod
     def parse(cls, texts: Iterable[str], data: Path | None = None) -> ImagePaths:
         """Return what `[TASK=]PATH` each names, folders or list files (.txt).
 
-        What precedes the first `=` is a task unless a slash is in it: `./a=b` is a path.
+        The text before the first `=` is a task unless it holds a slash: `./a=b` is a path.
 
         Args:
-            texts: From a command line.
+            texts: Values of `--images`.
             data: Folder of the data sets.
 
         Raises:
-            ConfigError: A task, or every task, is given two paths, or one is missing.
+            ConfigError: A task has two paths, or a path is not found.
         """
         folders: dict[str, Path] = {}
         for text in texts:
@@ -72,36 +71,36 @@ class ImagePaths:
             if task in folders:
                 whom = f"task '{task}'" if task else "every task"
                 raise ConfigError(
-                    f"--images gives {whom} two folders, '{folders[task]}' and '{place}'; choose "
-                    "one, or say whose each is: --images TASK=PATH"
+                    f"--images gives {whom} two paths, '{folders[task]}' and '{place}'; expected "
+                    "one; name the task of each with --images TASK=PATH"
                 )
             path = Path(place)
             listed = is_list(path.parent, path.name) and path.is_file()
             if not place or not (path.is_dir() or listed):
                 raise ConfigError(
-                    f"--images {text}: '{place}' is neither a folder nor a list file "
+                    f"--images {text}: '{place}' not found; expected a folder or a list file "
                     "(.txt); check the path"
                 )
             folders[task] = Path(place)
         return cls(folders.pop("", None), folders, data)
 
     def check(self, tasks: Sequence[str]) -> None:
-        """Check that every folder is for one of `tasks`.
+        """Check that every path is for one of `tasks`.
 
         Raises:
-            TaskError: One is not.
+            TaskError: A path is for another task.
         """
         for task in self.own:
             if task not in tasks:
                 raise TaskError(
-                    f"--images names task '{task}', which is not among {', '.join(tasks)}"
+                    f"--images names unknown task '{task}'; available: {', '.join(tasks)}"
                 )
 
     def inventory(self) -> Iterator[str]:
-        """Yield a line for each folder: what is taken, and what is left out.
+        """Yield a line for each path with the numbers of images taken and left out.
 
         Raises:
-            DataError: A folder has no images.
+            DataError: A path has no images.
         """
         for folder in dict.fromkeys((*self.own.values(), *([self.common] if self.common else []))):
             found = _read(folder, self.data)
@@ -109,7 +108,7 @@ class ImagePaths:
             yield f"images '{folder}': {count:,} taken; {rest}"
 
     def sample(self, artifact: Artifact, limit: int = MAX_IMAGES) -> Sample:
-        """Return images to verify a task on, see `sample`.
+        """Return images to compare a task on, see `sample`.
 
         Raises:
             DataError: There are no images.
@@ -121,16 +120,16 @@ class ImagePaths:
 def sample(
     artifact: Artifact, folder: Path | None, limit: int = MAX_IMAGES, root: Path | None = None
 ) -> Sample:
-    """Return images to verify a task on: all of them, or `limit` evenly spaced ones.
+    """Return images to compare a task on: all of them, or `limit` evenly spaced ones.
 
     Args:
-        artifact: The task. Its data set's test images are taken, as training split them.
-        folder: Images to take instead: directly in it, or in class folders, whose names give
-            labels where they are classes of the task; if none is, the images have no labels. Or a
-            list file, with labels or without.
-        limit: At most so many.
-        root: Folder of the data set, or one that holds it; None: where the artifact remembers it,
-            and the folder of the list.
+        artifact: Artifact of the task.
+        folder: Folder of images or of class folders, whose names give labels where they are
+            classes of the task, or a list file with or without labels. None takes the test images
+            of training.
+        limit: Largest number of images.
+        root: Folder of the data set, or one that holds it. None takes the folder that the artifact
+            names, and the folder of the list file.
 
     Raises:
         DataError: There are no images, those of training are gone or were changed, or only some of
@@ -154,8 +153,8 @@ def _other_images(artifact: Artifact, folder: Path, root: Path | None) -> ImageS
     others = [name for name in images.classes if name not in classes]
     if known and others:
         raise DataError(
-            f"'{folder}' has classes that task '{artifact.task.id}' knows, like "
-            f"'{known[0]}', and others, {some(others)}; move the others away or rename them"
+            f"'{folder}' has classes of task '{artifact.task.id}', such as '{known[0]}', and "
+            f"others: {some(others)}; move the others away or rename them"
         )
     if not known:
         unknown = np.full(len(images), UNKNOWN)

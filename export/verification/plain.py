@@ -1,4 +1,4 @@
-"""Open plain ONNX files, to compare them."""
+"""Open plain ONNX files in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from export.verification.base import Infer
 
 
 def open_plain(path: Path) -> Infer:
-    """Return what a plain file computes, opened by ONNX Runtime as anybody would."""
+    """Return a function that runs a plain ONNX file in ONNX Runtime with default settings."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""Find the test images of a task's training where the artifact says they are."""
+"""Load the test images of a task's training from the folder that the artifact names."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from runtime.errors import ConfigError, DataError, TaskError
 
 
 def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
-    """Return a task's test images, as training split them, and a line that says which these are.
+    """Return a task's test images, as training split them, and a description of them.
 
     Args:
-        artifact: The task.
-        root: Folder of the data set, or one that holds it; None: where the artifact remembers it.
+        artifact: Artifact of the task.
+        root: Folder of the data set, or one that holds it. None takes the folder that the artifact
+            names.
 
     Raises:
-        DataError: The images are gone, are not those that the artifact was tested on, or their
-            place is unknown.
+        DataError: The images are not found, or are not those that the artifact was tested on.
     """
     task, origin = artifact.task, Origin.of(artifact.optional.get(IMAGES))
     drawn = task.dataset in DEMO_SETS and (origin is None or origin.source is None)
@@ -32,10 +32,10 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
         return _load(artifact, None, None).test, f"test images of '{task.dataset}', drawn"
     named = task.dataset in data.DATASETS
     if origin is None and (root is None or not named):
-        hint = "pass its folder with --data, or" if named else "it is no named data set;"
+        hint = ", or the folder of the data set with --data" if named else ""
         raise DataError(
-            f"no images of '{task.dataset}' to verify task '{task.id}' on: {hint} pass --images "
-            f"with the folder of its target domain '{task.target}'"
+            f"images of '{task.dataset}' not found to verify task '{task.id}' on; pass "
+            f"--images with the folder of its target domain '{task.target}'{hint}"
         )
     if origin is None or root is not None:
         place = Path(str(root))
@@ -43,8 +43,8 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
         place = Path(origin.root)
         if not place.is_dir():
             raise DataError(
-                f"the test images of task '{task.id}' were in '{place}', which is no longer a "
-                "folder; pass the folder where they are now with --data, or others with --images"
+                f"the test images of task '{task.id}' are no longer in '{place}'; pass the folder "
+                "where they are now with --data, or others with --images"
             )
     if origin is None:
         return _load(artifact, None, place).test, f"test images of '{task.dataset}' in '{place}'"

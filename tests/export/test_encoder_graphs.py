@@ -117,7 +117,7 @@ def test_tensor_that_no_node_reads_is_refused():
 
 def test_images_of_another_size_are_refused():
     form, tensors, _ = exported(vit())
-    with pytest.raises(BaseModelError, match="images of 48 pixels, this base takes 32"):
+    with pytest.raises(BaseModelError, match="images of 48 pixels, but this base takes 32"):
         encoder_graph(form, tensors, Preprocess(48))
 
 

@@ -25,7 +25,7 @@ def test_folders_of_some_of_the_classes_label_their_images(world, task, tmp_path
 def test_folders_of_which_only_some_are_classes_are_refused(world, task, tmp_path):
     shutil.copytree(world.images, tmp_path / "more")
     shutil.copytree(world.images / CLASSES[0], tmp_path / "more" / "Cup 2")
-    with pytest.raises(DataError, match="task 'p-a' knows, like 'cup', and others, 'Cup 2'; move"):
+    with pytest.raises(DataError, match="task 'p-a', such as 'cup', and others: 'Cup 2'; move"):
         sample(task, tmp_path / "more")
 
 

@@ -98,7 +98,7 @@ def test_images_that_are_gone_are_named_and_found_where_they_are_now(
     shutil.copytree(made / "street", world / "moved")
     artifact, place = artifact_of(world), world / "street"
     artifact.optional[IMAGES]["root"] = str(place)
-    gone = f"task 'day-night' were in '{place}', which is no longer a folder; .* with --data"
+    gone = f"task 'day-night' are no longer in '{place}'; .* with --data"
     with pytest.raises(DataError, match=gone):
         ImagePaths().sample(artifact)
     found = ImagePaths(data=world / "moved").sample(artifact)
@@ -197,7 +197,7 @@ def test_what_cannot_be_a_place_is_not_remembered(document: object, world: Path)
     artifact = artifact_of(world)
     artifact = replace(artifact, optional={**artifact.optional, IMAGES: document})
     with pytest.raises(
-        DataError, match="no images of 'street' to verify task 'day-night'.*--images"
+        DataError, match="images of 'street' not found to verify task 'day-night'.*--images"
     ):
         ImagePaths().sample(artifact)
 

@@ -205,7 +205,7 @@ def test_models_of_others_stay_and_are_never_replaced(bundle, tmp_path):
     (out / "c-r").mkdir()
     (out / "c-r" / "config.pbtxt").write_text('name: "c-r"')
     result = invoke(bundle, "--out", out)
-    assert result.exit_code == 1 and "that uda-export did not write" in result.stderr
+    assert result.exit_code == 1 and "was not written by uda-export triton" in result.stderr
     assert (out / "c-r" / "config.pbtxt").read_text() == 'name: "c-r"'
 
 

@@ -18,16 +18,16 @@ FORMS: dict[type[nn.Module], Callable[[Any, bool], Form]] = {
     ModifiedResNet: ResnetForm,
     VisionTransformer: VitForm,
 }
-"""By the exact class of the tower."""
+"""Deployable forms by the exact class of the tower."""
 
 
 def get(visual: nn.Module, *, apart: bool = False) -> Form:
     """Return the deployable form of a loaded image tower.
 
     Args:
-        visual: The tower; its values are not read.
-        apart: Fold no BatchNorm into its convolution: slower, but each filter that a device holds
-            is one of the tower's, as training on a grid needs it.
+        visual: Image tower; its values are not read.
+        apart: Whether to leave each BatchNorm apart from its convolution: slower, but the filters
+            on a device are those of the tower, as training on a grid needs them.
 
     Raises:
         BaseModelError: This kind of tower cannot be deployed.

@@ -1,4 +1,4 @@
-"""Attention of one token to all, the last step of both families."""
+"""Build the attention of one token to all others, the last step of both families."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def attend(g: Graph, token: str, tokens: str, prefix: str) -> str:
     softmax cancels it; the value's bias is added once, since the shares sum to 1.
 
     Args:
-        g: The graph; wants `q_proj.weight` (W, C), `q_proj.bias`, `k_proj.weight` and
+        g: Graph to add to; must hold `q_proj.weight` (W, C), `q_proj.bias`, `k_proj.weight` and
             `v_proj.weight` (H, W / H, C), `v_proj.bias` under `prefix`.
-        token: (N, C), the token that asks.
-        tokens: (N, T, C), the tokens that it looks at.
-        prefix: Of the names of the tensors, with the dot.
+        token: Query token (N, C).
+        tokens: Key and value tokens (N, T, C).
+        prefix: Prefix of the names of the tensors, with the dot.
 
     Returns:
         (N, W).

@@ -1,4 +1,4 @@
-"""open_clip's ModifiedResNet as a weight-free graph."""
+"""Build the ModifiedResNet of open_clip as a weight-free graph."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ class ResnetForm:
     Every BatchNorm is folded into its convolution on the host, which then has the name
     `<conv>.weight` and `<conv>.bias`; or it stays apart, in float32 at every precision, as
     `<conv>.scale` and `<conv>.shift` (C, 1, 1) after a convolution with the tower's own filters.
-    The attention pool's `k_proj.bias` has no effect on one
-    query's result and is left out.
+    The attention pool's `k_proj.bias` has no effect on the result of one query and is left out.
     """
 
     def __init__(self, visual: ModifiedResNet, apart: bool = False) -> None:
         """Read the architecture off a loaded tower.
 
         Args:
-            visual: The tower.
-            apart: Fold no BatchNorm.
+            visual: Image tower to read.
+            apart: Whether to leave each BatchNorm apart from its convolution.
 
         Raises:
-            BaseModelError: The tower has a part that this form does not know.
+            BaseModelError: The tower has a layer that this form does not support.
         """
         stages = [visual.layer1, visual.layer2, visual.layer3, visual.layer4]
         if not isinstance(visual.attnpool, AttentionPool2d) or not all(
@@ -114,8 +113,8 @@ class ResnetForm:
         """Add the encoder to a graph.
 
         Args:
-            g: The graph, over `deploy`'s tensors at the precision that is wanted.
-            image: Normalised, (N, 3, S, S), of that precision.
+            g: Graph over the deploy tensors at the wanted precision.
+            image: Normalised images (N, 3, S, S) of that precision.
             blocked: Write ONNX Runtime's own convolutions for the CPU, whose channels lie in
                 blocks and whose filters must be laid out likewise.
 

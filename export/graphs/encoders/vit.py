@@ -1,4 +1,4 @@
-"""open_clip's VisionTransformer as a weight-free graph."""
+"""Build the VisionTransformer of open_clip as a weight-free graph."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class VitForm:
         """Read the architecture off a loaded tower.
 
         Args:
-            visual: The tower.
+            visual: Image tower to read.
             apart: Ignored: there is no BatchNorm to fold.
 
         Raises:
-            BaseModelError: The tower has a part that this form does not know.
+            BaseModelError: The tower has a layer that this form does not support.
         """
         blocks = list(visual.transformer.resblocks)
         known = {
@@ -122,8 +122,8 @@ class VitForm:
         what became of the earlier ones.
 
         Args:
-            g: The graph, over `deploy`'s tensors at the precision that is wanted.
-            image: Normalised, (N, 3, S, S), of that precision.
+            g: Graph over the deploy tensors at the wanted precision.
+            image: Normalised images (N, 3, S, S) of that precision.
             blocked: Ignored: not `blockable`.
 
         Returns:
