@@ -14,7 +14,7 @@ from runtime.console import UdaGroup
 @click.group(cls=UdaGroup)
 @click.version_option(package_name="uda-edge")
 def main() -> None:
-    """Turn task artifacts into what a device runs."""
+    """Export task artifacts to bundles, engines and model repositories."""
 
 
 for _command in (onnx, trt, triton, verify):

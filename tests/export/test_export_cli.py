@@ -73,3 +73,10 @@ def test_errors_are_one_line_and_exit_code_one(world, tmp_path, monkeypatch, arg
 def test_missing_options_are_usage_errors():
     assert invoke("onnx", "--task", "p-a").exit_code == 2
     assert invoke("onnx", "--task", "p-a", "--out", "o", "--precision", "int8").exit_code == 2
+
+
+def test_help_shows_a_whole_summary_of_each_command():
+    shown = invoke("--help").output
+    for command in main.commands.values():
+        assert command.short_help and len(command.short_help) <= 45
+        assert f"{command.name}  " in shown and f"  {command.short_help}\n" in shown
