@@ -70,8 +70,8 @@ def trt(
     from runtime.bundles.bundle import Bundle
 
     chosen, wanted = None if profile is None else profiles.load(profile), split(targets)
-    place = out or Path(f"{selection['tasks'][0].partition('=')[0]}.bundle")
-    store = store_of(place, engines)
+    path = out or Path(f"{selection['tasks'][0].partition('=')[0]}.bundle")
+    store = store_of(path, engines)
     if compiler == _TORCH:
         if not baked:
             raise ConfigError(f"--compiler {_TORCH} makes engines of --baked; pass that as well")
@@ -93,11 +93,11 @@ def trt(
         reason = str(error)
     if engines is not None and not reason:
         store.reserve()
-    export_and_show(place, baked=baked, **selection)
-    bundle = Bundle.open(place)
+    export_and_show(path, baked=baked, **selection)
+    bundle = Bundle.open(path)
     if reason:
         check_profile(bundle, chosen or profiles.PROFILES[profiles.DEFAULT])
-        click.echo(f"no engine was built: {reason}\n{_on_the_device(place, profile, baked)}")
+        click.echo(f"no engine was built: {reason}\n{_on_the_device(path, profile, baked)}")
         return
     rows = build_and_show(bundle, chosen, wanted, device, engines)
     if compiler == _TORCH:
@@ -114,9 +114,9 @@ def _build_with_torch(
 ) -> None:
     """Build the engines of --baked through Torch-TensorRT, and print what became of each."""
     from export import ImagePaths
-    from export.torch_tensorrt.engines import Made, build_baked
+    from export.torch_tensorrt.engines import BuiltEngine, build_baked
 
-    made: list[Made] = []
+    made: list[BuiltEngine] = []
     try:
         with progress_bar() as on_progress:
             each = build_baked(

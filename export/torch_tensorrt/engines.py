@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Made:
+class BuiltEngine:
     """An engine that was built or kept."""
 
     row: Row
@@ -73,7 +73,7 @@ def build_baked(
     max_images: int = MAX_IMAGES,
     pretrained: str | None = None,
     on_progress: ProgressCallback = lambda what, done, total: None,
-) -> Iterator[Made]:
+) -> Iterator[BuiltEngine]:
     """Build one engine per task, compare it with PyTorch, and put it beside the bundle's.
 
     Engines of a task's earlier values are removed at the end; after an error they are still there.
@@ -106,7 +106,7 @@ def build_baked(
             made[part.stem] = recipe.content
             there = store.current(recipe)
             if there is not None and there.tested:
-                yield Made(Row(there, store.path(there), kept=True), None)
+                yield BuiltEngine(Row(there, store.path(there), kept=True), None)
                 continue
             store.reserve()
             artifact = Source.of(bundle.task(name, bundle.layout()), artifacts).artifact
@@ -120,7 +120,7 @@ def build_baked(
             verifier = Verifier(clip, artifact, sample, precision, on_progress)
             comparison = _test(device, engine, built.plan, verifier)
             store.install(engine, built.plan)
-            yield Made(Row(engine, store.path(engine), kept=False), comparison)
+            yield BuiltEngine(Row(engine, store.path(engine), kept=False), comparison)
     if store.folder == bundle.path / FOLDER:  # several bundles may share another folder
         _sweep(store, platform, made)
 

@@ -30,7 +30,7 @@ _TOLERANCE = {"fp32": 1e-3, "bf16": 1e-3, "fp16": 5e-2}
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenModels:
     """Models that were written, and plans that were not."""
 
     models: tuple[Model, ...]
@@ -40,7 +40,7 @@ class Written:
 
 def write_repository(
     bundle: Bundle, out: Path, tasks: Sequence[str], max_batch: int, store: EngineStore
-) -> Written:
+) -> WrittenModels:
     """Write a model `<task>` for each task and, where there are plans, a model `<task>-trt`.
 
     Args:
@@ -81,7 +81,7 @@ def write_repository(
             elif (out / name).exists():  # of a former version of the task
                 with storage_errors(out / name):
                     (out / name).rename(stage / f".former-{name}")
-    return Written(tuple(models), tuple(notes))
+    return WrittenModels(tuple(models), tuple(notes))
 
 
 def verify(bundle: Bundle, repository: Path, tasks: Sequence[str]) -> None:

@@ -65,23 +65,23 @@ class ImagePaths:
         """
         folders: dict[str, Path] = {}
         for text in texts:
-            task, equals, place = text.partition("=")
+            task, equals, name = text.partition("=")
             if not equals or "/" in task or "\\" in task:
-                task, place = "", text
+                task, name = "", text
             if task in folders:
                 whom = f"task '{task}'" if task else "every task"
                 raise ConfigError(
-                    f"--images gives {whom} two paths, '{folders[task]}' and '{place}'; expected "
+                    f"--images gives {whom} two paths, '{folders[task]}' and '{name}'; expected "
                     "one; name the task of each with --images TASK=PATH"
                 )
-            path = Path(place)
+            path = Path(name)
             listed = is_list(path.parent, path.name) and path.is_file()
-            if not place or not (path.is_dir() or listed):
+            if not name or not (path.is_dir() or listed):
                 raise ConfigError(
-                    f"--images {text}: '{place}' not found; expected a folder or a list file "
+                    f"--images {text}: '{name}' not found; expected a folder or a list file "
                     "(.txt); check the path"
                 )
-            folders[task] = Path(place)
+            folders[task] = Path(name)
         return cls(folders.pop("", None), folders, data)
 
     def check(self, tasks: Sequence[str]) -> None:
@@ -164,10 +164,10 @@ def _other_images(artifact: Artifact, folder: Path, root: Path | None) -> ImageS
 
 
 def _read(folder: Path, root: Path | None) -> OwnDomain:
-    place = folder.resolve()
-    if root is not None and is_list(place.parent, place.name):
-        return read_side(root, str(place))
-    return read_side(place.parent, place.name)
+    path = folder.resolve()
+    if root is not None and is_list(path.parent, path.name):
+        return read_side(root, str(path))
+    return read_side(path.parent, path.name)
 
 
 def _chosen(found: OwnDomain) -> ImageSet:

@@ -38,30 +38,30 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
             f"--images with the folder of its target domain '{task.target}'{hint}"
         )
     if origin is None or root is not None:
-        place = Path(str(root))
+        folder = Path(str(root))
     else:
-        place = Path(origin.root)
-        if not place.is_dir():
+        folder = Path(origin.root)
+        if not folder.is_dir():
             raise DataError(
-                f"the test images of task '{task.id}' are no longer in '{place}'; pass the folder "
+                f"the test images of task '{task.id}' are no longer in '{folder}'; pass the folder "
                 "where they are now with --data, or others with --images"
             )
     if origin is None:
-        return _load(artifact, None, place).test, f"test images of '{task.dataset}' in '{place}'"
+        return _load(artifact, None, folder).test, f"test images of '{task.dataset}' in '{folder}'"
     try:
-        images = _load(artifact, origin, place).test
+        images = _load(artifact, origin, folder).test
         same = digests.same(artifact.metrics["data"]["test"], images.digest())
     except (ConfigError, DataError, TaskError) as error:
         raise DataError(
-            f"the test images of task '{task.id}' in '{place}' cannot be read as training read "
+            f"the test images of task '{task.id}' in '{folder}' cannot be read as training read "
             f"them: {str(error).partition(';')[0]}; pass others with --images"
         ) from error
     if not same:
         raise DataError(
-            f"the test images of task '{task.id}' in '{place}' have changed since it was trained; "
+            f"the test images of task '{task.id}' in '{folder}' have changed since it was trained; "
             "pass the images to verify on with --images, or train the task again"
         )
-    return images, f"the test images of training, in '{place}'"
+    return images, f"the test images of training, in '{folder}'"
 
 
 def _load(artifact: Artifact, origin: Origin | None, root: Path | None) -> DomainPair:
