@@ -88,7 +88,7 @@ def test_images_may_be_a_list(made: Path, world: Path) -> None:
     apart.write_text("".join(f"{name}\n" for name in names[:3]))
     found = ImagePaths.parse([str(apart)], made / "street").sample(artifact)
     assert found.labels.tolist() == [-1] * 3 and found.which == ""
-    with pytest.raises(DataError, match="names 3 images that do not exist"):
+    with pytest.raises(DataError, match="names 3 images not found in"):
         ImagePaths.parse([str(apart)]).sample(artifact)
 
 
