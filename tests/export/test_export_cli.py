@@ -56,7 +56,7 @@ def test_each_task_may_name_its_own_variant(world, tmp_path):
         (("onnx", "--task", "x-y", "--out", "o"), "no artifact of task 'x-y'"),
         (("onnx", "--task", "p-a", "--method", "ekda", "--out", "o"), "not trained with 'ekda'"),
         (("onnx", "--task", "p-a", "--out", "o"), "pass --images"),
-        (("verify", "nowhere.bundle"), "is no bundle"),
+        (("verify", "nowhere.bundle"), "'nowhere.bundle' does not exist"),
         (("onnx", "--task", "p-a", "--out", "o", "--images", "b"), "'b' not found"),
         (("onnx", "--task", "p-a", "--out", "o", "--images", "x-y=."), "unknown task 'x-y'"),
     ],
