@@ -42,7 +42,7 @@ NAMES = {
     "rst": (["--method", "linear_probe", "--rst"], "'linear_probe' with these settings leaves"),
     "weights of nobody": (
         ["--set", "pretrained=~nobody-here/a.pt"],
-        "weights file '~nobody-here/a.pt'; pass one",
+        "weights file '~nobody-here/a.pt' not found; pass an existing one",
     ),
     "configuration of nobody": (
         ["--set", "model=~nobody-here/a.json"],
