@@ -224,9 +224,7 @@ def test_inspect_prints_what_an_artifact_is(trained: Path) -> None:
     assert "street day-night: day -> night" in result.stdout
     above = call("inspect", trained / "street")
     assert above.exit_code == 1
-    assert f"name one of those below it: '{trained / 'street' / 'day-night' / 'cmkd-rst'}'" in (
-        above.stderr
-    )
+    assert f"name one below it: '{trained / 'street' / 'day-night' / 'cmkd-rst'}'" in (above.stderr)
     assert re.search(r"^rst +true +command line$", result.stdout, re.M)
     assert "3: bee, cup, dog" in result.stdout
     assert "demo-rn32/demo" in result.stdout and "oracle-best" in result.stdout
