@@ -6,9 +6,8 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
 MINUTES ?= 30
-PART ?= switches
 
-.PHONY: demo test soak acceptance gpu lint clean
+.PHONY: demo test soak acceptance gpu gpu-device lint clean
 
 demo: $(VENV)/.export.stamp
 	$(BIN)/python -m adapt.demo.run
@@ -21,19 +20,21 @@ soak: $(VENV)/.dev.stamp
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 # What takes too long for every test run; PART is a module of benchmarks. Needs `make demo`.
+acceptance: PART ?= switches
 acceptance: $(VENV)/.dev.stamp
 	$(BIN)/python -m benchmarks.$(PART) --json benchmarks/results/$(PART).json
 
-# Installs nothing: a machine with a GPU may have no network. Packages that lie beside the
-# repository are found through PYTHONPATH. Only files with tests for a GPU are read: others want
-# packages that these do not. A test that fails keeps no number from being measured.
+# On a machine with a GPU: PART=kernels, session, training, tensorrt or bench; all without PART.
+# Installs nothing: such a machine may have no network. Packages that lie beside the repository are
+# found through PYTHONPATH; what a part lacks is left out, and its gpu-PART.json says so.
 gpu:
-	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
-		files=$$(grep -rl --include='*.py' 'mark\.gpu' tests | sed 's,/conftest\.py$$,,'); \
-		run() { echo "$$*"; "$$@"; }; \
-		run $$python -m benchmarks.gpu_needs || exit; \
-		run $$python -m pytest -m gpu $$files; tested=$$?; \
-		run $$python -m benchmarks.gpu --json gpu.json && exit $$tested
+	@$(GPU_PYTHON) -m benchmarks.gpu_parts $(PART)
+
+# The same on a device, where PyTorch is not installed.
+gpu-device:
+	@$(GPU_PYTHON) -m benchmarks.gpu_parts --without-torch $(PART)
+
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
 # Once more for Python 3.10, a Jetson's.
 lint: $(VENV)/.dev.stamp
