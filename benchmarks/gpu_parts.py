@@ -125,19 +125,13 @@ def run_part(part: str, folder: Path, without_torch: bool = False) -> bool:
     """
     path, end = folder / f"gpu-{part}.json", time.monotonic() + SECONDS
     gpu, why = find_gpu()
+    wanted = [step for step in PARTS[part] if not (without_torch and "torch" in step.needs)]
     left_out = {step.name: missing(step, without_torch) for step in PARTS[part]}
     document: dict[str, Any] = {
         "part": part,
         "gpu": gpu,
         "python": sys.version.split()[0],
-        "needs": sorted(
-            {
-                need
-                for step in PARTS[part]
-                if not (without_torch and "torch" in step.needs)
-                for need in step.needs
-            }
-        ),
+        "needs": sorted({need for step in wanted for need in step.needs}),
         "left_out": [{"step": name, "why": text} for name, text in left_out.items() if text],
         "steps": [],
         "status": "running",
