@@ -1,4 +1,4 @@
-# Commands that do all their own set-up: `make demo`, `make test`, `make soak`, `make acceptance`.
+# Commands that do all their own set-up. Before a commit: `make check`; before a push: `make lint test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= passive
 
 MINUTES ?= 30
 
-.PHONY: demo test soak acceptance gpu gpu-device lint clean
+.PHONY: acceptance check clean constraints demo format gpu gpu-device imports lint soak test test-fast types
 
 demo: $(VENV)/.export.stamp
 	$(BIN)/python -m adapt.demo.run
@@ -15,6 +15,23 @@ demo: $(VENV)/.export.stamp
 # Two workers with one thread each; a file's tests share fixtures, so they stay together.
 test: $(VENV)/.dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What most often breaks, in a minute and a half on two quiet cores; also the commands of
+# .pre-commit-config.yaml.
+check: format imports types test-fast
+
+format: $(VENV)/.dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+imports: $(VENV)/.dev.stamp
+	$(BIN)/lint-imports --no-logo
+
+types: $(VENV)/.dev.stamp
+	$(BIN)/mypy
+
+test-fast: $(VENV)/.dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile @tests/fast.txt
 
 soak: $(VENV)/.dev.stamp
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
@@ -36,13 +53,13 @@ gpu-device:
 
 GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-# Once more for Python 3.10, a Jetson's.
-lint: $(VENV)/.dev.stamp
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --no-logo
-	$(BIN)/mypy
+# Types once more for Python 3.10, a Jetson's.
+lint: format imports types
 	$(BIN)/mypy --python-version 3.10 --no-warn-unused-ignores --no-warn-return-any runtime examples
+
+# The versions that `make` and CI install: those of the environment here, nothing of ours in it.
+constraints: $(VENV)/.dev.stamp
+	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' > constraints.txt
 
 clean:
 	rm -rf $(VENV) demo build dist
@@ -52,6 +69,6 @@ $(VENV)/bin/python:
 		{ echo "error: training needs Python 3.11 or later, found $$($(PYTHON) -V); run make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.%.stamp: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+$(VENV)/.%.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[$*]'
 	touch $@
