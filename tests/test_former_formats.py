@@ -40,6 +40,8 @@ from runtime.storage.digest import tensors_sha256
 
 HERE = Path(__file__).parent / "fixtures/549a19a"
 EXPECTED = json.loads((HERE / "expected.json").read_text())
+METHODS = sorted(EXPECTED.keys() - {"resumed"})
+"""Those that there were; later ones have nothing to open here."""
 UNFINISHED = "street/day-night/cmkd-fixmatch-rst"
 with np.load(HERE / "expected.npz") as arrays:
     LOGITS = {name: arrays[name] for name in arrays.files}
@@ -100,7 +102,7 @@ def check(path: Path, expected: dict[str, str], logits: np.ndarray, images: np.n
         assert tensors_sha256(parts) == expected["patch"]
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_an_artifact_opens_merges_and_classifies(method, street):
     config = Artifact.load(artifact_of(method)).config
     test = load_folders(street, "day", "night").test
@@ -108,7 +110,7 @@ def test_an_artifact_opens_merges_and_classifies(method, street):
     check(artifact_of(method), EXPECTED[method], LOGITS[method], images)
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_an_artifact_is_exported_and_runs(method, street, tmp_path):
     out = tmp_path / "new.bundle"
     variant = EXPECTED[method]["variant"]
@@ -127,7 +129,7 @@ def test_every_variant_is_evaluated_together(street):
         *(adapt_main, "eval", "--data", street, "--source", "day", "--target", "night"),
         *("--artifacts", HERE / "trained"),
     )
-    assert all(EXPECTED[method]["variant"] in told for method in methods.METHODS)
+    assert all(EXPECTED[method]["variant"] in told for method in METHODS)
 
 
 def test_an_unfinished_run_goes_on_to_the_same_end(street, tmp_path):
@@ -254,7 +256,9 @@ def test_a_new_field_in_a_patched_copy_changes_no_file_and_breaks_no_fixture(str
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["53", "6", "2"]
+    settings = {path for path in (root / "configs").glob("*/*.yaml") if path.stem != "paper"}
+    settings -= set((root / "configs/base_models").iterdir())
+    assert done.stdout.split() == [str(len(settings)), str(len(METHODS)), "2"]
 
 
 PATCHED = """

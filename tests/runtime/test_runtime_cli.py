@@ -225,21 +225,6 @@ def test_a_session_knows_nothing_of_one_backends_engines():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_runtime_imports_nothing_of_ours_but_itself():
-    for file in (ROOT / "runtime").rglob("*.py"):
-        for line in file.read_text().splitlines():
-            words = line.split()
-            if words[:1] in (["import"], ["from"]):
-                assert words[1].split(".")[0] not in {"adapt", "export", "torch", "open_clip"}, file
-
-
-def test_nobody_imports_export():
-    for folder in ("runtime", "adapt"):
-        for file in (ROOT / folder).rglob("*.py"):
-            assert "import export" not in file.read_text(), file
-            assert "from export" not in file.read_text(), file
-
-
 WITHOUT = """if True:
     import sys
 
@@ -250,6 +235,9 @@ WITHOUT = """if True:
         def find_spec(self, name, *more):
             gone = name.partition(".")[0] in {gone!r}
             return None if gone else self.finder.find_spec(name, *more)
+
+        def __getattr__(self, name):  # versions of packages are found through it as well
+            return getattr(self.finder, name)
 
     sys.meta_path[:] = map(Without, sys.meta_path)
     from adapt.cli import main
