@@ -53,3 +53,13 @@ def test_make_gpu_runs_all_parts_or_the_one_that_is_named():
     assert device.endswith("-m benchmarks.gpu_parts --without-torch")
     (acceptance,) = commands("acceptance")
     assert "-m benchmarks.switches --json benchmarks/results/switches.json" in acceptance
+
+
+def test_contributing_names_commands_and_files_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    targets = re.findall(r"`make ([\w-]+)", text)
+    assert {"check", "lint", "test", "acceptance", "gpu", "gpu-device"} <= set(targets)
+    commands(*targets)
+    paths = re.findall(r"`([\w./-]+/[\w.-]+\.\w+)`", text)
+    missing = [path for path in paths if "foo" not in path and not (ROOT / path).exists()]
+    assert len(paths) > 5 and missing == []
