@@ -115,7 +115,7 @@ def size(patch: Patch) -> int:
 
 
 def encode(patch: Patch) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.uint8]]]:
-    """Return a patch as a JSON-serialisable table and the tensors of a sealed file."""
+    """Return a patch as a JSON-serialisable table and the tensors of a checksummed file."""
     names = sorted(patch)
     table = [
         {"name": n, "dtype": patch[n].values.dtype.name, "count": patch[n].indices.size}

@@ -28,7 +28,7 @@ from runtime.spec import (
     check_sha256,
     check_text,
 )
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-task", 2, 1
@@ -115,7 +115,7 @@ def encode_task(task: Task) -> bytes:
     tokens = {_TOKENS + name: array for name, array in task.tokens.items()}
     arrays: dict[str, NDArray[Any]] = {**tensors, **heads, **tokens}
     if task.schema > OLDEST:
-        document, arrays = sealed.extended(
+        document, arrays = checksummed.extended(
             document, arrays, task.requires, task.optional, task.optional_tensors
         )
     elif task.requires:
@@ -125,7 +125,7 @@ def encode_task(task: Task) -> bytes:
             f"schema {task.schema}, which --schema 2 asks for, have no features; "
             f"{remedy or 'leave out --schema 2'}"
         )
-    return sealed.seal(KIND, task.schema, document, arrays)
+    return checksummed.encode(KIND, task.schema, document, arrays)
 
 
 def decode_task(
@@ -142,7 +142,7 @@ def decode_task(
     Raises:
         FormatError: The file is damaged, or belongs to another base.
     """
-    file = sealed.parse(content, path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
+    file = checksummed.parse(content, path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
     document = build(_Document, file.document, f"'{path}'")
     if document.base_sha256 != base_sha256:
         raise FormatError(

@@ -12,7 +12,7 @@ from adapt.merge import merged
 from adapt.store import FILE
 from runtime import patch
 from runtime.errors import FormatError, UdaError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from tests.adapt.artifacts import CLASSES, bases, load, make
 
 
@@ -65,11 +65,11 @@ def reseal(written, tmp_path, change, kind="uda-artifact", schema=2):
     """Return a file whose digest is right and whose content someone chose."""
     path = tmp_path / FILE
     path.write_bytes(written)
-    file = sealed.read(path, "uda-artifact", 2, features=())
+    file = checksummed.read(path, "uda-artifact", 2, features=())
     document = {**file.document, "requires": [], "optional": dict(file.optional)}
     tensors = dict(file.tensors)
     change(document, tensors)
-    path.write_bytes(sealed.seal(kind, schema, document, tensors))
+    path.write_bytes(checksummed.encode(kind, schema, document, tensors))
     return path
 
 
@@ -209,7 +209,7 @@ HOSTILE = {
         setter("config", "x", value=1),
         "made with the setting 'x' = 1, which this version",
     ),
-    "unknown method": (setter("method", value="dann"), "unknown method 'dann'; known .*; update"),
+    "unknown method": (setter("method", value="dann"), "unknown method 'dann'; available: .*; update"),
     "config of another method": (setter("method", value="source_only"), "the setting 'lambda1' = "),
     "unknown feature": (setter("requires", value=["depth"]), "requires the feature 'depth'"),
     "optional of a list": (setter("optional", value=[]), "'optional' must be an object"),

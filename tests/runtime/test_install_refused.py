@@ -18,7 +18,7 @@ from runtime.bundles.install import install, remove, rollback
 from runtime.bundles.task import encode_task
 from runtime.cli import main
 from runtime.errors import FormatError, StorageError, TaskError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from tests.runtime.conftest import head
 from tests.runtime.helpers import answers, as_schema_1, newer, tree, under
 
@@ -36,10 +36,10 @@ def refused(path, file, error, message):
 
 
 def resealed(task, schema=2, **changes):
-    """Return a well sealed task file whose document says something else."""
-    content = sealed.parse(encode_task(task), Path("x"), "uda-task", 2, features=())
+    """Return a task file with another document and a matching digest."""
+    content = checksummed.parse(encode_task(task), Path("x"), "uda-task", 2, features=())
     document = {**content.document, "requires": [], "optional": {}, **changes}
-    return sealed.seal("uda-task", schema, document, content.tensors)
+    return checksummed.encode("uda-task", schema, document, content.tensors)
 
 
 def test_a_file_of_another_base_precision_or_graph_is_refused(

@@ -1,4 +1,4 @@
-"""Manifests that somebody altered, sealed anew, or wrote with another version."""
+"""Manifests that were altered, have a new digest, or come from another version."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""Sealed files: safetensors with one JSON document and a digest over all of it.
+"""Checksummed files: safetensors with one JSON document and a digest over all of it.
 
-Artifacts, checkpoints and task files are sealed. Any safetensors reader opens them; this module
+Artifacts, checkpoints and task files are such files. Any safetensors reader opens them; this module
 also checks that nothing was altered. From schema 2 on, a kind that has features also has the
 members `requires` and `optional`, see `runtime.storage.extension`; tensors of optional members are
 called `optional.<member>.<name>`.
@@ -36,8 +36,8 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """The content of a sealed file."""
+class Checksummed:
+    """The content of a checksummed file."""
 
     document: dict[str, Any]
     tensors: dict[str, NDArray[Any]]
@@ -61,7 +61,7 @@ def extended(
     optional: Mapping[str, Any],
     optional_tensors: Tensors,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return a document and tensors with the members of schema 2, ready for `seal`.
+    """Return a document and tensors with the members of schema 2, ready for `encode`.
 
     Raises:
         FormatError: A feature's name, or an optional member, is impossible.
@@ -73,8 +73,8 @@ def extended(
     return {**document, **own}, {**tensors, **theirs}
 
 
-def seal(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors) -> bytes:
-    """Return the bytes of a sealed file.
+def encode(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors) -> bytes:
+    """Return the bytes of a checksummed file.
 
     Args:
         kind: What the file is, for example `uda-task`.
@@ -91,12 +91,12 @@ def seal(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors) 
 def write(
     path: Path, kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors
 ) -> None:
-    """Write a sealed file atomically.
+    """Write a checksummed file atomically.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    write_bytes(path, seal(kind, schema, document, tensors))
+    write_bytes(path, encode(kind, schema, document, tensors))
 
 
 def read(
@@ -106,12 +106,12 @@ def read(
     *,
     oldest: int | None = None,
     features: Collection[str] | None = None,
-) -> Sealed:
-    """Read a sealed file and check kind, schema and digest.
+) -> Checksummed:
+    """Read a checksummed file and check kind, schema and digest.
 
     Args:
         path: The file.
-        kind: As for `seal`.
+        kind: As for `encode`.
         schema: The newest that is read.
         oldest: The oldest that is read; None: `schema` alone.
         features: That this version knows; None: of a kind that has none.
@@ -139,13 +139,13 @@ def parse(
     *,
     oldest: int | None = None,
     features: Collection[str] | None = None,
-) -> Sealed:
-    """Return what the bytes of a sealed file hold, after the checks of `read`.
+) -> Checksummed:
+    """Return what the bytes of a checksummed file hold, after the checks of `read`.
 
     Args:
         content: Of the whole file.
         path: Where it came from, for messages.
-        kind: As for `seal`.
+        kind: As for `encode`.
         schema: As for `read`.
         oldest: As for `read`.
         features: As for `read`.
@@ -174,7 +174,7 @@ def _checked(
     features: Collection[str] | None,
     meta: Mapping[str, str],
     tensors: dict[str, NDArray[Any]],
-) -> Sealed:
+) -> Checksummed:
     stored, _, text = meta.get(_META, "").partition(" ")
     try:
         document = json.loads(text)
@@ -195,11 +195,11 @@ def _checked(
         raise FormatError(f"'{path}' was altered: its digest does not match; copy it again")
     del document["kind"], document["schema"]
     if features is None or schema < _EXTENSIBLE:
-        return Sealed(document, tensors, digest, schema)
+        return Checksummed(document, tensors, digest, schema)
     requires, optional = extension.take(document, features, f"'{path}'")
     own = {name: array for name, array in tensors.items() if not name.startswith(_OPTIONAL)}
     theirs = {n.removeprefix(_OPTIONAL): a for n, a in tensors.items() if n not in own}
-    return Sealed(document, own, digest, schema, requires, optional, theirs)
+    return Checksummed(document, own, digest, schema, requires, optional, theirs)
 
 
 def _digest(text: str, tensors: Tensors) -> str:
