@@ -21,9 +21,9 @@ from runtime.backends.trt import profile as profiles
 from runtime.backends.trt.library import library
 from runtime.backends.trt.parts import baked_parts, parts_of
 from runtime.backends.trt.sets import build_all
+from runtime.benchmark.latency import machine
 from runtime.bundles.bundle import Bundle
 from runtime.console import table, write_json
-from runtime.measuring.bench import machine
 from runtime.spec import Precision
 
 MODELS = ("ViT-B-16", "ViT-B-32", "RN50")

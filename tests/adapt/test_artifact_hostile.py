@@ -209,7 +209,10 @@ HOSTILE = {
         setter("config", "x", value=1),
         "made with the setting 'x' = 1, which this version",
     ),
-    "unknown method": (setter("method", value="dann"), "unknown method 'dann'; available: .*; update"),
+    "unknown method": (
+        setter("method", value="dann"),
+        "unknown method 'dann'; available: .*; update",
+    ),
     "config of another method": (setter("method", value="source_only"), "the setting 'lambda1' = "),
     "unknown feature": (setter("requires", value=["depth"]), "requires the feature 'depth'"),
     "optional of a list": (setter("optional", value=[]), "'optional' must be an object"),

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from runtime.backends import BACKENDS
+from runtime.benchmark.latency import machine
 from runtime.cli import main
-from runtime.measuring.bench import machine
 from runtime.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
@@ -196,7 +196,7 @@ def test_a_measurement_names_the_library_of_each_backend():
 @pytest.mark.parametrize(
     "code",
     [
-        "import runtime, runtime.cli, runtime.measuring.bench, runtime.bundles.bundle",
+        "import runtime, runtime.cli, runtime.benchmark.latency, runtime.bundles.bundle",
         "import runtime.backends.ort",
         "from click.testing import CliRunner; from adapt.cli import main; "
         "assert CliRunner().invoke(main, ['train', '--help']).exit_code == 0",
