@@ -112,11 +112,11 @@ def _show(
 def _values(bundle: Bundle, engines: Sequence[EngineFile]) -> set[str]:
     """Return `Recipe.content` of every encoder with a task's values; reads the base for each."""
     from runtime.backends.trt.engine_file import content_of
-    from runtime.backends.trt.parts import baked_parts
+    from runtime.backends.trt.graphs import baked_graphs
 
     if not any(engine.stem.startswith("encoder-") for engine in engines):
         return set()
-    return {content_of(part.sha256, part.weights()) for part in baked_parts(bundle)}
+    return {content_of(graph.sha256, graph.weights()) for graph in baked_graphs(bundle)}
 
 
 def _plain(text: str) -> str:

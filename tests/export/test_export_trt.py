@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from export.cli import main
-from export.graphs.baked import baked_part
+from export.graphs.baked import baked_graph
 from runtime.backends.trt.library import library
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main as runtime_main
@@ -132,10 +132,10 @@ def test_a_baked_graph_has_the_tasks_own_values(world, tmp_path):
 
     out = tmp_path / "demo.bundle"
     assert invoke(world, "--task", "p-a", "--out", out).exit_code == 0
-    part = baked_part(Bundle.open(out), "p-a")
-    session = onnxruntime.InferenceSession(part.graph, providers=["CPUExecutionProvider"])
+    graph = baked_graph(Bundle.open(out), "p-a")
+    session = onnxruntime.InferenceSession(graph.onnx, providers=["CPUExecutionProvider"])
     pixels = random_pixels(4, 32)
-    (found,) = session.run(["logits"], {"pixels": pixels, **part.baked})
+    (found,) = session.run(["logits"], {"pixels": pixels, **graph.baked})
     with Session.open(out) as want:
         np.testing.assert_allclose(found, want.infer(pixels), rtol=1e-4, atol=1e-5)
 

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from runtime.backends.trt.build import platforms
+from runtime.backends.trt.graphs import graphs_of
 from runtime.backends.trt.library import library
-from runtime.backends.trt.parts import parts_of
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main
 from tests.rtx import NEEDS_RTX, ctrl_c
@@ -158,8 +158,8 @@ def test_a_terminal_sees_a_bar_that_begins_anew_with_each_engine(world):
         os.close(theirs)
         content = b""
         with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
-            while part := os.read(ours, 4096):
-                content += part
+            while chunk := os.read(ours, 4096):
+                content += chunk
     os.close(ours)
     assert run.returncode == 0, content
     shown: dict[bytes, list[int]] = {}
@@ -176,9 +176,9 @@ def test_a_terminal_sees_a_bar_that_begins_anew_with_each_engine(world):
 
 
 def test_what_was_built_before_an_error_is_in_place_and_shown(world):
-    part = parts_of(Bundle.open(world.path))[-1]
+    graph = graphs_of(Bundle.open(world.path))[-1]
     (platform,) = platforms(["sm86"], None, "")
-    in_the_way = f"{part.stem}-{part.sha256[:16]}.{platform.place}.json"
+    in_the_way = f"{graph.stem}-{graph.sha256[:16]}.{platform.place}.json"
     (world.path / "engines" / in_the_way).mkdir(parents=True)
     found = invoke(world.path, "--target", "sm86")
     assert found.exit_code == 1 and "cannot write" in found.stderr

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from runtime.backends.trt.builder import Options
 from runtime.backends.trt.engine_file import EngineFile, Plan, Platform, Recipe
-from runtime.backends.trt.parts import baked_parts, parts_of
+from runtime.backends.trt.graphs import baked_graphs, graphs_of
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
@@ -43,7 +43,7 @@ def put(path, stem, graph, platform=ORIN, weights=None, profile="orin", tested=T
 @pytest.fixture
 def engines(world):
     """Two weight-free engines of the bundle, one with constants and one of another bundle."""
-    encoder, head = parts_of(Bundle.open(world.path))
+    encoder, head = graphs_of(Bundle.open(world.path))
     return [
         put(world.path, "encoder", encoder.sha256),
         put(world.path, "encoder-a-b", encoder.sha256, weights="1" * 64),
@@ -161,8 +161,8 @@ def test_a_description_of_another_version_or_with_another_digest_is_damage(world
 
 
 def test_a_check_tells_constants_of_a_former_version_of_a_task(world, engines):
-    part = next(baked_parts(Bundle.open(world.path)))
-    put(world.path, part.stem, part.sha256, weights=part.weights())
+    graph = next(baked_graphs(Bundle.open(world.path)))
+    put(world.path, graph.stem, graph.sha256, weights=graph.weights())
     text = "of no task's values as they are now"
     assert text not in info(world.path).stdout, "the whole base would have to be read"
     told = [line for line in info(world.path, "--check").stdout.splitlines() if text in line]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from runtime.backends.trt.build import build_part
+from runtime.backends.trt.build import build_engine
 from runtime.backends.trt.library import library
 from runtime.backends.trt.profile import PROFILES, Span
 from runtime.backends.trt.store import store_of
@@ -120,8 +120,8 @@ def test_an_altered_plan_is_never_opened_and_a_build_mends_it(world, store, harm
     path.write_bytes(harm(path.read_bytes()))
     with pytest.raises(FormatError, match="uda-runtime build"):
         store.plan(store.find(engine.recipe.content, A10))
-    mended = build_part(head(world), store, PROFILES["orin"], SM86)
-    assert not mended.kept and store.plan(mended.engine)
+    mended = build_engine(head(world), store, PROFILES["orin"], SM86)
+    assert not mended.reused and store.plan(mended.engine)
 
 
 def test_a_plan_that_is_gone_or_a_link_is_refused(world, store, tmp_path):
@@ -191,7 +191,7 @@ def test_a_damaged_or_hostile_description_is_one_error_and_opens_nothing(world, 
     with pytest.raises(FormatError, match="uda-runtime build") as error:
         store.find(engine.recipe.content, A10)
     assert "\x1b" not in str(error.value)
-    assert not build_part(head(world), store, PROFILES["orin"], SM86).kept
+    assert not build_engine(head(world), store, PROFILES["orin"], SM86).reused
     assert store.find(engine.recipe.content, A10).tensors == engine.tensors
 
 
@@ -239,7 +239,7 @@ def test_a_description_of_the_first_schema_asks_for_a_build_and_goes_with_it(wor
         f"'{path}' has schema 1, in which no digest covers every field; this version reads 2; "
         f"run: uda-runtime build {world.path} --target sm86"
     )
-    assert not build_part(head(world), store, PROFILES["orin"], SM86).kept
+    assert not build_engine(head(world), store, PROFILES["orin"], SM86).reused
     found = store.find(engine.recipe.content, A10)
     assert found.recipe == engine.recipe
     assert {*store.folder.iterdir()} == {path, store.path(found)}, "the former plan is gone"

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import runtime
-from runtime.backends.trt.parts import baked_parts, parts_of
+from runtime.backends.trt.graphs import baked_graphs, graphs_of
 from runtime.bundles import bundle
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.graphs import HeadGraph
@@ -514,9 +514,9 @@ def test_no_session_opens_it(hostile, strategy, frame):
 
 def test_no_engine_is_built_from_it(hostile):
     opened = Bundle.open(hostile(endless().SerializeToString()))
-    for parts in (parts_of, lambda b: list(baked_parts(b))):
+    for graphs in (graphs_of, lambda b: list(baked_graphs(b))):
         with pytest.raises(FormatError, match="control flow"):
-            parts(opened)
+            graphs(opened)
 
 
 def test_an_encoder_is_checked_before_values_become_constants(world, tmp_path):

@@ -16,8 +16,9 @@ from runtime.backends.bake import bake
 from runtime.backends.base import Arrays
 from runtime.backends.trt.library import Messages, library, logger, said, started, trt
 from runtime.backends.trt.profile import Profile
-from runtime.backends.trt.progress import Told, monitor, stoppable
+from runtime.backends.trt.progress import monitor, stoppable
 from runtime.backends.trt.tensors import Tensor, network_tensors, shape_of
+from runtime.console import ProgressCallback
 from runtime.errors import BackendError
 from runtime.storage.files import storage_errors
 
@@ -53,7 +54,7 @@ def build(
     target: str | None = None,
     timing: bytes | None = None,
     options: Options = Options(),
-    told: Told = lambda phase, done, total: None,
+    on_progress: ProgressCallback = lambda phase, done, total: None,
 ) -> Built:
     """Build an engine.
 
@@ -64,7 +65,7 @@ def build(
         target: A GPU generation, as `sm86`; None builds for the GPU of this machine.
         timing: A timing cache of this library on this GPU; one that does not fit is not used.
         options: How to build.
-        told: Hears of progress.
+        on_progress: Progress callback.
 
     Raises:
         BackendError: The library does not start, refuses the graph or cannot build it, or has no
@@ -85,7 +86,7 @@ def build(
         config = builder.create_builder_config()
         if not options.tf32:
             config.clear_flag(trt.BuilderFlag.TF32)
-        progress = monitor(told, stopped)  # the configuration does not keep it alive
+        progress = monitor(on_progress, stopped)  # the configuration does not keep it alive
         config.progress_monitor = progress
         _set_target(config, target)
         _set_profile(builder, network, config, profile)

@@ -9,7 +9,7 @@ from runtime.bundles.bundle import Bundle
 from runtime.errors import ConfigError
 
 
-def kept_profile(bundle: Bundle, store: EngineStore, platform: Platform) -> Profile:
+def default_profile(bundle: Bundle, store: EngineStore, platform: Platform) -> Profile:
     """Return the profile of a bundle's engines for a library and GPU; the default if none is there.
 
     That of the encoders, where they and the heads have not the same.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Inputs
-from runtime.backends.trt.graphs import Recorded
+from runtime.backends.trt.cuda_graphs import Recorded
 from runtime.backends.trt.library import said, trt
 from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor, engine_tensors, shape_of
