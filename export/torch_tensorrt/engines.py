@@ -143,7 +143,7 @@ def _sweep(store: EngineStore, platform: Platform, made: Mapping[str, str]) -> N
 
     def outdated(engine: EngineFile) -> bool:
         own = engine.recipe
-        same = own.platform.place == platform.place
+        same = own.platform.slug == platform.slug
         return same and made.get(engine.stem, own.content) != own.content
 
     store.sweep(outdated)

@@ -65,7 +65,7 @@ class Staging:
     def add(
         self, folder: str, stem: str, suffix: str, content: bytes, digest: str | None = None
     ) -> FileRef:
-        """Write a file named after its content, unless it is there, and return its place.
+        """Write a file named after its content, unless it is there, and return its path.
 
         Args:
             folder: `base`, `graphs`, `tasks` or `optional`.

@@ -41,7 +41,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Task:
-    """What a device needs to judge frames of one domain."""
+    """What a device needs to classify frames of one domain."""
 
     info: TaskInfo
     method: str
@@ -119,11 +119,11 @@ def encode_task(task: Task) -> bytes:
             document, arrays, task.requires, task.optional, task.optional_tensors
         )
     elif task.requires:
-        remedy = "train it with --set background=drop" if BACKGROUND in task.requires else ""
+        hint = "train it with --set background=drop" if BACKGROUND in task.requires else ""
         raise FormatError(
             f"task '{task.info.id}' requires the feature '{task.requires[0]}', but task files of "
             f"schema {task.schema}, which --schema 2 asks for, have no features; "
-            f"{remedy or 'leave out --schema 2'}"
+            f"{hint or 'leave out --schema 2'}"
         )
     return checksummed.encode(KIND, task.schema, document, arrays)
 

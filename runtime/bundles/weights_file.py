@@ -160,8 +160,8 @@ def _take_all(
     try:
         with path.open("rb") as file:
             number = file.fileno()
-            places = zip(layout, offsets, strict=True)
-            found = digest.combined(on_threads(lambda place: take(number, *place), places, 4))
+            tensors = zip(layout, offsets, strict=True)
+            found = digest.combined(on_threads(lambda tensor: take(number, *tensor), tensors, 4))
     except OSError as error:
         raise FormatError(
             f"cannot read '{path}': {error.strerror or error}; copy the bundle again"

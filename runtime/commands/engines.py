@@ -45,12 +45,12 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
     """
     from runtime.backends.trt.listing import listed
 
-    place, found = listed(bundle.path, folder, check=check)
+    path, found = listed(bundle.path, folder, check=check)
     engines = [(each.engine, not each.problem) for each in found if each.engine is not None]
     if not engines and (found or folder is not None):
-        click.echo(f"\nengines   none in {place}")
+        click.echo(f"\nengines   none in {path}")
     if engines:
-        _show(bundle, place, engines, check)
+        _show(bundle, path, engines, check)
     problems = [each for each in found if each.problem]
     if problems:
         click.echo("")
@@ -62,7 +62,7 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
     damaged = sum(each.damaged for each in problems)
     if check and damaged:
         raise FormatError(
-            f"{damaged} of {len(found)} engines in '{place}' are damaged, see above; build "
+            f"{damaged} of {len(found)} engines in '{path}' are damaged, see above; build "
             "them again"
         )
 

@@ -33,7 +33,7 @@ _ALIGNED = 256
 """Bytes; what TensorRT wants of every address."""
 
 
-def places(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
+def offsets_of(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
     """Return where pieces of memory of so many bytes begin, each aligned, and the bytes of all."""
     offsets, end = {}, 0
     for name, nbytes in sizes.items():
@@ -86,7 +86,7 @@ class Arena:
             for name, array in tensors.items()
         }
         self._device = device
-        self._offsets, total = places({name: spec.nbytes for name, spec in self.layout.items()})
+        self._offsets, total = offsets_of({name: spec.nbytes for name, spec in self.layout.items()})
         self._arena = device.allocate(total)
         self.handles: Mapping[str, Any] = {
             name: DeviceArray(self._arena.address + self._offsets[name], spec.dtype, spec.shape)
@@ -237,7 +237,7 @@ class Tensors:
         Raises:
             BackendError: There is no room for them.
         """
-        offsets, total = places({name: array.nbytes for name, array in arrays.items()})
+        offsets, total = offsets_of({name: array.nbytes for name, array in arrays.items()})
         self._device = device
         self._buffer = device.allocate(total)
         self.nbytes = total

@@ -1,4 +1,4 @@
-"""The CUDA driver and NVRTC, called so that every failure is a BackendError with a remedy."""
+"""The CUDA driver and NVRTC, called so that every failure is a BackendError with a hint."""
 
 from __future__ import annotations
 
@@ -106,11 +106,11 @@ def _check(library: Any, name: str, status: Any) -> None:
         return
     _, text = library.cuGetErrorString(status)
     reason = text.decode() if text else str(status)
-    remedies = {
+    hints = {
         "CUDA_ERROR_NO_DEVICE": "no GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES",
         "CUDA_ERROR_OUT_OF_MEMORY": "free memory there, or lower max_task_bytes",
         "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "restart the machine after the driver's update",
     }
     code = getattr(status, "name", "")
-    remedy = remedies.get(code, "check the GPU with nvidia-smi, then start the program again")
-    raise BackendError(f"the CUDA driver failed in {name}: {reason} ({code}); {remedy}")
+    hint = hints.get(code, "check the GPU with nvidia-smi, then start the program again")
+    raise BackendError(f"the CUDA driver failed in {name}: {reason} ({code}); {hint}")

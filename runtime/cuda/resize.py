@@ -114,8 +114,8 @@ class DeviceResizer:
                 region = frame[plan.region]
                 if end + region.size > self._staged.nbytes:
                     break
-                place = self._staged.host[end : end + region.size]
-                np.copyto(place.reshape(region.shape), region)
+                staged = self._staged.host[end : end + region.size]
+                np.copyto(staged.reshape(region.shape), region)
                 count, end = count + 1, end + region.size
             self._staged.push(end)
             source = self._staged.address

@@ -106,8 +106,8 @@ def preprocess_batch(frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> N
     if len(frames) == 1:
         return np.ascontiguousarray(preprocess(frames[0], spec))[None]
     batch = np.empty((len(frames), spec.size, spec.size, 3), np.uint8)
-    for place, frame in zip(batch, frames, strict=True):
-        np.copyto(place, _resized(frame, spec), casting="unsafe")
+    for row, frame in zip(batch, frames, strict=True):
+        np.copyto(row, _resized(frame, spec), casting="unsafe")
     return batch
 
 
@@ -196,9 +196,9 @@ def read_image(
     except Exception as error:  # decoders raise what they like on damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.replace(f" {str(path)!r}", "")  # Pillow names the file too
-        remedy = formats.advice(path.suffix.lower()) or "repair or remove the file"
+        hint = formats.advice(path.suffix.lower()) or "repair or remove the file"
         if not os.path.isfile(path):  # pathlib's raises where the system refuses a path
-            remedy = "check the path"
+            hint = "check the path"
             if "*" in str(path):  # a shell passes on a pattern in quotes, or one without a match
-                remedy = "leave out the quotes around a pattern, or check the path"
-        raise DataError(f"cannot read the image '{path}': {reason}; {remedy}") from error
+                hint = "leave out the quotes around a pattern, or check the path"
+        raise DataError(f"cannot read the image '{path}': {reason}; {hint}") from error

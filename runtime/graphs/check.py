@@ -148,10 +148,10 @@ def _shapes(model: Model, inputs: Mapping[str, Shape], output: Value) -> dict[st
         if name in shapes:
             raise Damage(f"its input {shown(name)} has a value already")
         shapes[name] = tuple(map(length, array.shape))
-    last = {name: place for place, node in enumerate(model.nodes) for name in node.inputs}
+    last = {name: index for index, node in enumerate(model.nodes) for name in node.inputs}
     sizes: dict[str, int] = {}
     live = total = products = 0
-    for place, node in enumerate(model.nodes):
+    for index, node in enumerate(model.nodes):
         missing = next((name for name in node.inputs if name not in shapes), None)
         if missing is not None:
             raise Damage(f"operator {shown(node.kind)} reads {shown(missing)}, which is not there")
@@ -173,7 +173,7 @@ def _shapes(model: Model, inputs: Mapping[str, Shape], output: Value) -> dict[st
                 f"{MAX_TOTAL} and {MAX_PRODUCTS} are allowed"
             )
         for read_here in {name, *node.inputs}:
-            if last.get(read_here, -1) <= place and read_here != output.name:
+            if last.get(read_here, -1) <= index and read_here != output.name:
                 live -= sizes.pop(read_here, 0)
     wanted = tuple(map(length, output.shape))
     if shapes.get(output.name) != wanted or output.name in inputs or output.name in constants:

@@ -145,14 +145,14 @@ def _a(what: str) -> str:
 
 
 def _unpack(content: memoryview, field: Field, values: list[Any]) -> None:
-    place = 0
-    while place < len(content) and len(values) <= field.most:
+    offset = 0
+    while offset < len(content) and len(values) <= field.most:
         if field.wire == VARINT:
-            value, place = varint(content, place)
+            value, offset = varint(content, offset)
             values.append(value)
-        elif len(content) - place >= 4:
-            values.append(content[place : place + 4])
-            place += 4
+        elif len(content) - offset >= 4:
+            values.append(content[offset : offset + 4])
+            offset += 4
         else:
             raise Damage(f"'{field.name}' ends within a number")
 

@@ -59,7 +59,7 @@ def with_fillers(
 
     Args:
         dtype: Of the tensors.
-        indices: (n,) sorted places, in elements of the type.
+        indices: (n,) sorted positions, in elements of the type.
         values: (n,) the task's values there.
         undo: (n,) the base's values there.
         base_values: Returns the base's values for a type and sorted indices.

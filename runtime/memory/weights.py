@@ -144,8 +144,8 @@ class Weights:
             check(self.layout[name], sparse)
             by_type.setdefault(self.layout[name].dtype, []).append((self._offsets[name], name))
         scatters = []
-        for dtype, places in by_type.items():
-            parts = [self._placed(n, patch[n], start) for start, n in sorted(places)]
+        for dtype, starts in by_type.items():
+            parts = [self._placed(n, patch[n], start) for start, n in sorted(starts)]
             indices, values = (np.concatenate(part) for part in zip(*parts, strict=True))
             undo = self._base_values(dtype, indices)
             scatter = with_fillers(dtype, indices, values, undo, self._base_values)
@@ -199,12 +199,12 @@ class Weights:
     def _placed(
         self, name: str, sparse: SparseTensor, start: int
     ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Return the sorted places of a tensor's changed entries in its type, and their values."""
+        """Return the sorted indices of a tensor's changed entries in its type, and their values."""
         if not self._is_blocked(name):
             return sparse.indices.astype(np.int64) + start, sparse.values
-        places = positions(sparse.indices, self.layout[name].shape, self._block)
-        order = np.argsort(places)
-        return places[order] + start, sparse.values[order]
+        indices = positions(sparse.indices, self.layout[name].shape, self._block)
+        order = np.argsort(indices)
+        return indices[order] + start, sparse.values[order]
 
     def _room(self, dtype: str) -> int:
         return self._scratch[dtype].size if dtype in self._scratch else 0
@@ -241,6 +241,6 @@ class Weights:
         if self._waiting:
             time.sleep(1e-4)  # locks are not fair: this thread would win the next one, too
         if applied.size:
-            place = np.minimum(np.searchsorted(applied, indices), applied.size - 1)
-            patched = applied[place] == indices
-            out[patched] = undo[place[patched]]
+            at = np.minimum(np.searchsorted(applied, indices), applied.size - 1)
+            patched = applied[at] == indices
+            out[patched] = undo[at[patched]]

@@ -109,14 +109,14 @@ class SessionPool:
         check_settings(threads, max_task_bytes)
         bundle = Bundle.open(path)
         base = SharedBase(bundle)
-        places = [devices[number % len(devices)] for number in range(sessions)]
-        each = {"cpu": max(1, cores() // max(1, places.count("cpu")))}
+        assigned = [devices[number % len(devices)] for number in range(sessions)]
+        each = {"cpu": max(1, cores() // max(1, assigned.count("cpu")))}
         caches: dict[Hashable, TaskCache] = {}
         opened: list[Session] = []
         try:
-            for place in places:
-                own = threads or each.get(place)
-                runs = backends.load(backend, place, own, bundle.path, engines)
+            for device in assigned:
+                own = threads or each.get(device)
+                runs = backends.load(backend, device, own, bundle.path, engines)
                 held = strategies.load(strategy, bundle, runs, blocked, base.read)
                 shared = caches.setdefault(held.form, TaskCache(max_task_bytes))
                 opened.append(Session(bundle, held, shared))

@@ -258,11 +258,11 @@ class Session:
                 if first.preprocess != spec or any(each.share != first.share for each in loaded):  # noqa: B023
                     return False
                 features = self._strategy.features(first, pixels)  # noqa: B023
-                for each, places in zip(loaded, batch.heads.values(), strict=True):  # noqa: B023
-                    rows = np.ascontiguousarray(features[[row for row, _ in places]])
+                for each, positions in zip(loaded, batch.heads.values(), strict=True):  # noqa: B023
+                    rows = np.ascontiguousarray(features[[row for row, _ in positions]])
                     logits = self._strategy.logits(each, rows)
                     info = each.info
-                    for (_, position), row in zip(places, logits, strict=True):
+                    for (_, position), row in zip(positions, logits, strict=True):
                         found[position] = Prediction(info.id, info.classes, row)
                 return True
 

@@ -27,7 +27,7 @@ def build(cls: type[T], values: object, where: str, error: type[UdaError] = Form
     Args:
         cls: A dataclass.
         values: What a parser returned.
-        where: The name of the place, for messages.
+        where: Name of the file or field, for messages.
         error: The error to raise.
 
     Raises:

@@ -15,7 +15,7 @@ from runtime.errors import FormatError, StorageError
 
 CODE_FOLDER = 0o700
 """The mode of a folder that holds machine code."""
-_REMEDIES = {
+_HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),
     errno.EFBIG: "choose another place or raise the limit (ulimit -f)",
     **dict.fromkeys(
@@ -59,14 +59,14 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn an operating system error while writing `path` into a StorageError.
 
     Raises:
-        StorageError: The disk is full, read-only or not ours to write, or there is no such place.
+        StorageError: The disk is full or not writable, or the folder does not exist.
     """
     try:
         yield
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        remedy = _REMEDIES.get(error.errno or 0, "check the path or choose another place")
-        raise StorageError(f"cannot write '{path}': {what}; {remedy}") from error
+        hint = _HINTS.get(error.errno or 0, "check the path or choose another place")
+        raise StorageError(f"cannot write '{path}': {what}; {hint}") from error
 
 
 def make_folder(path: Path, mode: int = 0o775) -> None:

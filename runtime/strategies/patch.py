@@ -141,7 +141,7 @@ class PatchStrategy:
             patch = self.weights.prepare(task.patch)
             if patch is not None:
                 stack.callback(patch.close)
-            tokens = encoder.place(task.tokens)
+            tokens = encoder.upload(task.tokens)
             if tokens is not None:
                 stack.callback(tokens.close)
             head = self.backend.memory.tensors(task.head_tensors)

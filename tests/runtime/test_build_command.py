@@ -178,7 +178,7 @@ def test_a_terminal_sees_a_bar_that_begins_anew_with_each_engine(world):
 def test_what_was_built_before_an_error_is_in_place_and_shown(world):
     graph = graphs_of(Bundle.open(world.path))[-1]
     (platform,) = platforms(["sm86"], None, "")
-    in_the_way = f"{graph.stem}-{graph.sha256[:16]}.{platform.place}.json"
+    in_the_way = f"{graph.stem}-{graph.sha256[:16]}.{platform.slug}.json"
     (world.path / "engines" / in_the_way).mkdir(parents=True)
     found = invoke(world.path, "--target", "sm86")
     assert found.exit_code == 1 and "cannot write" in found.stderr

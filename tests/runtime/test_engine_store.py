@@ -246,6 +246,6 @@ def test_a_description_of_the_first_schema_asks_for_a_build_and_goes_with_it(wor
 
 
 def test_a_gpus_name_cannot_lead_out_of_the_folder():
-    assert dataclasses.replace(A10, gpu="../../../GPU 0").place == "tensorrt_rtx.sm86.gpu-0"
+    assert dataclasses.replace(A10, gpu="../../../GPU 0").slug == "tensorrt_rtx.sm86.gpu-0"
     with pytest.raises(ValueError, match="control characters"):
         dataclasses.replace(A10, gpu="GPU\x00")

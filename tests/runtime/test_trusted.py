@@ -15,7 +15,7 @@ import pytest
 
 from runtime.backends.trt.build import _timing
 from runtime.backends.trt.builder import Options
-from runtime.backends.trt.engine_file import EngineFile, Plan, Platform, Recipe
+from runtime.backends.trt.engine_file import EngineFile, PlanFile, Platform, Recipe
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.store import EngineStore, store_of
 from runtime.cuda import compiler
@@ -65,7 +65,7 @@ def engine(store: EngineStore) -> EngineFile:
     plan = b"machine code" * 100
     platform = Platform("tensorrt", "10.3.0.30", "sm87", "Orin (nvgpu)", "12.6", None)
     recipe = Recipe("1" * 64, None, platform, PROFILES["orin"], Options())
-    own = Plan(len(plan), sha256(plan))
+    own = PlanFile(len(plan), sha256(plan))
     made = EngineFile("head", recipe.key, recipe, (), own, 1.5, True)
     store.install(made, plan)
     return made

@@ -104,12 +104,10 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
     for target in targets:
         if target not in found.targets:
             has = ", ".join(found.targets) or "the GPU of its machine"
-            remedy = "build on the machine that is to run the engines, without --target"
+            hint = "build on the machine that is to run the engines, without --target"
             if f"sm{target}" in found.targets:
-                remedy = f"did you mean sm{target}?"
-            raise BackendError(
-                f"{found} cannot build for '{target[:20]}', only for {has}; {remedy}"
-            )
+                hint = f"did you mean sm{target}?"
+            raise BackendError(f"{found} cannot build for '{target[:20]}', only for {has}; {hint}")
     if targets:
         return [
             Platform(found.name, found.version, target, gpu=None, cuda=None, driver=None)

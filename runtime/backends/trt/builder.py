@@ -75,7 +75,7 @@ def build(
         KeyboardInterrupt: Ctrl-C was pressed; the library is as before.
     """
     start = time.perf_counter()
-    place = target or "this machine's GPU"
+    where = target or "this machine's GPU"
     with stoppable() as stopped, said() as messages:
         builder = started(trt.Builder)
         flags = 0
@@ -97,7 +97,7 @@ def build(
             raise stopped[0]
         if plan is None:
             raise messages.failure(
-                f"build an engine for {place}",
+                f"build an engine for {where}",
                 "choose other GPUs with --target, or build on the machine that is to run it",
             )
         measured = None if cache is None else bytes(memoryview(cache.serialize()))
@@ -108,8 +108,8 @@ def _parse(
     graph: bytes, baked: Arrays | None, network: trt.INetworkDefinition, messages: Messages
 ) -> None:
     parser = trt.OnnxParser(network, logger())
-    with _files(baked or {}) as (folder, places):
-        content = bake(graph, baked, places) if baked else graph
+    with _files(baked or {}) as (folder, files):
+        content = bake(graph, baked, files) if baked else graph
         if parser.parse(content, str(folder / "graph.onnx")):
             return
         for i in range(parser.num_errors):
@@ -125,12 +125,12 @@ def _parse(
 def _files(arrays: Arrays) -> Iterator[tuple[Path, dict[str, str]]]:
     """Put values into files, for the parser to read; this takes no second copy in memory."""
     with tempfile.TemporaryDirectory(prefix="uda-build.") as name:
-        folder, places = Path(name), {}
+        folder, files = Path(name), {}
         for number, (tensor, array) in enumerate(arrays.items()):
-            places[tensor] = f"w{number}"
-            with storage_errors(folder / places[tensor]):
-                np.ascontiguousarray(array).tofile(folder / places[tensor])
-        yield folder, places
+            files[tensor] = f"w{number}"
+            with storage_errors(folder / files[tensor]):
+                np.ascontiguousarray(array).tofile(folder / files[tensor])
+        yield folder, files
 
 
 def _set_profile(

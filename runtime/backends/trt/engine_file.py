@@ -53,7 +53,7 @@ class Platform:
         return all(own[key] is None or own[key] == there[key] for key in own)
 
     @property
-    def place(self) -> str:
+    def slug(self) -> str:
         """The library and the GPUs, as part of a file's name: one of these has one engine."""
         gpu = re.sub(r"[^a-z0-9]+", "-", (self.gpu or "").lower()).strip("-")[:60]
         return f"{self.library}.{self.generation}" + (f".{gpu}" if gpu else "")
@@ -99,7 +99,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlanFile:
     """The file of the library."""
 
     bytes: int
@@ -121,7 +121,7 @@ class EngineFile:
     recipe: Recipe
     tensors: tuple[Tensor, ...]
     """What the engine takes and gives, read back from the network it was built from."""
-    plan: Plan
+    plan: PlanFile
     seconds: float
     """That the build took."""
     tested: bool
@@ -136,7 +136,7 @@ class EngineFile:
     @property
     def slot(self) -> str:
         """Start of the names of its files; the next engine of its kind takes the same."""
-        return f"{self.stem}-{self.recipe.content[:16]}.{self.recipe.platform.place}"
+        return f"{self.stem}-{self.recipe.content[:16]}.{self.recipe.platform.slug}"
 
     @property
     def plan_name(self) -> str:
@@ -153,7 +153,7 @@ def engine_file(stem: str, recipe: Recipe, built: Built, *, tested: bool) -> Eng
         built: The plan.
         tested: Whether it has run.
     """
-    plan = Plan(len(built.plan), sha256(built.plan))
+    plan = PlanFile(len(built.plan), sha256(built.plan))
     seconds = round(built.seconds, 3)
     return EngineFile(stem, recipe.key, recipe, built.tensors, plan, seconds, tested)
 

@@ -126,16 +126,16 @@ class Messages:
     nodes: list[str] = field(default_factory=list)
     """Nodes of the graph that its parser refused, each with the reason."""
 
-    def failure(self, what: str, remedy: str) -> BackendError:
+    def failure(self, what: str, hint: str) -> BackendError:
         """Return one error that says what failed, why as far as the library told, and what to do.
 
         Args:
             what: `build an engine for sm86`.
-            remedy: What the user can do.
+            hint: What the user can do about it.
         """
         reasons = self.nodes or list(dict.fromkeys(self.problems)) or ["it gave no reason"]
         reason = " | ".join(_line(text) for text in reasons[:2])
-        return BackendError(f"{library()} cannot {what}: {reason}; {remedy}")
+        return BackendError(f"{library()} cannot {what}: {reason}; {hint}")
 
 
 _mine = threading.local()

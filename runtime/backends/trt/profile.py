@@ -98,16 +98,16 @@ def load(name: str) -> Profile:
     """
     if name in PROFILES:
         return PROFILES[name]
-    remedy = f"a profile is a file like {_EXAMPLE}"
+    hint = f"a profile is a file like {_EXAMPLE}"
     if not os.path.isfile(name):
         known = ", ".join(sorted(PROFILES))
         raise ConfigError(
-            f"unknown profile '{name}'; known are {known}, and there is no such file; {remedy}"
+            f"unknown profile '{name}'; known are {known}, and there is no such file; {hint}"
         )
     where = f"'{name}'"
     try:
         return build(Profile, json.loads(read_bytes(Path(name), _MAX_BYTES)), where)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is no JSON: {error}; {remedy}") from error
+        raise FormatError(f"{where} is no JSON: {error}; {hint}") from error
     except FormatError as error:
-        raise FormatError(f"{error}; {remedy}") from error
+        raise FormatError(f"{error}; {hint}") from error

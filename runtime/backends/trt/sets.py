@@ -83,7 +83,7 @@ def build_all(
                 )
                 recipe = row.engine.recipe
                 if recipe.weights is not None:
-                    made[row.engine.stem, recipe.platform.place] = recipe.content
+                    made[row.engine.stem, recipe.platform.slug] = recipe.content
                 yield row if row.engine.tested else replace(row, untested=_why(machine, reason))
     if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
         manifest = bundle.manifest
@@ -96,7 +96,7 @@ def build_all(
                 return own.graph not in digests
             if engine.stem.partition("-")[2] not in {"base", *tasks}:
                 return True  # constants of a task that is gone
-            return made.get((engine.stem, own.platform.place), own.content) != own.content
+            return made.get((engine.stem, own.platform.slug), own.content) != own.content
 
         store.sweep(outdated)
 
