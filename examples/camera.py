@@ -161,7 +161,7 @@ def _opened(path: Path) -> TextIO:
         return path.open("w")
     except OSError as error:
         raise runtime.StorageError(
-            f"cannot write '{path}': {error.strerror}; choose another place"
+            f"cannot write '{path}': {error.strerror}; choose another folder"
         ) from error
 
 

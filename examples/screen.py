@@ -55,7 +55,7 @@ class Recorder:
                 path.unlink()
         except OSError as error:
             raise runtime.StorageError(
-                f"cannot write '{path}': {error.strerror}; choose another place"
+                f"cannot write '{path}': {error.strerror}; choose another folder"
             ) from error
 
     def write(self, image: Image) -> None:

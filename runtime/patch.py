@@ -97,7 +97,7 @@ def check(spec: TensorSpec, sparse: SparseTensor) -> None:
     """
     indices, values = sparse.indices, sparse.values
     if values.dtype.name != spec.dtype or values.shape != indices.shape or indices.ndim != 1:
-        raise FormatError(f"patch of '{spec.name}' is {values.dtype}, needed {spec.dtype}")
+        raise FormatError(f"patch of '{spec.name}' is {values.dtype}, expected {spec.dtype}")
     if indices.size and int(indices[-1]) >= spec.size:
         raise FormatError(
             f"patch of '{spec.name}' changes entry {int(indices[-1])} of {spec.size}; the file is "

@@ -32,7 +32,7 @@ def check_sha256(value: str) -> str:
         ValueError: It is not.
     """
     if not _SHA256.fullmatch(value):
-        raise ValueError(f"'{value[:80]}' is no SHA-256 digest")
+        raise ValueError(f"'{value[:80]}' is not a SHA-256 digest")
     return value
 
 
@@ -44,7 +44,7 @@ def check_task_id(value: str) -> str:
     """
     if not _TASK_ID.fullmatch(value) or ".." in value or len(value) > _MAX_TASK_ID:
         raise ValueError(
-            f"'{value[:80]}' is no task id; one looks like 'a-c' and has at most {_MAX_TASK_ID} "
+            f"'{value[:80]}' is not a task id; one looks like 'a-c' and has at most {_MAX_TASK_ID} "
             "characters"
         )
     return value
@@ -58,7 +58,7 @@ def check_text(*values: str) -> None:
     """
     for value in values:
         if not value or not value.isprintable():
-            raise ValueError(f"{value[:40]!r} is no name: it is empty or has control characters")
+            raise ValueError(f"{value[:40]!r} is not a name: it is empty or has control characters")
 
 
 @dataclass(frozen=True)

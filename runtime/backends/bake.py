@@ -54,7 +54,7 @@ def bake(
         return _model(graph, arrays, files or dict.fromkeys(arrays, _GIVEN))
     except Damage as error:
         raise FormatError(
-            f"a graph is no sound ONNX model: {error}; export the bundle again"
+            f"a graph is not a sound ONNX model: {error}; export the bundle again"
         ) from error
 
 
@@ -67,7 +67,7 @@ def _model(content: bytes, arrays: Mapping[str, NDArray[Any]], files: Mapping[st
         else:
             model += content[span]
     if graphs != 1:
-        raise Damage(f"it has {graphs} graphs, needed one")
+        raise Damage(f"it has {graphs} graphs, expected one")
     return bytes(model)
 
 
@@ -130,7 +130,7 @@ def _declared(name: str, array: NDArray[Any], file: str) -> bytes:
 def _one(content: memoryview, number: int) -> memoryview:
     found = [value for n, _, value, _ in fields(content) if n == number]
     if len(found) != 1:
-        raise Damage(f"it has {len(found)} fields {number}, needed one")
+        raise Damage(f"it has {len(found)} fields {number}, expected one")
     return message(found[0])
 
 

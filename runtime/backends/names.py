@@ -22,7 +22,7 @@ def index_of(device: str) -> int | None:
     match = _GPU.fullmatch(device)
     if match is None and device != "cpu":
         raise BackendError(
-            f"unknown device '{device}'; known are cpu, cuda, and cuda:1 for the second GPU"
+            f"unknown device '{device}'; available: cpu, cuda, and cuda:1 for the second GPU"
         )
     return int(match[1] or 0) if match else None
 
@@ -57,6 +57,6 @@ def check_engines(folder: str | os.PathLike[str] | None) -> None:
     """
     if folder is not None and not os.fspath(folder):
         raise ConfigError(
-            "engines lie in a folder with a name, found ''; name one, or leave --engines out for "
-            "the one in the bundle"
+            "the folder of engines must have a name, found ''; name one, or leave out --engines to "
+            "use the one in the bundle"
         )

@@ -174,7 +174,7 @@ class Bundle:
         path = self._locate(ref)
         if not os.path.exists(path):  # pathlib's raises for names that are too long
             raise FormatError(
-                f"'{path}' is not there any more; if the bundle was changed since it was opened, "
+                f"'{path}' no longer exists; if the bundle was changed since it was opened, "
                 "refresh or open it again, else copy it again"
             )
         content = read_bytes(path, min(ref.bytes, MAX_BYTES))

@@ -158,15 +158,15 @@ def _check(path: Path) -> None:
         if folder.is_symlink():
             raise StorageError(
                 f"'{folder}' is a link, and a bundle's files lie in the bundle; copy the bundle "
-                "again, or choose another place"
+                "again, or choose another folder"
             )
     if not (path / manifest.NAME).is_file():
         files = (file for file in path.rglob("*") if not file.is_dir())
         foreign = next((f for f in files if f.name != LOCK and not _OURS.fullmatch(f.name)), None)
         if foreign:
             raise StorageError(
-                f"'{path}' has files of others in it ('{foreign.name}') and is no bundle; choose "
-                "another place, or empty it"
+                f"'{path}' has files of others in it ('{foreign.name}') and is not a bundle; "
+                "choose another folder, or empty it"
             )
 
 

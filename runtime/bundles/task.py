@@ -214,7 +214,7 @@ def check_head_names(task: Task, names: Collection[str]) -> None:
     """
     if task.head_tensors.keys() != set(names):
         raise FormatError(
-            f"task '{task.info.id}' brings {sorted(task.head_tensors)} for its head, needed "
+            f"task '{task.info.id}' brings {sorted(task.head_tensors)} for its head, expected "
             f"{sorted(names)}; export the task again"
         )
 
@@ -293,8 +293,8 @@ def _check_shape(task: Task, name: str, fits: bool, needed: tuple[int, ...]) -> 
     if not fits:
         raise FormatError(
             f"task '{task.info.id}' has {len(task.info.classes)} classes and brings head tensor "
-            f"'{name}' of shape {task.head_tensors[name].shape}, needed {needed}; export the task "
-            "again"
+            f"'{name}' of shape {task.head_tensors[name].shape}, expected {needed}; export the "
+            "task again"
         )
 
 

@@ -122,7 +122,7 @@ def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
     try:
         if path.stat().st_size != size:
             raise FormatError(
-                f"'{path}' has {path.stat().st_size} bytes, needed {size}; copy it again"
+                f"'{path}' has {path.stat().st_size} bytes, expected {size}; copy it again"
             )
         with safe_open(path, framework="numpy") as file:
             layout = []

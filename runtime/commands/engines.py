@@ -58,7 +58,7 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
         if each.damaged:
             click.echo(f"damaged   {_plain(each.problem)}")
         else:
-            click.echo(f"other     '{_plain(each.name)}' describes no engine")
+            click.echo(f"other     '{_plain(each.name)}' is not an engine")
     damaged = sum(each.damaged for each in problems)
     if check and damaged:
         raise FormatError(

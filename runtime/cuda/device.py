@@ -39,7 +39,7 @@ class CudaDevice:
         count = int(call("cuDeviceGetCount"))
         if not 0 <= index < count:
             raise BackendError(
-                f"there is no device 'cuda:{index}': the driver shows {count} "
+                f"device 'cuda:{index}' not found: the driver shows {count} "
                 f"{'GPU' if count == 1 else 'GPUs'}, numbered from 0; check nvidia-smi and "
                 "CUDA_VISIBLE_DEVICES"
             )

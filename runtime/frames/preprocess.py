@@ -133,8 +133,8 @@ def geometry(
         short = min(width, height)
         if max(width, height) > _MAX_RATIO * short:
             raise DataError(
-                f"a frame of {width} x {height} pixels is too narrow to crop; needed a ratio of at "
-                f"most {_MAX_RATIO}; cut it first, or train with resize=squash"
+                f"a frame of {width} x {height} pixels is too narrow to crop; expected a ratio "
+                f"of at most {_MAX_RATIO}; cut it first, or train with resize=squash"
             )
         target = (spec.size * width // short, spec.size * height // short)
     left, top = (round((side - spec.size) / 2) for side in target)

@@ -110,13 +110,13 @@ def _inputs(model: Model, kind: Kind) -> dict[str, Shape]:
         if value.element not in ((element,) if first else (FLOAT, HALF)):
             wanted = TYPES[element] if first else "float32 or float16"
             raise Damage(
-                f"its input {shown(value.name)} has ONNX's type {value.element}, needed {wanted}"
+                f"its input {shown(value.name)} has ONNX's type {value.element}, expected {wanted}"
             )
         free = {axis: name for axis, name in enumerate(value.shape) if isinstance(name, str)}
         allowed = {0: BATCH} if first else {0: CLASSES} if kind == "head" and free else {}
         if free != allowed:
             raise Damage(
-                f"its input {shown(value.name)} has free axes {_free(free)}, needed "
+                f"its input {shown(value.name)} has free axes {_free(free)}, expected "
                 f"{_free(allowed)}"
             )
         found[value.name] = tuple(map(length, value.shape))
@@ -130,10 +130,10 @@ def _output(model: Model, kind: Kind) -> Value:
     _, _, name, axes = _ENDS[kind]
     if len(model.outputs) != 1 or model.outputs[0].name != name:
         found = ", ".join(shown(value.name) for value in model.outputs) or "none"
-        raise Damage(f"it has the outputs {found}, needed '{name}' alone")
+        raise Damage(f"it has the outputs {found}, expected '{name}' alone")
     value = model.outputs[0]
     if value.element != FLOAT:
-        raise Damage(f"its output '{name}' has ONNX's type {value.element}, needed float32")
+        raise Damage(f"its output '{name}' has ONNX's type {value.element}, expected float32")
     free = tuple(each if isinstance(each, str) else None for each in value.shape)
     if free != axes:
         raise Damage(f"its output '{name}' must have 2 axes, the free ones called {_free(axes)}")

@@ -134,7 +134,9 @@ def parse(content: memoryview, table: Table, what: str) -> Mapping[str, Sequence
         elif wire == BYTES and field.most > 1 and isinstance(value, memoryview):
             _unpack(value, field, values)  # numbers of a row may share one field
         else:
-            raise Damage(f"'{field.name}' of {_a(what)} has wire type {wire}, needed {field.wire}")
+            raise Damage(
+                f"'{field.name}' of {_a(what)} has wire type {wire}, expected {field.wire}"
+            )
         if len(values) > field.most:
             raise Damage(f"{_a(what)} has more than {field.most} of '{field.name}'")
     return found

@@ -91,7 +91,7 @@ def make(call: Call) -> Made:
         )
     if len(call.shapes) not in operator.inputs:
         raise Damage(
-            f"operator {node.kind} has {len(call.shapes)} inputs, needed "
+            f"operator {node.kind} has {len(call.shapes)} inputs, expected "
             f"{' or '.join(map(str, operator.inputs))}"
         )
     try:

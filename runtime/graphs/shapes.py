@@ -154,7 +154,7 @@ def gather(call: Call) -> Made:
     shape, index = call.shapes[0], call.constant(1)
     axis = call.axis(call.whole("axis", 0), len(shape))
     if call.shapes[1] or not shape[axis].fixed or not 0 <= index[0] < shape[axis].factor:
-        raise Damage(f"entry {index} of an axis of length {shape[axis]} is gathered; needed one")
+        raise Damage(f"entry {index} of an axis of length {shape[axis]} is gathered; expected one")
     return Made((*shape[:axis], *shape[axis + 1 :]))
 
 

@@ -122,7 +122,7 @@ def read(
     """
     try:
         if not S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
-            raise OSError("no plain file")
+            raise OSError("not a plain file")
         with safe_open(path, framework="numpy") as file:
             meta = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -16,10 +16,10 @@ from runtime.errors import FormatError, StorageError
 CODE_FOLDER = 0o700
 """The mode of a folder that holds machine code."""
 _HINTS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),
-    errno.EFBIG: "choose another place or raise the limit (ulimit -f)",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another folder"),
+    errno.EFBIG: "choose another folder or raise the limit (ulimit -f)",
     **dict.fromkeys(
-        (errno.EROFS, errno.EACCES, errno.EPERM), "choose another place or make it writable"
+        (errno.EROFS, errno.EACCES, errno.EPERM), "choose another folder or make it writable"
     ),
     **dict.fromkeys(
         (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
@@ -65,7 +65,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        hint = _HINTS.get(error.errno or 0, "check the path or choose another place")
+        hint = _HINTS.get(error.errno or 0, "check the path or choose another folder")
         raise StorageError(f"cannot write '{path}': {what}; {hint}") from error
 
 
@@ -174,13 +174,13 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """Return the content of a file of at most `limit` bytes.
 
     Raises:
-        FormatError: The file is missing, unreadable or larger, or no plain file.
+        FormatError: The file is missing, unreadable or larger, or not a plain file.
     """
     try:
         with open(path, "rb", opener=_open_at_once) as stream:
             about = os.fstat(stream.fileno())
             if not stat.S_ISREG(about.st_mode):
-                raise FormatError(f"'{path}' is no plain file; make or copy it again")
+                raise FormatError(f"'{path}' is not a plain file; make or copy it again")
             # Python makes room for all that is asked for, however small the file is.
             content = stream.read(min(about.st_size, limit) + 1)
     except OSError as error:

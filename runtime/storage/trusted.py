@@ -48,7 +48,7 @@ def check_file(path: Path, found: os.stat_result, hint: Hint) -> None:
         FormatError: It may not; the message says why, and what to do about it.
     """
     if not stat.S_ISREG(found.st_mode):
-        raise FormatError(f"'{path}' is {_kind(found)}, needed a file of machine code; {hint()}")
+        raise FormatError(f"'{path}' is {_kind(found)}, expected a file of machine code; {hint()}")
     problem, command = _distrust(path, found)
     if problem:
         raise FormatError(f"{problem}; if you trust it, run: {command}; else {hint()}")
@@ -90,7 +90,7 @@ def read_code(path: Path, limit: int, hint: Hint) -> bytes:
 def _check_folder(folder: Path, found: os.stat_result) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise FormatError(
-            f"'{folder}' is {_kind(found)}, needed a folder: machine code is not read through "
+            f"'{folder}' is {_kind(found)}, expected a folder: machine code is not read through "
             "links; put the folder itself there"
         )
     problem, command = _distrust(folder, found)

@@ -54,7 +54,7 @@ def load(
     """
     if name not in STRATEGIES:
         backend.memory.close()
-        raise BackendError(f"unknown strategy '{name}'; known are {', '.join(sorted(STRATEGIES))}")
+        raise BackendError(f"unknown strategy '{name}'; available: {', '.join(sorted(STRATEGIES))}")
     module, attribute = STRATEGIES[name].path.split(":")
     strategy: Strategy[Any] = getattr(import_module(module), attribute).open(
         bundle, backend, blocked, read

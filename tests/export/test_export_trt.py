@@ -102,10 +102,10 @@ def test_without_a_gpu_too_a_profile_that_takes_no_task_is_refused(world, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "sm87"), "cannot build for 'sm87', only for sm80"),
+        (("--target", "sm87"), "cannot build for 'sm87'; available: sm80"),
         (("--target", "sm86", "--device", "cuda:1"), "leave one of them out"),
         (("--target", "sm86", "--engines", "/dev/null/x"), "cannot write '/dev/null/x"),
-        (("--engines", ""), "engines lie in a folder with a name, found ''"),
+        (("--engines", ""), "the folder of engines must have a name, found ''"),
         (("--device", "gpu"), "engines are built on a GPU, found device 'gpu'"),
         (("--device", "cuda:99"), "driver"),
         (("--profile", "fast"), "unknown profile 'fast'"),

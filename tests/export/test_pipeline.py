@@ -395,7 +395,7 @@ RECORD = TaskRecord("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
     ("facts", "message"),
     [
         ({"residual": 1, "patch": 2}, "'artifact' is missing.*'uda-export onnx'"),
-        ({**asdict(RECORD), "artifact": "../x"}, "no SHA-256"),
+        ({**asdict(RECORD), "artifact": "../x"}, "not a SHA-256"),
         ({**asdict(RECORD), "variant": 3}, "'variant' must be str"),
         ({**asdict(RECORD), "survival": {"fp32": 1.0}}, "'fp16' is missing"),
         ({**asdict(RECORD), "survival": None}, "expected a mapping"),

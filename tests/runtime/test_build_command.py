@@ -70,7 +70,7 @@ def test_without_a_profile_a_build_keeps_that_of_the_engines_that_are_there(worl
     built("--profile", "orin")
     found = invoke(world.path, "--target", "sm86")
     assert found.exit_code == 1 and found.stderr.count("\n") == 1
-    assert "are of the profiles orin and server; say with --profile which" in found.stderr
+    assert "are of the profiles orin and server; choose one with --profile" in found.stderr
 
 
 def test_engines_may_lie_elsewhere(world, tmp_path):
@@ -89,17 +89,17 @@ def test_a_profile_may_be_a_file(world, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "sm87"), "cannot build for 'sm87', only for sm80, sm86"),
+        (("--target", "sm87"), "cannot build for 'sm87'; available: sm80, sm86"),
         (("--target", "86"), "; did you mean sm86?\n"),
-        (("--target", "sm86,nonsense"), "cannot build for 'nonsense', only for sm80"),
+        (("--target", "sm86,nonsense"), "cannot build for 'nonsense'; available: sm80"),
         (("--target", ""), "--target names no GPU generation, found ''; one looks like sm86"),
         (("--target", " ,"), "--target names no GPU generation"),
         (("--target", "sm86", "--device", "cuda"), "leave one of them out"),
         (("--device", "cpu"), "engines are built on a GPU, found device 'cpu'; pass --device cuda"),
-        (("--profile", "jetson"), "unknown profile 'jetson'; known are orin, server"),
+        (("--profile", "jetson"), "unknown profile 'jetson'; available: orin, server"),
         (("--target", "sm86", "--profile", "small.json"), "'a-d' has 4 classes"),
         (("--target", "sm86", "--engines", "small.json/x"), "cannot write 'small.json/x"),
-        (("--engines", ""), "engines lie in a folder with a name, found ''; name one, or leave"),
+        (("--engines", ""), "the folder of engines must have a name, found ''; name one, or leave"),
     ],
 )
 def test_a_users_error_is_one_line(world, tmp_path, monkeypatch, arguments, message):

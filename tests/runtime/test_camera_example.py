@@ -178,14 +178,14 @@ def test_a_terminal_that_is_gone_ends_it_like_q(world):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere.avi",), "cannot open 'nowhere.avi': there is no such file; check the path"),
+        (("nowhere.avi",), "cannot open 'nowhere.avi': file not found; check the path"),
         (("kept.avi",), "cannot open 'kept.avi' as a video; name a video file"),
         (("nosuchthing ! appsink",), "cannot open 'nosuchthing ! appsink'"),
         (("--task", "x-y"), "unknown task 'x-y'"),
         (("--out", "nowhere/out.avi"), "cannot write 'nowhere/out.avi': No such file or directory"),
         (("--out", "out.mp4"), "cannot write 'out.mp4': its name must end in .avi"),
         (("--log", "kept.avi/log"), "cannot write 'kept.avi/log': Not a directory; choose another"),
-        (("--engines", ""), "engines lie in a folder with a name"),
+        (("--engines", ""), "the folder of engines must have a name"),
         (("kept.avi", "--out", "kept.avi"), "kept.avi' would be written over"),
         (("kept.avi", "--log", "kept.avi"), "kept.avi' would be written over"),
         (("--out", "one.avi", "--log", "one.avi"), "one.avi' would be written over"),

@@ -101,11 +101,11 @@ def test_a_plan_that_is_missing_or_of_another_size_is_told_without_a_check(world
     plans[3].mkdir()
     sizes = [e.plan.bytes for e in engines]
     assert [line for line in info(world.path).stdout.splitlines() if "damaged" in line] == [
-        f"damaged   '{plans[0]}' has 5 bytes, needed {sizes[0]}; {hint}",
+        f"damaged   '{plans[0]}' has 5 bytes, expected {sizes[0]}; {hint}",
         f"damaged   '{plans[1]}' is missing; {hint} --strategy engines",
-        f"damaged   '{plans[2]}' has {sizes[2] + 1} bytes, needed {sizes[2]}; {hint} "
+        f"damaged   '{plans[2]}' has {sizes[2] + 1} bytes, expected {sizes[2]}; {hint} "
         "--target sm86 --profile server",
-        f"damaged   '{plans[3]}' is a folder, needed a file of machine code; {hint} "
+        f"damaged   '{plans[3]}' is a folder, expected a file of machine code; {hint} "
         "--target sm86 --profile orin",
     ]
 
@@ -135,9 +135,9 @@ def test_what_describes_no_engine_is_named_in_a_line_and_only_ours_is_damage(wor
     found = info(world.path, "--check")
     lines = found.stdout.splitlines()
     assert lines[-3:] == [
-        "other     '?[2Jred.json' describes no engine",
-        "other     'folder.json' describes no engine",
-        "other     'notes.json' describes no engine",
+        "other     '?[2Jred.json' is not an engine",
+        "other     'folder.json' is not an engine",
+        "other     'notes.json' is not an engine",
     ]
     path = folder / f"{engines[0].slot}.json"
     path.write_bytes(path.read_bytes()[:200])
@@ -152,7 +152,7 @@ def test_a_description_of_another_version_or_with_another_digest_is_damage(world
     content = path.read_text()
     for old, new, reason in [
         ('"schema": 2', '"schema": 3', "has schema 3; this version reads 2"),
-        ("10.3.0.30", "10.4.0.30", "was altered: it has another digest than it says"),
+        ("10.3.0.30", "10.4.0.30", "was altered: its digest does not match"),
     ]:
         path.write_text(content.replace(old, new))
         found = info(world.path, "--check", code=1)

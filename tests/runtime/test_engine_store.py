@@ -110,7 +110,7 @@ def test_a_missing_engine_is_an_error_that_names_the_command(world, tmp_path):
     with pytest.raises(BackendError) as error:
         other.find(head(world).sha256, A10)
     command = f"uda-runtime build {world.path} --engines {tmp_path / 'elsewhere'}"
-    assert str(error.value).endswith(f"run: {command}") and "there is no engine" in str(error.value)
+    assert str(error.value).endswith(f"run: {command}") and "no engine of graph" in str(error.value)
 
 
 @pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:-1] + b"x", lambda b: b + b"x"])
@@ -132,7 +132,7 @@ def test_a_plan_that_is_gone_or_a_link_is_refused(world, store, tmp_path):
         store.plan(engine)
     path.symlink_to(tmp_path / "plan")
     with pytest.raises(
-        FormatError, match="is a link, needed a file of machine code; run: uda-runtime build"
+        FormatError, match="is a link, expected a file of machine code; run: uda-runtime build"
     ):
         store.plan(engine)
 
@@ -221,7 +221,7 @@ def test_every_field_of_a_description_is_covered_by_its_digest(world, store):
         with pytest.raises(FormatError, match="uda-runtime build"):
             store.read(path)
         if way[0] not in ("kind", "schema"):
-            with pytest.raises(FormatError, match="was altered: it has another digest"):
+            with pytest.raises(FormatError, match="was altered: its digest does not match"):
                 store.read(path)
     path.write_bytes(json.dumps(json.loads(content)).encode())
     assert store.read(path) == engine, "how it is laid out does not matter"

@@ -106,11 +106,11 @@ def test_optional_members_of_a_bundle_and_their_files_survive_a_change_of_tasks(
         (lambda b: b["tasks"][0].update(requires=["X"]), "'requires' must be a sorted list"),
         (
             lambda b: b.update(optional={"a": {"path": "../x", "bytes": 1, "sha256": "0" * 64}}),
-            "is no path inside a bundle",
+            "is not a path inside a bundle",
         ),
         (
             lambda b: b.update(optional={"a": [{"path": "x", "bytes": 1, "sha256": "0"}]}),
-            "is no SHA-256",
+            "is not a SHA-256",
         ),
         (
             lambda b: b.update(optional={"a": b["tasks"][0]["file"]}),

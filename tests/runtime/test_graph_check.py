@@ -310,7 +310,7 @@ HOSTILE = {
         plain(constants=[helper.make_tensor("c", TensorProto.STRING, [1], [b"x"])]),
         "which no export writes",
     ),
-    "no outputs": (plain(outputs=[]), "has the outputs none, needed 'logits' alone"),
+    "no outputs": (plain(outputs=[]), "has the outputs none, expected 'logits' alone"),
     "two outputs": (
         plain(outputs=[info(n, FLOAT, ["batch", "classes"]) for n in ("logits", "z")]),
         "'z'",
@@ -486,7 +486,7 @@ def test_flipped_and_missing_bytes_are_one_error_or_a_graph_within_bounds(kind):
 
 
 def test_a_graph_of_one_kind_is_not_one_of_the_other():
-    with pytest.raises(FormatError, match="'features' has free axes 'batch', needed none"):
+    with pytest.raises(FormatError, match="'features' has free axes 'batch', expected none"):
         check_graph(head_graph(), "encoder", "g")
     with pytest.raises(FormatError, match="input 'pixels' has ONNX's type 2|no input 'features'"):
         check_graph(encoder_graph(), "head", "g")
@@ -555,7 +555,9 @@ def test_pixels_have_the_types_and_axes_of_a_frame():
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
-    with pytest.raises(FormatError, match="'pixels' has free axes 'batch', 'wide', needed 'batch'"):
+    with pytest.raises(
+        FormatError, match="'pixels' has free axes 'batch', 'wide', expected 'batch'"
+    ):
         check_graph(model.SerializeToString(), "encoder", "g")
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = SIZE
     check_graph(model.SerializeToString(), "encoder", "g")

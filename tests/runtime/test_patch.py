@@ -87,7 +87,7 @@ def test_a_patch_costs_at_most_five_and_a_half_bytes_per_entry_at_published_dens
         (sparse([9, 10], [1, 2]), "entry 10 of 10"),
         (sparse([1], [np.nan]), "not finite"),
         (sparse([1], [np.inf]), "not finite"),
-        (sparse([1], [1], np.float16), "needed float32"),
+        (sparse([1], [1], np.float16), "expected float32"),
         (SparseTensor(np.array([1, 2], np.uint32), np.ones(1, np.float32)), "patch of 't'"),
     ],
 )

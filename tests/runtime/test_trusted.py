@@ -166,13 +166,13 @@ def test_both_at_once_are_mended_at_once(kept, folder):
 def test_a_link_is_refused_even_to_a_file_of_ours(kept, folder):
     kept.path.rename(folder / "elsewhere")
     kept.path.symlink_to(folder / "elsewhere")
-    assert "is a link, needed a file of machine code" in refused(kept, folder)
+    assert "is a link, expected a file of machine code" in refused(kept, folder)
 
 
 def test_a_folder_that_is_a_link_is_refused(kept, folder):
     kept.path.parent.rename(folder / "elsewhere")
     kept.path.parent.symlink_to(folder / "elsewhere")
-    assert "is a link, needed a folder" in refused(kept, folder)
+    assert "is a link, expected a folder" in refused(kept, folder)
 
 
 def test_links_further_up_are_fine(kept, folder):

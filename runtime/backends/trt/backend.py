@@ -44,7 +44,7 @@ class TrtBackend:
         self.version = str(library())
         self.device = device
         if bundle is None:
-            raise BackendError("backend 'trt' needs to know where the engines of a bundle lie")
+            raise BackendError("backend 'trt' needs the folder of a bundle's engines")
         self._store = store_of(bundle, engines)
         self._opening = Mutex()
         """Tasks come in any thread, and TensorRT's objects are for one at a time."""

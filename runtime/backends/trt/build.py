@@ -104,10 +104,12 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
     for target in targets:
         if target not in found.targets:
             has = ", ".join(found.targets) or "the GPU of its machine"
-            hint = "build on the machine that is to run the engines, without --target"
+            hint = "build on the machine that runs the engines, without --target"
             if f"sm{target}" in found.targets:
                 hint = f"did you mean sm{target}?"
-            raise BackendError(f"{found} cannot build for '{target[:20]}', only for {has}; {hint}")
+            raise BackendError(
+                f"{found} cannot build for '{target[:20]}'; available: {has}; {hint}"
+            )
     if targets:
         return [
             Platform(found.name, found.version, target, gpu=None, cuda=None, driver=None)
@@ -116,8 +118,8 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
     if machine is None:
         other = f", or name its GPU with --target: {', '.join(found.targets)}"
         raise BackendError(
-            f"{found} has no GPU here to build for: {reason}, or build where the engines are to run"
-            f"{other if found.targets else ''}"
+            f"{found} found no GPU to build for: {reason}, or build on the machine that runs the "
+            f"engines{other if found.targets else ''}"
         )
     return [machine]
 

@@ -98,7 +98,7 @@ def build(
         if plan is None:
             raise messages.failure(
                 f"build an engine for {where}",
-                "choose other GPUs with --target, or build on the machine that is to run it",
+                "choose other GPUs with --target, or build on the machine that runs it",
             )
         measured = None if cache is None else bytes(memoryview(cache.serialize()))
     return Built(bytes(memoryview(plan)), tensors, time.perf_counter() - start, measured)
@@ -184,8 +184,8 @@ def _set_target(config: trt.IBuilderConfig, target: str | None) -> None:
             f"it has {', '.join(known)}" if known else "it builds for the GPU of this machine only"
         )
         raise BackendError(
-            f"{library()} cannot build for '{target[:20]}': {has}; build on the machine that is to "
-            "run it: uda-runtime build BUNDLE"
+            f"{library()} cannot build for '{target[:20]}': {has}; build on the machine that "
+            "runs it: uda-runtime build BUNDLE"
         )
     _choose(config, target.upper())
 

@@ -29,6 +29,6 @@ def default_profile(bundle: Bundle, store: EngineStore, platform: Platform) -> P
     if len(found) > 1:
         raise ConfigError(
             f"the engines for {platform} in '{store.folder}' are of the profiles "
-            f"{' and '.join(sorted(found.values()))}; say with --profile which they should be of"
+            f"{' and '.join(sorted(found.values()))}; choose one with --profile"
         )
     return next(iter(found), PROFILES[DEFAULT])

@@ -77,7 +77,8 @@ class TrtEngine:
         batched = [name for name in BATCHED if name in self.inputs]
         if len(outputs) != 1 or len(batched) != 1 or outputs[0].dtype != "float32":
             raise FormatError(
-                f"an engine is none of ours: it gives {', '.join(map(str, outputs)) or 'nothing'}; "
+                "an engine was not built from a bundle: it gives "
+                f"{', '.join(map(str, outputs)) or 'nothing'}; "
                 "build it again with uda-runtime build"
             )
         self._output, self._batched = outputs[0].name, batched[0]

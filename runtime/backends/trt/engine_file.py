@@ -45,7 +45,7 @@ class Platform:
     def __post_init__(self) -> None:
         check_text(*(v for v in (self.version, self.gpu, self.cuda, self.driver) if v is not None))
         if not _GENERATION.fullmatch(self.generation) or not _LIBRARY.fullmatch(self.library):
-            raise ValueError(f"'{self.library[:20]}' on '{self.generation[:20]}' is no platform")
+            raise ValueError(f"'{self.library[:20]}' on '{self.generation[:20]}' is not a platform")
 
     def runs_on(self, machine: Platform) -> bool:
         """Tell whether an engine of this platform may be opened on a machine."""
@@ -191,7 +191,7 @@ def decode(content: bytes, where: str) -> EngineFile:
             old = ", in which no digest covers every field" if schema == 1 else ""
             raise FormatError(f"{where} has schema {schema!r}{old}; this version reads {SCHEMA}")
         if document.pop("sha256", None) != _digest(document):
-            raise FormatError(f"{where} was altered: it has another digest than it says")
+            raise FormatError(f"{where} was altered: its digest does not match")
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is damaged: {error}") from error
     del document["kind"], document["schema"]

@@ -92,7 +92,9 @@ def library() -> Library:
         found = Library(name, str(module.__version__), module)
         check_version(found.name, found.version)
         return found
-    raise BackendError(f"backend 'trt' needs {' or '.join(_NAMES)}, which is not here; {_INSTALL}")
+    raise BackendError(
+        f"backend 'trt' needs {' or '.join(_NAMES)}, which is not installed; {_INSTALL}"
+    )
 
 
 def check_version(name: str, version: str) -> None:
@@ -113,7 +115,7 @@ def check_version(name: str, version: str) -> None:
             raise BackendError(f"{name} {version} is not used: {reason}; install {known}")
     if not first <= numbers < behind:
         raise BackendError(
-            f"{name} {version} is not known to work: needed is {known}; install one of these"
+            f"{name} {version} is not supported, expected {known}; install one of these"
         )
 
 

@@ -63,7 +63,7 @@ class Profile:
         """
         if axis not in ("batch", "classes"):
             raise FormatError(
-                f"a graph has an axis '{axis[:40]}'; known are batch and classes: export the "
+                f"a graph has an axis '{axis[:40]}'; expected batch or classes; export the "
                 "bundle again"
             )
         return self.batch if axis == "batch" else self.classes
@@ -101,13 +101,11 @@ def load(name: str) -> Profile:
     hint = f"a profile is a file like {_EXAMPLE}"
     if not os.path.isfile(name):
         known = ", ".join(sorted(PROFILES))
-        raise ConfigError(
-            f"unknown profile '{name}'; known are {known}, and there is no such file; {hint}"
-        )
+        raise ConfigError(f"unknown profile '{name}'; available: {known}, or a JSON file; {hint}")
     where = f"'{name}'"
     try:
         return build(Profile, json.loads(read_bytes(Path(name), _MAX_BYTES)), where)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is no JSON: {error}; {hint}") from error
+        raise FormatError(f"{where} is not JSON: {error}; {hint}") from error
     except FormatError as error:
         raise FormatError(f"{error}; {hint}") from error

@@ -91,7 +91,7 @@ class EngineStore:
                 f"machine has {machine}; {hint}"
             )
         raise BackendError(
-            f"there is no engine of graph {content[:16]} in '{self.folder}' for {machine}; {hint}"
+            f"no engine of graph {content[:16]} for {machine} found in '{self.folder}'; {hint}"
         )
 
     def read(self, path: Path, device: str = "") -> EngineFile:
@@ -180,7 +180,7 @@ class EngineStore:
             check_file(path, found, lambda: self._mend(engine, device))
             if found.st_size == wanted:
                 return
-            problem = f"has {found.st_size} bytes, needed {wanted}"
+            problem = f"has {found.st_size} bytes, expected {wanted}"
         raise FormatError(f"'{path}' {problem}; {self._mend(engine, device)}")
 
     def reserve(self) -> None:

@@ -136,11 +136,11 @@ def test_what_a_session_wants_names_its_gpu(world, monkeypatch, tmp_path):
 def test_a_gpu_that_is_not_there_is_one_error(world):
     found = invoke("build", world.path, "--device", "cuda:7")
     assert found.exit_code == 1 and found.stderr.startswith(
-        "error: there is no device 'cuda:7': the driver shows 1 GPU, numbered from 0; check"
+        "error: device 'cuda:7' not found: the driver shows 1 GPU, numbered from 0; check"
     )
     assert found.stderr.count("\n") == 1 and not (world.path / "engines").exists()
     none = invoke("build", world.path, "--target", "sm86")
-    assert none.exit_code == 1 and "only for the GPU of its machine; build on" in none.stderr
+    assert none.exit_code == 1 and "available: the GPU of its machine; build on" in none.stderr
 
 
 def test_without_its_package_a_build_names_the_package(world, monkeypatch):
@@ -149,7 +149,7 @@ def test_without_its_package_a_build_names_the_package(world, monkeypatch):
     found = invoke("build", world.path)
     cuda_driver.cache_clear()
     assert found.exit_code == 1 and found.stderr.count("\n") == 1
-    assert "has no GPU here to build for: a GPU needs the package" in found.stderr
+    assert "found no GPU to build for: a GPU needs the package" in found.stderr
     assert "run: pip install '.[cuda]'" in found.stderr
 
 

@@ -151,7 +151,7 @@ def test_switches_leave_the_base_bit_for_bit(mixed, build):
 def test_opening_builds_nothing_and_names_the_command(world, build):
     with pytest.raises(BackendError) as error:
         opened(world.path)
-    assert "there is no engine" in str(error.value)
+    assert "no engine of graph" in str(error.value)
     assert str(error.value).endswith(f"run: uda-runtime build {world.path}")
     assert not (world.path / "engines").exists()
     build(world.path)
@@ -165,7 +165,7 @@ def test_opening_builds_nothing_and_names_the_command(world, build):
 def test_engines_may_lie_elsewhere(world, build, tmp_path):
     build(world.path)
     (world.path / "engines").rename(tmp_path / "e")
-    with pytest.raises(BackendError, match="there is no engine"):
+    with pytest.raises(BackendError, match="no engine of graph"):
         opened(world.path)
     with opened(world.path, engines=tmp_path / "e") as session:
         assert session.predict(camera(1)[0], "a-b").task == "a-b"
@@ -224,7 +224,7 @@ def test_an_engine_of_others_is_refused(world, build, device, driver):
         return Built(plan, tensors, 0.0, None)
 
     install(store, device, head, change=swap)
-    with pytest.raises(FormatError, match="is none of ours: it gives logits"):
+    with pytest.raises(FormatError, match="was not built from a bundle: it gives logits"):
         opened(world.path)
 
 
