@@ -14,7 +14,7 @@ class Director:
         """Read the tasks: an unknown or damaged one shows now, not on its first frame.
 
         Args:
-            session: Where the tasks are.
+            session: Session with the tasks.
             asked: Those to go through; none is all that the bundle has, and later gets.
             every: Frames until the next one's turn; 0 stays with the first.
 

@@ -88,8 +88,8 @@ def count_of(count: int, noun: str) -> str:
     """Return a number of things for people: `1 image`, `1,234 images`, `2 classes`.
 
     Args:
-        count: The number.
-        noun: The thing in the singular.
+        count: Number of things.
+        noun: Name of the thing, in the singular.
     """
     more = noun if count == 1 else f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
     return f"{count:,} {more}"

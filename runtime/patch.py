@@ -1,4 +1,4 @@
-"""Patches: which entries of which tensors differ from the base, and what they become.
+"""Sparse patches: changed entries of the base's tensors, and their new values.
 
 A patch holds the new values, not differences: applying it is an assignment, so it is exact in every
 precision and doing it twice is doing it once.
@@ -137,7 +137,7 @@ def decode(
     Args:
         table: The first result of `encode`, after JSON.
         tensors: The second; other names are ignored.
-        layout: The base's tensors by name.
+        layout: Layout of the base's tensors, by name.
 
     Raises:
         FormatError: The patch is damaged or does not fit the layout.

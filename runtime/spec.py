@@ -1,4 +1,4 @@
-"""The nouns of the deployment world, as frozen dataclasses that refuse impossible values."""
+"""Frozen dataclasses for tasks, tensors and preprocessing, which refuse invalid values."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check_text(*values: str) -> None:
     """Check names from a file: a terminal shows them, and must not obey them.
 
     Raises:
-        ValueError: One is empty, or has characters that are no text.
+        ValueError: One is empty, or has characters that cannot be printed.
     """
     for value in values:
         if not value or not value.isprintable():

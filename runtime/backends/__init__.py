@@ -1,4 +1,4 @@
-"""Backends by name. A new one is one file or package here and one line in the table."""
+"""Registry of backends; a new one is a file or package here and a line in the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weight-free graphs with weights for constants, without an ONNX library.
+"""Turn a graph's weight inputs into constants, without an ONNX library.
 
 An engine that knows its weights when it is opened can lay them out for itself. Only the names of
 the constants go into the graph, as *external* initializers: the values reach the engine beside it,

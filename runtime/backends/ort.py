@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or on CUDA."""
+"""Backend `ort`: ONNX Runtime on the CPU or on CUDA."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OrtBackend:
     def __init__(
         self, device: str, threads: int | None, bundle: object = None, engines: object = None
     ) -> None:
-        """Start the library; the last two are of no use where graphs are opened as they are."""
+        """Start the library; `bundle` and `engines` are ignored."""
         index = index_of(device)
         self._ort = _library()
         self.version = f"onnxruntime {self._ort.__version__}"
@@ -218,7 +218,7 @@ class OrtEngine:
         return result
 
     def close(self) -> None:
-        """Release the session and the bound values. Twice is harmless."""
+        """Release the session and the bound values. Safe to call more than once."""
         if self._device is not None:
             with contextlib.suppress(BackendError):  # closed, or failed
                 self._device.activate()

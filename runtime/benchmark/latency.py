@@ -87,7 +87,7 @@ def measure(
 
     Args:
         session: An open session.
-        plan: What to measure.
+        plan: Plan of the measurement.
         frame: (H, W, 3) uint8; a batch repeats it.
         done: Called after every timed call, for progress.
     """

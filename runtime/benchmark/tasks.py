@@ -42,10 +42,10 @@ def mix(tasks: Sequence[str], count: int, frame: NDArray[np.uint8], seed: int) -
     """Return frames of evenly many tasks in random order, each frame an array of its own.
 
     Args:
-        tasks: To mix.
-        count: How many frames; at least one per task.
+        tasks: Tasks to mix.
+        count: Number of frames; at least one per task.
         frame: (H, W, 3) uint8; copied, since the same frame under several tasks may cost less.
-        seed: Of the order.
+        seed: Seed of the order.
     """
     order = np.random.default_rng(seed).permutation(max(count, len(tasks)))
     return [(frame.copy(), tasks[int(number) % len(tasks)]) for number in order]
@@ -64,7 +64,7 @@ def measure(
 
     Args:
         session: An open session.
-        plan: What to measure; all its tasks are loaded first.
+        plan: Plan of the measurement; all its tasks are loaded first.
         frame: (H, W, 3) uint8.
         done: Called after every part, for progress: as often as `progress_calls` says.
 

@@ -1,4 +1,4 @@
-"""The manifest: the list of everything in a bundle, under one digest.
+"""The manifest: the list of a bundle's files and tasks, under one digest.
 
 Longer than most files, since all schemas are read and written in one place.
 """

@@ -1,4 +1,4 @@
-"""The folder of a bundle while it is written: files appear first, the manifest makes them count."""
+"""Write files into a bundle's folder; the manifest is replaced last."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def staging(path: Path) -> Iterator[Staging]:
         path: Folder of the bundle; it may hold one already, or nothing.
 
     Raises:
-        StorageError: The folder cannot be written or locked, holds files of others and is no
-            bundle, or has a link for one of a bundle's folders.
+        StorageError: The folder cannot be written or locked, holds files of others and is not
+            a bundle, or has a link for one of a bundle's folders.
     """
     _check(path)
     created = not path.exists()
@@ -71,8 +71,8 @@ class Staging:
             folder: `base`, `graphs`, `tasks` or `optional`.
             stem: Start of the name.
             suffix: End of the name, with the dot.
-            content: The bytes.
-            digest: To call it by, if not by the SHA-256 of the bytes.
+            content: Content of the file.
+            digest: Digest to name it by, if not the SHA-256 of the bytes.
 
         Raises:
             StorageError: The file cannot be written.
@@ -102,11 +102,11 @@ class Staging:
     def clear(self, content: Manifest) -> None:
         """Remove files of the bundle that stood here before and that the new one does not use.
 
-        The new one stands whether or not that is possible, so what stays is no error: the next
-        writer tries again.
+        The new bundle is valid whether or not that is possible, so a file that stays is not an
+        error: the next writer tries again.
 
         Args:
-            content: Of the bundle that stands here now; the files of former tasks are in use.
+            content: Manifest of the bundle that is here now; the files of former tasks are in use.
         """
         used = {self._path / ref.path for ref in content.files()}
         try:

@@ -1,4 +1,4 @@
-"""The task file: a patch, a small head, tokens, class names. A few hundred kB for one domain.
+"""Read, write and check task files: a patch, a small head, tokens and class names.
 
 Longer than most files, since its format is read, written and checked in one place.
 """
@@ -134,10 +134,10 @@ def decode_task(
     """Return the task that the bytes of a task file hold, checked for one base.
 
     Args:
-        content: Of the whole file.
-        path: Where it came from, for messages.
+        content: Content of the whole file.
+        path: Path of the file, for messages.
         base_sha256: Digest of the base at hand.
-        layout: The base's tensors.
+        layout: Layout of the base's tensors.
 
     Raises:
         FormatError: The file is damaged, or belongs to another base.
@@ -179,9 +179,9 @@ def check_tokens(task: Task, shapes: Shapes, precision: Precision) -> None:
     """Check that a task brings the tokens that its encoder takes.
 
     Args:
-        task: The task.
-        shapes: Of the encoder's tokens, by name.
-        precision: Of the bundle.
+        task: Task to check.
+        shapes: Shapes of the encoder's tokens, by name.
+        precision: Precision of the bundle.
 
     Raises:
         FormatError: Names, shapes or types differ, or a value is not finite.
@@ -206,8 +206,8 @@ def check_head_names(task: Task, names: Collection[str]) -> None:
     """Check that a task brings as many tensors as its head takes, under their names.
 
     Args:
-        task: The task.
-        names: Of the head's inputs but the features.
+        task: Task to check.
+        names: Names of the head's inputs except the features.
 
     Raises:
         FormatError: It brings others.
@@ -223,8 +223,8 @@ def check_head(task: Task, shapes: Shapes) -> None:
     """Check that a task brings the tensors that its head takes.
 
     Args:
-        task: The task.
-        shapes: Of the head's inputs but the features, `CLASSES` for the number of classes.
+        task: Task to check.
+        shapes: Shapes of the head's inputs except features, `CLASSES` for the number of classes.
 
     Raises:
         FormatError: Names or shapes differ.
@@ -240,8 +240,8 @@ def check_head_like(task: Task, other: Task) -> None:
     """Check that a task brings what another one of its head brings: all that is known of some.
 
     Args:
-        task: The task.
-        other: One that fits the head.
+        task: Task to check.
+        other: Task that fits the head.
 
     Raises:
         FormatError: Names or shapes differ by more than the number of classes.

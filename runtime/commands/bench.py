@@ -1,4 +1,4 @@
-"""`uda-runtime bench`: latency and switch time on this machine, of each task or of many."""
+"""`uda-runtime bench`: measure latency and task switching on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.errors import ConfigError, TaskError
 
 @click.command(short_help="Measure latency.")
 @BUNDLE
-@click.option("--task", "tasks", multiple=True, help="Task to measure; all if not given.")
+@click.option("--task", "tasks", multiple=True, help="Task to measure; default: all.")
 @click.option(
     "--tasks",
     "count",
@@ -33,11 +33,11 @@ from runtime.errors import ConfigError, TaskError
     "batches",
     multiple=True,
     type=click.IntRange(1, 1024),
-    help="Frames in a call; may be given several times; 1 if not given. Not with --tasks.",
+    help="Frames in a call; can be repeated; default: 1. Not with --tasks.",
 )
 @click.option("--samples", type=click.IntRange(min=2), default=100, show_default=True)
 @click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
-@click.option("--image", type=click.Path(path_type=Path), help="Frame to use; else noise 640x480.")
+@click.option("--image", type=click.Path(path_type=Path), help="Frame; default: 640x480 noise.")
 @JSON
 @session_options
 def bench(

@@ -1,4 +1,4 @@
-"""`uda-runtime build`: the engines of a bundle, built where they are to run, or for other GPUs."""
+"""`uda-runtime build`: build the TensorRT engines of a bundle."""
 
 from __future__ import annotations
 
@@ -28,22 +28,21 @@ _KNOWN = ", ".join(
 )
 PROFILE = click.option(
     "--profile",
-    help=f"Batches and class counts: {_KNOWN}, or a JSON file that says others; {DEFAULT} unless "
-    "engines are there, whose profile is kept.",
+    help=f"Batches and class counts: {_KNOWN}, or a JSON file; default: that of the "
+    f"existing engines, else {DEFAULT}.",
 )
 TARGET = click.option(
     "--target",
     "targets",
     metavar="SM,...",
-    help="Build for these GPU generations, as sm86,sm89, not for the GPU of this machine; "
-    "TensorRT-RTX does, and needs no GPU.",
+    help="GPU generations to build for, such as sm86,sm89, instead of this machine's GPU; "
+    "needs TensorRT-RTX, and no GPU.",
 )
 
 GPU = click.option(
     "--device",
     metavar="cuda[:N]",
-    help="GPU of this machine to build for: cuda:1 is the second; the first if not given. Not with "
-    "--target.",
+    help="GPU of this machine to build for, such as cuda:1; default: the first. Not with --target.",
 )
 
 
@@ -64,8 +63,8 @@ def build(
 ) -> None:
     """Build the TensorRT engines of a bundle.
 
-    They fit one library version and one GPU, or with TensorRT-RTX one GPU generation. What is there
-    and still fits is kept, and an engine is replaced when its successor has passed its test.
+    Engines fit one library version and one GPU, or with TensorRT-RTX one GPU generation. Existing
+    engines that fit are kept; an engine is replaced once the new one has passed its self-test.
     --strategy engines builds an encoder with constant weights for each task.
     """
     from runtime.backends.trt import profile as profiles
@@ -86,7 +85,7 @@ def build_and_show(
     engines: str | None,
     graphs: Iterable[EngineGraph] | None = None,
 ) -> list[BuildResult]:
-    """Build the engines of a bundle, with a bar for people; print and return what became of each.
+    """Build the engines of a bundle, with a bar for people; print and return the results.
 
     Raises:
         UdaError: As `build_all` in `runtime.backends.trt.sets`, or it was interrupted; what was
@@ -122,7 +121,7 @@ def build_and_show(
 
 
 def render(rows: Sequence[BuildResult]) -> str:
-    """Return what became of engines as a table."""
+    """Return build results as a table."""
     header = ("engine", "size", "seconds", "profile", "GPU", "self-test", "")
     cells = []
     for row in rows:

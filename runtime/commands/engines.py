@@ -1,4 +1,4 @@
-"""Engines as rows of a table, for the commands that show some."""
+"""Tables of engines, for `uda-runtime info` and `uda-runtime build`."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
     """Print the engines of a bundle; nothing if it has none and no folder was named.
 
     Args:
-        bundle: Whose.
-        folder: Where they lie; None is in the bundle.
-        check: Also compare each with its digest.
+        bundle: Bundle to list the engines of.
+        folder: Folder of the engines; None for the one in the bundle.
+        check: Whether to compare each with its digest.
 
     Raises:
         FormatError: The folder cannot be read, or something there is damaged; the rest is shown.

@@ -1,4 +1,4 @@
-"""`uda-runtime predict`: what is on some images."""
+"""`uda-runtime predict`: classify images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CUDA driver and NVRTC, called so that every failure is a BackendError with a hint."""
+"""Calls of the CUDA driver and NVRTC that raise BackendError with a hint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def driver() -> Any:
     try:
         library = _module("driver")
     except BackendError:
-        if _driver_is_missing():  # without it the package is of no use
+        if _driver_is_missing():  # the package needs it
             raise BackendError(_NO_DRIVER) from None
         raise
     try:
@@ -39,8 +39,8 @@ def call(name: str, *arguments: object) -> Any:
     """Call a function of the driver; return its result, a tuple of several, or None.
 
     Args:
-        name: For example `cuMemAlloc`.
-        arguments: As `cuda.bindings.driver` takes them.
+        name: Name of the function, such as `cuMemAlloc`.
+        arguments: Arguments of the function in `cuda.bindings.driver`.
 
     Raises:
         BackendError: The driver reports an error.

@@ -1,4 +1,4 @@
-"""A patch as `kernels/pages.h` reads it: sorted entries, 16-bit positions within pages."""
+"""Pack a patch for `kernels/pages.h`: sorted entries with 16-bit positions within pages."""
 
 from __future__ import annotations
 

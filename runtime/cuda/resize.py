@@ -1,4 +1,4 @@
-"""Frames to pixels on the device: Pillow's antialiased resize, bit for bit.
+"""Pillow's antialiased resize on the device, bit for bit.
 
 A frame of any size goes up once, cut to what the result is made of; two integer passes, with
 Pillow's own weights, make the pixels that an encoder reads. Nothing comes back.
@@ -76,7 +76,7 @@ class DeviceResizer:
         Args:
             frames: Each (H, W, 3) uint8, RGB, of any size and any strides; they are read before
                 this returns.
-            spec: What the encoder takes.
+            spec: Preprocessing of the encoder.
 
         Returns:
             (N, S, S, 3) uint8, good until the next call.
@@ -132,7 +132,7 @@ class DeviceResizer:
         return DeviceArray(self._pixels.address, "uint8", (len(frames), size, size, 3))
 
     def close(self) -> None:
-        """Free the memory. Twice is harmless."""
+        """Free the memory. Safe to call more than once."""
         for plan in self._plans.values():
             plan.weights.close()
         self._plans.clear()

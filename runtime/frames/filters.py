@@ -1,4 +1,4 @@
-"""Pillow's resampling filters as banded matrices: what each output is made of."""
+"""Pillow's resampling filters as banded matrices."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def make_axis(
     Args:
         length: Pixels of the input.
         out: Pixels of the whole output.
-        kept: Which of them are wanted.
+        kept: Slice of the outputs to compute.
         interpolation: Bilinear or bicubic.
         channels: Interleaved values per pixel of a row; None for columns.
     """

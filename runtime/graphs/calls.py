@@ -1,4 +1,4 @@
-"""A node with the shapes of what it reads, and the shape of what it makes."""
+"""A graph node with its input shapes, and its output shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check a graph before any library opens it.
+"""Check ONNX graphs before any library opens them.
 
 A graph is a program of whoever made the bundle. A library that opens it does what it says: reads
 other files, loops for ever, takes all memory. So the bytes of a graph are read and checked here
@@ -53,9 +53,9 @@ def check_graph(content: bytes, kind: Kind, where: str) -> None:
     """Check that a graph holds nothing but what an export may write.
 
     Args:
-        content: The bytes of its file.
-        kind: What it is in its bundle.
-        where: Its name, for messages.
+        content: Content of the graph's file.
+        kind: Role of the graph in its bundle.
+        where: Name of the graph, for messages.
 
     Raises:
         FormatError: It holds more, or is damaged; the message says what was found and what is

@@ -1,4 +1,4 @@
-"""The messages of an ONNX file, with the fields that an export writes and no others.
+"""ONNX protobuf messages, limited to the fields that an export writes.
 
 Each message has a table of the fields that it may have. Any other field is refused, by name where
 it is one that could do harm: data in other files, functions, graphs inside of nodes. So is a field
@@ -115,9 +115,9 @@ def parse(content: memoryview, table: Table, what: str) -> Mapping[str, Sequence
     """Return the values of a message's fields by their names, in order; an absent field has none.
 
     Args:
-        content: The message.
-        table: The fields that it may have.
-        what: What it is, for messages.
+        content: Message to read.
+        table: Allowed fields.
+        what: Name of the message, for errors.
 
     Raises:
         Damage: It is not such a message, or has another field.

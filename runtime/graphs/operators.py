@@ -1,4 +1,4 @@
-"""The operators that a graph may use, and the shape that each of them makes.
+"""The operators that a graph may use, and their shape inference.
 
 Only what `export/` writes, with the attributes that it writes. Shapes are worked out so that no
 value can be larger than a model needs, however few bytes ask for it. Whatever decides about a

@@ -1,4 +1,4 @@
-"""What shapes operators make, those over images excepted."""
+"""Shape inference for all operators except those over images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A patch in the form in which a switch writes it: one scatter over all tensors of a type."""
+"""A patch prepared for switching: one scatter per data type."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def with_fillers(
     """Return a scatter whose gaps fit 16 bits.
 
     Args:
-        dtype: Of the tensors.
+        dtype: Data type of the tensors.
         indices: (n,) sorted positions, in elements of the type.
         values: (n,) the task's values there.
         undo: (n,) the base's values there.

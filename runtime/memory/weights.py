@@ -1,4 +1,4 @@
-"""The weights in memory: the base, at most one patch over it, and the way back.
+"""Base weights in host memory, with at most one patch applied and undone in place.
 
 All tensors are views of one buffer, so an engine binds them once and sees every switch. A switch is
 at most two scatters per type: the old patch's base values, then the new patch's values. While one
@@ -43,7 +43,7 @@ class Weights:
         Args:
             buffer: (n,) uint8, writable, owned by this object from now on.
             layout: Tensors in the order in which their bytes lie in the buffer.
-            block: What `lay_out` was given when the buffer's bytes came about.
+            block: Block size that `lay_out` was called with for the buffer.
 
         Raises:
             FormatError: The buffer does not have exactly the bytes of the layout, or tensors of
@@ -156,10 +156,10 @@ class Weights:
     def apply(self, patch: ResidentPatch | None) -> None:
         """Make the weights those of one patch: restore the base, then write the patch's values.
 
-        If this is interrupted, the weights are of no use until it is called again.
+        If this is interrupted, the weights are invalid until it is called again.
 
         Args:
-            patch: From `prepare` of this object, or of another of the same base and layout; None
+            patch: Patch from `prepare` of an object with the same base and layout; None
                 is the bare base.
         """
         new = patch or _BARE

@@ -1,4 +1,4 @@
-"""Several sessions over one bundle, for devices with many cores or several GPUs."""
+"""A pool of sessions over one bundle, for many cores or several GPUs."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ class SessionPool:
 
         Args:
             path: Folder of the bundle.
-            sessions: How many, dealt out to the devices in turn.
+            sessions: Number of sessions, assigned to the devices in rotation.
             devices: `cpu`, `cuda`, `cuda:1` and so on.
             backend: As for `Session.open`.
-            threads: Of each session on the CPU; None shares the cores out among these sessions.
+            threads: Threads of each session on the CPU; None divides the cores among them.
             blocked: As for `Session.open`.
             strategy: As for `Session.open`; with `engines` every session has its own tasks.
             max_task_bytes: Bytes that tasks in memory may take, for all sessions that share them.
@@ -93,7 +93,7 @@ class SessionPool:
 
         Raises:
             ConfigError: There are fewer sessions than devices, or none; or `threads` or
-                `max_task_bytes` is no number that can be meant.
+                `max_task_bytes` is out of range.
             FormatError: The bundle is damaged.
             StorageError: There is no room for the base weights.
             BackendError: The backend, a device or the strategy cannot be used here.
@@ -143,7 +143,7 @@ class SessionPool:
 
         Args:
             frame: As for `Session.predict`.
-            task: The id of a task.
+            task: Id of a task.
 
         Raises:
             UdaError: As `Session.predict`; other calls go on.

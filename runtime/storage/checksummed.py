@@ -77,7 +77,7 @@ def encode(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors
     """Return the bytes of a checksummed file.
 
     Args:
-        kind: What the file is, for example `uda-task`.
+        kind: Kind of the file, for example `uda-task`.
         schema: Version of the document's layout.
         document: JSON-serialisable; must not use the keys `kind` and `schema`.
         tensors: Arrays by name, any numeric type.
@@ -110,11 +110,11 @@ def read(
     """Read a checksummed file and check kind, schema and digest.
 
     Args:
-        path: The file.
+        path: Path of the file.
         kind: As for `encode`.
-        schema: The newest that is read.
-        oldest: The oldest that is read; None: `schema` alone.
-        features: That this version knows; None: of a kind that has none.
+        schema: Newest schema to accept.
+        oldest: Oldest schema to accept; None accepts `schema` alone.
+        features: Features that this version knows; None for a kind without features.
 
     Raises:
         FormatError: The file is missing, truncated, altered, of another kind or version, or
@@ -143,8 +143,8 @@ def parse(
     """Return what the bytes of a checksummed file hold, after the checks of `read`.
 
     Args:
-        content: Of the whole file.
-        path: Where it came from, for messages.
+        content: Content of the whole file.
+        path: Path of the file, for messages.
         kind: As for `encode`.
         schema: As for `read`.
         oldest: As for `read`.
@@ -179,7 +179,7 @@ def _checked(
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"'{path}' is no {kind} file: its document is not JSON") from error
+        raise FormatError(f"'{path}' is not a {kind} file: its document is not JSON") from error
     if not isinstance(document, dict) or document.get("kind") != kind:
         found = document.get("kind") if isinstance(document, dict) else None
         raise FormatError(f"'{path}' is not a {kind} file (found kind {found!r})")

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: temporary name, sync, rename."""
+"""Atomic file writes: temporary name, sync, rename."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cache_folder(variable: str, name: str) -> Path:
 
     Args:
         variable: Environment variable that names the folder.
-        name: Of the folder in `~/.cache` where the variable is not set.
+        name: Name of the folder in `~/.cache` if the variable is not set.
 
     Raises:
         StorageError: It is not set, and this user has no home folder.
@@ -107,7 +107,7 @@ def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
     may read and write it.
 
     Args:
-        path: The file.
+        path: Path of the file.
         code: Whether it is machine code: its folder is made for this user alone, and nobody else
             may write to the file whatever the umask.
 
@@ -159,7 +159,7 @@ def write_bytes(path: Path, content: bytes, *, code: bool = False) -> None:
     """Write `content` to `path` atomically.
 
     Args:
-        path: The file.
+        path: Path of the file.
         content: All of it.
         code: Whether it is machine code, see `replacing`.
 

@@ -1,4 +1,4 @@
-"""Read files of machine code: only those that nobody but this user and root could have written.
+"""Read files of machine code that only this user or root could have written.
 
 A digest finds damage, not malice, so before a byte is used the file that was opened is looked at:
 it belongs to this user or root, nobody else may write to it, and neither it nor its folder is a
@@ -40,8 +40,8 @@ def check_file(path: Path, found: os.stat_result, hint: Hint) -> None:
     """Check that a file may be opened as machine code.
 
     Args:
-        path: The file, for messages.
-        found: What the system says of it, not of what a link leads to.
+        path: Path of the file, for messages.
+        found: Status of the file itself, links not followed.
         hint: Function that says how to make it again.
 
     Raises:
@@ -58,7 +58,7 @@ def read_code(path: Path, limit: int, hint: Hint) -> bytes:
     """Return the content of a file of machine code.
 
     Args:
-        path: The file.
+        path: Path of the file.
         limit: Bytes that it may have.
         hint: Function that says how to make it again.
 

@@ -1,4 +1,4 @@
-"""An encoder over weights that all encoders share, and its own tokens."""
+"""An encoder with weights shared by all encoders, and tokens of its own."""
 
 from __future__ import annotations
 

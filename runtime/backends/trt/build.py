@@ -1,4 +1,4 @@
-"""Engines, built where the library allows it, and put where sessions find them."""
+"""Build, test and store the engine of one graph."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def build_engine(
     """Build an engine, unless the one that is there is the same; test it, then put it there.
 
     Args:
-        graph: The graph.
-        store: Where engines lie.
+        graph: Graph to build.
+        store: Store to put the engine into.
         profile: Lengths of the free axes.
-        platform: For what; a whole generation of GPUs, or this machine's GPU.
-        test: Runs the engine and raises if it is no good; None where it cannot run.
+        platform: Platform to build for: a generation of GPUs, or this machine's GPU.
+        test: Function that runs the engine and raises if it fails; None where it cannot run.
         on_progress: Progress callback.
 
     Raises:
@@ -94,7 +94,7 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
 
     Args:
         targets: GPU generations, as `sm86`; none means this machine's GPU.
-        machine: This machine's; None if it has no GPU.
+        machine: Platform of this machine; None if it has no GPU.
         reason: Why it has none, and what to do about that.
 
     Raises:

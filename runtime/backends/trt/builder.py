@@ -1,4 +1,4 @@
-"""An ONNX graph to a TensorRT plan. No GPU is touched unless the library wants one."""
+"""Build a TensorRT plan from an ONNX graph."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def build(
 
     Args:
         graph: ONNX; its free axes are called `batch` and `classes`.
-        profile: Their lengths.
+        profile: Lengths of the free axes.
         baked: Values of inputs that become constants.
         target: A GPU generation, as `sm86`; None builds for the GPU of this machine.
         timing: A timing cache of this library on this GPU; one that does not fit is not used.
-        options: How to build.
+        options: Build options.
         on_progress: Progress callback.
 
     Raises:
@@ -164,7 +164,7 @@ def _set_profile(
 
 def _set_timing(config: trt.IBuilderConfig, timing: bytes) -> trt.ITimingCache | None:
     """Let a build start from what others measured, or from nothing if that does not fit."""
-    with said():  # a cache that does not fit is no reason of what fails later
+    with said():  # a cache that does not fit does not explain a later failure
         for content in (timing, b""):
             cache = config.create_timing_cache(content)
             if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):

@@ -1,4 +1,4 @@
-"""Runs of an engine as CUDA graphs: a camera's frames then cost the host one launch each.
+"""Run an engine as a CUDA graph, with one launch per run.
 
 TensorRT forbids changing a context from which a graph was recorded, so each set of shapes and
 addresses gets a context of its own. What lies at the addresses may change: a switch does just that.
@@ -37,9 +37,9 @@ class Recorded:
         """Put one run onto the stream; False if it must be run without a graph.
 
         Args:
-            inputs: Their shapes fit the engine.
-            output: Its name.
-            address: Where it goes.
+            inputs: Inputs whose shapes fit the engine.
+            output: Name of the output.
+            address: Address of the output.
             bound: Further inputs, which are the same at every run: with those of a large encoder
                 in it, a key would take longer than a launch.
 
@@ -67,7 +67,7 @@ class Recorded:
         return True
 
     def close(self) -> None:
-        """Release graphs and contexts, when the stream has passed. Twice is harmless."""
+        """Release graphs and contexts, when the stream has passed. Safe to call more than once."""
         self._graphs.clear()
         self._contexts.clear()
 

@@ -1,4 +1,4 @@
-"""The library on a GPU: what an engine must have been built for, and what opens it."""
+"""The platform of a GPU, and TensorRT's runtime on it."""
 
 from __future__ import annotations
 

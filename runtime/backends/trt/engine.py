@@ -1,4 +1,4 @@
-"""An engine on the stream of a device: weights stay at their addresses, frames come and go."""
+"""A TensorRT engine on the stream of a device."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class TrtEngine:
         """Open a plan.
 
         Args:
-            device: Whose stream and memory it uses.
-            runtime: Of that device.
-            plan: As the library wrote it.
-            tensors: What it must take and give.
-            profile: What it was built for.
+            device: Device with the stream and memory to use.
+            runtime: TensorRT runtime of that device.
+            plan: Plan as the library wrote it.
+            tensors: Expected inputs and outputs.
+            profile: Profile that it was built with.
 
         Raises:
             BackendError: The library cannot open it.
@@ -131,7 +131,7 @@ class TrtEngine:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def close(self) -> None:
-        """Release everything. Closing twice is harmless."""
+        """Release everything. Safe to call more than once."""
         if self._opened is not None:
             with contextlib.suppress(BackendError):  # a device that has failed does nothing more
                 self._device.synchronize()

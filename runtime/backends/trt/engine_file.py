@@ -1,4 +1,4 @@
-"""What an engine is: a plan of TensorRT and, beside it, a JSON file that says what it is made of.
+"""The JSON file that describes an engine, stored beside its TensorRT plan.
 
 The plan is as the library wrote it, so that trtexec, Triton and polygraphy read it.
 """
@@ -48,7 +48,7 @@ class Platform:
             raise ValueError(f"'{self.library[:20]}' on '{self.generation[:20]}' is not a platform")
 
     def runs_on(self, machine: Platform) -> bool:
-        """Tell whether an engine of this platform may be opened on a machine."""
+        """Return whether an engine of this platform may be opened on a machine."""
         own, there = asdict(self), asdict(machine)
         return all(own[key] is None or own[key] == there[key] for key in own)
 
@@ -148,10 +148,10 @@ def engine_file(stem: str, recipe: Recipe, built: Built, *, tested: bool) -> Eng
     """Return what to write beside a plan.
 
     Args:
-        stem: What it is, for people.
-        recipe: What it was built from.
-        built: The plan.
-        tested: Whether it has run.
+        stem: Name shown to people.
+        recipe: Recipe that it was built from.
+        built: Result of the build.
+        tested: Whether its self-test has passed.
     """
     plan = PlanFile(len(built.plan), sha256(built.plan))
     seconds = round(built.seconds, 3)
@@ -176,8 +176,8 @@ def decode(content: bytes, where: str) -> EngineFile:
     What to do about an error is for the caller to say.
 
     Args:
-        content: Its bytes.
-        where: Its name, for messages.
+        content: Content of the file.
+        where: Name of the file, for messages.
 
     Raises:
         FormatError: It is damaged or of another version.

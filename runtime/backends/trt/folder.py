@@ -1,4 +1,4 @@
-"""A folder of machine code: made for this user alone, and looked through without trust."""
+"""Create and read folders of machine code without trusting their content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def described(folder: Path, content: str) -> list[Path]:
     """Return the JSON files that may be of a graph; none if there is no such folder.
 
     Args:
-        folder: The folder.
+        folder: Folder to list.
         content: `Recipe.content` of what is wanted.
 
     Raises:
@@ -50,7 +50,7 @@ def read_file(path: Path, limit: int, hint: Hint) -> bytes:
     """Return the content of a file of machine code.
 
     Args:
-        path: The file.
+        path: Path of the file.
         limit: Bytes that it may have.
         hint: Function that says how to make it again.
 

@@ -31,7 +31,7 @@ class TensorSpec:
     """-1 is a free axis, None any length."""
 
     def fits(self, tensor: Tensor) -> bool:
-        """Tell whether a tensor is as expected."""
+        """Return whether a tensor is as expected."""
         return (
             (tensor.name, tensor.input, tensor.dtype) == (self.name, self.input, self.dtype)
             and len(tensor.shape) == len(self.shape)

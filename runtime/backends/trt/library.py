@@ -1,4 +1,4 @@
-"""TensorRT or TensorRT-RTX: which of them is here, whether it is fit for use, and what it says.
+"""Import TensorRT or TensorRT-RTX, check its version and collect its messages.
 
 Both have one API, and so have TensorRT 10.3 to 11.4 as far as it is used here. `trt` stands for
 whichever is installed; it is imported when it is first used, so that `import runtime` needs none.
@@ -102,7 +102,7 @@ def check_version(name: str, version: str) -> None:
 
     Args:
         name: `tensorrt` or `tensorrt_rtx`.
-        version: As it calls itself, `10.16.1.11`.
+        version: Version as the library reports it, such as `10.16.1.11`.
 
     Raises:
         BackendError: It is not; the message has the reason.
@@ -129,10 +129,10 @@ class Messages:
     """Nodes of the graph that its parser refused, each with the reason."""
 
     def failure(self, what: str, hint: str) -> BackendError:
-        """Return one error that says what failed, why as far as the library told, and what to do.
+        """Return one error that says what failed, why as far as the library says, and what to do.
 
         Args:
-            what: `build an engine for sm86`.
+            what: Failed action, such as `build an engine for sm86`.
             hint: What the user can do about it.
         """
         reasons = self.nodes or list(dict.fromkeys(self.problems)) or ["it gave no reason"]

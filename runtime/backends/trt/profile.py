@@ -1,4 +1,4 @@
-"""Which batches and class counts an engine is built for, and for which of them it is fastest."""
+"""Build profiles: ranges of batch size and class count, with the best length of each."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def load(name: str) -> Profile:
         name: A key of `PROFILES`, or the path of a file.
 
     Raises:
-        ConfigError: There is neither.
-        FormatError: The file is no profile.
+        ConfigError: Neither exists.
+        FormatError: The file is not a profile.
     """
     if name in PROFILES:
         return PROFILES[name]

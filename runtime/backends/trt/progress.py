@@ -43,7 +43,7 @@ def monitor(on_progress: ProgressCallback, stopped: Stopped) -> trt.IProgressMon
 
     Args:
         on_progress: Progress callback; its exceptions cannot cross the library and go to `stopped`.
-        stopped: From `stoppable`.
+        stopped: List that `stoppable` yielded.
     """
 
     class Monitor(trt.IProgressMonitor):

@@ -1,4 +1,4 @@
-"""All engines of a bundle, for this machine's GPU or for others; on its own GPU each is tested."""
+"""Build all engines of a bundle, for this machine's GPU or for other generations."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def build_all(
     At the end, engines in the bundle of graphs, values and tasks that it had before are removed.
 
     Args:
-        bundle: Whose graphs.
-        engines: Folder where engines lie; None is the bundle's own.
+        bundle: Bundle to build engines of.
+        engines: Folder of the engines; None for the bundle's own.
         profile: Batches and class counts; None keeps those of the engines that are there.
         targets: GPU generations, as `sm86`; none means a GPU of this machine.
-        device: Which, as `cuda:1`; None is the first. Not with targets.
-        graphs: The graphs; None means those of the bundle, weights left out.
+        device: GPU to build for, such as `cuda:1`; None for the first. Not with targets.
+        graphs: Graphs to build; None for those of the bundle, without weights.
         on_progress: Progress callback.
 
     Raises:
@@ -144,7 +144,7 @@ def _why(machine: Platform | None, reason: str) -> str:
 
 
 def _named(what: str, on_progress: ProgressCallback) -> ProgressCallback:
-    """Return what tells of an engine instead of its builder's phase."""
+    """Return a progress callback that names the engine instead of its builder's phase."""
     return lambda phase, done, total: on_progress(what, done, total)
 
 

@@ -47,7 +47,7 @@ class EngineStore:
         """Look at nothing yet.
 
         Args:
-            folder: It may not be there.
+            folder: Folder of the engines; it may not exist yet.
             hint: Command that builds the engines, for messages.
         """
         self.folder, self._hint = folder, hint
@@ -59,8 +59,8 @@ class EngineStore:
 
         Args:
             content: `Recipe.content` of what is wanted.
-            machine: This one, in full.
-            device: Which GPU that is, as `cuda:1`, for messages; the first if not given.
+            machine: Platform of this machine.
+            device: Name of that GPU, such as `cuda:1`, for messages; the first if not given.
             baked: Whether weights are constants in what is wanted, for messages.
 
         Raises:
@@ -98,7 +98,7 @@ class EngineStore:
         """Return what a JSON file of this folder describes.
 
         Args:
-            path: The file.
+            path: Path of the file.
             device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
@@ -146,7 +146,7 @@ class EngineStore:
         """Return the bytes of an engine after checking their digest.
 
         Args:
-            engine: Which.
+            engine: Engine to look up.
             device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
@@ -163,7 +163,7 @@ class EngineStore:
         """Check that the plan of an engine is there, ours, and as large as it should be.
 
         Args:
-            engine: Which.
+            engine: Engine to look up.
             device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
@@ -198,8 +198,8 @@ class EngineStore:
         """Put an engine in the place of the former one, whose plan is removed.
 
         Args:
-            engine: What to say of it.
-            plan: As the library wrote it, after its self-test.
+            engine: Description of the engine.
+            plan: Plan as the library wrote it, after its self-test.
 
         Raises:
             StorageError: It cannot be written; the former engine is still there.
@@ -225,7 +225,7 @@ class EngineStore:
         """Remove engines that nothing opens any more; files of others stay.
 
         Args:
-            outdated: Tells which.
+            outdated: Function that selects the engines to remove.
 
         Raises:
             StorageError: A file cannot be removed.
@@ -265,8 +265,8 @@ def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore
     """Return the store of a bundle's engines.
 
     Args:
-        bundle: Its folder.
-        folder: Where the engines lie; None is in the bundle.
+        bundle: Folder of the bundle.
+        folder: Folder of the engines; None for the one in the bundle.
 
     Raises:
         ConfigError: The folder has no name, as when a shell's variable is empty.
