@@ -67,7 +67,7 @@ def tiny_bundle(path: Path) -> Path:
             head=sha256(head),
             head_tensors=own,
             patch={"weight": SparseTensor(np.array([number], np.uint32), np.ones(1, np.float32))},
-            facts={},
+            record={},
         )
         for number in range(2)
     ]

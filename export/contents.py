@@ -140,7 +140,7 @@ def make_contents(
                 head=sha256(head.graph),
                 head_tensors=values,
                 patch=patch,
-                facts=asdict(_record(forms, clip, source, density(patch, tensors))),
+                record=asdict(_record(forms, clip, source, density(patch, tensors))),
                 background=artifact.preprocess.background,
                 requires=artifact.preprocess.requires,
             )

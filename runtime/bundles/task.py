@@ -58,8 +58,8 @@ class Task:
     """SHA-256 of the head graph that `head_tensors` go into."""
     head_tensors: Mapping[str, NDArray[np.float32]]
     patch: Patch
-    facts: Mapping[str, Any]
-    """What a person may want to know: accuracy, density, survival. Never used to compute."""
+    record: Mapping[str, Any]
+    """How the task was made: accuracy, density, survival; for people, never used to compute."""
     background: Background = "drop"
     """Of image files; any other is in `requires`, see `runtime.spec.required`."""
     requires: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def encode_task(task: Task) -> bytes:
         **{name: getattr(task, name) for name in plain},
         "info": asdict(task.info),
         "patch": table,
-        "facts": dict(task.facts),
+        "facts": dict(task.record),
     }
     if task.background != "drop":  # of which earlier versions know nothing
         document[BACKGROUND] = task.background
@@ -164,7 +164,7 @@ def decode_task(
         head=document.head,
         head_tensors=heads,
         patch=decode(list(document.patch), file.tensors, layout),
-        facts=document.facts,
+        record=document.facts,
         background=document.background,
         requires=file.requires,
         optional=file.optional,

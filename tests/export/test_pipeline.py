@@ -407,7 +407,7 @@ def test_facts_that_the_export_did_not_write_are_a_clear_error(facts, message):
     parts = dict.fromkeys(("base_sha256", "encoder", "head"), "0" * 64)
     parts |= {"resize": "squash", "interpolation": "bilinear"}
     parts |= {"tokens": {}, "head_tensors": {}, "patch": {}}
-    task = Task(info=info, method="cmkd", **parts, facts={**asdict(RECORD), "more": 1})
+    task = Task(info=info, method="cmkd", **parts, record={**asdict(RECORD), "more": 1})
     assert TaskRecord.of(task) == RECORD
     with pytest.raises(FormatError, match=f"facts of task 'a-c'.*{message}"):
-        TaskRecord.of(replace(task, facts=facts))
+        TaskRecord.of(replace(task, record=facts))
