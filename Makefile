@@ -1,4 +1,4 @@
-# Commands that do all their own set-up: `make demo`, `make test`, `make soak`, `make acceptance`.
+# Commands that do all their own set-up. Before a commit: `make check`; before a push: `make lint test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,9 +6,8 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
 MINUTES ?= 30
-PART ?= switches
 
-.PHONY: demo test soak acceptance gpu lint clean
+.PHONY: acceptance check clean constraints demo format gpu gpu-device imports lint soak test test-fast types
 
 demo: $(VENV)/.export.stamp
 	$(BIN)/python -m adapt.demo.run
@@ -17,31 +16,51 @@ demo: $(VENV)/.export.stamp
 test: $(VENV)/.dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+# What most often breaks, in a minute and a half on two quiet cores; also the commands of
+# .pre-commit-config.yaml.
+check: format imports types test-fast
+
+format: $(VENV)/.dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python tests/words.py
+
+imports: $(VENV)/.dev.stamp
+	$(BIN)/lint-imports --no-logo
+
+types: $(VENV)/.dev.stamp
+	$(BIN)/mypy
+
+test-fast: $(VENV)/.dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile @tests/fast.txt
+
 soak: $(VENV)/.dev.stamp
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 # What takes too long for every test run; PART is a module of benchmarks. Needs `make demo`.
+acceptance: PART ?= switches
 acceptance: $(VENV)/.dev.stamp
 	$(BIN)/python -m benchmarks.$(PART) --json benchmarks/results/$(PART).json
 
-# Installs nothing: a machine with a GPU may have no network. Packages that lie beside the
-# repository are found through PYTHONPATH. Only files with tests for a GPU are read: others want
-# packages that these do not. A test that fails keeps no number from being measured.
+# On a machine with a GPU: PART=kernels, session, training, tensorrt or bench; all without PART.
+# Installs nothing: such a machine may have no network. Packages that lie beside the repository are
+# found through PYTHONPATH; what a part lacks is left out, and its gpu-PART.json says so.
 gpu:
-	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
-		files=$$(grep -rl --include='*.py' 'mark\.gpu' tests | sed 's,/conftest\.py$$,,'); \
-		run() { echo "$$*"; "$$@"; }; \
-		run $$python -m benchmarks.gpu_needs || exit; \
-		run $$python -m pytest -m gpu $$files; tested=$$?; \
-		run $$python -m benchmarks.gpu --json gpu.json && exit $$tested
+	@$(GPU_PYTHON) -m benchmarks.gpu_parts $(PART)
 
-# Once more for Python 3.10, a Jetson's.
-lint: $(VENV)/.dev.stamp
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/python tests/words.py
-	$(BIN)/mypy
+# The same on a device, where PyTorch is not installed.
+gpu-device:
+	@$(GPU_PYTHON) -m benchmarks.gpu_parts --without-torch $(PART)
+
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+# Types once more for Python 3.10, a Jetson's.
+lint: format imports types
 	$(BIN)/mypy --python-version 3.10 --no-warn-unused-ignores --no-warn-return-any runtime examples
+
+# The versions that `make` and CI install: those of the environment here, nothing of ours in it.
+constraints: $(VENV)/.dev.stamp
+	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' > constraints.txt
 
 clean:
 	rm -rf $(VENV) demo build dist
@@ -51,6 +70,6 @@ $(VENV)/bin/python:
 		{ echo "error: training needs Python 3.11 or later, found $$($(PYTHON) -V); run make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.%.stamp: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+$(VENV)/.%.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[$*]'
 	touch $@

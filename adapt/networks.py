@@ -23,13 +23,13 @@ def config_of(architecture: str) -> dict[str, Any]:
     Raises:
         BaseModelError: The architecture is unknown, or its encoder gives no single feature vector.
     """
-    check_architecture(architecture)
     base = architecture.removesuffix(QUICKGELU)
     if base in demo.ARCHITECTURES:
         config = demo.architecture(base)
     elif architecture in _known():
         config = open_clip.get_model_config(architecture)
     else:
+        check_architecture(architecture)
         config = open_clip.get_model_config(base)
     if architecture != base:
         config["quick_gelu"] = True

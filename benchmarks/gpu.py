@@ -220,16 +220,19 @@ def main(
         }
         engines: list[dict[str, Any]] = []
         switches: list[dict[str, Any]] = []
+        document[name] = {"engines": engines, "switches": switches, "frames": []}
         for label, (backend, strategy) in FORMS.items():
             with _reasons(engines, label):
                 engines.append(measure_engines(models, label, device))
                 if strategy == "patch":
                     switches.append(measure_switches(models["patch"], backend, samples, device))
+            if json_file:  # what was measured stays, whatever happens to the next row
+                write_json(json_file, document)
         frames = measure_frames(name, models, batches, samples, device, roof)
-        document[name] = {"engines": engines, "switches": switches, "frames": frames}
+        document[name]["frames"] = frames
+        if json_file:
+            write_json(json_file, document)
         show(name, frames, switches, engines)
-    if json_file:
-        write_json(json_file, document)
 
 
 @contextmanager

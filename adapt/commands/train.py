@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,8 @@ def train(
             f"--test gives test images, so a holdout of {config.holdout:g} would only take images "
             "away from training; pass --set holdout=0"
         )
+    if importlib.util.find_spec("torch") is None:
+        import torch  # noqa: F401  # reading the images takes a while, so say now what is missing
     pair = pair_of(config.holdout, config.seed, config.pair_classes)
     # Torch takes seconds to import: whatever can be refused without it has been.
     from adapt.settings.architectures import QUICKGELU, image_size

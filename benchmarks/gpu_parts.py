@@ -1,0 +1,251 @@
+"""Run the GPU tests and benchmarks in parts that do not wait for each other.
+
+    python -m benchmarks.gpu_parts [PART ...] [--without-torch] [--folder FOLDER]
+
+A part runs what its machine has the packages for, lists what it left out and why, and ends within
+four minutes. It writes `gpu-PART.json` when it starts and again after every test. It exits with 1
+where a test failed, nothing ran or there is no GPU. `--without-torch` is for a device: what needs
+PyTorch is left out even where it is installed. Only the standard library is imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SECONDS = 235.0
+"""Of a part: four minutes, less what ending it takes."""
+DEVICE = ("cuda.bindings", "click", "numpy", "onnx", "PIL", "pytest", "safetensors")
+TRAINING = ("torch", "torchvision", "open_clip", "yaml", "rich", "pytest", "onnx", "onnxruntime")
+TRT = "tensorrt or tensorrt_rtx"
+CUDA = "tests/runtime/cuda"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Tests, or a benchmark, that need the same packages."""
+
+    needs: tuple[str, ...]
+    """Modules to import, each with its alternatives."""
+    tests: tuple[str, ...] = ()
+    benchmark: tuple[str, ...] = ()
+    """Module and options; it writes `gpu-<part>-rows.json` beside the part's own file."""
+
+    @property
+    def name(self) -> str:
+        return " ".join(self.tests) or f"benchmarks.{self.benchmark[0]}"
+
+
+PARTS = {
+    "kernels": (
+        Step(DEVICE, tuple(f"{CUDA}/test_{n}.py" for n in ("arena", "device", "device_resize"))),
+    ),
+    "session": (
+        Step(
+            (*DEVICE, "onnxruntime"),
+            (
+                *(f"{CUDA}/test_{n}.py" for n in ("device_session", "device_interrupted")),
+                *(f"tests/runtime/test_{n}.py" for n in ("devices", "session")),
+            ),
+        ),
+        Step((*DEVICE, *TRAINING), ("tests/export/test_gpu_parity.py",)),
+    ),
+    "training": (Step(TRAINING, ("tests/adapt/test_gpu_training.py",)),),
+    "tensorrt": (
+        Step(
+            (*DEVICE, "onnxruntime", TRT),
+            (
+                f"{CUDA}/test_backends.py",
+                *(
+                    f"{CUDA}/test_trt_{n}.py"
+                    for n in ("builds", "graphs", "interrupted", "session", "threads")
+                ),
+            ),
+        ),
+        Step((*DEVICE, *TRAINING, "torch_tensorrt"), ("tests/export/test_torch_tensorrt.py",)),
+    ),
+    "bench": (
+        Step(
+            (*DEVICE, *TRAINING),
+            benchmark=("gpu", "--model", "ViT-B-16", "--batch", "1", "--samples", "256"),
+        ),
+    ),
+}
+DEVICE_PARTS = ("kernels", "session", "tensorrt")
+"""Those that have steps without PyTorch."""
+
+
+def missing(step: Step, without_torch: bool = False) -> str | None:
+    """Return why a step cannot run here, or None.
+
+    Args:
+        step: Step to look at.
+        without_torch: Whether to leave out what needs PyTorch.
+    """
+    if without_torch and "torch" in step.needs:
+        return "needs torch, which a device does without"
+    absent = [need for need in step.needs if not any(map(_installed, need.split(" or ")))]
+    return f"needs {', '.join(absent)}; not installed" if absent else None
+
+
+def find_gpu() -> tuple[str | None, str]:
+    """Return the name of the first GPU, or None and why there is none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None, "NVIDIA's driver (libcuda.so.1) is not installed"
+    count, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    for call, arguments in (
+        ("cuInit", (0,)),
+        ("cuDeviceGetCount", (ctypes.byref(count),)),
+        ("cuDeviceGetName", (name, len(name), 0)),
+    ):
+        if status := getattr(driver, call)(*arguments):
+            return None, f"{call} of NVIDIA's driver failed with {status}; check nvidia-smi"
+    return name.value.decode(), ""
+
+
+def run_part(part: str, folder: Path, without_torch: bool = False) -> bool:
+    """Run a part and write its JSON; return whether something ran and nothing failed.
+
+    Args:
+        part: A key of `PARTS`.
+        folder: Where `gpu-<part>.json` goes.
+        without_torch: Whether to leave out what needs PyTorch.
+    """
+    path, end = folder / f"gpu-{part}.json", time.monotonic() + SECONDS
+    gpu, why = find_gpu()
+    wanted = [step for step in PARTS[part] if not (without_torch and "torch" in step.needs)]
+    left_out = {step.name: missing(step, without_torch) for step in PARTS[part]}
+    document: dict[str, Any] = {
+        "part": part,
+        "gpu": gpu,
+        "python": sys.version.split()[0],
+        "needs": sorted({need for step in wanted for need in step.needs}),
+        "left_out": [{"step": name, "why": text} for name, text in left_out.items() if text],
+        "steps": [],
+        "status": "running",
+    }
+    if gpu is None:
+        document["status"] = f"no GPU: {why}"
+    _write(path, document)
+    _say(part, f"needs {', '.join(document['needs'])}")
+    for each in document["left_out"]:
+        _say(part, f"left out: {each['step']} ({each['why']})")
+    if gpu is None:
+        _say(part, document["status"])
+        return False
+    for step in PARTS[part]:
+        if left_out[step.name] is None:
+            run_step(step, path, document, end)
+    steps = document["steps"]
+    ran = [step for step in steps if "tests" not in step or _results(step) - {"skipped"}]
+    passed = bool(ran) and all(step["exit"] == 0 for step in steps)
+    failed = any(step["exit"] != 0 for step in steps)
+    document["status"] = "passed" if passed else "failed" if failed else "nothing ran"
+    _write(path, document)
+    _say(part, f"{document['status']}; see {path}")
+    return passed
+
+
+def run_step(step: Step, path: Path, document: dict[str, Any], end: float) -> None:
+    """Run a step as a process and add what it found to a part's document.
+
+    Args:
+        step: Step to run.
+        path: JSON of the part, written again whenever a test ends.
+        document: What it holds.
+        end: Moment on the monotonic clock at which the step is stopped.
+    """
+    number = len(document["steps"])
+    lines = path.with_suffix(f".{number}.jsonl")
+    lines.unlink(missing_ok=True)
+    if step.tests:
+        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "benchmarks._gpu_report"]
+        command += ["-p", "no:cacheprovider", *step.tests]
+    else:
+        name, *options = step.benchmark
+        rows = path.with_name(f"{path.stem}-rows.json")
+        command = [sys.executable, "-m", f"benchmarks.{name}", *options, "--json", str(rows)]
+    found: dict[str, Any] = {"command": command[1:], "exit": None}
+    document["steps"].append(found)
+    print(*command, flush=True)
+    start, seen = time.monotonic(), -1
+    process = subprocess.Popen(
+        command, env={**os.environ, "GPU_REPORT": str(lines)}, start_new_session=True
+    )
+    try:
+        while process.poll() is None and time.monotonic() < end:
+            if step.tests and len(tests := _read(lines)) != seen:
+                seen, found["tests"] = len(tests), tests
+                _write(path, document)
+            time.sleep(0.2)
+    finally:
+        found["exit"] = process.poll()
+        if found["exit"] is None:  # out of time, or Ctrl-C: with all that it started
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            found["exit"] = "stopped at the time limit"
+    found["seconds"] = round(time.monotonic() - start, 1)
+    if step.tests:
+        found["tests"] = _read(lines)
+    lines.unlink(missing_ok=True)
+
+
+def _results(step: dict[str, Any]) -> set[str]:
+    return {test["result"] for test in step["tests"]}
+
+
+def _read(lines: Path) -> list[Any]:
+    try:
+        text = lines.read_text()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(document, indent=1) + "\n")
+    beside.replace(path)
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # its parent is missing, or it was set to None
+        return False
+
+
+def _say(part: str, text: str) -> None:
+    print(f"{part}: {text}", flush=True)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the parts that are named, or all; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
+    parser.add_argument("--without-torch", action="store_true", help="as on a device")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where the JSON goes")
+    given = parser.parse_args(words)
+    unknown = [part for part in given.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"unknown part '{unknown[0]}'; available: {', '.join(PARTS)}")
+    parts = given.parts or (DEVICE_PARTS if given.without_torch else PARTS)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    passed = [run_part(part, given.folder, given.without_torch) for part in parts]
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

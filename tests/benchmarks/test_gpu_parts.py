@@ -1,0 +1,139 @@
+"""The parts of `make gpu`: complete, with the packages they name, and ended in time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu_parts import DEVICE_PARTS, PARTS, Step, find_gpu, missing, run_step
+
+ROOT = Path(__file__).parents[2]
+OPTIONAL = {"hypothesis", "matplotlib", "onnxruntime", "open_clip", "rich", "tensorrt", "torch"}
+OPTIONAL |= {"tensorrt_rtx", "torchvision", "yaml", "tritonclient", "sklearn", "ray"}
+COLLECT = """if True:
+    import sys
+    absent, *tests = sys.argv[1:]
+
+    class Absent:
+        def find_spec(self, name, path=None, target=None):
+            if name in absent.split():
+                raise ModuleNotFoundError(name)
+
+    sys.meta_path.insert(0, Absent())
+    import pytest
+    sys.exit(pytest.main(["-p", "no:cacheprovider", "--collect-only", "-m", "gpu", *tests]))
+"""
+RESULTS = """if True:
+    import json, os, time
+    import pytest
+
+    pytestmark = pytest.mark.gpu
+
+    def test_a(): pass
+    def test_b(): pytest.skip("not today")
+    def test_c(): assert 1 == 2
+
+    def test_d():
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            try:
+                with open(os.environ["PART"]) as file:
+                    if len(json.load(file)["steps"][0]["tests"]) == 3:
+                        return
+            except (OSError, KeyError):
+                pass
+            time.sleep(0.1)
+        raise AssertionError("the results of a, b and c are not in the file yet")
+"""
+HANGS = """if True:
+    import time
+    import pytest
+
+    @pytest.mark.gpu
+    def test_hangs(): time.sleep(600)
+"""
+
+
+def test_every_gpu_test_belongs_to_one_part():
+    others = set(ROOT.glob("tests/**/test_*.py")) - {Path(__file__)}
+    marked = {path for path in others if "pytest.mark.gpu\n" in path.read_text()}
+    marked |= set(ROOT.glob("tests/runtime/cuda/test_*.py"))
+    listed = [ROOT / test for steps in PARTS.values() for step in steps for test in step.tests]
+    assert sorted(listed) == sorted(marked)
+
+
+@pytest.mark.parametrize("part", DEVICE_PARTS)
+def test_the_tests_of_a_device_need_no_package_that_is_not_named(part):
+    (step,) = (step for step in PARTS[part] if "torch" not in step.needs)
+    named = {name for need in step.needs for name in need.split(" or ")}
+    command = [sys.executable, "-c", COLLECT, " ".join(sorted(OPTIONAL - named)), *step.tests]
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins import what is absent
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_step_names_the_packages_that_it_lacks():
+    step = Step(("json", "nowhere_a or json", "nowhere_b.inner", "nowhere_c or nowhere_d"))
+    assert missing(step) == "needs nowhere_b.inner, nowhere_c or nowhere_d; not installed"
+    assert missing(Step(("json",))) is None
+    assert "device" in (missing(Step(("torch",)), without_torch=True) or "")
+
+
+@pytest.mark.skipif(find_gpu()[0] is not None, reason="this machine has a GPU")
+def test_without_a_gpu_every_part_says_so_by_name(tmp_path):
+    command = [sys.executable, "-S", "-m", "benchmarks.gpu_parts", "--folder", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and not done.stderr
+    for part in PARTS:
+        assert f"{part}: no GPU: " in done.stdout
+        document = json.loads((tmp_path / f"gpu-{part}.json").read_text())
+        assert document["status"].startswith("no GPU: ")
+        assert len(document["left_out"]) == len(PARTS[part])  # -S: no package is found
+    few = subprocess.run([*command, "--without-torch"], cwd=ROOT, capture_output=True, text=True)
+    assert re.findall("^(.*): no GPU", few.stdout, re.MULTILINE) == list(DEVICE_PARTS)
+    assert "torch" not in "".join(re.findall(": needs .*", few.stdout))
+
+
+def test_an_unknown_part_lists_the_parts():
+    command = [sys.executable, "-m", "benchmarks.gpu_parts", "kernel"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "unknown part 'kernel'; available: kernels, session, training" in done.stderr
+
+
+def run(folder, monkeypatch, text, seconds):
+    test, path = folder / "test_some.py", folder / "gpu-some.json"
+    test.write_text(text)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PART", str(path))
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-o markers=gpu")
+    document = {"steps": []}
+    run_step(Step((), (str(test),)), path, document, time.monotonic() + seconds)
+    (step,) = document["steps"]
+    assert [each.name for each in folder.glob("gpu-*.jsonl")] == []
+    return step
+
+
+def test_results_stand_in_the_file_while_the_next_test_runs(tmp_path, monkeypatch):
+    step = run(tmp_path, monkeypatch, RESULTS, 120)
+    found = [(test["test"][-6:], test["result"]) for test in step["tests"]]
+    assert found == [
+        ("test_a", "passed"),
+        ("test_b", "skipped"),
+        ("test_c", "failed"),
+        ("test_d", "passed"),
+    ]
+    assert step["exit"] == 1 and "not today" in step["tests"][1]["why"]
+    assert "assert 1 == 2" in step["tests"][2]["why"]
+
+
+def test_a_step_ends_at_its_time_limit(tmp_path, monkeypatch):
+    step = run(tmp_path, monkeypatch, HANGS, 1)
+    assert step["exit"] == "stopped at the time limit" and step["seconds"] < 30

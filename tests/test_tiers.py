@@ -1,0 +1,55 @@
+"""`make check` and the hooks of pre-commit run what they claim to."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def commands(*targets: str) -> list[str]:
+    """Return what make would run, the environment taken for installed."""
+    command = ["make", "-n", "-o", ".venv/.dev.stamp", *targets]
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PART", "VENV")  # of a `make test` around this
+    env = {name: value for name, value in os.environ.items() if name not in outer}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [line.rstrip() for line in done.stdout.splitlines()]
+
+
+def test_the_fast_tests_exist_and_cover_every_package():
+    listed = (ROOT / "tests/fast.txt").read_text().splitlines()
+    assert listed == sorted(set(listed))
+    assert [test for test in listed if not (ROOT / test).is_file()] == []
+    for package in ("adapt", "export", "runtime"):
+        assert any(test.startswith(f"tests/{package}/") for test in listed)
+
+
+def test_the_hooks_are_the_commands_of_make_check():
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    hooks = [hook["entry"].removeprefix("make ") for hook in repository["hooks"]]
+    assert commands(*hooks) == commands("check")
+    assert set(commands("format", "imports", "types")) <= set(commands("lint"))
+
+
+def test_constraints_name_versions_and_no_place():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert lines and all(re.fullmatch(r"[\w.-]+==[\w.!]+", line, re.ASCII) for line in lines)
+    assert not any(line.startswith(("uda-edge", "uda_edge")) for line in lines)
+
+
+def test_make_gpu_runs_all_parts_or_the_one_that_is_named():
+    (every,) = commands("gpu")
+    (one,) = commands("gpu", "PART=kernels")
+    (device,) = commands("gpu-device")
+    assert every.endswith("-m benchmarks.gpu_parts")
+    assert one.endswith("-m benchmarks.gpu_parts kernels")
+    assert device.endswith("-m benchmarks.gpu_parts --without-torch")
+    (acceptance,) = commands("acceptance")
+    assert "-m benchmarks.switches --json benchmarks/results/switches.json" in acceptance
