@@ -23,6 +23,7 @@ check: format imports types test-fast
 format: $(VENV)/.dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python tests/words.py
 
 imports: $(VENV)/.dev.stamp
 	$(BIN)/lint-imports --no-logo

@@ -1,4 +1,4 @@
-"""The artifact: everything training leaves for one task, in one sealed file.
+"""The artifact: everything training leaves for one task, in one checksummed file.
 
 `adapt.store` says where it lies. The residual is kept as new values, so merging is an
 assignment: exact, and the same when done twice. Longer than most files, since its format is read,
@@ -37,7 +37,7 @@ from runtime.spec import (
     TensorSpec,
     check_required,
 )
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.fields import build
 
@@ -250,7 +250,7 @@ class Artifact:
             document[FEATURE] = content
         heads = {_HEAD + name: array for name, array in self.head_tensors.items()}
         tokens = {_TOKENS + name: array for name, array in self.tokens.items()}
-        document, arrays = sealed.extended(
+        document, arrays = checksummed.extended(
             document,
             {**tensors, **heads, **tokens},
             self.requires,
@@ -258,7 +258,7 @@ class Artifact:
             self.optional_tensors,
         )
         try:
-            sealed.write(path, KIND, SCHEMA, document, arrays)
+            checksummed.write(path, KIND, SCHEMA, document, arrays)
         except (TypeError, ValueError) as error:  # json's, for NaN or an object in the metrics
             raise FormatError(
                 f"cannot write '{path}': {error}; use plain, finite values"
@@ -272,7 +272,7 @@ class Artifact:
             FormatError: The file is missing, damaged, altered, or of another kind or version.
         """
         try:
-            file = sealed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
+            file = checksummed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
             document = build(_Document, file.document, f"'{path}'")
             arguments = document.arguments(file.tensors)
             arguments["architecture"] = _architecture(document, f"'{path}'")

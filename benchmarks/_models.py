@@ -134,7 +134,7 @@ def make_model(
                 head=sha256(head),
                 head_tensors=_head(form.dim, seed),
                 patch=changes,
-                facts={"patch": patch.size(changes)},
+                record={"patch": patch.size(changes)},
             )
         )
     bundle.write(

@@ -23,8 +23,8 @@ from typing import Any
 import click
 
 from benchmarks.switches import commit
+from runtime.benchmark.latency import machine
 from runtime.console import table, write_json
-from runtime.measuring.bench import machine
 
 TARGETS = {"switch": 1.02, "no-op": 1.02, "predict": 1.01}
 _ROOT = Path(__file__).parent.parent

@@ -18,12 +18,12 @@ import click
 
 from benchmarks._models import make_model
 from runtime.backends.trt import profile as profiles
+from runtime.backends.trt.graphs import baked_graphs, graphs_of
 from runtime.backends.trt.library import library
-from runtime.backends.trt.parts import baked_parts, parts_of
 from runtime.backends.trt.sets import build_all
+from runtime.benchmark.latency import machine
 from runtime.bundles.bundle import Bundle
 from runtime.console import table, write_json
-from runtime.measuring.bench import machine
 from runtime.spec import Precision
 
 MODELS = ("ViT-B-16", "ViT-B-32", "RN50")
@@ -37,9 +37,9 @@ def measure(bundle: Bundle, targets: tuple[str, ...], runs: int) -> list[dict[st
     rows: dict[str, dict[str, Any]] = {}
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder:
-            encoders = (part for part in baked_parts(bundle) if part.stem.startswith("encoder"))
-            parts = [*parts_of(bundle), next(encoders)]
-            for built in build_all(bundle, folder, profile, targets, parts=parts):
+            encoders = (graph for graph in baked_graphs(bundle) if graph.stem.startswith("encoder"))
+            graphs = [*graphs_of(bundle), next(encoders)]
+            for built in build_all(bundle, folder, profile, targets, graphs=graphs):
                 engine = built.engine
                 name = engine.stem if engine.recipe.weights is None else "encoder, baked"
                 row = rows.setdefault(name, {"engine": name, "seconds": []})

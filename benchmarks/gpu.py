@@ -34,9 +34,9 @@ from benchmarks._gpu_peers import GMACS, Infer, Roofline, adapted, infer, parity
 from benchmarks._gpu_tables import show
 from benchmarks._models import Model, make_model
 from benchmarks.gpu_needs import unseen
+from runtime.benchmark.latency import machine, summary, timed
 from runtime.console import write_json
 from runtime.errors import UdaError
-from runtime.measuring.bench import machine, summary, timed
 from runtime.sessions.session import Session
 from runtime.spec import Precision
 

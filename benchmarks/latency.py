@@ -20,8 +20,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks._models import Model, make_model
+from runtime.benchmark.latency import machine, summary, timed
 from runtime.console import table, write_json
-from runtime.measuring.bench import machine, summary, timed
 from runtime.sessions.session import Session
 
 THREADS = 2

@@ -33,10 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.memory import resident
+from runtime.benchmark.latency import machine, summary, timed
+from runtime.benchmark.tasks import mix, one_by_one
 from runtime.bundles import manifest
 from runtime.console import bytes_text, table, write_json
-from runtime.measuring.bench import machine, summary, timed
-from runtime.measuring.tasks import mix, one_by_one
 from runtime.sessions.session import Session
 
 THREADS = 2

@@ -20,8 +20,8 @@ from typing import Any
 import click
 import numpy as np
 
+from runtime.benchmark.latency import machine
 from runtime.console import bytes_text, table, write_json
-from runtime.measuring.bench import machine
 from runtime.sessions.session import Session
 
 WARM = 4

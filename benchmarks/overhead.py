@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from benchmarks._models import make_model
 from export.graphs.heads import head_graph, head_shapes
+from runtime.benchmark.latency import machine, summary, timed
 from runtime.bundles import bundle
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
 from runtime.console import bytes_text, table, write_json
-from runtime.measuring.bench import machine, summary, timed
 from runtime.memory.weights import Weights
 from runtime.patch import SparseTensor
 from runtime.sessions.session import Session
@@ -67,7 +67,7 @@ def tiny_bundle(path: Path) -> Path:
             head=sha256(head),
             head_tensors=own,
             patch={"weight": SparseTensor(np.array([number], np.uint32), np.ones(1, np.float32))},
-            facts={},
+            record={},
         )
         for number in range(2)
     ]

@@ -30,9 +30,9 @@ from typing import Any
 import click
 import numpy as np
 
+from runtime.benchmark.latency import machine, summary
 from runtime.bundles.bundle import Bundle
 from runtime.console import bytes_text, table, write_json
-from runtime.measuring.bench import machine, summary
 from runtime.sessions.pool import SessionPool
 from runtime.sessions.session import Session
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from runtime.benchmark.latency import machine, summary
 from runtime.console import table, write_json
 from runtime.frames.filters import make_axis
 from runtime.frames.preprocess import preprocess, read_image
-from runtime.measuring.bench import machine, summary
 from runtime.spec import Preprocess
 
 SIZES = ((1080, 1920), (720, 1280), (480, 640), (240, 320))

@@ -35,11 +35,11 @@ import numpy as np
 from benchmarks._latencies import WINDOWS, Latencies
 from benchmarks._soak_world import BATCH, FRAMES, World
 from benchmarks.memory import resident
+from runtime.benchmark.latency import machine, timed
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.install import install
 from runtime.console import bytes_text, table, write_json
 from runtime.errors import FormatError, TaskError
-from runtime.measuring.bench import machine, timed
 from runtime.sessions.session import Session
 
 WORKERS = 4

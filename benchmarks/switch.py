@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 
 from benchmarks._models import make_model
 from benchmarks.overhead import allocated
+from runtime.benchmark.latency import machine, summary, timed
 from runtime.bundles.bundle import Bundle
 from runtime.console import bytes_text, table, write_json
-from runtime.measuring.bench import machine, summary, timed
 from runtime.sessions.session import Session
 
 DENSITIES = (0.001, 0.005)

@@ -30,8 +30,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.benchmark.latency import machine
 from runtime.console import table, write_json
-from runtime.measuring.bench import machine
 from runtime.sessions.pool import SessionPool
 from runtime.sessions.session import Session
 

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from benchmarks.memory import resident
 from benchmarks.peers import DISTINCT, KINDS, Files, Kind
+from runtime.benchmark.latency import machine, summary, timed
 from runtime.bundles.bundle import Bundle
 from runtime.console import bytes_text, table, write_json
-from runtime.measuring.bench import machine, summary, timed
 
 THREADS = 2
 COUNTS = (1, 10, 50)

@@ -38,8 +38,8 @@ from adapt.training.device import exact_float32
 from adapt.training.optimize import Optimization
 from benchmarks._models import random_clip
 from benchmarks._plain_cmkd import Plain
+from runtime.benchmark.latency import peak_rss
 from runtime.console import UdaGroup, bytes_text, table, write_json
-from runtime.measuring.bench import peak_rss
 
 THRESHOLD = 2.5e-5
 

@@ -33,8 +33,8 @@ from adapt.training.batches import Stream, draw_seed
 from adapt.training.optimize import Optimization
 from adapt.training.record import Meter
 from benchmarks._plain_unimos import Plain
+from runtime.benchmark.latency import machine
 from runtime.console import table, write_json
-from runtime.measuring.bench import machine
 from runtime.spec import BaseModel
 
 DIM, CLASSES, SOURCES, TARGETS = 1024, 65, 2427, 4365

@@ -1,4 +1,4 @@
-"""A camera that is judged by one task after another: `python examples/camera.py BUNDLE SOURCE`.
+"""Classify a camera's frames by one task after another: `python examples/camera.py BUNDLE SOURCE`.
 
 SOURCE is a camera (its number, /dev/v4l/by-id/..., or an address in the network), a video file or a
 GStreamer pipeline that ends in an appsink, for a camera on a Jetson's CSI port for example
@@ -7,11 +7,11 @@ GStreamer pipeline that ends in an appsink, for a camera on a Jetson's CSI port 
     video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=1 max-buffers=1
 
 Without SOURCE it draws a video for itself and plays that. One thread reads frames into a short
-queue, which drops its oldest frame when it is full: what is judged is never older than the queue is
-long, however slow the device. Tasks change every so many frames, or by a key: `n` or a digit, in
-the window or in the terminal; `q` ends. On SIGHUP, which is what `systemctl reload` sends, it takes
-over tasks that were installed or removed meanwhile, between two frames. Needs OpenCV: `pip install
-'.[camera]'`, or JetPack's own.
+queue, which drops its oldest frame when it is full: a classified frame is never older than the
+queue is long, however slow the device. Tasks change every so many frames, or by a key: `n` or a
+digit, in the window or in the terminal; `q` ends. On SIGHUP, which is what `systemctl reload`
+sends, it takes over tasks that were installed or removed meanwhile, between two frames. Needs
+OpenCV: `pip install '.[camera]'`, or JetPack's own.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def watch(
     video: Recorder | None,
     log: TextIO | None,
 ) -> dict[str, Any]:
-    """Judge frames until they or we are stopped; returns what was counted."""
-    meter, judged, switches, current = Meter(), 0, 0, ""
+    """Classify frames until the camera ends or a signal stops it; return the counts."""
+    meter, classified, switches, current = Meter(), 0, 0, ""
     with terminal_keys() as terminal:
         while not signals.stop:
             if signals.refresh:
@@ -129,7 +129,7 @@ def watch(
             rgb = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), np.uint8)
             result = session.predict(rgb, task=director.task(frame.number))
             took = 1e3 * (time.perf_counter() - began)
-            judged += 1
+            classified += 1
             if result.task != current:
                 switches += bool(current)
                 current = result.task
@@ -147,7 +147,7 @@ def watch(
             notify("WATCHDOG=1")
     camera.close()
     frames = camera.frames
-    counts = {"captured": frames.captured, "judged": judged, "dropped": frames.dropped}
+    counts = {"captured": frames.captured, "classified": classified, "dropped": frames.dropped}
     return {**counts, "switches": switches}
 
 
@@ -161,7 +161,7 @@ def _opened(path: Path) -> TextIO:
         return path.open("w")
     except OSError as error:
         raise runtime.StorageError(
-            f"cannot write '{path}': {error.strerror}; choose another place"
+            f"cannot write '{path}': {error.strerror}; choose another folder"
         ) from error
 
 
@@ -218,7 +218,7 @@ def main(
     log_file: Path | None,
     **settings: Any,
 ) -> None:
-    """Judge what a camera sees by the tasks of BUNDLE, in turns."""
+    """Classify what a camera sees by the tasks of BUNDLE, one after another."""
     signals = Signals()
     signals.take()
     try:

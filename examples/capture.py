@@ -150,7 +150,7 @@ def _why(source: str, file: bool) -> str:
         return " as a video; name a video file that OpenCV can read, or a camera"
     device = source.isdecimal() or source.startswith("/dev/")
     if not device and "!" not in source and "://" not in source:
-        return ": there is no such file; check the path"
+        return ": file not found; check the path"
     return (
         "; check that it is there, that no other program has it, and that you may read it"
         f"{' (a camera: group video)' if device else ''}"

@@ -1,4 +1,4 @@
-"""What a camera app shows and hears: text on frames, videos, keys."""
+"""Text on frames, videos and keys of a camera app."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def overlay(image: Image, result: runtime.Prediction, line: str) -> None:
     step = int(34 * scale)
     cv2.rectangle(image, (0, 0), (image.shape[1], 2 * step + 8), (0, 0, 0), cv2.FILLED)
     for row, part in enumerate((text, line), 1):
-        place = (6, row * step)
+        origin = (6, row * step)
         cv2.putText(
-            image, part, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA
+            image, part, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA
         )
 
 
@@ -50,12 +50,12 @@ class Recorder:
             )
         there = path.exists()
         try:
-            path.open("ab").close()  # what OpenCV says of a place it cannot write is of no help
+            path.open("ab").close()  # what OpenCV says of a path it cannot write is of no help
             if not there:
                 path.unlink()
         except OSError as error:
             raise runtime.StorageError(
-                f"cannot write '{path}': {error.strerror}; choose another place"
+                f"cannot write '{path}': {error.strerror}; choose another folder"
             ) from error
 
     def write(self, image: Image) -> None:

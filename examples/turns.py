@@ -1,4 +1,4 @@
-"""Which task judges a frame: by turns or by a key, also of tasks that are installed meanwhile."""
+"""Choose the task for each frame: by turns or by a key, newly installed tasks included."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import runtime
 
 
 class Director:
-    """Says which task judges a frame: by the frame's number, until somebody presses a key."""
+    """Chooses the task of a frame by the frame's number, until somebody presses a key."""
 
     def __init__(self, session: runtime.Session, asked: Sequence[str], every: int) -> None:
         """Read the tasks: an unknown or damaged one shows now, not on its first frame.
 
         Args:
-            session: Where the tasks are.
+            session: Session with the tasks.
             asked: Those to go through; none is all that the bundle has, and later gets.
             every: Frames until the next one's turn; 0 stays with the first.
 
@@ -63,6 +63,6 @@ class Director:
         for task in wanted:
             new.task(task, self._session.layout)
         changed = self._session.refresh(new)
-        self._session.prefetch(*wanted)  # while the next frames are judged
+        self._session.prefetch(*wanted)  # while the next frames are classified
         self.tasks = tasks
         return changed

@@ -21,11 +21,11 @@ from export.graphs.plain import join, write_plain
 from export.merge import density, shared_base, survival, task_patch
 from export.record import Survival, TaskRecord
 from export.sources import Source
-from export.verification.base import ProgressCallback
 from runtime import backends
 from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
+from runtime.console import ProgressCallback
 from runtime.spec import BaseModel, Precision, Preprocess
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
@@ -140,7 +140,7 @@ def make_contents(
                 head=sha256(head.graph),
                 head_tensors=values,
                 patch=patch,
-                facts=asdict(_record(forms, clip, source, density(patch, tensors))),
+                record=asdict(_record(forms, clip, source, density(patch, tensors))),
                 background=artifact.preprocess.background,
                 requires=artifact.preprocess.requires,
             )

@@ -12,12 +12,12 @@ from export.contents import BundleContents, make_contents
 from export.record import TaskRecord
 from export.sources import Source, check_together, load_base
 from export.temporary import sibling_folder
-from export.verification.base import ProgressCallback
 from export.verification.comparison import Comparison
 from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.plain import open_plain
 from export.verification.verifier import Verifier
 from runtime.bundles import manifest
+from runtime.console import ProgressCallback
 from runtime.sessions.session import Session
 from runtime.spec import Precision
 from runtime.storage.files import storage_errors

@@ -22,7 +22,7 @@ class Survival:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """How `export_bundle` made a task; `Task.facts` holds it as a mapping."""
+    """How `export_bundle` made a task; `Task.record` holds it as a mapping."""
 
     artifact: str
     """SHA-256 of the artifact file."""
@@ -46,7 +46,7 @@ class TaskRecord:
         Raises:
             FormatError: A member is missing or of the wrong type.
         """
-        known = {f.name: task.facts[f.name] for f in fields(cls) if f.name in task.facts}
+        known = {f.name: task.record[f.name] for f in fields(cls) if f.name in task.record}
         try:
             return build(cls, known, f"facts of task '{task.info.id}'")
         except FormatError as error:

@@ -1,4 +1,4 @@
-"""`uda-runtime`: the group; each command is a function of `runtime.commands`."""
+"""The `uda-runtime` command group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every command line of ours shares: one clear line for a user's error, tables, sizes."""
+"""Error lines, tables, sizes and progress of the command lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ OPTIONAL = frozenset(
     "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib".split()
 )
 """Packages that only some installs have."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with a description of the step, how much of it is done, and how much there is."""
 
 
 class UdaGroup(click.Group):
@@ -86,8 +88,8 @@ def count_of(count: int, noun: str) -> str:
     """Return a number of things for people: `1 image`, `1,234 images`, `2 classes`.
 
     Args:
-        count: The number.
-        noun: The thing in the singular.
+        count: Number of things.
+        noun: Name of the thing, in the singular.
     """
     more = noun if count == 1 else f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
     return f"{count:,} {more}"

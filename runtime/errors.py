@@ -1,4 +1,4 @@
-"""Every error a user can cause.
+"""Error classes for everything that a user can cause.
 
 UdaError
 ├── ConfigError     a setting is unknown, of the wrong type or out of range

@@ -1,4 +1,4 @@
-"""A lock that an interrupted holder cannot keep.
+"""A mutex that is released when an exception interrupts its holder.
 
 An exception from outside, such as Ctrl-C, what a signal handler raises or a lack of memory, can
 come between any two bytecodes: after `with lock:` took the lock and before it is known, or before

@@ -1,4 +1,4 @@
-"""Patches: which entries of which tensors differ from the base, and what they become.
+"""Sparse patches: changed entries of the base's tensors, and their new values.
 
 A patch holds the new values, not differences: applying it is an assignment, so it is exact in every
 precision and doing it twice is doing it once.
@@ -97,7 +97,7 @@ def check(spec: TensorSpec, sparse: SparseTensor) -> None:
     """
     indices, values = sparse.indices, sparse.values
     if values.dtype.name != spec.dtype or values.shape != indices.shape or indices.ndim != 1:
-        raise FormatError(f"patch of '{spec.name}' is {values.dtype}, needed {spec.dtype}")
+        raise FormatError(f"patch of '{spec.name}' is {values.dtype}, expected {spec.dtype}")
     if indices.size and int(indices[-1]) >= spec.size:
         raise FormatError(
             f"patch of '{spec.name}' changes entry {int(indices[-1])} of {spec.size}; the file is "
@@ -115,7 +115,7 @@ def size(patch: Patch) -> int:
 
 
 def encode(patch: Patch) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.uint8]]]:
-    """Return a patch as a JSON-serialisable table and the tensors of a sealed file."""
+    """Return a patch as a JSON-serialisable table and the tensors of a checksummed file."""
     names = sorted(patch)
     table = [
         {"name": n, "dtype": patch[n].values.dtype.name, "count": patch[n].indices.size}
@@ -137,7 +137,7 @@ def decode(
     Args:
         table: The first result of `encode`, after JSON.
         tensors: The second; other names are ignored.
-        layout: The base's tensors by name.
+        layout: Layout of the base's tensors, by name.
 
     Raises:
         FormatError: The patch is damaged or does not fit the layout.

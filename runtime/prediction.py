@@ -1,4 +1,4 @@
-"""What a session says about one frame."""
+"""The prediction of a session for one frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Prediction:
     """What one task says about one frame."""
 
     task: str
-    """Id of the task that judged the frame."""
+    """Id of the task that classified the frame."""
     classes: tuple[str, ...]
     logits: NDArray[np.float32]
     """(K,), in the order of `classes`."""

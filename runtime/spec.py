@@ -1,4 +1,4 @@
-"""The nouns of the deployment world, as frozen dataclasses that refuse impossible values."""
+"""Frozen dataclasses for tasks, tensors and preprocessing, which refuse invalid values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_sha256(value: str) -> str:
         ValueError: It is not.
     """
     if not _SHA256.fullmatch(value):
-        raise ValueError(f"'{value[:80]}' is no SHA-256 digest")
+        raise ValueError(f"'{value[:80]}' is not a SHA-256 digest")
     return value
 
 
@@ -44,7 +44,7 @@ def check_task_id(value: str) -> str:
     """
     if not _TASK_ID.fullmatch(value) or ".." in value or len(value) > _MAX_TASK_ID:
         raise ValueError(
-            f"'{value[:80]}' is no task id; one looks like 'a-c' and has at most {_MAX_TASK_ID} "
+            f"'{value[:80]}' is not a task id; one looks like 'a-c' and has at most {_MAX_TASK_ID} "
             "characters"
         )
     return value
@@ -54,11 +54,11 @@ def check_text(*values: str) -> None:
     """Check names from a file: a terminal shows them, and must not obey them.
 
     Raises:
-        ValueError: One is empty, or has characters that are no text.
+        ValueError: One is empty, or has characters that cannot be printed.
     """
     for value in values:
         if not value or not value.isprintable():
-            raise ValueError(f"{value[:40]!r} is no name: it is empty or has control characters")
+            raise ValueError(f"{value[:40]!r} is not a name: it is empty or has control characters")
 
 
 @dataclass(frozen=True)

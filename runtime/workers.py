@@ -1,4 +1,4 @@
-"""Threads that run jobs and survive an interrupt of whoever starts them or waits for them."""
+"""Worker threads that survive an interrupt of the thread that starts or awaits them."""
 
 from __future__ import annotations
 

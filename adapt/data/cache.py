@@ -30,7 +30,7 @@ from runtime.console import count_of
 from runtime.errors import DataError, FormatError, StorageError
 from runtime.frames.preprocess import read_pixels
 from runtime.spec import Background, Preprocess
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from runtime.storage.files import replacing
 from runtime.storage.locks import exclusive
 
@@ -128,7 +128,9 @@ def _make(images: ImageSet, sums: Sums, spec: Preprocess, place: Path) -> None:
         "kept": np.array(kept, np.int64),
         "digests": np.frombuffer(b"".join(made), np.uint8).reshape(-1, rows.WIDTH),
     }
-    sealed.write(place.with_suffix(".safetensors"), KIND, SCHEMA, _facts(images, place), tensors)
+    checksummed.write(
+        place.with_suffix(".safetensors"), KIND, SCHEMA, _facts(images, place), tensors
+    )
 
 
 def _read(
@@ -178,7 +180,7 @@ def _ready(
         return None
     shape = (spec.size, spec.size, 3)
     try:
-        file = sealed.read(about, KIND, SCHEMA)
+        file = checksummed.read(about, KIND, SCHEMA)
         kept, digests = file.tensors.get("kept"), file.tensors.get("digests")
         if (
             file.document != _facts(images, place)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from adapt.data.home import folder
 from runtime.errors import DataError, FormatError, StorageError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from runtime.storage.locks import exclusive
 
 KIND, SCHEMA = "uda-contents", 1
@@ -177,7 +177,7 @@ def _load(place: Path, root: str, quiet: bool = False) -> _Index:
     if not os.path.isfile(place):
         return empty
     try:
-        file = sealed.read(place, KIND, SCHEMA)
+        file = checksummed.read(place, KIND, SCHEMA)
         names, states, sums = (file.tensors[n] for n in ("names", "states", "sums"))
         listed = names.tobytes().split(b"\0")
         found = [(tensor.dtype.name, tensor.shape) for tensor in (states, sums)]
@@ -204,7 +204,7 @@ def _save(place: Path, root: str, before: _Index, new: dict[bytes, tuple[States,
         "sums": np.stack([digest for _, digest in merged.values()]),
     }
     try:
-        sealed.write(place, KIND, SCHEMA, {"folder": root}, tensors)
+        checksummed.write(place, KIND, SCHEMA, {"folder": root}, tensors)
     except StorageError as error:
         _log.warning("the images in '%s' will be read again next time: %s", root, error)
 

@@ -27,7 +27,7 @@ from adapt.training.optimize import Optimization
 from adapt.training.record import check_row
 from runtime.errors import ConfigError, FormatError
 from runtime.spec import BACKGROUND, BaseModel, required
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-checkpoint", 2, 1
@@ -139,7 +139,9 @@ def save(
     with optimization.masters():
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         features = required(method.config.background)
-        sealed.write(path, KIND, SCHEMA, *sealed.extended(document, arrays, features, {}, {}))
+        checksummed.write(
+            path, KIND, SCHEMA, *checksummed.extended(document, arrays, features, {}, {})
+        )
 
 
 def load(
@@ -155,7 +157,7 @@ def load(
         FormatError: The file is damaged.
         ConfigError: It belongs to a run with other settings, another base or other data.
     """
-    content = sealed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
+    content = checksummed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
     found = content.document.get("identity")
     if isinstance(found, dict) and isinstance(found.get("config"), dict):
         config = restore(type(method.config), found["config"], content.optional, f"'{path}'")

@@ -12,7 +12,7 @@ from runtime.console import table
 
 if TYPE_CHECKING:
     from export import ImagePaths, TaskReport
-    from export.verification.base import ProgressCallback
+    from runtime.console import ProgressCallback
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def trt(
     written alone, and `uda-runtime build` on the device builds them from it.
     """
     from runtime.backends.trt import profile as profiles
-    from runtime.backends.trt.parts import check_profile
+    from runtime.backends.trt.graphs import check_profile
     from runtime.backends.trt.sets import check_targets
     from runtime.backends.trt.store import store_of
     from runtime.bundles.bundle import Bundle
@@ -103,10 +103,10 @@ def trt(
     if compiler == _TORCH:
         _build_with_torch(bundle, store, rows[0].engine.recipe.profile, selection)
     elif baked:
-        from export.graphs.baked import baked_part
+        from export.graphs.baked import baked_graph
 
-        parts = (baked_part(bundle, task) for task in bundle.tasks)
-        build_and_show(bundle, chosen, wanted, device, engines, parts)
+        graphs = (baked_graph(bundle, task) for task in bundle.tasks)
+        build_and_show(bundle, chosen, wanted, device, engines, graphs)
 
 
 def _build_with_torch(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import onnx
 
 from export.graphs.plain import join
-from runtime.backends.trt.parts import Part, Wanted
+from runtime.backends.trt.graphs import EngineGraph, TensorSpec
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.constants import constants
 from runtime.bundles.manifest import TaskEntry
 from runtime.storage.files import sha256
 
 
-def baked_part(bundle: Bundle, task: str) -> Part:
+def baked_graph(bundle: Bundle, task: str) -> EngineGraph:
     """Return what a task's engine is built from; the graph itself holds no weights.
 
     Args:
@@ -27,12 +27,12 @@ def baked_part(bundle: Bundle, task: str) -> Part:
     graph = joined_graph(bundle, entry).SerializeToString(deterministic=True)
     heads = {f"head.{name}": array for name, array in content.head_tensors.items()}
     side = bundle.manifest.encoder(entry).size
-    wanted = (
-        Wanted("pixels", True, "uint8", (-1, side, side, 3)),
-        Wanted("logits", False, "float32", (-1, entry.classes)),
+    tensors = (
+        TensorSpec("pixels", True, "uint8", (-1, side, side, 3)),
+        TensorSpec("logits", False, "float32", (-1, entry.classes)),
     )
     values = {**constants(bundle, content), **heads}
-    return Part(f"baked-{task}", graph, sha256(graph), wanted, entry, values)
+    return EngineGraph(f"baked-{task}", graph, sha256(graph), tensors, entry, values)
 
 
 def joined_graph(bundle: Bundle, entry: TaskEntry) -> onnx.ModelProto:

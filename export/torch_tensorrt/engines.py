@@ -18,24 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapt.merge import Network
-from export.graphs.baked import baked_part
+from export.graphs.baked import baked_graph
 from export.sources import Source, load_base
 from export.torch_tensorrt.compiler import HINT, NAME, check_compiler, compiled
 from export.torch_tensorrt.deployed import Deployed
-from export.verification.base import ProgressCallback
 from export.verification.comparison import Comparison
 from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.verifier import Verifier
-from runtime.backends.trt.build import Row
+from runtime.backends.trt.build import BuildResult
 from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.device import platform_of, runtime_on
 from runtime.backends.trt.engine_file import EngineFile, Platform, Recipe, engine_file
+from runtime.backends.trt.graphs import EngineGraph, check
 from runtime.backends.trt.library import library
-from runtime.backends.trt.parts import Part, check
 from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.store import FOLDER, EngineStore
 from runtime.backends.trt.tensors import engine_tensors
 from runtime.bundles.bundle import Bundle
+from runtime.console import ProgressCallback
 from runtime.errors import BackendError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 class BuiltEngine:
     """An engine that was built or kept."""
 
-    row: Row
+    row: BuildResult
     comparison: Comparison | None
     """Comparison with PyTorch; None if the engine existed already."""
 
@@ -101,41 +101,41 @@ def build_baked(
     with closing(CudaDevice(0)) as device, TemporaryDirectory(prefix="uda-build.") as folder:
         platform = platform_of(device)
         for name in bundle.tasks:
-            part = baked_part(bundle, name)
-            recipe = recipe_of(part, platform, profile, compiler.__version__)
-            made[part.stem] = recipe.content
+            graph = baked_graph(bundle, name)
+            recipe = recipe_of(graph, platform, profile, compiler.__version__)
+            made[graph.stem] = recipe.content
             there = store.current(recipe)
             if there is not None and there.tested:
-                yield BuiltEngine(Row(there, store.path(there), kept=True), None)
+                yield BuiltEngine(BuildResult(there, store.path(there), reused=True), None)
                 continue
             store.reserve()
             artifact = Source.of(bundle.task(name, bundle.layout()), artifacts).artifact
             clip = load_base(artifact, pretrained)
             precision = bundle.manifest.precision
             model = Deployed(Network.of(clip, artifact), bundle.preprocess(name), precision)
-            on_progress(f"{part.stem}: {NAME}", 0, 1)
-            built = _build(device, part, compiler, model, profile, Path(folder) / "timing.cache")
-            engine = engine_file(part.stem, recipe, built, tested=True)
+            on_progress(f"{graph.stem}: {NAME}", 0, 1)
+            built = _build(device, graph, compiler, model, profile, Path(folder) / "timing.cache")
+            engine = engine_file(graph.stem, recipe, built, tested=True)
             sample = images.sample(artifact, max_images)
             verifier = Verifier(clip, artifact, sample, precision, on_progress)
             comparison = _test(device, engine, built.plan, verifier)
             store.install(engine, built.plan)
-            yield BuiltEngine(Row(engine, store.path(engine), kept=False), comparison)
+            yield BuiltEngine(BuildResult(engine, store.path(engine), reused=False), comparison)
     if store.folder == bundle.path / FOLDER:  # several bundles may share another folder
         _sweep(store, platform, made)
 
 
-def recipe_of(part: Part, platform: Platform, profile: Profile, version: str) -> Recipe:
+def recipe_of(graph: EngineGraph, platform: Platform, profile: Profile, version: str) -> Recipe:
     """Return the recipe of an engine: that of TensorRT's own, with another compiler.
 
     Args:
-        part: Graph of a task with its values.
+        graph: Graph of a task with its values.
         platform: Platform of this machine.
         profile: Batches that the engine takes.
         version: Version of the compiler.
     """
     options = Options(compiler=f"{NAME} {version}")
-    return Recipe(part.sha256, part.weights(), platform, profile, options)
+    return Recipe(graph.sha256, graph.weights(), platform, profile, options)
 
 
 def _sweep(store: EngineStore, platform: Platform, made: Mapping[str, str]) -> None:
@@ -143,7 +143,7 @@ def _sweep(store: EngineStore, platform: Platform, made: Mapping[str, str]) -> N
 
     def outdated(engine: EngineFile) -> bool:
         own = engine.recipe
-        same = own.platform.place == platform.place
+        same = own.platform.slug == platform.slug
         return same and made.get(engine.stem, own.content) != own.content
 
     store.sweep(outdated)
@@ -151,7 +151,7 @@ def _sweep(store: EngineStore, platform: Platform, made: Mapping[str, str]) -> N
 
 def _build(
     device: CudaDevice,
-    part: Part,
+    graph: EngineGraph,
     compiler: Any,
     model: Deployed,
     profile: Profile,
@@ -165,7 +165,7 @@ def _build(
     if engine is None:
         raise BackendError(f"{NAME} built an engine that {library()} cannot open; {HINT}")
     tensors = engine_tensors(engine)
-    check(part, tensors)
+    check(graph, tensors)
     return Built(plan, tensors, seconds, None)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from export.graphs.baked import baked_part, joined_graph
+from export.graphs.baked import baked_graph, joined_graph
 from export.graphs.builder import Arrays
 from export.graphs.plain import write_plain
 from export.triton.config import LABELS, Model, config
@@ -112,13 +112,13 @@ def plans_of(bundle: Bundle, task: str, store: EngineStore) -> tuple[list[Engine
     found = [store.read(path) for path in sorted(store.folder.glob(f"baked-{task}-*.json"))]
     if not found:
         return [], []
-    part = baked_part(bundle, task)
-    content = content_of(part.sha256, part.weights())
+    graph = baked_graph(bundle, task)
+    content = content_of(graph.sha256, graph.weights())
     plans: dict[str, EngineFile] = {}
     notes = []
     for engine in found:
         platform = engine.recipe.platform
-        if engine.stem != part.stem or engine.recipe.content != content:
+        if engine.stem != graph.stem or engine.recipe.content != content:
             notes.append(f"'{engine.plan_name}', made from another version of task '{task}'")
         elif platform.library != "tensorrt":
             notes.append(f"'{engine.plan_name}' of {platform.library}, which Triton does not run")

@@ -10,5 +10,3 @@ from numpy.typing import NDArray
 Logits = NDArray[np.float32]
 Infer = Callable[[NDArray[np.uint8]], Logits]
 """From pixels (N, S, S, 3) uint8 to logits (N, K)."""
-ProgressCallback = Callable[[str, int, int], None]
-"""Called with a description of the step, how much of it is done, and how much there is."""

@@ -13,10 +13,11 @@ from adapt.clip import Clip
 from adapt.data.rows import Images
 from adapt.evaluation.evaluate import predict
 from adapt.merge import Network
-from export.verification.base import Infer, Logits, ProgressCallback
+from export.verification.base import Infer, Logits
 from export.verification.comparison import Comparison, Reference, check, compare
 from export.verification.images import Sample
 from runtime import patch
+from runtime.console import ProgressCallback
 from runtime.spec import Precision
 
 BATCH = 32

@@ -1,4 +1,4 @@
-"""Backends by name. A new one is one file or package here and one line in the table."""
+"""Registry of backends; a new one is a file or package here and a line in the table."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def load(
     if not isinstance(device, str):
         raise BackendError(f"a device is named by a text, as 'cpu' or 'cuda:1'; found {device!r}")
     if name not in BACKENDS:
-        raise BackendError(f"unknown backend '{name}'; known are {', '.join(sorted(BACKENDS))}")
+        raise BackendError(f"unknown backend '{name}'; available: {', '.join(sorted(BACKENDS))}")
     module, attribute = BACKENDS[name].path.split(":")
     backend: Backend = getattr(import_module(module), attribute)(device, threads, bundle, engines)
     return backend

@@ -1,4 +1,4 @@
-"""Weight-free graphs with weights for constants, without an ONNX library.
+"""Turn a graph's weight inputs into constants, without an ONNX library.
 
 An engine that knows its weights when it is opened can lay them out for itself. Only the names of
 the constants go into the graph, as *external* initializers: the values reach the engine beside it,
@@ -32,50 +32,50 @@ _GIVEN = "given-at-opening"
 def bake(
     graph: bytes,
     arrays: Mapping[str, NDArray[Any]],
-    places: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return a graph whose inputs of these names are constants, by name of external data.
 
     No value is written: each constant is an external initializer of ONNX, and whoever opens the
     graph resolves it. ONNX Runtime is handed the arrays beside the graph and matches them by name,
-    whatever the place says; TensorRT's parser reads the file of that place, with the bytes of one
-    array in row-major order, from the folder that it is told.
+    whatever the file name says; TensorRT's parser reads the file of that name, with the bytes of
+    one array in row-major order, from the folder that it is given.
 
     Args:
         graph: An ONNX model, with an input for each array.
         arrays: float32 or float16, of the shapes of these inputs. Only types and shapes are read.
-        places: Names of the files that hold the bytes, one for each array; None where a backend
+        files: Names of the files that hold the bytes, one for each array; None where a backend
             gives the library the arrays themselves, and no such file is ever looked for.
 
     Raises:
         FormatError: The graph is damaged, or an array has no input of its type and shape.
     """
     try:
-        return _model(graph, arrays, places or dict.fromkeys(arrays, _GIVEN))
+        return _model(graph, arrays, files or dict.fromkeys(arrays, _GIVEN))
     except Damage as error:
         raise FormatError(
-            f"a graph is no sound ONNX model: {error}; export the bundle again"
+            f"a graph is not a sound ONNX model: {error}; export the bundle again"
         ) from error
 
 
-def _model(content: bytes, arrays: Mapping[str, NDArray[Any]], places: Mapping[str, str]) -> bytes:
+def _model(content: bytes, arrays: Mapping[str, NDArray[Any]], files: Mapping[str, str]) -> bytes:
     model, graphs = bytearray(), 0
-    for number, _, value, place in fields(memoryview(content)):
+    for number, _, value, span in fields(memoryview(content)):
         if number == _GRAPH:
             graphs += 1
-            model += _field(_GRAPH, _graph(message(value), arrays, places))
+            model += _field(_GRAPH, _graph(message(value), arrays, files))
         else:
-            model += content[place]
+            model += content[span]
     if graphs != 1:
-        raise Damage(f"it has {graphs} graphs, needed one")
+        raise Damage(f"it has {graphs} graphs, expected one")
     return bytes(model)
 
 
 def _graph(
-    content: memoryview, arrays: Mapping[str, NDArray[Any]], places: Mapping[str, str]
+    content: memoryview, arrays: Mapping[str, NDArray[Any]], files: Mapping[str, str]
 ) -> bytes:
     graph, missing = bytearray(), dict(arrays)
-    for number, _, value, place in fields(content):
+    for number, _, value, span in fields(content):
         if number == _INPUT:
             info = message(value)
             name = _text(info, _INFO_NAME)
@@ -88,11 +88,11 @@ def _graph(
             raise Damage(f"its input '{_text(message(value), _NAME)}' has a value already")
         elif number == _SPARSE:
             raise Damage("it has sparse constants, which no export writes")
-        graph += content[place]
+        graph += content[span]
     if missing:
         raise Damage(f"it has no input '{min(missing)}'")
     for name, array in arrays.items():
-        graph += _field(_INITIALIZER, _declared(name, array, places[name]))
+        graph += _field(_INITIALIZER, _declared(name, array, files[name]))
     return bytes(graph)
 
 
@@ -113,9 +113,9 @@ def _check(name: str, info: memoryview, array: NDArray[Any]) -> None:
         )
 
 
-def _declared(name: str, array: NDArray[Any], place: str) -> bytes:
+def _declared(name: str, array: NDArray[Any], file: str) -> bytes:
     """Return a TensorProto that says what an initializer is, and that its data is elsewhere."""
-    location = _field(_KEY, b"location") + _field(_VALUE, place.encode())
+    location = _field(_KEY, b"location") + _field(_VALUE, file.encode())
     return b"".join(
         [
             *(_number(_DIMS, length) for length in array.shape),
@@ -130,7 +130,7 @@ def _declared(name: str, array: NDArray[Any], place: str) -> bytes:
 def _one(content: memoryview, number: int) -> memoryview:
     found = [value for n, _, value, _ in fields(content) if n == number]
     if len(found) != 1:
-        raise Damage(f"it has {len(found)} fields {number}, needed one")
+        raise Damage(f"it has {len(found)} fields {number}, expected one")
     return message(found[0])
 
 

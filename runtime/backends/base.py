@@ -1,4 +1,4 @@
-"""What a backend gives: engines for graphs that hold no weights, and memory for the weights."""
+"""The interface of a backend, which opens engines and owns the memory of the weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Release everything. Closing twice is harmless."""
+        """Release everything. Safe to call more than once."""
         ...
 
 

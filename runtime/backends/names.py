@@ -1,4 +1,4 @@
-"""What devices and folders of engines may be called."""
+"""Check the names of devices and engine folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def index_of(device: str) -> int | None:
     """Return the number of a GPU, from 0; None is the CPU.
 
     Args:
-        device: Its name.
+        device: Name of the device.
 
     Raises:
         BackendError: No device is called so. Whether it is there is not looked at.
@@ -22,7 +22,7 @@ def index_of(device: str) -> int | None:
     match = _GPU.fullmatch(device)
     if match is None and device != "cpu":
         raise BackendError(
-            f"unknown device '{device}'; known are cpu, cuda, and cuda:1 for the second GPU"
+            f"unknown device '{device}'; available: cpu, cuda, and cuda:1 for the second GPU"
         )
     return int(match[1] or 0) if match else None
 
@@ -31,8 +31,8 @@ def gpu_of(device: str, what: str) -> int:
     """Return the number of a GPU, from 0, where nothing else will do.
 
     Args:
-        device: Its name.
-        what: That needs it, for the message: `backend 'trt' runs`.
+        device: Name of the device.
+        what: Action that needs a GPU, for the message, such as `backend 'trt' runs`.
 
     Raises:
         BackendError: No GPU is called so. Whether it is there is not looked at.
@@ -50,13 +50,13 @@ def check_engines(folder: str | os.PathLike[str] | None) -> None:
     """Check what may be a folder of engines.
 
     Args:
-        folder: Its path; None is in the bundle.
+        folder: Path of the folder; None for the one in the bundle.
 
     Raises:
         ConfigError: It has no name, as when a shell's variable is empty.
     """
     if folder is not None and not os.fspath(folder):
         raise ConfigError(
-            "engines lie in a folder with a name, found ''; name one, or leave --engines out for "
-            "the one in the bundle"
+            "the folder of engines must have a name, found ''; name one, or leave out --engines to "
+            "use the one in the bundle"
         )

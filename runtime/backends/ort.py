@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or on CUDA."""
+"""Backend `ort`: ONNX Runtime on the CPU or on CUDA."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OrtBackend:
     def __init__(
         self, device: str, threads: int | None, bundle: object = None, engines: object = None
     ) -> None:
-        """Start the library; the last two are of no use where graphs are opened as they are."""
+        """Start the library; `bundle` and `engines` are ignored."""
         index = index_of(device)
         self._ort = _library()
         self.version = f"onnxruntime {self._ort.__version__}"
@@ -131,7 +131,7 @@ class OrtBackend:
         except Exception as error:  # onnxruntime's exceptions share no base class
             if not raised_by(error, "onnxruntime"):
                 raise
-            remedy = (
+            hint = (
                 "check the bundle with uda-runtime info --check"
                 if self._kind == "cpu"
                 else "check the driver and the CUDA libraries, or choose --device cpu"
@@ -139,7 +139,7 @@ class OrtBackend:
             reason = " ".join(str(error).split())
             raise BackendError(
                 f"onnxruntime cannot open the graph on {self.device}: {reason}{self._unloaded}; "
-                f"{remedy}"
+                f"{hint}"
             ) from error
         if provider not in session.get_providers():  # it only warns, then runs on the CPU
             raise BackendError(
@@ -209,16 +209,16 @@ class OrtEngine:
         except Exception as error:  # onnxruntime's exceptions share no base class
             if not raised_by(error, "onnxruntime"):
                 raise
-            remedy = "export the bundle again if its parts do not fit"
+            hint = "export the bundle again if its parts do not fit"
             if self._device is not None:
                 with contextlib.suppress(BackendError):  # it has failed as well
                     self._device.synchronize()  # it may still read what the next run overwrites
-                remedy = f"check the CUDA libraries, cuDNN among them, or {remedy}"
-            raise BackendError(f"onnxruntime failed: {error}; {remedy}") from error
+                hint = f"check the CUDA libraries, cuDNN among them, or {hint}"
+            raise BackendError(f"onnxruntime failed: {error}; {hint}") from error
         return result
 
     def close(self) -> None:
-        """Release the session and the bound values. Twice is harmless."""
+        """Release the session and the bound values. Safe to call more than once."""
         if self._device is not None:
             with contextlib.suppress(BackendError):  # closed, or failed
                 self._device.activate()

@@ -1,1 +1,1 @@
-"""What a device receives: read, written, changed while sessions run."""
+"""Read, write and change bundles."""

@@ -1,4 +1,4 @@
-"""The bundle: what a device receives. See FORMAT.md beside this file.
+"""Read and write bundles; FORMAT.md in this folder specifies them.
 
 Files are named after their content and the manifest is replaced last, so a bundle is at every
 moment either the old one or the new one, and a reader never meets half of one.
@@ -174,7 +174,7 @@ class Bundle:
         path = self._locate(ref)
         if not os.path.exists(path):  # pathlib's raises for names that are too long
             raise FormatError(
-                f"'{path}' is not there any more; if the bundle was changed since it was opened, "
+                f"'{path}' no longer exists; if the bundle was changed since it was opened, "
                 "refresh or open it again, else copy it again"
             )
         content = read_bytes(path, min(ref.bytes, MAX_BYTES))
@@ -211,12 +211,12 @@ def write(
     Args:
         path: Folder of the bundle.
         base: The CLIP model the tensors come from.
-        precision: Of the tensors and the encoders.
+        precision: Precision of the tensors and the encoders.
         encoders: Each graph once.
         tensors: Deploy tensors of the untouched base, float32 or float16.
         heads: Each graph once.
         tasks: Tasks for exactly these tensors and graphs.
-        report: How the engines compared with PyTorch.
+        report: Comparison of the engines with PyTorch.
         schema: One of `manifest.WRITTEN`; the former is for devices with an earlier version.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What became of a bundle while a session ran."""
+"""Compare two versions of a bundle."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def changes(old: Bundle, new: Bundle) -> tuple[str, ...]:
     """Return the ids of tasks that were added, replaced or removed.
 
     Args:
-        old: As a session knows it.
-        new: As it is on disk.
+        old: Manifest that the session has.
+        new: Manifest on disk.
 
     Raises:
         FormatError: More than tasks changed.

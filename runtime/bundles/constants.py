@@ -1,4 +1,4 @@
-"""What an encoder's inputs are for one task, for engines in which they never change."""
+"""Constant encoder inputs of one task, for engines with built-in weights."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def constants(bundle: Bundle, task: Task) -> dict[str, NDArray[Any]]:
     is what an engine is found by.
 
     Args:
-        bundle: Whose base; it is read for each call.
-        task: One of its tasks.
+        bundle: Bundle with the base, which is read for each call.
+        task: Task of the bundle.
 
     Raises:
         FormatError: The base is damaged, or the task does not fit it.

@@ -1,4 +1,4 @@
-"""Graphs on their way into a bundle, and whether they and the other parts belong together."""
+"""Check graphs before they are written to a bundle, and that its files fit together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EncoderGraph:
     """Shapes (n, W) of the inputs that each task brings."""
     blocked: bytes | None = None
     """The same graph for ONNX Runtime on the CPU, whose base tensors of four axes are filters laid
-    out by `runtime.memory.blocked`; None where that is of no use."""
+    out by `runtime.memory.blocked`; None where that does not apply."""
 
     def add(self, stage: Staging) -> Encoder:
         """Write the graphs and return what the manifest says of them.
@@ -81,7 +81,7 @@ def check_parts(
 
     Args:
         identity: Digest of `tensors`.
-        precision: Of the bundle.
+        precision: Precision of the bundle.
         encoders: All of them.
         tensors: Deploy tensors of the base.
         heads: All of them.

@@ -1,4 +1,4 @@
-"""The manifest: the list of everything in a bundle, under one digest.
+"""The manifest: the list of a bundle's files and tasks, under one digest.
 
 Longer than most files, since all schemas are read and written in one place.
 """
@@ -57,7 +57,7 @@ class FileRef:
         check_sha256(self.sha256)
         hidden = any(part.startswith(".") for part in self.path.split("/"))
         if hidden or not _PATH.fullmatch(self.path):
-            raise ValueError(f"'{self.path[:80]}' is no path inside a bundle")
+            raise ValueError(f"'{self.path[:80]}' is not a path inside a bundle")
         if not 1 <= self.bytes < _MAX_FILE:
             raise ValueError(f"'{self.path}' cannot have {self.bytes} bytes")
 

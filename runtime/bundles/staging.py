@@ -1,4 +1,4 @@
-"""The folder of a bundle while it is written: files appear first, the manifest makes them count."""
+"""Write files into a bundle's folder; the manifest is replaced last."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def staging(path: Path) -> Iterator[Staging]:
         path: Folder of the bundle; it may hold one already, or nothing.
 
     Raises:
-        StorageError: The folder cannot be written or locked, holds files of others and is no
-            bundle, or has a link for one of a bundle's folders.
+        StorageError: The folder cannot be written or locked, holds files of others and is not
+            a bundle, or has a link for one of a bundle's folders.
     """
     _check(path)
     created = not path.exists()
@@ -65,14 +65,14 @@ class Staging:
     def add(
         self, folder: str, stem: str, suffix: str, content: bytes, digest: str | None = None
     ) -> FileRef:
-        """Write a file named after its content, unless it is there, and return its place.
+        """Write a file named after its content, unless it is there, and return its path.
 
         Args:
             folder: `base`, `graphs`, `tasks` or `optional`.
             stem: Start of the name.
             suffix: End of the name, with the dot.
-            content: The bytes.
-            digest: To call it by, if not by the SHA-256 of the bytes.
+            content: Content of the file.
+            digest: Digest to name it by, if not the SHA-256 of the bytes.
 
         Raises:
             StorageError: The file cannot be written.
@@ -102,11 +102,11 @@ class Staging:
     def clear(self, content: Manifest) -> None:
         """Remove files of the bundle that stood here before and that the new one does not use.
 
-        The new one stands whether or not that is possible, so what stays is no error: the next
-        writer tries again.
+        The new bundle is valid whether or not that is possible, so a file that stays is not an
+        error: the next writer tries again.
 
         Args:
-            content: Of the bundle that stands here now; the files of former tasks are in use.
+            content: Manifest of the bundle that is here now; the files of former tasks are in use.
         """
         used = {self._path / ref.path for ref in content.files()}
         try:
@@ -158,15 +158,15 @@ def _check(path: Path) -> None:
         if folder.is_symlink():
             raise StorageError(
                 f"'{folder}' is a link, and a bundle's files lie in the bundle; copy the bundle "
-                "again, or choose another place"
+                "again, or choose another folder"
             )
     if not (path / manifest.NAME).is_file():
         files = (file for file in path.rglob("*") if not file.is_dir())
         foreign = next((f for f in files if f.name != LOCK and not _OURS.fullmatch(f.name)), None)
         if foreign:
             raise StorageError(
-                f"'{path}' has files of others in it ('{foreign.name}') and is no bundle; choose "
-                "another place, or empty it"
+                f"'{path}' has files of others in it ('{foreign.name}') and is not a bundle; "
+                "choose another folder, or empty it"
             )
 
 

@@ -1,4 +1,4 @@
-"""The task file: a patch, a small head, tokens, class names. A few hundred kB for one domain.
+"""Read, write and check task files: a patch, a small head, tokens and class names.
 
 Longer than most files, since its format is read, written and checked in one place.
 """
@@ -28,7 +28,7 @@ from runtime.spec import (
     check_sha256,
     check_text,
 )
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-task", 2, 1
@@ -41,7 +41,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Task:
-    """What a device needs to judge frames of one domain."""
+    """What a device needs to classify frames of one domain."""
 
     info: TaskInfo
     method: str
@@ -58,8 +58,8 @@ class Task:
     """SHA-256 of the head graph that `head_tensors` go into."""
     head_tensors: Mapping[str, NDArray[np.float32]]
     patch: Patch
-    facts: Mapping[str, Any]
-    """What a person may want to know: accuracy, density, survival. Never used to compute."""
+    record: Mapping[str, Any]
+    """How the task was made: accuracy, density, survival; for people, never used to compute."""
     background: Background = "drop"
     """Of image files; any other is in `requires`, see `runtime.spec.required`."""
     requires: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def encode_task(task: Task) -> bytes:
         **{name: getattr(task, name) for name in plain},
         "info": asdict(task.info),
         "patch": table,
-        "facts": dict(task.facts),
+        "facts": dict(task.record),
     }
     if task.background != "drop":  # of which earlier versions know nothing
         document[BACKGROUND] = task.background
@@ -115,17 +115,17 @@ def encode_task(task: Task) -> bytes:
     tokens = {_TOKENS + name: array for name, array in task.tokens.items()}
     arrays: dict[str, NDArray[Any]] = {**tensors, **heads, **tokens}
     if task.schema > OLDEST:
-        document, arrays = sealed.extended(
+        document, arrays = checksummed.extended(
             document, arrays, task.requires, task.optional, task.optional_tensors
         )
     elif task.requires:
-        remedy = "train it with --set background=drop" if BACKGROUND in task.requires else ""
+        hint = "train it with --set background=drop" if BACKGROUND in task.requires else ""
         raise FormatError(
             f"task '{task.info.id}' requires the feature '{task.requires[0]}', but task files of "
             f"schema {task.schema}, which --schema 2 asks for, have no features; "
-            f"{remedy or 'leave out --schema 2'}"
+            f"{hint or 'leave out --schema 2'}"
         )
-    return sealed.seal(KIND, task.schema, document, arrays)
+    return checksummed.encode(KIND, task.schema, document, arrays)
 
 
 def decode_task(
@@ -134,15 +134,15 @@ def decode_task(
     """Return the task that the bytes of a task file hold, checked for one base.
 
     Args:
-        content: Of the whole file.
-        path: Where it came from, for messages.
+        content: Content of the whole file.
+        path: Path of the file, for messages.
         base_sha256: Digest of the base at hand.
-        layout: The base's tensors.
+        layout: Layout of the base's tensors.
 
     Raises:
         FormatError: The file is damaged, or belongs to another base.
     """
-    file = sealed.parse(content, path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
+    file = checksummed.parse(content, path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
     document = build(_Document, file.document, f"'{path}'")
     if document.base_sha256 != base_sha256:
         raise FormatError(
@@ -164,7 +164,7 @@ def decode_task(
         head=document.head,
         head_tensors=heads,
         patch=decode(list(document.patch), file.tensors, layout),
-        facts=document.facts,
+        record=document.facts,
         background=document.background,
         requires=file.requires,
         optional=file.optional,
@@ -179,9 +179,9 @@ def check_tokens(task: Task, shapes: Shapes, precision: Precision) -> None:
     """Check that a task brings the tokens that its encoder takes.
 
     Args:
-        task: The task.
-        shapes: Of the encoder's tokens, by name.
-        precision: Of the bundle.
+        task: Task to check.
+        shapes: Shapes of the encoder's tokens, by name.
+        precision: Precision of the bundle.
 
     Raises:
         FormatError: Names, shapes or types differ, or a value is not finite.
@@ -206,15 +206,15 @@ def check_head_names(task: Task, names: Collection[str]) -> None:
     """Check that a task brings as many tensors as its head takes, under their names.
 
     Args:
-        task: The task.
-        names: Of the head's inputs but the features.
+        task: Task to check.
+        names: Names of the head's inputs except the features.
 
     Raises:
         FormatError: It brings others.
     """
     if task.head_tensors.keys() != set(names):
         raise FormatError(
-            f"task '{task.info.id}' brings {sorted(task.head_tensors)} for its head, needed "
+            f"task '{task.info.id}' brings {sorted(task.head_tensors)} for its head, expected "
             f"{sorted(names)}; export the task again"
         )
 
@@ -223,8 +223,8 @@ def check_head(task: Task, shapes: Shapes) -> None:
     """Check that a task brings the tensors that its head takes.
 
     Args:
-        task: The task.
-        shapes: Of the head's inputs but the features, `CLASSES` for the number of classes.
+        task: Task to check.
+        shapes: Shapes of the head's inputs except features, `CLASSES` for the number of classes.
 
     Raises:
         FormatError: Names or shapes differ.
@@ -240,8 +240,8 @@ def check_head_like(task: Task, other: Task) -> None:
     """Check that a task brings what another one of its head brings: all that is known of some.
 
     Args:
-        task: The task.
-        other: One that fits the head.
+        task: Task to check.
+        other: Task that fits the head.
 
     Raises:
         FormatError: Names or shapes differ by more than the number of classes.
@@ -293,8 +293,8 @@ def _check_shape(task: Task, name: str, fits: bool, needed: tuple[int, ...]) -> 
     if not fits:
         raise FormatError(
             f"task '{task.info.id}' has {len(task.info.classes)} classes and brings head tensor "
-            f"'{name}' of shape {task.head_tensors[name].shape}, needed {needed}; export the task "
-            "again"
+            f"'{name}' of shape {task.head_tensors[name].shape}, expected {needed}; export the "
+            "task again"
         )
 
 

@@ -1,4 +1,4 @@
-"""The base weights' file: a plain safetensors file, read once into one buffer."""
+"""Read and write the base weights: a plain safetensors file, read once into one buffer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_weights(path: Path, size: int, sha256: str) -> Weights:
 
     Args:
         path: A safetensors file of float32 and float16 tensors.
-        size: The bytes it must have.
+        size: Expected size in bytes.
         sha256: The digest its tensors must have (`runtime.storage.digest`).
 
     Raises:
@@ -114,7 +114,7 @@ def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
 
     Args:
         path: A safetensors file of float32 and float16 tensors.
-        size: The bytes it must have.
+        size: Expected size in bytes.
 
     Raises:
         FormatError: The file is missing, damaged, or of another size.
@@ -122,7 +122,7 @@ def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
     try:
         if path.stat().st_size != size:
             raise FormatError(
-                f"'{path}' has {path.stat().st_size} bytes, needed {size}; copy it again"
+                f"'{path}' has {path.stat().st_size} bytes, expected {size}; copy it again"
             )
         with safe_open(path, framework="numpy") as file:
             layout = []
@@ -150,9 +150,9 @@ def _take_all(
     """Call `take` for every tensor, in several threads, and check the digest.
 
     Args:
-        path: The file.
-        layout: Its tensors, in its order.
-        sha256: The digest they must have.
+        path: Path of the file.
+        layout: Tensors of the file, in its order.
+        sha256: Expected digest.
         take: Gets the open file, a tensor and its first byte among those of all tensors; returns
             its line of the digest.
     """
@@ -160,8 +160,8 @@ def _take_all(
     try:
         with path.open("rb") as file:
             number = file.fileno()
-            places = zip(layout, offsets, strict=True)
-            found = digest.combined(on_threads(lambda place: take(number, *place), places, 4))
+            tensors = zip(layout, offsets, strict=True)
+            found = digest.combined(on_threads(lambda tensor: take(number, *tensor), tensors, 4))
     except OSError as error:
         raise FormatError(
             f"cannot read '{path}': {error.strerror or error}; copy the bundle again"

@@ -1,1 +1,1 @@
-"""The commands of `uda-runtime`; what is heavy is imported inside them: --help is quick."""
+"""The commands of `uda-runtime`; heavy imports happen inside them, so that --help is quick."""

@@ -1,4 +1,4 @@
-"""`uda-runtime bench`: latency and switch time on this machine, of each task or of many."""
+"""`uda-runtime bench`: measure latency and task switching on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.errors import ConfigError, TaskError
 
 @click.command(short_help="Measure latency.")
 @BUNDLE
-@click.option("--task", "tasks", multiple=True, help="Task to measure; all if not given.")
+@click.option("--task", "tasks", multiple=True, help="Task to measure; default: all.")
 @click.option(
     "--tasks",
     "count",
@@ -33,11 +33,11 @@ from runtime.errors import ConfigError, TaskError
     "batches",
     multiple=True,
     type=click.IntRange(1, 1024),
-    help="Frames in a call; may be given several times; 1 if not given. Not with --tasks.",
+    help="Frames in a call; can be repeated; default: 1. Not with --tasks.",
 )
 @click.option("--samples", type=click.IntRange(min=2), default=100, show_default=True)
 @click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
-@click.option("--image", type=click.Path(path_type=Path), help="Frame to use; else noise 640x480.")
+@click.option("--image", type=click.Path(path_type=Path), help="Frame; default: 640x480 noise.")
 @JSON
 @session_options
 def bench(
@@ -61,10 +61,10 @@ def bench(
 
     import numpy as np
 
+    from runtime.benchmark import latency
+    from runtime.benchmark import tasks as mixes
     from runtime.bundles.bundle import Bundle
     from runtime.frames.preprocess import read_image
-    from runtime.measuring import bench as measuring
-    from runtime.measuring import tasks as mixing
     from runtime.sessions.session import Session
 
     if count is not None and batches:
@@ -78,8 +78,8 @@ def bench(
     chosen = tuple(dict.fromkeys(tasks)) or content.tasks
     if count is not None and count > len(chosen):
         raise TaskError(f"--tasks {count} needs as many tasks, found {len(chosen)} in '{bundle}'")
-    plan = measuring.Plan(chosen, tuple(dict.fromkeys(batches)) or (1,), samples, warmup)
-    many = None if count is None else mixing.MixPlan(chosen[:count], frames, samples, warmup)
+    plan = latency.LatencyPlan(chosen, tuple(dict.fromkeys(batches)) or (1,), samples, warmup)
+    many = None if count is None else mixes.MixPlan(chosen[:count], frames, samples, warmup)
     frame = (
         np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
         if image is None
@@ -89,17 +89,17 @@ def bench(
     def open_session() -> Session:
         return Session.open(bundle, **settings)
 
-    first = measuring.measure_open(open_session, frame)
+    first = latency.measure_open(open_session, frame)
     groups = len(plan.tasks) * len(plan.batches) + (len(plan.tasks) > 1)
-    parts = groups * samples if many is None else mixing.parts(many)
+    calls = groups * samples if many is None else mixes.progress_calls(many)
     with (
         open_session() as session,
-        click.progressbar(length=parts, label="measuring", file=sys.stderr) as bar,
+        click.progressbar(length=calls, label="measuring", file=sys.stderr) as bar,
     ):
         rows = list(
-            measuring.measure(session, plan, frame, lambda: bar.update(1))
+            latency.measure(session, plan, frame, lambda: bar.update(1))
             if many is None
-            else mixing.measure(session, many, frame, lambda: bar.update(1))
+            else mixes.measure(session, many, frame, lambda: bar.update(1))
         )
         report = {
             "bundle": str(bundle),
@@ -112,9 +112,9 @@ def bench(
             "warmup": warmup,
             "open_ms": first,
             "rows": rows,
-            "peak_rss_bytes": measuring.peak_rss(),
-            "machine": measuring.machine(),
+            "peak_rss_bytes": latency.peak_rss(),
+            "machine": latency.machine(),
         }
-    click.echo((measuring if many is None else mixing).render(report))
+    click.echo((latency if many is None else mixes).render(report))
     if json_file is not None:
         write_json(json_file, report)

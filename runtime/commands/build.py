@@ -1,4 +1,4 @@
-"""`uda-runtime build`: the engines of a bundle, built where they are to run, or for other GPUs."""
+"""`uda-runtime build`: build the TensorRT engines of a bundle."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import click
 from runtime.backends.trt.profile import DEFAULT, PROFILES
 from runtime.commands.engines import gpu_of, name_of, self_test_of
 from runtime.commands.options import BUNDLE, ENGINES, STRATEGY
-from runtime.console import bytes_text, table
+from runtime.console import ProgressCallback, bytes_text, table
 from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
-    from runtime.backends.trt.build import Row
-    from runtime.backends.trt.parts import Part
+    from runtime.backends.trt.build import BuildResult
+    from runtime.backends.trt.graphs import EngineGraph
     from runtime.backends.trt.profile import Profile
-    from runtime.backends.trt.sets import Told
     from runtime.bundles.bundle import Bundle
 
 _KNOWN = ", ".join(
@@ -29,22 +28,21 @@ _KNOWN = ", ".join(
 )
 PROFILE = click.option(
     "--profile",
-    help=f"Batches and class counts: {_KNOWN}, or a JSON file that says others; {DEFAULT} unless "
-    "engines are there, whose profile is kept.",
+    help=f"Batches and class counts: {_KNOWN}, or a JSON file; default: that of the "
+    f"existing engines, else {DEFAULT}.",
 )
 TARGET = click.option(
     "--target",
     "targets",
     metavar="SM,...",
-    help="Build for these GPU generations, as sm86,sm89, not for the GPU of this machine; "
-    "TensorRT-RTX does, and needs no GPU.",
+    help="GPU generations to build for, such as sm86,sm89, instead of this machine's GPU; "
+    "needs TensorRT-RTX, and no GPU.",
 )
 
 GPU = click.option(
     "--device",
     metavar="cuda[:N]",
-    help="GPU of this machine to build for: cuda:1 is the second; the first if not given. Not with "
-    "--target.",
+    help="GPU of this machine to build for, such as cuda:1; default: the first. Not with --target.",
 )
 
 
@@ -65,18 +63,18 @@ def build(
 ) -> None:
     """Build the TensorRT engines of a bundle.
 
-    They fit one library version and one GPU, or with TensorRT-RTX one GPU generation. What is there
-    and still fits is kept, and an engine is replaced when its successor has passed its test.
+    Engines fit one library version and one GPU, or with TensorRT-RTX one GPU generation. Existing
+    engines that fit are kept; an engine is replaced once the new one has passed its self-test.
     --strategy engines builds an encoder with constant weights for each task.
     """
     from runtime.backends.trt import profile as profiles
-    from runtime.backends.trt.parts import baked_parts
+    from runtime.backends.trt.graphs import baked_graphs
     from runtime.bundles import bundle as bundles
 
     opened = bundles.Bundle.open(bundle)
-    parts = baked_parts(opened) if strategy == "engines" else None
+    graphs = baked_graphs(opened) if strategy == "engines" else None
     chosen = None if profile is None else profiles.load(profile)
-    build_and_show(opened, chosen, split(targets), device, engines, parts)
+    build_and_show(opened, chosen, split(targets), device, engines, graphs)
 
 
 def build_and_show(
@@ -85,9 +83,9 @@ def build_and_show(
     targets: Sequence[str],
     device: str | None,
     engines: str | None,
-    parts: Iterable[Part] | None = None,
-) -> list[Row]:
-    """Build the engines of a bundle, with a bar for people; print and return what became of each.
+    graphs: Iterable[EngineGraph] | None = None,
+) -> list[BuildResult]:
+    """Build the engines of a bundle, with a bar for people; print and return the results.
 
     Raises:
         UdaError: As `build_all` in `runtime.backends.trt.sets`, or it was interrupted; what was
@@ -97,11 +95,19 @@ def build_and_show(
     from runtime.backends.trt.sets import build_all
 
     click.echo(f"library   {library()}")
-    rows: list[Row] = []
+    rows: list[BuildResult] = []
     try:
-        with _bar() as told:
+        with _bar() as on_progress:
             rows.extend(
-                build_all(bundle, engines, profile, targets, device=device, parts=parts, told=told)
+                build_all(
+                    bundle,
+                    engines,
+                    profile,
+                    targets,
+                    device=device,
+                    graphs=graphs,
+                    on_progress=on_progress,
+                )
             )
     except KeyboardInterrupt as error:
         raise BackendError(
@@ -114,8 +120,8 @@ def build_and_show(
     return rows
 
 
-def render(rows: Sequence[Row]) -> str:
-    """Return what became of engines as a table."""
+def render(rows: Sequence[BuildResult]) -> str:
+    """Return build results as a table."""
     header = ("engine", "size", "seconds", "profile", "GPU", "self-test", "")
     cells = []
     for row in rows:
@@ -127,7 +133,7 @@ def render(rows: Sequence[Row]) -> str:
                 row.engine.recipe.profile.name,
                 gpu_of(row.engine),
                 self_test_of(row.engine),
-                "kept" if row.kept else "built" + (f", was {row.former}" if row.former else ""),
+                "kept" if row.reused else "built" + (f", was {row.former}" if row.former else ""),
             ]
         )
     reasons = dict.fromkeys(row.untested for row in rows if row.untested)
@@ -135,12 +141,12 @@ def render(rows: Sequence[Row]) -> str:
 
 
 @contextmanager
-def _bar() -> Iterator[Told]:
+def _bar() -> Iterator[ProgressCallback]:
     """Show how far the engine is that is being built; where no terminal is, only its name."""
     with ExitStack() as stack:
         bars: list[Any] = []
 
-        def told(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int) -> None:
             if not bars:  # not before something is built: an error is then the only line
                 shown = click.progressbar(length=100, label=what, file=sys.stderr, show_eta=False)
                 bars.append(stack.enter_context(shown))
@@ -149,7 +155,7 @@ def _bar() -> Iterator[Told]:
             bar.label, bar.pos, bar.finished = what, 100 * done // max(total, 1), False
             bar.render_progress()
 
-        yield told
+        yield on_progress
 
 
 def split(targets: str | None) -> list[str]:

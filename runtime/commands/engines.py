@@ -1,4 +1,4 @@
-"""Engines as rows of a table, for the commands that show some."""
+"""Tables of engines, for `uda-runtime info` and `uda-runtime build`."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
     """Print the engines of a bundle; nothing if it has none and no folder was named.
 
     Args:
-        bundle: Whose.
-        folder: Where they lie; None is in the bundle.
-        check: Also compare each with its digest.
+        bundle: Bundle to list the engines of.
+        folder: Folder of the engines; None for the one in the bundle.
+        check: Whether to compare each with its digest.
 
     Raises:
         FormatError: The folder cannot be read, or something there is damaged; the rest is shown.
     """
     from runtime.backends.trt.listing import listed
 
-    place, found = listed(bundle.path, folder, check=check)
+    path, found = listed(bundle.path, folder, check=check)
     engines = [(each.engine, not each.problem) for each in found if each.engine is not None]
     if not engines and (found or folder is not None):
-        click.echo(f"\nengines   none in {place}")
+        click.echo(f"\nengines   none in {path}")
     if engines:
-        _show(bundle, place, engines, check)
+        _show(bundle, path, engines, check)
     problems = [each for each in found if each.problem]
     if problems:
         click.echo("")
@@ -58,11 +58,11 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
         if each.damaged:
             click.echo(f"damaged   {_plain(each.problem)}")
         else:
-            click.echo(f"other     '{_plain(each.name)}' describes no engine")
+            click.echo(f"other     '{_plain(each.name)}' is not an engine")
     damaged = sum(each.damaged for each in problems)
     if check and damaged:
         raise FormatError(
-            f"{damaged} of {len(found)} engines in '{place}' are damaged, see above; build "
+            f"{damaged} of {len(found)} engines in '{path}' are damaged, see above; build "
             "them again"
         )
 
@@ -112,11 +112,11 @@ def _show(
 def _values(bundle: Bundle, engines: Sequence[EngineFile]) -> set[str]:
     """Return `Recipe.content` of every encoder with a task's values; reads the base for each."""
     from runtime.backends.trt.engine_file import content_of
-    from runtime.backends.trt.parts import baked_parts
+    from runtime.backends.trt.graphs import baked_graphs
 
     if not any(engine.stem.startswith("encoder-") for engine in engines):
         return set()
-    return {content_of(part.sha256, part.weights()) for part in baked_parts(bundle)}
+    return {content_of(graph.sha256, graph.weights()) for graph in baked_graphs(bundle)}
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`uda-runtime info`: what a bundle holds, and which engines of it there are."""
+"""`uda-runtime info`: show the content of a bundle and its engines."""
 
 from __future__ import annotations
 

@@ -31,32 +31,32 @@ _DEVICE = click.option(
     "--device",
     default="cpu",
     show_default=True,
-    help="Where engines run: cpu, cuda, or cuda:1 for the second GPU; one that is not there is an "
-    "error.",
+    help="Device to run on: cpu, cuda, or cuda:1 for the second GPU.",
 )
 _BACKEND = click.option(
     "--backend",
     type=click.Choice(sorted(BACKENDS)),
     default="ort",
     show_default=True,
-    help=f"Kind of engine. {_said(BACKENDS)}.",
+    help=f"Backend. {_said(BACKENDS)}.",
 )
 ENGINES = click.option(
     "--engines",
     metavar="DIR",
     type=click.Path(file_okay=False),  # not a Path, in which '' is the current folder
-    help=f"Where the engines of backend {' or '.join(_BUILT)} lie; the bundle's folder `engines` "
-    "if not given.",
+    help=f"Folder of engines, for backend {' or '.join(_BUILT)}; default: `engines` in the bundle.",
 )
 _THREADS = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads; the backend decides if not given."
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads; default: the backend's choice.",
 )
 STRATEGY = click.option(
     "--strategy",
     type=click.Choice(sorted(STRATEGIES)),
     default="patch",
     show_default=True,
-    help=f"How tasks are held. {_said(STRATEGIES)}.",
+    help=f"Strategy for holding tasks. {_said(STRATEGIES)}.",
 )
 
 

@@ -1,4 +1,4 @@
-"""`uda-runtime predict`: what is on some images."""
+"""`uda-runtime predict`: classify images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime.console import count_of, printable, write_json
 @BUNDLE
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--task", help="Task to use, see `uda-runtime info`; not needed if the bundle has only one."
+    "--task", help="Task to use, see `uda-runtime info`; optional if the bundle has only one."
 )
 @click.option("--top", type=click.IntRange(min=1), default=1, show_default=True)
 @JSON

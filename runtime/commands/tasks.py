@@ -10,7 +10,7 @@ _BUNDLE = click.option(
     "--bundle",
     required=True,
     type=click.Path(path_type=Path),
-    help="The bundle to change; sessions that run from it see the change at their next refresh.",
+    help="Bundle to change; running sessions see the change at their next refresh.",
 )
 
 
@@ -34,22 +34,22 @@ def install(task_file: Path, bundle: Path) -> None:
     )
 
 
-@click.command(short_help="Take a task out of a bundle.")
+@click.command(short_help="Remove a task from a bundle.")
 @click.argument("task")
 @_BUNDLE
 def remove(task: str, bundle: Path) -> None:
-    """Take TASK out of a bundle; `uda-runtime rollback` brings it back."""
+    """Remove TASK from a bundle; `uda-runtime rollback` brings it back."""
     from runtime.bundles import install as changing
 
     entry = changing.remove(bundle, task)
     click.echo(f"removed    {entry.id}: {entry.source} -> {entry.target}, kept for a rollback")
 
 
-@click.command(short_help="Bring back a task's former version.")
+@click.command(short_help="Restore a task's former version.")
 @click.argument("task")
 @_BUNDLE
 def rollback(task: str, bundle: Path) -> None:
-    """Bring back the version of TASK that the last install or remove replaced."""
+    """Restore the version of TASK that the last install or remove replaced."""
     from runtime.bundles import install as changing
 
     entry = changing.rollback(bundle, task)

@@ -33,7 +33,7 @@ _ALIGNED = 256
 """Bytes; what TensorRT wants of every address."""
 
 
-def places(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
+def offsets_of(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
     """Return where pieces of memory of so many bytes begin, each aligned, and the bytes of all."""
     offsets, end = {}, 0
     for name, nbytes in sizes.items():
@@ -55,7 +55,7 @@ class DevicePatch:
         return self._buffer.nbytes
 
     def close(self) -> None:
-        """Free the memory when the stream has passed it. Twice is harmless."""
+        """Free the memory when the stream has passed it. Safe to call more than once."""
         self._buffer.close()
 
 
@@ -74,7 +74,7 @@ class Arena:
         """Copy the base to the device; the arrays are not kept.
 
         Args:
-            device: Where.
+            device: Device to use.
             tensors: Contiguous arrays of 2- or 4-byte elements by name.
             read: Reads the same tensors once more.
 
@@ -86,7 +86,7 @@ class Arena:
             for name, array in tensors.items()
         }
         self._device = device
-        self._offsets, total = places({name: spec.nbytes for name, spec in self.layout.items()})
+        self._offsets, total = offsets_of({name: spec.nbytes for name, spec in self.layout.items()})
         self._arena = device.allocate(total)
         self.handles: Mapping[str, Any] = {
             name: DeviceArray(self._arena.address + self._offsets[name], spec.dtype, spec.shape)
@@ -149,10 +149,10 @@ class Arena:
         """Make the weights those of one patch, in the order of the stream; None is the bare base.
 
         Args:
-            patch: From `prepare` of this object.
+            patch: Patch that `prepare` of this object returned.
 
         Raises:
-            BackendError: The driver reports an error. The weights are of no use until this is
+            BackendError: The driver reports an error. The weights are invalid until this is
                 called again.
             UdaError: A former call was interrupted, and the base cannot be read once more.
         """
@@ -192,7 +192,7 @@ class Arena:
         return array
 
     def close(self) -> None:
-        """Free the memory. Twice is harmless."""
+        """Free the memory. Safe to call more than once."""
         for buffer in (self._arena, self._undo, self._larger):
             if buffer is not None:
                 buffer.close()
@@ -237,7 +237,7 @@ class Tensors:
         Raises:
             BackendError: There is no room for them.
         """
-        offsets, total = places({name: array.nbytes for name, array in arrays.items()})
+        offsets, total = offsets_of({name: array.nbytes for name, array in arrays.items()})
         self._device = device
         self._buffer = device.allocate(total)
         self.nbytes = total
@@ -257,5 +257,5 @@ class Tensors:
         self._device.copy(other._buffer.address, self._buffer.address, self.nbytes)
 
     def close(self) -> None:
-        """Free the memory when the stream has passed it. Twice is harmless."""
+        """Free the memory when the stream has passed it. Safe to call more than once."""
         self._buffer.close()

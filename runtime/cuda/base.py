@@ -1,4 +1,4 @@
-"""What engines and strategies see of a CUDA device: memory at fixed addresses and one stream.
+"""The interface of a CUDA device: memory at fixed addresses and one stream.
 
 Everything that a session does on the device goes onto that one stream, so it happens in the order
 in which it was called, and nothing has to wait for the host.
@@ -39,7 +39,7 @@ class Buffer(Protocol):
     nbytes: int
 
     def close(self) -> None:
-        """Free the memory when the stream has passed what was put on it. Twice is harmless."""
+        """Free the memory once the stream has passed it. Safe to call more than once."""
         ...
 
 
@@ -66,7 +66,7 @@ class Mailbox(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the memory when the stream has passed what was put on it. Twice is harmless."""
+        """Free the memory once the stream has passed it. Safe to call more than once."""
         ...
 
 
@@ -78,7 +78,7 @@ class Graph(Protocol):
         ...
 
     def close(self) -> None:
-        """Release it. Twice is harmless."""
+        """Release it. Safe to call more than once."""
         ...
 
 
@@ -141,5 +141,5 @@ class Device(Protocol):
         ...
 
     def close(self) -> None:
-        """Wait for the stream, free all memory and let go of the device. Twice is harmless."""
+        """Wait for the stream, then free memory and device. Safe to call more than once."""
         ...

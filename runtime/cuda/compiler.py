@@ -1,4 +1,4 @@
-"""Our kernels, compiled by NVRTC for one GPU and kept on disk.
+"""Compile our kernels with NVRTC and cache them on disk.
 
 A file of the cache is called after the digest of everything that its content depends on, and holds
 one of its name and content: one that is damaged is compiled again. One that somebody else could
@@ -33,8 +33,8 @@ def compile_kernels(source: str, capability: tuple[int, int]) -> bytes:
     """Return a kernel file as machine code for a GPU. Needs neither a GPU nor a driver.
 
     Args:
-        source: One of `SOURCES`.
-        capability: Of the GPU: (8, 7) is sm_87.
+        source: Name of a file in `SOURCES`.
+        capability: Compute capability of the GPU; (8, 7) is sm_87.
 
     Raises:
         BackendError: NVRTC is missing, does not know that GPU, or finds a mistake.
@@ -73,8 +73,8 @@ def kernels(source: str, capability: tuple[int, int], folder: Path | None = None
     """Return what `compile_kernels` returns, from the cache if it is there.
 
     Args:
-        source: One of `SOURCES`.
-        capability: Of the GPU.
+        source: Name of a file in `SOURCES`.
+        capability: Compute capability of the GPU.
         folder: The cache; None is `cache_folder()`. One that cannot be written saves nothing.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A GPU by its number: its stream, its memory and our kernels on it, through the driver's API.
+"""A CUDA device with its stream, memory and kernels, through the driver API.
 
 The primary context is used, as ONNX Runtime and TensorRT do, so addresses mean the same to all.
 """
@@ -39,7 +39,7 @@ class CudaDevice:
         count = int(call("cuDeviceGetCount"))
         if not 0 <= index < count:
             raise BackendError(
-                f"there is no device 'cuda:{index}': the driver shows {count} "
+                f"device 'cuda:{index}' not found: the driver shows {count} "
                 f"{'GPU' if count == 1 else 'GPUs'}, numbered from 0; check nvidia-smi and "
                 "CUDA_VISIBLE_DEVICES"
             )
@@ -220,7 +220,7 @@ class CudaDevice:
         return int(free)
 
     def close(self) -> None:
-        """Wait for the stream, free all memory and let go of the device. Twice is harmless."""
+        """Wait for the stream, then free memory and device. Safe to call more than once."""
         with self._memory:
             if self._context is None:
                 return

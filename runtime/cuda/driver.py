@@ -1,4 +1,4 @@
-"""The CUDA driver and NVRTC, called so that every failure is a BackendError with a remedy."""
+"""Calls of the CUDA driver and NVRTC that raise BackendError with a hint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def driver() -> Any:
     try:
         library = _module("driver")
     except BackendError:
-        if _driver_is_missing():  # without it the package is of no use
+        if _driver_is_missing():  # the package needs it
             raise BackendError(_NO_DRIVER) from None
         raise
     try:
@@ -39,8 +39,8 @@ def call(name: str, *arguments: object) -> Any:
     """Call a function of the driver; return its result, a tuple of several, or None.
 
     Args:
-        name: For example `cuMemAlloc`.
-        arguments: As `cuda.bindings.driver` takes them.
+        name: Name of the function, such as `cuMemAlloc`.
+        arguments: Arguments of the function in `cuda.bindings.driver`.
 
     Raises:
         BackendError: The driver reports an error.
@@ -106,11 +106,11 @@ def _check(library: Any, name: str, status: Any) -> None:
         return
     _, text = library.cuGetErrorString(status)
     reason = text.decode() if text else str(status)
-    remedies = {
+    hints = {
         "CUDA_ERROR_NO_DEVICE": "no GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES",
         "CUDA_ERROR_OUT_OF_MEMORY": "free memory there, or lower max_task_bytes",
         "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "restart the machine after the driver's update",
     }
     code = getattr(status, "name", "")
-    remedy = remedies.get(code, "check the GPU with nvidia-smi, then start the program again")
-    raise BackendError(f"the CUDA driver failed in {name}: {reason} ({code}); {remedy}")
+    hint = hints.get(code, "check the GPU with nvidia-smi, then start the program again")
+    raise BackendError(f"the CUDA driver failed in {name}: {reason} ({code}); {hint}")

@@ -1,4 +1,4 @@
-"""Work recorded once per shape: the host then launches one graph instead of a hundred kernels.
+"""Record work as CUDA graphs, one per key, so that one launch replaces many.
 
 A graph holds the addresses that it was recorded with. Weights, tokens and what goes in and out stay
 at theirs, and a switch changes what lies there: so a graph outlives every switch.
@@ -31,7 +31,7 @@ class CudaGraph:
         call("cuGraphLaunch", self._executable, self._stream)
 
     def close(self) -> None:
-        """Release it; the driver waits with that until it has run. Twice is harmless."""
+        """Release it; the driver waits with that until it has run. Safe to call more than once."""
         executable, self._executable = self._executable, None
         if executable is not None:
             with contextlib.suppress(BackendError):  # the device has failed, and this with it
@@ -53,7 +53,7 @@ class Graphs:
         """Start empty.
 
         Args:
-            device: Where.
+            device: Device to use.
             most: Graphs that are kept; further keys run without.
         """
         self._device, self._most = device, most

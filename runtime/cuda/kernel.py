@@ -1,4 +1,4 @@
-"""Kernels of ours on a device, and calls of them whose arguments are packed once."""
+"""Kernels on a device, and launches whose arguments are packed once."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Call:
         """Pack.
 
         Args:
-            function: Of `Kernels`.
-            blocks: Of `THREADS` threads each.
+            function: Function of `Kernels`.
+            blocks: Number of blocks of `THREADS` threads.
             arguments: ctypes values of the types that the kernel declares.
         """
         self._function, self._blocks, self._arguments = function, blocks, arguments

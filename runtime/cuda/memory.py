@@ -1,4 +1,4 @@
-"""Device memory, and memory that host and device both reach."""
+"""Device memory, and pinned memory that host and device share."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class CudaBuffer:
         """Take over memory.
 
         Args:
-            address: Of its first byte.
-            nbytes: How many.
+            address: Address of the first byte.
+            nbytes: Size in bytes.
             free: Frees it when the stream has passed, once.
         """
         self.address, self.nbytes, self._free = address, nbytes, free
 
     def close(self) -> None:
-        """Free the memory when the stream has passed what was put on it. Twice is harmless."""
+        """Free the memory once the stream has passed it. Safe to call more than once."""
         with contextlib.suppress(BackendError):  # the device has failed, and its memory with it
             self._free(self)
 
@@ -48,8 +48,8 @@ class CudaMailbox:
         """Allocate the host's side.
 
         Args:
-            nbytes: How many.
-            stream: The copies' order.
+            nbytes: Size in bytes.
+            stream: Stream that orders the copies.
             buffer: The device's side; None where both are one.
             free: Frees the host's side when the stream has passed, once.
 
@@ -89,7 +89,7 @@ class CudaMailbox:
     def close(self) -> None:
         """Free the memory when the stream has passed. `host` must be used no more.
 
-        Twice is harmless.
+        Safe to call more than once.
         """
         self.host = np.empty(0, np.uint8)
         if self._buffer is not None:

@@ -1,4 +1,4 @@
-"""A patch as `kernels/pages.h` reads it: sorted entries, 16-bit places within pages."""
+"""Pack a patch for `kernels/pages.h`: sorted entries with 16-bit positions within pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime.spec import TensorSpec
 
 PAGE = np.dtype([("start", "<u8"), ("first", "<u4"), ("count", "<u4")])
 _BITS = 16
-"""Of a place within a page."""
+"""Bits of a position within a page."""
 _MOST = 2**32 - 1
 
 
@@ -26,7 +26,7 @@ class Pages:
     pages: NDArray[Any]
     """(p,) of type `PAGE`: the pages of 4-byte elements, then those of 2 bytes."""
     lows: NDArray[np.uint16]
-    """(n,) place of each entry within its page, in elements."""
+    """(n,) position of each entry within its page, in elements."""
     values: NDArray[np.uint8]
     """The new values, one after the other: 4 bytes each, then 2 bytes each."""
     wide: int

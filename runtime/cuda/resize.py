@@ -1,4 +1,4 @@
-"""Frames to pixels on the device: Pillow's antialiased resize, bit for bit.
+"""Pillow's antialiased resize on the device, bit for bit.
 
 A frame of any size goes up once, cut to what the result is made of; two integer passes, with
 Pillow's own weights, make the pixels that an encoder reads. Nothing comes back.
@@ -76,7 +76,7 @@ class DeviceResizer:
         Args:
             frames: Each (H, W, 3) uint8, RGB, of any size and any strides; they are read before
                 this returns.
-            spec: What the encoder takes.
+            spec: Preprocessing of the encoder.
 
         Returns:
             (N, S, S, 3) uint8, good until the next call.
@@ -114,8 +114,8 @@ class DeviceResizer:
                 region = frame[plan.region]
                 if end + region.size > self._staged.nbytes:
                     break
-                place = self._staged.host[end : end + region.size]
-                np.copyto(place.reshape(region.shape), region)
+                staged = self._staged.host[end : end + region.size]
+                np.copyto(staged.reshape(region.shape), region)
                 count, end = count + 1, end + region.size
             self._staged.push(end)
             source = self._staged.address
@@ -132,7 +132,7 @@ class DeviceResizer:
         return DeviceArray(self._pixels.address, "uint8", (len(frames), size, size, 3))
 
     def close(self) -> None:
-        """Free the memory. Twice is harmless."""
+        """Free the memory. Safe to call more than once."""
         for plan in self._plans.values():
             plan.weights.close()
         self._plans.clear()

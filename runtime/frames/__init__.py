@@ -1,1 +1,1 @@
-"""Frames to the pixels a graph takes."""
+"""Conversion of frames and image files to encoder pixels."""

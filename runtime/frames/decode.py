@@ -1,4 +1,4 @@
-"""Image files of any size and mode to RGB: grey of more than 8 bits, palettes, transparency.
+"""Decode image files of any size and mode to RGB.
 
 What a mode means is said by its type where that is enough, else by the range of the values; what
 neither says is refused.
@@ -42,7 +42,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file of at most MAX_PIXELS; Pillow's own limit is lower.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Raises:
         DataError: It has more pixels, or is not a file.
@@ -68,8 +68,8 @@ def rgb(image: Image.Image, background: Background) -> NDArray[np.uint8]:
     """Return the pixels of an opened picture, (H, W, 3), upright as its EXIF orientation says.
 
     Args:
-        image: Of any mode; it is changed in place.
-        background: What transparent pixels are laid on.
+        image: Image of any mode; it is changed in place.
+        background: Colour behind transparent pixels.
 
     Raises:
         DataError: Its values have a range without a meaning, or it does not fit into the memory.

@@ -1,4 +1,4 @@
-"""Pillow's resampling filters as banded matrices: what each output is made of."""
+"""Pillow's resampling filters as banded matrices."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Axis:
     def inputs(self, outputs: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the input pixels (M, T) of some outputs (M,), clipped to those there are."""
         last = self.source.stop - self.source.start - 1
-        places: NDArray[np.int64] = self.first[outputs, None] + np.arange(self.weights.shape[1])
-        np.minimum(places, last, out=places)
-        return places
+        indices: NDArray[np.int64] = self.first[outputs, None] + np.arange(self.weights.shape[1])
+        np.minimum(indices, last, out=indices)
+        return indices
 
 
 def filter_weights(
@@ -113,7 +113,7 @@ def make_axis(
     Args:
         length: Pixels of the input.
         out: Pixels of the whole output.
-        kept: Which of them are wanted.
+        kept: Slice of the outputs to compute.
         interpolation: Bilinear or bicubic.
         channels: Interleaved values per pixel of a row; None for columns.
     """

@@ -1,4 +1,4 @@
-"""Which image files can be read here, by the endings of their names."""
+"""Image file formats that can be read here, by file extension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames and image files to the pixels a graph takes.
+"""Convert frames and image files to the pixels that an encoder takes.
 
 The only implementation: training evaluates with it and export verifies with it, so a device sees
 exactly the pixels the reported accuracy was measured on.
@@ -31,7 +31,7 @@ def as_frame(frame: Frame, background: Background) -> NDArray[np.uint8]:
     Args:
         frame: An array, a path or an image of Pillow's. Files are turned upright as their EXIF
             orientation says, and images too.
-        background: What transparent pixels are laid on.
+        background: Colour behind transparent pixels.
 
     Raises:
         DataError: It is not an RGB image, or the file or the image cannot be decoded.
@@ -92,7 +92,7 @@ def preprocess(
         (S, S, 3) uint8. The frame itself when it already has that size.
 
     Raises:
-        DataError: The frame is no RGB image, or too narrow to crop, or the gap is below 1.
+        DataError: The frame is not an RGB image, or too narrow to crop, or the gap is below 1.
     """
     return _resized(frame, spec, reducing_gap).astype(np.uint8, copy=False)
 
@@ -101,13 +101,13 @@ def preprocess_batch(frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> N
     """Return at least one frame, each as `preprocess` makes it, as one batch (N, S, S, 3).
 
     Raises:
-        DataError: A frame is no RGB image, or too narrow to crop.
+        DataError: A frame is not an RGB image, or too narrow to crop.
     """
     if len(frames) == 1:
         return np.ascontiguousarray(preprocess(frames[0], spec))[None]
     batch = np.empty((len(frames), spec.size, spec.size, 3), np.uint8)
-    for place, frame in zip(batch, frames, strict=True):
-        np.copyto(place, _resized(frame, spec), casting="unsafe")
+    for row, frame in zip(batch, frames, strict=True):
+        np.copyto(row, _resized(frame, spec), casting="unsafe")
     return batch
 
 
@@ -117,8 +117,8 @@ def geometry(
     """Return to what size a frame is resized, and what part of that is kept.
 
     Args:
-        width: Of the frame.
-        height: Of the frame.
+        width: Width of the frame.
+        height: Height of the frame.
         spec: Size, and whether to squash or to crop the centre.
 
     Returns:
@@ -133,8 +133,8 @@ def geometry(
         short = min(width, height)
         if max(width, height) > _MAX_RATIO * short:
             raise DataError(
-                f"a frame of {width} x {height} pixels is too narrow to crop; needed a ratio of at "
-                f"most {_MAX_RATIO}; cut it first, or train with resize=squash"
+                f"a frame of {width} x {height} pixels is too narrow to crop; expected a ratio "
+                f"of at most {_MAX_RATIO}; cut it first, or train with resize=squash"
             )
         target = (spec.size * width // short, spec.size * height // short)
     left, top = (round((side - spec.size) / 2) for side in target)
@@ -172,7 +172,7 @@ def read_image(
 
     Args:
         path: Any format that Pillow reads.
-        background: What transparent pixels are laid on, `Session.preprocess.background` for a
+        background: Colour behind transparent pixels, `Session.preprocess.background` for a
             session's current task; `drop` shows the colour that they hide, mostly black.
         draft: None for every pixel. Else JPEG files are decoded at 1/2, 1/4 or 1/8 of their size,
             as long as both sides keep at least that many pixels; other formats do not change.
@@ -196,9 +196,9 @@ def read_image(
     except Exception as error:  # decoders raise what they like on damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.replace(f" {str(path)!r}", "")  # Pillow names the file too
-        remedy = formats.advice(path.suffix.lower()) or "repair or remove the file"
+        hint = formats.advice(path.suffix.lower()) or "repair or remove the file"
         if not os.path.isfile(path):  # pathlib's raises where the system refuses a path
-            remedy = "check the path"
+            hint = "check the path"
             if "*" in str(path):  # a shell passes on a pattern in quotes, or one without a match
-                remedy = "leave out the quotes around a pattern, or check the path"
-        raise DataError(f"cannot read the image '{path}': {reason}; {remedy}") from error
+                hint = "leave out the quotes around a pattern, or check the path"
+        raise DataError(f"cannot read the image '{path}': {reason}; {hint}") from error

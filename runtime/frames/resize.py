@@ -184,7 +184,7 @@ def _filter_columns(source: NDArray[np.float32], axis: Axis) -> NDArray[np.float
 def _round(
     sums: NDArray[np.float32], out: NDArray[np.float32], limits: NDArray[np.float32]
 ) -> NDArray[np.intp]:
-    """Round `sums`, which are used up, into `out`, and return the flat places that are doubtful."""
+    """Round `sums` into `out` and return the flat indices of doubtful values; changes `sums`."""
     np.floor(np.add(sums, np.float32(0.5), out=out), out=out)
     np.abs(np.subtract(sums, out, out=sums), out=sums)
     return np.flatnonzero(sums > limits)

@@ -1,1 +1,1 @@
-"""What a bundle's graphs may hold, checked before any library opens them."""
+"""Check the ONNX graphs of a bundle before any library opens them."""

@@ -1,4 +1,4 @@
-"""A node with the shapes of what it reads, and the shape of what it makes."""
+"""A graph node with its input shapes, and its output shape."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Call:
         shape = self.shapes[index]
         if len(shape) not in ranks:
             raise Damage(
-                f"input {index} has {len(shape)} axes, needed {' or '.join(map(str, ranks))}"
+                f"input {index} has {len(shape)} axes, expected {' or '.join(map(str, ranks))}"
             )
         return shape
 

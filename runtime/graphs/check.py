@@ -1,4 +1,4 @@
-"""Check a graph before any library opens it.
+"""Check ONNX graphs before any library opens them.
 
 A graph is a program of whoever made the bundle. A library that opens it does what it says: reads
 other files, loops for ever, takes all memory. So the bytes of a graph are read and checked here
@@ -53,9 +53,9 @@ def check_graph(content: bytes, kind: Kind, where: str) -> None:
     """Check that a graph holds nothing but what an export may write.
 
     Args:
-        content: The bytes of its file.
-        kind: What it is in its bundle.
-        where: Its name, for messages.
+        content: Content of the graph's file.
+        kind: Role of the graph in its bundle.
+        where: Name of the graph, for messages.
 
     Raises:
         FormatError: It holds more, or is damaged; the message says what was found and what is
@@ -110,13 +110,13 @@ def _inputs(model: Model, kind: Kind) -> dict[str, Shape]:
         if value.element not in ((element,) if first else (FLOAT, HALF)):
             wanted = TYPES[element] if first else "float32 or float16"
             raise Damage(
-                f"its input {shown(value.name)} has ONNX's type {value.element}, needed {wanted}"
+                f"its input {shown(value.name)} has ONNX's type {value.element}, expected {wanted}"
             )
         free = {axis: name for axis, name in enumerate(value.shape) if isinstance(name, str)}
         allowed = {0: BATCH} if first else {0: CLASSES} if kind == "head" and free else {}
         if free != allowed:
             raise Damage(
-                f"its input {shown(value.name)} has free axes {_free(free)}, needed "
+                f"its input {shown(value.name)} has free axes {_free(free)}, expected "
                 f"{_free(allowed)}"
             )
         found[value.name] = tuple(map(length, value.shape))
@@ -130,10 +130,10 @@ def _output(model: Model, kind: Kind) -> Value:
     _, _, name, axes = _ENDS[kind]
     if len(model.outputs) != 1 or model.outputs[0].name != name:
         found = ", ".join(shown(value.name) for value in model.outputs) or "none"
-        raise Damage(f"it has the outputs {found}, needed '{name}' alone")
+        raise Damage(f"it has the outputs {found}, expected '{name}' alone")
     value = model.outputs[0]
     if value.element != FLOAT:
-        raise Damage(f"its output '{name}' has ONNX's type {value.element}, needed float32")
+        raise Damage(f"its output '{name}' has ONNX's type {value.element}, expected float32")
     free = tuple(each if isinstance(each, str) else None for each in value.shape)
     if free != axes:
         raise Damage(f"its output '{name}' must have 2 axes, the free ones called {_free(axes)}")
@@ -148,10 +148,10 @@ def _shapes(model: Model, inputs: Mapping[str, Shape], output: Value) -> dict[st
         if name in shapes:
             raise Damage(f"its input {shown(name)} has a value already")
         shapes[name] = tuple(map(length, array.shape))
-    last = {name: place for place, node in enumerate(model.nodes) for name in node.inputs}
+    last = {name: index for index, node in enumerate(model.nodes) for name in node.inputs}
     sizes: dict[str, int] = {}
     live = total = products = 0
-    for place, node in enumerate(model.nodes):
+    for index, node in enumerate(model.nodes):
         missing = next((name for name in node.inputs if name not in shapes), None)
         if missing is not None:
             raise Damage(f"operator {shown(node.kind)} reads {shown(missing)}, which is not there")
@@ -173,7 +173,7 @@ def _shapes(model: Model, inputs: Mapping[str, Shape], output: Value) -> dict[st
                 f"{MAX_TOTAL} and {MAX_PRODUCTS} are allowed"
             )
         for read_here in {name, *node.inputs}:
-            if last.get(read_here, -1) <= place and read_here != output.name:
+            if last.get(read_here, -1) <= index and read_here != output.name:
                 live -= sizes.pop(read_here, 0)
     wanted = tuple(map(length, output.shape))
     if shapes.get(output.name) != wanted or output.name in inputs or output.name in constants:

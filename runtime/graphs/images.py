@@ -1,4 +1,4 @@
-"""What shapes operators over images (N, C, H, W) make."""
+"""Shape inference for operators over images (N, C, H, W)."""
 
 from __future__ import annotations
 

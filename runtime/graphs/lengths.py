@@ -1,4 +1,4 @@
-"""Lengths of axes, for any batch and any number of classes at once."""
+"""Symbolic axis lengths, for any batch size and number of classes."""
 
 from __future__ import annotations
 

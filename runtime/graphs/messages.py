@@ -1,4 +1,4 @@
-"""The messages of an ONNX file, with the fields that an export writes and no others.
+"""ONNX protobuf messages, limited to the fields that an export writes.
 
 Each message has a table of the fields that it may have. Any other field is refused, by name where
 it is one that could do harm: data in other files, functions, graphs inside of nodes. So is a field
@@ -115,9 +115,9 @@ def parse(content: memoryview, table: Table, what: str) -> Mapping[str, Sequence
     """Return the values of a message's fields by their names, in order; an absent field has none.
 
     Args:
-        content: The message.
-        table: The fields that it may have.
-        what: What it is, for messages.
+        content: Message to read.
+        table: Allowed fields.
+        what: Name of the message, for errors.
 
     Raises:
         Damage: It is not such a message, or has another field.
@@ -134,7 +134,9 @@ def parse(content: memoryview, table: Table, what: str) -> Mapping[str, Sequence
         elif wire == BYTES and field.most > 1 and isinstance(value, memoryview):
             _unpack(value, field, values)  # numbers of a row may share one field
         else:
-            raise Damage(f"'{field.name}' of {_a(what)} has wire type {wire}, needed {field.wire}")
+            raise Damage(
+                f"'{field.name}' of {_a(what)} has wire type {wire}, expected {field.wire}"
+            )
         if len(values) > field.most:
             raise Damage(f"{_a(what)} has more than {field.most} of '{field.name}'")
     return found
@@ -145,14 +147,14 @@ def _a(what: str) -> str:
 
 
 def _unpack(content: memoryview, field: Field, values: list[Any]) -> None:
-    place = 0
-    while place < len(content) and len(values) <= field.most:
+    offset = 0
+    while offset < len(content) and len(values) <= field.most:
         if field.wire == VARINT:
-            value, place = varint(content, place)
+            value, offset = varint(content, offset)
             values.append(value)
-        elif len(content) - place >= 4:
-            values.append(content[place : place + 4])
-            place += 4
+        elif len(content) - offset >= 4:
+            values.append(content[offset : offset + 4])
+            offset += 4
         else:
             raise Damage(f"'{field.name}' ends within a number")
 

@@ -191,5 +191,5 @@ def _length(dim: Mapping[str, Sequence[Any]], name: str) -> int | str:
         return text_of(dim, "dim_param")
     length = small(value[0], "dim_value")
     if length < 1:
-        raise Damage(f"an axis of {shown(name)} has length {length}, needed at least 1")
+        raise Damage(f"an axis of {shown(name)} has length {length}, expected at least 1")
     return length

@@ -1,4 +1,4 @@
-"""The operators that a graph may use, and the shape that each of them makes.
+"""The operators that a graph may use, and their shape inference.
 
 Only what `export/` writes, with the attributes that it writes. Shapes are worked out so that no
 value can be larger than a model needs, however few bytes ask for it. Whatever decides about a
@@ -91,7 +91,7 @@ def make(call: Call) -> Made:
         )
     if len(call.shapes) not in operator.inputs:
         raise Damage(
-            f"operator {node.kind} has {len(call.shapes)} inputs, needed "
+            f"operator {node.kind} has {len(call.shapes)} inputs, expected "
             f"{' or '.join(map(str, operator.inputs))}"
         )
     try:

@@ -1,4 +1,4 @@
-"""What shapes operators make, those over images excepted."""
+"""Shape inference for all operators except those over images."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def reshape(call: Call) -> Made:
     """Another shape of as many elements; 0 keeps a length, -1 infers one."""
     old, wanted = call.shapes[0], call.constant(1)
     made: list[Length | None] = []
-    for place, value in enumerate(wanted):
-        if value < -1 or (value == 0 and place >= len(old)):
+    for axis, value in enumerate(wanted):
+        if value < -1 or (value == 0 and axis >= len(old)):
             raise Damage(f"{described(old)} cannot have the shape {wanted}")
-        made.append(None if value == -1 else old[place] if value == 0 else Length(value))
+        made.append(None if value == -1 else old[axis] if value == 0 else Length(value))
     rest = divided(product(old), product(each for each in made if each is not None))
     if rest is None or made.count(None) > 1 or (None not in made and rest != ONE):
         raise Damage(f"{described(old)} cannot have the shape {wanted}")
@@ -154,7 +154,7 @@ def gather(call: Call) -> Made:
     shape, index = call.shapes[0], call.constant(1)
     axis = call.axis(call.whole("axis", 0), len(shape))
     if call.shapes[1] or not shape[axis].fixed or not 0 <= index[0] < shape[axis].factor:
-        raise Damage(f"entry {index} of an axis of length {shape[axis]} is gathered; needed one")
+        raise Damage(f"entry {index} of an axis of length {shape[axis]} is gathered; expected one")
     return Made((*shape[:axis], *shape[axis + 1 :]))
 
 

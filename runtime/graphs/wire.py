@@ -18,64 +18,64 @@ class Damage(ValueError):
 
 
 def fields(content: memoryview) -> Iterator[tuple[int, int, int | memoryview, slice]]:
-    """Yield number, wire type, value and place of each field of a message.
+    """Yield number, wire type, value and offset of each field of a message.
 
     Nothing is copied, and the time is linear in the length.
 
     Raises:
         Damage: The bytes are not a message.
     """
-    place, end = 0, len(content)
-    while place < end:
-        start = place
+    offset, end = 0, len(content)
+    while offset < end:
+        start = offset
         # Nearly all keys and sizes are one byte: a call for each would take half of the time.
-        key = content[place]
+        key = content[offset]
         if key < 0x80:
-            place += 1
+            offset += 1
         else:
-            key, place = varint(content, place)
+            key, offset = varint(content, offset)
         number, wire = key >> 3, key & 7
         value: int | memoryview
         if wire == VARINT:
-            value, place = varint(content, place)
+            value, offset = varint(content, offset)
         else:
             if wire == BYTES:
-                size = content[place] if place < end else 0x80
+                size = content[offset] if offset < end else 0x80
                 if size < 0x80:
-                    place += 1
+                    offset += 1
                 else:
-                    size, place = varint(content, place)
+                    size, offset = varint(content, offset)
             elif wire in _FIXED:
                 size = _FIXED[wire]
             else:
                 raise Damage(f"byte {start} has wire type {wire}")
-            if size > end - place:
+            if size > end - offset:
                 raise Damage(f"a field of {size} bytes ends behind its message")
-            value, place = content[place : place + size], place + size
+            value, offset = content[offset : offset + size], offset + size
         if not 0 < number < 1 << 29:
             raise Damage(f"byte {start} has field number {number}")
-        yield number, wire, value, slice(start, place)
+        yield number, wire, value, slice(start, offset)
 
 
-def varint(content: memoryview, place: int) -> tuple[int, int]:
-    """Return the unsigned number of at most 64 bits at a place, and the place behind it.
+def varint(content: memoryview, offset: int) -> tuple[int, int]:
+    """Return the unsigned number of at most 64 bits at an offset, and the offset after it.
 
     Raises:
         Damage: There is none, or it is not in its shortest form.
     """
     value = 0
     for shift in range(0, 70, 7):
-        if place >= len(content):
+        if offset >= len(content):
             raise Damage("it ends within a number")
-        byte = content[place]
-        place += 1
+        byte = content[offset]
+        offset += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             if value >= 1 << 64:
                 break
             if shift and not byte:
                 raise Damage("it has a number that is longer than it need be")
-            return value, place
+            return value, offset
     raise Damage("it has a number of more than 64 bits")
 
 

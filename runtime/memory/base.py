@@ -1,4 +1,4 @@
-"""What memory gives to those who keep things for engines in it: weights, tokens, heads, frames."""
+"""The interface of memory in which engines read weights, tokens, heads and frames."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ class PlacedWeights(Protocol):
     def apply(self, patch: Any) -> None:
         """Make the weights those of one patch: restore the base, then write the patch's values.
 
-        If this is interrupted or fails, the weights are of no use until it is called again.
+        If this is interrupted or fails, the weights are invalid until it is called again.
 
         Args:
-            patch: From `prepare`; None is the bare base.
+            patch: Patch that `prepare` returned; None for the bare base.
 
         Raises:
             BackendError: The device takes no new values.
@@ -144,10 +144,10 @@ class Memory(Protocol[P]):
 
         Args:
             frames: Each (H, W, 3) uint8, RGB.
-            spec: What the encoder takes.
+            spec: Preprocessing of the encoder.
 
         Raises:
-            DataError: A frame is no RGB image, or too narrow to crop.
+            DataError: A frame is not an RGB image, or too narrow to crop.
         """
         ...
 
@@ -155,7 +155,7 @@ class Memory(Protocol[P]):
         """Return pixels as an engine takes them, good until the next call. One caller at a time.
 
         Args:
-            pixels: From `pixels`, or an array (N, S, S, 3), contiguous.
+            pixels: Result of `pixels`, or an array (N, S, S, 3), contiguous.
 
         Raises:
             BackendError: The device failed.

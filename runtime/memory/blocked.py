@@ -1,4 +1,4 @@
-"""Filters in blocks of channels, as ONNX Runtime's fastest convolutions on the CPU read them.
+"""Convert filters to the blocked layout of ONNX Runtime's CPU convolutions.
 
 ONNX Runtime lays constant filters out like this when it opens a graph. Filters that are inputs it
 leaves alone, and then convolves 20 to 35 % slower. So a bundle may hold a second encoder graph that
@@ -50,7 +50,7 @@ def block_size(library: Any) -> int:
 
 
 def fits(shape: tuple[int, ...], block: int) -> bool:
-    """Tell whether filters (O, I, H, W) can be laid out in blocks."""
+    """Return whether filters (O, I, H, W) can be laid out in blocks."""
     o, i, _, _ = shape
     return o % block == 0 and (i < block or i % block == 0)
 

@@ -1,4 +1,4 @@
-"""A GPU's memory, for engines on its stream: weights, tokens and heads go up once and stay.
+"""GPU memory, for engines on its stream; weights, tokens and heads are uploaded once.
 
 A switch is then two kernels on the stream, and a copy within the device if the encoder takes
 tokens: nothing is copied from the host, and nobody waits. Frames are resized there as well.
@@ -49,7 +49,7 @@ class DeviceMemory:
         """Return at least one frame, checked; the device resizes it when it is wanted.
 
         Raises:
-            DataError: A frame is no RGB image, or too narrow to crop.
+            DataError: A frame is not an RGB image, or too narrow to crop.
         """
         for frame in frames:
             height, width, _ = check_frame(frame).shape

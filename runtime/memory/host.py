@@ -1,4 +1,4 @@
-"""The host's memory, for engines on the CPU: they read NumPy's arrays where these lie."""
+"""Host memory, for engines on the CPU that read NumPy arrays without a copy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class HostMemory:
         """Return at least one frame as (N, S, S, 3).
 
         Raises:
-            DataError: A frame is no RGB image, or too narrow to crop.
+            DataError: A frame is not an RGB image, or too narrow to crop.
         """
         return preprocess_batch(frames, spec)
 

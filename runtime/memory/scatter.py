@@ -1,4 +1,4 @@
-"""A patch in the form in which a switch writes it: one scatter over all tensors of a type."""
+"""A patch prepared for switching: one scatter per data type."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def with_fillers(
     """Return a scatter whose gaps fit 16 bits.
 
     Args:
-        dtype: Of the tensors.
-        indices: (n,) sorted places, in elements of the type.
+        dtype: Data type of the tensors.
+        indices: (n,) sorted positions, in elements of the type.
         values: (n,) the task's values there.
         undo: (n,) the base's values there.
         base_values: Returns the base's values for a type and sorted indices.

@@ -1,4 +1,4 @@
-"""The weights in memory: the base, at most one patch over it, and the way back.
+"""Base weights in host memory, with at most one patch applied and undone in place.
 
 All tensors are views of one buffer, so an engine binds them once and sees every switch. A switch is
 at most two scatters per type: the old patch's base values, then the new patch's values. While one
@@ -43,7 +43,7 @@ class Weights:
         Args:
             buffer: (n,) uint8, writable, owned by this object from now on.
             layout: Tensors in the order in which their bytes lie in the buffer.
-            block: What `lay_out` was given when the buffer's bytes came about.
+            block: Block size that `lay_out` was called with for the buffer.
 
         Raises:
             FormatError: The buffer does not have exactly the bytes of the layout, or tensors of
@@ -144,8 +144,8 @@ class Weights:
             check(self.layout[name], sparse)
             by_type.setdefault(self.layout[name].dtype, []).append((self._offsets[name], name))
         scatters = []
-        for dtype, places in by_type.items():
-            parts = [self._placed(n, patch[n], start) for start, n in sorted(places)]
+        for dtype, starts in by_type.items():
+            parts = [self._placed(n, patch[n], start) for start, n in sorted(starts)]
             indices, values = (np.concatenate(part) for part in zip(*parts, strict=True))
             undo = self._base_values(dtype, indices)
             scatter = with_fillers(dtype, indices, values, undo, self._base_values)
@@ -156,10 +156,10 @@ class Weights:
     def apply(self, patch: ResidentPatch | None) -> None:
         """Make the weights those of one patch: restore the base, then write the patch's values.
 
-        If this is interrupted, the weights are of no use until it is called again.
+        If this is interrupted, the weights are invalid until it is called again.
 
         Args:
-            patch: From `prepare` of this object, or of another of the same base and layout; None
+            patch: Patch from `prepare` of an object with the same base and layout; None
                 is the bare base.
         """
         new = patch or _BARE
@@ -199,12 +199,12 @@ class Weights:
     def _placed(
         self, name: str, sparse: SparseTensor, start: int
     ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Return the sorted places of a tensor's changed entries in its type, and their values."""
+        """Return the sorted indices of a tensor's changed entries in its type, and their values."""
         if not self._is_blocked(name):
             return sparse.indices.astype(np.int64) + start, sparse.values
-        places = positions(sparse.indices, self.layout[name].shape, self._block)
-        order = np.argsort(places)
-        return places[order] + start, sparse.values[order]
+        indices = positions(sparse.indices, self.layout[name].shape, self._block)
+        order = np.argsort(indices)
+        return indices[order] + start, sparse.values[order]
 
     def _room(self, dtype: str) -> int:
         return self._scratch[dtype].size if dtype in self._scratch else 0
@@ -241,6 +241,6 @@ class Weights:
         if self._waiting:
             time.sleep(1e-4)  # locks are not fair: this thread would win the next one, too
         if applied.size:
-            place = np.minimum(np.searchsorted(applied, indices), applied.size - 1)
-            patched = applied[place] == indices
-            out[patched] = undo[place[patched]]
+            at = np.minimum(np.searchsorted(applied, indices), applied.size - 1)
+            patched = applied[at] == indices
+            out[patched] = undo[at[patched]]

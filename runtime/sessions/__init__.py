@@ -1,1 +1,1 @@
-"""One device at work: tasks in memory, which one is current, which frames go together."""
+"""Sessions: predict with the tasks of a bundle on one device."""

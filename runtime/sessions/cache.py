@@ -1,4 +1,4 @@
-"""The tasks in memory: read once, least recently used first out, bounded by bytes.
+"""LRU cache of loaded tasks, bounded by bytes.
 
 A task is known here by the digest of its file, so that what is in memory is right for whatever
 bundle names it, and several sessions over one base can share it.
@@ -104,7 +104,7 @@ class TaskCache:
         """Start empty.
 
         Args:
-            limit: Bytes that all tasks together may take; None is no bound. A task that is held
+            limit: Bytes that all tasks together may take; None for no bound. A task that is held
                 is never evicted, so what is in use may exceed it until it is let go of.
         """
         self._limit = limit
@@ -178,7 +178,7 @@ class TaskCache:
         Args:
             key: Digest of its file.
             read: Called if the task is absent and nobody is reading it already.
-            lease: Of the calling frame.
+            lease: Lease of the calling frame.
             beside: Whether it must fit beside what is in use, since it does not take its place.
             pin: Whether it is going to be pinned: then it must fit beside other pinned ones though
                 it is in memory.
@@ -245,8 +245,8 @@ class TaskCache:
         A task that no session's manifest names any more leaves as soon as nobody holds it.
 
         Args:
-            holder: What the session keeps in memory.
-            keys: Of all tasks that its manifest names.
+            holder: Holder of the session's tasks in memory.
+            keys: Keys of all tasks that its manifest names.
         """
         with self._mutex:
             self._check_open()

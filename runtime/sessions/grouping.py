@@ -1,4 +1,4 @@
-"""In which order and together with what the frames of several tasks are classified."""
+"""Group the frames of several tasks into batches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plan(
     The group of the current task comes first, the others in the order of their first frame.
 
     Args:
-        frames: What is to be classified; the same object is the same frame.
+        frames: Frames to classify; the same object is the same frame.
         tasks: By which task, one for each frame.
         shares: Equal for tasks that can share an encoder pass; of every task.
         current: The current task, if it is known; it leads its batch.
@@ -82,7 +82,7 @@ def spread(
     A part has one encoding. A frame stays together with itself under all tasks of its encoding.
 
     Args:
-        frames: What is to be classified; the same object is the same frame.
+        frames: Frames to classify; the same object is the same frame.
         encodings: Equal for tasks that can share an encoder pass; one for each frame.
         count: Sessions.
         most: Frames in a part.

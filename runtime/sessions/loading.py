@@ -1,4 +1,4 @@
-"""Read each task once for all threads that want it, and ahead of time in the background."""
+"""Load each task once for all waiting threads, and prefetch tasks in the background."""
 
 from __future__ import annotations
 

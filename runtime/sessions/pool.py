@@ -1,4 +1,4 @@
-"""Several sessions over one bundle, for devices with many cores or several GPUs."""
+"""A pool of sessions over one bundle, for many cores or several GPUs."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ class SessionPool:
 
         Args:
             path: Folder of the bundle.
-            sessions: How many, dealt out to the devices in turn.
+            sessions: Number of sessions, assigned to the devices in rotation.
             devices: `cpu`, `cuda`, `cuda:1` and so on.
             backend: As for `Session.open`.
-            threads: Of each session on the CPU; None shares the cores out among these sessions.
+            threads: Threads of each session on the CPU; None divides the cores among them.
             blocked: As for `Session.open`.
             strategy: As for `Session.open`; with `engines` every session has its own tasks.
             max_task_bytes: Bytes that tasks in memory may take, for all sessions that share them.
@@ -93,7 +93,7 @@ class SessionPool:
 
         Raises:
             ConfigError: There are fewer sessions than devices, or none; or `threads` or
-                `max_task_bytes` is no number that can be meant.
+                `max_task_bytes` is out of range.
             FormatError: The bundle is damaged.
             StorageError: There is no room for the base weights.
             BackendError: The backend, a device or the strategy cannot be used here.
@@ -109,14 +109,14 @@ class SessionPool:
         check_settings(threads, max_task_bytes)
         bundle = Bundle.open(path)
         base = SharedBase(bundle)
-        places = [devices[number % len(devices)] for number in range(sessions)]
-        each = {"cpu": max(1, cores() // max(1, places.count("cpu")))}
+        assigned = [devices[number % len(devices)] for number in range(sessions)]
+        each = {"cpu": max(1, cores() // max(1, assigned.count("cpu")))}
         caches: dict[Hashable, TaskCache] = {}
         opened: list[Session] = []
         try:
-            for place in places:
-                own = threads or each.get(place)
-                runs = backends.load(backend, place, own, bundle.path, engines)
+            for device in assigned:
+                own = threads or each.get(device)
+                runs = backends.load(backend, device, own, bundle.path, engines)
                 held = strategies.load(strategy, bundle, runs, blocked, base.read)
                 shared = caches.setdefault(held.form, TaskCache(max_task_bytes))
                 opened.append(Session(bundle, held, shared))
@@ -143,7 +143,7 @@ class SessionPool:
 
         Args:
             frame: As for `Session.predict`.
-            task: The id of a task.
+            task: Id of a task.
 
         Raises:
             UdaError: As `Session.predict`; other calls go on.

@@ -1,4 +1,4 @@
-"""The live object in a camera app: a bundle, opened, with one current task.
+"""A session: an opened bundle with one current task.
 
 A switch is two-phase: the state is marked unknown, the strategy restores the base and writes the
 task, the state is marked known. A call that finds it unknown, because a former one was interrupted
@@ -56,7 +56,7 @@ class Session:
         """Take over opened parts; `Session.open` makes them.
 
         Args:
-            bundle: Where tasks come from.
+            bundle: Bundle to load tasks from.
             strategy: Open for it.
             cache: The tasks in memory, shared with sessions over the same base; None makes them
                 this session's own, without a bound.
@@ -102,12 +102,12 @@ class Session:
             strategy: A key of `runtime.strategies.STRATEGIES`: `patch` changes the weights in
                 place, `engines` holds one engine per task.
             max_task_bytes: Bytes that tasks in memory may take; the least recently used leave
-                first, the current and pinned ones never. None is no bound.
+                first, the current and pinned ones never. None for no bound.
             engines: Folder where a backend finds engines that were built before; None is the
                 bundle's own.
 
         Raises:
-            ConfigError: `threads` or `max_task_bytes` is no number that can be meant.
+            ConfigError: `threads` or `max_task_bytes` is out of range.
             FormatError: The bundle is damaged.
             BackendError: The backend, the device or the strategy cannot be used here.
             TaskError: A bundle's only task takes more than `max_task_bytes`.
@@ -258,11 +258,11 @@ class Session:
                 if first.preprocess != spec or any(each.share != first.share for each in loaded):  # noqa: B023
                     return False
                 features = self._strategy.features(first, pixels)  # noqa: B023
-                for each, places in zip(loaded, batch.heads.values(), strict=True):  # noqa: B023
-                    rows = np.ascontiguousarray(features[[row for row, _ in places]])
+                for each, positions in zip(loaded, batch.heads.values(), strict=True):  # noqa: B023
+                    rows = np.ascontiguousarray(features[[row for row, _ in positions]])
                     logits = self._strategy.logits(each, rows)
                     info = each.info
-                    for (_, position), row in zip(places, logits, strict=True):
+                    for (_, position), row in zip(positions, logits, strict=True):
                         found[position] = Prediction(info.id, info.classes, row)
                 return True
 
@@ -456,8 +456,8 @@ class Session:
         """Call `work` with tasks in memory, the first of them current, while no other call runs.
 
         Args:
-            work: Gets the loaded tasks.
-            tasks: Their ids; none takes the current one.
+            work: Function that is given the loaded tasks.
+            tasks: Ids of the tasks; none takes the current one.
         """
         held, cache = self._held, self._cache
         lease: Lease | None = None

@@ -1,4 +1,4 @@
-"""Settings of a session that no file is needed to refuse."""
+"""Check a session's settings before any file is read."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def check_number(name: str, value: object, least: int, most: int | None = None) 
     """Check a number that cannot be left out.
 
     Args:
-        name: Of the setting.
+        name: Name of the setting.
         value: Must be a whole number.
-        least: The smallest that is meant.
-        most: The largest; None is no bound.
+        least: Smallest allowed value.
+        most: Largest allowed value; None for no bound.
 
     Raises:
         ConfigError: It is something else.

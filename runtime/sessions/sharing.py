@@ -1,4 +1,4 @@
-"""What the sessions of a pool share: the base weights, encoder passes and the cores."""
+"""State shared by the sessions of a pool: base weights, encoder passes and cores."""
 
 from __future__ import annotations
 

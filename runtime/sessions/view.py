@@ -1,4 +1,4 @@
-"""A bundle as a session knows it: which file each task is, and how it is read."""
+"""A session's view of its bundle: the file of each task, and how to load it."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class View:
         """Bring a task into memory and let a lease hold it.
 
         Args:
-            task: Its id.
-            lease: Of the calling frame.
+            task: Id of the task.
+            lease: Lease of the calling frame.
             how: As for `TaskCache.load`.
 
         Raises:

@@ -1,1 +1,1 @@
-"""Files that are whole or absent, sealed, and checked before use."""
+"""Atomic writes, checksummed files, locks, and checks of untrusted input."""

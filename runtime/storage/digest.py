@@ -1,4 +1,4 @@
-"""The identity of a set of tensors, whatever file holds them."""
+"""Digests of sets of tensors, independent of their file."""
 
 from __future__ import annotations
 

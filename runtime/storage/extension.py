@@ -1,4 +1,4 @@
-"""`requires` and `optional`: how a file gains members without a new schema.
+"""The members `requires` and `optional`, which extend a file without a new schema.
 
 `requires` lists features that a reader must know, or refuse the file by name. `optional` holds
 members that a reader may ignore: they never change a label.
@@ -26,9 +26,9 @@ def take(
     """Take `requires` and `optional` out of a document and return them, checked.
 
     Args:
-        document: From a file, changed in place.
+        document: Document of a file; it is changed in place.
         known: Features that this version knows.
-        where: The file, for messages.
+        where: Name of the file, for messages.
 
     Raises:
         FormatError: One of the two is missing or malformed, or a feature is not known.

@@ -1,4 +1,4 @@
-"""Untrusted mappings (JSON, YAML, command lines) to frozen dataclasses, checked field by field."""
+"""Build frozen dataclasses from untrusted mappings, checked field by field."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def build(cls: type[T], values: object, where: str, error: type[UdaError] = Form
 
     Args:
         cls: A dataclass.
-        values: What a parser returned.
-        where: The name of the place, for messages.
-        error: The error to raise.
+        values: Mapping that a parser returned.
+        where: Name of the file or field, for messages.
+        error: Error class to raise.
 
     Raises:
         UdaError: A key is unknown or missing, a type is wrong, or `cls` refuses a value.

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: temporary name, sync, rename."""
+"""Atomic file writes: temporary name, sync, rename."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runtime.errors import FormatError, StorageError
 
 CODE_FOLDER = 0o700
 """The mode of a folder that holds machine code."""
-_REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),
-    errno.EFBIG: "choose another place or raise the limit (ulimit -f)",
+_HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another folder"),
+    errno.EFBIG: "choose another folder or raise the limit (ulimit -f)",
     **dict.fromkeys(
-        (errno.EROFS, errno.EACCES, errno.EPERM), "choose another place or make it writable"
+        (errno.EROFS, errno.EACCES, errno.EPERM), "choose another folder or make it writable"
     ),
     **dict.fromkeys(
         (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
@@ -39,7 +39,7 @@ def cache_folder(variable: str, name: str) -> Path:
 
     Args:
         variable: Environment variable that names the folder.
-        name: Of the folder in `~/.cache` where the variable is not set.
+        name: Name of the folder in `~/.cache` if the variable is not set.
 
     Raises:
         StorageError: It is not set, and this user has no home folder.
@@ -59,14 +59,14 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn an operating system error while writing `path` into a StorageError.
 
     Raises:
-        StorageError: The disk is full, read-only or not ours to write, or there is no such place.
+        StorageError: The disk is full or not writable, or the folder does not exist.
     """
     try:
         yield
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        remedy = _REMEDIES.get(error.errno or 0, "check the path or choose another place")
-        raise StorageError(f"cannot write '{path}': {what}; {remedy}") from error
+        hint = _HINTS.get(error.errno or 0, "check the path or choose another folder")
+        raise StorageError(f"cannot write '{path}': {what}; {hint}") from error
 
 
 def make_folder(path: Path, mode: int = 0o775) -> None:
@@ -107,7 +107,7 @@ def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
     may read and write it.
 
     Args:
-        path: The file.
+        path: Path of the file.
         code: Whether it is machine code: its folder is made for this user alone, and nobody else
             may write to the file whatever the umask.
 
@@ -159,7 +159,7 @@ def write_bytes(path: Path, content: bytes, *, code: bool = False) -> None:
     """Write `content` to `path` atomically.
 
     Args:
-        path: The file.
+        path: Path of the file.
         content: All of it.
         code: Whether it is machine code, see `replacing`.
 
@@ -174,13 +174,13 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """Return the content of a file of at most `limit` bytes.
 
     Raises:
-        FormatError: The file is missing, unreadable or larger, or no plain file.
+        FormatError: The file is missing, unreadable or larger, or not a plain file.
     """
     try:
         with open(path, "rb", opener=_open_at_once) as stream:
             about = os.fstat(stream.fileno())
             if not stat.S_ISREG(about.st_mode):
-                raise FormatError(f"'{path}' is no plain file; make or copy it again")
+                raise FormatError(f"'{path}' is not a plain file; make or copy it again")
             # Python makes room for all that is asked for, however small the file is.
             content = stream.read(min(about.st_size, limit) + 1)
     except OSError as error:

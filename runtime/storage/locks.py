@@ -1,4 +1,4 @@
-"""One process at a time, on one machine or on a shared disk."""
+"""File locks between processes, on one machine or on a shared disk."""
 
 from __future__ import annotations
 

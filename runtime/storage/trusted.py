@@ -1,4 +1,4 @@
-"""Read files of machine code: only those that nobody but this user and root could have written.
+"""Read files of machine code that only this user or root could have written.
 
 A digest finds damage, not malice, so before a byte is used the file that was opened is looked at:
 it belongs to this user or root, nobody else may write to it, and neither it nor its folder is a
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runtime.errors import FormatError
 
-Remedy = Callable[[], str]
+Hint = Callable[[], str]
 """Called for a message only: it may have to look around."""
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -36,31 +36,31 @@ def check_folder(folder: Path) -> None:
     _check_folder(folder, found)
 
 
-def check_file(path: Path, found: os.stat_result, remedy: Remedy) -> None:
+def check_file(path: Path, found: os.stat_result, hint: Hint) -> None:
     """Check that a file may be opened as machine code.
 
     Args:
-        path: The file, for messages.
-        found: What the system says of it, not of what a link leads to.
-        remedy: Says how it is made again.
+        path: Path of the file, for messages.
+        found: Status of the file itself, links not followed.
+        hint: Function that says how to make it again.
 
     Raises:
         FormatError: It may not; the message says why, and what to do about it.
     """
     if not stat.S_ISREG(found.st_mode):
-        raise FormatError(f"'{path}' is {_kind(found)}, needed a file of machine code; {remedy()}")
+        raise FormatError(f"'{path}' is {_kind(found)}, expected a file of machine code; {hint()}")
     problem, command = _distrust(path, found)
     if problem:
-        raise FormatError(f"{problem}; if you trust it, run: {command}; else {remedy()}")
+        raise FormatError(f"{problem}; if you trust it, run: {command}; else {hint()}")
 
 
-def read_code(path: Path, limit: int, remedy: Remedy) -> bytes:
+def read_code(path: Path, limit: int, hint: Hint) -> bytes:
     """Return the content of a file of machine code.
 
     Args:
-        path: The file.
+        path: Path of the file.
         limit: Bytes that it may have.
-        remedy: Says how it is made again.
+        hint: Function that says how to make it again.
 
     Raises:
         FormatError: Somebody else could have written it, or it is too large; the message says what
@@ -71,7 +71,7 @@ def read_code(path: Path, limit: int, remedy: Remedy) -> bytes:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         _check_folder(path.parent, os.fstat(folder))
-        check_file(path, os.stat(path.name, dir_fd=folder, follow_symlinks=False), remedy)
+        check_file(path, os.stat(path.name, dir_fd=folder, follow_symlinks=False), hint)
         # By now it may be another file, so what was opened is looked at again. A pipe would wait.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
         handle = os.open(path.name, flags, dir_fd=folder)
@@ -79,18 +79,18 @@ def read_code(path: Path, limit: int, remedy: Remedy) -> bytes:
         os.close(folder)
     with os.fdopen(handle, "rb") as stream:
         found = os.fstat(handle)
-        check_file(path, found, remedy)
+        check_file(path, found, hint)
         # Python makes room for all that is asked for, however small the file is.
         content = stream.read(min(found.st_size, limit) + 1)
     if len(content) > limit:
-        raise FormatError(f"'{path}' is larger than the {limit} bytes it may have; {remedy()}")
+        raise FormatError(f"'{path}' is larger than the {limit} bytes it may have; {hint()}")
     return content
 
 
 def _check_folder(folder: Path, found: os.stat_result) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise FormatError(
-            f"'{folder}' is {_kind(found)}, needed a folder: machine code is not read through "
+            f"'{folder}' is {_kind(found)}, expected a folder: machine code is not read through "
             "links; put the folder itself there"
         )
     problem, command = _distrust(folder, found)

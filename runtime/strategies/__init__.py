@@ -1,4 +1,4 @@
-"""Ways to hold many tasks, by name. A new one is one file here and one line in the table."""
+"""Registry of strategies for holding tasks; a new one is a file here and a line in the table."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def load(
 
     Args:
         name: A key of `STRATEGIES`.
-        bundle: Whose tasks it will hold.
-        backend: With what; its memory is closed with the strategy.
+        bundle: Bundle with the tasks to hold.
+        backend: Backend to run on; its memory is closed with the strategy.
         blocked: Take the encoders over blocked filters where there are some.
         read: Gives the base weights for a block size, shared with others; None reads the file.
 
@@ -54,7 +54,7 @@ def load(
     """
     if name not in STRATEGIES:
         backend.memory.close()
-        raise BackendError(f"unknown strategy '{name}'; known are {', '.join(sorted(STRATEGIES))}")
+        raise BackendError(f"unknown strategy '{name}'; available: {', '.join(sorted(STRATEGIES))}")
     module, attribute = STRATEGIES[name].path.split(":")
     strategy: Strategy[Any] = getattr(import_module(module), attribute).open(
         bundle, backend, blocked, read

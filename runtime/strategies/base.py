@@ -1,4 +1,4 @@
-"""What a strategy gives: tasks made ready for memory, and their values for pixels."""
+"""The interface of a strategy, which prepares tasks and computes features and logits."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Strategy(Protocol[R]):
         """Return a task as `switch` takes it. Thread-safe, also while another thread switches.
 
         Args:
-            task: As the bundle gives it for `layout`.
-            preprocess: How frames become its pixels.
+            task: Task, read from the bundle for `layout`.
+            preprocess: Preprocessing of the task's frames.
 
         Raises:
             FormatError: The task does not fit the base or its graphs.
@@ -86,7 +86,7 @@ class Strategy(Protocol[R]):
         """Return at least one frame as `features` takes them. Thread-safe.
 
         Raises:
-            DataError: A frame is no RGB image, or too narrow to crop.
+            DataError: A frame is not an RGB image, or too narrow to crop.
         """
         ...
 
@@ -116,7 +116,7 @@ class Strategy(Protocol[R]):
         ...
 
     def close(self) -> None:
-        """Release everything. Closing twice is harmless."""
+        """Release everything. Safe to call more than once."""
         ...
 
 

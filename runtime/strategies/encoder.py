@@ -1,4 +1,4 @@
-"""An encoder over weights that all encoders share, and its own tokens."""
+"""An encoder with weights shared by all encoders, and tokens of its own."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class EncoderEngine:
             name: np.zeros(shape, token_type(precision))
             for name, shape in self._content.tokens.items()
         }
-        self._tokens = self.place(zeros)
+        self._tokens = self.upload(zeros)
         if self._tokens is not None:
             self.engine.bind(self._tokens.handles)
 
-    def place(self, tokens: Arrays) -> Tensors | None:
+    def upload(self, tokens: Arrays) -> Tensors | None:
         """Return a task's tokens, checked by the bundle, as `put` takes them; None without any.
 
         Raises:

@@ -1,4 +1,4 @@
-"""One engine with constant weights per task: what plain ONNX files do, behind the same Session.
+"""Strategy `engines`: one engine with constant weights per task.
 
 A switch chooses another engine and moves nothing, and an engine may fold and reorder its weights as
 it likes. The price is memory, a whole base for each task that changes it, and time when a task
@@ -139,7 +139,7 @@ class EnginesStrategy:
         """Do nothing but see that the engines are open: each holds its own weights.
 
         Args:
-            new: The task to come.
+            new: Task to switch to.
 
         Raises:
             BackendError: The engines are closed.
@@ -151,7 +151,7 @@ class EnginesStrategy:
         """Return at least one frame as `features` takes them.
 
         Raises:
-            DataError: A frame is no RGB image, or too narrow to crop.
+            DataError: A frame is not an RGB image, or too narrow to crop.
         """
         pixels: Pixels = self.backend.memory.pixels(frames, spec)
         return pixels
@@ -183,7 +183,7 @@ class EnginesStrategy:
         return self._bundle.manifest.tensors.sha256
 
     def close(self) -> None:
-        """Release everything but the tasks' own engines. Closing twice is harmless."""
+        """Release everything but the tasks' own engines. Safe to call more than once."""
         with self._opening:  # one that another thread is opening would stay open
             self._closed = True
             for engine in self._untouched.values():

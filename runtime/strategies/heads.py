@@ -1,4 +1,4 @@
-"""The heads of a bundle, opened: what every strategy does between features and logits."""
+"""The opened heads of a bundle, which turn features into logits."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Heads:
         """Return logits (N, K) for features (N, D).
 
         Args:
-            loaded: The task whose head it is.
+            loaded: Task to use the head of.
             head: SHA-256 of the head's graph.
-            tensors: What the task brings for it.
-            features: From the encoder.
+            tensors: Head tensors of the task.
+            features: Features from the encoder.
 
         Raises:
             FormatError: The logits are not finite, or not one per class.
@@ -60,7 +60,7 @@ class Heads:
         return checked(loaded, len(features), result)
 
     def close(self) -> None:
-        """Release the engines. Closing twice is harmless."""
+        """Release the engines. Safe to call more than once."""
         # The table stays: a task that another thread is preparing still looks things up.
         for engine in self._engines.values():
             engine.close()

@@ -1,4 +1,4 @@
-"""One set of weights in memory, which a task's sparse patch changes in place; the default.
+"""Strategy `patch`, the default: one set of weights, changed in place by sparse patches.
 
 All engines of the bundle read these weights, so a switch opens nothing and moves only what the old
 and the new task changed. They lie in the memory of the backend: the host's, or a GPU's, to which a
@@ -141,7 +141,7 @@ class PatchStrategy:
             patch = self.weights.prepare(task.patch)
             if patch is not None:
                 stack.callback(patch.close)
-            tokens = encoder.place(task.tokens)
+            tokens = encoder.upload(task.tokens)
             if tokens is not None:
                 stack.callback(tokens.close)
             head = self.backend.memory.tensors(task.head_tensors)
@@ -180,7 +180,7 @@ class PatchStrategy:
         """Return at least one frame as `features` takes them.
 
         Raises:
-            DataError: A frame is no RGB image, or too narrow to crop.
+            DataError: A frame is not an RGB image, or too narrow to crop.
         """
         pixels: Pixels = self.backend.memory.pixels(frames, spec)
         return pixels
@@ -212,7 +212,7 @@ class PatchStrategy:
         return self.weights.sha256()
 
     def close(self) -> None:
-        """Release everything, the backend's memory as well. Closing twice is harmless."""
+        """Release everything, the backend's memory as well. Safe to call more than once."""
         self._closed = True
         # The tables stay: a task that another thread is preparing still looks things up.
         for encoder in self.encoders.values():

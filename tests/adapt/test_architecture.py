@@ -21,7 +21,7 @@ from adapt.settings.layers import resolve
 from adapt.training.train import train
 from runtime.errors import BaseModelError, ConfigError, FormatError
 from runtime.spec import BACKGROUND
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from tests.adapt.architectures import model_cfg, write
 
 REFUSED: dict[str, tuple[tuple[str, ...], Any, str]] = {
@@ -167,11 +167,11 @@ def test_an_artifact_whose_architecture_was_altered_is_refused(trained: Path) ->
     features = {BACKGROUND, "architecture"}
 
     def reseal(change: Any) -> None:
-        file = sealed.read(trained, "uda-artifact", 2, features=features)
+        file = checksummed.read(trained, "uda-artifact", 2, features=features)
         document = dict(file.document)
         requires = change(document) or file.requires
-        parts = sealed.extended(document, file.tensors, requires, file.optional, {})
-        trained.write_bytes(sealed.seal("uda-artifact", 2, *parts))
+        parts = checksummed.extended(document, file.tensors, requires, file.optional, {})
+        trained.write_bytes(checksummed.encode("uda-artifact", 2, *parts))
 
     whole = trained.read_bytes()
     assert Artifact.load(trained).requires == ("architecture", "background")

@@ -18,7 +18,7 @@ from adapt.store import FILE
 from runtime import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.spec import BaseModel, Preprocess, TaskInfo
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from runtime.storage.digest import tensors_sha256
 from tests.adapt.artifacts import METRICS, PROMPTS, TASK, bases, load, make, train
 
@@ -247,7 +247,7 @@ def test_an_artifact_requires_its_background_and_one_without_has_the_keys_of_bef
         base = load("demo-rn32", files)
         file = tmp_path / f"{background}.safetensors"
         make(base, preprocess=base.preprocess(background=background)).save(file)
-        found = sealed.read(file, "uda-artifact", 2, features={"background"})
+        found = checksummed.read(file, "uda-artifact", 2, features={"background"})
         dropped = background == "drop"
         assert found.requires == (() if dropped else ("background",))
         assert ("background" in found.document["preprocess"]) != dropped

@@ -12,7 +12,7 @@ from adapt.merge import merged
 from adapt.store import FILE
 from runtime import patch
 from runtime.errors import FormatError, UdaError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from tests.adapt.artifacts import CLASSES, bases, load, make
 
 
@@ -65,11 +65,11 @@ def reseal(written, tmp_path, change, kind="uda-artifact", schema=2):
     """Return a file whose digest is right and whose content someone chose."""
     path = tmp_path / FILE
     path.write_bytes(written)
-    file = sealed.read(path, "uda-artifact", 2, features=())
+    file = checksummed.read(path, "uda-artifact", 2, features=())
     document = {**file.document, "requires": [], "optional": dict(file.optional)}
     tensors = dict(file.tensors)
     change(document, tensors)
-    path.write_bytes(sealed.seal(kind, schema, document, tensors))
+    path.write_bytes(checksummed.encode(kind, schema, document, tensors))
     return path
 
 
@@ -156,10 +156,10 @@ HOSTILE = {
     "a class too many": (setter("task", "classes", value=[*CLASSES, "x"]), "must be equal"),
     "a class that is a number": (setter("task", "classes", value=["cup", "key", 3]), "must be str"),
     "a prompt too few": (setter("prompts", value=["a", "b"]), "must be equal"),
-    "path in the id": (setter("task", "id", value="../../etc-passwd"), "no task id"),
-    "dots in the id": (setter("task", "id", value="..-.."), "no task id"),
-    "absolute id": (setter("task", "id", value="/a-b"), "no task id"),
-    "newline in the id": (setter("task", "id", value="a-b\n"), "no task id"),
+    "path in the id": (setter("task", "id", value="../../etc-passwd"), "not a task id"),
+    "dots in the id": (setter("task", "id", value="..-.."), "not a task id"),
+    "absolute id": (setter("task", "id", value="/a-b"), "not a task id"),
+    "newline in the id": (setter("task", "id", value="a-b\n"), "not a task id"),
     "path in the data set": (setter("task", "dataset", value="../x"), "cannot name a data set"),
     "hidden data set": (setter("task", "dataset", value=".ssh"), "cannot name a data set"),
     "path in the method": (setter("method", value="a/b"), "unknown method 'a/b'"),
@@ -189,7 +189,7 @@ HOSTILE = {
     "huge shape": (with_row([1, 2**31, 2**31]), "impossible shape"),
     "table of numbers": (setter("residual", value=[1, 2]), "'residual' must be a mapping"),
     "no parameters": (setter("parameters", value=0), "cannot have 0 parameters"),
-    "no digest": (setter("base", "sha256", value="abc"), "no SHA-256"),
+    "no digest": (setter("base", "sha256", value="abc"), "not a SHA-256"),
     "another background": (setter("preprocess", "background", value="grey"), "background"),
     "image of no size": (setter("preprocess", "size", value=0), "outside 8..4096"),
     "background without its feature": (
@@ -222,7 +222,7 @@ HOSTILE = {
     "accuracy above all": (setter("metrics", "last", "accuracy", value=101), "in 0..100"),
     "half an accuracy": (setter("metrics", "oracle_best", "accuracy", value=None), "or none is"),
     "no data digests": (setter("metrics", "data", value={}), "key 'source' is missing"),
-    "a digest of text": (setter("metrics", "data", "test", value="x"), "no SHA-256"),
+    "a digest of text": (setter("metrics", "data", "test", value="x"), "not a SHA-256"),
 }
 
 

@@ -15,7 +15,7 @@ from adapt.data.base import ImageSet
 from runtime.errors import DataError, StorageError
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.spec import Preprocess
-from runtime.storage import sealed
+from runtime.storage import checksummed
 
 
 @pytest.fixture(autouse=True)
@@ -292,7 +292,7 @@ def test_a_whole_note_about_other_images_is_not_believed(lie, tmp_path, own_cach
     some = images(tmp_path / "i")
     right = cache.pixels(some, 8).images.copy()
     (place,) = own_cache.glob("pixels/*.safetensors")
-    file = sealed.read(place, cache.KIND, cache.SCHEMA)
+    file = checksummed.read(place, cache.KIND, cache.SCHEMA)
     document, tensors = dict(file.document), dict(file.tensors)
     if lie == "key":
         document["key"] = "0" * 64
@@ -309,7 +309,7 @@ def test_a_whole_note_about_other_images_is_not_believed(lie, tmp_path, own_cach
             "shape": tensors["kept"][:, None],
             "scalar": np.array(3),
         }[lie]
-    sealed.write(place, cache.KIND, cache.SCHEMA, document, tensors)
+    checksummed.write(place, cache.KIND, cache.SCHEMA, document, tensors)
     assert np.array_equal(cache.pixels(some, 8).images, right)
     assert "cached pixels are made again" in caplog.text
 

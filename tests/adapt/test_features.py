@@ -23,7 +23,7 @@ from adapt.methods.parts.features import FeatureMethod
 from adapt.training import rst
 from adapt.training.batches import Stream
 from runtime.errors import BaseModelError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 
 CONFIG = LinearProbeConfig(batch_size=8)
 Make = Callable[..., tuple[FeatureMethod, Stream]]
@@ -148,20 +148,20 @@ def test_a_file_that_cannot_be_trusted_is_made_again(
     first = method.bank(stream.pixels, stream.digest)
     (file,) = files(tmp_path)
     content = file.read_bytes()
-    found = sealed.read(file, "uda-features", 1)
+    found = checksummed.read(file, "uda-features", 1)
     rows = found.tensors["features"].copy()
     if harm == "cut":
         file.write_bytes(content[:-7])
     elif harm == "altered":
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif harm == "another's":
-        sealed.write(
+        checksummed.write(
             file, "uda-features", 1, {**found.document, "pixels": "others"}, {"features": -rows}
         )
     else:
         rows[0, 0] = np.nan
         wrong = rows if harm == "not finite" else first.numpy()[:-1]
-        sealed.write(file, "uda-features", 1, found.document, {"features": wrong})
+        checksummed.write(file, "uda-features", 1, found.document, {"features": wrong})
     method, stream = make()
     assert torch.equal(method.bank(stream.pixels, stream.digest), first)
     assert file.read_bytes() == content
@@ -236,5 +236,5 @@ def test_two_writers_at_once_leave_one_whole_file(make: Make, tmp_path: Path) ->
         banks = list(pool.map(lambda m: m[0].bank(m[1].pixels, m[1].digest), made))
     assert torch.equal(*banks)
     (file,) = files(tmp_path)
-    stored = sealed.read(file, "uda-features", 1).tensors["features"]
+    stored = checksummed.read(file, "uda-features", 1).tensors["features"]
     np.testing.assert_array_equal(stored, banks[0].numpy())

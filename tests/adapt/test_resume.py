@@ -27,7 +27,7 @@ from adapt.training import resume
 from adapt.training.loop import Loop
 from adapt.training.train import train
 from runtime.errors import ConfigError, DataError, FormatError, TrainingError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 
 CLASSES = ("bee", "cup", "dog")
 CHECKPOINT = Path("street") / "day-night" / "cmkd-rst" / "checkpoint.safetensors"
@@ -81,7 +81,7 @@ def test_a_checkpoint_requires_the_background_of_its_pixels(
     stop_at(0)
     with pytest.raises(TrainingError):
         train("cmkd", pair, rst_config, out=tmp_path)
-    file = sealed.read(tmp_path / CHECKPOINT, "uda-checkpoint", 2, features={"background"})
+    file = checksummed.read(tmp_path / CHECKPOINT, "uda-checkpoint", 2, features={"background"})
     assert file.requires == ("background",)
     other = replace(rst_config, background="drop")
     with pytest.raises(ConfigError, match="background = 'white', this run has 'drop'"):
@@ -310,9 +310,9 @@ def as_before(folder: Path) -> None:
         data = names(artifact.metrics["data"])
         replace(artifact, metrics={**artifact.metrics, "data": data}).save(path)
     for path in folder.rglob(resume.FILE):
-        file = sealed.read(path, resume.KIND, resume.SCHEMA)
+        file = checksummed.read(path, resume.KIND, resume.SCHEMA)
         file.document["identity"]["data"] = names(file.document["identity"]["data"])
-        sealed.write(path, resume.KIND, resume.SCHEMA, file.document, file.tensors)
+        checksummed.write(path, resume.KIND, resume.SCHEMA, file.document, file.tensors)
 
 
 def test_moved_copied_and_touched_images_do_not_stop_a_run(
@@ -415,12 +415,12 @@ def test_a_checkpoint_that_no_run_wrote_is_refused(
     unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, change: object, message: str
 ) -> None:
     path = unfinished / CHECKPOINT
-    file = sealed.read(path, resume.KIND, resume.SCHEMA, features=resume.FEATURES)
+    file = checksummed.read(path, resume.KIND, resume.SCHEMA, features=resume.FEATURES)
     document, tensors = file.document, dict(file.tensors)
     document["progress"].setdefault("history", [])
     change(document, tensors)  # type: ignore[operator]
-    parts = sealed.extended(document, tensors, file.requires, {}, {})
-    sealed.write(path, resume.KIND, resume.SCHEMA, *parts)
+    parts = checksummed.extended(document, tensors, file.requires, {}, {})
+    checksummed.write(path, resume.KIND, resume.SCHEMA, *parts)
     with pytest.raises(FormatError, match=f"{message}.*start anew with --restart"):
         train("cmkd", pair, rst_config, out=unfinished, go_on=True)
 

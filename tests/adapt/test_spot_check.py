@@ -233,7 +233,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], type[UdaError], str]] = {
     "a digest of text": (
         _edit("images", [{"file": "001.png", "sha256": "x"}]),
         FormatError,
-        "no SHA-256",
+        "not a SHA-256",
     ),
     "a file named twice": (
         _edit("images", [{"file": "001.png", "sha256": "0" * 64}] * 2),

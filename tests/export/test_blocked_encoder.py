@@ -49,7 +49,7 @@ def parts():
                 head=sha256(head),
                 head_tensors=heads,
                 patch=patch,
-                facts={},
+                record={},
             )
         )
     return {

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from export.cli import main
-from export.graphs.baked import baked_part
+from export.graphs.baked import baked_graph
 from runtime.backends.trt.library import library
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main as runtime_main
@@ -102,10 +102,10 @@ def test_without_a_gpu_too_a_profile_that_takes_no_task_is_refused(world, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "sm87"), "cannot build for 'sm87', only for sm80"),
+        (("--target", "sm87"), "cannot build for 'sm87'; available: sm80"),
         (("--target", "sm86", "--device", "cuda:1"), "leave one of them out"),
         (("--target", "sm86", "--engines", "/dev/null/x"), "cannot write '/dev/null/x"),
-        (("--engines", ""), "engines lie in a folder with a name, found ''"),
+        (("--engines", ""), "the folder of engines must have a name, found ''"),
         (("--device", "gpu"), "engines are built on a GPU, found device 'gpu'"),
         (("--device", "cuda:99"), "driver"),
         (("--profile", "fast"), "unknown profile 'fast'"),
@@ -132,10 +132,10 @@ def test_a_baked_graph_has_the_tasks_own_values(world, tmp_path):
 
     out = tmp_path / "demo.bundle"
     assert invoke(world, "--task", "p-a", "--out", out).exit_code == 0
-    part = baked_part(Bundle.open(out), "p-a")
-    session = onnxruntime.InferenceSession(part.graph, providers=["CPUExecutionProvider"])
+    graph = baked_graph(Bundle.open(out), "p-a")
+    session = onnxruntime.InferenceSession(graph.onnx, providers=["CPUExecutionProvider"])
     pixels = random_pixels(4, 32)
-    (found,) = session.run(["logits"], {"pixels": pixels, **part.baked})
+    (found,) = session.run(["logits"], {"pixels": pixels, **graph.baked})
     with Session.open(out) as want:
         np.testing.assert_allclose(found, want.infer(pixels), rtol=1e-4, atol=1e-5)
 

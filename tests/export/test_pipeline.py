@@ -395,7 +395,7 @@ RECORD = TaskRecord("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
     ("facts", "message"),
     [
         ({"residual": 1, "patch": 2}, "'artifact' is missing.*'uda-export onnx'"),
-        ({**asdict(RECORD), "artifact": "../x"}, "no SHA-256"),
+        ({**asdict(RECORD), "artifact": "../x"}, "not a SHA-256"),
         ({**asdict(RECORD), "variant": 3}, "'variant' must be str"),
         ({**asdict(RECORD), "survival": {"fp32": 1.0}}, "'fp16' is missing"),
         ({**asdict(RECORD), "survival": None}, "expected a mapping"),
@@ -407,7 +407,7 @@ def test_facts_that_the_export_did_not_write_are_a_clear_error(facts, message):
     parts = dict.fromkeys(("base_sha256", "encoder", "head"), "0" * 64)
     parts |= {"resize": "squash", "interpolation": "bilinear"}
     parts |= {"tokens": {}, "head_tensors": {}, "patch": {}}
-    task = Task(info=info, method="cmkd", **parts, facts={**asdict(RECORD), "more": 1})
+    task = Task(info=info, method="cmkd", **parts, record={**asdict(RECORD), "more": 1})
     assert TaskRecord.of(task) == RECORD
     with pytest.raises(FormatError, match=f"facts of task 'a-c'.*{message}"):
-        TaskRecord.of(replace(task, facts=facts))
+        TaskRecord.of(replace(task, record=facts))

@@ -22,7 +22,7 @@ from adapt.evaluation.evaluate import predict
 from adapt.grid import snap
 from adapt.merge import Network
 from export.cli import main
-from export.graphs.baked import baked_part
+from export.graphs.baked import baked_graph
 from export.pipeline import export_bundle
 from export.torch_tensorrt.compiler import RELEASE, check_compiler
 from export.torch_tensorrt.deployed import Deployed, exported
@@ -31,7 +31,7 @@ from export.triton.repository import write_repository
 from export.verification.images import ImagePaths
 from runtime.backends.trt.builder import Built
 from runtime.backends.trt.engine_file import Platform, engine_file
-from runtime.backends.trt.parts import check
+from runtime.backends.trt.graphs import check
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.store import store_of
 from runtime.backends.trt.tensors import Tensor
@@ -172,9 +172,9 @@ def test_triton_takes_the_engine_for_the_tasks_own(world, tmp_path):
     path = find_and_export(world, tmp_path)
     bundle, store = Bundle.open(path), store_of(path, None)
     machine = Platform("tensorrt", "11.1.0.106", "sm86", "NVIDIA A10", "13.0", "580.82.07")
-    part = baked_part(bundle, "p-a")
-    recipe = recipe_of(part, machine, PROFILES["server"], "2.14.0")
-    engine = engine_file(part.stem, recipe, Built(b"plan", (), 1.0, None), tested=True)
+    graph = baked_graph(bundle, "p-a")
+    recipe = recipe_of(graph, machine, PROFILES["server"], "2.14.0")
+    engine = engine_file(graph.stem, recipe, Built(b"plan", (), 1.0, None), tested=True)
     store.install(engine, b"plan")
     written = write_repository(bundle, tmp_path / "models", ["p-a"], 8, store)
     assert not written.notes and [m.name for m in written.models] == ["p-a", "p-a-trt"]
@@ -218,9 +218,9 @@ def test_the_compiler_makes_engines_that_take_pixels_and_give_logits(
     assert done.returncode == 0, done.stderr[-2000:]
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(found) == len(cases)
-    part = baked_part(Bundle.open(find_and_export(world, tmp_path)), "p-a")
+    graph = baked_graph(Bundle.open(find_and_export(world, tmp_path)), "p-a")
     for each in found:
-        check(part, [Tensor(**{**t, "shape": tuple(t["shape"])}) for t in each["tensors"]])
+        check(graph, [Tensor(**{**t, "shape": tuple(t["shape"])}) for t in each["tensors"]])
         assert each["flags"] == [] and each["bytes"] > 1 << 20
 
 

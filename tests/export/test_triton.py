@@ -15,7 +15,7 @@ from google.protobuf import text_format
 
 from adapt.store import find
 from export.cli import main
-from export.graphs.baked import baked_part
+from export.graphs.baked import baked_graph
 from export.pipeline import export_bundle
 from export.triton.repository import verify
 from export.verification.images import ImagePaths
@@ -67,10 +67,10 @@ def read(messages, folder):
 
 def put_plan(bundle, platform, content=b"plan of ", task="p-a"):
     """Put a plan into the bundle's store as a build on a machine with that GPU does."""
-    part, store = baked_part(Bundle.open(bundle), task), store_of(bundle, None)
-    recipe = Recipe(part.sha256, part.weights(), platform, PROFILES["orin"], Options())
+    graph, store = baked_graph(Bundle.open(bundle), task), store_of(bundle, None)
+    recipe = Recipe(graph.sha256, graph.weights(), platform, PROFILES["orin"], Options())
     plan = content + platform.generation.encode()
-    engine = engine_file(part.stem, recipe, Built(plan, (), 1.0, None), tested=True)
+    engine = engine_file(graph.stem, recipe, Built(plan, (), 1.0, None), tested=True)
     store.install(engine, plan)
     return plan
 

@@ -28,7 +28,7 @@ def finish(process):
     out, err = process.communicate(timeout=WAIT)
     assert process.returncode == 0, err
     counts = json.loads(out.splitlines()[-1])
-    assert counts["captured"] == counts["judged"] + counts["dropped"]
+    assert counts["captured"] == counts["classified"] + counts["dropped"]
     return counts
 
 

@@ -165,7 +165,7 @@ def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) 
             head=sha256(heads[affine].graph),
             head_tensors=values,
             patch=patch,
-            facts={},
+            record={},
         )
     parts = {
         "base": BaseModel("toy", "none", identity),

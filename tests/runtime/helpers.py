@@ -1,4 +1,4 @@
-"""What somebody could do to a bundle who knows how to seal its files."""
+"""Changes to a bundle whose digests are computed anew."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tree(path: Path) -> dict[str, bytes]:
 def rewrite(
     path: Path, change: Callable[[dict[str, Any]], object], schema: int = manifest.SCHEMA
 ) -> None:
-    """Change the manifest's body and seal it again."""
+    """Change the manifest's body and its digest."""
     file = path / manifest.NAME
     document = json.loads(file.read_text())
     change(document["body"])

@@ -17,7 +17,7 @@ from runtime.cli import main
 from runtime.errors import FormatError
 from runtime.frames.preprocess import preprocess
 from runtime.spec import Preprocess
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from tests.images import BACKGROUNDS, TRANSPARENT, laid_on
 from tests.runtime.helpers import answers, smuggle
 
@@ -32,7 +32,7 @@ def on(made, background):
 
 
 def document(made):
-    return sealed.parse(encode_task(made), Path("x"), "uda-task", 2, features={"background"})
+    return checksummed.parse(encode_task(made), Path("x"), "uda-task", 2, features={"background"})
 
 
 @pytest.fixture
@@ -137,10 +137,10 @@ def test_a_background_survives_a_change_of_tasks(three, write_task):
 def test_a_background_that_its_file_does_not_require_is_refused(world, tmp_path, change, message):
     file = document(world.tasks["a-b"])
     content = {**file.document, "requires": [], "optional": {}, **change}
-    (tmp_path / "x").write_bytes(sealed.seal("uda-task", 2, content, file.tensors))
+    (tmp_path / "x").write_bytes(checksummed.encode("uda-task", 2, content, file.tensors))
     with pytest.raises(FormatError, match=message):
         install(world.path, tmp_path / "x")
-    (tmp_path / "x").write_bytes(sealed.seal("uda-task", 1, {**content}, file.tensors))
+    (tmp_path / "x").write_bytes(checksummed.encode("uda-task", 1, {**content}, file.tensors))
     with pytest.raises(FormatError):
         install(world.path, tmp_path / "x")
 

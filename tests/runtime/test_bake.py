@@ -187,7 +187,7 @@ def test_a_graph_that_ends_too_early_is_refused():
 
 def test_an_engine_of_a_hostile_graph_is_a_format_error_and_of_a_wrong_one_a_backend_error():
     backend = backends.load("ort", "cpu", 1)
-    with pytest.raises(FormatError, match="no sound ONNX model"):
+    with pytest.raises(FormatError, match="not a sound ONNX model"):
         backend.open(b"\xff\xff", baked=weights())
     with pytest.raises(BackendError, match="cannot open the graph"):
         backend.open(model().replace(b"Relu", b"Rela"), baked=weights())

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from runtime.benchmark.tasks import MixPlan, measure, mix, progress_calls, steps
 from runtime.cli import main
-from runtime.measuring.tasks import MixPlan, measure, mix, parts, steps
 from runtime.sessions.session import Session
 
 
@@ -32,7 +32,7 @@ def test_every_row_and_every_part_is_there(world, frame, strategy):
     with Session.open(world.path, strategy=strategy) as session:
         first, *mixes = measure(session, plan, frame, lambda: done.append(1))
         assert first["loaded_bytes"] == session.task_bytes
-    assert len(done) == parts(plan)
+    assert len(done) == progress_calls(plan)
     assert (first["kind"], first["tasks"]) == ("switch", 3)
     for what in ("switch_ms", "after_ms", "steady_ms"):
         assert first[what]["samples"] == 5, "what is warm-up does not count"

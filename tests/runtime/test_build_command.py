@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from runtime.backends.trt.build import platforms
+from runtime.backends.trt.graphs import graphs_of
 from runtime.backends.trt.library import library
-from runtime.backends.trt.parts import parts_of
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main
 from tests.rtx import NEEDS_RTX, ctrl_c
@@ -70,7 +70,7 @@ def test_without_a_profile_a_build_keeps_that_of_the_engines_that_are_there(worl
     built("--profile", "orin")
     found = invoke(world.path, "--target", "sm86")
     assert found.exit_code == 1 and found.stderr.count("\n") == 1
-    assert "are of the profiles orin and server; say with --profile which" in found.stderr
+    assert "are of the profiles orin and server; choose one with --profile" in found.stderr
 
 
 def test_engines_may_lie_elsewhere(world, tmp_path):
@@ -89,17 +89,17 @@ def test_a_profile_may_be_a_file(world, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "sm87"), "cannot build for 'sm87', only for sm80, sm86"),
+        (("--target", "sm87"), "cannot build for 'sm87'; available: sm80, sm86"),
         (("--target", "86"), "; did you mean sm86?\n"),
-        (("--target", "sm86,nonsense"), "cannot build for 'nonsense', only for sm80"),
+        (("--target", "sm86,nonsense"), "cannot build for 'nonsense'; available: sm80"),
         (("--target", ""), "--target names no GPU generation, found ''; one looks like sm86"),
         (("--target", " ,"), "--target names no GPU generation"),
         (("--target", "sm86", "--device", "cuda"), "leave one of them out"),
         (("--device", "cpu"), "engines are built on a GPU, found device 'cpu'; pass --device cuda"),
-        (("--profile", "jetson"), "unknown profile 'jetson'; known are orin, server"),
+        (("--profile", "jetson"), "unknown profile 'jetson'; available: orin, server"),
         (("--target", "sm86", "--profile", "small.json"), "'a-d' has 4 classes"),
         (("--target", "sm86", "--engines", "small.json/x"), "cannot write 'small.json/x"),
-        (("--engines", ""), "engines lie in a folder with a name, found ''; name one, or leave"),
+        (("--engines", ""), "the folder of engines must have a name, found ''; name one, or leave"),
     ],
 )
 def test_a_users_error_is_one_line(world, tmp_path, monkeypatch, arguments, message):
@@ -158,8 +158,8 @@ def test_a_terminal_sees_a_bar_that_begins_anew_with_each_engine(world):
         os.close(theirs)
         content = b""
         with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
-            while part := os.read(ours, 4096):
-                content += part
+            while chunk := os.read(ours, 4096):
+                content += chunk
     os.close(ours)
     assert run.returncode == 0, content
     shown: dict[bytes, list[int]] = {}
@@ -176,9 +176,9 @@ def test_a_terminal_sees_a_bar_that_begins_anew_with_each_engine(world):
 
 
 def test_what_was_built_before_an_error_is_in_place_and_shown(world):
-    part = parts_of(Bundle.open(world.path))[-1]
+    graph = graphs_of(Bundle.open(world.path))[-1]
     (platform,) = platforms(["sm86"], None, "")
-    in_the_way = f"{part.stem}-{part.sha256[:16]}.{platform.place}.json"
+    in_the_way = f"{graph.stem}-{graph.sha256[:16]}.{platform.slug}.json"
     (world.path / "engines" / in_the_way).mkdir(parents=True)
     found = invoke(world.path, "--target", "sm86")
     assert found.exit_code == 1 and "cannot write" in found.stderr

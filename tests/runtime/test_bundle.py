@@ -133,12 +133,12 @@ def test_a_claimed_class_count_that_the_head_does_not_have_is_found(world, make_
 def test_a_task_without_a_tensor_of_its_head_is_refused_when_written_and_when_read(world, tmp_path):
     first, second, third = world.parts["tasks"]
     bad = replace(second, head_tensors={})
-    with pytest.raises(FormatError, match=r"'a-c' brings \[\] for its head, needed \['weight'\]"):
+    with pytest.raises(FormatError, match=r"'a-c' brings \[\] for its head, expected \['weight'\]"):
         bundle.write(tmp_path / "new", **{**world.parts, "tasks": [first, bad, third]})
     assert not (tmp_path / "new").exists()
     smuggle(world.path, bad)
     opened = Bundle.open(world.path)
-    with pytest.raises(FormatError, match=r"'a-c' brings \[\] for its head, needed \['weight'\]"):
+    with pytest.raises(FormatError, match=r"'a-c' brings \[\] for its head, expected \['weight'\]"):
         opened.task("a-c", opened.weights().layout)
 
 
@@ -150,7 +150,7 @@ def test_the_layout_is_read_without_the_weights(world):
     file.write_bytes(content[:-4] + b"\xff" * 4)  # values, which nobody reads here
     assert opened.layout()["first.bias"].shape == (300,)
     file.write_bytes(content[:-4])
-    with pytest.raises(FormatError, match="bytes, needed"):
+    with pytest.raises(FormatError, match="bytes, expected"):
         opened.layout()
 
 
@@ -158,7 +158,7 @@ def test_a_bundle_opens_without_its_tasks_files(world):
     shutil.rmtree(world.path / "tasks")
     with runtime.Session.open(world.path) as session:
         assert session.tasks == tuple(world.tasks)
-        with pytest.raises(FormatError, match="not there any more; .*refresh or open it again"):
+        with pytest.raises(FormatError, match="no longer exists; .*refresh or open it again"):
             session.switch("a-b")
 
 
@@ -231,7 +231,7 @@ def test_a_folder_of_other_files_is_never_written_into(world, tmp_path):
     place = tmp_path / "mine"
     (place / "tasks").mkdir(parents=True)
     (place / "tasks" / "thesis.txt").write_text("years of work")
-    with pytest.raises(StorageError, match=r"'thesis.txt'.*is no bundle; choose another place"):
+    with pytest.raises(StorageError, match=r"'thesis.txt'.*is not a bundle; choose another folder"):
         bundle.write(place, **world.parts)
     assert tree(place) == {"tasks/thesis.txt": b"years of work"}
 

@@ -44,7 +44,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def check_log(world, path, every):
-    """Check that each frame was judged by the task whose turn it was; return the lines."""
+    """Check that each frame was classified by the task whose turn it was; return the lines."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     tasks = list(world.tasks)
     for line in lines:
@@ -61,7 +61,7 @@ def test_with_room_for_all_every_frame_gets_the_sessions_answer_by_the_task_of_i
     log, out = tmp_path / "log", tmp_path / "out.avi"
     options = ("--every", 20, "--queue", 1000, "--pace", 0, "--log", log, "--out", out)
     counts = finish(start(world, video, *options))
-    assert counts == {"captured": 75, "judged": 75, "dropped": 0, "switches": 3}
+    assert counts == {"captured": 75, "classified": 75, "dropped": 0, "switches": 3}
     frames, lines, shown = read(video), check_log(world, log, 20), read(out)
     assert len(frames) == len(lines) == len(shown) == 75
     with Session.open(world.path) as session:
@@ -78,9 +78,9 @@ def test_on_the_video_it_draws_for_itself_what_it_cannot_keep_up_with_is_dropped
     log = tmp_path / "log"
     options = ("--frames", 90, "--every", 30, "--pace", 300, "--queue", 1, "--log", log)
     counts = finish(start(world, *options))
-    assert counts["captured"] == 90 and counts["judged"] > 0
+    assert counts["captured"] == 90 and counts["classified"] > 0
     lines = check_log(world, log, 30)
-    assert len(lines) == counts["judged"] and lines[-1]["frame"] == 89, "the last is never dropped"
+    assert len(lines) == counts["classified"] and lines[-1]["frame"] == 89, "the last one is kept"
     changes = sum(a["task"] != b["task"] for a, b in zip(lines, lines[1:], strict=False))
     assert counts["switches"] == changes
 
@@ -141,7 +141,7 @@ def test_systemd_hears_of_start_and_frames_and_a_stop_is_clean(world, tmp_path):
         heard = [b"WATCHDOG=1"]
         while heard[-1] == b"WATCHDOG=1":
             heard.append(link.recv(99))
-        assert heard[-1] == b"STOPPING=1" and len(heard) - 1 == counts["judged"]
+        assert heard[-1] == b"STOPPING=1" and len(heard) - 1 == counts["classified"]
 
 
 def test_keys_choose_the_task_and_end_it(world):
@@ -178,14 +178,14 @@ def test_a_terminal_that_is_gone_ends_it_like_q(world):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere.avi",), "cannot open 'nowhere.avi': there is no such file; check the path"),
+        (("nowhere.avi",), "cannot open 'nowhere.avi': file not found; check the path"),
         (("kept.avi",), "cannot open 'kept.avi' as a video; name a video file"),
         (("nosuchthing ! appsink",), "cannot open 'nosuchthing ! appsink'"),
         (("--task", "x-y"), "unknown task 'x-y'"),
         (("--out", "nowhere/out.avi"), "cannot write 'nowhere/out.avi': No such file or directory"),
         (("--out", "out.mp4"), "cannot write 'out.mp4': its name must end in .avi"),
         (("--log", "kept.avi/log"), "cannot write 'kept.avi/log': Not a directory; choose another"),
-        (("--engines", ""), "engines lie in a folder with a name"),
+        (("--engines", ""), "the folder of engines must have a name"),
         (("kept.avi", "--out", "kept.avi"), "kept.avi' would be written over"),
         (("kept.avi", "--log", "kept.avi"), "kept.avi' would be written over"),
         (("--out", "one.avi", "--log", "one.avi"), "one.avi' would be written over"),

@@ -26,7 +26,7 @@ def examples():
         yield
 
 
-def test_on_sighup_a_task_that_was_installed_meanwhile_is_judged_too(
+def test_on_sighup_a_task_that_was_installed_meanwhile_is_classified_too(
     examples, world, write_task, tmp_path
 ):
     log, file = tmp_path / "log", write_task(newer(under(world.tasks["a-c"], "a-new")))
@@ -43,7 +43,7 @@ def test_on_sighup_a_task_that_was_installed_meanwhile_is_judged_too(
     finally:
         process.kill()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert len(lines) == counts["judged"] == lines[-1]["frame"] + 1, "no frame was lost to it"
+    assert len(lines) == counts["classified"] == lines[-1]["frame"] + 1, "no frame was lost to it"
     from screen import draw_video
 
     draw_video(tmp_path / "same.avi", 900)
@@ -81,7 +81,7 @@ def test_a_refresh_that_fails_is_one_line_and_the_camera_goes_on(world, tmp_path
         process.kill()
     assert process.returncode == 0 and err == ""
     counts = json.loads(out.splitlines()[-1])
-    assert counts["captured"] == counts["judged"] + counts["dropped"]
+    assert counts["captured"] == counts["classified"] + counts["dropped"]
 
 
 def test_tasks_that_were_asked_for_leave_their_turns_and_come_back(examples, world, write_task):

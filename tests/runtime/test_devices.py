@@ -20,7 +20,7 @@ def test_a_gpu_is_named_by_its_number(device, index):
 
 @pytest.mark.parametrize("device", ["tpu", "", "cpu:1", "cuda:", "cuda:-1", "cuda:1x", "cuda:²"])
 def test_a_device_of_another_name_lists_the_known_ones(device):
-    with pytest.raises(BackendError, match=f"unknown device '{device}'; known are cpu, cuda, and"):
+    with pytest.raises(BackendError, match=f"unknown device '{device}'; available: cpu, cuda, and"):
         backends.load("ort", device, None)
 
 
@@ -47,7 +47,7 @@ def test_tensorrt_runs_on_a_gpu_and_never_quietly_elsewhere(device):
 
 def test_an_unknown_backend_is_told_the_known_ones():
     names = ", ".join(sorted(backends.BACKENDS))
-    with pytest.raises(BackendError, match=f"unknown backend 'tvm'; known are {names}$"):
+    with pytest.raises(BackendError, match=f"unknown backend 'tvm'; available: {names}$"):
         backends.load("tvm", "cpu", None)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.backends.trt.build import build_part, platforms
+from runtime.backends.trt.build import build_engine, platforms
 from runtime.backends.trt.engine_file import EngineFile
-from runtime.backends.trt.parts import Wanted, baked_parts, check, check_profile, parts_of
+from runtime.backends.trt.graphs import TensorSpec, baked_graphs, check, check_profile, graphs_of
 from runtime.backends.trt.profile import PROFILES, Profile, Span
 from runtime.backends.trt.sets import build_all
 from runtime.backends.trt.store import store_of
@@ -27,21 +27,21 @@ pytestmark = NEEDS_RTX
 def test_every_graph_gets_an_engine_for_each_target_and_a_second_build_keeps_them(mixed):
     bundle = Bundle.open(mixed.path)
     store = store_of(mixed.path, None)
-    parts = parts_of(bundle)
-    assert [part.stem for part in parts] == ["encoder", "encoder", "head-linear", "head-affine"]
+    graphs = graphs_of(bundle)
+    assert [graph.stem for graph in graphs] == ["encoder", "encoder", "head-linear", "head-affine"]
     for platform in (SM86, SM89):
-        rows = [build_part(part, store, PROFILES["server"], platform) for part in parts]
-        assert not any(row.kept for row in rows)
-        for part, row in zip(parts, rows, strict=True):
+        rows = [build_engine(graph, store, PROFILES["server"], platform) for graph in graphs]
+        assert not any(row.reused for row in rows)
+        for graph, row in zip(graphs, rows, strict=True):
             assert row.path.read_bytes() == store.plan(row.engine)
             assert row.path.stat().st_size == row.engine.plan.bytes and not row.engine.tested
             machine = dataclasses.replace(A10, generation=platform.generation)
-            assert store.find(part.sha256, machine) == row.engine
+            assert store.find(graph.sha256, machine) == row.engine
             tokens = {"prompts.0", "prompts.1"} & {tensor.name for tensor in row.engine.tensors}
-            assert bool(tokens) == (part is parts[1])
-        again = [build_part(part, store, PROFILES["server"], platform) for part in parts]
+            assert bool(tokens) == (graph is graphs[1])
+        again = [build_engine(graph, store, PROFILES["server"], platform) for graph in graphs]
         assert [row.path for row in again] == [row.path for row in rows]
-        assert all(row.kept for row in again)
+        assert all(row.reused for row in again)
     assert len(list(store.folder.glob("*.plan"))) == len(list(store.folder.glob("*.json"))) == 8
 
 
@@ -74,9 +74,9 @@ def test_an_engine_that_never_ran_is_built_and_tested_where_it_can_run(world, st
 
 
 def test_targets_that_the_library_has_not_are_refused_with_those_it_has():
-    with pytest.raises(BackendError, match=r"cannot build for 'sm87', only for .*sm86"):
+    with pytest.raises(BackendError, match=r"cannot build for 'sm87'; available: .*sm86"):
         platforms(["sm86", "sm87"], None, "")
-    with pytest.raises(BackendError, match=r"no GPU here to build for: no driver, or build .*sm86"):
+    with pytest.raises(BackendError, match=r"no GPU to build for: no driver, or build .*sm86"):
         platforms([], None, "no driver")
     assert platforms([], A10, "") == [A10]
     assert platforms(["sm86", "sm86"], A10, "") == [SM86]
@@ -90,13 +90,13 @@ def test_a_task_with_more_classes_than_the_profile_takes_is_refused(world):
 
 
 def test_what_a_graph_takes_is_compared_with_the_bundle(world):
-    part = head(world)
+    graph = head(world)
     good = [
         Tensor("features", True, "float32", (-1, 6)),
         Tensor("weight", True, "float32", (-1, 6)),
         Tensor("logits", False, "float32", (-1, -1)),
     ]
-    check(part, good)
+    check(graph, good)
     for wrong, message in [
         (good[:1] + good[2:], "should have weight .*, found none"),
         ([*good, Tensor("bias", True, "float32", (-1,))], "has bias"),
@@ -106,8 +106,8 @@ def test_what_a_graph_takes_is_compared_with_the_bundle(world):
         ([*good[:2], Tensor("logits", True, "float32", (-1, -1))], "should have logits"),
     ]:
         with pytest.raises(FormatError, match=message):
-            check(part, wrong)
-    exact = Wanted("w", True, "float32", (3, 4))
+            check(graph, wrong)
+    exact = TensorSpec("w", True, "float32", (3, 4))
     assert not exact.fits(Tensor("w", True, "float32", (-1, 4)))
 
 
@@ -145,7 +145,7 @@ def test_a_build_removes_what_the_bundle_had_before_and_nothing_else(mixed, make
     write(mixed.path, **make_world("other.bundle").parts)  # no tokens, one head
     list(build_all(Bundle.open(mixed.path), None, PROFILES["orin"], ["sm86"]))
     kept = {path.name for path in store.folder.iterdir()}
-    graphs = {part.sha256[:16] for part in parts_of(Bundle.open(mixed.path))}
+    graphs = {graph.sha256[:16] for graph in graphs_of(Bundle.open(mixed.path))}
     assert {name.split(".")[0][-16:] for name in kept if "sm8" in name} == graphs
     assert len(kept) == 2 * 2 * 2 + 3, "both targets of both graphs, and files of others"
     assert left.is_file()
@@ -153,7 +153,7 @@ def test_a_build_removes_what_the_bundle_had_before_and_nothing_else(mixed, make
 
 def test_a_build_removes_engines_of_tasks_that_an_export_has_left_out(world, make_world):
     bundle = Bundle.open(world.path)
-    first = list(build_all(bundle, None, PROFILES["orin"], ["sm86"], parts=baked_parts(bundle)))
+    first = list(build_all(bundle, None, PROFILES["orin"], ["sm86"], graphs=baked_graphs(bundle)))
     write(world.path, **make_world("other.bundle", tasks=1).parts)
     list(build_all(Bundle.open(world.path), None, PROFILES["orin"], ["sm86"]))
     kept = [row.engine.stem for row in first if row.path.exists()]
@@ -162,14 +162,14 @@ def test_a_build_removes_engines_of_tasks_that_an_export_has_left_out(world, mak
 
 def test_a_build_of_baked_engines_replaces_those_of_a_former_version(world):
     bundle = Bundle.open(world.path)
-    first = list(build_all(bundle, None, PROFILES["orin"], ["sm86"], parts=baked_parts(bundle)))
+    first = list(build_all(bundle, None, PROFILES["orin"], ["sm86"], graphs=baked_graphs(bundle)))
     assert [row.engine.stem for row in first] == [
         *("encoder-a-b", "encoder-a-c", "encoder-a-d", "head-linear")
     ]
-    part = next(baked_parts(bundle))
-    part.baked["first.weight"][0, 0] += 1
-    again = list(build_all(bundle, None, PROFILES["orin"], ["sm86"], parts=[part]))
-    assert not again[0].kept and not first[0].path.exists()
+    graph = next(baked_graphs(bundle))
+    graph.baked["first.weight"][0, 0] += 1
+    again = list(build_all(bundle, None, PROFILES["orin"], ["sm86"], graphs=[graph]))
+    assert not again[0].reused and not first[0].path.exists()
     assert all(row.path.exists() for row in (*again, *first[1:]))
 
 

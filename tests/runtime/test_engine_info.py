@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from runtime.backends.trt.builder import Options
-from runtime.backends.trt.engine_file import EngineFile, Plan, Platform, Recipe
-from runtime.backends.trt.parts import baked_parts, parts_of
+from runtime.backends.trt.engine_file import EngineFile, PlanFile, Platform, Recipe
+from runtime.backends.trt.graphs import baked_graphs, graphs_of
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
@@ -34,7 +34,7 @@ def put(path, stem, graph, platform=ORIN, weights=None, profile="orin", tested=T
     """Put what could be an engine into a bundle; nobody here can tell that it is none."""
     plan = f"machine code of {stem}".encode() * 1000
     recipe = Recipe(graph, weights, platform, PROFILES[profile], Options())
-    own = Plan(len(plan), sha256(plan))
+    own = PlanFile(len(plan), sha256(plan))
     engine = EngineFile(stem, recipe.key, recipe, (), own, 1.5, tested)
     store_of(path, None).install(engine, plan)
     return engine
@@ -43,7 +43,7 @@ def put(path, stem, graph, platform=ORIN, weights=None, profile="orin", tested=T
 @pytest.fixture
 def engines(world):
     """Two weight-free engines of the bundle, one with constants and one of another bundle."""
-    encoder, head = parts_of(Bundle.open(world.path))
+    encoder, head = graphs_of(Bundle.open(world.path))
     return [
         put(world.path, "encoder", encoder.sha256),
         put(world.path, "encoder-a-b", encoder.sha256, weights="1" * 64),
@@ -81,9 +81,9 @@ def test_a_check_reads_every_engine(world, engines):
     plan.write_bytes(b"M" + plan.read_bytes()[1:])
     found = info(world.path, "--check", code=1)
     assert [row.count("wrong") for row in rows(found.stdout)] == [0, 1, 0, 0]
-    remedy = f"run: uda-runtime build {world.path}"
+    hint = f"run: uda-runtime build {world.path}"
     # Of the Orin's own engines none has another profile, so a build keeps it.
-    assert f"damaged   '{plan}' was altered; {remedy} --strategy engines\n" in found.stdout
+    assert f"damaged   '{plan}' was altered; {hint} --strategy engines\n" in found.stdout
     folder = world.path / "engines"
     assert found.stderr == (
         f"error: 1 of 4 engines in '{folder}' are damaged, see above; build them again\n"
@@ -93,7 +93,7 @@ def test_a_check_reads_every_engine(world, engines):
 
 def test_a_plan_that_is_missing_or_of_another_size_is_told_without_a_check(world, engines):
     store = store_of(world.path, None)
-    plans, remedy = [store.path(e) for e in engines], f"run: uda-runtime build {world.path}"
+    plans, hint = [store.path(e) for e in engines], f"run: uda-runtime build {world.path}"
     plans[0].write_bytes(b"short")
     plans[1].unlink()
     plans[2].write_bytes(plans[2].read_bytes() + b"x")
@@ -101,11 +101,11 @@ def test_a_plan_that_is_missing_or_of_another_size_is_told_without_a_check(world
     plans[3].mkdir()
     sizes = [e.plan.bytes for e in engines]
     assert [line for line in info(world.path).stdout.splitlines() if "damaged" in line] == [
-        f"damaged   '{plans[0]}' has 5 bytes, needed {sizes[0]}; {remedy}",
-        f"damaged   '{plans[1]}' is missing; {remedy} --strategy engines",
-        f"damaged   '{plans[2]}' has {sizes[2] + 1} bytes, needed {sizes[2]}; {remedy} "
+        f"damaged   '{plans[0]}' has 5 bytes, expected {sizes[0]}; {hint}",
+        f"damaged   '{plans[1]}' is missing; {hint} --strategy engines",
+        f"damaged   '{plans[2]}' has {sizes[2] + 1} bytes, expected {sizes[2]}; {hint} "
         "--target sm86 --profile server",
-        f"damaged   '{plans[3]}' is a folder, needed a file of machine code; {remedy} "
+        f"damaged   '{plans[3]}' is a folder, expected a file of machine code; {hint} "
         "--target sm86 --profile orin",
     ]
 
@@ -117,8 +117,8 @@ def test_a_damaged_description_names_the_command_that_builds_its_engine(world, e
     (world.path / "engines").rename(tmp_path / "e")
     found = info(world.path, "--engines", tmp_path / "e").stdout.splitlines()
     start = f"run: uda-runtime build {world.path} --engines {tmp_path / 'e'}"
-    remedies = [line.rpartition("; ")[2] for line in found if line.startswith("damaged")]
-    assert sorted(remedies) == [
+    hints = [line.rpartition("; ")[2] for line in found if line.startswith("damaged")]
+    assert sorted(hints) == [
         "run again the uda-export trt --baked that built it",
         start,
         f"{start} --strategy engines",
@@ -135,9 +135,9 @@ def test_what_describes_no_engine_is_named_in_a_line_and_only_ours_is_damage(wor
     found = info(world.path, "--check")
     lines = found.stdout.splitlines()
     assert lines[-3:] == [
-        "other     '?[2Jred.json' describes no engine",
-        "other     'folder.json' describes no engine",
-        "other     'notes.json' describes no engine",
+        "other     '?[2Jred.json' is not an engine",
+        "other     'folder.json' is not an engine",
+        "other     'notes.json' is not an engine",
     ]
     path = folder / f"{engines[0].slot}.json"
     path.write_bytes(path.read_bytes()[:200])
@@ -152,17 +152,17 @@ def test_a_description_of_another_version_or_with_another_digest_is_damage(world
     content = path.read_text()
     for old, new, reason in [
         ('"schema": 2', '"schema": 3', "has schema 3; this version reads 2"),
-        ("10.3.0.30", "10.4.0.30", "was altered: it has another digest than it says"),
+        ("10.3.0.30", "10.4.0.30", "was altered: its digest does not match"),
     ]:
         path.write_text(content.replace(old, new))
         found = info(world.path, "--check", code=1)
-        remedy = f"{reason}; run: uda-runtime build {world.path}\n"
-        assert remedy in found.stdout and len(rows(found.stdout)) == 3
+        hint = f"{reason}; run: uda-runtime build {world.path}\n"
+        assert hint in found.stdout and len(rows(found.stdout)) == 3
 
 
 def test_a_check_tells_constants_of_a_former_version_of_a_task(world, engines):
-    part = next(baked_parts(Bundle.open(world.path)))
-    put(world.path, part.stem, part.sha256, weights=part.weights())
+    graph = next(baked_graphs(Bundle.open(world.path)))
+    put(world.path, graph.stem, graph.sha256, weights=graph.weights())
     text = "of no task's values as they are now"
     assert text not in info(world.path).stdout, "the whole base would have to be read"
     told = [line for line in info(world.path, "--check").stdout.splitlines() if text in line]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from runtime.backends.trt.build import build_part
+from runtime.backends.trt.build import build_engine
 from runtime.backends.trt.library import library
 from runtime.backends.trt.profile import PROFILES, Span
 from runtime.backends.trt.store import store_of
@@ -110,7 +110,7 @@ def test_a_missing_engine_is_an_error_that_names_the_command(world, tmp_path):
     with pytest.raises(BackendError) as error:
         other.find(head(world).sha256, A10)
     command = f"uda-runtime build {world.path} --engines {tmp_path / 'elsewhere'}"
-    assert str(error.value).endswith(f"run: {command}") and "there is no engine" in str(error.value)
+    assert str(error.value).endswith(f"run: {command}") and "no engine of graph" in str(error.value)
 
 
 @pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:-1] + b"x", lambda b: b + b"x"])
@@ -120,8 +120,8 @@ def test_an_altered_plan_is_never_opened_and_a_build_mends_it(world, store, harm
     path.write_bytes(harm(path.read_bytes()))
     with pytest.raises(FormatError, match="uda-runtime build"):
         store.plan(store.find(engine.recipe.content, A10))
-    mended = build_part(head(world), store, PROFILES["orin"], SM86)
-    assert not mended.kept and store.plan(mended.engine)
+    mended = build_engine(head(world), store, PROFILES["orin"], SM86)
+    assert not mended.reused and store.plan(mended.engine)
 
 
 def test_a_plan_that_is_gone_or_a_link_is_refused(world, store, tmp_path):
@@ -132,7 +132,7 @@ def test_a_plan_that_is_gone_or_a_link_is_refused(world, store, tmp_path):
         store.plan(engine)
     path.symlink_to(tmp_path / "plan")
     with pytest.raises(
-        FormatError, match="is a link, needed a file of machine code; run: uda-runtime build"
+        FormatError, match="is a link, expected a file of machine code; run: uda-runtime build"
     ):
         store.plan(engine)
 
@@ -191,7 +191,7 @@ def test_a_damaged_or_hostile_description_is_one_error_and_opens_nothing(world, 
     with pytest.raises(FormatError, match="uda-runtime build") as error:
         store.find(engine.recipe.content, A10)
     assert "\x1b" not in str(error.value)
-    assert not build_part(head(world), store, PROFILES["orin"], SM86).kept
+    assert not build_engine(head(world), store, PROFILES["orin"], SM86).reused
     assert store.find(engine.recipe.content, A10).tensors == engine.tensors
 
 
@@ -221,7 +221,7 @@ def test_every_field_of_a_description_is_covered_by_its_digest(world, store):
         with pytest.raises(FormatError, match="uda-runtime build"):
             store.read(path)
         if way[0] not in ("kind", "schema"):
-            with pytest.raises(FormatError, match="was altered: it has another digest"):
+            with pytest.raises(FormatError, match="was altered: its digest does not match"):
                 store.read(path)
     path.write_bytes(json.dumps(json.loads(content)).encode())
     assert store.read(path) == engine, "how it is laid out does not matter"
@@ -239,13 +239,13 @@ def test_a_description_of_the_first_schema_asks_for_a_build_and_goes_with_it(wor
         f"'{path}' has schema 1, in which no digest covers every field; this version reads 2; "
         f"run: uda-runtime build {world.path} --target sm86"
     )
-    assert not build_part(head(world), store, PROFILES["orin"], SM86).kept
+    assert not build_engine(head(world), store, PROFILES["orin"], SM86).reused
     found = store.find(engine.recipe.content, A10)
     assert found.recipe == engine.recipe
     assert {*store.folder.iterdir()} == {path, store.path(found)}, "the former plan is gone"
 
 
 def test_a_gpus_name_cannot_lead_out_of_the_folder():
-    assert dataclasses.replace(A10, gpu="../../../GPU 0").place == "tensorrt_rtx.sm86.gpu-0"
+    assert dataclasses.replace(A10, gpu="../../../GPU 0").slug == "tensorrt_rtx.sm86.gpu-0"
     with pytest.raises(ValueError, match="control characters"):
         dataclasses.replace(A10, gpu="GPU\x00")

@@ -14,7 +14,7 @@ from runtime.bundles.install import install, remove, rollback
 from runtime.bundles.task import encode_task
 from runtime.cli import main
 from runtime.errors import FormatError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from runtime.storage.files import sha256
 from tests.runtime.helpers import answers, as_schema_2, newer, rewrite, smuggle, tree, under
 
@@ -106,11 +106,11 @@ def test_optional_members_of_a_bundle_and_their_files_survive_a_change_of_tasks(
         (lambda b: b["tasks"][0].update(requires=["X"]), "'requires' must be a sorted list"),
         (
             lambda b: b.update(optional={"a": {"path": "../x", "bytes": 1, "sha256": "0" * 64}}),
-            "is no path inside a bundle",
+            "is not a path inside a bundle",
         ),
         (
             lambda b: b.update(optional={"a": [{"path": "x", "bytes": 1, "sha256": "0"}]}),
-            "is no SHA-256",
+            "is not a SHA-256",
         ),
         (
             lambda b: b.update(optional={"a": b["tasks"][0]["file"]}),
@@ -152,7 +152,7 @@ def test_schema_2_leaves_optional_members_out_and_refuses_required_features(worl
     assert document["schema"] == 2 and not {"requires", "optional"} & document["body"].keys()
     assert all("requires" not in task for task in document["body"]["tasks"])
     for file in (world.path / "tasks").iterdir():
-        found = sealed.read(file, "uda-task", 1)  # which an earlier version reads
+        found = checksummed.read(file, "uda-task", 1)  # which an earlier version reads
         assert not any(name.startswith("optional") for name in found.tensors)
     for name, logits in answers(world.path, frame).items():
         np.testing.assert_array_equal(logits, before[name])
@@ -185,11 +185,11 @@ def test_an_impossible_extension_is_not_written(world):
 
 def test_a_number_that_is_not_finite_is_no_optional_member(world, write_task):
     path = write_task(world.tasks["a-b"])
-    file = sealed.parse(path.read_bytes(), path, "uda-task", 2, features=())
+    file = checksummed.parse(path.read_bytes(), path, "uda-task", 2, features=())
     members = {"requires": [], "optional": {"canary": [float("inf")]}}
-    sealed_as = json.dumps  # which writes NaN and infinities unless it is told not to
+    dumps = json.dumps  # which writes NaN and infinities unless it is told not to
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json, "dumps", lambda *a, **k: sealed_as(*a, **{**k, "allow_nan": True}))
-        sealed.write(path, "uda-task", 2, {**file.document, **members}, file.tensors)
+        patch.setattr(json, "dumps", lambda *a, **k: dumps(*a, **{**k, "allow_nan": True}))
+        checksummed.write(path, "uda-task", 2, {**file.document, **members}, file.tensors)
     with pytest.raises(FormatError, match="'optional' holds NaN or infinity"):
         install(world.path, path)

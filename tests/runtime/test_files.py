@@ -50,7 +50,7 @@ def test_a_file_may_have_the_limit_and_no_byte_more(tmp_path, limit, whole):
         ("file/under/new", "Not a directory; choose another name"),
         ("folder", "Is a directory; choose another name"),
         ("x" * 300, "File name too long; choose another name"),
-        ("/proc/nowhere/new", "No such file or directory; check the path or choose another place"),
+        ("/proc/nowhere/new", "No such file or directory; check the path or choose another folder"),
     ],
 )
 def test_an_error_of_the_system_has_its_own_remedy(tmp_path, place, message):
@@ -65,7 +65,7 @@ def test_an_error_of_the_system_has_its_own_remedy(tmp_path, place, message):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_is_not_ours_to_write_asks_for_another_one(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(StorageError, match="choose another place or make it writable$"):
+    with pytest.raises(StorageError, match="choose another folder or make it writable$"):
         write_bytes(tmp_path / "new", b"new")
 
 
@@ -84,5 +84,5 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path, kind):
     {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda p: p.symlink_to("/dev/zero")}[kind](
         path
     )
-    with pytest.raises(FormatError, match=f"{kind}.* (is no plain file|Is a directory); "):
+    with pytest.raises(FormatError, match=f"{kind}.* (is not a plain file|Is a directory); "):
         read_bytes(path, 9)

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import runtime
-from runtime.backends.trt.parts import baked_parts, parts_of
+from runtime.backends.trt.graphs import baked_graphs, graphs_of
 from runtime.bundles import bundle
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.graphs import HeadGraph
@@ -310,7 +310,7 @@ HOSTILE = {
         plain(constants=[helper.make_tensor("c", TensorProto.STRING, [1], [b"x"])]),
         "which no export writes",
     ),
-    "no outputs": (plain(outputs=[]), "has the outputs none, needed 'logits' alone"),
+    "no outputs": (plain(outputs=[]), "has the outputs none, expected 'logits' alone"),
     "two outputs": (
         plain(outputs=[info(n, FLOAT, ["batch", "classes"]) for n in ("logits", "z")]),
         "'z'",
@@ -486,7 +486,7 @@ def test_flipped_and_missing_bytes_are_one_error_or_a_graph_within_bounds(kind):
 
 
 def test_a_graph_of_one_kind_is_not_one_of_the_other():
-    with pytest.raises(FormatError, match="'features' has free axes 'batch', needed none"):
+    with pytest.raises(FormatError, match="'features' has free axes 'batch', expected none"):
         check_graph(head_graph(), "encoder", "g")
     with pytest.raises(FormatError, match="input 'pixels' has ONNX's type 2|no input 'features'"):
         check_graph(encoder_graph(), "head", "g")
@@ -514,9 +514,9 @@ def test_no_session_opens_it(hostile, strategy, frame):
 
 def test_no_engine_is_built_from_it(hostile):
     opened = Bundle.open(hostile(endless().SerializeToString()))
-    for parts in (parts_of, lambda b: list(baked_parts(b))):
+    for graphs in (graphs_of, lambda b: list(baked_graphs(b))):
         with pytest.raises(FormatError, match="control flow"):
-            parts(opened)
+            graphs(opened)
 
 
 def test_an_encoder_is_checked_before_values_become_constants(world, tmp_path):
@@ -555,7 +555,9 @@ def test_pixels_have_the_types_and_axes_of_a_frame():
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
-    with pytest.raises(FormatError, match="'pixels' has free axes 'batch', 'wide', needed 'batch'"):
+    with pytest.raises(
+        FormatError, match="'pixels' has free axes 'batch', 'wide', expected 'batch'"
+    ):
         check_graph(model.SerializeToString(), "encoder", "g")
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = SIZE
     check_graph(model.SerializeToString(), "encoder", "g")

@@ -13,9 +13,9 @@ from tests.runtime.conftest import head
 from tests.runtime.helpers import as_schema_1, smuggle, tree
 
 BROKEN = {
-    (2, 7): r"\(2, 7\), needed \(2, 6\)",
-    (5, 6): r"\(5, 6\), needed \(2, 6\)",
-    (): r"\((1,)?\), needed \(2, 6\)",  # a task file has no rank 0: writing makes it 1
+    (2, 7): r"\(2, 7\), expected \(2, 6\)",
+    (5, 6): r"\(5, 6\), expected \(2, 6\)",
+    (): r"\((1,)?\), expected \(2, 6\)",  # a task file has no rank 0: writing makes it 1
 }
 """Shapes of a head's weights that two classes and six features do not have."""
 

@@ -18,7 +18,7 @@ from runtime.bundles.install import install, remove, rollback
 from runtime.bundles.task import encode_task
 from runtime.cli import main
 from runtime.errors import FormatError, StorageError, TaskError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 from tests.runtime.conftest import head
 from tests.runtime.helpers import answers, as_schema_1, newer, tree, under
 
@@ -36,10 +36,10 @@ def refused(path, file, error, message):
 
 
 def resealed(task, schema=2, **changes):
-    """Return a well sealed task file whose document says something else."""
-    content = sealed.parse(encode_task(task), Path("x"), "uda-task", 2, features=())
+    """Return a task file with another document and a matching digest."""
+    content = checksummed.parse(encode_task(task), Path("x"), "uda-task", 2, features=())
     document = {**content.document, "requires": [], "optional": {}, **changes}
-    return sealed.seal("uda-task", schema, document, content.tensors)
+    return checksummed.encode("uda-task", schema, document, content.tensors)
 
 
 def test_a_file_of_another_base_precision_or_graph_is_refused(
@@ -67,7 +67,9 @@ def test_a_file_that_does_not_fit_its_head_or_encoder_is_refused(mixed, write_ta
     task = mixed.tasks["a-b"]
     extra = {**task.head_tensors, "bias": np.zeros(2, np.float32)}
     file = write_task(replace(task, head_tensors=extra))
-    refused(mixed.path, file, FormatError, r"\['bias', 'weight'\] for its head, needed \['weight'")
+    refused(
+        mixed.path, file, FormatError, r"\['bias', 'weight'\] for its head, expected \['weight'"
+    )
     nan = {"weight": np.full_like(task.head_tensors["weight"], np.nan)}
     file = write_task(replace(task, head_tensors=nan))
     refused(mixed.path, file, FormatError, "'weight' is not finite")
@@ -94,10 +96,10 @@ def test_a_file_that_does_not_fit_its_head_or_encoder_is_refused(mixed, write_ta
         (lambda t: resealed(t, requires=None), "'requires' must be a sorted list"),
         (lambda t: resealed(t, optional=[1]), "'optional' must be an object"),
         (lambda t: resealed(t, optional={"a": nested(16)}), "at most 16 levels deep"),
-        (lambda t: resealed(t, info={**info(t), "id": "../../a-b"}), "no task id"),
-        (lambda t: resealed(t, info={**info(t), "id": "/a-b"}), "no task id"),
-        (lambda t: resealed(t, info={**info(t), "id": "a-" + "b" * 300}), "no task id"),
-        (lambda t: resealed(t, info={**info(t), "source": "\x1b[2J"}), "is no name"),
+        (lambda t: resealed(t, info={**info(t), "id": "../../a-b"}), "not a task id"),
+        (lambda t: resealed(t, info={**info(t), "id": "/a-b"}), "not a task id"),
+        (lambda t: resealed(t, info={**info(t), "id": "a-" + "b" * 300}), "not a task id"),
+        (lambda t: resealed(t, info={**info(t), "source": "\x1b[2J"}), "is not a name"),
         (lambda t: encode_task(t)[:-1], "damaged"),
         (lambda t: encode_task(t)[:-1] + b"\x00", "was altered: its digest does not match"),
         (lambda t: b"", "damaged"),
@@ -185,7 +187,7 @@ def test_a_bundle_of_schema_1_takes_tasks_that_fit_a_neighbours_head(world, fram
         world.path,
         write_task(replace(world.tasks["a-b"], head_tensors=extra)),
         FormatError,
-        r"needed \['weight'\]",
+        r"expected \['weight'\]",
     )
     install(world.path, write_task(under(world.tasks["a-b"], "a-z")))
     after = answers(world.path, frame)

@@ -1,4 +1,4 @@
-"""Manifests that somebody altered, sealed anew, or wrote with another version."""
+"""Manifests that were altered, have a new digest, or come from another version."""
 
 import json
 
@@ -31,7 +31,7 @@ from tests.runtime.helpers import as_schema_1, read_everything, rewrite
 )
 def test_a_path_that_leads_out_of_the_bundle_is_refused(world, path):
     rewrite(world.path, lambda body: body["tasks"][0]["file"].update(path=path))
-    with pytest.raises(FormatError, match="no path inside a bundle"):
+    with pytest.raises(FormatError, match="not a path inside a bundle"):
         Bundle.open(world.path)
 
 
@@ -43,7 +43,7 @@ def test_a_path_that_leads_out_of_the_bundle_is_refused(world, path):
         (lambda b: b.update(precision="fp8"), "must be one of fp32, fp16"),
         (lambda b: b["encoders"][0]["graph"].update(bytes="9"), "must be int"),
         (lambda b: b["encoders"][0]["graph"].update(bytes=-1), "cannot have -1 bytes"),
-        (lambda b: b["encoders"][0]["graph"].update(sha256="xyz"), "no SHA-256"),
+        (lambda b: b["encoders"][0]["graph"].update(sha256="xyz"), "not a SHA-256"),
         (lambda b: b["tasks"][0]["file"].update(bytes=10**400), "cannot have 10000"),
         (lambda b: b.update(parameters=0), "a base cannot have 0 entries"),
         (lambda b: b["tasks"][0].update(changed=-1), "cannot change -1 of"),
@@ -55,30 +55,30 @@ def test_a_path_that_leads_out_of_the_bundle_is_refused(world, path):
         (lambda b: b["encoders"][0].update(tokens={"x": [2**12, 2**13]}), "at most 16777216"),
         (lambda b: b["encoders"][0].update(tokens={"x": [4, 4, 4]}), r"tokens \(n, width\)"),
         (lambda b: b["encoders"][0].update(tokens={"x": [0, 4]}), "impossible shape"),
-        (lambda b: b["encoders"][0].update(tokens={"\x1b[2J": [4, 4]}), "is no name"),
+        (lambda b: b["encoders"][0].update(tokens={"\x1b[2J": [4, 4]}), "is not a name"),
         (lambda b: b["encoders"].append(b["encoders"][0]), "have the same graph"),
         (lambda b: b.update(encoders=[]), "wants a graph that is not in the bundle"),
         (lambda b: b["tasks"][1].update(encoder="0" * 64), "'a-c' wants a graph that is not"),
         (lambda b: b["tasks"][1].update(head="0" * 64), "'a-c' wants a graph that is not"),
         (lambda b: b["tasks"][1].update(resize="stretch"), "must be one of squash, crop"),
-        (lambda b: b["heads"][0].update(kind="a\nb"), "is no name"),
+        (lambda b: b["heads"][0].update(kind="a\nb"), "is not a name"),
         (lambda b: b["tasks"].append(b["tasks"][0]), "same id"),
         (lambda b: b.update(tasks={}), "must be a list"),
         (lambda b: b.update(tasks=[]), "needs at least one task"),
-        (lambda b: b["tasks"][0].update(id="../a-b"), "no task id"),
-        (lambda b: b["tasks"][0].update(id="a-" + "b" * 127), "no task id"),
+        (lambda b: b["tasks"][0].update(id="../a-b"), "not a task id"),
+        (lambda b: b["tasks"][0].update(id="a-" + "b" * 127), "not a task id"),
         (lambda b: b.pop("former"), "key 'former' is missing"),
         (lambda b: b.update(former=None), "'former' must be a list"),
         (lambda b: b.update(former=[{}]), r"'former'\[0\]: key 'id' is missing"),
         (lambda b: b.update(former=b["tasks"][:1] * 2), "same id"),
         (lambda b: b.update(former=[{**b["tasks"][0], "head": "0" * 64}]), "'a-b' wants a graph"),
         (lambda b: b.update(former=[{**b["tasks"][0], "encoder": "0" * 64}]), "wants a graph"),
-        (lambda b: b.update(former=[{**b["tasks"][0], "id": "a-b/.."}]), "no task id"),
+        (lambda b: b.update(former=[{**b["tasks"][0], "id": "a-b/.."}]), "not a task id"),
         (lambda b: b["heads"][0].pop("tensors"), "key 'tensors' is missing"),
         (lambda b: b["heads"][0].update(tensors=["weight"]), "must be a mapping"),
         (lambda b: b["heads"][0].update(tensors={"weight": 6}), "must be a list"),
         (lambda b: b["heads"][0].update(tensors={"weight": ["K", 6]}), "must be int"),
-        (lambda b: b["heads"][0].update(tensors={"\x1b[2J": [6]}), "is no name"),
+        (lambda b: b["heads"][0].update(tensors={"\x1b[2J": [6]}), "is not a name"),
         (lambda b: b["heads"][0].update(tensors={"weight": [-2, 6]}), "impossible shape"),
         (lambda b: b["heads"][0].update(tensors={"weight": [-1, 0]}), "impossible shape"),
         (lambda b: b["heads"][0].update(tensors={"weight": [-1, 2**40]}), "impossible shape"),
@@ -150,7 +150,7 @@ def test_only_some_blocked_graphs_are_refused(mixed):
 @pytest.mark.parametrize("name", ["", "red\x1b[2Jscreen", "a\nb", "\ud800"])
 def test_names_that_a_terminal_would_obey_are_refused(world, name):
     rewrite(world.path, lambda body: body["tasks"][0].update(dataset=name))
-    with pytest.raises(FormatError, match="is no name"):
+    with pytest.raises(FormatError, match="is not a name"):
         Bundle.open(world.path)
 
 

@@ -63,7 +63,7 @@ def random_calls(rng, tasks, count):
 
 
 @pytest.mark.parametrize("most", [1, 3, 32])
-def test_a_plan_judges_everything_once_and_encodes_each_frame_once_per_share(most):
+def test_a_plan_classifies_everything_once_and_encodes_each_frame_once_per_share(most):
     rng = np.random.default_rng(0)
     tasks = list("abcdefg")
     shares = dict(zip(tasks, "xxyyyzw", strict=True))
@@ -72,7 +72,7 @@ def test_a_plan_judges_everything_once_and_encodes_each_frame_once_per_share(mos
         frames = [pool[i] for i in choice]
         current = str(rng.choice(tasks)) if rng.random() < 0.8 else None
         batches = plan(frames, wanted, shares, current, most)
-        judged, encoded, order = {}, [], []
+        classified, encoded, order = {}, [], []
         for batch in batches:
             (share,) = {shares[task] for task in batch.heads}
             order.append(share)
@@ -81,10 +81,10 @@ def test_a_plan_judges_everything_once_and_encodes_each_frame_once_per_share(mos
             for task, pairs in batch.heads.items():
                 for row, position in pairs:
                     assert frames[batch.frames[row]] is frames[position]
-                    assert position not in judged
-                    judged[position] = task
+                    assert position not in classified
+                    classified[position] = task
             assert current not in batch.heads or next(iter(batch.heads)) == current
-        assert judged == dict(enumerate(wanted))
+        assert classified == dict(enumerate(wanted))
         pairs = zip(frames, wanted, strict=True)
         assert sorted(encoded) == sorted({(shares[task], id(frame)) for frame, task in pairs})
         # No share comes back once it was left, and the current task's comes first.

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import runtime
-from runtime.backends.trt.parts import baked_parts
+from runtime.backends.trt.graphs import baked_graphs
 from runtime.bundles import bundle
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.graphs import EncoderGraph
@@ -199,7 +199,7 @@ def test_tokens_that_the_graph_does_not_take_are_refused(mixed, tokens, error, m
         runtime.Session.open(mixed.path)
     if error is FormatError:  # nor may they take the place of a constant when engines are built
         with pytest.raises(error, match=message):
-            list(baked_parts(Bundle.open(mixed.path)))
+            list(baked_graphs(Bundle.open(mixed.path)))
 
 
 def test_tokens_that_the_manifest_forgets_never_come_from_another_task(mixed, wide):

@@ -7,7 +7,7 @@ from runtime import patch
 from runtime.errors import FormatError
 from runtime.patch import SparseTensor
 from runtime.spec import TensorSpec
-from runtime.storage import sealed
+from runtime.storage import checksummed
 
 
 def layout_of(tensors):
@@ -75,7 +75,7 @@ def test_a_patch_costs_at_most_five_and_a_half_bytes_per_entry_at_published_dens
         new = array.reshape(-1)[where] + (rng.laplace(size=4308) * 3e-6).astype(np.float32)
         found[name] = SparseTensor(where, new.astype(np.float32))
     table, tensors = patch.encode(found)
-    sealed.write(tmp_path / "patch", "test", 1, {"patch": table}, tensors)
+    checksummed.write(tmp_path / "patch", "test", 1, {"patch": table}, tensors)
     assert (tmp_path / "patch").stat().st_size <= 5.5 * patch.size(found)
 
 
@@ -87,7 +87,7 @@ def test_a_patch_costs_at_most_five_and_a_half_bytes_per_entry_at_published_dens
         (sparse([9, 10], [1, 2]), "entry 10 of 10"),
         (sparse([1], [np.nan]), "not finite"),
         (sparse([1], [np.inf]), "not finite"),
-        (sparse([1], [1], np.float16), "needed float32"),
+        (sparse([1], [1], np.float16), "expected float32"),
         (SparseTensor(np.array([1, 2], np.uint32), np.ones(1, np.float32)), "patch of 't'"),
     ],
 )

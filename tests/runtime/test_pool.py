@@ -37,7 +37,7 @@ def test_many_threads_get_what_one_session_says_bit_for_bit(mixed, strategy):
 
 
 def test_eviction_changes_no_answer(mixed):
-    """Room for about two tasks: they come and go while others are judged."""
+    """Room for about two tasks: they come and go while others are classified."""
     inputs = frames(4)
     want = answers(mixed.path, inputs, threads=1)
     tasks = list(want)

@@ -14,7 +14,7 @@ from runtime.sessions.pool import SessionPool
 from tests.runtime.pools import answers, frames
 
 
-def judge_until_closed(pool, frame):
+def classify_until_closed(pool, frame):
     """Return how many calls meet a failing device before no session is left."""
     failed = 0
     for task in 10 * pool.tasks:
@@ -33,7 +33,7 @@ def test_a_session_whose_device_fails_does_not_poison_the_others(mixed, failing)
     failing.clear()
     rng = np.random.default_rng(1)
 
-    def judge(count):
+    def classify(count):
         """Return how many of so many random calls fail; all others must be right."""
         failed = 0
         for _ in range(count):
@@ -48,14 +48,14 @@ def test_a_session_whose_device_fails_does_not_poison_the_others(mixed, failing)
         return failed
 
     with SessionPool.open(mixed.path, sessions=3, threads=1) as pool:
-        assert judge(50) == 0
+        assert classify(50) == 0
         failing[1].broken = True
-        assert judge(100) == 1
+        assert classify(100) == 1
         assert [session.closed for session in pool.sessions] == [False, True, False]
         assert len(pool.predict_many([(f, t) for f in inputs for t in pool.tasks])) == 20
         for backend in failing:
             backend.broken = True
-        assert judge_until_closed(pool, inputs[0]) == 2
+        assert classify_until_closed(pool, inputs[0]) == 2
 
 
 def test_who_waits_for_a_session_that_fails_is_told(world, failing, frame):

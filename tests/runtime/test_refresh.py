@@ -203,7 +203,7 @@ def test_frames_and_refreshes_at_once_see_one_version_or_the_other(world, frame)
         write(world, first, versions[0], third)
         session.refresh()
 
-        def judge(named: bool) -> None:
+        def classify(named: bool) -> None:
             try:
                 while not stop.is_set():
                     if named:
@@ -219,7 +219,7 @@ def test_frames_and_refreshes_at_once_see_one_version_or_the_other(world, frame)
                 for event in seen:
                     event.set()  # nobody need wait for this thread
 
-        threads = [threading.Thread(target=judge, args=[n == 0]) for n in range(2)]
+        threads = [threading.Thread(target=classify, args=[n == 0]) for n in range(2)]
         for thread in threads:
             thread.start()
         try:

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from runtime.backends import BACKENDS
+from runtime.benchmark.latency import machine
 from runtime.cli import main
-from runtime.measuring.bench import machine
 from runtime.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def test_predict_prints_what_the_session_says(world, image, frame, tmp_path):
     assert json.loads(out.read_text())[0]["top"][0][0] == best
 
 
-def test_an_unreadable_image_keeps_no_other_from_being_judged(world, image, tmp_path):
+def test_an_unreadable_image_keeps_no_other_from_being_classified(world, image, tmp_path):
     broken, out = tmp_path / "broken.jpg", tmp_path / "out.json"
     broken.write_bytes(image.read_bytes()[:40])
     result = run("predict", world.path, broken, image, "--task", "a-d", "--json", out)
@@ -56,7 +56,7 @@ def test_an_unreadable_image_keeps_no_other_from_being_judged(world, image, tmp_
     assert second["top"]
 
 
-def test_a_path_that_the_system_refuses_keeps_no_other_from_being_judged(world, image, tmp_path):
+def test_a_path_that_the_system_refuses_stops_no_other_classification(world, image, tmp_path):
     ring, out = tmp_path / "ring", tmp_path / "out.json"
     ring.symlink_to("ring")
     result = run(
@@ -68,7 +68,7 @@ def test_a_path_that_the_system_refuses_keeps_no_other_from_being_judged(world, 
     ]  # fmt: skip
 
 
-def test_an_image_too_narrow_to_crop_keeps_no_other_from_being_judged(mixed, image, tmp_path):
+def test_an_image_too_narrow_to_crop_keeps_no_other_from_being_classified(mixed, image, tmp_path):
     thin, out = tmp_path / "thin.png", tmp_path / "out.json"
     Image.fromarray(np.zeros((2, 900, 3), np.uint8)).save(thin)
     result = run("predict", mixed.path, thin, image, "--task", "a-c", "--json", out)
@@ -196,7 +196,7 @@ def test_a_measurement_names_the_library_of_each_backend():
 @pytest.mark.parametrize(
     "code",
     [
-        "import runtime, runtime.cli, runtime.measuring.bench, runtime.bundles.bundle",
+        "import runtime, runtime.cli, runtime.benchmark.latency, runtime.bundles.bundle",
         "import runtime.backends.ort",
         "from click.testing import CliRunner; from adapt.cli import main; "
         "assert CliRunner().invoke(main, ['train', '--help']).exit_code == 0",

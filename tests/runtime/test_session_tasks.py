@@ -131,7 +131,7 @@ def test_prefetched_tasks_are_in_memory_without_a_switch_reading_them(world, fra
             np.testing.assert_allclose(found, want, rtol=2e-5, atol=1e-3)
 
 
-def test_frames_are_judged_while_a_task_is_read(world, frame):
+def test_frames_are_classified_while_a_task_is_read(world, frame):
     session, strategy = gated(world)
     strategy.open_.set()
     with session:

@@ -81,7 +81,7 @@ def test_a_damaged_file_is_refused_and_nothing_stays_open(base):
     path.write_bytes(content)
     with pytest.raises(FormatError, match="altered"):
         SharedWeights(path, size, sha256, 1)
-    with pytest.raises(FormatError, match="needed"):
+    with pytest.raises(FormatError, match="expected"):
         SharedWeights(path, size + 1, sha256, 1)
     with pytest.raises(FormatError, match="missing"):
         SharedWeights(path.parent / "no", size, sha256, 1)

@@ -154,7 +154,7 @@ def test_errors_are_those_of_any_session(world, frame):
     session.close()
     with pytest.raises(BackendError, match="closed; open a new one"):
         session.predict(frame)
-    with pytest.raises(UdaError, match="unknown strategy 'magic'; known are engines, patch"):
+    with pytest.raises(UdaError, match="unknown strategy 'magic'; available: engines, patch"):
         runtime.Session.open(world.path, strategy="magic")
 
 

@@ -65,23 +65,23 @@ def test_values_that_do_not_fit_their_input_are_refused():
 
 
 def test_progress_is_told_and_an_interrupt_ends_the_build():
-    told = []
-    build(head_graph(), ORIN, target="sm86", told=lambda *step: told.append(step))
-    dones = [done for _, done, _ in told]
-    assert dones == sorted(dones) and dones[-1] <= told[-1][2]
+    progress = []
+    build(head_graph(), ORIN, target="sm86", on_progress=lambda *step: progress.append(step))
+    dones = [done for _, done, _ in progress]
+    assert dones == sorted(dones) and dones[-1] <= progress[-1][2]
 
     def interrupt(*step):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(head_graph(), ORIN, target="sm86", told=interrupt)
+        build(head_graph(), ORIN, target="sm86", on_progress=interrupt)
     assert build(head_graph(), ORIN, target="sm86").plan, "the library goes on working"
 
 
 def test_ctrl_c_is_not_lost_in_the_librarys_logger(capfd):
     dones = []
     with ctrl_c(), pytest.raises(KeyboardInterrupt):
-        build(head_graph(), ORIN, target="sm86", told=lambda *step: dones.append(step))
+        build(head_graph(), ORIN, target="sm86", on_progress=lambda *step: dones.append(step))
     assert all(done < total for _, done, total in dones), "it ended before it was done"
     assert "Exception caught" not in "".join(capfd.readouterr())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -15,7 +15,7 @@ import pytest
 
 from runtime.backends.trt.build import _timing
 from runtime.backends.trt.builder import Options
-from runtime.backends.trt.engine_file import EngineFile, Plan, Platform, Recipe
+from runtime.backends.trt.engine_file import EngineFile, PlanFile, Platform, Recipe
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.store import EngineStore, store_of
 from runtime.cuda import compiler
@@ -65,7 +65,7 @@ def engine(store: EngineStore) -> EngineFile:
     plan = b"machine code" * 100
     platform = Platform("tensorrt", "10.3.0.30", "sm87", "Orin (nvgpu)", "12.6", None)
     recipe = Recipe("1" * 64, None, platform, PROFILES["orin"], Options())
-    own = Plan(len(plan), sha256(plan))
+    own = PlanFile(len(plan), sha256(plan))
     made = EngineFile("head", recipe.key, recipe, (), own, 1.5, True)
     store.install(made, plan)
     return made
@@ -166,13 +166,13 @@ def test_both_at_once_are_mended_at_once(kept, folder):
 def test_a_link_is_refused_even_to_a_file_of_ours(kept, folder):
     kept.path.rename(folder / "elsewhere")
     kept.path.symlink_to(folder / "elsewhere")
-    assert "is a link, needed a file of machine code" in refused(kept, folder)
+    assert "is a link, expected a file of machine code" in refused(kept, folder)
 
 
 def test_a_folder_that_is_a_link_is_refused(kept, folder):
     kept.path.parent.rename(folder / "elsewhere")
     kept.path.parent.symlink_to(folder / "elsewhere")
-    assert "is a link, needed a folder" in refused(kept, folder)
+    assert "is a link, expected a folder" in refused(kept, folder)
 
 
 def test_links_further_up_are_fine(kept, folder):

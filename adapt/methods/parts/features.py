@@ -1,8 +1,8 @@
 """Image features computed once per domain, for methods that leave the encoder alone.
 
-Under `$UDA_CACHE/features`, one sealed file per domain, base model and way of preprocessing. The
-file's name is a digest of all that the features depend on, the contents of the images first, and
-the same facts stand inside; a file that is damaged, or that speaks of something else, is made
+Under `$UDA_CACHE/features`, one checksummed file per domain, base model and way of preprocessing.
+The file's name is a digest of all that the features depend on, the contents of the images first,
+and the same facts stand inside; a file that is damaged, or that speaks of something else, is made
 again. It is read whole, and checked, before any of it is used. Two writers replace each other's
 equal files.
 """
@@ -31,7 +31,7 @@ from adapt.evaluation.evaluate import predict
 from adapt.method import Method
 from adapt.training import parallel
 from runtime.errors import BaseModelError, FormatError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 
 if TYPE_CHECKING:
     from adapt.clip import Clip
@@ -92,7 +92,7 @@ class FeatureMethod(Method):
         if features is None or lacking:
             features = self._extract(pixels)
             if parallel.rank() == 0:
-                sealed.write(path, KIND, SCHEMA, facts, {_ROWS: features.cpu().numpy()})
+                checksummed.write(path, KIND, SCHEMA, facts, {_ROWS: features.cpu().numpy()})
         return features.to(self.text.device)
 
     def _extract(self, pixels: Images) -> Tensor:
@@ -129,7 +129,7 @@ def _read(path: Path, facts: Mapping[str, Any]) -> Tensor | None:
     if not os.path.isfile(path):  # nothing there, or what cannot be opened without waiting
         return None
     try:
-        file = sealed.read(path, KIND, SCHEMA)
+        file = checksummed.read(path, KIND, SCHEMA)
         if file.document != facts or not _usable(file.tensors, facts["shape"]):
             raise FormatError(f"'{path}' holds other features")
     except FormatError as error:

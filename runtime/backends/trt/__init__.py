@@ -1,1 +1,1 @@
-"""TensorRT and TensorRT-RTX, through the API that both share; engines are built, kept and found."""
+"""TensorRT and TensorRT-RTX: build, store and run engines through their common API."""

@@ -1,4 +1,4 @@
-"""TensorRT or TensorRT-RTX on a GPU. Opens engines that `uda-runtime build` made; builds none.
+"""Backend `trt`: run engines that `uda-runtime build` made, on a GPU.
 
 Neither torch nor cupy: memory and the stream are those of `runtime.cuda`.
 """
@@ -27,7 +27,7 @@ class TrtBackend:
     """Opens engines from a store, for the GPU that it is given.
 
     Raises:
-        BackendError: The device is no GPU or is not there, or TensorRT is missing or unfit.
+        BackendError: The device is not a GPU or not found, or TensorRT is missing or unfit.
     """
 
     block = 1
@@ -39,12 +39,12 @@ class TrtBackend:
         bundle: Path | None,
         engines: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Start the library on a GPU; `threads` is of no use there."""
+        """Start the library on a GPU; `threads` is ignored."""
         index = gpu_of(device, "backend 'trt' runs")
         self.version = str(library())
         self.device = device
         if bundle is None:
-            raise BackendError("backend 'trt' needs to know where the engines of a bundle lie")
+            raise BackendError("backend 'trt' needs the folder of a bundle's engines")
         self._store = store_of(bundle, engines)
         self._opening = Mutex()
         """Tasks come in any thread, and TensorRT's objects are for one at a time."""
@@ -62,7 +62,7 @@ class TrtBackend:
 
         Args:
             graph: The ONNX model it was built from.
-            small: Of no use here.
+            small: Ignored.
             baked: The values that were built in.
 
         Raises:

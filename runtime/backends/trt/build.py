@@ -1,4 +1,4 @@
-"""Engines, built where the library allows it, and put where sessions find them."""
+"""Build, test and store the engine of one graph."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from runtime.backends.trt.builder import Options, build
 from runtime.backends.trt.engine_file import EngineFile, Platform, Recipe, engine_file
+from runtime.backends.trt.graphs import EngineGraph, check
 from runtime.backends.trt.library import library
-from runtime.backends.trt.parts import Part, check
 from runtime.backends.trt.profile import Profile
-from runtime.backends.trt.progress import Told
 from runtime.backends.trt.store import EngineStore
+from runtime.console import ProgressCallback
 from runtime.errors import BackendError, FormatError
 from runtime.storage.files import write_bytes
 from runtime.storage.trusted import read_code
@@ -23,70 +23,70 @@ _MAX_TIMING = 1 << 28
 
 
 @dataclass(frozen=True)
-class Row:
-    """What became of one engine."""
+class BuildResult:
+    """Result of building one engine."""
 
     engine: EngineFile
     path: Path
-    kept: bool
-    """Whether it was there already, and nothing was done."""
+    reused: bool
+    """Whether a matching engine existed already, so that nothing was built."""
     untested: str = ""
-    """Why it has not run, if it has not."""
+    """Why its self-test was not run; empty if it was."""
     former: str = ""
-    """The profile of the engine whose place it took, if that had another."""
+    """Profile of the engine that it replaced, if that was another."""
 
 
-def build_part(
-    part: Part,
+def build_engine(
+    graph: EngineGraph,
     store: EngineStore,
     profile: Profile,
     platform: Platform,
     *,
     test: Callable[[EngineFile, bytes], None] | None = None,
-    told: Told = lambda phase, done, total: None,
-) -> Row:
+    on_progress: ProgressCallback = lambda phase, done, total: None,
+) -> BuildResult:
     """Build an engine, unless the one that is there is the same; test it, then put it there.
 
     Args:
-        part: The graph.
-        store: Where engines lie.
+        graph: Graph to build.
+        store: Store to put the engine into.
         profile: Lengths of the free axes.
-        platform: For what; a whole generation of GPUs, or this machine's GPU.
-        test: Runs the engine and raises if it is no good; None where it cannot run.
-        told: Hears of progress.
+        platform: Platform to build for: a generation of GPUs, or this machine's GPU.
+        test: Function that runs the engine and raises if it fails; None where it cannot run.
+        on_progress: Progress callback.
 
     Raises:
         BackendError: It cannot be built, or failed its test; the former engine is still there.
         FormatError: The graph takes other inputs than the bundle has.
         StorageError: It cannot be written; known before it is built.
     """
-    recipe = Recipe(part.sha256, part.weights(), platform, profile, Options())
+    recipe = Recipe(graph.sha256, graph.weights(), platform, profile, Options())
     there = store.current(recipe)
     if there is not None and (there.tested or test is None):
-        return Row(there, store.path(there), kept=True)
+        return BuildResult(there, store.path(there), reused=True)
     store.reserve()
     target = platform.generation if platform.gpu is None else None
     # A timing cache holds what was measured on one GPU; TensorRT-RTX measures nothing.
     cache = store.timing(platform) if target is None and not library().targets else None
     built = build(
-        part.graph,
+        graph.onnx,
         profile,
-        baked=part.baked,
+        baked=graph.baked,
         target=target,
         timing=None if cache is None else _timing(cache),
-        told=told,
+        on_progress=on_progress,
     )
-    check(part, built.tensors)
+    check(graph, built.tensors)
     if cache is not None and built.timing:
         write_bytes(cache, built.timing, code=True)
-    engine = engine_file(part.stem, recipe, built, tested=test is not None)
+    engine = engine_file(graph.stem, recipe, built, tested=test is not None)
     if test is not None:
         test(engine, built.plan)
     former, old = "", store.former(engine)
     if old is not None and old.recipe.profile != profile:
         former = old.recipe.profile.name
     store.install(engine, built.plan)
-    return Row(engine, store.path(engine), kept=False, former=former)
+    return BuildResult(engine, store.path(engine), reused=False, former=former)
 
 
 def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> list[Platform]:
@@ -94,7 +94,7 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
 
     Args:
         targets: GPU generations, as `sm86`; none means this machine's GPU.
-        machine: This machine's; None if it has no GPU.
+        machine: Platform of this machine; None if it has no GPU.
         reason: Why it has none, and what to do about that.
 
     Raises:
@@ -104,11 +104,11 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
     for target in targets:
         if target not in found.targets:
             has = ", ".join(found.targets) or "the GPU of its machine"
-            remedy = "build on the machine that is to run the engines, without --target"
+            hint = "build on the machine that runs the engines, without --target"
             if f"sm{target}" in found.targets:
-                remedy = f"did you mean sm{target}?"
+                hint = f"did you mean sm{target}?"
             raise BackendError(
-                f"{found} cannot build for '{target[:20]}', only for {has}; {remedy}"
+                f"{found} cannot build for '{target[:20]}'; available: {has}; {hint}"
             )
     if targets:
         return [
@@ -118,8 +118,8 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
     if machine is None:
         other = f", or name its GPU with --target: {', '.join(found.targets)}"
         raise BackendError(
-            f"{found} has no GPU here to build for: {reason}, or build where the engines are to run"
-            f"{other if found.targets else ''}"
+            f"{found} found no GPU to build for: {reason}, or build on the machine that runs the "
+            f"engines{other if found.targets else ''}"
         )
     return [machine]
 

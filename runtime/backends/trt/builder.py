@@ -1,4 +1,4 @@
-"""An ONNX graph to a TensorRT plan. No GPU is touched unless the library wants one."""
+"""Build a TensorRT plan from an ONNX graph."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from runtime.backends.bake import bake
 from runtime.backends.base import Arrays
 from runtime.backends.trt.library import Messages, library, logger, said, started, trt
 from runtime.backends.trt.profile import Profile
-from runtime.backends.trt.progress import Told, monitor, stoppable
+from runtime.backends.trt.progress import monitor, stoppable
 from runtime.backends.trt.tensors import Tensor, network_tensors, shape_of
+from runtime.console import ProgressCallback
 from runtime.errors import BackendError
 from runtime.storage.files import storage_errors
 
@@ -53,18 +54,18 @@ def build(
     target: str | None = None,
     timing: bytes | None = None,
     options: Options = Options(),
-    told: Told = lambda phase, done, total: None,
+    on_progress: ProgressCallback = lambda phase, done, total: None,
 ) -> Built:
     """Build an engine.
 
     Args:
         graph: ONNX; its free axes are called `batch` and `classes`.
-        profile: Their lengths.
+        profile: Lengths of the free axes.
         baked: Values of inputs that become constants.
         target: A GPU generation, as `sm86`; None builds for the GPU of this machine.
         timing: A timing cache of this library on this GPU; one that does not fit is not used.
-        options: How to build.
-        told: Hears of progress.
+        options: Build options.
+        on_progress: Progress callback.
 
     Raises:
         BackendError: The library does not start, refuses the graph or cannot build it, or has no
@@ -74,7 +75,7 @@ def build(
         KeyboardInterrupt: Ctrl-C was pressed; the library is as before.
     """
     start = time.perf_counter()
-    place = target or "this machine's GPU"
+    where = target or "this machine's GPU"
     with stoppable() as stopped, said() as messages:
         builder = started(trt.Builder)
         flags = 0
@@ -85,7 +86,7 @@ def build(
         config = builder.create_builder_config()
         if not options.tf32:
             config.clear_flag(trt.BuilderFlag.TF32)
-        progress = monitor(told, stopped)  # the configuration does not keep it alive
+        progress = monitor(on_progress, stopped)  # the configuration does not keep it alive
         config.progress_monitor = progress
         _set_target(config, target)
         _set_profile(builder, network, config, profile)
@@ -96,8 +97,8 @@ def build(
             raise stopped[0]
         if plan is None:
             raise messages.failure(
-                f"build an engine for {place}",
-                "choose other GPUs with --target, or build on the machine that is to run it",
+                f"build an engine for {where}",
+                "choose other GPUs with --target, or build on the machine that runs it",
             )
         measured = None if cache is None else bytes(memoryview(cache.serialize()))
     return Built(bytes(memoryview(plan)), tensors, time.perf_counter() - start, measured)
@@ -107,8 +108,8 @@ def _parse(
     graph: bytes, baked: Arrays | None, network: trt.INetworkDefinition, messages: Messages
 ) -> None:
     parser = trt.OnnxParser(network, logger())
-    with _files(baked or {}) as (folder, places):
-        content = bake(graph, baked, places) if baked else graph
+    with _files(baked or {}) as (folder, files):
+        content = bake(graph, baked, files) if baked else graph
         if parser.parse(content, str(folder / "graph.onnx")):
             return
         for i in range(parser.num_errors):
@@ -124,12 +125,12 @@ def _parse(
 def _files(arrays: Arrays) -> Iterator[tuple[Path, dict[str, str]]]:
     """Put values into files, for the parser to read; this takes no second copy in memory."""
     with tempfile.TemporaryDirectory(prefix="uda-build.") as name:
-        folder, places = Path(name), {}
+        folder, files = Path(name), {}
         for number, (tensor, array) in enumerate(arrays.items()):
-            places[tensor] = f"w{number}"
-            with storage_errors(folder / places[tensor]):
-                np.ascontiguousarray(array).tofile(folder / places[tensor])
-        yield folder, places
+            files[tensor] = f"w{number}"
+            with storage_errors(folder / files[tensor]):
+                np.ascontiguousarray(array).tofile(folder / files[tensor])
+        yield folder, files
 
 
 def _set_profile(
@@ -163,7 +164,7 @@ def _set_profile(
 
 def _set_timing(config: trt.IBuilderConfig, timing: bytes) -> trt.ITimingCache | None:
     """Let a build start from what others measured, or from nothing if that does not fit."""
-    with said():  # a cache that does not fit is no reason of what fails later
+    with said():  # a cache that does not fit does not explain a later failure
         for content in (timing, b""):
             cache = config.create_timing_cache(content)
             if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
@@ -183,8 +184,8 @@ def _set_target(config: trt.IBuilderConfig, target: str | None) -> None:
             f"it has {', '.join(known)}" if known else "it builds for the GPU of this machine only"
         )
         raise BackendError(
-            f"{library()} cannot build for '{target[:20]}': {has}; build on the machine that is to "
-            "run it: uda-runtime build BUNDLE"
+            f"{library()} cannot build for '{target[:20]}': {has}; build on the machine that "
+            "runs it: uda-runtime build BUNDLE"
         )
     _choose(config, target.upper())
 

@@ -1,4 +1,4 @@
-"""The library on a GPU: what an engine must have been built for, and what opens it."""
+"""The platform of a GPU, and TensorRT's runtime on it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Gpu(Protocol):
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _GpuInfo:
     name: str
     capability: tuple[int, int]
     driver: int
@@ -56,7 +56,7 @@ def platform_here() -> Platform | None:
             for part in ("MAJOR", "MINOR")
         )
         name = call("cuDeviceGetName", 256, gpu).split(b"\0")[0].decode()
-        return platform_of(_Facts(name, (major, minor), int(call("cuDriverGetVersion"))))
+        return platform_of(_GpuInfo(name, (major, minor), int(call("cuDriverGetVersion"))))
     except BackendError:
         return None
 

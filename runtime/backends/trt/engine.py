@@ -1,4 +1,4 @@
-"""An engine on the stream of a device: weights stay at their addresses, frames come and go."""
+"""A TensorRT engine on the stream of a device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Inputs
-from runtime.backends.trt.graphs import Recorded
+from runtime.backends.trt.cuda_graphs import Recorded
 from runtime.backends.trt.library import said, trt
 from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor, engine_tensors, shape_of
@@ -40,11 +40,11 @@ class TrtEngine:
         """Open a plan.
 
         Args:
-            device: Whose stream and memory it uses.
-            runtime: Of that device.
-            plan: As the library wrote it.
-            tensors: What it must take and give.
-            profile: What it was built for.
+            device: Device with the stream and memory to use.
+            runtime: TensorRT runtime of that device.
+            plan: Plan as the library wrote it.
+            tensors: Expected inputs and outputs.
+            profile: Profile that it was built with.
 
         Raises:
             BackendError: The library cannot open it.
@@ -77,7 +77,8 @@ class TrtEngine:
         batched = [name for name in BATCHED if name in self.inputs]
         if len(outputs) != 1 or len(batched) != 1 or outputs[0].dtype != "float32":
             raise FormatError(
-                f"an engine is none of ours: it gives {', '.join(map(str, outputs)) or 'nothing'}; "
+                "an engine was not built from a bundle: it gives "
+                f"{', '.join(map(str, outputs)) or 'nothing'}; "
                 "build it again with uda-runtime build"
             )
         self._output, self._batched = outputs[0].name, batched[0]
@@ -130,7 +131,7 @@ class TrtEngine:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def close(self) -> None:
-        """Release everything. Closing twice is harmless."""
+        """Release everything. Safe to call more than once."""
         if self._opened is not None:
             with contextlib.suppress(BackendError):  # a device that has failed does nothing more
                 self._device.synchronize()

@@ -1,4 +1,4 @@
-"""What an engine is: a plan of TensorRT and, beside it, a JSON file that says what it is made of.
+"""The JSON file that describes an engine, stored beside its TensorRT plan.
 
 The plan is as the library wrote it, so that trtexec, Triton and polygraphy read it.
 """
@@ -45,15 +45,15 @@ class Platform:
     def __post_init__(self) -> None:
         check_text(*(v for v in (self.version, self.gpu, self.cuda, self.driver) if v is not None))
         if not _GENERATION.fullmatch(self.generation) or not _LIBRARY.fullmatch(self.library):
-            raise ValueError(f"'{self.library[:20]}' on '{self.generation[:20]}' is no platform")
+            raise ValueError(f"'{self.library[:20]}' on '{self.generation[:20]}' is not a platform")
 
     def runs_on(self, machine: Platform) -> bool:
-        """Tell whether an engine of this platform may be opened on a machine."""
+        """Return whether an engine of this platform may be opened on a machine."""
         own, there = asdict(self), asdict(machine)
         return all(own[key] is None or own[key] == there[key] for key in own)
 
     @property
-    def place(self) -> str:
+    def slug(self) -> str:
         """The library and the GPUs, as part of a file's name: one of these has one engine."""
         gpu = re.sub(r"[^a-z0-9]+", "-", (self.gpu or "").lower()).strip("-")[:60]
         return f"{self.library}.{self.generation}" + (f".{gpu}" if gpu else "")
@@ -99,7 +99,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlanFile:
     """The file of the library."""
 
     bytes: int
@@ -121,7 +121,7 @@ class EngineFile:
     recipe: Recipe
     tensors: tuple[Tensor, ...]
     """What the engine takes and gives, read back from the network it was built from."""
-    plan: Plan
+    plan: PlanFile
     seconds: float
     """That the build took."""
     tested: bool
@@ -136,7 +136,7 @@ class EngineFile:
     @property
     def slot(self) -> str:
         """Start of the names of its files; the next engine of its kind takes the same."""
-        return f"{self.stem}-{self.recipe.content[:16]}.{self.recipe.platform.place}"
+        return f"{self.stem}-{self.recipe.content[:16]}.{self.recipe.platform.slug}"
 
     @property
     def plan_name(self) -> str:
@@ -148,12 +148,12 @@ def engine_file(stem: str, recipe: Recipe, built: Built, *, tested: bool) -> Eng
     """Return what to write beside a plan.
 
     Args:
-        stem: What it is, for people.
-        recipe: What it was built from.
-        built: The plan.
-        tested: Whether it has run.
+        stem: Name shown to people.
+        recipe: Recipe that it was built from.
+        built: Result of the build.
+        tested: Whether its self-test has passed.
     """
-    plan = Plan(len(built.plan), sha256(built.plan))
+    plan = PlanFile(len(built.plan), sha256(built.plan))
     seconds = round(built.seconds, 3)
     return EngineFile(stem, recipe.key, recipe, built.tensors, plan, seconds, tested)
 
@@ -176,8 +176,8 @@ def decode(content: bytes, where: str) -> EngineFile:
     What to do about an error is for the caller to say.
 
     Args:
-        content: Its bytes.
-        where: Its name, for messages.
+        content: Content of the file.
+        where: Name of the file, for messages.
 
     Raises:
         FormatError: It is damaged or of another version.
@@ -191,7 +191,7 @@ def decode(content: bytes, where: str) -> EngineFile:
             old = ", in which no digest covers every field" if schema == 1 else ""
             raise FormatError(f"{where} has schema {schema!r}{old}; this version reads {SCHEMA}")
         if document.pop("sha256", None) != _digest(document):
-            raise FormatError(f"{where} was altered: it has another digest than it says")
+            raise FormatError(f"{where} was altered: its digest does not match")
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is damaged: {error}") from error
     del document["kind"], document["schema"]

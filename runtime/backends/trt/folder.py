@@ -1,4 +1,4 @@
-"""A folder of machine code: made for this user alone, and looked through without trust."""
+"""Create and read folders of machine code without trusting their content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime.errors import FormatError
 from runtime.storage.files import CODE_FOLDER, make_folder, storage_errors
-from runtime.storage.trusted import Remedy, check_folder, read_code
+from runtime.storage.trusted import Hint, check_folder, read_code
 
 
 def make(folder: Path) -> None:
@@ -28,7 +28,7 @@ def described(folder: Path, content: str) -> list[Path]:
     """Return the JSON files that may be of a graph; none if there is no such folder.
 
     Args:
-        folder: The folder.
+        folder: Folder to list.
         content: `Recipe.content` of what is wanted.
 
     Raises:
@@ -46,21 +46,21 @@ def described(folder: Path, content: str) -> list[Path]:
     return [folder / name for name in sorted(fnmatch.filter(names, f"*-{content[:16]}.*.json"))]
 
 
-def read_file(path: Path, limit: int, remedy: Remedy) -> bytes:
+def read_file(path: Path, limit: int, hint: Hint) -> bytes:
     """Return the content of a file of machine code.
 
     Args:
-        path: The file.
+        path: Path of the file.
         limit: Bytes that it may have.
-        remedy: Says how it is made again.
+        hint: Function that says how to make it again.
 
     Raises:
         FormatError: It is missing or too large, or somebody else could have written it.
     """
     try:
-        return read_code(path, limit, remedy)
+        return read_code(path, limit, hint)
     except OSError as error:
         raise FormatError(
             f"cannot read '{path}': {error.strerror or error}; check the path and its permissions, "
-            f"or {remedy()}"
+            f"or {hint()}"
         ) from error

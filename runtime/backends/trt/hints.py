@@ -1,4 +1,4 @@
-"""Commands that build engines, and build one again: what messages about them end with."""
+"""Commands that build engines, for the end of error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def command(
         start: `uda-runtime build` with its bundle and folder of engines.
         device: GPU of this machine, as `cuda:1`; the first if not given. Of no use with a target.
         target: GPU generation, as `sm86`.
-        profile: Its name; what a build takes of itself if not given.
+        profile: Name of the profile; the build's default if not given.
         baked: Whether weights become constants.
     """
     options = (
@@ -38,7 +38,7 @@ def again(start: str, slot: str, device: str = "", profile: str = "") -> str:
         start: `uda-runtime build` with its bundle and folder of engines.
         slot: The engine's; that of no engine asks for all of them.
         device: GPU of this machine that it is for.
-        profile: Its name, where it has to be named.
+        profile: Name of the profile, where it must be named.
     """
     found = SLOT.fullmatch(slot)
     if found is None:

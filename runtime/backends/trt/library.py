@@ -1,4 +1,4 @@
-"""TensorRT or TensorRT-RTX: which of them is here, whether it is fit for use, and what it says.
+"""Import TensorRT or TensorRT-RTX, check its version and collect its messages.
 
 Both have one API, and so have TensorRT 10.3 to 11.4 as far as it is used here. `trt` stands for
 whichever is installed; it is imported when it is first used, so that `import runtime` needs none.
@@ -92,7 +92,9 @@ def library() -> Library:
         found = Library(name, str(module.__version__), module)
         check_version(found.name, found.version)
         return found
-    raise BackendError(f"backend 'trt' needs {' or '.join(_NAMES)}, which is not here; {_INSTALL}")
+    raise BackendError(
+        f"backend 'trt' needs {' or '.join(_NAMES)}, which is not installed; {_INSTALL}"
+    )
 
 
 def check_version(name: str, version: str) -> None:
@@ -100,7 +102,7 @@ def check_version(name: str, version: str) -> None:
 
     Args:
         name: `tensorrt` or `tensorrt_rtx`.
-        version: As it calls itself, `10.16.1.11`.
+        version: Version as the library reports it, such as `10.16.1.11`.
 
     Raises:
         BackendError: It is not; the message has the reason.
@@ -113,7 +115,7 @@ def check_version(name: str, version: str) -> None:
             raise BackendError(f"{name} {version} is not used: {reason}; install {known}")
     if not first <= numbers < behind:
         raise BackendError(
-            f"{name} {version} is not known to work: needed is {known}; install one of these"
+            f"{name} {version} is not supported, expected {known}; install one of these"
         )
 
 
@@ -126,16 +128,16 @@ class Messages:
     nodes: list[str] = field(default_factory=list)
     """Nodes of the graph that its parser refused, each with the reason."""
 
-    def failure(self, what: str, remedy: str) -> BackendError:
-        """Return one error that says what failed, why as far as the library told, and what to do.
+    def failure(self, what: str, hint: str) -> BackendError:
+        """Return one error that says what failed, why as far as the library says, and what to do.
 
         Args:
-            what: `build an engine for sm86`.
-            remedy: What the user can do.
+            what: Failed action, such as `build an engine for sm86`.
+            hint: What the user can do about it.
         """
         reasons = self.nodes or list(dict.fromkeys(self.problems)) or ["it gave no reason"]
         reason = " | ".join(_line(text) for text in reasons[:2])
-        return BackendError(f"{library()} cannot {what}: {reason}; {remedy}")
+        return BackendError(f"{library()} cannot {what}: {reason}; {hint}")
 
 
 _mine = threading.local()

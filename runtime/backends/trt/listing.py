@@ -1,4 +1,4 @@
-"""Every engine that lies in a folder, for people; neither a GPU nor TensorRT is needed to look."""
+"""List the engines in a folder; needs neither a GPU nor TensorRT."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Found:
     engine: EngineFile | None
     """What it describes; None if it describes no engine, or not in a way that can be read."""
     problem: str
-    """Why it is no use; empty if none was found."""
+    """Why it cannot be used; empty if it can."""
 
     @property
     def damaged(self) -> bool:
@@ -41,7 +41,7 @@ def listed(
     Args:
         bundle: Folder of the bundle.
         engines: Folder where its engines lie; None is the bundle's own.
-        check: Also read every engine, and compare it with its digest; without, only its size.
+        check: Whether to compare each engine with its digest too, not only its size.
 
     Raises:
         ConfigError: The folder has no name.

@@ -1,4 +1,4 @@
-"""Which batches and class counts an engine is built for, and for which of them it is fastest."""
+"""Build profiles: ranges of batch size and class count, with the best length of each."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Profile:
         """
         if axis not in ("batch", "classes"):
             raise FormatError(
-                f"a graph has an axis '{axis[:40]}'; known are batch and classes: export the "
+                f"a graph has an axis '{axis[:40]}'; expected batch or classes; export the "
                 "bundle again"
             )
         return self.batch if axis == "batch" else self.classes
@@ -93,21 +93,19 @@ def load(name: str) -> Profile:
         name: A key of `PROFILES`, or the path of a file.
 
     Raises:
-        ConfigError: There is neither.
-        FormatError: The file is no profile.
+        ConfigError: Neither exists.
+        FormatError: The file is not a profile.
     """
     if name in PROFILES:
         return PROFILES[name]
-    remedy = f"a profile is a file like {_EXAMPLE}"
+    hint = f"a profile is a file like {_EXAMPLE}"
     if not os.path.isfile(name):
         known = ", ".join(sorted(PROFILES))
-        raise ConfigError(
-            f"unknown profile '{name}'; known are {known}, and there is no such file; {remedy}"
-        )
+        raise ConfigError(f"unknown profile '{name}'; available: {known}, or a JSON file; {hint}")
     where = f"'{name}'"
     try:
         return build(Profile, json.loads(read_bytes(Path(name), _MAX_BYTES)), where)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is no JSON: {error}; {remedy}") from error
+        raise FormatError(f"{where} is not JSON: {error}; {hint}") from error
     except FormatError as error:
-        raise FormatError(f"{error}; {remedy}") from error
+        raise FormatError(f"{error}; {hint}") from error

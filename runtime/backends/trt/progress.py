@@ -1,16 +1,15 @@
-"""How far a build is, and how it is ended before it is done."""
+"""Progress of an engine build, and how Ctrl-C stops it."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runtime.backends.trt.library import trt
+from runtime.console import ProgressCallback
 
-Told = Callable[[str, int, int], None]
-"""Called with the builder's phase, how many of its steps are done, and how many there are."""
 Stopped = list[BaseException]
 """Why a build is to end; empty while it is to go on."""
 
@@ -39,12 +38,12 @@ def stoppable() -> Iterator[Stopped]:
         raise stopped[0]
 
 
-def monitor(told: Told, stopped: Stopped) -> trt.IProgressMonitor:
-    """Return what tells of the outermost phase, and ends the build when it is to be stopped.
+def monitor(on_progress: ProgressCallback, stopped: Stopped) -> trt.IProgressMonitor:
+    """Return a progress monitor that reports the outermost phase and stops the build on request.
 
     Args:
-        told: Hears of progress. An exception of it cannot cross the library and goes to `stopped`.
-        stopped: From `stoppable`.
+        on_progress: Progress callback; its exceptions cannot cross the library and go to `stopped`.
+        stopped: List that `stoppable` yielded.
     """
 
     class Monitor(trt.IProgressMonitor):
@@ -68,7 +67,7 @@ def monitor(told: Told, stopped: Stopped) -> trt.IProgressMonitor:
 
         def _tell(self, done: int) -> None:
             try:
-                told(self._phase, done, self._steps)
+                on_progress(self._phase, done, self._steps)
             except BaseException as error:
                 stopped.append(error)
 

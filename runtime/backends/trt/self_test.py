@@ -1,4 +1,4 @@
-"""Whether a new engine runs on its GPU, before it takes the place of the former one."""
+"""Self-test of a new engine on its GPU."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def self_test(device: Device, engine: EngineFile, plan: bytes, inputs: Inputs) -
     """Run a new engine at the batch sizes of its profile, as often as makes it a CUDA graph.
 
     Args:
-        device: Its GPU.
-        engine: What it says of itself.
-        plan: The engine.
+        device: GPU to run the engine on.
+        engine: Description of the engine.
+        plan: Plan of the engine.
         inputs: A value for each input; frames are drawn here.
 
     Raises:

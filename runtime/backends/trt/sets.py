@@ -1,31 +1,29 @@
-"""All engines of a bundle, for this machine's GPU or for others; on its own GPU each is tested."""
+"""Build all engines of a bundle, for this machine's GPU or for other generations."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runtime.backends.base import Inputs
 from runtime.backends.names import gpu_of
-from runtime.backends.trt.build import Row, build_part, platforms
-from runtime.backends.trt.default_profile import kept_profile
+from runtime.backends.trt.build import BuildResult, build_engine, platforms
+from runtime.backends.trt.default_profile import default_profile
 from runtime.backends.trt.device import platform_of
 from runtime.backends.trt.engine_file import EngineFile, Platform
+from runtime.backends.trt.graphs import EngineGraph, check_profile, graphs_of
 from runtime.backends.trt.library import library
-from runtime.backends.trt.parts import Part, check_profile, parts_of
 from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.store import FOLDER, store_of
 from runtime.bundles.bundle import Bundle
+from runtime.console import ProgressCallback
 from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
     from runtime.cuda.device import CudaDevice
-
-Told = Callable[[str, int, int], None]
-"""Called with what is being built, and how many of how many steps are done."""
 
 
 def build_all(
@@ -35,21 +33,21 @@ def build_all(
     targets: Sequence[str] = (),
     *,
     device: str | None = None,
-    parts: Iterable[Part] | None = None,
-    told: Told = lambda what, done, total: None,
-) -> Iterator[Row]:
+    graphs: Iterable[EngineGraph] | None = None,
+    on_progress: ProgressCallback = lambda what, done, total: None,
+) -> Iterator[BuildResult]:
     """Build the engines of a bundle that are not there yet, and yield each when it is in place.
 
     At the end, engines in the bundle of graphs, values and tasks that it had before are removed.
 
     Args:
-        bundle: Whose graphs.
-        engines: Folder where engines lie; None is the bundle's own.
+        bundle: Bundle to build engines of.
+        engines: Folder of the engines; None for the bundle's own.
         profile: Batches and class counts; None keeps those of the engines that are there.
         targets: GPU generations, as `sm86`; none means a GPU of this machine.
-        device: Which, as `cuda:1`; None is the first. Not with targets.
-        parts: The graphs; None means those of the bundle, weights left out.
-        told: Hears of progress.
+        device: GPU to build for, such as `cuda:1`; None for the first. Not with targets.
+        graphs: Graphs to build; None for those of the bundle, without weights.
+        on_progress: Progress callback.
 
     Raises:
         BackendError: The library is missing, or cannot build for a target, or there is no such GPU
@@ -65,40 +63,40 @@ def build_all(
     with ExitStack() as stack:
         gpu, machine, reason = _gpu(stack, targets, device)
         chosen = platforms(targets, machine, reason)
-        profiles = {each: profile or kept_profile(bundle, store, each) for each in chosen}
-        for kept in profiles.values():
-            check_profile(bundle, kept)
+        profiles = {each: profile or default_profile(bundle, store, each) for each in chosen}
+        for each_profile in profiles.values():
+            check_profile(bundle, each_profile)
         made: dict[tuple[str, str], str] = {}
-        for part in parts_of(bundle) if parts is None else parts:
+        for graph in graphs_of(bundle) if graphs is None else graphs:
             for platform in chosen:
                 test = None
                 if gpu is not None and machine is not None and platform.runs_on(machine):
                     gpu.activate()  # the library builds for the calling thread's current one
-                    test = _Test(gpu, bundle, part)
-                row = build_part(
-                    part,
+                    test = _Test(gpu, bundle, graph)
+                row = build_engine(
+                    graph,
                     store,
                     profiles[platform],
                     platform,
                     test=test,
-                    told=_named(f"{part.stem} for {platform.generation}", told),
+                    on_progress=_named(f"{graph.stem} for {platform.generation}", on_progress),
                 )
                 recipe = row.engine.recipe
                 if recipe.weights is not None:
-                    made[row.engine.stem, recipe.platform.place] = recipe.content
+                    made[row.engine.stem, recipe.platform.slug] = recipe.content
                 yield row if row.engine.tested else replace(row, untested=_why(machine, reason))
     if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
         manifest = bundle.manifest
-        graphs = {ref.sha256 for ref in manifest.graphs()}
+        digests = {ref.sha256 for ref in manifest.graphs()}
         tasks = {entry.id for entry in (*manifest.tasks, *manifest.former)}
 
         def outdated(engine: EngineFile) -> bool:
             own = engine.recipe
             if own.weights is None:
-                return own.graph not in graphs
+                return own.graph not in digests
             if engine.stem.partition("-")[2] not in {"base", *tasks}:
                 return True  # constants of a task that is gone
-            return made.get((engine.stem, own.platform.place), own.content) != own.content
+            return made.get((engine.stem, own.platform.slug), own.content) != own.content
 
         store.sweep(outdated)
 
@@ -145,26 +143,26 @@ def _why(machine: Platform | None, reason: str) -> str:
     return f"the GPU here is {machine.gpu} ({machine.generation})"
 
 
-def _named(what: str, told: Told) -> Told:
-    """Return what tells of an engine instead of its builder's phase."""
-    return lambda phase, done, total: told(what, done, total)
+def _named(what: str, on_progress: ProgressCallback) -> ProgressCallback:
+    """Return a progress callback that names the engine instead of its builder's phase."""
+    return lambda phase, done, total: on_progress(what, done, total)
 
 
 class _Test:
     """Runs a new engine over what its bundle has for it."""
 
-    def __init__(self, device: CudaDevice, bundle: Bundle, part: Part) -> None:
-        self._device, self._bundle, self._part = device, bundle, part
+    def __init__(self, device: CudaDevice, bundle: Bundle, graph: EngineGraph) -> None:
+        self._device, self._bundle, self._graph = device, bundle, graph
 
     def __call__(self, engine: EngineFile, plan: bytes) -> None:
         from runtime.backends.trt.self_test import self_test
         from runtime.cuda.arena import Tensors
 
         arrays: dict[str, Any] = {}
-        if self._part.entry is not None:
-            task = self._bundle.read(self._part.entry, self._bundle.layout())
+        if self._graph.entry is not None:
+            task = self._bundle.read(self._graph.entry, self._bundle.layout())
             arrays |= {**task.head_tensors, **task.tokens}
-        if self._part.baked is None and "pixels" in {tensor.name for tensor in engine.tensors}:
+        if self._graph.baked is None and "pixels" in {tensor.name for tensor in engine.tensors}:
             arrays |= self._bundle.weights().views()
         wanted = {tensor.name for tensor in engine.tensors}
         placed = Tensors(self._device, {n: a for n, a in arrays.items() if n in wanted})

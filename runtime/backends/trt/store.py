@@ -1,7 +1,7 @@
-"""Engines on disk: one for each graph, library and GPU, found by what they are made of.
+"""The folder of a bundle's engines: one engine for each graph, library and GPU.
 
-`<stem>-<graph>.<place>.json` says what an engine is, and which plan beside it holds it. The plan is
-written first and is called after its own content, the JSON file is replaced last: at every moment
+`<stem>-<graph>.<platform>.json` describes an engine and names the plan file beside it. The plan is
+written first, under a name made of its digest, and the JSON file is replaced last: at every moment
 there is either the former engine or the new one, and whatever fails leaves the former.
 
 An engine is machine code that the library runs unseen, and what it is opened with comes from its
@@ -43,14 +43,14 @@ _LOCK = ".lock"
 class EngineStore:
     """A folder of engines."""
 
-    def __init__(self, folder: Path, remedy: str) -> None:
+    def __init__(self, folder: Path, hint: str) -> None:
         """Look at nothing yet.
 
         Args:
-            folder: It may not be there.
-            remedy: The command that puts engines there, for messages.
+            folder: Folder of the engines; it may not exist yet.
+            hint: Command that builds the engines, for messages.
         """
-        self.folder, self._remedy = folder, remedy
+        self.folder, self._hint = folder, hint
 
     def find(
         self, content: str, machine: Platform, device: str = "", *, baked: bool = False
@@ -59,8 +59,8 @@ class EngineStore:
 
         Args:
             content: `Recipe.content` of what is wanted.
-            machine: This one, in full.
-            device: Which GPU that is, as `cuda:1`, for messages; the first if not given.
+            machine: Platform of this machine.
+            device: Name of that GPU, such as `cuda:1`, for messages; the first if not given.
             baked: Whether weights are constants in what is wanted, for messages.
 
         Raises:
@@ -70,7 +70,7 @@ class EngineStore:
         good: list[EngineFile] = []
         others: list[EngineFile] = []
         damaged: FormatError | None = None
-        remedy = command(self._remedy, device, baked=baked)
+        hint = command(self._hint, device, baked=baked)
         for path in described(self.folder, content):
             try:
                 found = self.read(path, device)
@@ -88,29 +88,29 @@ class EngineStore:
             there = " and ".join(sorted(str(other.recipe.platform) for other in others)[:4])
             raise BackendError(
                 f"the engine of graph {content[:16]} in '{self.folder}' is for {there}, and this "
-                f"machine has {machine}; {remedy}"
+                f"machine has {machine}; {hint}"
             )
         raise BackendError(
-            f"there is no engine of graph {content[:16]} in '{self.folder}' for {machine}; {remedy}"
+            f"no engine of graph {content[:16]} for {machine} found in '{self.folder}'; {hint}"
         )
 
     def read(self, path: Path, device: str = "") -> EngineFile:
         """Return what a JSON file of this folder describes.
 
         Args:
-            path: The file.
+            path: Path of the file.
             device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
             FormatError: It is damaged, of another version, or describes something else; or somebody
                 else could have written it.
         """
-        remedy = again(self._remedy, path.name.removesuffix(".json"), device)
-        content = read_file(path, MAX_SIDECAR, lambda: remedy)
+        hint = again(self._hint, path.name.removesuffix(".json"), device)
+        content = read_file(path, MAX_SIDECAR, lambda: hint)
         try:
             return decode(content, f"'{path}'")
         except FormatError as error:
-            raise FormatError(f"{error}; {remedy}") from error
+            raise FormatError(f"{error}; {hint}") from error
 
     def current(self, recipe: Recipe) -> EngineFile | None:
         """Return the engine that was built so, if it is there and whole."""
@@ -122,13 +122,13 @@ class EngineStore:
                     return found
         return None
 
-    def engines(self, place: str) -> list[EngineFile]:
-        """Return the engines of a `Platform.place` whose description is sound."""
+    def engines(self, platform: str) -> list[EngineFile]:
+        """Return the engines of a `Platform.slug` whose description is sound."""
         found = []
-        for path in sorted(self.folder.glob(f"*.{place}.json")):
+        for path in sorted(self.folder.glob(f"*.{platform}.json")):
             with contextlib.suppress(FormatError):
                 engine = self.read(path)
-                if path.name == f"{engine.slot}.json" and engine.recipe.platform.place == place:
+                if path.name == f"{engine.slot}.json" and engine.recipe.platform.slug == platform:
                     found.append(engine)
         return found
 
@@ -146,7 +146,7 @@ class EngineStore:
         """Return the bytes of an engine after checking their digest.
 
         Args:
-            engine: Which.
+            engine: Engine to look up.
             device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
@@ -163,7 +163,7 @@ class EngineStore:
         """Check that the plan of an engine is there, ours, and as large as it should be.
 
         Args:
-            engine: Which.
+            engine: Engine to look up.
             device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
@@ -180,7 +180,7 @@ class EngineStore:
             check_file(path, found, lambda: self._mend(engine, device))
             if found.st_size == wanted:
                 return
-            problem = f"has {found.st_size} bytes, needed {wanted}"
+            problem = f"has {found.st_size} bytes, expected {wanted}"
         raise FormatError(f"'{path}' {problem}; {self._mend(engine, device)}")
 
     def reserve(self) -> None:
@@ -198,8 +198,8 @@ class EngineStore:
         """Put an engine in the place of the former one, whose plan is removed.
 
         Args:
-            engine: What to say of it.
-            plan: As the library wrote it, after its self-test.
+            engine: Description of the engine.
+            plan: Plan as the library wrote it, after its self-test.
 
         Raises:
             StorageError: It cannot be written; the former engine is still there.
@@ -225,7 +225,7 @@ class EngineStore:
         """Remove engines that nothing opens any more; files of others stay.
 
         Args:
-            outdated: Tells which.
+            outdated: Function that selects the engines to remove.
 
         Raises:
             StorageError: A file cannot be removed.
@@ -250,30 +250,30 @@ class EngineStore:
 
     def timing(self, machine: Platform) -> Path:
         """Return where the timing cache of a library on a GPU lies, or will."""
-        return self.folder / f"timing.{machine.place}-{sha256(str(machine).encode())[:16]}.cache"
+        return self.folder / f"timing.{machine.slug}-{sha256(str(machine).encode())[:16]}.cache"
 
     def _mend(self, engine: EngineFile, device: str) -> str:
         """Say what builds an engine again, with the profile that it has."""
-        own, place = engine.recipe.profile, engine.recipe.platform.place
-        others = any(each.recipe.profile != own for each in self.engines(place))
+        own, platform = engine.recipe.profile, engine.recipe.platform.slug
+        others = any(each.recipe.profile != own for each in self.engines(platform))
         # Without others a build keeps it; the file of one that is not ours is not known.
         named = others and PROFILES.get(own.name) == own
-        return again(self._remedy, engine.slot, device, own.name if named else "")
+        return again(self._hint, engine.slot, device, own.name if named else "")
 
 
 def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore:
     """Return the store of a bundle's engines.
 
     Args:
-        bundle: Its folder.
-        folder: Where the engines lie; None is in the bundle.
+        bundle: Folder of the bundle.
+        folder: Folder of the engines; None for the one in the bundle.
 
     Raises:
         ConfigError: The folder has no name, as when a shell's variable is empty.
     """
     check_engines(folder)
     extra = "" if folder is None else f" --engines {shlex.quote(str(folder))}"
-    place = bundle / FOLDER if folder is None else Path(folder)
-    if folder is not None and place.is_symlink():
-        place = place.resolve()  # the user named it, so the link is meant
-    return EngineStore(place, f"uda-runtime build {shlex.quote(str(bundle))}{extra}")
+    path = bundle / FOLDER if folder is None else Path(folder)
+    if folder is not None and path.is_symlink():
+        path = path.resolve()  # the user named it, so the link is meant
+    return EngineStore(path, f"uda-runtime build {shlex.quote(str(bundle))}{extra}")

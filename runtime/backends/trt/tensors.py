@@ -1,4 +1,4 @@
-"""What engines take and give, read back from the library's own objects."""
+"""Inputs and outputs of engines, read from the library's objects."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ def test_a_launch_that_fails_leaves_the_base_or_the_old_task(device, driver):
         ("z", [0], "float32", "which the base does not have"),
         ("a.bias", [701], "float32", "changes entry 701 of 701"),
         ("a.bias", [3, 3], "float32", "unsorted or repeated"),
-        ("a.bias", [0], "float16", "needed float32"),
+        ("a.bias", [0], "float16", "expected float32"),
     ],
 )
 def test_a_patch_that_does_not_fit_never_reaches_the_device(device, name, indices, dtype, message):

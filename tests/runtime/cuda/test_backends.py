@@ -10,9 +10,9 @@ import pytest
 
 from runtime import backends
 from runtime.backends import BACKENDS
+from runtime.backends.trt.graphs import baked_graphs
 from runtime.backends.trt.library import library as installed
 from runtime.backends.trt.library import logger
-from runtime.backends.trt.parts import baked_parts
 from runtime.backends.trt.sets import build_all
 from runtime.bundles.bundle import Bundle
 from tests.runtime.contract import BackendContract, Where
@@ -23,8 +23,8 @@ from tests.runtime.cuda.test_device_session import Backend
 def build(path, strategy):
     """Build a bundle's engines for this machine's GPU."""
     bundle = Bundle.open(path)
-    parts = baked_parts(bundle) if strategy == "engines" else None
-    list(build_all(bundle, None, None, parts=parts))
+    graphs = baked_graphs(bundle) if strategy == "engines" else None
+    list(build_all(bundle, None, None, graphs=graphs))
 
 
 @pytest.fixture(params=sorted(name for name, own in BACKENDS.items() if "cuda" in own.devices))
@@ -41,7 +41,7 @@ def where(request, library, monkeypatch):
         monkeypatch.setattr(backends, "load", load)
         monkeypatch.setitem(sys.modules, "tensorrt", stand_in_builder)
         # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
-        monkeypatch.setattr("runtime.backends.trt.graphs._MOST", 0)
+        monkeypatch.setattr("runtime.backends.trt.cuda_graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     ready = build if BACKENDS[request.param].built else lambda path, strategy: None

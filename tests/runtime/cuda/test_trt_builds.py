@@ -11,9 +11,9 @@ from PIL import Image
 
 import runtime
 from runtime.backends.trt.device import platform_of
+from runtime.backends.trt.graphs import graphs_of
 from runtime.backends.trt.library import library as installed
 from runtime.backends.trt.library import logger
-from runtime.backends.trt.parts import parts_of
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.sets import build_all
 from runtime.backends.trt.store import store_of
@@ -33,7 +33,7 @@ NODES = ["f", "m", "h", "hb", "r", "features", "logits"]
 def tensorrt(driver, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", stand_in_builder)
     # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
-    monkeypatch.setattr("runtime.backends.trt.graphs._MOST", 0)
+    monkeypatch.setattr("runtime.backends.trt.cuda_graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     stand_in_builder.measured.clear()
@@ -79,7 +79,7 @@ def test_what_was_measured_once_is_kept_and_used(world, device):
 def test_graphs_share_what_was_measured(mixed):
     """The encoder with tokens begins like the one without; its Relu reads another sum."""
     _, measured = built(mixed.path)
-    assert len(parts_of(Bundle.open(mixed.path))) == 4
+    assert len(graphs_of(Bundle.open(mixed.path))) == 4
     assert [measured.count(name) for name in ("f", "m", "h", "hb")] == [1, 1, 1, 1]
     assert measured.count("r") == 2
 
@@ -136,11 +136,11 @@ def test_what_a_session_wants_names_its_gpu(world, monkeypatch, tmp_path):
 def test_a_gpu_that_is_not_there_is_one_error(world):
     found = invoke("build", world.path, "--device", "cuda:7")
     assert found.exit_code == 1 and found.stderr.startswith(
-        "error: there is no device 'cuda:7': the driver shows 1 GPU, numbered from 0; check"
+        "error: device 'cuda:7' not found: the driver shows 1 GPU, numbered from 0; check"
     )
     assert found.stderr.count("\n") == 1 and not (world.path / "engines").exists()
     none = invoke("build", world.path, "--target", "sm86")
-    assert none.exit_code == 1 and "only for the GPU of its machine; build on" in none.stderr
+    assert none.exit_code == 1 and "available: the GPU of its machine; build on" in none.stderr
 
 
 def test_without_its_package_a_build_names_the_package(world, monkeypatch):
@@ -149,7 +149,7 @@ def test_without_its_package_a_build_names_the_package(world, monkeypatch):
     found = invoke("build", world.path)
     cuda_driver.cache_clear()
     assert found.exit_code == 1 and found.stderr.count("\n") == 1
-    assert "has no GPU here to build for: a GPU needs the package" in found.stderr
+    assert "found no GPU to build for: a GPU needs the package" in found.stderr
     assert "run: pip install '.[cuda]'" in found.stderr
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runtime.backends.trt.graphs import Recorded
+from runtime.backends.trt.cuda_graphs import Recorded
 from runtime.cuda.arena import Arena
 from runtime.cuda.base import DeviceArray
 from runtime.patch import diff

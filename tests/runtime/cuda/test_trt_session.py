@@ -11,9 +11,9 @@ from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.device import platform_of, runtime_on
 from runtime.backends.trt.engine import TrtEngine
 from runtime.backends.trt.engine_file import Recipe, engine_file
+from runtime.backends.trt.graphs import baked_graphs, graphs_of
 from runtime.backends.trt.library import library as installed
 from runtime.backends.trt.library import logger
-from runtime.backends.trt.parts import baked_parts, parts_of
 from runtime.backends.trt.profile import PROFILES, Profile, Span
 from runtime.backends.trt.self_test import self_test
 from runtime.backends.trt.sets import build_all
@@ -34,7 +34,7 @@ def tensorrt(library, monkeypatch):
     if library is not None:
         monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
         # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
-        monkeypatch.setattr("runtime.backends.trt.graphs._MOST", 0)
+        monkeypatch.setattr("runtime.backends.trt.cuda_graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     yield
@@ -48,24 +48,24 @@ def build(library, device):
 
     def put(path, profile=ORIN, baked=False, **broken):
         bundle, store = Bundle.open(path), store_of(path, None)
-        parts = [*baked_parts(bundle)] if baked else parts_of(bundle)
+        graphs = [*baked_graphs(bundle)] if baked else graphs_of(bundle)
         if library is None:
-            list(build_all(bundle, None, profile, parts=parts))
+            list(build_all(bundle, None, profile, graphs=graphs))
             return
-        for part in parts:
-            install(store, device, part, profile, **broken)
+        for graph in graphs:
+            install(store, device, graph, profile, **broken)
 
     return put
 
 
-def install(store, device, part, profile=ORIN, broken="", change=lambda built: built):
+def install(store, device, graph, profile=ORIN, broken="", change=lambda built: built):
     """Put a stand-in's engine into a store."""
-    plan = stand_in.plan(part.graph, profile, part.baked, broken)
+    plan = stand_in.plan(graph.onnx, profile, graph.baked, broken)
     engine = runtime_on(device).deserialize_cuda_engine(plan)
     built = change(Built(plan, engine_tensors(engine), 0.0, None))
-    weights = None if part.baked is None else runtime.storage.digest.tensors_sha256(part.baked)
-    recipe = Recipe(part.sha256, weights, platform_of(device), profile, Options())
-    made = engine_file(part.stem, recipe, built, tested=True)
+    weights = None if graph.baked is None else runtime.storage.digest.tensors_sha256(graph.baked)
+    recipe = Recipe(graph.sha256, weights, platform_of(device), profile, Options())
+    made = engine_file(graph.stem, recipe, built, tested=True)
     store.install(made, built.plan)
     return made
 
@@ -116,7 +116,7 @@ def test_frames_that_lie_on_the_device_are_read_there_whatever_their_address(wor
     """Three features of 6 x 4 bytes: the second part begins off the alignment."""
     build(world.path, Profile("two", Span(1, 1, 2), Span(2, 2, 9)))
     bundle = Bundle.open(world.path)
-    head = parts_of(bundle)[-1]
+    head = graphs_of(bundle)[-1]
     made = store_of(world.path, None).find(head.sha256, platform_of(device))
     plan = store_of(world.path, None).plan(made)
     engine = TrtEngine(device, runtime_on(device), plan, made.tensors, made.recipe.profile)
@@ -151,7 +151,7 @@ def test_switches_leave_the_base_bit_for_bit(mixed, build):
 def test_opening_builds_nothing_and_names_the_command(world, build):
     with pytest.raises(BackendError) as error:
         opened(world.path)
-    assert "there is no engine" in str(error.value)
+    assert "no engine of graph" in str(error.value)
     assert str(error.value).endswith(f"run: uda-runtime build {world.path}")
     assert not (world.path / "engines").exists()
     build(world.path)
@@ -165,7 +165,7 @@ def test_opening_builds_nothing_and_names_the_command(world, build):
 def test_engines_may_lie_elsewhere(world, build, tmp_path):
     build(world.path)
     (world.path / "engines").rename(tmp_path / "e")
-    with pytest.raises(BackendError, match="there is no engine"):
+    with pytest.raises(BackendError, match="no engine of graph"):
         opened(world.path)
     with opened(world.path, engines=tmp_path / "e") as session:
         assert session.predict(camera(1)[0], "a-b").task == "a-b"
@@ -190,33 +190,33 @@ def test_a_task_with_more_classes_than_the_engines_take_is_told_the_profile(worl
 
 def test_an_engine_that_the_library_cannot_open_says_why(world, build, device, driver):
     build(world.path)
-    store, part = store_of(world.path, None), parts_of(Bundle.open(world.path))[0]
+    store, graph = store_of(world.path, None), graphs_of(Bundle.open(world.path))[0]
 
     def harm(built):
         return dataclasses.replace(built, plan=b"x" + built.plan)
 
-    install(store, device, part, change=harm)
+    install(store, device, graph, change=harm)
     with pytest.raises(BackendError, match="cannot open an engine .*bad magicTag; build it again"):
         opened(world.path)
 
 
 def test_an_engine_that_is_not_what_its_description_says_is_refused(world, build, device, driver):
     build(world.path)
-    store, part = store_of(world.path, None), parts_of(Bundle.open(world.path))[0]
+    store, graph = store_of(world.path, None), graphs_of(Bundle.open(world.path))[0]
 
     def rename(built):
         first = dataclasses.replace(built.tensors[1], dtype="float16")
         return dataclasses.replace(built, tensors=(built.tensors[0], first, *built.tensors[2:]))
 
-    install(store, device, part, change=rename)
+    install(store, device, graph, change=rename)
     with pytest.raises(FormatError, match="is not what its description says"):
         opened(world.path)
 
 
 def test_an_engine_of_others_is_refused(world, build, device, driver):
     build(world.path)
-    store, head = store_of(world.path, None), parts_of(Bundle.open(world.path))[-1]
-    other = head.graph.replace(b"features", b"fixtures")
+    store, head = store_of(world.path, None), graphs_of(Bundle.open(world.path))[-1]
+    other = head.onnx.replace(b"features", b"fixtures")
     plan = stand_in.plan(other, ORIN)
 
     def swap(built):
@@ -224,7 +224,7 @@ def test_an_engine_of_others_is_refused(world, build, device, driver):
         return Built(plan, tensors, 0.0, None)
 
     install(store, device, head, change=swap)
-    with pytest.raises(FormatError, match="is none of ours: it gives logits"):
+    with pytest.raises(FormatError, match="was not built from a bundle: it gives logits"):
         opened(world.path)
 
 
@@ -262,10 +262,10 @@ def test_a_run_that_fails_says_why(world, build, driver):
 @pytest.mark.parametrize("broken", ["", "nan", "again", "batch"])
 def test_the_self_test_finds_engines_that_compute_nonsense(world, device, driver, broken):
     bundle, store = Bundle.open(world.path), store_of(world.path, None)
-    encoder, head = parts_of(bundle)
+    encoder, head = graphs_of(bundle)
     task = bundle.task("a-b", bundle.layout())
-    for part, values in ((encoder, bundle.weights().views()), (head, task.head_tensors)):
-        made = install(store, device, part, broken=broken)
+    for graph, values in ((encoder, bundle.weights().views()), (head, task.head_tensors)):
+        made = install(store, device, graph, broken=broken)
         placed = Tensors(device, values)
         if broken:
             with pytest.raises(BackendError, match="failed its self-test"):

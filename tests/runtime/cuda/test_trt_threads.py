@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from runtime.backends.trt.parts import parts_of
+from runtime.backends.trt.graphs import graphs_of
 from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.cuda.device import CudaDevice
@@ -95,8 +95,8 @@ def test_a_pool_over_two_gpus_keeps_what_belongs_to_each_apart(mixed, build, dri
     monkeypatch.setenv("EMULATED_GPUS", "2")
     build(mixed.path)
     with closing(CudaDevice(1)) as other:  # of another name, so it wants engines of its own
-        for part in parts_of(Bundle.open(mixed.path)):
-            install(store_of(mixed.path, None), other, part)
+        for graph in graphs_of(Bundle.open(mixed.path)):
+            install(store_of(mixed.path, None), other, graph)
     frame, before = camera(1)[0], driver.live_bytes()
     with opened(mixed.path) as session:
         want = {task: session.predict(frame, task).logits for task in session.tasks}

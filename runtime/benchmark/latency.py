@@ -1,4 +1,4 @@
-"""Latency of prediction and switching, in milliseconds, with everything that qualifies a number."""
+"""Latency of prediction and task switching, with percentiles and machine data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runtime.sessions.sharing import cores
 
 
 @dataclass(frozen=True)
-class Plan:
+class LatencyPlan:
     """What to measure."""
 
     tasks: tuple[str, ...]
@@ -38,8 +38,8 @@ def summary(seconds: Sequence[float]) -> dict[str, float | int]:
     """Return percentiles of durations in milliseconds, with their number."""
     ms = np.asarray(seconds, dtype=np.float64) * 1e3
     p50, p90, p99 = (float(v) for v in np.percentile(ms, (50, 90, 99)))
-    facts = {"p50": p50, "p90": p90, "p99": p99, "mean": float(ms.mean()), "min": float(ms.min())}
-    return {**{k: round(v, 4) for k, v in facts.items()}, "samples": int(ms.size)}
+    values = {"p50": p50, "p90": p90, "p99": p99, "mean": float(ms.mean()), "min": float(ms.min())}
+    return {**{k: round(v, 4) for k, v in values.items()}, "samples": int(ms.size)}
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -81,13 +81,13 @@ def measure_open(open_session: Callable[[], Session], frame: NDArray[np.uint8]) 
 
 
 def measure(
-    session: Session, plan: Plan, frame: NDArray[np.uint8], done: Callable[[], object]
+    session: Session, plan: LatencyPlan, frame: NDArray[np.uint8], done: Callable[[], object]
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per task and batch size, then one for switching if there are two tasks.
 
     Args:
         session: An open session.
-        plan: What to measure.
+        plan: Plan of the measurement.
         frame: (H, W, 3) uint8; a batch repeats it.
         done: Called after every timed call, for progress.
     """
@@ -119,7 +119,7 @@ def measure(
         yield {"kind": "switch", "switch_ms": summary(_switches(session, plan, done))}
 
 
-def _switches(session: Session, plan: Plan, done: Callable[[], object]) -> list[float]:
+def _switches(session: Session, plan: LatencyPlan, done: Callable[[], object]) -> list[float]:
     for task in plan.tasks:
         session.load(task)
     draw = np.random.default_rng(0)

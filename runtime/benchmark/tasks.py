@@ -1,4 +1,4 @@
-"""Many tasks: switching among them, and frames per second against the number of tasks in a mix."""
+"""Task switch time, and throughput of mixes of many tasks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.benchmark.latency import conditions, summary, timed
 from runtime.console import bytes_text, table
-from runtime.measuring.bench import conditions, summary, timed
 from runtime.sessions.session import Session
 
 _ROUNDS, _SECONDS = 3, 5.0
@@ -42,17 +42,17 @@ def mix(tasks: Sequence[str], count: int, frame: NDArray[np.uint8], seed: int) -
     """Return frames of evenly many tasks in random order, each frame an array of its own.
 
     Args:
-        tasks: To mix.
-        count: How many frames; at least one per task.
+        tasks: Tasks to mix.
+        count: Number of frames; at least one per task.
         frame: (H, W, 3) uint8; copied, since the same frame under several tasks may cost less.
-        seed: Of the order.
+        seed: Seed of the order.
     """
     order = np.random.default_rng(seed).permutation(max(count, len(tasks)))
     return [(frame.copy(), tasks[int(number) % len(tasks)]) for number in order]
 
 
 def one_by_one(session: Session, pairs: Pairs) -> None:
-    """Judge frames in the order in which they came."""
+    """Predict frames in the order given."""
     for frame, task in pairs:
         session.predict(frame, task=task)
 
@@ -64,9 +64,9 @@ def measure(
 
     Args:
         session: An open session.
-        plan: What to measure; all its tasks are loaded first.
+        plan: Plan of the measurement; all its tasks are loaded first.
         frame: (H, W, 3) uint8.
-        done: Called after every part, for progress: as often as `parts` says.
+        done: Called after every part, for progress: as often as `progress_calls` says.
 
     Raises:
         TaskError: The session has no such task, or they do not fit into its memory together.
@@ -102,7 +102,7 @@ def measure(
         }
 
 
-def parts(plan: MixPlan) -> int:
+def progress_calls(plan: MixPlan) -> int:
     """Return how often `measure` calls `done`."""
     return plan.samples + len(steps(len(plan.tasks)))
 

@@ -1,6 +1,6 @@
-"""Sealed files: safetensors with one JSON document and a digest over all of it.
+"""Checksummed files: safetensors with one JSON document and a digest over all of it.
 
-Artifacts, checkpoints and task files are sealed. Any safetensors reader opens them; this module
+Artifacts, checkpoints and task files are such files. Any safetensors reader opens them; this module
 also checks that nothing was altered. From schema 2 on, a kind that has features also has the
 members `requires` and `optional`, see `runtime.storage.extension`; tensors of optional members are
 called `optional.<member>.<name>`.
@@ -36,8 +36,8 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """The content of a sealed file."""
+class Checksummed:
+    """The content of a checksummed file."""
 
     document: dict[str, Any]
     tensors: dict[str, NDArray[Any]]
@@ -61,7 +61,7 @@ def extended(
     optional: Mapping[str, Any],
     optional_tensors: Tensors,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return a document and tensors with the members of schema 2, ready for `seal`.
+    """Return a document and tensors with the members of schema 2, ready for `encode`.
 
     Raises:
         FormatError: A feature's name, or an optional member, is impossible.
@@ -73,11 +73,11 @@ def extended(
     return {**document, **own}, {**tensors, **theirs}
 
 
-def seal(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors) -> bytes:
-    """Return the bytes of a sealed file.
+def encode(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors) -> bytes:
+    """Return the bytes of a checksummed file.
 
     Args:
-        kind: What the file is, for example `uda-task`.
+        kind: Kind of the file, for example `uda-task`.
         schema: Version of the document's layout.
         document: JSON-serialisable; must not use the keys `kind` and `schema`.
         tensors: Arrays by name, any numeric type.
@@ -91,12 +91,12 @@ def seal(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors) 
 def write(
     path: Path, kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors
 ) -> None:
-    """Write a sealed file atomically.
+    """Write a checksummed file atomically.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    write_bytes(path, seal(kind, schema, document, tensors))
+    write_bytes(path, encode(kind, schema, document, tensors))
 
 
 def read(
@@ -106,15 +106,15 @@ def read(
     *,
     oldest: int | None = None,
     features: Collection[str] | None = None,
-) -> Sealed:
-    """Read a sealed file and check kind, schema and digest.
+) -> Checksummed:
+    """Read a checksummed file and check kind, schema and digest.
 
     Args:
-        path: The file.
-        kind: As for `seal`.
-        schema: The newest that is read.
-        oldest: The oldest that is read; None: `schema` alone.
-        features: That this version knows; None: of a kind that has none.
+        path: Path of the file.
+        kind: As for `encode`.
+        schema: Newest schema to accept.
+        oldest: Oldest schema to accept; None accepts `schema` alone.
+        features: Features that this version knows; None for a kind without features.
 
     Raises:
         FormatError: The file is missing, truncated, altered, of another kind or version, or
@@ -122,7 +122,7 @@ def read(
     """
     try:
         if not S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
-            raise OSError("no plain file")
+            raise OSError("not a plain file")
         with safe_open(path, framework="numpy") as file:
             meta = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -139,13 +139,13 @@ def parse(
     *,
     oldest: int | None = None,
     features: Collection[str] | None = None,
-) -> Sealed:
-    """Return what the bytes of a sealed file hold, after the checks of `read`.
+) -> Checksummed:
+    """Return what the bytes of a checksummed file hold, after the checks of `read`.
 
     Args:
-        content: Of the whole file.
-        path: Where it came from, for messages.
-        kind: As for `seal`.
+        content: Content of the whole file.
+        path: Path of the file, for messages.
+        kind: As for `encode`.
         schema: As for `read`.
         oldest: As for `read`.
         features: As for `read`.
@@ -174,12 +174,12 @@ def _checked(
     features: Collection[str] | None,
     meta: Mapping[str, str],
     tensors: dict[str, NDArray[Any]],
-) -> Sealed:
+) -> Checksummed:
     stored, _, text = meta.get(_META, "").partition(" ")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"'{path}' is no {kind} file: its document is not JSON") from error
+        raise FormatError(f"'{path}' is not a {kind} file: its document is not JSON") from error
     if not isinstance(document, dict) or document.get("kind") != kind:
         found = document.get("kind") if isinstance(document, dict) else None
         raise FormatError(f"'{path}' is not a {kind} file (found kind {found!r})")
@@ -195,11 +195,11 @@ def _checked(
         raise FormatError(f"'{path}' was altered: its digest does not match; copy it again")
     del document["kind"], document["schema"]
     if features is None or schema < _EXTENSIBLE:
-        return Sealed(document, tensors, digest, schema)
+        return Checksummed(document, tensors, digest, schema)
     requires, optional = extension.take(document, features, f"'{path}'")
     own = {name: array for name, array in tensors.items() if not name.startswith(_OPTIONAL)}
     theirs = {n.removeprefix(_OPTIONAL): a for n, a in tensors.items() if n not in own}
-    return Sealed(document, own, digest, schema, requires, optional, theirs)
+    return Checksummed(document, own, digest, schema, requires, optional, theirs)
 
 
 def _digest(text: str, tensors: Tensors) -> str:

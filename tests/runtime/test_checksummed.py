@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 from runtime.errors import FormatError
-from runtime.storage import sealed
+from runtime.storage import checksummed
 
 
 @pytest.fixture
 def path(tmp_path):
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 2], np.uint8)}
-    sealed.write(tmp_path / "file", "test", 3, {"name": "x"}, tensors)
+    checksummed.write(tmp_path / "file", "test", 3, {"name": "x"}, tensors)
     return tmp_path / "file"
 
 
 def test_document_and_tensors_come_back(path):
     for file in (
-        sealed.read(path, "test", 3),
-        sealed.parse(path.read_bytes(), path, "test", 3),
+        checksummed.read(path, "test", 3),
+        checksummed.parse(path.read_bytes(), path, "test", 3),
     ):
         assert file.document == {"name": "x"}
         np.testing.assert_array_equal(file.tensors["a"], [[0, 1, 2], [3, 4, 5]])
@@ -34,16 +34,16 @@ def test_every_flipped_bit_is_found(path):
         if damaged[place : place + 1].isspace() or content[place : place + 1].isspace():
             continue  # the header's padding carries nothing
         with pytest.raises(FormatError):
-            sealed.read(path, "test", 3)
+            checksummed.read(path, "test", 3)
         with pytest.raises(FormatError):
-            sealed.parse(bytes(damaged), path, "test", 3)
+            checksummed.parse(bytes(damaged), path, "test", 3)
 
 
 def test_kind_and_version_are_checked(path):
     with pytest.raises(FormatError, match="not a other file"):
-        sealed.read(path, "other", 3)
+        checksummed.read(path, "other", 3)
     with pytest.raises(FormatError, match="schema 3, this version reads 4"):
-        sealed.read(path, "test", 4)
+        checksummed.read(path, "test", 4)
 
 
 def test_a_missing_file_a_folder_and_a_foreign_file_are_refused(path, tmp_path):
@@ -53,19 +53,19 @@ def test_a_missing_file_a_folder_and_a_foreign_file_are_refused(path, tmp_path):
     (tmp_path / "text").write_text("hello")
     for name in ("missing", ".", "plain", "text"):
         with pytest.raises(FormatError):
-            sealed.read(tmp_path / name, "test", 3)
+            checksummed.read(tmp_path / name, "test", 3)
     for content in (b"", b"hello", (tmp_path / "plain").read_bytes(), path.read_bytes()[:-1]):
         with pytest.raises(FormatError):
-            sealed.parse(content, path, "test", 3)
+            checksummed.parse(content, path, "test", 3)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        sealed.write(tmp_path / "file", "test", 1, {"x": float("nan")}, {})
+        checksummed.write(tmp_path / "file", "test", 1, {"x": float("nan")}, {})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_named_pipe_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FormatError, match="is missing or damaged .no plain file."):
-        sealed.read(tmp_path / "pipe", "uda-task", 2)
+    with pytest.raises(FormatError, match="is missing or damaged .not a plain file."):
+        checksummed.read(tmp_path / "pipe", "uda-task", 2)

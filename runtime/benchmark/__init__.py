@@ -1,0 +1,1 @@
+"""Latency, task switching and throughput on this machine."""

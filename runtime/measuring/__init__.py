@@ -1,1 +1,0 @@
-"""Latency, switching and throughput on this machine."""
