@@ -40,8 +40,9 @@ ROWS = (
 
 def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     """Train, or find, one run and return what every selector would have kept of it."""
-    from adapt import data, methods, store
-    from adapt.artifact import Artifact
+    from adapt import data, methods
+    from adapt.artifacts import store
+    from adapt.artifacts.artifact import Artifact
     from adapt.evaluation import selection
     from adapt.settings.layers import resolve
     from adapt.settings.selectors import names

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt.architecture import SUFFIX
+from adapt.settings.model_config import SUFFIX
 from runtime.errors import UdaError
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapt import store
+from adapt.artifacts import store
 from adapt.commands.baselines import table_of
 from adapt.commands.hints import SettingsCommand, export_command
-from adapt.image_options import check_named, pair_loader, task_options, test_option
-from adapt.options import BUDGETS, changed, setting_options, use_threads
-from adapt.training.voice import alone, leads, one_voice
+from adapt.commands.image_options import check_named, pair_loader, task_options, test_option
+from adapt.commands.options import BUDGETS, changed, setting_options, use_threads
+from adapt.compute.rank import alone, leads, one_voice
 from runtime.console import bytes_text, count_of, table
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from adapt.captions import class_prompts
+from adapt.clip.captions import class_prompts
 from adapt.data.base import ImageSet
 from adapt.data.cache import pixels
 from adapt.data.class_folders import read_domain

@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from adapt.evaluation.evaluate import predict
-from adapt.heads import CosineHead
-from adapt.losses import agreement, cross_entropy, fixmatch, gini_impurity, ramp
-from adapt.method import Batch, Method
+from adapt.methods.base import Batch, Method
+from adapt.methods.heads import CosineHead
+from adapt.methods.losses import agreement, cross_entropy, fixmatch, gini_impurity, ramp
 from adapt.settings.config import DataFacts, TrainConfig
 from adapt.settings.methods import CMKDConfig
 from runtime.errors import TrainingError
 
 if TYPE_CHECKING:
-    from adapt.clip import Clip
+    from adapt.clip.model import Clip
     from adapt.training.batches import Stream
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ class CMKD(Method):
 
     Deviations of the paper from the code, which is followed: the direction of the KL in
     `agreement`, the batch-normalised and summed Gini impurity, and the formula of the ramp; see
-    `adapt.losses`. The released code counts iterations inside its loss; here the loop passes them.
+    `adapt.methods.losses`. The released code counts iterations inside its loss; here the loop
+    passes them.
     """
 
     Config = CMKDConfig

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from adapt.heads import AffineHead
-from adapt.losses import cross_entropy
-from adapt.method import Batch
+from adapt.methods.base import Batch
+from adapt.methods.heads import AffineHead
+from adapt.methods.losses import cross_entropy
 from adapt.methods.parts.features import FeatureMethod
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import LinearProbeConfig

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from adapt.heads import AffineHead
-from adapt.losses import cross_entropy
-from adapt.method import Batch, Deployed
+from adapt.methods.base import Batch, Deployed
+from adapt.methods.heads import AffineHead
+from adapt.methods.losses import cross_entropy
 from adapt.methods.parts import unimos_losses as loss
 from adapt.methods.parts.features import FeatureMethod
 from adapt.methods.parts.unimos_network import Affine, Network
@@ -20,7 +20,7 @@ from adapt.settings.methods import UniMoSConfig
 from adapt.training.batches import draw_seed
 
 if TYPE_CHECKING:
-    from adapt.clip import Clip
+    from adapt.clip.model import Clip
     from adapt.training.batches import Stream
 
 EPOCH_LIMIT = 1500

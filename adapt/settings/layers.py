@@ -20,7 +20,7 @@ from runtime.storage.fields import build
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
-    from adapt.method import Method
+    from adapt.methods.base import Method
 
 DEFAULT, DATA, COMMAND = "default", "data", "command line"
 """Names of layers that are not files."""

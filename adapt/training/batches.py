@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
+from adapt.compute import parallel
 from adapt.data.base import UNKNOWN
 from adapt.data.rows import Images
 from adapt.data.strong import strong
 from adapt.data.transforms import augment
-from adapt.method import Batch
+from adapt.methods.base import Batch
 from adapt.settings.config import TrainConfig
-from adapt.training import parallel
 from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
 

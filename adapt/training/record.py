@@ -201,7 +201,7 @@ def density(encoder: nn.Module, base: Mapping[str, NDArray[Any]]) -> float:
 
     Args:
         encoder: As it is now.
-        base: `adapt.clip.encoder_tensors` of the base.
+        base: `adapt.clip.model.encoder_tensors` of the base.
     """
     changed = total = 0
     for name, parameter in encoder.named_parameters():

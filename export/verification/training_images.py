@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapt import data
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.data import digests
 from adapt.data.base import DomainPair, ImageSet
 from adapt.data.folder import with_test

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
 from adapt.commands.baselines import verdict
 from adapt.demo import weights as demo

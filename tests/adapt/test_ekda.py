@@ -14,19 +14,19 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapt.artifact import Artifact
-from adapt.clip import Clip, encoder_tensors
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import load_merged
+from adapt.clip.model import Clip, encoder_tensors
 from adapt.data import DomainPair
 from adapt.demo import weights
-from adapt.merge import load_merged
-from adapt.method import Batch
+from adapt.methods.base import Batch
 from adapt.methods.ekda import EKDA, EKDAConfig
 from adapt.methods.parts.teacher import Teacher, class_names, divergence
+from adapt.optim.optimization import Optimization
 from adapt.settings import base_models as recommended
 from adapt.settings.layers import resolve
 from adapt.training import resume
 from adapt.training.loop import Loop
-from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError
 from runtime.spec import BaseModel, Preprocess
 from tests.adapt.steps import METRICS, TASK, batch

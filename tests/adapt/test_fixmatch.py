@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
 from adapt.data.strong import strong
-from adapt.losses import cross_entropy, fixmatch
+from adapt.methods.losses import cross_entropy, fixmatch
 from adapt.methods.source_only import SourceOnly
 from adapt.settings.config import TaskHeadConfig
 from adapt.training.batches import Stream, draw_seed

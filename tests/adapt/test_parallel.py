@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
+from adapt.compute import parallel
+from adapt.compute import rank as voice
+from adapt.compute.parallel import processes
 from adapt.demo import datasets
-from adapt.training import parallel, voice
-from adapt.training.parallel import processes
 from runtime.errors import BackendError
 from tests.adapt.offices import office31
 

@@ -10,9 +10,9 @@ import torch
 from click.testing import CliRunner
 
 from adapt import methods
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
-from adapt.method import BUDGET
+from adapt.methods.base import BUDGET
 from adapt.methods.unimos import UniMoS
 from adapt.settings import architectures
 from adapt.settings.architectures import check_model
@@ -354,9 +354,9 @@ def test_a_method_may_bring_another_optimizer_and_resume_with_it(pair, config, t
     """AdamW by a method's own word: the loop, checkpoints and RST do not know the difference."""
     from dataclasses import replace
 
+    from adapt.compute.parallel import processes
     from adapt.methods.cmkd import CMKD
     from adapt.training.loop import Loop
-    from adapt.training.parallel import processes
 
     class Own(CMKD):
         def optimizer(self, groups):

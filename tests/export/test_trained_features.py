@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from adapt import clip as clips
 from adapt import data
+from adapt.clip import model as clips
 from adapt.evaluation.evaluate import predict
 from adapt.methods.linear_probe import LinearProbeConfig
 from adapt.methods.unimos import UniMoSConfig

@@ -57,7 +57,7 @@ def on_grid(
     """Return an encoder's tensors by name, rounded where the grid asks for it.
 
     Args:
-        tensors: `adapt.clip.encoder_tensors` of it, or of a merged one.
+        tensors: `adapt.clip.model.encoder_tensors` of it, or of a merged one.
         encoder: Says which names stay float32; its values are not read.
         grid: What to round to.
     """

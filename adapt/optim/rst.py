@@ -5,7 +5,7 @@ float32. Momentum is untouched, so a weight leaves w0 only when a single step ex
 again later, and may fall back. What decides the density is tau / lr, hardly the rate itself. tau is
 fixed (`Threshold`), or found after every step so that a budget is met (`Budget`).
 
-On a deployment grid (`adapt.grid`) the forward and backward pass see rounded weights, base
+On a deployment grid (`adapt.optim.grid`) the forward and backward pass see rounded weights, base
 included; the optimizer steps float32 masters with the gradients taken there (straight through). The
 rule looks at the masters. One that moved far enough to stay, but that rounding still hides, goes on
 moving, and counts as unchanged until the rounded weight differs.
@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapt import grid as grids
-from adapt.grid import Grid
+from adapt.optim import grid as grids
+from adapt.optim.grid import Grid
+from adapt.optim.topk import cut
 from adapt.settings.config import TrainConfig
-from adapt.training.cut import cut
 from runtime.errors import ConfigError
 
 _ALIGN = 16

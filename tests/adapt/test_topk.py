@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapt.training import cut
+from adapt.optim import topk as cut
 
 
 @settings(max_examples=100, deadline=None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from adapt.datasets import DATASETS
 from adapt.methods import BASELINES
-from adapt.nearest import meant
+from adapt.suggest import meant
 from runtime.errors import TaskError
 
 FILE = "artifact.safetensors"

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapt.method import Group
+from adapt.methods.base import Group
+from adapt.optim.optimization import Optimization
+from adapt.optim.rst import Projection, Threshold
 from adapt.settings.config import TrainConfig
-from adapt.training.optimize import Optimization
-from adapt.training.rst import Projection, Threshold
 
 CONFIG = TrainConfig(momentum=0.9, weight_decay=0.0)
 

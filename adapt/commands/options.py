@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import click
 
 from adapt.methods import METHODS
-from adapt.nearest import meant
 from adapt.settings.names import check_device
 from adapt.settings.selectors import SELECTORS
+from adapt.suggest import meant
 
 BUDGETS = (
     "on 713 drawings per domain, 1.5% reached 60.4% accuracy in a file of 97 kB, 0.5% reached "

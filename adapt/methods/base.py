@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from adapt.compute.device import attention
+from adapt.compute.parallel import gather
 from adapt.settings.config import DataFacts, TrainConfig
 from adapt.settings.length import EPOCHS, MOST_STEPS, steps
-from adapt.training.device import attention
-from adapt.training.parallel import gather
 from runtime.spec import BaseModel
 
 if TYPE_CHECKING:
-    from adapt.clip import Clip
+    from adapt.clip.model import Clip
     from adapt.data.rows import Images
+    from adapt.optim.optimization import Optimization
     from adapt.training.batches import Stream
-    from adapt.training.optimize import Optimization
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The low precision of each `amp` setting."""
@@ -66,7 +66,7 @@ class Deployed:
     encoder: nn.Module
     """The image encoder; what differs from the base becomes the residual, which may be empty."""
     head: nn.Module
-    """Features (N, D) to logits (N, C); of a class in `adapt.heads.HEADS`."""
+    """Features (N, D) to logits (N, C); of a class in `adapt.methods.heads.HEADS`."""
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
     """Learned prompt tokens `prompts.<block>` (n, W) that the encoder runs with; mostly none."""
 
@@ -135,7 +135,7 @@ class Method(nn.Module):
 
     def build_head(self) -> nn.Module:
         """Return the head that is deployed; by default BatchNorm, LayerNorm, linear."""
-        from adapt.heads import TaskHead
+        from adapt.methods.heads import TaskHead
 
         classes, features = self.text.shape
         return TaskHead(features, classes)

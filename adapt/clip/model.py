@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from adapt import download, networks, weights
-from adapt.architecture import Architecture, is_file
+from adapt.clip import download, networks, weights
 from adapt.demo import weights as demo
 from adapt.settings.architectures import (
     BASE_ADVICE,
@@ -22,6 +21,7 @@ from adapt.settings.architectures import (
     SUFFIXES,
     check_own_weights,
 )
+from adapt.settings.model_config import Architecture, is_file
 from runtime.errors import BackendError, BaseModelError
 from runtime.spec import Background, BaseModel, Preprocess
 from runtime.storage.digest import tensors_sha256

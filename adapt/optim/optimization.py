@@ -8,10 +8,10 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from adapt.method import Group, OptimizerFactory, sgd
+from adapt.compute.parallel import average
+from adapt.methods.base import Group, OptimizerFactory, sgd
+from adapt.optim.rst import Projection
 from adapt.settings.config import TrainConfig
-from adapt.training.parallel import average
-from adapt.training.rst import Projection
 from runtime.errors import FormatError
 
 

@@ -12,7 +12,7 @@ from adapt.settings.config import TrainConfig
 from runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from adapt.clip import Clip
+    from adapt.clip.model import Clip
 
 C = TypeVar("C", bound=TrainConfig)
 
@@ -70,7 +70,7 @@ def fitting(
     Raises:
         BaseModelError: Even the shortest has no room for some class name.
     """
-    from adapt.prompts import leading_words
+    from adapt.clip.prompts import leading_words
 
     for candidate in (template, *SHORTER):
         enough = candidate == template or leading_words(clip, candidate) >= words
@@ -100,7 +100,7 @@ def fitted(clip: Clip, classes: Sequence[str], config: C, domain: str) -> C:
     Raises:
         BaseModelError: Even the shortest prompt has no room for some class name.
     """
-    from adapt.prompts import leading_words
+    from adapt.clip.prompts import leading_words
 
     learned = getattr(config, "n_ctx", 0)
     prompt = fitting(clip, classes, config.prompt, domain, words=min(learned, 1))

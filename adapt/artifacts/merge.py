@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adapt.clip import Clip, encoder_tensors
-from adapt.grid import on_grid
-from adapt.heads import head_dim
+from adapt.clip.model import Clip, encoder_tensors
+from adapt.optim.grid import on_grid
+from adapt.methods.heads import head_dim
 from runtime import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.spec import BaseModel
 from runtime.storage.digest import tensors_sha256
 
 if TYPE_CHECKING:
-    from adapt.artifact import Artifact
+    from adapt.artifacts.artifact import Artifact
 
 
 def same_base(one: BaseModel, other: BaseModel) -> bool:
@@ -83,7 +83,7 @@ def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
         for name, array in tensors.items():
             own[name].copy_(torch.from_numpy(array))
     if artifact.tokens:
-        from adapt.prompts import Prompted
+        from adapt.clip.prompts import Prompted
 
         tokens = {name: torch.from_numpy(token) for name, token in artifact.tokens.items()}
         return Prompted(encoder, tokens).eval()

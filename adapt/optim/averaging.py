@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from adapt.training.optimize import Optimization
+from adapt.optim.optimization import Optimization
 from runtime.errors import FormatError
 
 

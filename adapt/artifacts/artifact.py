@@ -1,6 +1,6 @@
 """The artifact: everything training leaves for one task, in one sealed file.
 
-`adapt.store` says where it lies. The residual is kept as new values, so merging is an
+`adapt.artifacts.store` says where it lies. The residual is kept as new values, so merging is an
 assignment: exact, and the same when done twice. Longer than most files, since its format is read,
 written and checked in one place.
 """
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adapt import methods
-from adapt.architecture import FEATURE, Architecture
-from adapt.clip import encoder_tensors
+from adapt.settings.model_config import FEATURE, Architecture
+from adapt.clip.model import encoder_tensors
 from adapt.evaluation.metrics import Metrics
-from adapt.grid import on_grid
-from adapt.heads import HEADS, build_head, head_tensors
-from adapt.prompts import TOKEN_NAME
+from adapt.optim.grid import on_grid
+from adapt.methods.heads import HEADS, build_head, head_tensors
+from adapt.clip.prompts import TOKEN_NAME
 from adapt.settings.stored import restore
 from runtime import patch
 from runtime.errors import BaseModelError, ConfigError, FormatError
@@ -68,7 +68,7 @@ class Artifact:
     parameters: int
     """Number of all encoder parameters."""
     head: str
-    """Kind of head, a key of `adapt.heads.HEADS`."""
+    """Kind of head, a key of `adapt.methods.heads.HEADS`."""
     head_tensors: Tensors
     tokens: Tensors
     """Learned prompt tokens `prompts.<block>` (n, W) of the encoder; empty for most methods."""
@@ -118,7 +118,7 @@ class Artifact:
             base: The base model.
             reference: `encoder_tensors` of the base, taken before training.
             encoder: The trained image encoder, or the base's when only a head was trained.
-            head: Deployed head, of a class in `adapt.heads.HEADS`.
+            head: Deployed head, of a class in `adapt.methods.heads.HEADS`.
             task: Task that it was trained for.
             method: The method's name.
             preprocess: Preprocessing that evaluation used.

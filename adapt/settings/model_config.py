@@ -15,7 +15,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from adapt.towers import OFF, Pixels, ResnetTower, TextTower, VitTower, ranges
+from adapt.settings.towers import OFF, Pixels, ResnetTower, TextTower, VitTower, ranges
 from runtime.errors import BaseModelError, UdaError
 from runtime.storage.fields import build
 from runtime.storage.files import expanded

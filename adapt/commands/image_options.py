@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapt import store
+from adapt.artifacts import store
+from adapt.commands.options import F, device_option
 from adapt.datasets import DATASETS
-from adapt.options import F, device_option
 from runtime.errors import TaskError
 
 if TYPE_CHECKING:

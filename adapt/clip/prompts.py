@@ -16,7 +16,7 @@ from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
 from runtime.errors import BaseModelError, ConfigError, FormatError
 
 TOKEN_NAME = re.compile(r"prompts\.(0|[1-9][0-9]{0,3})")
