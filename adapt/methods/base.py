@@ -8,17 +8,20 @@ files, since the whole contract stands in one place.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adapt.compute.device import attention
 from adapt.compute.parallel import gather
+from adapt.optim.groups import Group, sgd
+from adapt.optim.optimization import Optimization
 from adapt.settings.config import DataFacts, TrainConfig
 from adapt.settings.length import EPOCHS, MOST_STEPS, steps
 from runtime.spec import BaseModel
@@ -26,8 +29,6 @@ from runtime.spec import BaseModel
 if TYPE_CHECKING:
     from adapt.clip.model import Clip
     from adapt.data.rows import Images
-    from adapt.optim.optimization import Optimization
-    from adapt.training.batches import Stream
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The low precision of each `amp` setting."""
@@ -48,15 +49,15 @@ class Batch:
     """(N, 3, S, S): a strongly augmented view of the target, if FixMatch is on."""
 
 
-@dataclass(frozen=True)
-class Group:
-    """Parameters with one learning rate, in one optimizer."""
+class TrainingImages(Protocol):
+    """The training images of one domain, as far as a method may see them."""
 
-    parameters: tuple[nn.Parameter, ...]
-    lr: float
-    """At iteration 0; `Method.schedule` multiplies it."""
-    optimizer: str = "main"
-    """A parameter may stand in several optimizers; each keeps its own momentum."""
+    pixels: Images
+    """(N, R, R, 3) uint8 RGB."""
+    digest: str
+    """Names the pixels: the files, and how they were resized."""
+    labels: NDArray[np.int64]
+    """(N,) class positions; of the target all -1."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,6 @@ class Deployed:
     """Features (N, D) to logits (N, C); of a class in `adapt.methods.heads.HEADS`."""
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
     """Learned prompt tokens `prompts.<block>` (n, W) that the encoder runs with; mostly none."""
-
-
-OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-"""From parameter groups, each with its own `lr`, to an optimizer."""
-
-
-def sgd(config: TrainConfig) -> OptimizerFactory:
-    """Return what makes SGD with the momentum and weight decay of the settings, torch's fused."""
-    return functools.partial(
-        torch.optim.SGD,
-        momentum=config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
 
 
 BUDGET = 0.015
@@ -202,7 +188,7 @@ class Method(nn.Module):
         optimization.step(main=torch.stack(list(terms.values())).sum())
         return terms
 
-    def prepare(self, source: Stream, target: Stream) -> None:
+    def prepare(self, source: TrainingImages, target: TrainingImages) -> None:
         """Prepare what training needs once per process, also when resuming; by default nothing.
 
         What a checkpoint must hold (pseudo labels, running priors) is a buffer registered by the

@@ -12,10 +12,11 @@ from torch.nn import functional
 
 from adapt.clip import model as base_models
 from adapt.clip.prompts import by_block, check_visual, encode_images
-from adapt.methods.base import Batch, Group, Method
+from adapt.methods.base import Batch, Method
 from adapt.methods.heads import ProjectorHead
 from adapt.methods.parts.pairing import check_images
 from adapt.methods.parts.teacher import STD, Teacher, divergence
+from adapt.optim.groups import Group
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import EKDAConfig
 from adapt.settings.teachers import TEACHER_ADVICE

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.compute.parallel import average
-from adapt.methods.base import Group, OptimizerFactory, sgd
+from adapt.optim.groups import Group, OptimizerFactory, sgd
 from adapt.optim.rst import Projection
 from adapt.settings.config import TrainConfig
 from runtime.errors import FormatError

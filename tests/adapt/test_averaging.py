@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapt.methods.base import Group
 from adapt.optim import rst
 from adapt.optim.averaging import WeightAverage
 from adapt.optim.grid import Grid
+from adapt.optim.groups import Group
 from adapt.optim.optimization import Optimization
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import resolve

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapt.methods.base import Group
+from adapt.optim.groups import Group
 from adapt.optim.optimization import Optimization
 from adapt.optim.rst import Projection, Threshold
 from adapt.settings.config import TrainConfig

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from adapt.methods.base import Group
 from adapt.optim import rst
 from adapt.optim import topk as cut
 from adapt.optim.grid import DTYPES, Grid
+from adapt.optim.groups import Group
 from adapt.optim.optimization import Optimization
 from adapt.settings.config import TrainConfig
 from runtime.errors import ConfigError
