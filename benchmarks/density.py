@@ -90,8 +90,9 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     from adapt.artifacts.artifact import Artifact
     from adapt.artifacts.merge import Network
     from adapt.clip import model as base_models
+    from adapt.compute.inference import predict
     from adapt.data.cache import pixels
-    from adapt.evaluation.evaluate import predict, score
+    from adapt.evaluation.evaluate import score
     from adapt.optim.grid import snap
     from adapt.settings.layers import resolve
 

@@ -53,7 +53,7 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     method = methods.get(row.method)
     images = data.load(dataset, task)
     resolved = resolve(method.Config, dataset, row.method, settings)
-    config = resolved.with_data(method, images).config
+    config = resolved.with_data(method.from_data, len(images.source), len(images.target)).config
     out = root / config.model / row.folder / f"seed{seed}"
     path = store.place(out, dataset, task, store.variant(row.method, vars(config)))
     if path.exists():  # whatever it kept, it measured every epoch

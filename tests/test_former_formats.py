@@ -25,9 +25,9 @@ from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network, merged
 from adapt.cli import main as adapt_main
 from adapt.clip import model as base_models
+from adapt.compute.inference import predict
 from adapt.data import load_folders
 from adapt.data.cache import pixels
-from adapt.evaluation.evaluate import predict
 from adapt.training.train import train
 from export.cli import main as export_main
 from export.contents import make_contents

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from adapt import methods
 from adapt.settings.model_config import FEATURE, Architecture
 from adapt.clip.model import encoder_tensors
-from adapt.evaluation.metrics import Metrics
+from adapt.artifacts.metrics import Metrics
 from adapt.optim.grid import on_grid
 from adapt.methods.heads import HEADS, build_head, head_tensors
 from adapt.clip.prompts import TOKEN_NAME
@@ -78,7 +78,7 @@ class Artifact:
     """The settings as training resolved them."""
     seed: int
     metrics: Mapping[str, Any]
-    """The fields of `adapt.evaluation.metrics.Metrics`."""
+    """The fields of `adapt.artifacts.metrics.Metrics`."""
     versions: Mapping[str, str]
     """Of Python and of the libraries that computed."""
     guides: tuple[BaseModel, ...] = ()

@@ -21,9 +21,9 @@ def inspect(artifact: Path) -> None:
     """Print what an artifact is, given its file or the folder that training wrote it to."""
     artifact = _file(artifact) if artifact.is_dir() else artifact
     from adapt.artifacts.artifact import Artifact
+    from adapt.artifacts.metrics import Metrics
     from adapt.data.inventory.summary import INVENTORY, line_of
     from adapt.data.origin import IMAGES, Origin
-    from adapt.evaluation.metrics import Metrics
     from adapt.settings.layers import shown
     from adapt.settings.stored import SETTINGS
     from runtime import patch

@@ -131,7 +131,7 @@ def train(
 
     use_threads(threads)
     cls = methods.get(method)
-    resolved = resolved.with_data(cls, pair)
+    resolved = resolved.with_data(cls.from_data, len(pair.source), len(pair.target))
     if show_settings:
         return _show(resolved)
     config = resolved.config
@@ -175,7 +175,7 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, res
 
 def _report(run: Run, pair: DomainPair, trains: bool) -> None:
     """Print what a run has reached and where its artifact is."""
-    from adapt.evaluation.metrics import Metrics
+    from adapt.artifacts.metrics import Metrics
     from runtime.storage.fields import build
 
     metrics = build(Metrics, run.artifact.metrics, "metrics")

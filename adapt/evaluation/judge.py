@@ -12,11 +12,12 @@ from torch import Tensor
 
 from adapt.clip.model import Clip
 from adapt.compute import parallel
+from adapt.compute.inference import predict
 from adapt.data import DomainPair
 from adapt.data.base import UNKNOWN
 from adapt.data.cache import Pixels, pixels
 from adapt.evaluation import selection
-from adapt.evaluation.evaluate import Scores, predict, score
+from adapt.evaluation.evaluate import Scores, score
 from adapt.methods.base import Method
 from adapt.methods.heads import CosineHead
 from adapt.settings.config import TrainConfig

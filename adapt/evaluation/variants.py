@@ -14,9 +14,9 @@ from adapt.artifacts.merge import Network
 from adapt.clip import model as base_models
 from adapt.clip.captions import class_prompts, fitting
 from adapt.clip.model import Clip
+from adapt.compute.inference import predict
 from adapt.data import digests
 from adapt.data.rows import Images
-from adapt.evaluation.evaluate import predict
 from adapt.evaluation.stored import ZERO_SHOT
 from adapt.methods.heads import CosineHead
 from adapt.settings.model_config import Architecture, is_file

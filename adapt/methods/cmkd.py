@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from adapt.evaluation.evaluate import predict
+from adapt.compute.inference import predict
 from adapt.methods.base import Batch, Method, TrainingImages
 from adapt.methods.heads import CosineHead
 from adapt.methods.losses import agreement, cross_entropy, fixmatch, gini_impurity, ramp

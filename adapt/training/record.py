@@ -169,7 +169,7 @@ def metrics(
     data: Mapping[str, str],
     selected: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Return what an artifact says about its accuracy, see `adapt.evaluation.metrics.Metrics`.
+    """Return what an artifact says about its accuracy, see `adapt.artifacts.metrics.Metrics`.
 
     Args:
         history: The rows of all epochs.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network
 from adapt.clip.model import Clip
+from adapt.compute.inference import predict
 from adapt.data.rows import Images
-from adapt.evaluation.evaluate import predict
 from export.verification.base import Infer, Logits, ProgressCallback
 from export.verification.comparison import Comparison, Reference, check, compare
 from export.verification.images import Sample

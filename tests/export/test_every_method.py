@@ -8,8 +8,8 @@ import pytest
 from adapt import methods
 from adapt.artifacts.merge import Network
 from adapt.clip import model as clips
+from adapt.compute.inference import predict
 from adapt.data import load_folders
-from adapt.evaluation.evaluate import predict
 from adapt.training.train import train
 from export.pipeline import export_bundle
 from export.verification.images import ImagePaths

@@ -10,7 +10,7 @@ import pytest
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network
 from adapt.clip import model as clips
-from adapt.evaluation.evaluate import predict
+from adapt.compute.inference import predict
 from export.pipeline import export_bundle, verify_bundle
 from export.verification.images import ImagePaths
 from runtime.bundles.bundle import Bundle

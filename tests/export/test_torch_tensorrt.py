@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network
 from adapt.clip import model as clips
-from adapt.evaluation.evaluate import predict
+from adapt.compute.inference import predict
 from adapt.optim.grid import snap
 from export.cli import main
 from export.graphs.baked import baked_part

@@ -7,7 +7,7 @@ import pytest
 from adapt import data
 from adapt.artifacts.merge import load_merged
 from adapt.clip import model as clips
-from adapt.evaluation.evaluate import predict
+from adapt.compute.inference import predict
 from adapt.methods.cmkd import CMKDConfig
 from adapt.training.train import train
 from export.pipeline import export_bundle

@@ -5,7 +5,7 @@ import pytest
 
 from adapt import data
 from adapt.clip import model as clips
-from adapt.evaluation.evaluate import predict
+from adapt.compute.inference import predict
 from adapt.methods.linear_probe import LinearProbeConfig
 from adapt.methods.unimos import UniMoSConfig
 from adapt.training.train import train

@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from adapt.compute import parallel
+from adapt.compute.inference import predict
 from adapt.data.home import folder
 from adapt.data.rows import Images
-from adapt.evaluation.evaluate import predict
 from adapt.methods.base import Method
 from runtime.errors import BaseModelError, FormatError
 from runtime.storage import sealed
