@@ -28,10 +28,11 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from adapt.data.drawn import DEMO_SETS
 from adapt.data.transforms import normalise
-from adapt.demo import jobs, weights
-from adapt.demo.datasets import DEMO_SETS
+from adapt.demo import weights
 from adapt.demo.zero_shot import accuracies, held_out_splits, prompts
+from adapt.drawing import jobs
 from runtime.storage.files import sha256, write_bytes
 
 Report = Callable[[dict[str, Any]], None]
@@ -69,7 +70,7 @@ def draw_corpus(seed: int, count: int) -> tuple[Tensor, list[str]]:
     """
     share = count // 8
     parts = [
-        jobs.Job("adapt.demo.corpus:captioned", (1000 * seed + part, share), share)
+        jobs.Job("adapt.drawing.corpus:captioned", (1000 * seed + part, share), share)
         for part in range(8)
     ]
     images, captions = zip(*jobs.run(parts, "drawing the corpus"), strict=True)

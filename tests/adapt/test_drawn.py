@@ -8,16 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from adapt.demo import batches, datasets
-from adapt.demo.datasets import DEMO_SETS, DemoPart, DemoSet, pixel_digest, render
-from adapt.demo.jobs import Job
-from adapt.demo.shapes import TASK_CLASSES
+from adapt.data import drawn
+from adapt.data.drawn import DEMO_SETS, DemoPart, DemoSet, pixel_digest, render
+from adapt.drawing import batches
+from adapt.drawing.jobs import Job
+from adapt.drawing.shapes import TASK_CLASSES
 from runtime.errors import DataError
 
 TINY = DemoSet(
     TASK_CLASSES,
     tuple(
-        DemoPart(split, domain, Job("adapt.demo.batches:objects", (domain, 5, 2), 24))
+        DemoPart(split, domain, Job("adapt.drawing.batches:objects", (domain, 5, 2), 24))
         for split, domain in (("train", "clipart"), ("test", "real"))
     ),
     "0" * 64,
@@ -26,7 +27,7 @@ TINY = DemoSet(
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(datasets.DEMO_SETS, "tiny", TINY)
+    monkeypatch.setitem(drawn.DEMO_SETS, "tiny", TINY)
 
 
 @pytest.mark.parametrize("name", ["demo-digits", "demo-objects"])
@@ -116,7 +117,7 @@ def test_an_interrupted_rendering_leaves_nothing(tiny, tmp_path, monkeypatch):
     def interrupt(folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(datasets, "pixel_digest", interrupt)
+    monkeypatch.setattr(drawn, "pixel_digest", interrupt)
     with pytest.raises(KeyboardInterrupt):
         render("tiny", tmp_path)
     assert list((tmp_path / "demo").iterdir()) == []
@@ -155,9 +156,9 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path):
 
 
 def test_a_failing_child_says_why(monkeypatch, tmp_path):
-    job = Job("adapt.demo.batches:objects", ("watercolour", 0, 1), 12)
+    job = Job("adapt.drawing.batches:objects", ("watercolour", 0, 1), 12)
     broken = DemoSet(TASK_CLASSES, (DemoPart("train", "watercolour", job),), "")
-    monkeypatch.setitem(datasets.DEMO_SETS, "broken", broken)
+    monkeypatch.setitem(drawn.DEMO_SETS, "broken", broken)
     with pytest.raises(DataError, match="KeyError: 'watercolour'"):
         render("broken", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -165,7 +166,7 @@ def test_a_failing_child_says_why(monkeypatch, tmp_path):
 
 def test_rendering_needs_neither_torch_nor_pyplot():
     code = (
-        "import sys, adapt.demo.datasets, adapt.demo.batches, adapt.demo.corpus;"
+        "import sys, adapt.data.drawn, adapt.drawing.batches, adapt.drawing.corpus;"
         "print({'torch', 'open_clip', 'matplotlib', 'sklearn'} & set(sys.modules))"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

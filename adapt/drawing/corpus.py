@@ -6,7 +6,7 @@ styles, `art`, `real` and handwriting are not.
 
 import numpy as np
 
-from adapt.demo.draw import (
+from adapt.drawing.draw import (
     COLORS,
     Floats,
     Pixels,
@@ -22,9 +22,9 @@ from adapt.demo.draw import (
     smooth_noise,
     tone_map,
 )
-from adapt.demo.geometry import Rng
-from adapt.demo.glyphs import CORPUS_FONTS, glyph
-from adapt.demo.shapes import OBJECTS
+from adapt.drawing.geometry import Rng
+from adapt.drawing.glyphs import CORPUS_FONTS, glyph
+from adapt.drawing.shapes import OBJECTS
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LETTERS = "abcefhkmst"

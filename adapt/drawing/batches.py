@@ -7,9 +7,9 @@ drawn.
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.demo.domains import draw_font_digit, draw_object, enlarge_hand_digit
-from adapt.demo.draw import Pixels, shrink
-from adapt.demo.shapes import TASK_CLASSES
+from adapt.drawing.domains import draw_font_digit, draw_object, enlarge_hand_digit
+from adapt.drawing.draw import Pixels, shrink
+from adapt.drawing.shapes import TASK_CLASSES
 
 Labels = NDArray[np.int64]
 

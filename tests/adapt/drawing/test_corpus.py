@@ -4,9 +4,9 @@ import re
 import numpy as np
 import pytest
 
-from adapt.demo.corpus import DIGIT_NAMES, LETTERS, captioned
-from adapt.demo.draw import COLORS, shrink
-from adapt.demo.shapes import OBJECTS
+from adapt.drawing.corpus import DIGIT_NAMES, LETTERS, captioned
+from adapt.drawing.draw import COLORS, shrink
+from adapt.drawing.shapes import OBJECTS
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from adapt.demo.draw import (
+from adapt.drawing.draw import (
     COLORS,
     SIZE,
     Floats,
@@ -28,9 +28,9 @@ from adapt.demo.draw import (
     tone_map,
     tone_masks,
 )
-from adapt.demo.geometry import Part, Rng
-from adapt.demo.glyphs import SOURCE_FONTS, glyph
-from adapt.demo.shapes import OBJECTS
+from adapt.drawing.geometry import Part, Rng
+from adapt.drawing.glyphs import SOURCE_FONTS, glyph
+from adapt.drawing.shapes import OBJECTS
 
 CLIPART_POSE = Pose(rotation=0.15, scale=(0.65, 0.85), shift=0.08, shear=0.05)
 PRODUCT_POSE = Pose(rotation=0.1, scale=(0.7, 0.9), shift=0.05, shear=0.05)

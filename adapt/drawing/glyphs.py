@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from adapt.demo.draw import CANVAS, TONE_STEP, Floats, Pose
-from adapt.demo.geometry import MAIN, Rng
+from adapt.drawing.draw import CANVAS, TONE_STEP, Floats, Pose
+from adapt.drawing.geometry import MAIN, Rng
 from runtime.errors import DataError
 
 POINTS = 100

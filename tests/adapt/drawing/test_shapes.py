@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from adapt.demo.draw import CANVAS, TONE_STEP, Pose, tone_map
-from adapt.demo.geometry import DARK, HOLE, MAIN, SECOND
-from adapt.demo.shapes import OBJECTS, TASK_CLASSES
+from adapt.drawing.draw import CANVAS, TONE_STEP, Pose, tone_map
+from adapt.drawing.geometry import DARK, HOLE, MAIN, SECOND
+from adapt.drawing.shapes import OBJECTS, TASK_CLASSES
 
 
 def test_the_twelve_task_classes_are_in_label_order():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from adapt.demo.geometry import DARK, MAIN, SECOND, Part, Rng
+from adapt.drawing.geometry import DARK, MAIN, SECOND, Part, Rng
 
 Floats = NDArray[np.floating[Any]]
 Pixels = NDArray[np.uint8]

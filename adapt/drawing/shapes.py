@@ -7,8 +7,8 @@ the data sets' identity: changing it changes every picture that follows.
 import math
 from collections.abc import Callable
 
-from adapt.demo.extra_shapes import EXTRA_OBJECTS
-from adapt.demo.geometry import (
+from adapt.drawing.extra_shapes import EXTRA_OBJECTS
+from adapt.drawing.geometry import (
     DARK,
     HOLE,
     MAIN,

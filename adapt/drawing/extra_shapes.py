@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adapt.demo.geometry import (
+from adapt.drawing.geometry import (
     DARK,
     HOLE,
     MAIN,

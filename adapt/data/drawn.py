@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image, features
 
 from adapt.data import home, pictures
-from adapt.demo import jobs
-from adapt.demo.corpus import DIGIT_NAMES
-from adapt.demo.domains import OBJECT_DOMAINS
-from adapt.demo.shapes import TASK_CLASSES
+from adapt.drawing import jobs
+from adapt.drawing.corpus import DIGIT_NAMES
+from adapt.drawing.domains import OBJECT_DOMAINS
+from adapt.drawing.shapes import TASK_CLASSES
 from runtime.errors import DataError, FormatError, StorageError
 from runtime.storage.files import read_bytes, storage_errors, sync, write_bytes
 
@@ -56,15 +56,17 @@ def _objects(split: str, index: int, domain: str) -> DemoPart:
     base, per_class = {"train": (100, 100), "test": (200, 50)}[split]
     arguments = (domain, base + index, per_class)
     images = per_class * len(TASK_CLASSES)
-    return DemoPart(split, domain, jobs.Job("adapt.demo.batches:objects", arguments, images))
+    return DemoPart(split, domain, jobs.Job("adapt.drawing.batches:objects", arguments, images))
 
 
 def _fonts(split: str, seed: int, count: int) -> DemoPart:
-    return DemoPart(split, "font", jobs.Job("adapt.demo.batches:font_digits", (seed, count), count))
+    return DemoPart(
+        split, "font", jobs.Job("adapt.drawing.batches:font_digits", (seed, count), count)
+    )
 
 
 def _hand(split: str, count: int) -> DemoPart:
-    return DemoPart(split, "hand", jobs.Job("adapt.demo.batches:hand_digits", (split,), count))
+    return DemoPart(split, "hand", jobs.Job("adapt.drawing.batches:hand_digits", (split,), count))
 
 
 DEMO_SETS = {
