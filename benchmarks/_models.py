@@ -21,8 +21,8 @@ from open_clip.model import _build_vision_tower
 from safetensors.torch import save_file
 from torch import nn
 
+from adapt.clip.demo_weights import register
 from adapt.clip.model import encoder_tensors
-from adapt.demo.weights import register
 from adapt.methods.heads import TaskHead, head_tensors
 from export.graphs import encoders
 from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph

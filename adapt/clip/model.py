@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from adapt.clip import demo_weights as demo
 from adapt.clip import download, networks, weights
-from adapt.demo import weights as demo
 from adapt.settings.architectures import (
     BASE_ADVICE,
     QUICKGELU,

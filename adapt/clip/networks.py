@@ -11,8 +11,8 @@ import open_clip
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP, CustomTextCLIP
 
+from adapt.clip import demo_weights as demo
 from adapt.clip import weights
-from adapt.demo import weights as demo
 from adapt.settings.architectures import QUICKGELU, check_architecture
 from runtime.errors import BaseModelError
 

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from adapt.artifacts.artifact import Artifact
 from adapt.clip import model as clips
+from adapt.clip.demo_weights import architecture
 from adapt.clip.model import encoder_tensors
-from adapt.demo.weights import architecture
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.heads import TaskHead
 from runtime.spec import TaskInfo

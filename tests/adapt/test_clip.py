@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from adapt.clip import download, networks, weights
 from adapt.clip import model as clip
-from adapt.demo.weights import architecture
+from adapt.clip.demo_weights import architecture
 from runtime.errors import BackendError, BaseModelError
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256

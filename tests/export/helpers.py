@@ -18,9 +18,9 @@ from torch import nn
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.store import FILE
 from adapt.clip import model as clips
+from adapt.clip.demo_weights import architecture
 from adapt.clip.model import encoder_tensors
 from adapt.data.transforms import normalise
-from adapt.demo.weights import architecture
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.heads import HEADS, TaskHead
 from runtime.spec import TaskInfo

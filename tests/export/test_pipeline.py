@@ -11,8 +11,8 @@ import pytest
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import load_merged
 from adapt.clip import model as clips
+from adapt.clip.demo_weights import ARCHITECTURES, architecture
 from adapt.compute.inference import predict
-from adapt.demo.weights import ARCHITECTURES, architecture
 from export.graphs import plain
 from export.pipeline import export_bundle, verify_bundle
 from export.record import Survival, TaskRecord

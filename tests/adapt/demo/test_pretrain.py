@@ -4,8 +4,8 @@ import math
 import numpy as np
 import torch
 
+from adapt.clip.demo_weights import load_state_dict
 from adapt.demo.pretrain import Recipe, augment, draw_corpus, pretrain
-from adapt.demo.weights import load_state_dict
 from adapt.drawing.corpus import captioned
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from runtime.errors import BaseModelError
 from runtime.storage.files import replacing
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parents[1] / "demo"
+"""Where their files lie."""
 ARCHITECTURES = {path.stem: path for path in sorted((FOLDER / "architectures").glob("*.json"))}
 """Model name to its open_clip configuration file."""
 WEIGHTS = {name: FOLDER / "weights" / f"{name}.safetensors" for name in ARCHITECTURES}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from adapt.demo import weights
-from adapt.demo.weights import WEIGHTS, architecture, load_state_dict
+from adapt.clip import demo_weights
+from adapt.clip.demo_weights import WEIGHTS, architecture, load_state_dict
 from adapt.demo.zero_shot import accuracies, held_out_splits, prompts
 from runtime.errors import BaseModelError
 
@@ -20,7 +20,7 @@ def last_log_line(name):
 
 @pytest.fixture(scope="module", params=NAMES)
 def loaded(request):
-    weights.register()
+    demo_weights.register()
     model = open_clip.create_model(request.param)
     model.load_state_dict(load_state_dict(request.param), strict=True)
     return request.param, model, open_clip.get_tokenizer(request.param)
@@ -74,7 +74,7 @@ def test_stored_words_keep_their_row_and_unknown_words_are_zero(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_word_of_the_prompts_has_a_row(name):
-    weights.register()
+    demo_weights.register()
     tokenizer = open_clip.get_tokenizer(name)
     captions = prompts("demo-digits") + prompts("demo-objects")
     known = load_state_dict(name)["token_embedding.weight"].any(1)
@@ -146,7 +146,7 @@ def test_a_token_embedding_that_does_not_fit_is_refused(tmp_path, rows, width, r
         "token_embedding.weight": torch.ones(2, width, dtype=torch.float16),
         "token_embedding.rows": torch.tensor(rows),
     }
-    weights.save_file(tensors, path, {"architecture": "demo-rn32"})
+    demo_weights.save_file(tensors, path, {"architecture": "demo-rn32"})
     with pytest.raises(BaseModelError, match=reason):
         load_state_dict("demo-rn32", path)
 
@@ -155,6 +155,6 @@ def test_a_weight_that_is_not_finite_is_refused(tmp_path):
     state = load_state_dict("demo-rn32")
     state["logit_scale"] = torch.tensor(float("nan"))
     path = tmp_path / "demo-rn32.safetensors"
-    weights.save_state_dict(path, state, torch.tensor([3]), {"architecture": "demo-rn32"})
+    demo_weights.save_state_dict(path, state, torch.tensor([3]), {"architecture": "demo-rn32"})
     with pytest.raises(BaseModelError, match="'logit_scale' is torch.float16 or not finite"):
         load_state_dict("demo-rn32", path)
