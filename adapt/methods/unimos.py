@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
+from adapt.compute.seeds import draw_seed
 from adapt.methods.base import Batch, Deployed, TrainingImages
 from adapt.methods.heads import AffineHead
 from adapt.methods.losses import cross_entropy
@@ -17,7 +18,6 @@ from adapt.methods.parts.features import FeatureMethod
 from adapt.methods.parts.unimos_network import Affine, Network
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import UniMoSConfig
-from adapt.training.batches import draw_seed
 
 if TYPE_CHECKING:
     from adapt.clip.model import Clip

@@ -6,7 +6,6 @@ pass) and augmentations on (seed, role, iteration).
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from adapt.clip.model import Clip
 from adapt.compute import parallel
+from adapt.compute.seeds import draw_seed
 from adapt.data.base import UNKNOWN
 from adapt.data.rows import Images
 from adapt.data.strong import strong
@@ -25,12 +25,6 @@ from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
 
 Role = Literal["source", "target"]
-
-
-def draw_seed(*counters: object) -> int:
-    """Return a well mixed generator seed in [0, 2^63) that depends on the counters alone."""
-    digest = hashlib.sha256("/".join(map(str, counters)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Stream:

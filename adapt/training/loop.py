@@ -19,6 +19,7 @@ from adapt.artifacts.artifact import Artifact
 from adapt.clip import model as base_models
 from adapt.clip.captions import class_prompts, fitted
 from adapt.compute import parallel
+from adapt.compute.seeds import draw_seed
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.inventory.training import stored, tell
@@ -30,7 +31,7 @@ from adapt.optim.optimization import Optimization
 from adapt.settings.config import TrainConfig
 from adapt.settings.stored import SETTINGS
 from adapt.training import resume
-from adapt.training.batches import Role, Stream, draw_seed
+from adapt.training.batches import Role, Stream
 from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
 from adapt.training.outcome import Outcome
