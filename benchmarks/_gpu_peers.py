@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adapt.clip import encoder_tensors
+from adapt.clip.model import encoder_tensors
 from adapt.data.transforms import normalise
-from adapt.heads import TaskHead
+from adapt.methods.heads import TaskHead
 from benchmarks._models import CLASSES, random_residual, random_tower
 from runtime import patch
 

@@ -21,9 +21,9 @@ from open_clip.model import _build_vision_tower
 from safetensors.torch import save_file
 from torch import nn
 
-from adapt.clip import encoder_tensors
-from adapt.demo.weights import register
-from adapt.heads import TaskHead, head_tensors
+from adapt.clip.demo_weights import register
+from adapt.clip.model import encoder_tensors
+from adapt.methods.heads import TaskHead, head_tensors
 from export.graphs import encoders
 from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph
 from export.graphs.heads import head_graph, head_shapes

@@ -18,8 +18,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from adapt.captions import class_prompts
-from adapt.clip import Clip
+from adapt.clip.captions import class_prompts
+from adapt.clip.model import Clip
 from adapt.methods.cmkd import CMKDConfig
 
 

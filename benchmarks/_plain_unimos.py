@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
-from adapt.method import Batch
+from adapt.methods.base import Batch
 from adapt.methods.unimos import UniMoS
 from adapt.training.batches import Stream
 

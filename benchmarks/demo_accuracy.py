@@ -79,7 +79,7 @@ def run(row: Row, task: str, seed: int, model: str, root: Path) -> dict[str, Any
     method = methods.get(row.method)
     images = data.load(dataset, own)
     resolved = resolve(method.Config, dataset, row.method, settings)
-    config = resolved.with_data(method, images).config
+    config = resolved.with_data(method.from_data, len(images.source), len(images.target)).config
     out = root / model / row.folder / f"seed{seed}"
     found = train(row.method, images, config, out=out, go_on=True)
     metrics = found.artifact.metrics

@@ -85,13 +85,15 @@ WAYS = (
 
 def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     """Train, or find, one run and judge it on every grid."""
-    from adapt import clip as base_models
-    from adapt import data, methods, store
-    from adapt.artifact import Artifact
+    from adapt import data, methods
+    from adapt.artifacts import store
+    from adapt.artifacts.artifact import Artifact
+    from adapt.artifacts.merge import Network
+    from adapt.clip import model as base_models
+    from adapt.compute.inference import predict
     from adapt.data.cache import pixels
-    from adapt.evaluation.evaluate import predict, score
-    from adapt.grid import snap
-    from adapt.merge import Network
+    from adapt.evaluation.evaluate import score
+    from adapt.optim.grid import snap
     from adapt.settings.layers import resolve
 
     model = "demo-rn32"

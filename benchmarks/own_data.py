@@ -49,7 +49,7 @@ def run(recipe: str, root: Path, domains: tuple[str, str], seed: int, out: Path)
     if not file.exists():
         method, pair = methods.get(name), load_folders(root, *domains)
         settings = resolve(method.Config, "folder", name, [*RESNET, *own, f"seed={seed}"])
-        config = settings.with_data(method, pair).config
+        config = settings.with_data(method.from_data, len(pair.source), len(pair.target)).config
         done = train(name, pair, config, out=file.parent / f"run{seed}", restart=True)
         text = done.path.with_name("metrics.jsonl").read_text()
         rows = [json.loads(line) for line in text.splitlines()]

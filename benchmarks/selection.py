@@ -40,8 +40,9 @@ ROWS = (
 
 def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     """Train, or find, one run and return what every selector would have kept of it."""
-    from adapt import data, methods, store
-    from adapt.artifact import Artifact
+    from adapt import data, methods
+    from adapt.artifacts import store
+    from adapt.artifacts.artifact import Artifact
     from adapt.evaluation import selection
     from adapt.settings.layers import resolve
     from adapt.settings.selectors import names
@@ -52,7 +53,7 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     method = methods.get(row.method)
     images = data.load(dataset, task)
     resolved = resolve(method.Config, dataset, row.method, settings)
-    config = resolved.with_data(method, images).config
+    config = resolved.with_data(method.from_data, len(images.source), len(images.target)).config
     out = root / config.model / row.folder / f"seed{seed}"
     path = store.place(out, dataset, task, store.variant(row.method, vars(config)))
     if path.exists():  # whatever it kept, it measured every epoch

@@ -25,17 +25,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from adapt import clip as base_models
-from adapt.captions import class_prompts
-from adapt.clip import Clip
+from adapt.clip import model as base_models
+from adapt.clip.captions import class_prompts
+from adapt.clip.model import Clip
+from adapt.compute.device import exact_float32
 from adapt.data import DomainPair, load, load_folders
 from adapt.data.cache import pixels
 from adapt.methods.cmkd import CMKD, CMKDConfig
+from adapt.optim import rst
+from adapt.optim.optimization import Optimization
 from adapt.settings.limits import check_precision
-from adapt.training import rst
 from adapt.training.batches import Stream
-from adapt.training.device import exact_float32
-from adapt.training.optimize import Optimization
 from benchmarks._models import random_clip
 from benchmarks._plain_cmkd import Plain
 from runtime.benchmark.latency import peak_rss

@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
+from adapt.compute.seeds import draw_seed
 from adapt.methods.unimos import UniMoS, UniMoSConfig
-from adapt.training.batches import Stream, draw_seed
-from adapt.training.optimize import Optimization
+from adapt.optim.optimization import Optimization
+from adapt.training.batches import Stream
 from adapt.training.record import Meter
 from benchmarks._plain_unimos import Plain
 from runtime.benchmark.latency import machine

@@ -9,9 +9,9 @@ from typing import Any
 
 import onnx
 
-from adapt.clip import Clip, encoder_tensors
-from adapt.grid import GRIDS, Grid
-from adapt.merge import merged
+from adapt.artifacts.merge import merged
+from adapt.clip.model import Clip, encoder_tensors
+from adapt.optim.grid import GRIDS, Grid
 from export.graphs import encoders
 from export.graphs.builder import Arrays
 from export.graphs.encoder import blocked_graph, deploy_tokens, encoder_graph

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from adapt.clip import encoder_tensors
-from adapt.grid import Grid, on_grid, rounded
+from adapt.clip.model import encoder_tensors
+from adapt.optim.grid import Grid, on_grid, rounded
 from export.graphs.builder import Arrays
 from export.graphs.encoder import deploy_tensors
 from export.graphs.encoders.base import Form

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapt import clip as base_models
-from adapt.artifact import Artifact
-from adapt.clip import Clip
-from adapt.merge import same_base
-from adapt.store import find, variant
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import same_base
+from adapt.artifacts.store import find, variant
+from adapt.clip import model as base_models
+from adapt.clip.model import Clip
 from export.record import TaskRecord
 from runtime.bundles.task import Task
 from runtime.errors import BaseModelError, ConfigError, TaskError, VerifyError

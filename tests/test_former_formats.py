@@ -20,14 +20,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 import runtime
-from adapt import clip as base_models
 from adapt import methods
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import Network, merged
 from adapt.cli import main as adapt_main
+from adapt.clip import model as base_models
+from adapt.compute.inference import predict
 from adapt.data import load_folders
 from adapt.data.cache import pixels
-from adapt.evaluation.evaluate import predict
-from adapt.merge import Network, merged
 from adapt.training.train import train
 from export.cli import main as export_main
 from export.contents import make_contents
@@ -265,7 +265,7 @@ PATCHED = """
 import dataclasses, sys
 from pathlib import Path
 from adapt import methods
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.data import load_folders
 from adapt.settings.layers import resolve, shipped
 from adapt.training.train import train

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from adapt.architecture import Architecture
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.cli import main as adapt_main
+from adapt.settings.model_config import Architecture
 from export.cli import main as export_main
 from runtime.cli import main as runtime_main
 from tests.adapt.architectures import model_cfg, write

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt.architecture import SUFFIX
+from adapt.settings.model_config import SUFFIX
 from runtime.errors import UdaError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def with_probe(
             shared["model"] = str(Path(folder) / f"{own.name}{SUFFIX}")
             Path(shared["model"]).write_text(json.dumps(own.as_dict()))
         resolved = replace(resolved, config=replace(resolved.config, **shared, batch_size=size))
-        config = resolved.with_data(method, pair).config
+        config = resolved.with_data(method.from_data, len(pair.source), len(pair.target)).config
         path = train(PROBE, pair, config, out=Path(folder), device=device).path
         # Tables keep this order, and people read baselines first.
         yield {PROBE: path, **files}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from adapt.commands.image_options import data_option
 from adapt.datasets import DATASETS
-from adapt.image_options import data_option
 from runtime.console import count_of, printable, write_json
 
 

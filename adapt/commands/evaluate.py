@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapt import store
+from adapt.artifacts import store
 from adapt.commands.baselines import with_probe
-from adapt.image_options import named_of, pair_loader, task_options, test_option
-from adapt.options import use_threads
+from adapt.commands.image_options import named_of, pair_loader, task_options, test_option
+from adapt.commands.options import use_threads
 from runtime.console import count_of, table, write_json
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def evaluate(
     if dataset is None and not found.files:  # nothing is fetched to find its base
         store.find(artifacts, pair.task.id, pair.task.dataset)
     # Torch takes seconds to import: whatever can be refused without it has been.
+    from adapt.compute.device import select
     from adapt.evaluation import compare, confusion
-    from adapt.training.device import select
 
     select(device)
     use_threads(threads)

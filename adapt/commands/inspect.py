@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from adapt import store
+from adapt.artifacts import store
 from runtime.console import bytes_text, printable, table
 from runtime.errors import TaskError
 
@@ -20,10 +20,10 @@ _LISTED = 8
 def inspect(artifact: Path) -> None:
     """Print what an artifact is, given its file or the folder that training wrote it to."""
     artifact = _file(artifact) if artifact.is_dir() else artifact
-    from adapt.artifact import Artifact
+    from adapt.artifacts.artifact import Artifact
+    from adapt.artifacts.metrics import Metrics
     from adapt.data.inventory.summary import INVENTORY, line_of
     from adapt.data.origin import IMAGES, Origin
-    from adapt.evaluation.metrics import Metrics
     from adapt.settings.layers import shown
     from adapt.settings.stored import SETTINGS
     from runtime import patch

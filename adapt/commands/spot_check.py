@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from adapt.image_options import named_of, pair_loader, task_options
-from adapt.options import device_option, use_threads
+from adapt.commands.image_options import named_of, pair_loader, task_options
+from adapt.commands.options import device_option, use_threads
 from runtime.console import count_of, table, write_json
 
 _artifacts = click.option(
@@ -95,9 +95,9 @@ def score(
     json_file: Path | None,
 ) -> None:
     """Compare every variant's predictions with where the images were put."""
+    from adapt.compute.device import select
     from adapt.evaluation import spot_check as check
     from adapt.evaluation import spot_score
-    from adapt.training.device import select
 
     select(device)
     use_threads(threads)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt.commands.hints import SettingsCommand
+from adapt.commands.image_options import data_option
+from adapt.commands.options import changed, device_option, setting_options
 from adapt.datasets import DATASETS
-from adapt.image_options import data_option
-from adapt.options import changed, device_option, setting_options
 
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job

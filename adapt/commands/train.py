@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapt import store
+from adapt.artifacts import store
 from adapt.commands.baselines import table_of
 from adapt.commands.hints import SettingsCommand, export_command
-from adapt.image_options import check_named, pair_loader, task_options, test_option
-from adapt.options import BUDGETS, changed, setting_options, use_threads
-from adapt.training.voice import alone, leads, one_voice
+from adapt.commands.image_options import check_named, pair_loader, task_options, test_option
+from adapt.commands.options import BUDGETS, changed, setting_options, use_threads
+from adapt.compute.rank import alone, leads, one_voice
 from runtime.console import bytes_text, count_of, table
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def train(
 
     use_threads(threads)
     cls = methods.get(method)
-    resolved = resolved.with_data(cls, pair)
+    resolved = resolved.with_data(cls.from_data, len(pair.source), len(pair.target))
     if show_settings:
         return _show(resolved)
     config = resolved.config
@@ -178,7 +178,7 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, res
 
 def _report(run: Run, pair: DomainPair, trains: bool) -> None:
     """Print what a run has reached and where its artifact is."""
-    from adapt.evaluation.metrics import Metrics
+    from adapt.artifacts.metrics import Metrics
     from runtime.storage.fields import build
 
     metrics = build(Metrics, run.artifact.metrics, "metrics")

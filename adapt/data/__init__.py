@@ -10,7 +10,7 @@ from adapt.data.base import Dataset, DomainPair, ImageSet, pick
 from adapt.data.folder import load_folders
 from adapt.data.origin import Origin, absolute
 from adapt.datasets import DATASETS
-from adapt.nearest import meant
+from adapt.suggest import meant
 from runtime.errors import DataError
 
 __all__ = [

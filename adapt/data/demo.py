@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adapt.data import drawn
 from adapt.data.base import Domain
 from adapt.data.benchmark import Benchmark, Part
 from adapt.data.class_folders import read_domain
-from adapt.demo import datasets
 from runtime.errors import DataError
 
 
@@ -24,7 +24,7 @@ class _Demo(Benchmark):
             raise DataError(
                 f"'{self.name}' draws its own images, '{root}' would not be used; leave out --data"
             )
-        return datasets.render(self.name)
+        return drawn.render(self.name)
 
     def read(self, root: Path, short: str) -> Part:
         """Return the images of one domain."""

@@ -28,10 +28,11 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from adapt.clip import demo_weights
+from adapt.data.drawn import DEMO_SETS
 from adapt.data.transforms import normalise
-from adapt.demo import jobs, weights
-from adapt.demo.datasets import DEMO_SETS
 from adapt.demo.zero_shot import accuracies, held_out_splits, prompts
+from adapt.drawing import jobs
 from runtime.storage.files import sha256, write_bytes
 
 Report = Callable[[dict[str, Any]], None]
@@ -69,7 +70,7 @@ def draw_corpus(seed: int, count: int) -> tuple[Tensor, list[str]]:
     """
     share = count // 8
     parts = [
-        jobs.Job("adapt.demo.corpus:captioned", (1000 * seed + part, share), share)
+        jobs.Job("adapt.drawing.corpus:captioned", (1000 * seed + part, share), share)
         for part in range(8)
     ]
     images, captions = zip(*jobs.run(parts, "drawing the corpus"), strict=True)
@@ -142,7 +143,7 @@ def pretrain(name: str, seed: int, recipe: Recipe, out: Path, command: str) -> N
 
     images, captions = draw_corpus(seed, recipe.images)
     splits = held_out_splits()
-    weights.register()
+    demo_weights.register()
     torch.manual_seed(seed)
     model = open_clip.create_model(name)
     tokenizer = open_clip.get_tokenizer(name)
@@ -165,11 +166,11 @@ def pretrain(name: str, seed: int, recipe: Recipe, out: Path, command: str) -> N
     metadata = {"architecture": name, "seed": seed, "epochs": recipe.epochs}
     metadata |= {"images": recipe.images, "command": command}
     path = out / f"{name}.safetensors"
-    weights.save_state_dict(
+    demo_weights.save_state_dict(
         path, model.state_dict(), rows, {k: str(v) for k, v in metadata.items()}
     )
 
-    model.load_state_dict(weights.load_state_dict(name, path))
+    model.load_state_dict(demo_weights.load_state_dict(name, path))
     scores = accuracies(model, tokenizer, splits)
     content = path.read_bytes()
     report(
@@ -186,7 +187,7 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(RECIPES), required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
-    parser.add_argument("--out", type=Path, default=weights.FOLDER / "weights")
+    parser.add_argument("--out", type=Path, default=demo_weights.FOLDER / "weights")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     command = shlex.join(["python", "-m", "adapt.demo.pretrain", *sys.argv[1:]])

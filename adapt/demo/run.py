@@ -18,7 +18,8 @@ from typing import Any
 
 import click
 
-from adapt.demo import datasets, report
+from adapt.data import drawn
+from adapt.demo import report
 from runtime.console import UdaGroup, bytes_text, table
 from runtime.errors import UdaError
 
@@ -65,7 +66,7 @@ class _Shell:
 
 def samples(demo: Demo, split: str, domain: str) -> list[Path]:
     """Return the first image of each class of a domain."""
-    root = datasets.render(demo.dataset) / split / domain
+    root = drawn.render(demo.dataset) / split / domain
     return [sorted(folder.iterdir())[0] for folder in sorted(root.iterdir())]
 
 

@@ -6,13 +6,14 @@ import open_clip
 import torch
 from torch import Tensor
 
-from adapt.captions import class_prompts
+from adapt.clip.captions import class_prompts
+from adapt.compute.inference import predict
 from adapt.data.base import ImageSet
 from adapt.data.cache import pixels
 from adapt.data.class_folders import read_domain
+from adapt.data.drawn import DEMO_SETS, render
 from adapt.data.transforms import MEAN, STD
-from adapt.demo.datasets import DEMO_SETS, render
-from adapt.evaluation.evaluate import predict, score
+from adapt.evaluation.evaluate import score
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import resolve
 

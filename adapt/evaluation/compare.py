@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adapt.artifacts.metrics import Metrics
+from adapt.compute.device import exact_float32
 from adapt.data import DomainPair, digests
 from adapt.data.cache import pixels
 from adapt.evaluation.confusion import Confusion
-from adapt.evaluation.metrics import Metrics
 from adapt.evaluation.selection import information_maximisation
 from adapt.evaluation.variants import Variant, check, variants
-from adapt.training.device import exact_float32
 from runtime.console import bytes_text
 from runtime.storage.fields import build
 

@@ -10,16 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
+from adapt.compute import parallel
+from adapt.compute.inference import predict
 from adapt.data import DomainPair
 from adapt.data.base import UNKNOWN
 from adapt.data.cache import Pixels, pixels
 from adapt.evaluation import selection
-from adapt.evaluation.evaluate import Scores, predict, score
-from adapt.heads import CosineHead
-from adapt.method import Method
+from adapt.evaluation.evaluate import Scores, score
+from adapt.methods.base import Method
+from adapt.methods.heads import CosineHead
 from adapt.settings.config import TrainConfig
-from adapt.training import parallel
 
 
 class Judge:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt import methods, store
+from adapt import methods
+from adapt.artifacts import store
 from adapt.data import DomainPair
 from adapt.settings.architectures import SUFFIXES
 from adapt.settings.layers import COMMAND, resolve
 from adapt.settings.stored import sources_of
 
 if TYPE_CHECKING:
-    from adapt.artifact import Artifact
+    from adapt.artifacts.artifact import Artifact
 
 ZERO_SHOT = "zero_shot"
 _BASE = ("model", "pretrained")
@@ -44,7 +45,7 @@ def stored(
     """Return the images of a task, split as the training of its artifacts did.
 
     Args:
-        pair_of: Function from `adapt.image_options.pair_loader`.
+        pair_of: Function from `adapt.commands.image_options.pair_loader`.
         root: Folder of the artifacts.
         dataset: Name of the data set, or None for the user's own folders.
         method: Variant whose training decides how the images are split; None: the first one.
@@ -60,7 +61,7 @@ def stored(
         store.find(root, pair.task.id, pair.task.dataset, method)
     if not files:
         return Stored(pair, {}, settings, settings, ())
-    from adapt.artifact import Artifact  # imports torch
+    from adapt.artifacts.artifact import Artifact  # imports torch
 
     artifact = Artifact.load(files.get(method or "", next(iter(files.values()))))
     settings = dict(artifact.config)

@@ -9,17 +9,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adapt import clip as base_models
-from adapt.architecture import Architecture, is_file
-from adapt.artifact import Artifact
-from adapt.captions import class_prompts, fitting
-from adapt.clip import Clip
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import Network
+from adapt.clip import model as base_models
+from adapt.clip.captions import class_prompts, fitting
+from adapt.clip.model import Clip
+from adapt.compute.inference import predict
 from adapt.data import digests
 from adapt.data.rows import Images
-from adapt.evaluation.evaluate import predict
 from adapt.evaluation.stored import ZERO_SHOT
-from adapt.heads import CosineHead
-from adapt.merge import Network
+from adapt.methods.heads import CosineHead
+from adapt.settings.model_config import Architecture, is_file
 from runtime.errors import DataError, FormatError
 from runtime.spec import Preprocess, TaskInfo
 

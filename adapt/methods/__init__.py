@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adapt.nearest import meant
+from adapt.suggest import meant
 from runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from adapt.method import Method
+    from adapt.methods.base import Method
     from adapt.settings.config import TrainConfig
 
 METHODS = {

@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from adapt.evaluation.evaluate import predict
-from adapt.heads import CosineHead
-from adapt.losses import agreement, cross_entropy, fixmatch, gini_impurity, ramp
-from adapt.method import Batch, Method
+from adapt.compute.inference import predict
+from adapt.methods.base import Batch, Method, TrainingImages
+from adapt.methods.heads import CosineHead
+from adapt.methods.losses import agreement, cross_entropy, fixmatch, gini_impurity, ramp
 from adapt.settings.config import DataFacts, TrainConfig
 from adapt.settings.methods import CMKDConfig
 from runtime.errors import TrainingError
 
 if TYPE_CHECKING:
-    from adapt.clip import Clip
-    from adapt.training.batches import Stream
+    from adapt.clip.model import Clip
 
 _log = logging.getLogger(__name__)
 PARTIAL_SOURCE, PARTIAL_TARGET = 0.5, 0.1
@@ -46,7 +45,8 @@ class CMKD(Method):
 
     Deviations of the paper from the code, which is followed: the direction of the KL in
     `agreement`, the batch-normalised and summed Gini impurity, and the formula of the ramp; see
-    `adapt.losses`. The released code counts iterations inside its loss; here the loop passes them.
+    `adapt.methods.losses`. The released code counts iterations inside its loss; here the loop
+    passes them.
     """
 
     Config = CMKDConfig
@@ -70,9 +70,9 @@ class CMKD(Method):
         kept = torch.ones(len(self.text), device=self.text.device) if config.partial else None
         self.register_buffer("kept", kept)
         self._side, self._style = clip.image_size, {"mean": clip.mean, "std": clip.std}
-        self._target: Stream | None = None
+        self._target: TrainingImages | None = None
 
-    def prepare(self, source: Stream, target: Stream) -> None:
+    def prepare(self, source: TrainingImages, target: TrainingImages) -> None:
         """Keep the target, whose classes `partial` has to find out."""
         self._target = target
 
@@ -90,8 +90,8 @@ class CMKD(Method):
         self.kept.copy_(kept)
         _log.info("the target seems to have %d of %d classes", kept.sum(), len(kept))
 
-    def predicted_classes(self, stream: Stream) -> Tensor:
-        """Return the task head's prediction (N,) int64 for all images of a stream, whole."""
+    def predicted_classes(self, images: TrainingImages) -> Tensor:
+        """Return the task head's prediction (N,) int64 for every image of a domain, uncropped."""
         side, mode = (self._side, self._side), self.config.interpolation
 
         def logits(images: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class CMKD(Method):
             return self.logits(images)
 
         size, device = self.config.eval_batch_size, self.text.device
-        return predict(logits, stream.pixels, size, device, **self._style).argmax(-1)
+        return predict(logits, images.pixels, size, device, **self._style).argmax(-1)
 
     def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
         """Return the weighted terms "source", "task", "distill", "reg" and, if on, "fixmatch"."""

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapt import clip as base_models
-from adapt.heads import ProjectorHead
-from adapt.method import Batch, Group, Method
+from adapt.clip import model as base_models
+from adapt.clip.prompts import by_block, check_visual, encode_images
+from adapt.methods.base import Batch, Method
+from adapt.methods.heads import ProjectorHead
 from adapt.methods.parts.pairing import check_images
 from adapt.methods.parts.teacher import STD, Teacher, divergence
-from adapt.prompts import by_block, check_visual, encode_images
+from adapt.optim.groups import Group
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import EKDAConfig
 from adapt.settings.teachers import TEACHER_ADVICE
@@ -23,8 +24,8 @@ from runtime.errors import ConfigError
 from runtime.spec import BaseModel
 
 if TYPE_CHECKING:
-    from adapt.clip import Clip
-    from adapt.training.optimize import Optimization
+    from adapt.clip.model import Clip
+    from adapt.optim.optimization import Optimization
 
 
 class EKDA(Method):

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from adapt.heads import AffineHead
-from adapt.losses import cross_entropy
-from adapt.method import Batch
+from adapt.methods.base import Batch, TrainingImages
+from adapt.methods.heads import AffineHead
+from adapt.methods.losses import cross_entropy
 from adapt.methods.parts.features import FeatureMethod
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import LinearProbeConfig
-
-if TYPE_CHECKING:
-    from adapt.training.batches import Stream
 
 
 class LinearProbe(FeatureMethod):
@@ -40,7 +35,7 @@ class LinearProbe(FeatureMethod):
         classes, features = self.text.shape
         return AffineHead(features, classes)
 
-    def prepare(self, source: Stream, target: Stream) -> None:
+    def prepare(self, source: TrainingImages, target: TrainingImages) -> None:
         """Compute the source's features, or read them from the cache."""
         self.register_buffer(
             "source_bank", self.bank(source.pixels, source.digest), persistent=False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from adapt.losses import cross_entropy, fixmatch
-from adapt.method import Batch, Method
+from adapt.methods.base import Batch, Method
+from adapt.methods.losses import cross_entropy, fixmatch
 from adapt.settings.config import TaskHeadConfig
 
 

@@ -9,19 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from adapt.heads import AffineHead
-from adapt.losses import cross_entropy
-from adapt.method import Batch, Deployed
+from adapt.compute.seeds import draw_seed
+from adapt.methods.base import Batch, Deployed, TrainingImages
+from adapt.methods.heads import AffineHead
+from adapt.methods.losses import cross_entropy
 from adapt.methods.parts import unimos_losses as loss
 from adapt.methods.parts.features import FeatureMethod
 from adapt.methods.parts.unimos_network import Affine, Network
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import UniMoSConfig
-from adapt.training.batches import draw_seed
 
 if TYPE_CHECKING:
-    from adapt.clip import Clip
-    from adapt.training.batches import Stream
+    from adapt.clip.model import Clip
 
 EPOCH_LIMIT = 1500
 """Most iterations of an epoch, as in the released code."""
@@ -91,7 +90,7 @@ class UniMoS(FeatureMethod):
         """Return one pass over the smaller domain, at most 1,500 iterations."""
         return max(1, min(sources // config.batch_size, targets // config.batch_size, EPOCH_LIMIT))
 
-    def prepare(self, source: Stream, target: Stream) -> None:
+    def prepare(self, source: TrainingImages, target: TrainingImages) -> None:
         """Compute both domains' features, or read them; start with zero-shot labels."""
         rows = self.bank(target.pixels, target.digest)
         self.register_buffer(

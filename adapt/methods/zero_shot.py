@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from adapt.heads import CosineHead
-from adapt.method import Method
+from adapt.methods.base import Method
+from adapt.methods.heads import CosineHead
 from adapt.settings.methods import ZeroShotConfig
 
 

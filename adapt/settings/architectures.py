@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from adapt.architecture import Architecture, is_file
-from adapt.nearest import meant
-from adapt.towers import ResnetTower
+from adapt.settings.model_config import Architecture, is_file
+from adapt.settings.towers import ResnetTower
+from adapt.suggest import meant
 from runtime.errors import BaseModelError
 from runtime.spec import Interpolation
 from runtime.storage.files import expanded

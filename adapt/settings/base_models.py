@@ -10,12 +10,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from adapt.architecture import Architecture, is_file
-from adapt.nearest import meant
 from adapt.settings import text
 from adapt.settings.architectures import QUICKGELU, image_size, train_size
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import CONFIGS
+from adapt.settings.model_config import Architecture, is_file
+from adapt.suggest import meant
 from runtime.errors import ConfigError
 
 FOLDER = "base_models"

@@ -90,7 +90,7 @@ class TrainConfig:
     """Above 0: instead of the threshold, a budget, changed over all encoder parameters. The largest
     changes stay, all of them at first, this share at the end. `auto` is 1.5 % with `rst`, since a
     threshold is tied to the rate and the number of steps; what 0.5 % costs and saves is in
-    `adapt.options.BUDGETS`."""
+    `adapt.commands.options.BUDGETS`."""
     grid: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Train on the grid of the precision that will be deployed: the forward pass sees rounded
     weights, and an entry counts as changed only if its rounded value is."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from adapt.nearest import meant
 from adapt.settings import base_models, text
 from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.settings.methods import CONFIGS
+from adapt.suggest import meant
 from runtime.errors import ConfigError
 
 PAPER = "paper"

@@ -6,10 +6,10 @@ file, its task, presets, the command line. A setting that is `auto` in the end w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from adapt.settings import architectures, base_models, text
 from adapt.settings.config import AUTO, DataFacts, TrainConfig, may_be_auto
@@ -18,13 +18,11 @@ from adapt.settings.names import check_names
 from runtime.errors import ConfigError
 from runtime.storage.fields import build
 
-if TYPE_CHECKING:
-    from adapt.data import DomainPair
-    from adapt.method import Method
-
 DEFAULT, DATA, COMMAND = "default", "data", "command line"
 """Names of layers that are not files."""
 C = TypeVar("C", bound=TrainConfig)
+Decide = Callable[[TrainConfig, DataFacts], Mapping[str, Any]]
+"""From settings and the number of images to the settings that these decide."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,20 @@ class Settings(Generic[C]):
     sources: Mapping[str, str]
     """Name of the layer that gave each value, in the order of the fields."""
 
-    def with_data(self, method: type[Method], pair: DomainPair) -> Settings[C]:
+    def with_data(self, decide: Decide, sources: int, targets: int) -> Settings[C]:
         """Return the settings with the values that the number of images decides.
 
         Args:
-            method: Method whose rules are used, see `Method.from_data`.
-            pair: The images.
+            decide: `from_data` of the method.
+            sources: Number of source images.
+            targets: Number of target images.
 
         Raises:
             ConfigError: A value that follows is impossible.
         """
-        facts = DataFacts(len(pair.source), len(pair.target), frozenset(self.auto), self.named())
-        values = method.from_data(self.config, facts)
+        values = decide(
+            self.config, DataFacts(sources, targets, frozenset(self.auto), self.named())
+        )
         try:
             config = replace(self.config, **values)
         except ValueError as error:

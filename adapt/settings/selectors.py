@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapt.nearest import meant
+from adapt.suggest import meant
 from runtime.errors import ConfigError
 
 LAST = "last"

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from adapt import data, methods, store
+from adapt import data, methods
+from adapt.artifacts import store
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import Settings, resolve
 from adapt.settings.limits import check_startable
@@ -133,8 +134,8 @@ def check(jobs: Iterable[Job], here: bool = True) -> None:
         for job in by_task.values():
             job.load()
         # Torch takes seconds to import, so what needs it comes last.
-        from adapt import clip as base_models
-        from adapt.training.device import select
+        from adapt.clip import model as base_models
+        from adapt.compute.device import select
 
         if here:
             for device in {job.device for job in by_task.values()}:

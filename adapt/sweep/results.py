@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.sweep.jobs import Job
 from adapt.training.journal import METRICS
 from runtime import patch

@@ -53,7 +53,9 @@ def run(job: Job) -> Outcome:
             before = _written(job.path)
             with quiet():  # `check` has told what is odd about the images
                 images = job.load()
-            settings = job.settings.with_data(methods.get(job.method), images)
+            settings = job.settings.with_data(
+                methods.get(job.method).from_data, len(images.source), len(images.target)
+            )
             found = train(
                 job.method, images, settings.config,
                 out=job.out, device=job.device, go_on=True, record=settings.record(),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import product
 from statistics import mean, stdev
 
-from adapt import store
+from adapt.artifacts import store
 from adapt.published import By, Published, Row
 from adapt.sweep.jobs import Job
 from adapt.sweep.results import EPOCHS, Result

@@ -6,31 +6,25 @@ pass) and augmentations on (seed, role, iteration).
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
+from adapt.compute import parallel
+from adapt.compute.seeds import draw_seed
 from adapt.data.base import UNKNOWN
 from adapt.data.rows import Images
 from adapt.data.strong import strong
 from adapt.data.transforms import augment
-from adapt.method import Batch
+from adapt.methods.base import Batch
 from adapt.settings.config import TrainConfig
-from adapt.training import parallel
 from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
 
 Role = Literal["source", "target"]
-
-
-def draw_seed(*counters: object) -> int:
-    """Return a well mixed generator seed in [0, 2^63) that depends on the counters alone."""
-    digest = hashlib.sha256("/".join(map(str, counters)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Stream:

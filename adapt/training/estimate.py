@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from adapt.method import Method
+    from adapt.methods.base import Method
     from adapt.training.batches import Stream
 
 _PASSES = 2

@@ -15,22 +15,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt import clip as base_models
-from adapt.artifact import Artifact
-from adapt.captions import class_prompts, fitted
+from adapt.artifacts.artifact import Artifact
+from adapt.clip import model as base_models
+from adapt.clip.captions import class_prompts, fitted
+from adapt.compute import parallel
+from adapt.compute.seeds import draw_seed
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.inventory.training import stored, tell
 from adapt.evaluation.judge import Judge
-from adapt.method import AMP, Method
+from adapt.methods.base import AMP, Method
+from adapt.optim import rst
+from adapt.optim.averaging import WeightAverage
+from adapt.optim.optimization import Optimization
 from adapt.settings.config import TrainConfig
 from adapt.settings.stored import SETTINGS
-from adapt.training import parallel, resume, rst
-from adapt.training.averaging import WeightAverage
-from adapt.training.batches import Role, Stream, draw_seed
+from adapt.training import resume
+from adapt.training.batches import Role, Stream
 from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
-from adapt.training.optimize import Optimization
 from adapt.training.outcome import Outcome
 from adapt.training.record import Meter, Row, density, epoch_row
 from runtime.errors import DataError, FormatError, Interrupted, TrainingError

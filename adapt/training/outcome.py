@@ -10,11 +10,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
+from adapt.compute import parallel
 from adapt.evaluation import selection
-from adapt.method import Method
+from adapt.methods.base import Method
 from adapt.settings.selectors import LAST
-from adapt.training import parallel
 from adapt.training.record import Row, metrics
 from runtime.errors import FormatError
 from runtime.spec import BaseModel

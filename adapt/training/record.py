@@ -169,7 +169,7 @@ def metrics(
     data: Mapping[str, str],
     selected: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Return what an artifact says about its accuracy, see `adapt.evaluation.metrics.Metrics`.
+    """Return what an artifact says about its accuracy, see `adapt.artifacts.metrics.Metrics`.
 
     Args:
         history: The rows of all epochs.
@@ -201,7 +201,7 @@ def density(encoder: nn.Module, base: Mapping[str, NDArray[Any]]) -> float:
 
     Args:
         encoder: As it is now.
-        base: `adapt.clip.encoder_tensors` of the base.
+        base: `adapt.clip.model.encoder_tensors` of the base.
     """
     changed = total = 0
     for name, parameter in encoder.named_parameters():

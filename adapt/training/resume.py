@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.data import digests
 from adapt.data.base import DomainPair
-from adapt.method import Method
+from adapt.methods.base import Method
+from adapt.optim.averaging import WeightAverage
+from adapt.optim.optimization import Optimization
 from adapt.settings.config import TrainConfig
 from adapt.settings.stored import restore
-from adapt.training.averaging import WeightAverage
-from adapt.training.optimize import Optimization
 from adapt.training.record import check_row
 from runtime.errors import ConfigError, FormatError
 from runtime.spec import BACKGROUND, BaseModel, required

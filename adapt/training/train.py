@@ -23,12 +23,14 @@ from typing import Any
 
 import torch
 
-from adapt import methods, store
+from adapt import methods
+from adapt.artifacts import store
+from adapt.compute import parallel
+from adapt.compute.device import exact_float32, select
 from adapt.data import DomainPair
 from adapt.settings.config import TrainConfig
 from adapt.settings.limits import check_startable
-from adapt.training import parallel, resume
-from adapt.training.device import exact_float32, select
+from adapt.training import resume
 from adapt.training.journal import log_file
 from adapt.training.loop import Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError

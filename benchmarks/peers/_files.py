@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from adapt.clip import encoder_tensors
+from adapt.clip.model import encoder_tensors
 from benchmarks._models import VERSION, many_tasks, random_residual, random_tower
 from benchmarks.peers import DISTINCT, Files
 from export.graphs.plain import join, write_plain

@@ -13,7 +13,7 @@ from open_clip.model import _build_vision_tower
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from adapt.heads import TaskHead
+from adapt.methods.heads import TaskHead
 from benchmarks.peers import Files
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -58,7 +58,7 @@ def export_and_show(
     Raises:
         UdaError: As `export.export_bundle`; then nothing was written.
     """
-    from adapt.store import find
+    from adapt.artifacts.store import find
 
     chosen = [task.partition("=") for task in tasks]
     paths = [find(artifacts, task, dataset, own or method) for task, _, own in chosen]

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from adapt.grid import rounded
+from adapt.optim.grid import rounded
 from export.graphs.builder import Arrays, Graph
 from export.graphs.encoders.base import Form
 from runtime.errors import BaseModelError

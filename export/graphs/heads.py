@@ -1,4 +1,4 @@
-"""Build the heads of `adapt.heads` as weight-free graphs, with one function per kind."""
+"""Build the heads of `adapt.methods.heads` as weight-free graphs, with one function per kind."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ GRAPHS: dict[str, HeadKind] = {
     "cosine": HeadKind(_cosine, "weight", ("weight",)),
     "projector-cosine": HeadKind(_projector_cosine, "proj1.weight", ("weight",)),
 }
-"""By the kinds of `adapt.heads.HEADS`."""
+"""By the kinds of `adapt.methods.heads.HEADS`."""
 
 
 def head_shapes(kind: str, tensors: Arrays) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a head's tensors, `CLASSES` for the number of classes.
 
     Args:
-        kind: Key of `adapt.heads.HEADS`.
+        kind: Key of `adapt.methods.heads.HEADS`.
         tensors: Tensors of the head.
 
     Raises:
@@ -97,7 +97,7 @@ def head_graph(kind: str, tensors: Arrays) -> bytes:
     Heads that differ in their class count only have the same bytes.
 
     Args:
-        kind: Key of `adapt.heads.HEADS`.
+        kind: Key of `adapt.methods.heads.HEADS`.
         tensors: Tensors of the head; their values are not read.
 
     Raises:

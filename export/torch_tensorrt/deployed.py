@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from adapt.grid import float32_names, snap
-from adapt.merge import Network
+from adapt.artifacts.merge import Network
+from adapt.optim.grid import float32_names, snap
 from runtime.spec import Precision, Preprocess
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.merge import Network
+from adapt.artifacts.merge import Network
 from export.graphs.baked import baked_graph
 from export.sources import Source, load_base
 from export.torch_tensorrt.compiler import HINT, NAME, check_compiler, compiled

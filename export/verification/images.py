@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.data.base import UNKNOWN, ImageSet, some
 from adapt.data.cache import pixels
 from adapt.data.inventory.summary import left_out_line

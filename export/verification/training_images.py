@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapt import data
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.data import digests
 from adapt.data.base import DomainPair, ImageSet
+from adapt.data.drawn import DEMO_SETS
 from adapt.data.folder import with_test
 from adapt.data.origin import IMAGES, Origin
 from adapt.data.own_domains import read_test
-from adapt.demo.datasets import DEMO_SETS
 from runtime.errors import ConfigError, DataError, TaskError
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.artifact import Artifact
-from adapt.clip import Clip
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import Network
+from adapt.clip.model import Clip
+from adapt.compute.inference import predict
 from adapt.data.rows import Images
-from adapt.evaluation.evaluate import predict
-from adapt.merge import Network
 from export.verification.base import Infer, Logits
 from export.verification.comparison import Comparison, Reference, check, compare
 from export.verification.images import Sample

@@ -6,12 +6,12 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 
-from adapt import clip as clips
-from adapt.artifact import Artifact
-from adapt.clip import encoder_tensors
-from adapt.demo.weights import architecture
-from adapt.heads import TaskHead
+from adapt.artifacts.artifact import Artifact
+from adapt.clip import model as clips
+from adapt.clip.demo_weights import architecture
+from adapt.clip.model import encoder_tensors
 from adapt.methods.cmkd import CMKDConfig
+from adapt.methods.heads import TaskHead
 from runtime.spec import TaskInfo
 
 CLASSES = ("cup", "key", "lamp")

@@ -14,7 +14,7 @@ import torch
 from open_clip.model import CLIP
 from PIL import Image
 
-from adapt.clip import Clip, encoder_tensors
+from adapt.clip.model import Clip, encoder_tensors
 from adapt.data import DomainPair, load_folders
 from adapt.methods.cmkd import CMKDConfig
 from runtime.frames import formats

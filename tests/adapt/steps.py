@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from adapt.method import Batch
+from adapt.methods.base import Batch
 from runtime.spec import TaskInfo
 
 TASK = TaskInfo("day-night", "street", "day", "night", ("bee", "cup", "dog"))

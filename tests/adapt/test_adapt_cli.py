@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
+from adapt.clip import demo_weights as demo
 from adapt.commands.baselines import verdict
-from adapt.demo import weights as demo
 from export.cli import main as exporting
 from runtime.cli import main as running
 from tests.adapt.conftest import draw

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from adapt import clip as base_models
-from adapt.architecture import Architecture
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
+from adapt.clip import model as base_models
 from adapt.data import DomainPair
 from adapt.methods.zero_shot import ZeroShot
 from adapt.settings.architectures import image_size
 from adapt.settings.layers import resolve
+from adapt.settings.model_config import Architecture
 from adapt.training.train import train
 from runtime.errors import BaseModelError, ConfigError, FormatError
 from runtime.spec import BACKGROUND

@@ -7,14 +7,14 @@ import torch
 from open_clip.model import _build_vision_tower
 from safetensors import safe_open
 
-from adapt import clip as clips
-from adapt.artifact import Artifact
-from adapt.clip import encoder_tensors
-from adapt.heads import CosineHead, TaskHead, head_tensors
-from adapt.merge import load_merged, merged
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import load_merged, merged
+from adapt.artifacts.store import FILE
+from adapt.clip import model as clips
+from adapt.clip.model import encoder_tensors
 from adapt.methods.cmkd import CMKDConfig
+from adapt.methods.heads import CosineHead, TaskHead, head_tensors
 from adapt.settings.config import TaskHeadConfig, TrainConfig
-from adapt.store import FILE
 from runtime import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.spec import BaseModel, Preprocess, TaskInfo
@@ -252,7 +252,7 @@ def test_an_artifact_requires_its_background_and_one_without_has_the_keys_of_bef
         assert found.requires == (() if dropped else ("background",))
         assert ("background" in found.document["preprocess"]) != dropped
         assert Artifact.load(file).preprocess.background == background
-    monkeypatch.setattr("adapt.artifact.FEATURES", frozenset())  # an earlier version
+    monkeypatch.setattr("adapt.artifacts.artifact.FEATURES", frozenset())  # an earlier version
     Artifact.load(tmp_path / "drop.safetensors")
     with pytest.raises(FormatError, match="white.safetensors' requires the feature 'background'"):
         Artifact.load(tmp_path / "white.safetensors")

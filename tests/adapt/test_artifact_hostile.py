@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as save_numpy
 
-from adapt.artifact import Artifact
-from adapt.merge import merged
-from adapt.store import FILE
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import merged
+from adapt.artifacts.store import FILE
 from runtime import patch
 from runtime.errors import FormatError, UdaError
 from runtime.storage import checksummed

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapt.grid import Grid
-from adapt.method import Group
+from adapt.optim import rst
+from adapt.optim.averaging import WeightAverage
+from adapt.optim.grid import Grid
+from adapt.optim.groups import Group
+from adapt.optim.optimization import Optimization
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import resolve
 from adapt.settings.methods import CMKDConfig
-from adapt.training import rst
-from adapt.training.averaging import WeightAverage
-from adapt.training.optimize import Optimization
 from runtime.errors import FormatError
 
 MOVED = 12

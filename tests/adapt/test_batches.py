@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
 from adapt.settings.config import TrainConfig
 from adapt.training.batches import Role, Stream
 from runtime.errors import ConfigError, DataError

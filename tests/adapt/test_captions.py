@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from adapt import clip as base_models
-from adapt.captions import article, class_prompts, fitted, fitting
+from adapt.clip import model as base_models
+from adapt.clip.captions import article, class_prompts, fitted, fitting
 from adapt.methods.ekda import EKDA
 from adapt.settings.layers import resolve
 from runtime.errors import BaseModelError

@@ -11,8 +11,9 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
-from adapt import clip, download, networks, weights
-from adapt.demo.weights import architecture
+from adapt.clip import download, networks, weights
+from adapt.clip import model as clip
+from adapt.clip.demo_weights import architecture
 from runtime.errors import BackendError, BaseModelError
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adapt.clip import Clip
-from adapt.method import Batch
+from adapt.clip.model import Clip
+from adapt.methods.base import Batch
 from adapt.methods.cmkd import CMKD, CMKDConfig
-from adapt.training.optimize import Optimization
-from adapt.training.rst import Projection, Threshold
+from adapt.optim.optimization import Optimization
+from adapt.optim.rst import Projection, Threshold
 from runtime.spec import BaseModel
 
 Array = NDArray[np.float64]

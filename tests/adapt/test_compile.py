@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
 from adapt.methods.cmkd import CMKD, CMKDConfig
+from adapt.optim.optimization import Optimization
+from adapt.optim.rst import over
 from adapt.settings.config import TrainConfig
 from adapt.settings.limits import check_compile
-from adapt.training.optimize import Optimization
-from adapt.training.rst import over
 from runtime.errors import ConfigError
 from tests.adapt.steps import batch
 

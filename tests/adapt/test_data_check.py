@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from adapt.cli import main
+from adapt.commands.image_options import pair_loader
 from adapt.data import DATASETS, load_folders
 from adapt.data.base import Domain
 from adapt.data.benchmark import count
 from adapt.data.folder import read_domain
 from adapt.data.office_home import OfficeHome
-from adapt.image_options import pair_loader
 
 
 def call(*words):

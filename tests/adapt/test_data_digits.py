@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from adapt import data
-from adapt.captions import class_prompts
+from adapt.clip.captions import class_prompts
 from adapt.data import digit_files
 from adapt.data.digits import Digits, unpack
 from runtime.errors import ConfigError, DataError

@@ -3,7 +3,7 @@
 import pytest
 
 from adapt import data
-from adapt.captions import class_prompts
+from adapt.clip.captions import class_prompts
 from runtime.errors import DataError
 from tests.adapt.pictures import domains, folder_names, names, write_list
 

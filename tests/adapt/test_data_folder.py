@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adapt.captions import class_prompts
+from adapt.clip.captions import class_prompts
 from adapt.data import load_folders
 from adapt.data.base import ImageSet, split
 from runtime.errors import DataError, TaskError

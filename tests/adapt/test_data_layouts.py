@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adapt import data
-from adapt.captions import class_prompts
+from adapt.clip.captions import class_prompts
 from adapt.data.office31 import Office31
 from adapt.data.office_home import OfficeHome
 from runtime.errors import DataError, TaskError

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from adapt import data
-from adapt.captions import class_prompts
+from adapt.clip.captions import class_prompts
 from adapt.data.demo import DemoDigits, DemoObjects
 from runtime.errors import ConfigError, DataError, TaskError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapt import data, methods
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.evaluation.compare import compare
 from adapt.settings.layers import resolve
 from adapt.training.train import train

@@ -14,19 +14,19 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapt.artifact import Artifact
-from adapt.clip import Clip, encoder_tensors
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import load_merged
+from adapt.clip import demo_weights
+from adapt.clip.model import Clip, encoder_tensors
 from adapt.data import DomainPair
-from adapt.demo import weights
-from adapt.merge import load_merged
-from adapt.method import Batch
+from adapt.methods.base import Batch
 from adapt.methods.ekda import EKDA, EKDAConfig
 from adapt.methods.parts.teacher import Teacher, class_names, divergence
+from adapt.optim.optimization import Optimization
 from adapt.settings import base_models as recommended
 from adapt.settings.layers import resolve
 from adapt.training import resume
 from adapt.training.loop import Loop
-from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError
 from runtime.spec import BaseModel, Preprocess
 from tests.adapt.steps import METRICS, TASK, batch
@@ -241,7 +241,7 @@ def test_a_checkpoint_refuses_another_teacher_of_the_same_name(
     )  # fmt: skip
 
     def begin(nudge: float) -> Loop:
-        state = weights.load_state_dict("demo-vit32")
+        state = demo_weights.load_state_dict("demo-vit32")
         state["visual.proj"] += nudge
         save_file(state, file)
         return Loop("ekda", EKDA, pair, config, tmp_path / "a.safetensors", torch.device("cpu"))
@@ -286,7 +286,7 @@ def test_a_teacher_that_cannot_be_is_refused_before_anything_is_loaded(
         resolve(EKDAConfig, "folder", "ekda", settings)
 
 
-@pytest.mark.parametrize("model", weights.ARCHITECTURES)
+@pytest.mark.parametrize("model", demo_weights.ARCHITECTURES)
 def test_every_model_of_the_demo_comes_with_a_teacher(model: str) -> None:
     own = [f"model={model}", "pretrained=demo"]
     found = resolve(EKDAConfig, "folder", "ekda", own).config

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from open_clip.model import CLIP
 
-from adapt.clip import Clip
-from adapt.method import Batch
+from adapt.clip.model import Clip
+from adapt.methods.base import Batch
 from adapt.methods.ekda import EKDA, EKDAConfig
-from adapt.training.optimize import Optimization
+from adapt.optim.optimization import Optimization
 from runtime.spec import BaseModel
 
 Array = NDArray[np.float64]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapt.evaluation.evaluate import predict, score
+from adapt.compute.inference import predict
+from adapt.evaluation.evaluate import score
 
 CLASSES = ("a", "b", "c", "d")
 

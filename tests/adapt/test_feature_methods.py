@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from adapt import clip as base_models
 from adapt import methods
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import load_merged
+from adapt.clip import model as base_models
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.transforms import normalise
-from adapt.merge import load_merged
-from adapt.method import Batch
+from adapt.methods.base import Batch
 from adapt.methods.linear_probe import LinearProbe, LinearProbeConfig
 from adapt.methods.unimos import UniMoSConfig
 from adapt.settings.config import TrainConfig
@@ -94,7 +94,7 @@ def test_a_run_leaves_one_affine_map_of_the_untouched_encoder(
 
 
 def test_a_linear_probe_step_equals_the_naive_computation(pair: DomainPair, cache: Path) -> None:
-    from adapt.training.optimize import Optimization
+    from adapt.optim.optimization import Optimization
 
     config = replace(CONFIGS["linear_probe"], weight_decay=0.01)
     clip = base_models.load(config.model, config.pretrained)

@@ -14,13 +14,13 @@ import pytest
 import torch
 from open_clip.transformer import QuickGELU
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.transforms import normalise
 from adapt.methods.linear_probe import LinearProbe, LinearProbeConfig
 from adapt.methods.parts.features import FeatureMethod
-from adapt.training import rst
+from adapt.optim import rst
 from adapt.training.batches import Stream
 from runtime.errors import BaseModelError
 from runtime.storage import checksummed

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
+from adapt.compute.seeds import draw_seed
 from adapt.data.strong import strong
-from adapt.losses import cross_entropy, fixmatch
+from adapt.methods.losses import cross_entropy, fixmatch
 from adapt.methods.source_only import SourceOnly
 from adapt.settings.config import TaskHeadConfig
-from adapt.training.batches import Stream, draw_seed
+from adapt.training.batches import Stream
 
 NOISE = np.random.default_rng(0)
 pytestmark = pytest.mark.usefixtures("cache")

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt.clip import Clip, encoder_tensors
-from adapt.grid import DTYPES, GRIDS, float32_names, on_grid, rounded, snap
+from adapt.clip.model import Clip, encoder_tensors
+from adapt.optim.grid import DTYPES, GRIDS, float32_names, on_grid, rounded, snap
 
 
 def naive(value: float, grid: str) -> float:

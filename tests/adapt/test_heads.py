@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.heads import (
+from adapt.methods.heads import (
     HEADS,
     CosineHead,
     ProjectorHead,

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from adapt import losses
+from adapt.methods import losses
 
 TASK = [[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-1.5, 3.0, 0.0], [0.0, 0.0, 4.0]]
 CLIP = [[1.0, 0.0, 0.0], [3.0, -2.0, 1.0], [-1.0, 2.0, 1.0], [5.0, 0.0, -5.0]]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.evaluation.compare import compare
 from adapt.evaluation.evaluate import Scores
 from adapt.settings.selectors import SELECTORS

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.artifact import Artifact
-from adapt.demo import datasets
-from adapt.training import parallel, voice
-from adapt.training.parallel import processes
+from adapt.artifacts.artifact import Artifact
+from adapt.compute import parallel
+from adapt.compute import rank as voice
+from adapt.compute.parallel import processes
+from adapt.data import drawn
 from runtime.errors import BackendError
 from tests.adapt.offices import office31
 
@@ -25,7 +26,7 @@ WORLD = ("--dataset", "demo-digits", "--task", "f-h")
 
 
 def launch(out, processes, method="cmkd", settings=SETTINGS, images=WORLD):
-    datasets.render("demo-digits")  # once, before two processes want it
+    drawn.render("demo-digits")  # once, before two processes want it
     torchrun = ("torch.distributed.run", f"--nproc-per-node={processes}", "-m")
     command = [
         *(sys.executable, "-m", *(torchrun if processes > 1 else ()), "adapt.cli", "train"),

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from adapt.clip import Clip
+from adapt.clip.model import Clip
 from adapt.data.transforms import normalise
 from adapt.methods.cmkd import CMKD, CMKDConfig
+from adapt.optim.averaging import WeightAverage
+from adapt.optim.optimization import Optimization
 from adapt.training import resume
-from adapt.training.averaging import WeightAverage
 from adapt.training.batches import Stream
-from adapt.training.optimize import Optimization
 from runtime.errors import TrainingError
 
 pytestmark = pytest.mark.usefixtures("cache")

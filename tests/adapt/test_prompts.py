@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapt.clip import Clip
-from adapt.prompts import Captions, Prompted, check_context, encode_images
+from adapt.clip.model import Clip
+from adapt.clip.prompts import Captions, Prompted, check_context, encode_images
 from runtime.errors import BaseModelError, ConfigError, FormatError
 
 Make = Callable[[str], Clip]

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapt import methods, published, store
+from adapt import methods, published
+from adapt.artifacts import store
 from runtime.errors import FormatError
 
 DATASETS = [path.stem for path in published.files()]

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adapt import store
-from adapt.artifact import Artifact
+from adapt.artifacts import store
+from adapt.artifacts.artifact import Artifact
 from adapt.data import DomainPair, load_folders
 from adapt.data.origin import IMAGES
 from adapt.methods.cmkd import CMKDConfig

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapt.training import rst
+from adapt.optim import rst
 from runtime.errors import ConfigError
 
 TAU, LR = 1e-3, 3e-4

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from adapt.grid import DTYPES, Grid
-from adapt.method import Group
+from adapt.optim import rst
+from adapt.optim import topk as cut
+from adapt.optim.grid import DTYPES, Grid
+from adapt.optim.groups import Group
+from adapt.optim.optimization import Optimization
 from adapt.settings.config import TrainConfig
-from adapt.training import cut, rst
-from adapt.training.optimize import Optimization
 from runtime.errors import ConfigError
 
 SHAPES = ((7, 5), (11,), (3, 2, 2, 2), (13,))

@@ -10,9 +10,9 @@ import torch
 from click.testing import CliRunner
 
 from adapt import methods
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
-from adapt.method import BUDGET
+from adapt.methods.base import BUDGET
 from adapt.methods.unimos import UniMoS
 from adapt.settings import architectures
 from adapt.settings.architectures import check_model
@@ -212,10 +212,12 @@ def test_what_is_auto_waits_for_the_data(pair):
     found = resolve(UniMoS.Config, "folder", "unimos", ["batch_size=4"])
     assert found.auto == ("epochs", "iterations", "rst_density")
     assert ("iterations", "auto", "default") in found.rows()
-    done = found.with_data(UniMoS, pair)
+    done = found.with_data(UniMoS.from_data, len(pair.source), len(pair.target))
     assert done.auto == () and done.sources["iterations"] == "data"
     assert done.config.iterations == UniMoS.epoch_length(found.config, 27, 27) == 27 // 4
-    fixed = resolve(UniMoS.Config, "folder", "unimos", ["iterations=7"]).with_data(UniMoS, pair)
+    fixed = resolve(UniMoS.Config, "folder", "unimos", ["iterations=7"]).with_data(
+        UniMoS.from_data, len(pair.source), len(pair.target)
+    )
     assert (fixed.config.iterations, fixed.sources["iterations"]) == (7, "command line")
     asked = resolve(methods.get("cmkd").Config, "office-home", "cmkd", ["iterations=auto"])
     assert asked.auto == ("iterations",) and asked.sources["iterations"] == "command line"
@@ -234,7 +236,9 @@ def test_every_method_answers_for_what_may_be_auto(name, pair):
 def test_an_artifact_keeps_values_and_sources(pair, tmp_path):
     cls = methods.get("cmkd").Config
     own = ["model=demo-rn32", "pretrained=demo", "epochs=1", "iterations=2", "batch_size=4"]
-    settings = resolve(cls, "folder", "cmkd", own).with_data(methods.get("cmkd"), pair)
+    settings = resolve(cls, "folder", "cmkd", own).with_data(
+        methods.get("cmkd").from_data, len(pair.source), len(pair.target)
+    )
     run = train("cmkd", pair, settings.config, out=tmp_path, record=settings.record())
     found = Artifact.load(run.path)
     assert dict(found.config) == asdict(settings.config)
@@ -354,9 +358,9 @@ def test_a_method_may_bring_another_optimizer_and_resume_with_it(pair, config, t
     """AdamW by a method's own word: the loop, checkpoints and RST do not know the difference."""
     from dataclasses import replace
 
+    from adapt.compute.parallel import processes
     from adapt.methods.cmkd import CMKD
     from adapt.training.loop import Loop
-    from adapt.training.parallel import processes
 
     class Own(CMKD):
         def optimizer(self, groups):
@@ -426,7 +430,9 @@ def test_rst_has_a_budget_unless_the_threshold_was_named(pair):
 
     def density(*own):
         settings = resolve(cls.Config, "folder", "cmkd", ["batch_size=4", *own])
-        return settings.with_data(cls, pair).config.rst_density
+        return settings.with_data(
+            cls.from_data, len(pair.source), len(pair.target)
+        ).config.rst_density
 
     assert density() == 0 and density("rst=true") == BUDGET
     assert density("rst=true", "rst_threshold=1e-5") == 0
@@ -447,7 +453,9 @@ def test_crops_that_show_little_are_refused_unless_they_were_set_by_name():
 
 def test_too_many_passes_are_refused_unless_somebody_named_the_length(pair):
     cls = methods.get("cmkd")
-    settings = resolve(cls.Config, "folder", "cmkd", ["batch_size=4"]).with_data(cls, pair)
+    settings = resolve(cls.Config, "folder", "cmkd", ["batch_size=4"]).with_data(
+        cls.from_data, len(pair.source), len(pair.target)
+    )
     check_passes(settings, 27)
     with pytest.raises(ConfigError, match="at most 100 are useful; add images, or set the length"):
         auto = resolve(cls.Config, "folder", "cmkd")  # 20 epochs of 500, had nothing followed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapt.store import FILE, dataset_of, entries, family, find, place, variant, variants
+from adapt.artifacts.store import FILE, dataset_of, entries, family, find, place, variant, variants
 from runtime.errors import TaskError
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
 from adapt.sweep.jobs import check, plan
 from adapt.sweep.run import Outcome, collect, in_turn, run

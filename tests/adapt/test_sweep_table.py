@@ -178,7 +178,7 @@ def test_a_result_says_what_the_run_left(tmp_path, cache):
     assert read(job, "accuracy") is None
     run(job)
     found = read(job, "accuracy")
-    from adapt.artifact import Artifact
+    from adapt.artifacts.artifact import Artifact
 
     artifact = Artifact.load(job.path)
     # As CMKD's tables count: changed weights and the classifier, without the head's two norms.

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from adapt import clip as base_models
 from adapt import methods
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
+from adapt.clip import model as base_models
+from adapt.compute.device import exact_float32, select
 from adapt.data import DomainPair, load_folders
 from adapt.evaluation.compare import compare
 from adapt.methods.cmkd import CMKDConfig
 from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.settings.limits import check_precision
-from adapt.training.device import exact_float32, select
 from adapt.training.estimate import duration
 from adapt.training.loop import Loop
 from adapt.training.train import Run, train

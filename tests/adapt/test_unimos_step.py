@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adapt.clip import Clip
-from adapt.heads import AffineHead, build_head, head_tensors
+from adapt.clip.model import Clip
+from adapt.methods.heads import AffineHead, build_head, head_tensors
 from adapt.methods.parts.unimos_network import Network
 from adapt.methods.unimos import UniMoS, UniMoSConfig
+from adapt.optim.optimization import Optimization
 from adapt.training.batches import Stream
-from adapt.training.optimize import Optimization
 from runtime.spec import BaseModel
 
 Array = NDArray[np.float64]

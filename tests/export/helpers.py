@@ -15,14 +15,14 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from safetensors.torch import save_file
 from torch import nn
 
-from adapt import clip as clips
-from adapt.artifact import Artifact
-from adapt.clip import encoder_tensors
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.store import FILE
+from adapt.clip import model as clips
+from adapt.clip.demo_weights import architecture
+from adapt.clip.model import encoder_tensors
 from adapt.data.transforms import normalise
-from adapt.demo.weights import architecture
-from adapt.heads import HEADS, TaskHead
 from adapt.methods.cmkd import CMKDConfig
-from adapt.store import FILE
+from adapt.methods.heads import HEADS, TaskHead
 from runtime.spec import TaskInfo
 
 CLASSES = ("cup", "key", "lamp")

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import runtime
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.cli import main as adapt_main
 from adapt.data import cache, load_folders
 from adapt.methods.linear_probe import LinearProbeConfig

@@ -2,8 +2,8 @@ import numpy as np
 import onnx
 import pytest
 
-from adapt.clip import encoder_tensors
-from adapt.heads import TaskHead, head_tensors
+from adapt.clip.model import encoder_tensors
+from adapt.methods.heads import TaskHead, head_tensors
 from export.graphs import encoders
 from export.graphs.encoder import blocked_graph, deploy_tensors, encoder_graph
 from export.graphs.heads import head_graph, head_shapes

@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from open_clip.model import CLIP
 from torch import nn
 
-from adapt.clip import encoder_tensors
+from adapt.clip.model import encoder_tensors
 from export.graphs import builder as graphs
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph

@@ -8,8 +8,8 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 
-from adapt.clip import encoder_tensors
-from adapt.heads import HEADS
+from adapt.clip.model import encoder_tensors
+from adapt.methods.heads import HEADS
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph
 from export.graphs.heads import GRAPHS, head_graph

@@ -5,11 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
-from adapt import clip as clips
 from adapt import methods
+from adapt.artifacts.merge import Network
+from adapt.clip import model as clips
+from adapt.compute.inference import predict
 from adapt.data import load_folders
-from adapt.evaluation.evaluate import predict
-from adapt.merge import Network
 from adapt.training.train import train
 from export.pipeline import export_bundle
 from export.verification.images import ImagePaths

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from adapt.clip import encoder_tensors
+from adapt.clip.model import encoder_tensors
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.pipeline import export_bundle

@@ -8,8 +8,8 @@ import pytest
 import torch
 from open_clip.transformer import VisionTransformer
 
-from adapt.clip import encoder_tensors
-from adapt.heads import HEADS, head_tensors
+from adapt.clip.model import encoder_tensors
+from adapt.methods.heads import HEADS, head_tensors
 from export.graphs import encoders
 from export.graphs.encoder import (
     blocked_graph,

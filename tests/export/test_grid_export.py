@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from adapt.artifact import Artifact
-from adapt.clip import encoder_tensors, load
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import Network, merged
+from adapt.clip.model import encoder_tensors, load
+from adapt.compute.inference import predict
 from adapt.data import load_folders
-from adapt.evaluation.evaluate import predict, score
-from adapt.merge import Network, merged
+from adapt.evaluation.evaluate import score
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.training.loop import Loop
 from export.graphs import encoders

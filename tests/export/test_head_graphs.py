@@ -3,7 +3,7 @@ import onnx
 import pytest
 import torch
 
-from adapt.heads import HEADS, head_tensors
+from adapt.methods.heads import HEADS, head_tensors
 from export.graphs.heads import GRAPHS, head_graph, head_shapes
 from runtime.errors import FormatError
 from tests.export.helpers import perturb, run_onnx

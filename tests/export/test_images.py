@@ -3,7 +3,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from export.verification.images import ImagePaths, sample
 from runtime.errors import DataError
 from tests.export.helpers import CLASSES

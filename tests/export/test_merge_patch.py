@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from adapt.clip import encoder_tensors
-from adapt.grid import GRIDS
+from adapt.clip.model import encoder_tensors
+from adapt.optim.grid import GRIDS
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors
 from export.merge import density, survival, task_patch

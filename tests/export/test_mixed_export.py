@@ -7,10 +7,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from adapt import clip as clips
-from adapt.artifact import Artifact
-from adapt.evaluation.evaluate import predict
-from adapt.merge import Network
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import Network
+from adapt.clip import model as clips
+from adapt.compute.inference import predict
 from export.pipeline import export_bundle, verify_bundle
 from export.verification.images import ImagePaths
 from runtime.bundles.bundle import Bundle

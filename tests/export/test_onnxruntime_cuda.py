@@ -16,8 +16,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from adapt.clip import encoder_tensors
-from adapt.heads import HEADS, head_tensors
+from adapt.clip.model import encoder_tensors
+from adapt.methods.heads import HEADS, head_tensors
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.graphs.heads import head_graph

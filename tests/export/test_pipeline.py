@@ -8,11 +8,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from adapt import clip as clips
-from adapt.artifact import Artifact
-from adapt.demo.weights import ARCHITECTURES, architecture
-from adapt.evaluation.evaluate import predict
-from adapt.merge import load_merged
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import load_merged
+from adapt.clip import model as clips
+from adapt.clip.demo_weights import ARCHITECTURES, architecture
+from adapt.compute.inference import predict
 from export.graphs import plain
 from export.pipeline import export_bundle, verify_bundle
 from export.record import Survival, TaskRecord

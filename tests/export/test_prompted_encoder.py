@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from adapt.clip import encoder_tensors
+from adapt.clip.model import encoder_tensors
 from adapt.data.transforms import normalise
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from adapt.artifact import Artifact
+from adapt.artifacts.artifact import Artifact
 from adapt.cli import main as adapt_main
 from adapt.data.origin import IMAGES, Origin
 from export.cli import main as export_main

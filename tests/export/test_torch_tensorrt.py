@@ -16,11 +16,11 @@ import tomllib
 import torch
 from click.testing import CliRunner
 
-from adapt import clip as clips
-from adapt.artifact import Artifact
-from adapt.evaluation.evaluate import predict
-from adapt.grid import snap
-from adapt.merge import Network
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import Network
+from adapt.clip import model as clips
+from adapt.compute.inference import predict
+from adapt.optim.grid import snap
 from export.cli import main
 from export.graphs.baked import baked_graph
 from export.pipeline import export_bundle

@@ -4,10 +4,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from adapt import clip as clips
 from adapt import data
-from adapt.evaluation.evaluate import predict
-from adapt.merge import load_merged
+from adapt.artifacts.merge import load_merged
+from adapt.clip import model as clips
+from adapt.compute.inference import predict
 from adapt.methods.cmkd import CMKDConfig
 from adapt.training.train import train
 from export.pipeline import export_bundle

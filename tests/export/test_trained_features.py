@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from adapt import clip as clips
 from adapt import data
-from adapt.evaluation.evaluate import predict
+from adapt.clip import model as clips
+from adapt.compute.inference import predict
 from adapt.methods.linear_probe import LinearProbeConfig
 from adapt.methods.unimos import UniMoSConfig
 from adapt.training.train import train

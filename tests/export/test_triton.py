@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from google.protobuf import text_format
 
-from adapt.store import find
+from adapt.artifacts.store import find
 from export.cli import main
 from export.graphs.baked import baked_graph
 from export.pipeline import export_bundle

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from adapt.clip import encoder_tensors
+from adapt.clip.model import encoder_tensors
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.verification.comparison import TOLERANCES, Reference, check, compare

@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from adapt import clip as clips
-from adapt.artifact import Artifact
-from adapt.merge import Network
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import Network
+from adapt.clip import model as clips
 from export.torch_tensorrt.compiler import OPTIONS, compiled
 from export.torch_tensorrt.deployed import Deployed
 from runtime.backends.trt.library import library, trt

@@ -25,16 +25,16 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from adapt.compute import parallel
+from adapt.compute.inference import predict
 from adapt.data.home import folder
 from adapt.data.rows import Images
-from adapt.evaluation.evaluate import predict
-from adapt.method import Method
-from adapt.training import parallel
+from adapt.methods.base import Method
 from runtime.errors import BaseModelError, FormatError
 from runtime.storage import checksummed
 
 if TYPE_CHECKING:
-    from adapt.clip import Clip
+    from adapt.clip.model import Clip
     from adapt.settings.config import TrainConfig
 
 KIND, SCHEMA = "uda-features", 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from adapt.clip import Clip
+    from adapt.clip.model import Clip
 
 
 def check_images(student: Clip, teacher: Clip) -> None:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import normalize
 
-from adapt.clip import Clip
-from adapt.prompts import Captions, check_context, check_visual, encode_images
-from adapt.training.parallel import gather
+from adapt.clip.model import Clip
+from adapt.clip.prompts import Captions, check_context, check_visual, encode_images
+from adapt.compute.parallel import gather
 from runtime.errors import ConfigError
 
 STD = 0.02

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from adapt.losses import kl_divergence
+from adapt.methods.losses import kl_divergence
 
 EPSILON = 1e-5
 """Inside the logarithms of the entropies, as in [C]."""

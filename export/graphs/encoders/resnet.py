@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from open_clip.modified_resnet import AttentionPool2d, Bottleneck, ModifiedResNet
 from torch import nn
 
-from adapt.grid import float32_names
+from adapt.optim.grid import float32_names
 from export.graphs.builder import Graph
 from export.graphs.encoders.attention import attend, split_heads
 from runtime.errors import BaseModelError

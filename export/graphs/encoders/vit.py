@@ -16,7 +16,7 @@ from open_clip.transformer import (
 )
 from torch import nn
 
-from adapt.grid import float32_names
+from adapt.optim.grid import float32_names
 from export.graphs.builder import Graph
 from export.graphs.encoders.attention import attend, softmax, split_heads
 from runtime.errors import BaseModelError

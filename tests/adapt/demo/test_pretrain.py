@@ -4,9 +4,9 @@ import math
 import numpy as np
 import torch
 
-from adapt.demo.corpus import captioned
+from adapt.clip.demo_weights import load_state_dict
 from adapt.demo.pretrain import Recipe, augment, draw_corpus, pretrain
-from adapt.demo.weights import load_state_dict
+from adapt.drawing.corpus import captioned
 
 
 def test_the_corpus_is_eight_seeded_parts_in_order():

@@ -1,0 +1,114 @@
+"""Base and residual to the adapted encoder."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adapt.clip.model import Clip, encoder_tensors
+from adapt.optim.grid import on_grid
+from adapt.methods.heads import head_dim
+from runtime import patch
+from runtime.errors import BaseModelError, FormatError
+from runtime.spec import BaseModel
+from runtime.storage.digest import tensors_sha256
+
+if TYPE_CHECKING:
+    from adapt.artifacts.artifact import Artifact
+
+
+def same_base(one: BaseModel, other: BaseModel) -> bool:
+    """Return whether two bases compute the same.
+
+    The digest is of the weights alone; which activation runs on them, the architecture says.
+    """
+    return (one.architecture, one.sha256) == (other.architecture, other.sha256)
+
+
+def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
+    """Return the encoder's tensors with the residual in place, bit for bit those of training.
+
+    Where training was on a grid, the base's own values are rounded to it, as training saw them.
+
+    Args:
+        clip: The base model, its encoder untouched.
+        artifact: The task.
+
+    Raises:
+        BaseModelError: The artifact belongs to another base, or the encoder was changed in memory.
+        FormatError: The artifact does not fit the base it names.
+    """
+    own, needed = clip.info, artifact.base
+    if not same_base(own, needed):
+        raise BaseModelError(
+            f"artifact '{artifact.task.id}' was trained on {needed.architecture}/"
+            f"{needed.pretrained} (sha256 {needed.sha256[:12]}...), but this base is "
+            f"{own.architecture}/{own.pretrained} (sha256 {own.sha256[:12]}...); pass the base it "
+            "was trained on, or train again"
+        )
+    tensors = encoder_tensors(clip.visual)
+    if tensors_sha256(tensors) != own.sha256:
+        raise BaseModelError(
+            f"the encoder of {own.architecture}/{own.pretrained} is not the base any more, "
+            "something trained it; load the base model again"
+        )
+    for name, shape in artifact.shapes.items():
+        found = tensors[name].shape if name in tensors else None
+        if found != shape:
+            raise FormatError(f"the artifact changes '{name}' {shape}; the base has {found}")
+    dim = head_dim(artifact.head, artifact.head_tensors)
+    if dim != clip.dim:
+        raise FormatError(f"the artifact's head takes {dim} features, the encoder gives {clip.dim}")
+    return patch.merge(on_grid(tensors, clip.visual, artifact.config["grid"]), artifact.residual)
+
+
+def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
+    """Return a copy of the encoder that carries the residual, and its prompt tokens if it has any.
+
+    `clip` stays as it is.
+
+    Raises:
+        BaseModelError: The artifact belongs to another base.
+        FormatError: The artifact does not fit the base it names.
+    """
+    tensors = merged(clip, artifact)
+    encoder = copy.deepcopy(clip.visual)
+    own = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
+    with torch.no_grad():
+        for name, array in tensors.items():
+            own[name].copy_(torch.from_numpy(array))
+    if artifact.tokens:
+        from adapt.clip.prompts import Prompted
+
+        tokens = {name: torch.from_numpy(token) for name, token in artifact.tokens.items()}
+        return Prompted(encoder, tokens).eval()
+    return encoder.eval()
+
+
+class Network(nn.Module):
+    """What a task computes, from normalised images (N, 3, S, S) to logits (N, K)."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        """Take the parts."""
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    @classmethod
+    def of(cls, clip: Clip, artifact: Artifact) -> Network:
+        """Return an artifact's network on its base, in evaluation mode on the CPU.
+
+        Raises:
+            BaseModelError: The artifact belongs to another base.
+            FormatError: The artifact does not fit the base it names.
+        """
+        return cls(load_merged(clip, artifact), artifact.build_head()).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits; the head computes in float32."""
+        logits: Tensor = self.head(self.encoder(images).float())
+        return logits

@@ -1,0 +1,1 @@
+"""Open CLIP models: architecture, weights, prompts and captions."""

@@ -1,0 +1,161 @@
+"""Options that name a task's images, and the function that loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adapt.artifacts import store
+from adapt.commands.options import F, device_option
+from adapt.datasets import DATASETS
+from runtime.errors import TaskError
+
+if TYPE_CHECKING:
+    from adapt.data import DomainPair
+
+data_option = click.option(
+    "--data",
+    metavar="ROOT",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the data set, or of your own images: ROOT/<domain>/<class>/*.jpg.",
+)
+
+
+def task_options(command: F) -> F:
+    """Add what says which images a command is about."""
+    for option in reversed(
+        [
+            click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}."),
+            click.option(
+                "--task", metavar="SRC-TGT", help="Task of that data set by short names, like a-c."
+            ),
+            data_option,
+            click.option(
+                "--source",
+                metavar="DOMAIN",
+                help="Of your own images: the labelled domain, a folder or a list file (.txt).",
+            ),
+            click.option(
+                "--target",
+                metavar="DOMAIN",
+                help="Of your own images: the unlabelled domain, a folder or a list file.",
+            ),
+            device_option,
+            click.option(
+                "--threads",
+                type=click.IntRange(min=1),
+                help="CPU threads; torch's choice if absent.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+test_option = click.option(
+    "--test",
+    metavar="FOLDER",
+    help="Labelled images to test on, of your own: a folder with one folder per class, or a list "
+    "file (.txt); in --data, or anywhere.",
+)
+
+
+def named_of(artifacts: Path, task: str) -> str:
+    """Return the data set of a task that has artifacts, for commands that were given no other.
+
+    Raises:
+        TaskError: No data set has one, several have, or it is of images of the user's own.
+    """
+    found = store.dataset_of(artifacts, task)
+    if found not in DATASETS:
+        raise TaskError(
+            f"task '{task}' in '{artifacts}' is of images of your own ('{found}'); say where they "
+            "are: --data ROOT --source DOMAIN --target DOMAIN, without --task"
+        )
+    return found
+
+
+def check_named(dataset: str | None, task: str | None) -> None:
+    """Refuse an unknown data set or task, where one is named.
+
+    Raises:
+        DataError: The data set is unknown.
+        TaskError: The data set has no such task.
+    """
+    if dataset is not None:
+        from adapt.data import check_task
+
+        check_task(dataset, task)
+
+
+def pair_loader(
+    dataset: str | None,
+    task: str | None,
+    data: Path | None,
+    source: str | None,
+    target: str | None,
+    test: str | None = None,
+) -> Callable[..., DomainPair]:
+    """Return a function of holdout, seed and target classes that loads what the options name.
+
+    Raises:
+        click.UsageError: The options name no images, or too many.
+        DataError: The data set is unknown.
+        TaskError: The data set has no such task.
+    """
+    problem = _problem(dataset, task, data, source, target)
+    if problem:
+        raise click.UsageError(
+            f"{problem}; say which images: --dataset NAME --task SRC-TGT (with --data ROOT, unless "
+            "it is a demo), or your own with --data ROOT --source DOMAIN --target DOMAIN"
+        )
+    check_named(dataset, task)  # before a missing settings file says it worse
+
+    def load(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
+        from adapt import data as images
+
+        if data and source and target:
+            return images.load_folders(
+                data, source, target, holdout=holdout, seed=seed, target_classes=target_classes
+            )
+        return images.load(
+            str(dataset), str(task),
+            root=data, holdout=holdout, seed=seed, target_classes=target_classes,
+        )  # fmt: skip
+
+    if test is None:
+        return load
+
+    def load_tested(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
+        from adapt.data.folder import with_test
+        from adapt.data.own_domains import read_test
+
+        images = read_test(data or Path(), test)
+        return with_test(
+            load(holdout, seed, target_classes), images, test,
+            target_classes=target_classes, given=True,
+        )  # fmt: skip
+
+    return load_tested
+
+
+def _problem(
+    dataset: str | None, task: str | None, data: Path | None, source: str | None, target: str | None
+) -> str | None:
+    """Return what is wrong with a choice of images, or None."""
+    if (dataset or task) and (source or target):
+        return "--source and --target name your own folders, --dataset and --task a known data set"
+    if dataset and not task:
+        return f"--dataset {dataset} needs a --task"
+    if task and not dataset:
+        return f"--task {task} needs the --dataset it belongs to"
+    if source or target:
+        if not (source and target):
+            return f"--{'source' if source else 'target'} needs the other domain too"
+        return None if data else "--source and --target need the --data folder they lie in"
+    if dataset:
+        return None
+    return "--data needs a --dataset and --task, or --source and --target" if data else "no images"

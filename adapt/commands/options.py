@@ -1,0 +1,131 @@
+"""Options that the commands of `uda-adapt` share: device, threads, method and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from adapt.methods import METHODS
+from adapt.settings.names import check_device
+from adapt.settings.selectors import SELECTORS
+from adapt.suggest import meant
+
+BUDGETS = (
+    "on 713 drawings per domain, 1.5% reached 61.2% accuracy in a file of 97 kB, 0.5% reached "
+    "60.2% in 43 kB"
+)
+"""What the budget of RST on own images buys, at both ends; the README says how it was measured."""
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Method(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
+    """A choice that also says what was probably meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the method, or refuse the value."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            hint = meant(str(value), METHODS)
+            raise click.BadParameter(f"{error.message.rstrip('.')}{hint}", ctx, param) from error
+
+
+def _device(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    """Return the name of a device, or refuse it before torch is imported."""
+    check_device(name)
+    return name
+
+
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    callback=_device,
+    help="cpu, cuda or cuda:N; no fallback.",
+)
+
+
+def setting_options(command: F) -> F:
+    """Add what chooses a method and its settings."""
+    for option in reversed(
+        [
+            click.option(
+                "--method", type=_Method(sorted(METHODS)), default="cmkd", show_default=True
+            ),
+            click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse."),
+            click.option(
+                "--density",
+                metavar="SHARE",
+                help="RST with a budget instead of a threshold: change at most this share, like "
+                f"0.1%. With --rst on your own images it is 1.5%; {BUDGETS}.",
+            ),
+            click.option(
+                "--grid",
+                type=click.Choice(["fp32", "fp16", "bf16"]),
+                help="Train on the grid of the precision that will be deployed.",
+            ),
+            click.option(
+                "--select",
+                metavar="NAME",
+                help=f"Epoch to keep: last, or by a score without labels: {', '.join(SELECTORS)}. "
+                "infomax unless a settings file says otherwise.",
+            ),
+            click.option(
+                "--preset",
+                "presets",
+                metavar="NAME",
+                multiple=True,
+                help="Values of the settings file that go together, like rn50; repeatable.",
+            ),
+            click.option(
+                "--set",
+                "overrides",
+                metavar="KEY=VALUE",
+                multiple=True,
+                help="Change a setting; repeatable. `uda-adapt train --show-settings` lists them.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def changed(
+    overrides: Sequence[str],
+    rst: bool | None,
+    density: str | None,
+    grid: str | None,
+    select: str | None,
+) -> list[str]:
+    """Return the settings that the options change, as `key=value`; named options come last."""
+    named = {"grid": grid, "select": select}
+    others = [f"{name}={value}" for name, value in named.items() if value is not None]
+    return [*overrides, *sparsity(rst, density), *others]
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch compute with so many CPU threads."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def sparsity(rst: bool | None, density: str | None) -> list[str]:
+    """Return the settings that `--rst` and `--density` stand for; a density implies RST."""
+    if density is None:
+        return [] if rst is None else [f"rst={str(rst).lower()}"]
+    if rst is False:
+        raise click.UsageError("--density is a budget of RST, so it goes without --no-rst")
+    try:
+        value = float(density.removesuffix("%")) / (100 if density.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise click.UsageError(
+            "--density must be a share of the encoder's weights above 0 % and up to 100 %, found "
+            f"{density}; pass one like 0.1% or 0.001"
+        )
+    return ["rst=true", f"rst_density={value!r}"]

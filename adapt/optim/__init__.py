@@ -1,0 +1,1 @@
+"""Optimizers, weight averaging, Residual Sparse Training and deployment grids."""
