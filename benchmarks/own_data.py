@@ -17,7 +17,9 @@ from typing import Any
 
 import click
 
-from runtime.console import table
+from benchmarks.switches import commit
+from runtime.benchmark.latency import machine
+from runtime.console import table, write_json
 from runtime.storage.files import write_bytes
 
 RESNET = ("model=demo-rn32", "pretrained=demo")
@@ -93,6 +95,9 @@ def summary(found: Sequence[dict[str, Any]]) -> list[str]:
 @click.option("--recipe", "recipes", multiple=True, type=click.Choice(list(RECIPES)))
 @click.option("--threads", default=2, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures."
+)
 def main(
     data: Path,
     source: str,
@@ -102,20 +107,29 @@ def main(
     recipes: tuple[str, ...],
     threads: int,
     out: Path,
+    json_file: Path | None,
 ) -> None:
     """Train the recipes and print a table per direction."""
     import torch
 
     torch.set_num_threads(threads)
+    figures: list[dict[str, Any]] = []
     header = ("recipe", "chosen", "last", "oracle-best", "changed %", "kB")
     for domains in [(source, target), *([(target, source)] if both else [])]:
         rows = []
         for recipe in recipes or RECIPES:
             found = [run(recipe, data, domains, seed, out) for seed in range(seeds)]
             rows.append([recipe, *summary(found)])
+            runs = [{k: v for k, v in each.items() if k != "rows"} for each in found]
+            pair = {"source": domains[0], "target": domains[1]}
+            figures.append(
+                {**pair, "recipe": recipe, "settings": RECIPES[recipe][1], "seeds": runs}
+            )
             click.echo(f"{domains[0]} -> {domains[1]}  {'  '.join(rows[-1])}", err=True)
         click.echo(f"\n{domains[0]} -> {domains[1]}, {seeds} seeds, accuracy in %\n")
         click.echo(table(header, rows))
+    if json_file:
+        write_json(json_file, {"commit": commit(), "machine": machine(), "runs": figures})
 
 
 if __name__ == "__main__":
