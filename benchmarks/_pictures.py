@@ -45,7 +45,7 @@ def draw_tasks(rows: list[dict[str, Any]], path: Path) -> None:
         right.set_yscale("log")
         counts = [*own[0]["memory"]]
         right.set_xticks(counts, [str(n) for n in counts])
-        right.set_title(f"{name}: memory (hollow: computed)", fontsize=11)
+        right.set_title(f"{name}: memory (hollow bars: computed)", fontsize=11)
         right.set_xlabel("tasks")
         right.set_ylabel("GB")
         for axis in (left, right):

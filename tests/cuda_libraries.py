@@ -1,4 +1,4 @@
-"""CUDA's libraries, hollow: ONNX Runtime's CUDA provider opens graphs over them without a GPU.
+"""Build stub CUDA libraries, over which ONNX Runtime's CUDA provider opens graphs without a GPU.
 
 It then does all that it does before a graph runs: reads its options, and says of every node whether
 it has a kernel for it. Nothing can be computed.

@@ -51,7 +51,7 @@ print("opened", len(sys.argv) - 1)
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """Return a function that opens graphs on `cuda` and returns what it has to say."""
-    folder = tmp_path_factory.mktemp("hollow")
+    folder = tmp_path_factory.mktemp("stub")
     cuda_libraries.make(folder)
 
     def run(graphs):
