@@ -34,7 +34,7 @@ from adapt.training import resume
 from adapt.training.batches import Role, Stream
 from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
-from adapt.training.outcome import Outcome
+from adapt.training.outcome import MeasuredOn, Outcome, RunFacts
 from adapt.training.record import Meter, Row, density, epoch_row
 from runtime.errors import DataError, FormatError, Interrupted, TrainingError
 from runtime.storage.files import storage_errors
@@ -97,21 +97,19 @@ class Loop:
         self.iteration, self.seconds, self.history = 0, 0.0, list[Row]()
         self.meter = Meter()
         self.judge = Judge(self.method, self.clip, pair, config, device)
-        facts = {
-            "task": pair.task,
-            "method": name,
-            "preprocess": self.clip.preprocess(
-                config.resize, config.interpolation, config.background
-            ),
-            "prompts": self.prompts,
-            "config": asdict(config),
-            "seed": config.seed,
-            "guides": guides,
-            "architecture": self.clip.own,
-            "optional": ({SETTINGS: dict(record)} if record else {}) | stored(pair),
-        }
-        about = pair.held_out, len(self.judge.truth), self.identity["data"]
-        self.outcome = Outcome(self.method, self.clip.info, self.base, path, facts, about)
+        facts = RunFacts(
+            task=pair.task,
+            method=name,
+            preprocess=self.clip.preprocess(config.resize, config.interpolation, config.background),
+            prompts=self.prompts,
+            config=asdict(config),
+            seed=config.seed,
+            guides=guides,
+            architecture=self.clip.own,
+            optional=({SETTINGS: dict(record)} if record else {}) | stored(pair),
+        )
+        tested = MeasuredOn(pair.held_out, len(self.judge.truth), self.identity["data"])
+        self.outcome = Outcome(self.method, self.clip.info, self.base, path, facts, tested)
         self.skipped = {pair.test.paths[i] for i in self.judge.test.skipped}
 
     def earlier(self) -> tuple[Run, dict[str, tuple[object, object]]] | None:

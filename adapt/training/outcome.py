@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,42 @@ from adapt.artifacts.artifact import Artifact
 from adapt.compute import parallel
 from adapt.evaluation import selection
 from adapt.methods.base import Method
+from adapt.settings.model_config import Architecture
 from adapt.settings.selectors import LAST
 from adapt.training.record import Row, metrics
 from runtime.errors import FormatError
-from runtime.spec import BaseModel
+from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.storage.files import storage_errors
 
 FILE = "selected.safetensors"
 """The artifact of the epoch that is the best so far, while training goes on."""
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What an artifact says of its run, whatever epoch is chosen; see `Artifact`."""
+
+    task: TaskInfo
+    method: str
+    preprocess: Preprocess
+    prompts: tuple[str, ...]
+    config: Mapping[str, Any]
+    seed: int
+    guides: tuple[BaseModel, ...]
+    architecture: Architecture | None
+    optional: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MeasuredOn:
+    """What the accuracies of a run were measured on."""
+
+    held_out: bool
+    """Whether training never sees them."""
+    images: int
+    digests: Mapping[str, str]
+    """Digests of the image sets, by role."""
 
 
 class Outcome:
@@ -34,8 +61,8 @@ class Outcome:
         base: BaseModel,
         reference: Mapping[str, NDArray[Any]],
         path: Path,
-        facts: Mapping[str, Any],
-        judged: tuple[bool, int, Mapping[str, str]],
+        facts: RunFacts,
+        tested: MeasuredOn,
     ) -> None:
         """Write nothing yet.
 
@@ -44,13 +71,12 @@ class Outcome:
             base: Its base model.
             reference: `encoder_tensors` of the base, taken before anything touched it.
             path: Of the artifact.
-            facts: The other arguments of `Artifact.of`, but for the metrics.
-            judged: Whether the test images are held out, how many there are, and the digests of
-                the image sets, by role.
+            facts: What the artifact says of the run.
+            tested: The test images.
         """
         self._method, self._base, self._reference = method, base, reference
-        self._path, self._facts, self._judged = path, facts, judged
-        config = facts["config"]
+        self._path, self._facts, self._tested = path, facts, tested
+        config = facts.config
         self._by = config["select"] if method.trains else LAST
         self._budget = config["rst_density"] if config["rst"] else 0.0
         self._kept = path.with_name(FILE)
@@ -97,16 +123,24 @@ class Outcome:
 
     def _artifact(self, history: Sequence[Row]) -> Artifact:
         """Return the weights as they are now, with the metrics of all epochs so far."""
-        deployed = self._method.deploy()
+        deployed, facts, tested = self._method.deploy(), self._facts, self._tested
         chosen = None if self._by == LAST else (self._by, self.chosen(history))
         return Artifact.of(
             self._base,
             self._reference,
             deployed.encoder,
             deployed.head,
-            metrics=metrics(history, *self._judged, chosen),
+            task=facts.task,
+            method=facts.method,
+            preprocess=facts.preprocess,
+            prompts=facts.prompts,
+            config=facts.config,
+            seed=facts.seed,
+            metrics=metrics(history, tested.held_out, tested.images, tested.digests, chosen),
             tokens=deployed.tokens,
-            **self._facts,
+            guides=facts.guides,
+            architecture=facts.architecture,
+            optional=facts.optional,
         )
 
 
