@@ -129,7 +129,7 @@ def test_what_is_odd_about_the_data_is_told_by_one_process(tmp_path):
     done = launch(tmp_path, 2, "source_only", ("pretrained=nowhere",), words)
     assert done.returncode != 0
     assert done.stderr.count("domain 'amazon' has 8 images of 2 classes") == 1
-    assert done.stderr.count("error: ") == done.stderr.count("'nowhere' is no file") == 1
+    assert done.stderr.count("error: ") == done.stderr.count("'nowhere' is neither a file") == 1
 
 
 def test_an_error_that_only_a_follower_has_is_told(monkeypatch):
