@@ -1,4 +1,4 @@
-"""What somebody probably meant by a name that there is not."""
+"""Did-you-mean suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'epochs'`, for a message, or nothing where no name is near."""
     by_lower = {other.lower(): other for other in known}
     near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.7)

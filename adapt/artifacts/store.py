@@ -13,7 +13,7 @@ from typing import Any
 
 from adapt.datasets import DATASETS
 from adapt.methods import BASELINES
-from adapt.suggest import meant
+from adapt.suggest import did_you_mean
 from runtime.errors import TaskError
 
 FILE = "artifact.safetensors"
@@ -128,7 +128,7 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
     example = next(iter(chosen or known))
     problem = f"was not trained with '{method}'" if method is not None else "has several artifacts"
     raise TaskError(
-        f"task '{task}' {problem}{meant(method or '', known)}; there are {', '.join(known)}; "
+        f"task '{task}' {problem}{did_you_mean(method or '', known)}; there are {', '.join(known)}; "
         f"choose one with --method; uda-export takes --task {task}={example} as well"
     )
 
@@ -144,7 +144,7 @@ def _missing(root: Path, task: str, dataset: str | None, method: str) -> TaskErr
     if dataset not in DATASETS:
         where = "--data ROOT --source DOMAIN --target DOMAIN"
         commands.append(f'"uda-adapt train {where} --method {method}"')
-    hint = meant(task, {e.task for e in every if dataset in (None, e.dataset)})
+    hint = did_you_mean(task, {e.task for e in every if dataset in (None, e.dataset)})
     return TaskError(
         f"'{root}' has no artifact of task {wanted}{hint}; there are {known}; make it with "
         f"{', or for images of your own '.join(commands)}"

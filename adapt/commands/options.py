@@ -10,7 +10,7 @@ import click
 from adapt.methods import METHODS
 from adapt.settings.names import check_device
 from adapt.settings.selectors import SELECTORS
-from adapt.suggest import meant
+from adapt.suggest import did_you_mean
 
 BUDGETS = (
     "on 713 drawings per domain, 1.5% reached 61.2% accuracy in a file of 97 kB, 0.5% reached "
@@ -28,7 +28,7 @@ class _Method(click.Choice):  # type: ignore[type-arg]  # generic since click 8.
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
-            hint = meant(str(value), METHODS)
+            hint = did_you_mean(str(value), METHODS)
             raise click.BadParameter(f"{error.message.rstrip('.')}{hint}", ctx, param) from error
 
 

@@ -13,7 +13,7 @@ from adapt.commands.baselines import table_of
 from adapt.commands.hints import SettingsCommand, export_command
 from adapt.commands.image_options import check_named, pair_loader, task_options, test_option
 from adapt.commands.options import BUDGETS, changed, setting_options, use_threads
-from adapt.compute.rank import alone, leads, one_voice
+from adapt.compute.rank import is_only_process, is_rank_zero, rank_zero_only
 from runtime.console import bytes_text, count_of, table
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Compare with zero-shot CLIP and a linear probe in the end.",
 )
-@one_voice()
+@rank_zero_only()
 def train(
     dataset: str | None,
     task: str | None,
@@ -142,16 +142,16 @@ def train(
         size = image_size(config.model.removesuffix(QUICKGELU))
         check_crops(resolved, size or config.train_size)
         check_passes(resolved, max(len(pair.source), len(pair.target)))
-    if leads():
+    if is_rank_zero():
         _announce(method, pair, config, out, resume)
     run = training.train(
         method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True,
         record=resolved.record(),
     )  # fmt: skip
-    if not leads():
+    if not is_rank_zero():
         return
     _report(run, pair, trains=cls.trains)
-    if baselines and cls.trains and alone():
+    if baselines and cls.trains and is_only_process():
         summary = table_of(pair, run, device, dataset)
         click.echo(f"\n{summary}")
     place = run.path.parent
@@ -205,7 +205,7 @@ def _report(run: Run, pair: DomainPair, trains: bool) -> None:
 
 
 def _show(settings: Settings[TrainConfig]) -> None:
-    if leads():
+    if is_rank_zero():
         click.echo(table(("setting", "value", "source"), settings.rows()))
         budget = settings.config.rst_density or "rst_density" in settings.auto
         if settings.config.rst and budget:

@@ -1,4 +1,4 @@
-"""Which of several processes speaks; nothing here needs torch."""
+"""Log and report errors from rank 0 only; nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import click
 from runtime.errors import UdaError
 
 PATIENCE = 20.0
-"""Seconds that a follower keeps an error to itself."""
+"""Seconds that other ranks wait before they report an error."""
 
 
-def leads() -> bool:
-    """Return whether this process speaks for the run, also after it has ended."""
+def is_rank_zero() -> bool:
+    """Return whether this process has rank 0, also after the run has ended."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def alone() -> bool:
+def is_only_process() -> bool:
     """Return whether this process is the only one of its run."""
     return os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 @contextlib.contextmanager
-def one_voice() -> Iterator[None]:
-    """Let the leading one of torchrun's processes tell alone what all of them find.
+def rank_zero_only() -> Iterator[None]:
+    """Report what all processes of torchrun find from rank 0 only.
 
-    The others' warnings are silent. Their errors come late: torchrun ends everybody as soon as one
-    has failed, so only an error that the leader does not have is ever told by another.
+    Other ranks log nothing. Their errors come late: torchrun ends all processes as soon as one
+    has failed, so they report only an error that rank 0 does not have.
     """
-    if leads():
+    if is_rank_zero():
         yield
         return
     logger, silence = logging.getLogger("adapt"), logging.NullHandler()

@@ -10,7 +10,7 @@ from adapt.data.base import Dataset, DomainPair, ImageSet, pick
 from adapt.data.folder import load_folders
 from adapt.data.origin import Origin, absolute
 from adapt.datasets import DATASETS
-from adapt.suggest import meant
+from adapt.suggest import did_you_mean
 from runtime.errors import DataError
 
 __all__ = [
@@ -33,7 +33,7 @@ def get(dataset: str) -> Dataset:
     """
     if dataset not in DATASETS:
         raise DataError(
-            f"unknown data set '{dataset}'{meant(dataset, DATASETS)}; available: "
+            f"unknown data set '{dataset}'{did_you_mean(dataset, DATASETS)}; available: "
             f"{', '.join(sorted(DATASETS))}, and any image folders with --data ROOT --source A "
             "--target B"
         )

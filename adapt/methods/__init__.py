@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adapt.suggest import meant
+from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,6 +53,6 @@ def get_config(name: str) -> type[TrainConfig]:
 def _check(name: str) -> None:
     if name not in METHODS:
         raise ConfigError(
-            f"unknown method '{name}'{meant(name, METHODS)}; available: "
+            f"unknown method '{name}'{did_you_mean(name, METHODS)}; available: "
             f"{', '.join(sorted(METHODS))}"
         )

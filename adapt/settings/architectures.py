@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from adapt.settings.model_config import Architecture, is_file
 from adapt.settings.towers import ResnetTower
-from adapt.suggest import meant
+from adapt.suggest import did_you_mean
 from runtime.errors import BaseModelError
 from runtime.spec import Interpolation
 from runtime.storage.files import expanded
@@ -104,9 +104,9 @@ def check_architecture(name: str) -> None:
     some = [path.stem for path in known.values() if path.parent.name == "architectures"]
     some += ["ViT-B-16-quickgelu", "RN50-quickgelu"]
     raise BaseModelError(
-        f"unknown architecture '{name[:80]}'{meant(name[:80], known)}; take one of open_clip's "
-        f"{len(known) - len(some) + 2}, or of the demo: {', '.join(some)}, ..., or FILE.json, a "
-        "model configuration"
+        f"unknown architecture '{name[:80]}'{did_you_mean(name[:80], known)}; take one of "
+        f"open_clip's {len(known) - len(some) + 2}, or of the demo: {', '.join(some)}, ..., or "
+        "FILE.json, a model configuration"
     )
 
 

@@ -15,7 +15,7 @@ from adapt.settings.architectures import QUICKGELU, image_size, train_size
 from adapt.settings.config import TrainConfig
 from adapt.settings.methods import CONFIGS
 from adapt.settings.model_config import Architecture, is_file
-from adapt.suggest import meant
+from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
 
 FOLDER = "base_models"
@@ -58,7 +58,7 @@ def _read(path: Path, method: str, cls: type[TrainConfig]) -> dict[str, Any]:
         if name not in configs:
             raise ConfigError(
                 f"'{path}' recommends settings for the unknown method '{name[:80]}'"
-                f"{meant(name, configs)}; correct the file"
+                f"{did_you_mean(name, configs)}; correct the file"
             )
     # The parts for other methods too: whoever writes the file runs one method at a time.
     parts = [(values, TrainConfig), *((part, configs[name]) for name, part in by_method.items())]
@@ -67,7 +67,7 @@ def _read(path: Path, method: str, cls: type[TrainConfig]) -> dict[str, Any]:
         if unknown := sorted(str(key) for key in part if key not in known):
             raise ConfigError(
                 f"'{path}' recommends the unknown setting '{unknown[0][:80]}'"
-                f"{meant(unknown[0], known)}; correct the file"
+                f"{did_you_mean(unknown[0], known)}; correct the file"
             )
         for key in ("model", "pretrained"):
             if key in part:

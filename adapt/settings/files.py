@@ -10,7 +10,7 @@ from typing import Any
 from adapt.settings import base_models, text
 from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.settings.methods import CONFIGS
-from adapt.suggest import meant
+from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
 
 PAPER = "paper"
@@ -70,7 +70,7 @@ def file_layers(
             _check_fixmatch(cls, method, preset)
             raise ConfigError(
                 f"the settings {method}/{dataset} have no preset '{preset[:40]}'"
-                f"{meant(preset, named)}; available: {', '.join(named) or 'none'}"
+                f"{did_you_mean(preset, named)}; available: {', '.join(named) or 'none'}"
             )
         yield Layer(f"{name}, preset {preset}", named[preset])
 
@@ -85,8 +85,8 @@ def _find(dataset: str, method: str, folder: Path) -> Path:
     if dataset not in files:
         others = files or [f"{path.parent.name}/{path.stem}" for path in every]
         raise ConfigError(
-            f"no settings for method '{method}' on data set '{dataset}'{meant(dataset, files)}; "
-            f"available: {', '.join(others) or 'none'}"
+            f"no settings for method '{method}' on data set '{dataset}'"
+            f"{did_you_mean(dataset, files)}; available: {', '.join(others) or 'none'}"
         )
     return files[dataset]
 
@@ -106,7 +106,7 @@ def check_keys(cls: type[TrainConfig], values: Mapping[str, Any], where: str, me
     known = sorted(field.name for field in fields(cls))
     for key in sorted(str(key) for key in values if key not in known):
         _check_fixmatch(cls, method, key)
-        hint = meant(key, known) or f"; available: {', '.join(known)}"
+        hint = did_you_mean(key, known) or f"; available: {', '.join(known)}"
         raise ConfigError(f"{where}: unknown key '{key[:80]}'{hint}")
 
 

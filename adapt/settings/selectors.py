@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapt.suggest import meant
+from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
 
 LAST = "last"
@@ -32,6 +32,6 @@ def check_selector(name: str) -> None:
     """
     if name not in names():
         raise ConfigError(
-            f"unknown selector '{name[:40]}'{meant(name[:40], names())}; set select to one of "
-            f"{', '.join(names())}"
+            f"unknown selector '{name[:40]}'{did_you_mean(name[:40], names())}; set select to one "
+            f"of {', '.join(names())}"
         )

@@ -12,7 +12,7 @@ import torch
 
 from adapt.artifacts.artifact import Artifact
 from adapt.compute import parallel
-from adapt.compute import rank as voice
+from adapt.compute import rank as ranks
 from adapt.compute.parallel import processes
 from adapt.data import drawn
 from runtime.errors import BackendError
@@ -133,9 +133,9 @@ def test_what_is_odd_about_the_data_is_told_by_one_process(tmp_path):
 
 
 def test_an_error_that_only_a_follower_has_is_told(monkeypatch):
-    monkeypatch.setattr(voice, "PATIENCE", 0.01)
+    monkeypatch.setattr(ranks, "PATIENCE", 0.01)
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(BackendError, match="only here"), voice.one_voice():
+    with pytest.raises(BackendError, match="only here"), ranks.rank_zero_only():
         raise BackendError("only here")
 
 
