@@ -15,7 +15,7 @@ from adapt.artifacts import store
 from adapt.artifacts.artifact import Artifact
 from adapt.compute.device import exact_float32
 from adapt.datasets import DATASETS
-from adapt.evaluation.chance import sign_test, wilson
+from adapt.evaluation.intervals import sign_test, wilson
 from adapt.evaluation.spot_check import Sorting
 from adapt.evaluation.stored import ZERO_SHOT, zero_shot_settings
 from adapt.evaluation.variants import check, variants

@@ -1,4 +1,4 @@
-"""What chance leaves open when few images are judged."""
+"""Confidence intervals and a sign test for small samples."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from adapt.evaluation.chance import sign_test, wilson
+from adapt.evaluation.intervals import sign_test, wilson
 
 
 @pytest.mark.parametrize(
