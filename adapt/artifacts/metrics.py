@@ -70,14 +70,14 @@ class Metrics:
 
     def __post_init__(self) -> None:
         last, best = self.last, self.oracle_best
-        judged: list[Last | Selected] = [last] if self.selected is None else [last, self.selected]
+        tested: list[Last | Selected] = [last] if self.selected is None else [last, self.selected]
         known = {best.epoch is not None, best.accuracy is not None}
-        for epoch in judged:
+        for epoch in tested:
             values = (epoch.accuracy, epoch.mean_per_class, epoch.per_class)
             known |= {value is not None for value in values}
         if len(known) > 1:
             raise ValueError("either all accuracies are known or none is")
-        percentages = [v for e in judged for v in (e.accuracy, e.mean_per_class)]
+        percentages = [v for e in tested for v in (e.accuracy, e.mean_per_class)]
         for value in (*percentages, best.accuracy):
             if value is not None and not 0 <= value <= 100:
                 raise ValueError(f"an accuracy must be in 0..100, found {value}")

@@ -83,12 +83,12 @@ def evaluate(
     with with_probe(pair, found.files, settings, device, dataset) as files:
         lines = compare.compare(pair, files, found.zero_shot, device, pretrained)
     name = f"{pair.task.dataset} {pair.task.id}"
-    judged = (
-        f"accuracy on {_judged(pair, lines[0].images)}, in % (overall / mean per class)"
+    tested = (
+        f"accuracy on {_tested(pair, lines[0].images)}, in % (overall / mean per class)"
         if lines[0].images
         else "no accuracy: the target has no labels"
     )
-    click.echo(f"{name}: {judged}\n")
+    click.echo(f"{name}: {tested}\n")
     click.echo(table(compare.HEADER, compare.rows(lines)))
     if found.left_out:
         click.echo(f"\nleft out, of another set of target classes: {', '.join(found.left_out)}")
@@ -111,8 +111,8 @@ def evaluate(
         write_json(json_file, document | {"variants": [line.as_dict() for line in lines]})
 
 
-def _judged(pair: DomainPair, count: int) -> str:
-    """Return which images a task is judged on, and whether training saw them."""
+def _tested(pair: DomainPair, count: int) -> str:
+    """Return which images a task is tested on, and whether training saw them."""
     if pair.given:
         seen = "" if pair.held_out else ", some of which are among the target's"
         return f"{count_of(count, 'image')} of '{pair.test.domain}'{seen}"

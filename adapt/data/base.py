@@ -65,7 +65,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DomainPair:
-    """Everything one task is trained and judged on."""
+    """Everything one task is trained and tested on."""
 
     task: TaskInfo
     source: ImageSet

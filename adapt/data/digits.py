@@ -64,7 +64,7 @@ class Digits(Benchmark):
     """Ten digits: handwritten (MNIST), from envelopes (USPS), from house numbers (SVHN).
 
     Read from the original files in ROOT, ROOT/mnist or ROOT/MNIST/raw. Official training splits are
-    trained on, the target's official test split is judged on. Pictures are unpacked once into the
+    trained on, the target's official test split is tested on. Pictures are unpacked once into the
     cache, 178,000 small files for all three.
     """
 

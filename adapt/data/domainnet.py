@@ -20,7 +20,7 @@ class DomainNet(Benchmark):
 
     With the official split files (`splits/clipart_train.txt`, also beside the domains), training
     sees the train lists and accuracy is measured on the target's test list. Without them whole
-    folders are used, adapted to and judged on, as EKDA does. Some folders start with a capital T
+    folders are used, adapted to and tested on, as EKDA does. Some folders start with a capital T
     (`The_Mona_Lisa`): classes and prompts share one order here, so that cannot mix them up.
     `painting_train.txt` has no t-shirt; a domain's classes are those of both its lists.
     """
@@ -73,7 +73,7 @@ class DomainNet(Benchmark):
             return []
         return [
             f"no split files ('{absent[0]}_train.txt', '{absent[0]}_test.txt', ...) of "
-            f"{', '.join(absent)}: whole folders are adapted to and judged on, published figures "
+            f"{', '.join(absent)}: whole folders are adapted to and tested on, published figures "
             f"are of the test lists; get them from {self.home} into "
             f"'{places[0] / self.split_folders[0]}'"
         ]

@@ -117,26 +117,26 @@ def with_test(
         DataError: A test image is a labelled training image, or has a class of its own.
         ConfigError: See `adapt.data.pairing.match`.
     """
-    judged = pairing.match(pair.source, test, target_classes or 0)
-    if not len(judged):
+    tested = pairing.match(pair.source, test, target_classes or 0)
+    if not len(tested):
         raise DataError(
             f"'{name}' has no test images of the task's classes; pass a folder that has some"
         )
-    seen = _shared(judged, pair.source)
+    seen = _shared(tested, pair.source)
     if seen:
         raise DataError(
             f"{count_of(len(seen), 'test image')} of '{name}' would be trained on too, with "
             f"labels, as part of '{pair.source.domain}', the first: '{seen[0]}'; test on others"
         )
-    held_out = not _shared(judged, pair.target)
+    held_out = not _shared(tested, pair.target)
     about = pair.inventory or Inventory(())
     sides = tuple(side for side in about.sides if side.role != "test")
-    sides += (_side("test", name, judged),)
+    sides += (_side("test", name, tested),)
     about, origin = dataclasses.replace(about, sides=sides, held_out=held_out), pair.origin
     if given and origin:
         origin = dataclasses.replace(origin, test=named(Path(origin.root), name))
     return dataclasses.replace(
-        pair, test=judged, held_out=held_out, given=given, inventory=about, origin=origin
+        pair, test=tested, held_out=held_out, given=given, inventory=about, origin=origin
     )
 
 

@@ -14,7 +14,7 @@ class ImageCLEF(Benchmark):
 
     Archives have the images in three flat folders `c`, `i`, `p` with list files `iList.txt`, whose
     label numbers are the alphabetical order of the names; class folders are accepted too. The
-    fourth domain `b` (Bing) is not used. The whole target is adapted to and judged on.
+    fourth domain `b` (Bing) is not used. The whole target is adapted to and tested on.
     """
 
     name = "imageclef"

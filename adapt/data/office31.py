@@ -10,7 +10,7 @@ class Office31(Benchmark):
     """31 office objects from an online shop, a camera and a webcam; 4,110 images.
 
     Official archives have an `images` level below each domain. The whole target is adapted to and
-    judged on (transductive).
+    tested on (transductive).
     """
 
     name = "office31"

@@ -11,7 +11,7 @@ class OfficeHome(Benchmark):
 
     The official archive spells `Real World` with a blank. UniMoS' and CDAN's list files number the
     classes in an order of their own (Drill, Exit_Sign, Bottle, ...), which is not used: classes are
-    known by their folders. The whole target is adapted to and judged on (transductive).
+    known by their folders. The whole target is adapted to and tested on (transductive).
     """
 
     name = "office-home"

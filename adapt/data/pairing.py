@@ -107,14 +107,14 @@ def make(
                 f"'{dataset}' has a test split of its own, a holdout of {holdout} would mean "
                 "nothing; pass --set holdout=0"
             )
-        judged = _filled(match(source, test, target_classes))
-        _check_apart((source, unlabelled), judged)
-        return DomainPair(info, source, unlabelled, judged, held_out=True)
+        tested = _filled(match(source, test, target_classes))
+        _check_apart((source, unlabelled), tested)
+        return DomainPair(info, source, unlabelled, tested, held_out=True)
     if not holdout:
         return DomainPair(info, source, unlabelled, unlabelled, held_out=False)
-    train, judged = split(unlabelled, holdout, seed)
-    # The supervised bound learns the labels of the target: not those it is judged on.
-    return DomainPair(info, _without(source, judged), train, judged, held_out=True)
+    train, tested = split(unlabelled, holdout, seed)
+    # The supervised bound learns the labels of the target: not those it is tested on.
+    return DomainPair(info, _without(source, tested), train, tested, held_out=True)
 
 
 def _info(task: str, dataset: str, source: ImageSet, target: ImageSet) -> TaskInfo:
@@ -136,9 +136,9 @@ def _filled(images: ImageSet) -> ImageSet:
 
 
 def _check_apart(training: tuple[ImageSet, ...], test: ImageSet) -> None:
-    judged = set(test.paths)
+    tested = set(test.paths)
     for images in training:
-        both = [path for path in images.paths if path in judged]
+        both = [path for path in images.paths if path in tested]
         if both:
             raise DataError(
                 f"{count_of(len(both), 'image')} of '{images.domain}' would be trained on and "

@@ -11,7 +11,7 @@ class VisDA(Benchmark):
 
     Lists are `train/image_list.txt` with `aeroplane/src_1.jpg 0`, or `image_list/train.txt` with
     `train/aeroplane/src_1.jpg 0`. The challenge's `test` split is not used; the whole of
-    `validation` is adapted to and judged on (transductive).
+    `validation` is adapted to and tested on (transductive).
     """
 
     name = "visda"

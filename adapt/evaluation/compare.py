@@ -1,4 +1,4 @@
-"""All variants of one task, judged on the same images."""
+"""All variants of one task, tested on the same images."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def check(task: TaskInfo, files: Mapping[str, Path], digest: str | None) -> None
     Args:
         task: Task that they must have been trained for.
         files: Artifacts by variant.
-        digest: `ImageSet.digest` of the images they will be judged on; None if these are others
+        digest: `ImageSet.digest` of the images they will be tested on; None if these are others
             than training had.
 
     Raises:
@@ -86,7 +86,7 @@ def check(task: TaskInfo, files: Mapping[str, Path], digest: str | None) -> None
         if digest is not None and not digests.same(artifact.metrics["data"]["test"], digest):
             raise DataError(
                 f"'{path}' kept other target images out of its training (holdout "
-                f"{artifact.config['holdout']:g}, seed {artifact.seed}) than are judged here, or "
+                f"{artifact.config['holdout']:g}, seed {artifact.seed}) than are tested here, or "
                 "the images or their labels have changed; pass the --test that it was trained "
                 "with, train all variants with the same --seed and holdout, or move this one away"
             )

@@ -66,7 +66,7 @@ class Published:
 
     dataset: str
     metric: Literal["accuracy", "mean_per_class"]
-    """What the data set is judged by."""
+    """What the data set is measured by."""
     columns: dict[str, tuple[str, ...]]
     """Tasks, target domains or classes, in the printed order."""
     sources: dict[str, str]

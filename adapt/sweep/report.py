@@ -21,8 +21,8 @@ REMARKS = (
     "M param.: stored for all tasks, in millions",
 )
 HELD_OUT = (
-    "these runs were judged on images held out of training; published figures are transductive, "
-    "judged on the target images that were trained on"
+    "these runs were tested on images held out of training; published figures are transductive, "
+    "tested on the target images that were trained on"
 )
 
 

@@ -14,7 +14,7 @@ from adapt.training.journal import METRICS
 from runtime import patch
 
 EPOCHS = ("last", "selected", "oracle-best")
-"""What a run can be judged by: its final epoch, the one that was saved if a score without labels
+"""What a run can be measured by: its final epoch, the one that was saved if a score without labels
 chose it, and the one that the target's labels would choose."""
 
 

@@ -23,7 +23,7 @@ from adapt.compute.seeds import draw_seed
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.inventory.training import stored, tell
-from adapt.evaluation.judge import Judge
+from adapt.evaluation.evaluator import Evaluator
 from adapt.methods.base import AMP, Method
 from adapt.optim import rst
 from adapt.optim.averaging import WeightAverage
@@ -96,7 +96,7 @@ class Loop:
         self.total = config.epochs * config.iterations if cls.trains else 0
         self.iteration, self.seconds, self.history = 0, 0.0, list[Row]()
         self.meter = Meter()
-        self.judge = Judge(self.method, self.clip, pair, config, device)
+        self.evaluator = Evaluator(self.method, self.clip, pair, config, device)
         facts = RunFacts(
             task=pair.task,
             method=name,
@@ -108,9 +108,9 @@ class Loop:
             architecture=self.clip.own,
             optional=({SETTINGS: dict(record)} if record else {}) | stored(pair),
         )
-        tested = MeasuredOn(pair.held_out, len(self.judge.truth), self.identity["data"])
+        tested = MeasuredOn(pair.held_out, len(self.evaluator.truth), self.identity["data"])
         self.outcome = Outcome(self.method, self.clip.info, self.base, path, facts, tested)
-        self.skipped = {pair.test.paths[i] for i in self.judge.test.skipped}
+        self.skipped = {pair.test.paths[i] for i in self.evaluator.test.skipped}
 
     def earlier(self) -> tuple[Run, dict[str, tuple[object, object]]] | None:
         """Return the finished run that lies here, if any, and in what this one differs from it.
@@ -163,7 +163,7 @@ class Loop:
         step = seconds_per_step(self.method, source, target, self.iteration)
         left = self.total - self.iteration
         epochs = -(-left // self.config.iterations)
-        expected = summary(left, step, epochs, self.judge.seconds())
+        expected = summary(left, step, epochs, self.evaluator.seconds())
         journal.say(f"{expected} on this {self.device.type}")
 
     def _stream(self, role: Role) -> Stream:
@@ -229,7 +229,7 @@ class Loop:
 
     def _evaluate(self, journal: Journal) -> None:
         sparse, amp = self.projection, AMP.get(self.config.amp)
-        scores, judgements = self.judge()
+        scores, label_free = self.evaluator()
         row = epoch_row(
             self.history,
             scores,
@@ -240,7 +240,7 @@ class Loop:
             density=sparse.density if sparse else density(self.method.encoder, self.base),
             survival=sparse.survival(amp) if sparse and amp else None,
             seconds=self.seconds,
-            judgements=judgements,
+            label_free=label_free,
             budget=self.config.rst_density if self.config.rst else 0.0,
         )
         self.history.append(row)

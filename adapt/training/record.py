@@ -120,7 +120,7 @@ def epoch_row(
     density: float,
     survival: float | None,
     seconds: float,
-    judgements: Mapping[str, float],
+    label_free: Mapping[str, float],
     budget: float = 0.0,
 ) -> Row:
     """Return the row of an epoch.
@@ -135,7 +135,7 @@ def epoch_row(
         density: Changed over all encoder parameters, in [0, 1].
         survival: Share of the changes that the mixed precision sees; None without either.
         seconds: Spent on the epoch, without evaluation.
-        judgements: Scores that need no labels, by name, see `adapt.evaluation.selection`.
+        label_free: Scores that need no labels, by name, see `adapt.evaluation.selection`.
         budget: Above 0: as soon as an epoch has at most this density, no denser one is the
             oracle's, since none may be deployed.
     """
@@ -152,7 +152,7 @@ def epoch_row(
         "mean_per_class": per_class,
         "per_class": None if scores is None else scores.per_class,
         "seconds": round(seconds, 3),
-        "scores": dict(judgements),
+        "scores": dict(label_free),
     }
     rows = [*history, row]
     allowed = [r for r in rows if not budget or r["density"] <= budget] or rows

@@ -62,7 +62,7 @@ def cache(uda_cache: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def pair(images: Path, cache: Path) -> DomainPair:
-    """The task day-night, judged on the images it adapts to."""
+    """The task day-night, tested on the images it adapts to."""
     return load_folders(images, "day", "night")
 
 

@@ -92,7 +92,7 @@ def test_a_holdout_splits_the_target_by_seed_without_overlap(root):
     assert pair.test.paths == same.test.paths != other.test.paths
 
 
-def test_the_supervised_bound_never_trains_on_what_it_is_judged_on(root):
+def test_the_supervised_bound_never_trains_on_what_it_is_tested_on(root):
     pair = load_folders(root, "Art", "Art", holdout=0.5)
     assert pair.task.id == "art-art"
     assert not set(pair.source.paths) & set(pair.test.paths)

@@ -74,7 +74,7 @@ def test_no_epoch_above_the_budget_is_the_oracles_once_one_is_within():
     for epoch, (accuracy, density) in enumerate(zip(accuracies, densities, strict=True), 1):
         row = epoch_row(
             history, Scores(accuracy, accuracy - 1, {}, 100), epoch=epoch, iteration=epoch,
-            losses={}, lr=1.0, density=density, survival=None, seconds=1.0, judgements={},
+            losses={}, lr=1.0, density=density, survival=None, seconds=1.0, label_free={},
             budget=0.1,
         )  # fmt: skip
         history.append(row)

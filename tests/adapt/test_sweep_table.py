@@ -84,7 +84,7 @@ def test_a_missing_run_leaves_its_seed_out_of_the_mean():
     assert own.cells(table.columns)[2] == "-" and own.cells(table.columns)[-2:] == ["-", ""]
 
 
-def test_visda_is_told_by_class_and_judged_by_their_mean():
+def test_visda_is_told_by_class_and_measured_by_their_mean():
     by_class, by_task = swept("visda", presets=["rn101"])
     assert by_class.columns == data.get("visda").classes and by_task.columns == ("s-r",)
     own = line(by_class, "cmkd, last")
@@ -130,7 +130,7 @@ def test_another_partial_task_than_the_papers_is_compared_with_nothing(classes):
 
 
 @pytest.mark.parametrize("holdout", [0.0, 0.2])
-def test_only_a_sweep_with_held_out_images_says_that_papers_judge_on_training_images(holdout):
+def test_only_a_sweep_with_held_out_images_says_that_papers_test_on_training_images(holdout):
     settings = [f"holdout={holdout}"]
     jobs = plan("cmkd", "office-home", ["a-c"], [0], out=Path("sweeps"), settings=settings)
     row = {"accuracy": 50.0, "mean_per_class": 50.0}

@@ -71,7 +71,7 @@ def test_the_reported_accuracy_is_that_of_the_artifact(
     assert lines[1].images == 27
 
 
-def test_a_variant_that_trained_on_other_images_of_the_target_is_not_judged(
+def test_a_variant_that_trained_on_other_images_of_the_target_is_not_tested(
     images: Path, cache: Path, config: CMKDConfig, tmp_path: Path
 ) -> None:
     settings = replace(config, holdout=0.4)
@@ -316,7 +316,7 @@ def test_only_a_trained_encoder_is_evaluated_at_length(name, long, pair, config,
         model=config.model, pretrained="demo", batch_size=8, epochs=1, iterations=1, train_size=36
     )
     loop = Loop(name, methods.get(name), pair, settings, tmp_path / "a", torch.device("cpu"))
-    assert (loop.judge.seconds() > 0) is long
+    assert (loop.evaluator.seconds() > 0) is long
 
 
 def test_a_duration_reads_like_one():

@@ -120,11 +120,11 @@ def test_recorded_accuracy_is_that_of_the_rounded_weights(runs, base, grid):
     loop = runs[base, grid]
     clip, artifact = load(base, loop.config.pretrained), Artifact.load(loop.path)
     style = {"mean": clip.mean, "std": clip.std}
-    pixels = loop.judge.test.images
+    pixels = loop.evaluator.test.images
     expected = predict(loop.method.eval().logits, pixels, 64, **style)
     found = predict(Network.of(clip, artifact), pixels, 64, **style)
     assert torch.equal(found, expected)
-    accuracy = score(found, loop.judge.truth, artifact.task.classes).accuracy
+    accuracy = score(found, loop.evaluator.truth, artifact.task.classes).accuracy
     assert artifact.metrics["last"]["accuracy"] == accuracy
 
 

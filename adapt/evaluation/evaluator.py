@@ -23,8 +23,8 @@ from adapt.methods.heads import CosineHead
 from adapt.settings.config import TrainConfig
 
 
-class Judge:
-    """Looks at the test images for accuracy and at the training target for label-free scores.
+class Evaluator:
+    """Computes accuracy on the test images and label-free scores on the training target.
 
     Both are seen as the device will see them. Where they are the same images they are seen once;
     where the encoder is frozen its features are computed once.
@@ -41,11 +41,11 @@ class Judge:
         """Open the images; compute nothing.
 
         Args:
-            method: Is judged.
-            clip: Its base, whose own head says what CLIP would.
-            pair: The images.
-            config: Says how they are resized.
-            device: Where to compute.
+            method: Method to evaluate.
+            clip: Base of the method; its own head gives CLIP's predictions.
+            pair: Images to evaluate on.
+            config: Settings, of which those of resizing are used.
+            device: Device to compute on.
         """
         self._method, self._clip, self._config, self._device = method, clip, config, device
         self._classes = pair.task.classes
@@ -66,15 +66,15 @@ class Judge:
         method = self._method.eval()
         target = self._see(self._target)
         logits = self._classify(target)
-        judgements = {}
+        label_free = {}
         if method.trains:
             clip_logits = self._clip_head(target)
-            judgements = selection.scores(logits.cpu(), clip_logits=clip_logits.cpu())
+            label_free = selection.scores(logits.cpu(), clip_logits=clip_logits.cpu())
         if not self.known:
-            return None, judgements
+            return None, label_free
         if self._target is not self.test:
             logits = self._classify(self._see(self.test))
-        return score(logits.cpu(), self.truth, self._classes), judgements
+        return score(logits.cpu(), self.truth, self._classes), label_free
 
     def seconds(self) -> float:
         """Estimate the seconds of one call from the second of two batches of the target.
