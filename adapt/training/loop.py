@@ -32,9 +32,9 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.stored import SETTINGS
 from adapt.training import resume
 from adapt.training.batches import Role, Stream
+from adapt.training.best_epoch import BestEpoch, MeasuredOn, RunFacts
 from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
-from adapt.training.outcome import MeasuredOn, Outcome, RunFacts
 from adapt.training.record import Meter, Row, density, epoch_row
 from runtime.errors import DataError, FormatError, Interrupted, TrainingError
 from runtime.storage.files import storage_errors
@@ -109,7 +109,7 @@ class Loop:
             optional=({SETTINGS: dict(record)} if record else {}) | stored(pair),
         )
         tested = MeasuredOn(pair.held_out, len(self.evaluator.truth), self.identity["data"])
-        self.outcome = Outcome(self.method, self.clip.info, self.base, path, facts, tested)
+        self.best_epoch = BestEpoch(self.method, self.clip.info, self.base, path, facts, tested)
         self.skipped = {pair.test.paths[i] for i in self.evaluator.test.skipped}
 
     def earlier(self) -> tuple[Run, dict[str, tuple[object, object]]] | None:
@@ -153,7 +153,7 @@ class Loop:
             else:
                 self._end_epoch(journal)
         with self.average.applied():
-            artifact = self.outcome.finish(self.history)
+            artifact = self.best_epoch.finish(self.history)
         if parallel.rank() == 0:
             with storage_errors(self.checkpoint):
                 self.checkpoint.unlink(missing_ok=True)
@@ -246,7 +246,7 @@ class Loop:
         self.history.append(row)
         self.meter, self.seconds = Meter(), 0.0
         journal.epoch(self.history)
-        self.outcome.keep(self.history)
+        self.best_epoch.keep(self.history)
 
     def _save(self) -> None:
         if parallel.rank():

@@ -10,7 +10,7 @@ from adapt.artifacts.artifact import Artifact
 from adapt.evaluation.compare import compare
 from adapt.evaluation.evaluate import Scores
 from adapt.settings.selectors import SELECTORS
-from adapt.training.outcome import Outcome, choose
+from adapt.training.best_epoch import BestEpoch, choose
 from adapt.training.record import epoch_row
 from adapt.training.train import train
 from runtime.errors import ConfigError, FormatError
@@ -99,14 +99,14 @@ def test_epochs_above_the_budget_are_never_chosen_even_after_one_within():
 def test_weights_that_were_set_aside_at_another_epoch_are_refused(
     pair, config, tmp_path, monkeypatch
 ):
-    keep = Outcome.keep
+    keep = BestEpoch.keep
 
     def lose(self, history):
         if len(history) == 1:  # only the first epoch's weights reach the disk
             keep(self, history)
         history[-1]["scores"]["entropy"] = float(len(history) != 2)  # the second is the best
 
-    monkeypatch.setattr(Outcome, "keep", lose)
+    monkeypatch.setattr(BestEpoch, "keep", lose)
     settings = replace(config, epochs=4, lr=4e-3, rst=True, select="entropy")
     with pytest.raises(FormatError, match=r"holds the weights of another epoch than epoch 2"):
         train("cmkd", pair, settings, out=tmp_path)

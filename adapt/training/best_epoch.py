@@ -1,4 +1,4 @@
-"""What a run leaves: the artifact of the epoch that was chosen, written when training is over."""
+"""Keep the weights of the best epoch during training, and write its artifact at the end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class MeasuredOn:
     """Digests of the image sets, by role."""
 
 
-class Outcome:
+class BestEpoch:
     """Chooses the epoch whose weights are saved, and writes them."""
 
     def __init__(
