@@ -17,14 +17,14 @@ def test_a_device_says_what_it_is(device, driver):
 
 
 def test_a_gpu_beyond_the_last_one_is_named_with_those_that_are(library):
-    with pytest.raises(BackendError, match=r"no device 'cuda:99': the driver shows \d+ GPU"):
+    with pytest.raises(BackendError, match=r"device 'cuda:99' not found: the driver shows \d+ GPU"):
         CudaDevice(99)
 
 
 @pytest.mark.parametrize(("gpus", "index"), [(1, 1), (2, 5), (1, -1)])
 def test_a_gpu_that_is_not_there_is_named_with_those_that_are(driver, monkeypatch, gpus, index):
     monkeypatch.setenv("EMULATED_GPUS", str(gpus))
-    with pytest.raises(BackendError, match=rf"no device 'cuda:{index}': the driver shows {gpus} "):
+    with pytest.raises(BackendError, match=rf"device 'cuda:{index}' not found: the driver shows {gpus} "):
         CudaDevice(index)
 
 
