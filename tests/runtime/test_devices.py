@@ -35,7 +35,7 @@ def test_a_gpu_that_this_build_cannot_use_is_an_error(device, monkeypatch):
 
 @pytest.mark.gpu
 def test_a_gpu_beyond_the_last_one_is_an_error():
-    with pytest.raises(BackendError, match="no device 'cuda:99'"):
+    with pytest.raises(BackendError, match="device 'cuda:99' not found"):
         backends.load("ort", "cuda:99", None)
 
 

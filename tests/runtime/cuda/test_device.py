@@ -24,7 +24,8 @@ def test_a_gpu_beyond_the_last_one_is_named_with_those_that_are(library):
 @pytest.mark.parametrize(("gpus", "index"), [(1, 1), (2, 5), (1, -1)])
 def test_a_gpu_that_is_not_there_is_named_with_those_that_are(driver, monkeypatch, gpus, index):
     monkeypatch.setenv("EMULATED_GPUS", str(gpus))
-    with pytest.raises(BackendError, match=rf"device 'cuda:{index}' not found: the driver shows {gpus} "):
+    message = f"device 'cuda:{index}' not found: the driver shows {gpus} "
+    with pytest.raises(BackendError, match=message):
         CudaDevice(index)
 
 
