@@ -74,7 +74,7 @@ def export_bundle(
     Raises:
         BaseModelError: The base is missing, is not the one of training or differs among the tasks.
         ConfigError: `paths` is empty.
-        DataError: There are no images to compare on.
+        DataError: No images to compare on were found.
         FormatError: An artifact is damaged.
         TaskError: Two artifacts have the same task id, or `images` names another task.
         VerifyError: An engine does not agree with PyTorch; nothing was written.
@@ -120,7 +120,7 @@ def verify_bundle(
 
     Raises:
         BaseModelError: The base is missing, or is not the one of training.
-        DataError: There are no images to compare on.
+        DataError: No images to compare on were found.
         FormatError: The bundle was not written by `export_bundle`, or is damaged.
         TaskError: The bundle has no such task, its artifact is gone, or `images` names another.
         VerifyError: A task was exported from another artifact, or does not agree with PyTorch.

@@ -65,7 +65,7 @@ def check_together(sources: Sequence[Source]) -> None:
     """Check that artifacts can share a bundle.
 
     Raises:
-        ConfigError: There are no artifacts.
+        ConfigError: No artifact was given.
         TaskError: Two artifacts have the same task id.
         BaseModelError: The artifacts have different bases.
     """

@@ -111,7 +111,7 @@ class ImagePaths:
         """Return images to compare a task on, see `sample`.
 
         Raises:
-            DataError: There are no images.
+            DataError: No images were found.
         """
         task = artifact.task.id
         return sample(artifact, self.own.get(task, self.common), limit, self.data)
@@ -132,7 +132,7 @@ def sample(
             names, and the folder of the list file.
 
     Raises:
-        DataError: There are no images, those of training are gone or were changed, or only some of
+        DataError: No images were found, those of training are gone or changed, or only some of
             the folders are classes of the task.
     """
     if folder is None:
