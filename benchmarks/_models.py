@@ -33,8 +33,8 @@ from runtime import patch
 from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
+from runtime.models import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.patch import SparseTensor
-from runtime.spec import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import replacing, sha256, write_bytes
 

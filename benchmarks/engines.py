@@ -24,7 +24,7 @@ from runtime.backends.trt.sets import build_all
 from runtime.benchmark.latency import machine
 from runtime.bundles.bundle import Bundle
 from runtime.console import table, write_json
-from runtime.spec import Precision
+from runtime.models import Precision
 
 MODELS = ("ViT-B-16", "ViT-B-32", "RN50")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")

@@ -37,8 +37,8 @@ from benchmarks.gpu_needs import unseen
 from runtime.benchmark.latency import machine, summary, timed
 from runtime.console import write_json
 from runtime.errors import UdaError
+from runtime.models import Precision
 from runtime.sessions.session import Session
-from runtime.spec import Precision
 
 DENSITY, TASKS = 0.005, 24
 FORMS = {

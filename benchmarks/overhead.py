@@ -31,9 +31,9 @@ from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
 from runtime.console import bytes_text, table, write_json
 from runtime.memory.weights import Weights
+from runtime.models import BaseModel, Preprocess, TaskInfo
 from runtime.patch import SparseTensor
 from runtime.sessions.session import Session
-from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 

@@ -28,7 +28,7 @@ from runtime.benchmark.latency import machine, summary
 from runtime.console import table, write_json
 from runtime.frames.filters import make_axis
 from runtime.frames.preprocess import preprocess, read_image
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 SIZES = ((1080, 1920), (720, 1280), (480, 640), (240, 320))
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

@@ -36,7 +36,7 @@ from adapt.training.record import Meter
 from benchmarks._plain_unimos import Plain
 from runtime.benchmark.latency import machine
 from runtime.console import table, write_json
-from runtime.spec import BaseModel
+from runtime.models import BaseModel
 
 DIM, CLASSES, SOURCES, TARGETS = 1024, 65, 2427, 4365
 LENGTH, PAPER = 75, 3750

@@ -26,7 +26,7 @@ from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
 from runtime.console import ProgressCallback
-from runtime.spec import BaseModel, Precision, Preprocess
+from runtime.models import BaseModel, Precision, Preprocess
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 

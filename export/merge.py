@@ -16,8 +16,8 @@ from export.graphs.encoder import deploy_tensors
 from export.graphs.encoders.base import Form
 from runtime import patch
 from runtime.errors import BaseModelError
+from runtime.models import Precision
 from runtime.patch import Patch
-from runtime.spec import Precision
 
 Tower = Mapping[str, NDArray[np.float32]]
 

@@ -18,8 +18,8 @@ from export.verification.plain import open_plain
 from export.verification.verifier import Verifier
 from runtime.bundles import manifest
 from runtime.console import ProgressCallback
+from runtime.models import Precision
 from runtime.sessions.session import Session
-from runtime.spec import Precision
 from runtime.storage.files import storage_errors
 
 

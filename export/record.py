@@ -7,7 +7,7 @@ from typing import Any
 
 from runtime.bundles.task import Task
 from runtime.errors import FormatError
-from runtime.spec import check_sha256
+from runtime.models import check_sha256
 from runtime.storage.fields import build
 
 

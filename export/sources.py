@@ -14,7 +14,7 @@ from adapt.clip.model import Clip
 from export.record import TaskRecord
 from runtime.bundles.task import Task
 from runtime.errors import BaseModelError, ConfigError, TaskError, VerifyError
-from runtime.spec import BaseModel
+from runtime.models import BaseModel
 from runtime.storage.files import sha256
 
 

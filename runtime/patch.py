@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FormatError
-from runtime.spec import TensorSpec
+from runtime.models import TensorSpec
 from runtime.storage.fields import build
 
 GAPS = "patch.gaps"

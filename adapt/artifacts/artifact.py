@@ -29,7 +29,7 @@ from adapt.clip.prompts import TOKEN_NAME
 from adapt.settings.stored import restore
 from runtime import patch
 from runtime.errors import BaseModelError, ConfigError, FormatError
-from runtime.spec import (
+from runtime.models import (
     BACKGROUND,
     BaseModel,
     Preprocess,

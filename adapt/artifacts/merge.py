@@ -15,7 +15,7 @@ from adapt.optim.grid import on_grid
 from adapt.methods.heads import head_dim
 from runtime import patch
 from runtime.errors import BaseModelError, FormatError
-from runtime.spec import BaseModel
+from runtime.models import BaseModel
 from runtime.storage.digest import tensors_sha256
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from adapt.settings.architectures import (
 )
 from adapt.settings.model_config import Architecture, is_file
 from runtime.errors import BackendError, BaseModelError
-from runtime.spec import Background, BaseModel, Preprocess
+from runtime.models import Background, BaseModel, Preprocess
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import expanded
 

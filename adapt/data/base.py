@@ -18,7 +18,7 @@ from adapt.data.contents import contents, stat
 from adapt.data.inventory.summary import Inventory
 from adapt.data.origin import Origin
 from runtime.errors import DataError, TaskError
-from runtime.spec import TaskInfo
+from runtime.models import TaskInfo
 
 UNKNOWN = -1
 """Label of an image whose class nobody knows."""

@@ -29,7 +29,7 @@ from adapt.data.rows import Rows
 from runtime.console import count_of
 from runtime.errors import DataError, FormatError, StorageError
 from runtime.frames.preprocess import read_pixels
-from runtime.spec import Background, Preprocess
+from runtime.models import Background, Preprocess
 from runtime.storage import checksummed
 from runtime.storage.files import replacing
 from runtime.storage.locks import exclusive

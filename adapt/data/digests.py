@@ -8,7 +8,7 @@ strongest rule that both have, so images may move and be renamed, and old files 
 
 from __future__ import annotations
 
-from runtime.spec import check_sha256
+from runtime.models import check_sha256
 
 CONTENT, NAMES = "content", "names"
 

@@ -9,7 +9,7 @@ import numpy as np
 from adapt.data.base import UNKNOWN, DomainPair, ImageSet, some, split
 from runtime.console import count_of
 from runtime.errors import ConfigError, DataError, TaskError
-from runtime.spec import TaskInfo
+from runtime.models import TaskInfo
 
 
 def match(source: ImageSet, target: ImageSet, target_classes: int | None = None) -> ImageSet:

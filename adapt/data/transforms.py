@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional
 
 from adapt.data.warp import about_centre, rotations, warp
 from runtime.errors import ConfigError
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 MEAN: tuple[float, ...] = Preprocess(32).mean
 STD: tuple[float, ...] = Preprocess(32).std

@@ -26,7 +26,7 @@ from adapt.data.base import DomainPair, ImageSet
 from runtime.console import count_of, write_json
 from runtime.errors import DataError, FormatError
 from runtime.frames.preprocess import read_image
-from runtime.spec import TaskInfo, check_sha256
+from runtime.models import TaskInfo, check_sha256
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes, storage_errors
 

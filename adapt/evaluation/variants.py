@@ -21,7 +21,7 @@ from adapt.evaluation.stored import ZERO_SHOT
 from adapt.methods.heads import CosineHead
 from adapt.settings.model_config import Architecture, is_file
 from runtime.errors import DataError, FormatError
-from runtime.spec import Preprocess, TaskInfo
+from runtime.models import Preprocess, TaskInfo
 
 
 @dataclass(frozen=True, eq=False)

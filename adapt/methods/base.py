@@ -24,7 +24,7 @@ from adapt.optim.groups import Group, sgd
 from adapt.optim.optimization import Optimization
 from adapt.settings.config import DataFacts, TrainConfig
 from adapt.settings.length import EPOCHS, MOST_STEPS, steps
-from runtime.spec import BaseModel
+from runtime.models import BaseModel
 
 if TYPE_CHECKING:
     from adapt.clip.model import Clip

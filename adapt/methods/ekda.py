@@ -21,7 +21,7 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.methods import EKDAConfig
 from adapt.settings.teachers import TEACHER_ADVICE
 from runtime.errors import ConfigError
-from runtime.spec import BaseModel
+from runtime.models import BaseModel
 
 if TYPE_CHECKING:
     from adapt.clip.model import Clip

@@ -13,7 +13,7 @@ from adapt.settings.model_config import Architecture, is_file
 from adapt.settings.towers import ResnetTower
 from adapt.suggest import did_you_mean
 from runtime.errors import BaseModelError
-from runtime.spec import Interpolation
+from runtime.models import Interpolation
 from runtime.storage.files import expanded
 
 QUICKGELU = "-quickgelu"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeVar
 
 from adapt.settings.architectures import BASE_ADVICE, check_model
-from runtime.spec import Background
+from runtime.models import Background
 
 AUTO = "auto"
 """Value of a setting that the data decide, see `by_data`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.spec import Interpolation
+from runtime.models import Interpolation
 
 VOCABULARY = 49408
 """Tokens of CLIP's tokenizer."""

@@ -18,7 +18,7 @@ from adapt.settings.model_config import Architecture
 from adapt.settings.selectors import LAST
 from adapt.training.record import Row, metrics
 from runtime.errors import FormatError
-from runtime.spec import BaseModel, Preprocess, TaskInfo
+from runtime.models import BaseModel, Preprocess, TaskInfo
 from runtime.storage.files import storage_errors
 
 FILE = "selected.safetensors"

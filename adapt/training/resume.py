@@ -26,7 +26,7 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.stored import restore
 from adapt.training.record import check_row
 from runtime.errors import ConfigError, FormatError
-from runtime.spec import BACKGROUND, BaseModel, required
+from runtime.models import BACKGROUND, BaseModel, required
 from runtime.storage import checksummed
 from runtime.storage.fields import build
 

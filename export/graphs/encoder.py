@@ -17,7 +17,7 @@ from adapt.optim.grid import rounded
 from export.graphs.builder import Arrays, Graph
 from export.graphs.encoders.base import Form
 from runtime.errors import BaseModelError
-from runtime.spec import Precision, Preprocess
+from runtime.models import Precision, Preprocess
 
 
 def deploy_tensors(

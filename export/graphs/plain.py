@@ -15,7 +15,7 @@ from export.graphs.builder import Arrays
 from runtime import patch
 from runtime.bundles.task import Task
 from runtime.errors import BaseModelError
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from runtime.storage.files import write_bytes
 
 _MAX_FILE = 2**31 - 2**20  # protobuf's limit, less room for the nodes

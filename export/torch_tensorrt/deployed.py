@@ -10,7 +10,7 @@ from torch.export import Dim, ExportedProgram
 
 from adapt.artifacts.merge import Network
 from adapt.optim.grid import float32_names, snap
-from runtime.spec import Precision, Preprocess
+from runtime.models import Precision, Preprocess
 
 
 class Deployed(nn.Module):

@@ -11,7 +11,7 @@ from adapt.data.base import UNKNOWN
 from export.verification.base import Logits
 from export.verification.images import Sample
 from runtime.errors import VerifyError
-from runtime.spec import Precision
+from runtime.models import Precision
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from adapt.data.rows import Images
 from adapt.data.spelling import composed
 from export.verification.training_images import test_images
 from runtime.errors import ConfigError, DataError, TaskError
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 MAX_IMAGES = 2000
 """Default number of images per task; more are thinned out evenly."""

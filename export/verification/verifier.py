@@ -18,7 +18,7 @@ from export.verification.comparison import Comparison, Reference, check, compare
 from export.verification.images import Sample
 from runtime import patch
 from runtime.console import ProgressCallback
-from runtime.spec import Precision
+from runtime.models import Precision
 
 BATCH = 32
 

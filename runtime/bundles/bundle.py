@@ -34,7 +34,7 @@ from runtime.bundles.weights_file import SharedWeights, read_layout, read_weight
 from runtime.errors import FormatError, TaskError
 from runtime.graphs.check import check_graph, check_size
 from runtime.memory.weights import Weights
-from runtime.spec import BaseModel, Precision, Preprocess, TensorSpec
+from runtime.models import BaseModel, Precision, Preprocess, TensorSpec
 from runtime.storage import digest, extension
 from runtime.storage.files import read_bytes, sha256
 

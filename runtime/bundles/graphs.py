@@ -13,7 +13,7 @@ from runtime.bundles.manifest import Encoder, Head
 from runtime.bundles.staging import Staging
 from runtime.bundles.task import Shapes, Task, check_head, check_head_like, check_tokens
 from runtime.errors import FormatError
-from runtime.spec import Precision, Preprocess
+from runtime.models import Precision, Preprocess
 from runtime.storage.files import sha256
 
 

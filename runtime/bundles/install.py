@@ -25,7 +25,7 @@ from runtime.bundles.task import (
     entry_of,
 )
 from runtime.errors import FormatError, TaskError
-from runtime.spec import TensorSpec
+from runtime.models import TensorSpec
 from runtime.storage.files import read_bytes
 
 Place = str | os.PathLike[str]

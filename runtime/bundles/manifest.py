@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import FormatError
-from runtime.spec import (
+from runtime.models import (
     BaseModel,
     Interpolation,
     Precision,

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.bundles.manifest import CLASSES, FileRef, TaskEntry
 from runtime.errors import FormatError
-from runtime.patch import Patch, decode, encode, size
-from runtime.spec import (
+from runtime.models import (
     BACKGROUND,
     Background,
     Interpolation,
@@ -28,6 +27,7 @@ from runtime.spec import (
     check_sha256,
     check_text,
 )
+from runtime.patch import Patch, decode, encode, size
 from runtime.storage import checksummed
 from runtime.storage.fields import build
 
@@ -46,7 +46,7 @@ class Task:
     info: TaskInfo
     method: str
     resize: Resize
-    """How frames become the size that the encoder takes, see `runtime.spec.Preprocess`."""
+    """How frames become the size that the encoder takes, see `runtime.models.Preprocess`."""
     interpolation: Interpolation
     base_sha256: str
     """Digest of the base tensors the patch belongs to, in the bundle's precision."""
@@ -61,7 +61,7 @@ class Task:
     record: Mapping[str, Any]
     """How the task was made: accuracy, density, survival; for people, never used to compute."""
     background: Background = "drop"
-    """Of image files; any other is in `requires`, see `runtime.spec.required`."""
+    """Of image files; any other is in `requires`, see `runtime.models.required`."""
     requires: tuple[str, ...] = ()
     """Features that a reader must know."""
     optional: Mapping[str, Any] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from runtime.errors import BackendError, FormatError
 from runtime.memory.weights import Weights
-from runtime.spec import TensorSpec
+from runtime.models import TensorSpec
 from runtime.storage import digest
 from runtime.storage.files import storage_errors
 from runtime.workers import on_threads

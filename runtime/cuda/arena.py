@@ -24,9 +24,9 @@ from runtime.cuda.device import CudaDevice
 from runtime.cuda.kernel import Call
 from runtime.cuda.memory import CudaBuffer
 from runtime.cuda.pages import pack
+from runtime.models import TensorSpec
 from runtime.mutex import Mutex
 from runtime.patch import Patch
-from runtime.spec import TensorSpec
 from runtime.storage.digest import tensors_sha256
 
 _ALIGNED = 256

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FormatError
+from runtime.models import TensorSpec
 from runtime.patch import Patch, check
-from runtime.spec import TensorSpec
 
 PAGE = np.dtype([("start", "<u8"), ("first", "<u4"), ("count", "<u4")])
 _BITS = 16

@@ -21,7 +21,7 @@ from runtime.cuda.kernel import THREADS, Call
 from runtime.cuda.memory import CudaBuffer, CudaMailbox
 from runtime.frames.filters import kept_weights
 from runtime.frames.preprocess import geometry
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 _PLANS = 16
 """Frame sizes whose weights are kept."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from runtime.errors import DataError
-from runtime.spec import Background
+from runtime.models import Background
 
 MAX_PIXELS = 210_000_000
 """Of an image file: the largest cameras of phones have 200 million. More is taken for a bomb."""

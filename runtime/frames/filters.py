@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.spec import Interpolation
+from runtime.models import Interpolation
 
 BITS = 22
 """Fractional bits of Pillow's weights."""

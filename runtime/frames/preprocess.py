@@ -18,7 +18,7 @@ from PIL import Image
 from runtime.errors import DataError
 from runtime.frames import decode, formats
 from runtime.frames.resize import by_pillow, resizer
-from runtime.spec import Background, Preprocess
+from runtime.models import Background, Preprocess
 
 Frame: TypeAlias = "NDArray[np.uint8] | str | Path | Image.Image"
 """(H, W, 3) uint8 RGB, an image file's path, or an image of Pillow's."""

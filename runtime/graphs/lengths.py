@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from runtime.spec import MAX_CLASSES
+from runtime.models import MAX_CLASSES
 
 BATCH, CLASSES = "batch", "classes"
 """The names of the free axes."""

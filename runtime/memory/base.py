@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.cuda.base import DeviceArray
+from runtime.models import Preprocess, TensorSpec
 from runtime.patch import Patch
-from runtime.spec import Preprocess, TensorSpec
 
 if TYPE_CHECKING:
     from runtime.memory.weights import Weights

@@ -18,7 +18,7 @@ from runtime.cuda.resize import DeviceResizer
 from runtime.frames.preprocess import check_frame, geometry
 from runtime.memory.base import Arrays, Frames, Pixels
 from runtime.memory.weights import Weights
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 
 class DeviceMemory:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from runtime.frames.preprocess import preprocess_batch
 from runtime.memory.base import Arrays, Inputs
 from runtime.memory.weights import Weights
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 
 class HostTensors:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from runtime.errors import FormatError
 from runtime.memory.blocked import fits, from_blocks, positions, to_blocks
 from runtime.memory.scatter import ResidentPatch, Scatter, with_fillers
+from runtime.models import TensorSpec
 from runtime.mutex import Mutex
 from runtime.patch import Patch, SparseTensor, check
-from runtime.spec import TensorSpec
 from runtime.storage.digest import tensors_sha256
 
 _CHUNK = 1 << 13

@@ -26,13 +26,13 @@ from runtime.bundles.changes import changes
 from runtime.errors import BackendError, DataError, UdaError
 from runtime.frames.preprocess import Frame, as_frame
 from runtime.memory.base import Pixels
+from runtime.models import Preprocess, TensorSpec
 from runtime.mutex import Mutex
 from runtime.prediction import Prediction
 from runtime.sessions.cache import Holder, Lease, TaskCache
 from runtime.sessions.grouping import checked, plan
 from runtime.sessions.settings import check_settings
 from runtime.sessions.view import View
-from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import LoadedTask, Strategy
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from typing import Any
 
 from runtime.bundles.bundle import Bundle
 from runtime.errors import TaskError
+from runtime.models import Preprocess
 from runtime.sessions.cache import Lease, Read, TaskCache
-from runtime.spec import Preprocess
 from runtime.strategies.base import LoadedTask, Strategy
 
 

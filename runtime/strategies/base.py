@@ -13,7 +13,7 @@ from runtime.backends.base import Backend
 from runtime.bundles.task import Task
 from runtime.errors import FormatError
 from runtime.memory.base import Pixels
-from runtime.spec import Preprocess, TaskInfo, TensorSpec
+from runtime.models import Preprocess, TaskInfo, TensorSpec
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from runtime.bundles.constants import check_token_names
 from runtime.bundles.manifest import Encoder
 from runtime.bundles.task import token_type
 from runtime.memory.base import Memory, PlacedWeights, Tensors
-from runtime.spec import Precision
+from runtime.models import Precision
 
 
 class EncoderEngine:

@@ -21,8 +21,8 @@ from runtime.bundles.task import Task
 from runtime.errors import BackendError
 from runtime.memory.base import Pixels
 from runtime.memory.weights import Weights
+from runtime.models import Preprocess, TensorSpec
 from runtime.mutex import Mutex
-from runtime.spec import Preprocess, TensorSpec
 from runtime.strategies.base import LoadedTask
 from runtime.strategies.heads import Heads
 

@@ -21,7 +21,7 @@ from runtime.bundles.task import Task
 from runtime.errors import BackendError
 from runtime.memory.base import Pixels, PlacedPatch, PlacedWeights, Tensors
 from runtime.memory.weights import Weights
-from runtime.spec import Preprocess, TensorSpec
+from runtime.models import Preprocess, TensorSpec
 from runtime.strategies.base import LoadedTask
 from runtime.strategies.encoder import EncoderEngine
 from runtime.strategies.heads import Heads

@@ -12,7 +12,7 @@ from adapt.clip.demo_weights import architecture
 from adapt.clip.model import encoder_tensors
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.heads import TaskHead
-from runtime.spec import TaskInfo
+from runtime.models import TaskInfo
 
 CLASSES = ("cup", "key", "lamp")
 TASK = TaskInfo("p-a", "demo-objects", "product", "art", CLASSES)

@@ -18,7 +18,7 @@ from adapt.clip.model import Clip, encoder_tensors
 from adapt.data import DomainPair, load_folders
 from adapt.methods.cmkd import CMKDConfig
 from runtime.frames import formats
-from runtime.spec import BaseModel
+from runtime.models import BaseModel
 from runtime.storage.digest import tensors_sha256
 
 CLASSES = ("bee", "cup", "dog")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from adapt.methods.base import Batch
-from runtime.spec import TaskInfo
+from runtime.models import TaskInfo
 
 TASK = TaskInfo("day-night", "street", "day", "night", ("bee", "cup", "dog"))
 METRICS = {

@@ -20,7 +20,7 @@ from adapt.settings.layers import resolve
 from adapt.settings.model_config import Architecture
 from adapt.training.train import train
 from runtime.errors import BaseModelError, ConfigError, FormatError
-from runtime.spec import BACKGROUND
+from runtime.models import BACKGROUND
 from runtime.storage import checksummed
 from tests.adapt.architectures import model_cfg, write
 

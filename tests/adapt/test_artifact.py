@@ -17,7 +17,7 @@ from adapt.methods.heads import CosineHead, TaskHead, head_tensors
 from adapt.settings.config import TaskHeadConfig, TrainConfig
 from runtime import patch
 from runtime.errors import BaseModelError, FormatError
-from runtime.spec import BaseModel, Preprocess, TaskInfo
+from runtime.models import BaseModel, Preprocess, TaskInfo
 from runtime.storage import checksummed
 from runtime.storage.digest import tensors_sha256
 from tests.adapt.artifacts import METRICS, PROMPTS, TASK, bases, load, make, train

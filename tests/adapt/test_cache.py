@@ -14,7 +14,7 @@ from adapt.data import cache, contents, home
 from adapt.data.base import ImageSet
 from runtime.errors import DataError, StorageError
 from runtime.frames.preprocess import preprocess, read_image
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from runtime.storage import checksummed
 
 

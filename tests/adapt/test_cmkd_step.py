@@ -22,7 +22,7 @@ from adapt.methods.base import Batch
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.optim.optimization import Optimization
 from adapt.optim.rst import Projection, Threshold
-from runtime.spec import BaseModel
+from runtime.models import BaseModel
 
 Array = NDArray[np.float64]
 N, D, K, PIXELS, SCALE = 4, 5, 3, 12, 7.0

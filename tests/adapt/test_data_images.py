@@ -13,7 +13,7 @@ from adapt.data.base import ImageSet
 from adapt.data.contents import contents
 from runtime.errors import DataError
 from runtime.frames.preprocess import preprocess, read_image
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 RED, HALF = (200, 30, 40), 12
 

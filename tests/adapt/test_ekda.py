@@ -28,7 +28,7 @@ from adapt.settings.layers import resolve
 from adapt.training import resume
 from adapt.training.loop import Loop
 from runtime.errors import ConfigError
-from runtime.spec import BaseModel, Preprocess
+from runtime.models import BaseModel, Preprocess
 from tests.adapt.steps import METRICS, TASK, batch
 
 Make = Callable[[str], Clip]

@@ -20,7 +20,7 @@ from adapt.clip.model import Clip
 from adapt.methods.base import Batch
 from adapt.methods.ekda import EKDA, EKDAConfig
 from adapt.optim.optimization import Optimization
-from runtime.spec import BaseModel
+from runtime.models import BaseModel
 
 Array = NDArray[np.float64]
 Weights = dict[str, Array]

@@ -27,7 +27,7 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.methods import CONFIGS
 from adapt.training.batches import Role, Stream
 from runtime.errors import ConfigError
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests.adapt.steps import METRICS, TASK, batch
 
 Make = Callable[..., Method]

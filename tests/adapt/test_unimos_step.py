@@ -21,7 +21,7 @@ from adapt.methods.parts.unimos_network import Network
 from adapt.methods.unimos import UniMoS, UniMoSConfig
 from adapt.optim.optimization import Optimization
 from adapt.training.batches import Stream
-from runtime.spec import BaseModel
+from runtime.models import BaseModel
 
 Array = NDArray[np.float64]
 B, D, K, E, NS, NT, PIXELS = 4, 5, 3, 4, 9, 11, 12

@@ -23,7 +23,7 @@ from adapt.clip.model import encoder_tensors
 from adapt.data.transforms import normalise
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.heads import HEADS, TaskHead
-from runtime.spec import TaskInfo
+from runtime.models import TaskInfo
 
 CLASSES = ("cup", "key", "lamp")
 UNLABELLED = {

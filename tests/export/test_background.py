@@ -18,7 +18,7 @@ from export.cli import main
 from export.verification.images import sample
 from runtime.cli import main as runtime_main
 from runtime.frames.preprocess import preprocess, read_image
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests.images import OPAQUE, TRANSPARENT, laid_on
 
 FILES = {n: w for n, w in (TRANSPARENT | OPAQUE).items() if not n.endswith((".tga", ".pgm"))}

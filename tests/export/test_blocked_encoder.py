@@ -11,8 +11,8 @@ from export.merge import task_patch
 from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
+from runtime.models import BaseModel, Preprocess, TaskInfo
 from runtime.sessions.session import Session
-from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 from tests.export.helpers import perturb, random_pixels, resnet, vit

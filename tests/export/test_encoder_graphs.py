@@ -13,7 +13,7 @@ from export.graphs import builder as graphs
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
 from runtime.errors import BaseModelError
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests.export.helpers import TOWERS, random_pixels, resnet, run_onnx, torch_features, vit
 
 MAX_FEATURE_DIFFERENCE = 1e-5  # measured 2.4e-6 (resnet), features of size 1 to 5

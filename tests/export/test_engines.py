@@ -15,7 +15,7 @@ from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph
 from export.graphs.heads import GRAPHS, head_graph
 from runtime.backends.trt.builder import build
 from runtime.backends.trt.profile import PROFILES
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests.export.helpers import resnet, vit
 from tests.rtx import NEEDS_RTX
 

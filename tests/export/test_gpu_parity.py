@@ -17,9 +17,9 @@ from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.sets import build_all
 from runtime.bundles.bundle import Bundle
 from runtime.cuda.arena import Arena
+from runtime.models import Preprocess
 from runtime.patch import diff
 from runtime.sessions.session import Session
-from runtime.spec import Preprocess
 from tests.export.helpers import TOWERS, random_pixels, torch_features
 
 pytestmark = pytest.mark.gpu

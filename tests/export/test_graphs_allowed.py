@@ -21,7 +21,7 @@ from export.graphs.heads import head_graph
 from runtime.errors import FormatError
 from runtime.graphs.check import MAX_BYTES, check_graph, shapes_of
 from runtime.graphs.operators import BLOCKED, OPERATORS
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests.export.helpers import TOWERS, perturb, resnet, vit
 
 FIXTURES_ALONE = {"ReduceSum"}

@@ -22,8 +22,8 @@ from export.pipeline import export_bundle
 from export.verification.images import ImagePaths
 from runtime import patch
 from runtime.errors import BaseModelError
+from runtime.models import Preprocess
 from runtime.sessions.session import Session
-from runtime.spec import Preprocess
 from tests.export.helpers import random_pixels, resnet, run_onnx, torch_features, vit
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -21,7 +21,7 @@ from adapt.methods.heads import HEADS, head_tensors
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.graphs.heads import head_graph
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests import cuda_libraries
 from tests.export.helpers import TOWERS
 

@@ -31,8 +31,8 @@ from runtime.errors import (
 )
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.memory import blocked
+from runtime.models import TaskInfo
 from runtime.sessions.session import Session
-from runtime.spec import TaskInfo
 from tests.export.helpers import CLASSES, save_base
 
 

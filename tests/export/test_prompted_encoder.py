@@ -11,7 +11,7 @@ from adapt.data.transforms import normalise
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, deploy_tokens, encoder_graph
 from runtime.errors import BaseModelError
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests.export.helpers import random_pixels, resnet, run_onnx, vit
 
 MAX_FEATURE_DIFFERENCE = 1e-5  # measured 2e-6, features of size 1 to 5

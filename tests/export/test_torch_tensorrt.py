@@ -37,7 +37,7 @@ from runtime.backends.trt.store import store_of
 from runtime.backends.trt.tensors import Tensor
 from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests.export.helpers import random_pixels
 from tests.rtx import NEEDS_RTX
 

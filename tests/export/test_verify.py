@@ -11,7 +11,7 @@ from export.verification.comparison import TOLERANCES, Reference, check, compare
 from export.verification.images import Sample
 from export.verification.verifier import run
 from runtime.errors import VerifyError
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests.export.helpers import random_pixels, run_onnx, torch_features, vit
 
 

@@ -18,8 +18,8 @@ from runtime.bundles import bundle
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.manifest import CLASSES
 from runtime.bundles.task import Task, encode_task
+from runtime.models import BaseModel, Preprocess, TaskInfo
 from runtime.patch import SparseTensor, merge
-from runtime.spec import BaseModel, Preprocess, TaskInfo
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 from tests.runtime.pools import Failing, FailingStrategy

@@ -14,7 +14,7 @@ import runtime
 from runtime.errors import UdaError
 
 ROOT = str(Path(runtime.__file__).parent)
-READERS = ("bundles", "storage", "frames", "patch.py", "spec.py")
+READERS = ("bundles", "storage", "frames", "patch.py", "models.py")
 STATELESS = tuple(f"{ROOT}/{name}" for name in READERS)
 """Code that only reads: one bytecode of many is enough."""
 ALL = bool(os.environ.get("EVERY_BYTECODE"))

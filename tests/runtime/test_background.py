@@ -16,7 +16,7 @@ from runtime.bundles.task import encode_task
 from runtime.cli import main
 from runtime.errors import FormatError
 from runtime.frames.preprocess import preprocess
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from runtime.storage import checksummed
 from tests.images import BACKGROUNDS, TRANSPARENT, laid_on
 from tests.runtime.helpers import answers, smuggle

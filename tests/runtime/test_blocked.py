@@ -6,8 +6,8 @@ from runtime.errors import FormatError
 from runtime.memory import blocked
 from runtime.memory.blocked import block_size, fits, from_blocks, positions, to_blocks
 from runtime.memory.weights import Weights
+from runtime.models import TensorSpec
 from runtime.patch import SparseTensor, merge
-from runtime.spec import TensorSpec
 
 SHAPES = [(32, 3, 3, 3), (64, 32, 3, 3), (48, 16, 1, 1), (16, 32, 2, 5)]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from runtime.errors import FormatError, TaskError
+from runtime.models import Preprocess, TaskInfo
 from runtime.sessions.cache import Holder, Lease, TaskCache
-from runtime.spec import Preprocess, TaskInfo
 from runtime.strategies.base import LoadedTask
 
 SIZES = {"a-b": 40, "a-c": 30, "a-d": 20, "a-e": 10, "a-f": 50}

@@ -12,7 +12,7 @@ from PIL import Image
 from runtime.errors import DataError
 from runtime.frames.decode import MAX_PIXELS
 from runtime.frames.preprocess import preprocess, read_image, read_pixels
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 from tests.images import BACKGROUNDS, HEIGHT, OPAQUE, TRANSPARENT, WIDTH, laid_on, png
 
 EVERY = TRANSPARENT | OPAQUE

@@ -9,7 +9,7 @@ from runtime.bundles import manifest
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.install import remove
 from runtime.errors import FormatError
-from runtime.spec import TensorSpec
+from runtime.models import TensorSpec
 from runtime.storage.files import sha256
 from tests.runtime.helpers import as_schema_1, read_everything, rewrite
 

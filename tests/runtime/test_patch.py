@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from runtime import patch
 from runtime.errors import FormatError
+from runtime.models import TensorSpec
 from runtime.patch import SparseTensor
-from runtime.spec import TensorSpec
 from runtime.storage import checksummed
 
 

@@ -4,7 +4,7 @@ from PIL import Image
 
 from runtime.errors import DataError
 from runtime.frames.preprocess import preprocess, preprocess_batch, read_image
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 
 def picture(height, width, seed=0):

@@ -9,7 +9,7 @@ from PIL import Image
 from runtime.frames.filters import make_axis
 from runtime.frames.preprocess import preprocess
 from runtime.frames.resize import Resizer, resizer
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 KINDS = ("noise", "smooth", "two", "columns", "rows", "white")
 

@@ -6,8 +6,8 @@ import pytest
 
 from runtime.errors import FormatError
 from runtime.memory.weights import Weights
+from runtime.models import TensorSpec
 from runtime.patch import SparseTensor, merge
-from runtime.spec import TensorSpec
 
 LAYOUT = [
     TensorSpec("a", "float32", (1000, 333)),

@@ -14,7 +14,7 @@ from runtime.backends.trt.builder import Built, Options
 from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor
 from runtime.errors import FormatError
-from runtime.spec import check_sha256, check_text
+from runtime.models import check_sha256, check_text
 from runtime.storage.fields import build
 from runtime.storage.files import sha256
 

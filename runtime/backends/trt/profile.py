@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ConfigError, FormatError
-from runtime.spec import MAX_CLASSES, check_text
+from runtime.models import MAX_CLASSES, check_text
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.backends.trt.library import trt
-from runtime.spec import check_text
+from runtime.models import check_text
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from runtime.cuda import resize
 from runtime.cuda.resize import DeviceResizer
 from runtime.errors import DataError
 from runtime.frames.preprocess import preprocess_batch
-from runtime.spec import Preprocess
+from runtime.models import Preprocess
 
 
 def pixels(device, resizer, frames, spec):
