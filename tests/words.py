@@ -25,6 +25,7 @@ GIVEN_UP = {
     r"\b[Hh]ears of\b|\b[Ww]hat became of\b|\bneeds of needs\b": "a plain noun phrase",
     r"\bof no use\b": "ignored, invalid",
     r"\bso far as\b|\bin turns\b|\bby hand and by name\b": "the standard idiom",
+    r"\bguides(=|\()": "teachers",
     r": Whose\b": "a noun phrase",
 }
 ROOT = Path(__file__).resolve().parent.parent

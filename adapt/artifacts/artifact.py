@@ -81,7 +81,7 @@ class Artifact:
     """The fields of `adapt.artifacts.metrics.Metrics`."""
     versions: Mapping[str, str]
     """Of Python and of the libraries that computed."""
-    guides: tuple[BaseModel, ...] = ()
+    teachers: tuple[BaseModel, ...] = ()
     """Other base models that training learned from, like EKDA's teacher."""
     architecture: Architecture | None = None
     """Architecture of the base, if open_clip has no name for it; its weights are never stored."""
@@ -108,7 +108,7 @@ class Artifact:
         seed: int,
         metrics: Mapping[str, Any],
         tokens: Mapping[str, Tensor] | None = None,
-        guides: tuple[BaseModel, ...] = (),
+        teachers: tuple[BaseModel, ...] = (),
         architecture: Architecture | None = None,
         optional: Mapping[str, Any] | None = None,
     ) -> Artifact:
@@ -127,7 +127,7 @@ class Artifact:
             seed: Seed of the run.
             metrics: From `adapt.training.record.metrics`.
             tokens: Prompt tokens, if the encoder runs with any.
-            guides: Other base models that training learned from.
+            teachers: Other base models that training learned from.
             architecture: Architecture of the base, if open_clip has no name for it.
             optional: Members that a reader may ignore.
 
@@ -158,7 +158,7 @@ class Artifact:
             seed=seed,
             metrics=dict(metrics),
             versions=_versions(),
-            guides=guides,
+            teachers=teachers,
             architecture=architecture,
             requires=tuple(sorted((*preprocess.requires, *([FEATURE] if architecture else [])))),
             optional=dict(optional or {}),
@@ -241,7 +241,7 @@ class Artifact:
             **{name: getattr(self, name) for name in plain},
             "task": asdict(self.task),
             "base": asdict(self.base),
-            "guides": [asdict(guide) for guide in self.guides],
+            "guides": [asdict(teacher) for teacher in self.teachers],
             "preprocess": self.preprocess.as_dict(),
             "residual": {row["name"]: (row["count"], *self.shapes[row["name"]]) for row in table},
         }
@@ -315,6 +315,7 @@ class _Document:
     metrics: dict[str, Any]
     versions: dict[str, str]
     guides: tuple[BaseModel, ...]
+    """`Artifact.teachers`."""
     architecture: dict[str, Any] | None = None
 
     def arguments(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -331,6 +332,7 @@ class _Document:
         except ValueError as error:
             raise FormatError(str(error)) from error
         own = {field.name: getattr(self, field.name) for field in fields(self)}
+        own["teachers"] = own.pop("guides")
         heads = {n.removeprefix(_HEAD): a for n, a in tensors.items() if n.startswith(_HEAD)}
         tokens = {n.removeprefix(_TOKENS): a for n, a in tensors.items() if n.startswith(_TOKENS)}
         return {

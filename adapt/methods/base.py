@@ -266,7 +266,7 @@ class Method(nn.Module):
         """Return learned prompt tokens by name, `prompts.<block>` (n, W); by default none."""
         return {}
 
-    def guides(self) -> tuple[BaseModel, ...]:
+    def teachers(self) -> tuple[BaseModel, ...]:
         """Return other base models that training learns from and no device needs; mostly none."""
         return ()
 

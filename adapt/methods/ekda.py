@@ -142,15 +142,15 @@ class EKDA(Method):
         """
         c, teacher = self.config, self.teacher
         with torch.no_grad(), self.precision():
-            guide, text = teacher.image(target.images), teacher.text()  # (N, E), (K, E)
-        aim = teacher.logits(guide, text)
+            seen, text = teacher.image(target.images), teacher.text()  # (N, E), (K, E)
+        aim = teacher.logits(seen, text)
         (features,) = self.features(target.images)
         found = self.head.project(features)  # (N, E)
         logits = self.logit_scale * found @ text.T
         return {
             "distill": c.kd_weight * divergence(aim, logits, c.tau),
             "pseudo": functional.cross_entropy(logits, aim.argmax(-1)),
-            "align": (guide - found).square().sum(-1).mean(),
+            "align": (seen - found).square().sum(-1).mean(),
         }
 
     def training_step(
@@ -189,7 +189,7 @@ class EKDA(Method):
         """Return the student's prompt tokens."""
         return {f"prompts.{block}": tokens for block, tokens in self.prompts.items()}
 
-    def guides(self) -> tuple[BaseModel, ...]:
+    def teachers(self) -> tuple[BaseModel, ...]:
         """Return the teacher's model."""
         return (self.teacher.clip.info,)
 

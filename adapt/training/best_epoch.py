@@ -36,7 +36,7 @@ class RunFacts:
     prompts: tuple[str, ...]
     config: Mapping[str, Any]
     seed: int
-    guides: tuple[BaseModel, ...]
+    teachers: tuple[BaseModel, ...]
     architecture: Architecture | None
     optional: Mapping[str, Any]
 
@@ -138,7 +138,7 @@ class BestEpoch:
             seed=facts.seed,
             metrics=metrics(history, tested.held_out, tested.images, tested.digests, chosen),
             tokens=deployed.tokens,
-            guides=facts.guides,
+            teachers=facts.teachers,
             architecture=facts.architecture,
             optional=facts.optional,
         )

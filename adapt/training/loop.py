@@ -86,8 +86,8 @@ class Loop:
         self.config = config = fitted(self.clip, pair.task.classes, config, pair.task.target)
         self.prompts = class_prompts(pair.task.classes, config.prompt, pair.task.target)
         self.method = cls(self.clip, self.prompts, config)
-        guides = self.method.guides()
-        self.identity = resume.identity(name, pair, config, self.clip.info, guides)
+        teachers = self.method.teachers()
+        self.identity = resume.identity(name, pair, config, self.clip.info, teachers)
         self.projection = rst.over(self.method.encoder, config)
         self.optimization = Optimization(
             self.method.parameter_groups(), config, self.projection, self.method.optimizer
@@ -104,7 +104,7 @@ class Loop:
             prompts=self.prompts,
             config=asdict(config),
             seed=config.seed,
-            guides=guides,
+            teachers=teachers,
             architecture=self.clip.own,
             optional=({SETTINGS: dict(record)} if record else {}) | stored(pair),
         )

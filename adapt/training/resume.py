@@ -73,7 +73,7 @@ def identity(
     pair: DomainPair,
     config: TrainConfig,
     base: BaseModel,
-    guides: Sequence[BaseModel] = (),
+    teachers: Sequence[BaseModel] = (),
 ) -> dict[str, Any]:
     """Return what makes a run this run and no other, as JSON values.
 
@@ -82,7 +82,7 @@ def identity(
         pair: Images of the task.
         config: Resolved settings.
         base: The base model.
-        guides: Other base models that the run learns from.
+        teachers: Other base models that the run learns from.
     """
     return {
         "method": method,
@@ -90,7 +90,7 @@ def identity(
         "config": asdict(config),
         "base": asdict(base),
         "data": {role: getattr(pair, role).digest() for role in ("source", "target", "test")},
-        "guides": [asdict(guide) for guide in guides],
+        "guides": [asdict(teacher) for teacher in teachers],
     }
 
 
@@ -102,7 +102,7 @@ def identity_of(artifact: Artifact) -> dict[str, Any]:
         "config": dict(artifact.config),
         "base": asdict(artifact.base),
         "data": dict(artifact.metrics["data"]),
-        "guides": [asdict(guide) for guide in artifact.guides],
+        "guides": [asdict(teacher) for teacher in artifact.teachers],
     }
 
 

@@ -163,9 +163,9 @@ def test_align_is_two_minus_twice_the_cosine(small_clip: Make, prompts: Sequence
     method = EKDA(small_clip("vit"), prompts, SETTINGS, small_teacher(1)).train()
     target = batch(1, False)
     found = method.student_losses(target)["align"]
-    guide = method.teacher.image(target.images)
+    seen = method.teacher.image(target.images)
     own = method.head.project(method.encode(target.images))
-    cosine = torch.cosine_similarity(guide, own).mean()
+    cosine = torch.cosine_similarity(seen, own).mean()
     torch.testing.assert_close(found, 2 - 2 * cosine, rtol=0, atol=1e-6)
 
 
@@ -211,12 +211,12 @@ def test_an_artifact_gives_the_methods_logits_with_the_teacher_gone(
         clip.info, reference, deployed.encoder, deployed.head, tokens=deployed.tokens,
         task=TASK, method="ekda", prompts=tuple(prompts), seed=0, metrics=METRICS,
         preprocess=Preprocess(32, background=method.config.background),
-        config=asdict(method.config), guides=method.guides(),
+        config=asdict(method.config), teachers=method.teachers(),
     ).save(tmp_path / "a.safetensors")  # fmt: skip
     del method, deployed
 
     found = Artifact.load(tmp_path / "a.safetensors")
-    assert found.guides == (BaseModel("small-teacher", "random", "1" * 64),)
+    assert found.teachers == (BaseModel("small-teacher", "random", "1" * 64),)
     assert found.density == 0 and sorted(found.tokens) == ["prompts.0", "prompts.1"]
     with torch.no_grad():
         logits = found.build_head()(load_merged(small_clip("vit"), found)(images))

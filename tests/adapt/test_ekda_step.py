@@ -179,14 +179,14 @@ def teacher_terms(p: Weights, w: Weights, x: Array, y: list[int], tokens: Any, s
 
 
 def student_terms(
-    p: Weights, w: Weights, x: Array, aim: Array, guide: Array, text: Array, s: float
+    p: Weights, w: Weights, x: Array, aim: Array, seen: Array, text: Array, s: float
 ) -> Weights:
     f, _ = project(see(x, w, [p["prompts.0"], p["prompts.1"]]), p)
     z = s * f @ text.T
     return {
         "distill": 30 * kl(aim, z, 2.0),
         "pseudo": entropy(z, aim.argmax(-1).tolist()),
-        "align": sum(((guide[b] - f[b]) ** 2).sum() for b in range(B)) / B,
+        "align": sum(((seen[b] - f[b]) ** 2).sum() for b in range(B)) / B,
     }
 
 
@@ -213,10 +213,10 @@ def pair(iteration: int) -> tuple[Batch, Batch]:
 
 
 def test_two_iterations_equal_the_naive_computation() -> None:
-    base, guide = tiny_clip(5, 4, 3, 5.0), tiny_clip(2, 6, 4, 7.0)
-    method = EKDA(base, PROMPTS, CONFIG, guide)
+    base, large = tiny_clip(5, 4, 3, 5.0), tiny_clip(2, 6, 4, 7.0)
+    method = EKDA(base, PROMPTS, CONFIG, large)
     optimization = Optimization(method.parameter_groups(), CONFIG)
-    w_s, w_t, tokens = weights(base), weights(guide), guide.tokenize(PROMPTS).numpy()
+    w_s, w_t, tokens = weights(base), weights(large), large.tokenize(PROMPTS).numpy()
     own_t = {"ctx": method.teacher.ctx, "vctx": method.teacher.vctx}
     own_s = {**method.tokens(), **dict(method.head.named_parameters())}
     assert own_t["ctx"].shape == own_t["vctx"].shape == (N_CTX, 6)

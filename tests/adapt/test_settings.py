@@ -56,22 +56,22 @@ def layered(tmp_path):
 
 
 @dataclass(frozen=True)
-class Guided(TrainConfig):
+class Taught(TrainConfig):
     """Settings of a method that learns from a second base model."""
 
-    guide: str = "demo-vit32"
+    teacher: str = "demo-vit32"
 
     def check_models(self) -> None:
         super().check_models()
-        check_model(self.guide, "demo", "--set guide={}")
+        check_model(self.teacher, "demo", "--set teacher={}")
 
 
 def test_a_method_says_in_its_settings_which_base_models_it_needs(tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m/d.yaml").write_text("model: demo-rn32\npretrained: demo\n")
-    assert resolve(Guided, "d", "m", folder=tmp_path).config.guide == "demo-vit32"
+    assert resolve(Taught, "d", "m", folder=tmp_path).config.teacher == "demo-vit32"
     with pytest.raises(BaseModelError, match="unknown architecture 'demo-vit3'; did you mean"):
-        resolve(Guided, "d", "m", ["guide=demo-vit3"], tmp_path)
+        resolve(Taught, "d", "m", ["teacher=demo-vit3"], tmp_path)
 
 
 def test_every_layer_overrules_those_below_and_is_named(layered):
