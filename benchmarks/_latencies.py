@@ -28,6 +28,6 @@ class Latencies:
         found = []
         for counts in np.array_split(self.counts[windows.start : windows.stop], 3):
             cumulated = np.cumsum(counts.sum(0))
-            place = int(np.searchsorted(cumulated, share * cumulated[-1]))
-            found.append(float(_BINS[min(place, _BINS.size - 1)]))
+            bin_index = int(np.searchsorted(cumulated, share * cumulated[-1]))
+            found.append(float(_BINS[min(bin_index, _BINS.size - 1)]))
         return 1e3 * float(np.median(found))

@@ -81,15 +81,15 @@ def make_model(
         plain: Tasks that are a head over the untouched encoder.
         baked: Also write the first task as a plain ONNX file, which is as large as the base.
     """
-    place = folder / f"{name}-{precision}"
+    model_folder = folder / f"{name}-{precision}"
     model = Model(
-        place / "model.bundle",
-        place / "baked.onnx",
+        model_folder / "model.bundle",
+        model_folder / "baked.onnx",
         tuple(f"{d:g}-{number}" for d in densities for number in range(tasks_per_density)),
         tuple(f"plain-{number}" for number in range(plain)),
     )
     note = json.dumps({"version": VERSION, "tasks": model.tasks + model.plain, "baked": baked})
-    marker = place / "made.json"
+    marker = model_folder / "made.json"
     if marker.is_file() and marker.read_text() == note:
         return model
     marker.unlink(missing_ok=True)

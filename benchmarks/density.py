@@ -98,11 +98,13 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
 
     model = "demo-rn32"
     found = train_or_find(row, task, seed, model, root)
-    place = root / model / row.folder / f"seed{seed}"
+    out = root / model / row.folder / f"seed{seed}"
     config = resolve(
         methods.get(row.method).Config, DATASETS[task[0]], row.method, row.settings
     ).config
-    path = store.place(place, DATASETS[task[0]], task, store.variant(row.method, vars(config)))
+    path = store.artifact_path(
+        out, DATASETS[task[0]], task, store.variant(row.method, vars(config))
+    )
     artifact, clip = Artifact.load(path), base_models.load(model, "demo")
     test = data.load(DATASETS[task[0]], task).test
     images = pixels(test, clip.image_size, artifact.preprocess.resize).images

@@ -84,9 +84,9 @@ def main(packages: Path, out: Path, vendors: tuple[str, ...]) -> None:
             for name, image in images:
                 file = archive.extractfile(f"package/img/{vendor}/64/{image}")
                 assert file is not None
-                place = out / vendor / name / image
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(file.read())
+                path = out / vendor / name / image
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(file.read())
     for name, count in sorted(Counter(name for name, _ in images).items()):
         click.echo(f"{name:<18}{count}")
     click.echo(f"{len(images)} images of {len(vendors)} vendors in {out}")

@@ -215,8 +215,8 @@ def main(
     precision: Precision = "fp32" if device == "cpu" else "fp16"
     for name in names or tuple(GMACS):
         models = {
-            form: make_model(name, folder / place, (DENSITY,), tasks, precision, baked=False)
-            for form, place, tasks in (("patch", "gpu", TASKS), ("engines", "gpu-one", 1))
+            form: make_model(name, folder / subfolder, (DENSITY,), tasks, precision, baked=False)
+            for form, subfolder, tasks in (("patch", "gpu", TASKS), ("engines", "gpu-one", 1))
         }
         engines: list[dict[str, Any]] = []
         switches: list[dict[str, Any]] = []

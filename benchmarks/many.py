@@ -49,17 +49,17 @@ def frame() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
 
 
-def subset(bundle: Path, count: int, place: Path) -> Path:
+def subset(bundle: Path, count: int, out: Path) -> Path:
     """Return a bundle of the first tasks of another one, whose files it shares."""
     content = manifest.read(bundle)
     content = dataclasses.replace(content, tasks=content.tasks[:count])
-    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(out, ignore_errors=True)
     for ref in content.files():
-        target = place / ref.path
+        target = out / ref.path
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(bundle / ref.path, target)
-    (place / manifest.NAME).write_bytes(manifest.encode(content))
-    return place
+    (out / manifest.NAME).write_bytes(manifest.encode(content))
+    return out
 
 
 def open_once(bundle: Path) -> dict[str, float]:
@@ -75,18 +75,18 @@ def open_once(bundle: Path) -> dict[str, float]:
 
 
 def measure_open(bundle: Path, folder: Path, repeats: int) -> list[dict[str, Any]]:
-    places = {count: subset(bundle, count, folder / f"{count}.bundle") for count in OPENED}
+    bundles = {count: subset(bundle, count, folder / f"{count}.bundle") for count in OPENED}
     found: dict[int, list[dict[str, float]]] = {count: [] for count in OPENED}
     for turn in range(repeats + 1):
         for count in OPENED if turn % 2 else OPENED[::-1]:
-            command = [sys.executable, "-m", "benchmarks.many", "--open", str(places[count])]
+            command = [sys.executable, "-m", "benchmarks.many", "--open", str(bundles[count])]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             if turn:  # the first turn fills the page cache
                 found[count].append(json.loads(done.stdout))
     return [
         {
             "tasks": count,
-            "manifest": (places[count] / manifest.NAME).stat().st_size,
+            "manifest": (bundles[count] / manifest.NAME).stat().st_size,
             "ms": float(np.median([f["ms"] for f in own])),
             "rss": float(np.median([f["rss"] for f in own])),
         }

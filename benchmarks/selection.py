@@ -55,7 +55,7 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     resolved = resolve(method.Config, dataset, row.method, settings)
     config = resolved.with_data(method.from_data, len(images.source), len(images.target)).config
     out = root / config.model / row.folder / f"seed{seed}"
-    path = store.place(out, dataset, task, store.variant(row.method, vars(config)))
+    path = store.artifact_path(out, dataset, task, store.variant(row.method, vars(config)))
     if path.exists():  # whatever it kept, it measured every epoch
         config = replace(config, select=Artifact.load(path).config["select"])
     found = train(row.method, images, config, out=out, go_on=True)

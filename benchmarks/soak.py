@@ -251,11 +251,11 @@ def render(report: dict[str, Any]) -> str:
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(folder: Path, minutes: float, json_file: Path | None) -> None:
     """Run a device's life for some minutes, and fail if it wears out."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as temporary:
         # In a process of its own: the memory that torch takes would hide what a session leaks.
-        command = [sys.executable, "-m", "benchmarks._soak_world", str(folder), place]
+        command = [sys.executable, "-m", "benchmarks._soak_world", str(folder), temporary]
         subprocess.run(command, check=True)
-        world = World(Path(place))
+        world = World(Path(temporary))
         with Session.open(world.bundle, threads=1) as session:
             sizes = [session.load(task) for task in world.tasks]
         bound = sum(sizes) // 3

@@ -79,9 +79,9 @@ class Bound:
     """What a switch between two tasks must move, and the machine moving as much."""
 
     def __init__(self, bare: Bare) -> None:
-        places = [indices for indices, _, _ in bare.patches.values()]
-        lines = [np.unique(where * bare.flat.itemsize // LINE) for where in places]
-        self.stream = sum(where.size * (GAP + bare.flat.itemsize) for where in places)
+        patched = [indices for indices, _, _ in bare.patches.values()]
+        lines = [np.unique(where * bare.flat.itemsize // LINE) for where in patched]
+        self.stream = sum(where.size * (GAP + bare.flat.itemsize) for where in patched)
         self.lines = np.union1d(*lines).size
         spacing = bare.flat.size // self.lines
         self._lines = bare.flat[: self.lines * spacing].reshape(self.lines, spacing)[:, 0]

@@ -142,15 +142,15 @@ class Storm:
 
     def check(self, task: str, predict: Callable[[NDArray[np.uint8]], Any]) -> None:
         """Compare an answer with what it must be."""
-        place = self._draw.randrange(len(self._frames))
+        index = self._draw.randrange(len(self._frames))
         try:
-            result = predict(self._frames[place])
+            result = predict(self._frames[index])
         except Exception as error:
             self._note(error)
             return
         self.counts.answers += 1
         self.counts.mislabelled += result.task != task
-        self.counts.wrong += not np.array_equal(result.logits, self._want[result.task][place])
+        self.counts.wrong += not np.array_equal(result.logits, self._want[result.task][index])
 
     def elsewhere(self, task: str, predict: Callable[[NDArray[np.uint8]], Any]) -> None:
         """Do as `check`, on another thread, which must have an answer within a second."""

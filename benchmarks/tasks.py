@@ -182,8 +182,8 @@ def main(
 ) -> None:
     """Compare ways to have many tasks."""
     if told is not None:
-        name, bundle, place, key, tasks = json.loads(told)
-        click.echo(measure_memory(Files(name, Path(bundle), Path(place)), key, tasks))
+        name, bundle, path, key, tasks = json.loads(told)
+        click.echo(measure_memory(Files(name, Path(bundle), Path(path)), key, tasks))
         return
     from benchmarks.peers._files import make_files
 

@@ -75,7 +75,7 @@ class Ours:
 
     def __init__(self, clip: Clip, pair: DomainPair, config: CMKDConfig, device: str) -> None:
         """Build what `adapt.training.loop.Loop` builds."""
-        place = torch.device(device)
+        torch_device = torch.device(device)
         check_precision(config, device)
         self.method = CMKD(clip, class_prompts(pair.task.classes, config.prompt), config).train()
         self.optimization = Optimization(
@@ -89,7 +89,7 @@ class Ours:
             )
             labels = images.labels[found.kept] if role == "source" else None
             self.streams.append(
-                Stream(role, found.images, labels, config, clip, place, digest=found.key)
+                Stream(role, found.images, labels, config, clip, torch_device, digest=found.key)
             )
         self.t = 0
 

@@ -122,9 +122,9 @@ def difference(device: torch.device) -> float:
 def main(epochs: int, threads: int, device: str, json_file: Path | None) -> None:
     """Train ours and the plain one in turns and print iterations per second."""
     torch.set_num_threads(threads)
-    place = torch.device(device)
-    apart = difference(place)
-    ours = Ours(CONFIG, place)
+    torch_device = torch.device(device)
+    apart = difference(torch_device)
+    ours = Ours(CONFIG, torch_device)
     sides: dict[str, Any] = {"ours": ours, "plain": Plain(ours.method, ours.source, ours.target)}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     busy: dict[str, list[float]] = {name: [] for name in sides}
@@ -133,7 +133,7 @@ def main(epochs: int, threads: int, device: str, json_file: Path | None) -> None
             started, used = time.perf_counter(), time.process_time()
             for _ in range(LENGTH):
                 sides[name].step()
-            if place.type == "cuda":
+            if torch_device.type == "cuda":
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - started)
             busy[name].append(time.process_time() - used)

@@ -53,8 +53,8 @@ def tiff(path: Path, bits: Sequence[int], photometric: int, content: bytes, **mo
     end = 8 + 2 + 12 * count + 4
     bits_bytes = struct.pack(f"<{len(bits)}H", *bits)
     rows = {tag: struct.pack("<HHII", tag, 4, 1, value) for tag, value in size.items()}
-    place = bits_bytes.ljust(4, b"\0") if len(bits) < 3 else struct.pack("<I", end)
-    rows[258] = struct.pack("<HHI", 258, 3, len(bits)) + place
+    inline_or_end = bits_bytes.ljust(4, b"\0") if len(bits) < 3 else struct.pack("<I", end)
+    rows[258] = struct.pack("<HHI", 258, 3, len(bits)) + inline_or_end
     rows[273] = struct.pack("<HHII", 273, 4, 1, end + len(bits_bytes))
     table = struct.pack("<H", count) + b"".join(rows[tag] for tag in sorted(rows)) + bytes(4)
     path.write_bytes(b"II" + struct.pack("<HI", 42, 8) + table + bits_bytes + content)

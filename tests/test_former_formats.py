@@ -245,9 +245,9 @@ def test_a_new_field_in_a_patched_copy_changes_no_file_and_breaks_no_fixture(str
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("*.pyc"))
     for name in ("export", "runtime"):
         (tmp_path / name).symlink_to(root / name)
-    for name, (place, line) in FIELDS.items():
+    for name, (start_of, line) in FIELDS.items():
         text = (tmp_path / name).read_text()
-        start = text.index('"""', text.index('"""', text.index(place)) + 3) + 3
+        start = text.index('"""', text.index('"""', text.index(start_of)) + 3) + 3
         (tmp_path / name).write_text(f"{text[:start]}\n\n{line}{text[start:]}")
     shutil.copytree(HERE / "unfinished", tmp_path / "runs")
     done = subprocess.run(

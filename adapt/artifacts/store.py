@@ -63,7 +63,7 @@ def _baseline(variant: str) -> bool:
     return variant.partition("-")[0] in BASELINES
 
 
-def place(root: Path, dataset: str, task: str, variant: str) -> Path:
+def artifact_path(root: Path, dataset: str, task: str, variant: str) -> Path:
     """Return where an artifact goes."""
     return root / dataset / task / variant / FILE
 

@@ -52,11 +52,11 @@ def fetch(config: Mapping[str, Any], what: str, advice: str) -> Path:
         return Path(download_pretrained(dict(config)))
     except Exception as error:  # urllib, hub, SSL, disk: whatever a network can raise
         files = "' or '".join(names)
-        places = [f"'{files}' of the Hugging Face repository '{hub}'"] if hub else []
-        places += [f"'{config['url']}'"] if config.get("url") else []
+        sources = [f"'{files}' of the Hugging Face repository '{hub}'"] if hub else []
+        sources += [f"'{config['url']}'"] if config.get("url") else []
         raise BaseModelError(
             f"{what} are not on this machine and cannot be downloaded ({_short(error)}); fetch "
-            f"{' or '.join(places)} elsewhere, copy it here and pass {advice}"
+            f"{' or '.join(sources)} elsewhere, copy it here and pass {advice}"
         ) from error
 
 

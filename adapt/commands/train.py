@@ -154,8 +154,8 @@ def train(
     if baselines and cls.trains and is_only_process():
         summary = table_of(pair, run, device, dataset)
         click.echo(f"\n{summary}")
-    place = run.path.parent
-    following = export_command(pair.task.id, place.name, out)
+    folder = run.path.parent
+    following = export_command(pair.task.id, folder.name, out)
     click.echo(f"\nnext       {following}")
 
 
@@ -171,7 +171,9 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, res
         )
     if pair.inventory:
         click.echo(f"images     {pair.inventory.line()}")
-    path = store.place(out, pair.task.dataset, pair.task.id, store.variant(method, vars(config)))
+    path = store.artifact_path(
+        out, pair.task.dataset, pair.task.id, store.variant(method, vars(config))
+    )
     if resume and not path.exists() and not path.with_name(CHECKPOINT).exists():
         click.echo(f"resume     nothing to resume in '{path.parent}'; a new run starts")
 

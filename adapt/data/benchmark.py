@@ -65,10 +65,10 @@ class Benchmark:
     ) -> DomainPair:
         """Return the images of a task; see `adapt.data.base.Dataset`."""
         pick(task, self.name, {short: domain.name for short, domain in self.domains.items()})
-        place = self.root(root)
+        folder = self.root(root)
         source, _, target = task.partition("-")
-        labelled = self.read(place, source)
-        unlabelled = labelled if source == target else self.read(place, target)
+        labelled = self.read(folder, source)
+        unlabelled = labelled if source == target else self.read(folder, target)
         for short in dict.fromkeys((source, target)):
             self._tell(short, labelled if short == source else unlabelled)
         return pairing.make(
@@ -93,8 +93,8 @@ class Benchmark:
             DataError: The domain is missing or unusable.
         """
         domain = self.domains[short]
-        places, folder = self.find(root, domain)
-        path = layouts.list_file(layouts.list_folders(places), list_names(domain))
+        bases, folder = self.find(root, domain)
+        path = layouts.list_file(layouts.list_folders(bases), list_names(domain))
         path = path or layouts.list_file((folder,), ("image_list",))
         if path is not None:
             images = layouts.read_listed(path, folder, domain, self.classes)
@@ -123,15 +123,15 @@ class Benchmark:
         Raises:
             DataError: The domain is missing.
         """
-        places = layouts.bases(root, self.folders)
-        folder = layouts.domain_folder(places, domain)
+        bases = layouts.bases(root, self.folders)
+        folder = layouts.domain_folder(bases, domain)
         if folder is None:
             raise DataError(
                 f"'{root}' has no folder of the domain '{domain.name}' of '{self.name}'; there is "
                 f"{some(folders(root), 8)}; pass the data set's folder with --data, or get what is "
                 f"missing: {self.home}"
             )
-        return places, folder
+        return bases, folder
 
     def remarks(self, root: Path, shorts: Sequence[str]) -> list[str]:
         """Return what one should know about how a data set lies here; mostly nothing.

@@ -81,20 +81,20 @@ def pixels(
     """
     spec = Preprocess(size, resize, interpolation, background=background)
     sums = contents(images.paths)
-    place = folder() / "pixels" / _key(sums, spec)
-    found = _ready(images, spec, place)
+    entry = folder() / "pixels" / _key(sums, spec)
+    found = _ready(images, spec, entry)
     if found is None:
         # Without a lock every process makes the same bytes: slower, and as right.
-        with exclusive(folder() / "locks" / place.name, required=False) as locked:
-            found = _ready(images, spec, place, "")  # another process may have made it meanwhile
+        with exclusive(folder() / "locks" / entry.name, required=False) as locked:
+            found = _ready(images, spec, entry, "")  # another process may have made it meanwhile
             if found is None:
-                for left in place.parent.glob(f".{place.name}.*.tmp") if locked else ():
+                for left in entry.parent.glob(f".{entry.name}.*.tmp") if locked else ():
                     left.unlink(missing_ok=True)  # of a process that was killed
-                _make(images, sums, spec, place)
-                found = _ready(images, spec, place)
+                _make(images, sums, spec, entry)
+                found = _ready(images, spec, entry)
     if found is None:
         raise StorageError(
-            f"the cached pixels in '{place.parent}' cannot be read back as they were written; "
+            f"the cached pixels in '{entry.parent}' cannot be read back as they were written; "
             "check the disk, or set UDA_CACHE to a folder on another one"
         )
     if found.skipped:
@@ -105,11 +105,11 @@ def pixels(
     return found
 
 
-def _make(images: ImageSet, sums: Sums, spec: Preprocess, place: Path) -> None:
+def _make(images: ImageSet, sums: Sums, spec: Preprocess, entry: Path) -> None:
     kept: list[int] = []
     made: list[bytes] = []
     first: DataError | None = None
-    with replacing(place.with_suffix(".bin")) as temporary, temporary.open("wb") as stream:
+    with replacing(entry.with_suffix(".bin")) as temporary, temporary.open("wb") as stream:
         for index, result in enumerate(_read(images.paths, sums, spec)):
             if isinstance(result, DataError):
                 first = first or result
@@ -129,7 +129,7 @@ def _make(images: ImageSet, sums: Sums, spec: Preprocess, place: Path) -> None:
         "digests": np.frombuffer(b"".join(made), np.uint8).reshape(-1, rows.WIDTH),
     }
     checksummed.write(
-        place.with_suffix(".safetensors"), KIND, SCHEMA, _facts(images, place), tensors
+        entry.with_suffix(".safetensors"), KIND, SCHEMA, _facts(images, entry), tensors
     )
 
 
@@ -167,15 +167,15 @@ def _key(sums: Sums, spec: Preprocess) -> str:
     return hashlib.sha256(text.encode() + sums.tobytes()).hexdigest()
 
 
-def _facts(images: ImageSet, place: Path) -> dict[str, str | int]:
-    return {"key": place.name, "images": len(images)}
+def _facts(images: ImageSet, entry: Path) -> dict[str, str | int]:
+    return {"key": entry.name, "images": len(images)}
 
 
 def _ready(
-    images: ImageSet, spec: Preprocess, place: Path, note: str = "cached pixels are made again: %s"
+    images: ImageSet, spec: Preprocess, entry: Path, note: str = "cached pixels are made again: %s"
 ) -> Pixels | None:
     """Return the cached images, or None if they must be made (again); `note` is then logged."""
-    about, content = place.with_suffix(".safetensors"), place.with_suffix(".bin")
+    about, content = entry.with_suffix(".safetensors"), entry.with_suffix(".bin")
     if not os.path.isfile(about):
         return None
     shape = (spec.size, spec.size, 3)
@@ -183,7 +183,7 @@ def _ready(
         file = checksummed.read(about, KIND, SCHEMA)
         kept, digests = file.tensors.get("kept"), file.tensors.get("digests")
         if (
-            file.document != _facts(images, place)
+            file.document != _facts(images, entry)
             or kept is None
             or digests is None
             or not _positions(kept, len(images))
@@ -204,7 +204,7 @@ def _ready(
             _log.warning(note, error)
         return None
     skipped = tuple(sorted({*range(len(images))} - {*kept.tolist()}))
-    return Pixels(array, kept, skipped, place.name)
+    return Pixels(array, kept, skipped, entry.name)
 
 
 def _positions(kept: NDArray[np.int64], count: int) -> bool:

@@ -39,7 +39,7 @@ def domain_folder(root: Path, domain: str) -> Path:
     if len(same := spellings(folder)) > 1:
         raise DataError(
             f"'{root}' has the folder '{domain}' twice, with composed and with decomposed letters; "
-            f"move the images of {some([ascii(str(place)) for place in same[1:]])} to the other"
+            f"move the images of {some([ascii(str(path)) for path in same[1:]])} to the other"
         )
     if not folder.is_dir():
         found = "is a file, and a list ends in .txt" if folder.is_file() else "does not exist"

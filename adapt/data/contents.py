@@ -65,12 +65,12 @@ def contents(paths: Sequence[Path]) -> Sums:
         return np.empty((0, WIDTH), np.uint8)
     states = _states(paths)
     root, names = _relative(paths)
-    place = _place(root)
-    sums, unknown = _known(_load(place, root), names, states)
+    path = _index_path(root)
+    sums, unknown = _known(_load(path, root), names, states)
     if not len(unknown):
         return sums
-    with _one_reader(place):
-        before = _load(place, root, quiet=True)  # another process may have read them meanwhile
+    with _one_reader(path):
+        before = _load(path, root, quiet=True)  # another process may have read them meanwhile
         sums, unknown = _known(before, names, states)
         lasting = sorted({*range(len(paths))} - {*unknown.tolist()})
         old = len(lasting)
@@ -79,7 +79,7 @@ def contents(paths: Sequence[Path]) -> Sums:
                 lasting += _read(paths, states, sums, unknown[start : start + _PART].tolist())
         finally:  # what was read before an interruption is not read again
             if len(lasting) > old:
-                _save(place, root, before, {names[i]: (states[i], sums[i]) for i in lasting})
+                _save(path, root, before, {names[i]: (states[i], sums[i]) for i in lasting})
     return sums
 
 
@@ -100,7 +100,7 @@ def forget(paths: Sequence[Path]) -> None:
     """Have the contents of all files in the paths' folder read again when next asked for."""
     if paths:
         with contextlib.suppress(OSError):
-            _place(_relative(paths)[0]).unlink(missing_ok=True)
+            _index_path(_relative(paths)[0]).unlink(missing_ok=True)
 
 
 def stat(path: Path) -> os.stat_result:
@@ -157,7 +157,7 @@ def _relative(paths: Sequence[Path]) -> tuple[str, list[bytes]]:
     return root, [os.fsencode(text[start:]) for text in texts]
 
 
-def _place(root: str) -> Path:
+def _index_path(root: str) -> Path:
     name = hashlib.sha256(os.fsencode(root)).hexdigest()
     return folder() / "contents" / f"{name}.safetensors"
 
@@ -172,19 +172,19 @@ def _known(index: _Index, names: Sequence[bytes], states: States) -> tuple[Sums,
     return sums, np.flatnonzero(~old)
 
 
-def _load(place: Path, root: str, quiet: bool = False) -> _Index:
+def _load(path: Path, root: str, quiet: bool = False) -> _Index:
     empty = _Index({}, np.empty((0, 4), np.uint64), np.empty((0, WIDTH), np.uint8))
-    if not os.path.isfile(place):
+    if not os.path.isfile(path):
         return empty
     try:
-        file = checksummed.read(place, KIND, SCHEMA)
+        file = checksummed.read(path, KIND, SCHEMA)
         names, states, sums = (file.tensors[n] for n in ("names", "states", "sums"))
         listed = names.tobytes().split(b"\0")
         found = [(tensor.dtype.name, tensor.shape) for tensor in (states, sums)]
         if found != [("uint64", (len(listed), 4)), ("uint8", (len(listed), WIDTH))]:
-            raise FormatError(f"'{place}' has tensors of another type or shape")
+            raise FormatError(f"'{path}' has tensors of another type or shape")
         if file.document.get("folder") != root:
-            raise FormatError(f"'{place}' is about another folder")
+            raise FormatError(f"'{path}' is about another folder")
     except (FormatError, KeyError) as error:
         if not quiet:
             _log.warning("the images in '%s' are read again: %s", root, error)
@@ -192,7 +192,7 @@ def _load(place: Path, root: str, quiet: bool = False) -> _Index:
     return _Index({name: row for row, name in enumerate(listed)}, states, sums)
 
 
-def _save(place: Path, root: str, before: _Index, new: dict[bytes, tuple[States, Sums]]) -> None:
+def _save(path: Path, root: str, before: _Index, new: dict[bytes, tuple[States, Sums]]) -> None:
     """Write the index with new files added, and without those that no longer exist."""
     merged = dict(new)
     for name, row in before.rows.items():
@@ -204,15 +204,15 @@ def _save(place: Path, root: str, before: _Index, new: dict[bytes, tuple[States,
         "sums": np.stack([digest for _, digest in merged.values()]),
     }
     try:
-        checksummed.write(place, KIND, SCHEMA, {"folder": root}, tensors)
+        checksummed.write(path, KIND, SCHEMA, {"folder": root}, tensors)
     except StorageError as error:
         _log.warning("the images in '%s' will be read again next time: %s", root, error)
 
 
 @contextlib.contextmanager
-def _one_reader(place: Path) -> Iterator[None]:
+def _one_reader(path: Path) -> Iterator[None]:
     """Let one process read the files while others wait, where the cache can be written."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(StorageError):  # slower, and as right
-            stack.enter_context(exclusive(folder() / "locks" / place.name, required=False))
+            stack.enter_context(exclusive(folder() / "locks" / path.name, required=False))
         yield

@@ -98,10 +98,10 @@ class Digits(Benchmark):
 
     def survey(self, root: Path | None, short: str) -> dict[str, Counter[str]]:
         """Return the number of images per digit of one domain, by split; unpacks nothing."""
-        form, place = FORMATS[self.domains[short].name], self.root(root)
+        form, folder = FORMATS[self.domains[short].name], self.root(root)
         counts = {}
         for split in form.files:
-            labels = form.labels(*self.originals(place, short, split))
+            labels = form.labels(*self.originals(folder, short, split))
             numbers = np.bincount(labels, minlength=len(self.classes)).tolist()
             counts[split] = Counter(dict(zip(self.classes, numbers, strict=True)))
         return counts
@@ -113,14 +113,14 @@ class Digits(Benchmark):
             DataError: One is missing.
         """
         domain = self.domains[short]
-        places = layouts.bases(root, self.folders)
-        places += [p for p in layouts.bases(root, (domain.name,)) if p not in places]
-        places += [place / "raw" for place in places]
+        bases = layouts.bases(root, self.folders)
+        bases += [p for p in layouts.bases(root, (domain.name,)) if p not in bases]
+        bases += [base / "raw" for base in bases]
         found = []
         for name in FORMATS[domain.name].files[split]:
             names = {name + end for end in ("", ".gz", ".bz2")}
             names |= {other.replace("-idx", ".idx") for other in names}
-            path = next((p / n for p in places for n in sorted(names) if (p / n).is_file()), None)
+            path = next((p / n for p in bases for n in sorted(names) if (p / n).is_file()), None)
             if path is None:
                 raise DataError(
                     f"the file '{name}' of {domain.name} is missing, neither in '{root}' nor in "

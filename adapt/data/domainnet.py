@@ -49,13 +49,13 @@ class DomainNet(Benchmark):
             DataError: The domain or one of its lists is missing or unusable.
         """
         domain = self.domains[short]
-        places, folder = self.find(root, domain)
-        found = self._lists(places, domain)
+        bases, folder = self.find(root, domain)
+        found = self._lists(bases, domain)
         missing = [f"{domain.name}_{split}.txt" for split, path in found.items() if path is None]
         if len(missing) == 1 or (missing and self.needs_lists):
             raise DataError(
                 f"the split file '{missing[0]}' of '{self.name}' is missing; put it into "
-                f"'{places[0] / self.split_folders[0]}', from {self.home}"
+                f"'{bases[0] / self.split_folders[0]}', from {self.home}"
             )
         if missing:
             images = layouts.read_classes(folder, domain, f"{domain.name}_train.txt")
@@ -66,23 +66,23 @@ class DomainNet(Benchmark):
 
     def remarks(self, root: Path, shorts: Sequence[str]) -> list[str]:
         """Return that split files are absent, where they are."""
-        places = layouts.bases(root, self.folders)
+        bases = layouts.bases(root, self.folders)
         domains = [self.domains[short] for short in shorts]
-        absent = [d.name for d in domains if not any(self._lists(places, d).values())]
+        absent = [d.name for d in domains if not any(self._lists(bases, d).values())]
         if not absent or self.needs_lists:
             return []
         return [
             f"no split files ('{absent[0]}_train.txt', '{absent[0]}_test.txt', ...) of "
             f"{', '.join(absent)}: whole folders are adapted to and tested on, published figures "
             f"are of the test lists; get them from {self.home} into "
-            f"'{places[0] / self.split_folders[0]}'"
+            f"'{bases[0] / self.split_folders[0]}'"
         ]
 
-    def _lists(self, places: Sequence[Path], domain: Domain) -> dict[str, Path | None]:
+    def _lists(self, bases: Sequence[Path], domain: Domain) -> dict[str, Path | None]:
         """Return the list files of a domain by split, None where there is none."""
-        searched = layouts.list_folders(places, self.split_folders)
+        searched = layouts.list_folders(bases, self.split_folders)
         if self.needs_lists:
-            searched = [place for place in searched if place not in places]
+            searched = [folder for folder in searched if folder not in bases]
         return {
             split: layouts.list_file(searched, list_names(domain, split))
             for split in ("train", "test")

@@ -67,8 +67,8 @@ def load_folders(
         one = dataclasses.replace(labelled.train, domain=unlabelled.train.domain)
         unlabelled = dataclasses.replace(unlabelled, train=one)
     elif labelled.test is not None:
-        place = root / labelled.test_name
-        left_out += (LeftOut(place, f"unused split {place.name}", len(labelled.test)),)
+        unused = root / labelled.test_name
+        left_out += (LeftOut(unused, f"unused split {unused.name}", len(labelled.test)),)
     if holdout and unlabelled.test is not None:
         raise ConfigError(
             f"the target '{target}' has a test split of its own, '{unlabelled.test_name}', so a "

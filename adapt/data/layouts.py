@@ -43,21 +43,21 @@ def bases(root: Path, names: Sequence[str]) -> list[Path]:
     """
     known = {key(name) for name in names}
     found = [root, *(root / name for name in folders(root) if key(name) in known)]
-    return [place for base in found for place in (base, base / _IMAGES) if place.is_dir()]
+    return [path for base in found for path in (base, base / _IMAGES) if path.is_dir()]
 
 
-def domain_folder(places: Iterable[Path], domain: Domain) -> Path | None:
+def domain_folder(searched: Iterable[Path], domain: Domain) -> Path | None:
     """Return the folder of a domain that has its class folders or images, or None.
 
     Raises:
         DataError: There are two.
     """
-    for base in places:
+    for base in searched:
         same = [base / name for name in folders(base) if key(name) in keys(domain)]
-        if len({place.resolve() for place in same}) > 1:
+        if len({path.resolve() for path in same}) > 1:
             raise DataError(
                 f"'{base}' has several folders of the domain '{domain.name}': "
-                f"{some([place.name for place in same])}; keep one of them"
+                f"{some([path.name for path in same])}; keep one of them"
             )
         if same:
             inner = folders(same[0])
@@ -65,14 +65,14 @@ def domain_folder(places: Iterable[Path], domain: Domain) -> Path | None:
     return None
 
 
-def list_file(places: Iterable[Path], names: Iterable[str]) -> Path | None:
+def list_file(searched: Iterable[Path], names: Iterable[str]) -> Path | None:
     """Return the first list file in some folders that is called like one of the names, or None.
 
     Raises:
         DataError: A folder has two.
     """
     known = {key(name) for name in names}
-    for folder in places:
+    for folder in searched:
         texts = sorted(folder.glob("*.[tT][xX][tT]")) if folder.is_dir() else []
         same = [path for path in texts if key(path.stem) in known and path.is_file()]
         if len(same) > 1:
@@ -85,11 +85,11 @@ def list_file(places: Iterable[Path], names: Iterable[str]) -> Path | None:
     return None
 
 
-def list_folders(places: Sequence[Path], names: Sequence[str] = LIST_FOLDERS) -> list[Path]:
-    """Return the folders of some names in the places, then the places themselves."""
+def list_folders(searched: Sequence[Path], names: Sequence[str] = LIST_FOLDERS) -> list[Path]:
+    """Return the folders of some names below those searched, then these themselves."""
     known = {key(name) for name in names}
-    inner = [base / name for base in places for name in folders(base) if key(name) in known]
-    return [*inner, *places]
+    inner = [base / name for base in searched for name in folders(base) if key(name) in known]
+    return [*inner, *searched]
 
 
 def read_listed(path: Path, folder: Path, domain: Domain, numbered: Sequence[str] = ()) -> ImageSet:

@@ -86,7 +86,7 @@ def find_list(root: Path, name: str) -> Path:
         DataError: The list file does not exist.
     """
     tried = (on_disk(root / name), on_disk(Path(name)))
-    path = next((place for place in tried if place.is_file()), None)
+    path = next(filter(Path.is_file, tried), None)
     if path is None:
         raise DataError(
             f"list file '{name}' not found, neither in '{root}' nor in the working folder; check "
@@ -110,22 +110,22 @@ def take_list(root: Path, name: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
     """
     path = find_list(root, name)
     lines = read_lines(path)
-    places = _locate(lines, root, path)
-    why = [_left_out(place) for place in places]
+    located = _locate(lines, root, path)
+    why = [_left_out(image) for image in located]
     left_out = tuple(
-        LeftOut(Path(p), reason) for p, reason in zip(places, why, strict=True) if reason
+        LeftOut(Path(p), reason) for p, reason in zip(located, why, strict=True) if reason
     )
     lines = [line for line, reason in zip(lines, why, strict=True) if not reason]
-    places = [place for place, reason in zip(places, why, strict=True) if not reason]
-    if not places:
+    located = [image for image, reason in zip(located, why, strict=True) if not reason]
+    if not located:
         raise DataError(
             f"no image that the list '{path}' names can be taken: {reasons(counted(left_out))}; "
             "name others"
         )
-    domain, paths = composed(path.stem), tuple(Path(place) for place in places)
+    domain, paths = composed(path.stem), tuple(Path(image) for image in located)
     if lines[0].label is None:
         return ImageSet(paths, np.full(len(paths), UNKNOWN), (), domain), left_out
-    folders = [_folder(place, root) for place in places]
+    folders = [_folder(image, root) for image in located]
     named = _classes(path.with_name(label_names.NAMES))
     return label_names.labelled(paths, lines, folders, domain, path, named), left_out
 
@@ -172,35 +172,35 @@ def _classes(path: Path) -> list[str]:
 
 def _locate(lines: Sequence[Line], root: Path, path: Path) -> list[str]:
     """Return where the images of a list are, without following links: those may lead anywhere."""
-    homes = {place.rstrip(os.sep) + os.sep for place in _homes(root)}
+    homes = {home.rstrip(os.sep) + os.sep for home in _homes(root)}
     bases = [os.path.abspath(root), os.path.abspath(path.parent)]
     files, found, missing = Files(), [], []
     for line in lines:
         tried = {os.path.normpath(os.path.join(base, line.path)): None for base in bases}
-        inside = [place for place in tried if any(place.startswith(home) for home in homes)]
+        inside = [image for image in tried if any(image.startswith(home) for home in homes)]
         if not inside:
             kind = "is an absolute path" if os.path.isabs(line.path) else "leads"
             raise DataError(
                 f"'{line.path}' in '{path}' {kind} outside of '{root}'; write paths relative to "
                 "that folder, or pass a --data that holds all images"
             )
-        place = next(filter(None, map(files.spelled, inside)), None)
-        if place is None:
+        image = next(filter(None, map(files.spelled, inside)), None)
+        if image is None:
             missing.append(line.path)
         else:
-            found.append(place)
+            found.append(image)
     check_found(missing, path, f"'{root}'")
     return found
 
 
-def _left_out(place: str) -> str | None:
+def _left_out(path: str) -> str | None:
     """Return why a listed image is left out, or None; its ending is trusted, if it can be read."""
-    name = os.path.basename(place)
-    return kind(name) if formats.advice(kind(name)) else screened(place)
+    name = os.path.basename(path)
+    return kind(name) if formats.advice(kind(name)) else screened(path)
 
 
-def _folder(place: str, root: Path) -> str | None:
-    folder = os.path.dirname(place)
+def _folder(path: str, root: Path) -> str | None:
+    folder = os.path.dirname(path)
     return None if folder in _homes(root) else composed(os.path.basename(folder))
 
 

@@ -45,8 +45,8 @@ def match(source: ImageSet, target: ImageSet, target_classes: int | None = None)
     kept = sorted(source.classes)[:count] if count else list(source.classes)
     needed = [] if target_classes == 0 else kept
     _check(source, target, sorted(set(needed) - set(target.classes)), target_classes)
-    place = {name: source.classes.index(name) for name in kept}
-    moved = np.array([place.get(name, UNKNOWN) for name in target.classes] + [UNKNOWN], np.int64)
+    position = {name: source.classes.index(name) for name in kept}
+    moved = np.array([position.get(name, UNKNOWN) for name in target.classes] + [UNKNOWN], np.int64)
     labels = moved[target.labels]  # -1, unknown, takes the last entry
     images = ImageSet(target.paths, labels, source.classes, target.domain)
     return images.subset(np.flatnonzero(labels != UNKNOWN)) if count else images

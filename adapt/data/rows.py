@@ -61,7 +61,7 @@ class Rows:
         """
         self._file = _File(path)
         self._shape, self._digests, self._again = shape, digests, again
-        self._places = np.arange(len(digests))
+        self._positions = np.arange(len(digests))
         self._lock = threading.Lock()
 
     @property
@@ -80,7 +80,7 @@ class Rows:
         return self._file.size()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def __getitem__(self, where: Any) -> NDArray[np.uint8]:
         if isinstance(where, tuple) and where:
@@ -88,10 +88,10 @@ class Rows:
             if isinstance(first, (int, np.integer)):
                 return np.asarray(self[first][tuple(rest)])
             return np.asarray(self[:][where])
-        chosen = self._places[where]
+        chosen = self._positions[where]
         out = np.empty((chosen.size, *self._shape), np.uint8)
-        for image, place in zip(out, np.atleast_1d(chosen).tolist(), strict=True):
-            image[:] = self._read(place)
+        for image, position in zip(out, np.atleast_1d(chosen).tolist(), strict=True):
+            image[:] = self._read(position)
         return out.reshape(*chosen.shape, *self._shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -112,7 +112,7 @@ class Rows:
         """Return some of the images, which stay on disk too."""
         found = object.__new__(Rows)
         found.__dict__.update(self.__dict__)
-        found._places = self._places[where]
+        found._positions = self._positions[where]
         return found
 
     @property
@@ -120,28 +120,28 @@ class Rows:
         height, width, channels = self._shape
         return height * width * channels
 
-    def _read(self, place: int) -> NDArray[np.uint8]:
-        content = self._file.read(self._width, place * self._width)
-        if digest(content) == self._digests[place].tobytes():
+    def _read(self, position: int) -> NDArray[np.uint8]:
+        content = self._file.read(self._width, position * self._width)
+        if digest(content) == self._digests[position].tobytes():
             return np.frombuffer(content, np.uint8).reshape(self._shape)
         with self._lock:
-            return self._mend(place)
+            return self._mend(position)
 
-    def _mend(self, place: int) -> NDArray[np.uint8]:
+    def _mend(self, position: int) -> NDArray[np.uint8]:
         if not self._file.damaged:
             self._file.damaged = True
             _log.warning(
                 "cached pixels are damaged, images are decoded again: '%s', from image %d on",
-                self._file.path, place,
+                self._file.path, position,
             )  # fmt: skip
-        image = self._again(place)
+        image = self._again(position)
         content = image.tobytes()
-        if digest(content) != self._digests[place].tobytes():
+        if digest(content) != self._digests[position].tobytes():
             raise DataError(
-                f"the cached pixels in '{self._file.path}' are damaged, and image {place} is not "
-                "what it was when they were made; start again, without changing images meanwhile"
+                f"the cached pixels in '{self._file.path}' are damaged, and image {position} is "
+                "not what it was when they were made; start again, and change no images meanwhile"
             )
-        self._file.write(content, place * self._width)
+        self._file.write(content, position * self._width)
         return image
 
 

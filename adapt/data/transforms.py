@@ -109,14 +109,14 @@ def windows(
         generator: On the CPU; advanced in place.
     """
     draws = torch.rand(count, _TRIES, 2, generator=generator, dtype=torch.float64)
-    places = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    corners = torch.rand(count, 2, generator=generator, dtype=torch.float64)
     area = side**2 * (area_min + (area_max - area_min) * draws[..., 0])
     aspect = _ASPECT ** (2 * draws[..., 1] - 1)
     sides = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], -1).round()
     fits = ((sides > 0) & (sides <= side)).all(-1)  # (count, tries)
     first = fits.int().argmax(1)
     chosen = torch.where(fits.any(1)[:, None], sides[torch.arange(count), first], float(side))
-    corner = (places * (side - chosen + 1)).floor()
+    corner = (corners * (side - chosen + 1)).floor()
     return torch.cat([corner, chosen], 1).long()
 
 

@@ -117,8 +117,8 @@ def accuracy_bars(chapters: Sequence[Chapter]) -> Figure:
             next(v["accuracy"] for v in c.scores["variants"] if v["variant"] == variant)
             for c in chapters
         ]
-        places = [i + (number - 1) * width for i in range(len(chapters))]
-        bars = axis.bar(places, heights, width, label=name, color=colors[number])
+        positions = [i + (number - 1) * width for i in range(len(chapters))]
+        bars = axis.bar(positions, heights, width, label=name, color=colors[number])
         axis.bar_label(bars, fmt="%.1f", fontsize=9)
     axis.set_xticks(range(len(chapters)), [f"{c.task}\n{c.story}" for c in chapters])
     axis.set_ylim(0, 105)
@@ -142,9 +142,9 @@ def latency(bench: dict[str, Any]) -> Figure:
     names = [name for name, _ in rows]
     axis.barh(names, [t["p50"] for _, t in rows], color=_INK)
     axis.plot([t["p99"] for _, t in rows], names, "|", color=_WRONG, markersize=14)
-    for place, (_, t) in enumerate(rows):
+    for position, (_, t) in enumerate(rows):
         axis.text(
-            t["p99"] * 1.15, place, f"{t['p50']:.3g} / {t['p99']:.3g}", va="center", fontsize=9
+            t["p99"] * 1.15, position, f"{t['p50']:.3g} / {t['p99']:.3g}", va="center", fontsize=9
         )
     axis.invert_yaxis()
     axis.set_xscale("log")

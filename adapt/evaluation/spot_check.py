@@ -166,15 +166,15 @@ def collect(folder: Path) -> Sorting:
     known = {image.file: image.sha256 for image in manifest.images}
     classes = {name: label for label, name in enumerate(manifest.task.classes)}
     found: dict[str, tuple[Path, str]] = {}
-    places = [(path.name, path) for path in _listed(folder) if path.name in (UNSORTED, NONE)]
+    folders = [(path.name, path) for path in _listed(folder) if path.name in (UNSORTED, NONE)]
     for path in _listed(folder / SORTED):
         if path.name not in classes:
             raise DataError(
                 f"'{path}' is not a class folder of '{manifest.task.id}'; move its images into "
                 f"one of those that were there, or into {NONE}/"
             )
-        places.append((f"{SORTED}/{path.name}", path))
-    for place, where in places:
+        folders.append((f"{SORTED}/{path.name}", path))
+    for kind, where in folders:
         for path in _listed(where):
             if path.name not in known or not path.is_file():
                 raise DataError(f"'{path}' was not drawn; take it out of '{folder}'")
@@ -183,7 +183,7 @@ def collect(folder: Path) -> Sorting:
                 raise DataError(f"'{path.name}' is in '{first.parent}' and in '{where}'; keep one")
             if _sha256(path) != known[path.name]:
                 raise DataError(f"'{path}' is not the image that was drawn; draw again")
-            found[path.name] = path, place
+            found[path.name] = path, kind
     missing = sorted(known.keys() - found.keys())
     if missing:
         raise DataError(
@@ -191,15 +191,13 @@ def collect(folder: Path) -> Sorting:
             f"'{missing[0]}'; put them back (images that fit no class go into {NONE}/), or draw "
             "again: leaving some out would bend the accuracy"
         )
-    in_class = [
-        name for name, (_, place) in sorted(found.items()) if place.startswith(f"{SORTED}/")
-    ]
+    in_class = [name for name, (_, kind) in sorted(found.items()) if kind.startswith(f"{SORTED}/")]
     return Sorting(
         manifest,
         tuple(found[name][0] for name in in_class),
         np.array([classes[found[name][0].parent.name] for name in in_class], np.int64),
-        unsorted=sum(place == UNSORTED for _, place in found.values()),
-        none=sum(place == NONE for _, place in found.values()),
+        unsorted=sum(kind == UNSORTED for _, kind in found.values()),
+        none=sum(kind == NONE for _, kind in found.values()),
     )
 
 

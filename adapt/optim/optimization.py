@@ -129,16 +129,16 @@ class Optimization:
             FormatError: A tensor has no place here, or not its parameter's shape: fused steps would
                 read and write beyond it.
         """
-        places = {
+        owners = {
             f"{name}.{position}": (optimizer, parameter)
             for name, optimizer in self._optimizers.items()
             for position, parameter in enumerate(self._parameters(name))
         }
         for name, value in state.items():
-            place, _, key = name.rpartition(".")
-            if place not in places:
+            owner, _, key = name.rpartition(".")
+            if owner not in owners:
                 raise FormatError(f"the optimizers have no place for {name[:80]!r}")
-            optimizer, parameter = places[place]
+            optimizer, parameter = owners[owner]
             fused = any(group.get("fused") for group in optimizer.param_groups)
             shape = torch.Size() if key == "step" else parameter.shape
             if key == "step" and value.numel() == 1:

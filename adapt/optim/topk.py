@@ -30,9 +30,9 @@ def cut(chunks: Chunks, size: int, count: int) -> float:
     stride = -(-size // _SAMPLE)
     sample = torch.cat([chunk[::stride].clone() for chunk in chunks()])
     sample = sample.sort(descending=True).values
-    place = count * sample.numel() / size
-    margin = 8 + 4 * place**0.5  # four standard deviations of a random sample
-    first, last = int(place - margin), int(place + margin)
+    middle_rank = count * sample.numel() / size
+    margin = 8 + 4 * middle_rank**0.5  # four standard deviations of a random sample
+    first, last = int(middle_rank - margin), int(middle_rank + margin)
     high = float(sample[first]) if first > 0 else float("inf")
     low = float(sample[last]) if last < sample.numel() else 0.0
     above, middle = _between(chunks, low, high)

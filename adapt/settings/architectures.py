@@ -79,9 +79,9 @@ def architectures() -> Mapping[str, Path]:
     here = Path(__file__).resolve().parents[1] / "demo" / "architectures"
     found = importlib.util.find_spec("open_clip")  # its import takes seconds, its files do not
     theirs = Path(str(found.origin)).parent / "model_configs" if found else here
-    places = {path.stem: path for path in sorted(theirs.glob("*.json"))}
+    all_theirs = {path.stem: path for path in sorted(theirs.glob("*.json"))}
     own = {path.stem: path for path in sorted(here.glob("*.json"))}
-    return own | {name: path for name, path in places.items() if name not in own}
+    return own | {name: path for name, path in all_theirs.items() if name not in own}
 
 
 def check_architecture(name: str) -> None:

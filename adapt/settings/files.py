@@ -97,7 +97,7 @@ def check_keys(cls: type[TrainConfig], values: Mapping[str, Any], where: str, me
     Args:
         cls: Configuration class of the method.
         values: The values by key.
-        where: Their place, for messages.
+        where: File or option that they come from, for messages.
         method: Name of the method.
 
     Raises:

@@ -43,7 +43,7 @@ class Job:
     def path(self) -> Path:
         """Where its artifact goes."""
         variant = store.variant(self.method, asdict(self.config))
-        return store.place(self.out, self.dataset, self.task, variant)
+        return store.artifact_path(self.out, self.dataset, self.task, variant)
 
     def __str__(self) -> str:
         return f"{self.task} seed {self.config.seed}"

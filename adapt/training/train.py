@@ -77,15 +77,15 @@ def train(
         UdaError: Settings, data, base model or device are unusable, a loss is not finite, the disk
             is full, or the run was interrupted (it can then be continued).
     """
-    place = select(device)
-    check_startable(config, name, str(place))
+    torch_device = select(device)
+    check_startable(config, name, str(torch_device))
     cls = methods.get(name)
     kind = store.variant(name, asdict(config))
-    path = store.place(out, pair.task.dataset, pair.task.id, kind)
+    path = store.artifact_path(out, pair.task.dataset, pair.task.id, kind)
     folder = path.parent
-    cuda = [place] if place.type == "cuda" else []
+    cuda = [torch_device] if torch_device.type == "cuda" else []
     with (
-        parallel.processes(place) as own,
+        parallel.processes(torch_device) as own,
         no_empty_folder(folder) if parallel.rank() == 0 else nullcontext(),
         _alone(folder),
         log_file(folder) if parallel.rank() == 0 else nullcontext(lambda: None) as begin_log,

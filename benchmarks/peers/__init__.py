@@ -75,7 +75,7 @@ class Kind:
     """How a peer is called, and where it is."""
 
     title: str
-    place: str
+    target: str
     color: str
     per_task: str = ""
     """The `Files` method that names what lies on the disk for each task; of ours the bundle
@@ -89,7 +89,7 @@ class Kind:
 
     def load(self) -> Any:
         """Import the peer and return its class."""
-        module, _, name = self.place.partition(":")
+        module, _, name = self.target.partition(":")
         return getattr(importlib.import_module(f"benchmarks.peers.{module}"), name)
 
 

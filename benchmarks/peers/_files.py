@@ -30,12 +30,12 @@ def make_files(name: str, folder: Path, density: float) -> Files:
         density: Changed over all encoder parameters, of the tasks' residuals.
     """
     model = many_tasks(name, folder, density)
-    place = folder / "peers" / f"{name}-{density:g}"
-    files, marker = Files(name, model.bundle, place), place / "made.txt"
+    peer_folder = folder / "peers" / f"{name}-{density:g}"
+    files, marker = Files(name, model.bundle, peer_folder), peer_folder / "made.txt"
     note = f"{VERSION} {DISTINCT}"
     if marker.is_file() and marker.read_text() == note:
         return files
-    place.mkdir(parents=True, exist_ok=True)
+    peer_folder.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
     _onnx_files(files)
     _torch_files(files, density)

@@ -53,10 +53,10 @@ REFUSED: dict[str, tuple[tuple[str, ...], Any, str]] = {
 
 def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     document = copy.deepcopy(model_cfg("vit"))
-    place = document
+    parent = document
     for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
+        parent = parent[key]
+    parent[path[-1]] = value
     return document
 
 

@@ -32,11 +32,11 @@ def test_an_artifact_flipped_at_any_bit_is_refused(written, tmp_path):
     random.seed(0)
     path = tmp_path / FILE
     header = int.from_bytes(written[:8], "little") + 8
-    places = [random.randrange(header) for _ in range(150)]  # where parsers live
-    places += [random.randrange(len(written)) for _ in range(100)] + list(range(8))
-    for place in places:
+    positions = [random.randrange(header) for _ in range(150)]  # where parsers live
+    positions += [random.randrange(len(written)) for _ in range(100)] + list(range(8))
+    for position in positions:
         content = bytearray(written)
-        content[place] ^= 1 << random.randrange(8)
+        content[position] ^= 1 << random.randrange(8)
         path.write_bytes(content)
         with pytest.raises(UdaError) as caught:
             Artifact.load(path)
@@ -88,10 +88,10 @@ def test_a_plain_safetensors_file_is_refused(tmp_path):
 
 def setter(*path, value):
     def change(document, tensors):
-        place = document
+        parent = document
         for key in path[:-1]:
-            place = place[key]
-        place[path[-1]] = value
+            parent = parent[key]
+        parent[path[-1]] = value
 
     return change
 

@@ -113,10 +113,10 @@ def test_images_are_indexed_as_an_array_is(tmp_path):
 def test_a_second_call_decodes_nothing(tmp_path, own_cache):
     some = images(tmp_path / "i")
     first = cache.pixels(some, 8).images.copy()
-    place = next((own_cache / "pixels").glob("*.bin"))
-    os.utime(place, ns=(1, 1))
+    cached = next((own_cache / "pixels").glob("*.bin"))
+    os.utime(cached, ns=(1, 1))
     assert np.array_equal(cache.pixels(some, 8).images, first)
-    assert place.stat().st_mtime_ns == 1
+    assert cached.stat().st_mtime_ns == 1
 
 
 CHANGES = ("size", "resize", "interpolation", "background", "content", "files")
@@ -247,10 +247,10 @@ def test_whatever_happens_to_the_cache_pixels_stay_right(
 ):
     some = images(tmp_path / "i")
     right, digest = cache.pixels(some, 8).images.copy(), some.digest()
-    (place,) = own_cache.glob(kind)
-    content = place.read_bytes()
+    (cached,) = own_cache.glob(kind)
+    content = cached.read_bytes()
     for number, damage in enumerate(bad_bytes(content, np.random.default_rng(0))):
-        place.write_bytes(damage)
+        cached.write_bytes(damage)
         caplog.clear()
         assert np.array_equal(cache.pixels(some, 8).images, right), number
         assert some.digest() == digest, number
@@ -260,7 +260,7 @@ def test_whatever_happens_to_the_cache_pixels_stay_right(
         caplog.clear()
         assert np.array_equal(cache.pixels(some, 8).images, right)
         assert "again" not in caplog.text, "mended for good"
-        place.write_bytes(content)
+        cached.write_bytes(content)
 
 
 @pytest.mark.parametrize("harm", ["folder", "pipe", "link to nowhere", "gone", "unreadable"])
@@ -268,21 +268,21 @@ def test_whatever_happens_to_the_cache_pixels_stay_right(
 def test_what_is_not_a_file_of_ours_is_no_traceback(harm, kind, tmp_path, own_cache, settled):
     some = images(tmp_path / "i")
     right = cache.pixels(some, 8).images.copy()
-    (place,) = own_cache.glob(kind)
+    (cached,) = own_cache.glob(kind)
     if harm == "unreadable":
-        place.chmod(0)
+        cached.chmod(0)
     else:
-        place.unlink()
+        cached.unlink()
     if harm == "folder":
-        place.mkdir()
+        cached.mkdir()
     elif harm == "pipe":
-        os.mkfifo(place)
+        os.mkfifo(cached)
     elif harm == "link to nowhere":
-        place.symlink_to(tmp_path / "nowhere")
+        cached.symlink_to(tmp_path / "nowhere")
     try:
         assert np.array_equal(cache.pixels(some, 8).images, right)
     except StorageError as error:
-        assert harm == "folder" and place.name in str(error)
+        assert harm == "folder" and cached.name in str(error)
 
 
 @pytest.mark.parametrize(
@@ -291,8 +291,8 @@ def test_what_is_not_a_file_of_ours_is_no_traceback(harm, kind, tmp_path, own_ca
 def test_a_whole_note_about_other_images_is_not_believed(lie, tmp_path, own_cache, caplog):
     some = images(tmp_path / "i")
     right = cache.pixels(some, 8).images.copy()
-    (place,) = own_cache.glob("pixels/*.safetensors")
-    file = checksummed.read(place, cache.KIND, cache.SCHEMA)
+    (cached,) = own_cache.glob("pixels/*.safetensors")
+    file = checksummed.read(cached, cache.KIND, cache.SCHEMA)
     document, tensors = dict(file.document), dict(file.tensors)
     if lie == "key":
         document["key"] = "0" * 64
@@ -309,7 +309,7 @@ def test_a_whole_note_about_other_images_is_not_believed(lie, tmp_path, own_cach
             "shape": tensors["kept"][:, None],
             "scalar": np.array(3),
         }[lie]
-    checksummed.write(place, cache.KIND, cache.SCHEMA, document, tensors)
+    checksummed.write(cached, cache.KIND, cache.SCHEMA, document, tensors)
     assert np.array_equal(cache.pixels(some, 8).images, right)
     assert "cached pixels are made again" in caplog.text
 
@@ -318,28 +318,28 @@ def test_damage_while_the_pixels_are_open_is_mended_and_told_once(tmp_path, own_
     some = images(tmp_path / "i")
     found = cache.pixels(some, 8).images
     right = found.copy()
-    (place,) = own_cache.glob("pixels/*.bin")
-    content, generator = place.read_bytes(), np.random.default_rng(1)
+    (cached,) = own_cache.glob("pixels/*.bin")
+    content, generator = cached.read_bytes(), np.random.default_rng(1)
     with caplog.at_level(logging.WARNING):
         for _ in range(20):
             flipped = bytearray(content)
             where = int(generator.integers(len(content)))
             flipped[where] ^= 1 << int(generator.integers(8))
-            with place.open("r+b") as stream:
+            with cached.open("r+b") as stream:
                 stream.write(flipped)
             row = where // (8 * 8 * 3)
             assert np.array_equal(found[np.array([row, row])], right[[row, row]])
-            assert place.read_bytes() == content
+            assert cached.read_bytes() == content
     assert caplog.text.count("images are decoded again") == 1
-    os.truncate(place, 100)  # a map of the file would end the process here
-    assert np.array_equal(found, right) and place.read_bytes() == content
+    os.truncate(cached, 100)  # a map of the file would end the process here
+    assert np.array_equal(found, right) and cached.read_bytes() == content
 
 
 def test_damage_where_the_image_changed_too_is_an_error(tmp_path, own_cache):
     some = images(tmp_path / "i")
     found = cache.pixels(some, 8).images
-    (place,) = own_cache.glob("pixels/*.bin")
-    with place.open("r+b") as stream:
+    (cached,) = own_cache.glob("pixels/*.bin")
+    with cached.open("r+b") as stream:
         stream.write(bytes(10))
     Image.new("RGB", (20, 30)).save(some.paths[0])
     with pytest.raises(DataError, match=r"image 0 is not what it was .* start again"):

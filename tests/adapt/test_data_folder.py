@@ -226,11 +226,11 @@ def test_a_missing_root_is_refused(tmp_path):
 def test_absolute_domains_have_ids_that_tell_them_apart(images: Path, tmp_path: Path) -> None:
     inside = load_folders(images, str(images / "day"), f"{images}/./night/")
     assert inside.task == load_folders(images, "day", "night").task
-    for place in ("a", "b"):
-        shutil.copytree(images / "night", tmp_path / place / "night")
+    for parent in ("a", "b"):
+        shutil.copytree(images / "night", tmp_path / parent / "night")
     ids = set()
-    for place in ("a", "b"):
-        task = load_folders(images, "day", str(tmp_path / place / "night")).task
+    for parent in ("a", "b"):
+        task = load_folders(images, "day", str(tmp_path / parent / "night")).task
         assert re.fullmatch("day-night_[0-9a-f]{8}", task.id)
         assert (task.source, task.target) == ("day", "night")
         ids.add(task.id)

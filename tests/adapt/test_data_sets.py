@@ -14,8 +14,8 @@ TASKS = [("demo-digits", "f-h"), ("demo-objects", "p-a"), ("demo-objects", "c-r"
 
 
 def test_every_line_of_the_table_is_a_data_set_with_its_own_name():
-    for name, place in data.DATASETS.items():
-        module, _, cls = place.partition(":")
+    for name, target in data.DATASETS.items():
+        module, _, cls = target.partition(":")
         assert getattr(importlib.import_module(module), cls).name == name
 
 

@@ -45,15 +45,15 @@ def test_a_clean_folder_says_that_nothing_is_left_out(root):
 
 
 def test_a_link_never_gives_an_image_twice_or_another_label(root):
-    for place, target in (
+    for link, target in (
         ("day/circle/up", ".."),
         ("day/circle/top", "../../.."),
         ("day/circle/domain", "../../night"),
         ("day/circle/class", "../triangle"),
         ("day/square/deep/up", "../../circle"),
     ):
-        (root / place).parent.mkdir(exist_ok=True)
-        os.symlink(target, root / place)
+        (root / link).parent.mkdir(exist_ok=True)
+        os.symlink(target, root / link)
     source = load_folders(root, "day", "night").source
     assert len(source) == 12
     for path, label in zip(source.paths, source.labels, strict=True):

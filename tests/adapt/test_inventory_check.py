@@ -27,7 +27,7 @@ def root(tmp_path):
     shop = tmp_path / "shop"
     for name in ("day", "night"):
         domain(shop, name)
-    for place, options in {
+    for path, options in {
         "circle/clear.png": {"mode": "RGBA"},
         "circle/opaque.png": {"mode": "RGB"},
         "circle/deep.png": {"mode": "I;16"},
@@ -37,7 +37,7 @@ def root(tmp_path):
         "square/black.jpg": {"tint": 0},
         "triangle/wide.png": {"size": (90, 30)},
     }.items():
-        picture(shop / "day" / place, **options)
+        picture(shop / "day" / path, **options)
     image = Image.open(shop / "day" / "circle" / "opaque.png").convert("RGBA")
     image.save(shop / "day" / "circle" / "opaque.png")
     shutil.copy(shop / "day" / "circle" / "0.png", shop / "day" / "circle" / "copy.png")

@@ -43,8 +43,8 @@ def test_each_optimizer_keeps_its_own_momentum() -> None:
     momenta = {name: buffer.item() for name, buffer in optimization.state().items()}
     assert momenta == pytest.approx(
         {
-            f"{place}.momentum_buffer": value
-            for place, value in (("first.0", 3.0), ("first.1", 2.0), ("second.0", 12.0))
+            f"{owner}.momentum_buffer": value
+            for owner, value in (("first.0", 3.0), ("first.1", 2.0), ("second.0", 12.0))
         }
     )
 

@@ -322,7 +322,7 @@ def test_moved_copied_and_touched_images_do_not_stop_a_run(
     finished, cut = tmp_path / "finished", tmp_path / "cut"
     pair = load_folders(own_images, "day", "night")
     first = train("cmkd", pair, config, out=finished)
-    whole, place = first.path.read_bytes(), first.artifact.optional[IMAGES]
+    whole, origin = first.path.read_bytes(), first.artifact.optional[IMAGES]
     stop_at(0)
     with pytest.raises(TrainingError, match="iteration 1 of 2"):
         train("cmkd", pair, config, out=cut)
@@ -340,8 +340,8 @@ def test_moved_copied_and_touched_images_do_not_stop_a_run(
         assert path.stat().st_mtime_ns == stamp
         resumed = train("cmkd", pair, config, out=cut.with_suffix(end), go_on=True)
         found = Artifact.load(resumed.path)
-        assert found.optional[IMAGES] == {**place, "root": str(there)}
-        replace(found, optional={**found.optional, IMAGES: place}).save(resumed.path)
+        assert found.optional[IMAGES] == {**origin, "root": str(there)}
+        replace(found, optional={**found.optional, IMAGES: origin}).save(resumed.path)
         assert resumed.path.read_bytes() == whole
 
 

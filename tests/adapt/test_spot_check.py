@@ -66,7 +66,7 @@ def test_a_draw_is_a_random_set_without_names(pair: DomainPair, folder: Path) ->
     assert files == [f"{i:03d}.png" for i in range(1, 13)]
     assert names(folder) == [MANIFEST, NONE, SORTED, UNSORTED]
     assert names(folder / SORTED) == list(pair.task.classes)
-    assert not any(names(place) for place in (*(folder / SORTED).iterdir(), folder / NONE))
+    assert not any(names(path) for path in (*(folder / SORTED).iterdir(), folder / NONE))
     known, drawn = truth(pair), [sha256((folder / UNSORTED / f).read_bytes()) for f in files]
     assert len(set(drawn)) == 12 and set(drawn) <= known.keys()
     assert len({known[digest] for digest in drawn}) == 3

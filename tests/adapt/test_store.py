@@ -2,7 +2,16 @@
 
 import pytest
 
-from adapt.artifacts.store import FILE, dataset_of, entries, family, find, place, variant, variants
+from adapt.artifacts.store import (
+    FILE,
+    artifact_path,
+    dataset_of,
+    entries,
+    family,
+    find,
+    variant,
+    variants,
+)
 from runtime.errors import TaskError
 
 
@@ -103,7 +112,7 @@ def test_the_data_set_of_a_task_is_the_only_one_that_has_it(shelf):
 
 
 def test_an_artifact_is_found_where_it_is_put(shelf):
-    path = place(shelf(), "d", "f-h", variant("cmkd", {"rst": True, "partial": False}))
+    path = artifact_path(shelf(), "d", "f-h", variant("cmkd", {"rst": True, "partial": False}))
     path.parent.mkdir(parents=True)
     path.touch()
     [entry] = entries(shelf())

@@ -53,12 +53,12 @@ def pictures(count: int, seed: int) -> NDArray[np.uint8]:
 
 
 def streams(clip: Clip) -> tuple[Stream, Stream]:
-    place, labels = torch.device("cpu"), np.arange(NS) % K
+    device, labels = torch.device("cpu"), np.arange(NS) % K
     source = Stream(
-        "source", pictures(NS, 1), labels, CONFIG, clip, place, digest="tiny-1", images=False
+        "source", pictures(NS, 1), labels, CONFIG, clip, device, digest="tiny-1", images=False
     )
     target = Stream(
-        "target", pictures(NT, 2), None, CONFIG, clip, place, digest="tiny-2", images=False
+        "target", pictures(NT, 2), None, CONFIG, clip, device, digest="tiny-2", images=False
     )
     return source, target
 

@@ -55,11 +55,11 @@ def opened(tmp_path_factory):
     cuda_libraries.make(folder)
 
     def run(graphs):
-        places = [folder / f"{name}.onnx" for name in graphs]
-        for place, graph in zip(places, graphs.values(), strict=True):
-            place.write_bytes(graph)
+        paths = [folder / f"{name}.onnx" for name in graphs]
+        for path, graph in zip(paths, graphs.values(), strict=True):
+            path.write_bytes(graph)
         done = subprocess.run(
-            [sys.executable, "-c", OPEN, *places],
+            [sys.executable, "-c", OPEN, *paths],
             env={**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,

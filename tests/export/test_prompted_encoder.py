@@ -40,8 +40,8 @@ def naive(tower, pixels, tokens):
             sequence = tower.ln_pre(torch.stack(sequence))
             for index, block in enumerate(tower.transformer.resblocks):
                 if index and f"prompts.{index}" in tokens:
-                    for place, token in enumerate(tokens[f"prompts.{index}"]):
-                        sequence[1 + place] = torch.from_numpy(token)
+                    for position, token in enumerate(tokens[f"prompts.{index}"]):
+                        sequence[1 + position] = torch.from_numpy(token)
                 sequence = block(sequence[None])[0]
             rows.append(tower.ln_post(sequence[0]) @ tower.proj)
     return torch.stack(rows).numpy()

@@ -96,9 +96,9 @@ def test_images_that_are_gone_are_named_and_found_where_they_are_now(
     made: Path, world: Path
 ) -> None:
     shutil.copytree(made / "street", world / "moved")
-    artifact, place = artifact_of(world), world / "street"
-    artifact.optional[IMAGES]["root"] = str(place)
-    gone = f"task 'day-night' are no longer in '{place}'; .* with --data"
+    artifact, folder = artifact_of(world), world / "street"
+    artifact.optional[IMAGES]["root"] = str(folder)
+    gone = f"task 'day-night' are no longer in '{folder}'; .* with --data"
     with pytest.raises(DataError, match=gone):
         ImagePaths().sample(artifact)
     found = ImagePaths(data=world / "moved").sample(artifact)

@@ -57,11 +57,11 @@ def test_twenty_thousand_calls_of_eight_threads_on_trained_tasks_give_each_its_o
 
         def work(number: int) -> None:
             own, each = np.random.default_rng(number), CALLS // THREADS
-            tasks, places = own.choice(session.tasks, each), own.integers(0, len(frames), each)
-            for task, place in zip(tasks.tolist(), places.tolist(), strict=True):
-                result = session.predict(frames[place], task)
+            tasks, picks = own.choice(session.tasks, each), own.integers(0, len(frames), each)
+            for task, pick in zip(tasks.tolist(), picks.tolist(), strict=True):
+                result = session.predict(frames[pick], task)
                 assert result.task == task
-                assert result.logits.tobytes() == want[task][place]
+                assert result.logits.tobytes() == want[task][pick]
 
         stress(work, THREADS)
         assert answers(session, frames) == want

@@ -58,7 +58,7 @@ class Tracer:
         return self._opcode
 
 
-def places(call: Callable[[], object], sample: int, step: int) -> list[int]:
+def positions(call: Callable[[], object], sample: int, step: int) -> list[int]:
     """Return when, in a call, each bytecode of our code comes, with `ALL` also the last time.
 
     Args:
@@ -87,19 +87,19 @@ def interrupted(
     Args:
         prepare: Brings about what `call` finds.
         call: What is interrupted.
-        sample: As for `places`.
-        step: As for `places`.
+        sample: As for `positions`.
+        step: As for `positions`.
     """
     prepare()
     call()
     prepare()
-    wanted, raised = places(call, sample, step), 0
-    for place in wanted:
+    wanted, raised = positions(call, sample, step), 0
+    for position in wanted:
         prepare()
-        tracer = Tracer(place)
+        tracer = Tracer(position)
         tracer(call)
         raised += tracer.raised
-        yield place
+        yield position
     assert raised > 0.9 * len(wanted) > 0, (raised, len(wanted))
 
 

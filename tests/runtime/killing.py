@@ -33,10 +33,10 @@ class Steps:
     def __init__(self, kill_at: int) -> None:
         self.kill_at, self.log = kill_at, []
 
-    def step(self, what: str, place: object) -> None:
+    def step(self, what: str, path: object) -> None:
         if len(self.log) == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        self.log.append((what, str(place)))
+        self.log.append((what, str(path)))
 
     def watch(self) -> None:
         """Watch this process from now on; there is no way back."""

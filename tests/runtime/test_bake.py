@@ -155,9 +155,9 @@ def test_what_is_accepted_of_altered_bytes_has_lost_the_baked_inputs_and_nothing
     content, arrays = model(), weights()
     rng = np.random.default_rng(3)
     compared = refused = 0
-    for place, value in itertools.product(range(len(content)), rng.integers(0, 256, 4)):
+    for position, value in itertools.product(range(len(content)), rng.integers(0, 256, 4)):
         hostile = bytearray(content)
-        hostile[place] = value
+        hostile[position] = value
         try:
             baked = bake(bytes(hostile), arrays)
         except FormatError:

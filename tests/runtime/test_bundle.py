@@ -47,10 +47,10 @@ def test_a_new_bundle_replaces_the_old_one_and_leaves_no_old_files(world, make_w
 def test_every_flipped_byte_is_found(world):
     rng = np.random.default_rng(0)
     for name, content in tree(world.path).items():
-        places = rng.choice(len(content), min(40, len(content)), replace=False)
-        for place in places:
+        positions = rng.choice(len(content), min(40, len(content)), replace=False)
+        for position in positions:
             damaged = bytearray(content)
-            damaged[place] ^= 1 << int(rng.integers(8))
+            damaged[position] ^= 1 << int(rng.integers(8))
             (world.path / name).write_bytes(damaged)
             if name == manifest.NAME and json_equal(content, damaged):
                 continue  # white space outside of strings carries nothing
@@ -228,12 +228,12 @@ def test_a_place_that_is_no_folder_is_a_storage_error(world, tmp_path):
 
 
 def test_a_folder_of_other_files_is_never_written_into(world, tmp_path):
-    place = tmp_path / "mine"
-    (place / "tasks").mkdir(parents=True)
-    (place / "tasks" / "thesis.txt").write_text("years of work")
+    folder = tmp_path / "mine"
+    (folder / "tasks").mkdir(parents=True)
+    (folder / "tasks" / "thesis.txt").write_text("years of work")
     with pytest.raises(StorageError, match=r"'thesis.txt'.*is not a bundle; choose another folder"):
-        bundle.write(place, **world.parts)
-    assert tree(place) == {"tasks/thesis.txt": b"years of work"}
+        bundle.write(folder, **world.parts)
+    assert tree(folder) == {"tasks/thesis.txt": b"years of work"}
 
 
 def test_what_a_killed_writer_left_is_no_obstacle(world):

@@ -27,11 +27,11 @@ def test_document_and_tensors_come_back(path):
 
 def test_every_flipped_bit_is_found(path):
     content = path.read_bytes()
-    for place in range(len(content)):
+    for position in range(len(content)):
         damaged = bytearray(content)
-        damaged[place] ^= 1 << (place % 8)
+        damaged[position] ^= 1 << (position % 8)
         path.write_bytes(damaged)
-        if damaged[place : place + 1].isspace() or content[place : place + 1].isspace():
+        if damaged[position : position + 1].isspace() or content[position : position + 1].isspace():
             continue  # the header's padding carries nothing
         with pytest.raises(FormatError):
             checksummed.read(path, "test", 3)

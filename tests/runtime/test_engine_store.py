@@ -213,10 +213,10 @@ def test_every_field_of_a_description_is_covered_by_its_digest(world, store):
     assert len(fields) > 30
     for way, value in fields:
         document = json.loads(content)
-        place = document
+        parent = document
         for key in way[:-1]:
-            place = place[key]
-        place[way[-1]] = (not value) if isinstance(value, bool) else others[type(value)]
+            parent = parent[key]
+        parent[way[-1]] = (not value) if isinstance(value, bool) else others[type(value)]
         path.write_bytes(json.dumps(document).encode())
         with pytest.raises(FormatError, match="uda-runtime build"):
             store.read(path)

@@ -44,7 +44,7 @@ def test_a_file_may_have_the_limit_and_no_byte_more(tmp_path, limit, whole):
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("name", "message"),
     [
         ("file/new", "File exists; choose another name"),
         ("file/under/new", "Not a directory; choose another name"),
@@ -53,12 +53,12 @@ def test_a_file_may_have_the_limit_and_no_byte_more(tmp_path, limit, whole):
         ("/proc/nowhere/new", "No such file or directory; check the path or choose another folder"),
     ],
 )
-def test_an_error_of_the_system_has_its_own_remedy(tmp_path, place, message):
+def test_an_error_of_the_system_has_its_own_remedy(tmp_path, name, message):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError) as caught:
-        write_bytes(tmp_path / place, b"new")
-    assert str(caught.value) == f"cannot write '{tmp_path / place}': {message}"
+        write_bytes(tmp_path / name, b"new")
+    assert str(caught.value) == f"cannot write '{tmp_path / name}': {message}"
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 

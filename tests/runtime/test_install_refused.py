@@ -131,9 +131,9 @@ def test_every_flipped_byte_of_a_task_file_is_refused(world, tmp_path, write_tas
     task = newer(world.tasks["a-b"])
     content, file = encode_task(task), tmp_path / "flipped.safetensors"
     before, rng = tree(world.path), np.random.default_rng(0)
-    for place in rng.choice(len(content), 150, replace=False):
+    for position in rng.choice(len(content), 150, replace=False):
         damaged = bytearray(content)
-        damaged[place] ^= 1 << int(rng.integers(8))
+        damaged[position] ^= 1 << int(rng.integers(8))
         file.write_bytes(damaged)
         with pytest.raises(FormatError):
             install(world.path, file)

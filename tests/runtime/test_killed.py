@@ -29,7 +29,7 @@ def test_a_writer_killed_at_any_step_leaves_the_old_bundle_or_the_new_one(result
     result = results[name]
     assert result["old"] + result["new"] == len(result["steps"])
     assert result["old"] >= 9 and result["new"] >= 3
-    assert any(what == "write" and place.endswith(".tmp") for what, place in result["steps"])
+    assert any(what == "write" and path.endswith(".tmp") for what, path in result["steps"])
     kinds = {what for what, _ in result["steps"]}
     assert kinds >= {"open", "write", "fsync", "os.rename", "os.remove", "os.chmod"}
 
@@ -37,20 +37,20 @@ def test_a_writer_killed_at_any_step_leaves_the_old_bundle_or_the_new_one(result
 @pytest.mark.parametrize("name", ["add", "replace", "remove", "rollback", "export"])
 def test_nothing_counts_before_it_is_on_the_disk(results, name):
     """For the power cut that a test cannot make: contents and names are synced first."""
-    steps = [(what, Path(place)) for what, place in results[name]["steps"]]
-    last = max(i for i, (what, place) in enumerate(steps) if place.name == "manifest.json")
+    steps = [(what, Path(path)) for what, path in results[name]["steps"]]
+    last = max(i for i, (what, path) in enumerate(steps) if path.name == "manifest.json")
     assert steps[last][0] == "os.rename"
     dirty, names = set(), set()
-    for what, place in steps[:last]:
-        if what == "write" and place.name != ".lock":
-            dirty.add(place)
+    for what, path in steps[:last]:
+        if what == "write" and path.name != ".lock":
+            dirty.add(path)
         elif what == "os.rename":
-            assert not any(place.name in other.name for other in dirty)
-            names.add(place.parent)
+            assert not any(path.name in other.name for other in dirty)
+            names.add(path.parent)
         elif what == "fsync":
-            dirty.discard(place)
-            names.discard(place)
+            dirty.discard(path)
+            names.discard(path)
         elif what == "os.remove":  # of a temporary file that was renamed, to be sure
-            assert place.suffix == ".tmp", f"{place} goes before the new manifest counts"
+            assert path.suffix == ".tmp", f"{path} goes before the new manifest counts"
     assert not dirty and not names
     assert ("fsync", steps[last][1].parent) in steps[last:]

@@ -97,8 +97,8 @@ def test_a_frame_under_tasks_that_change_nothing_is_encoded_once(world, tmp_path
         found = pool.predict_many([(f, t) for f in (first, second) for t in ("a-b", "a-c")])
     assert sum(backend.encoded for backend in failing) == 2
     for number in range(2):
-        for place, task in enumerate(("a-b", "a-c")):
-            logits = found[2 * number + place].logits
+        for offset, task in enumerate(("a-b", "a-c")):
+            logits = found[2 * number + offset].logits
             np.testing.assert_allclose(logits, want[task][number], rtol=1e-5, atol=1e-3)
 
 

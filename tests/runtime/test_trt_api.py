@@ -111,8 +111,8 @@ try:
 except BackendError as error:
     print(error)
 """
-    place = str(folder / wheel)
-    paths = {"LD_LIBRARY_PATH": place, "PYTHONPATH": f"{place}:{ROOT}"}
+    package = str(folder / wheel)
+    paths = {"LD_LIBRARY_PATH": package, "PYTHONPATH": f"{package}:{ROOT}"}
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **paths}, capture_output=True, text=True
     )

@@ -19,8 +19,8 @@ def stored(pair: DomainPair) -> dict[str, Any]:
     A path that is not valid UTF-8 is not remembered.
     """
     taken = {INVENTORY: pair.inventory.as_dict()} if pair.inventory else {}
-    place = pair.origin.as_dict() if pair.origin else None
-    return taken | ({IMAGES: place} if Origin.of(place) else {})
+    origin = pair.origin.as_dict() if pair.origin else None
+    return taken | ({IMAGES: origin} if Origin.of(origin) else {})
 
 
 def tell(pair: DomainPair) -> None:

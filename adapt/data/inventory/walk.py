@@ -105,25 +105,25 @@ class _Walk:
         self._seen: set[Identity] = set()
         self._links: deque[tuple[str, str]] = deque()
         real = Path(os.path.realpath(root))
-        self._above = {_identity(place) for place in (real, *real.parents)}
+        self._above = {_identity(path) for path in (real, *real.parents)}
 
-    def folder(self, place: str, group: str) -> None:
+    def folder(self, path: str, group: str) -> None:
         """Take what is in a folder, without following links.
 
         Raises:
             OSError: The folder cannot be listed.
         """
-        waiting, first = deque([(place, group)]), place
+        waiting, first = deque([(path, group)]), path
         while waiting:
-            place, group = waiting.popleft()
+            path, group = waiting.popleft()
             try:
-                entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+                entries = sorted(os.scandir(path), key=lambda entry: entry.name)
             except OSError:
-                if place == first:
+                if path == first:
                     raise
-                self._leave(place, UNREADABLE)
+                self._leave(path, UNREADABLE)
                 continue
-            self._seen.add(_identity(place))
+            self._seen.add(_identity(path))
             for entry in entries:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if is_folder or entry.is_symlink():
@@ -166,15 +166,15 @@ class _Walk:
             self.folders.add(entry.name)
         if leads_to_folder and not self.recursive:
             return
-        place = entry.path, group or (entry.name if leads_to_folder else "")
+        found = entry.path, group or (entry.name if leads_to_folder else "")
         if not is_folder:
-            self._links.append(place)
+            self._links.append(found)
         elif _identity(entry.path) not in self._seen:
-            waiting.append(place)
+            waiting.append(found)
 
     def _linked_folder(self, path: str, group: str, identity: Identity) -> None:
         here = Path(os.path.realpath(os.path.dirname(path)))
-        holders = {_identity(place) for place in (here, *here.parents)}
+        holders = {_identity(folder) for folder in (here, *here.parents)}
         if identity in self._above or identity in holders:
             self._leave(path, LOOP)
         elif identity in self._seen:

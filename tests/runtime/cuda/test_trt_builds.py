@@ -100,8 +100,8 @@ def test_a_timing_cache_that_does_not_fit_is_replaced(world, device, content):
 def test_each_driver_has_a_timing_cache_of_its_own(world, device):
     store, here = store_of(world.path, None), platform_of(device)
     others = [{"driver": "1.2"}, {"cuda": "12.6"}, {"gpu": "A10"}, {"version": "10.3.0"}]
-    places = {store.timing(dataclasses.replace(here, **other)) for other in others}
-    assert len(places | {store.timing(here)}) == 5
+    paths = {store.timing(dataclasses.replace(here, **other)) for other in others}
+    assert len(paths | {store.timing(here)}) == 5
 
 
 def invoke(*arguments):

@@ -100,9 +100,9 @@ def test_a_pool_over_two_gpus_keeps_what_belongs_to_each_apart(mixed, build, dri
     frame, before = camera(1)[0], driver.live_bytes()
     with opened(mixed.path) as session:
         want = {task: session.predict(frame, task).logits for task in session.tasks}
-    places = ["cuda:0", "cuda:1"]
+    devices = ["cuda:0", "cuda:1"]
     with SessionPool.open(
-        mixed.path, sessions=4, devices=places, backend="trt", max_task_bytes=5000
+        mixed.path, sessions=4, devices=devices, backend="trt", max_task_bytes=5000
     ) as pool:
 
         def work(number):
