@@ -48,7 +48,7 @@ class TaskRecord:
         """
         known = {f.name: task.record[f.name] for f in fields(cls) if f.name in task.record}
         try:
-            return build(cls, known, f"facts of task '{task.info.id}'")
+            return build(cls, known, f"record of task '{task.info.id}'")
         except FormatError as error:
             raise FormatError(
                 f"{error}; use a bundle that 'uda-export onnx' wrote, or export it again"

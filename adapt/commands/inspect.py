@@ -34,7 +34,7 @@ def inspect(artifact: Path) -> None:
     metrics = build(Metrics, found.metrics, "metrics")
     saved, chosen = metrics.saved, metrics.selected
     origin = Origin.of(found.optional.get(IMAGES))
-    facts = {
+    lines = {
         "task": f"{task.dataset} {task.id}: {task.source} -> {task.target}",
         "classes": f"{len(task.classes)}: {_some(task.classes)}",
         "method": f"{found.method}, seed {found.seed}",
@@ -54,8 +54,8 @@ def inspect(artifact: Path) -> None:
         "versions": ", ".join(f"{name} {version}" for name, version in found.versions.items()),
         "file": bytes_text(artifact.stat().st_size),
     }
-    for name, fact in facts.items():
-        click.echo(f"{name:<10}{fact}")
+    for name, line in lines.items():
+        click.echo(f"{name:<10}{line}")
     record = found.optional.get(SETTINGS)
     sources = record.get("sources") if isinstance(record, dict) else None
     if isinstance(sources, dict) and sources:

@@ -129,7 +129,7 @@ def _make(images: ImageSet, sums: Sums, spec: Preprocess, entry: Path) -> None:
         "digests": np.frombuffer(b"".join(made), np.uint8).reshape(-1, rows.WIDTH),
     }
     checksummed.write(
-        entry.with_suffix(".safetensors"), KIND, SCHEMA, _facts(images, entry), tensors
+        entry.with_suffix(".safetensors"), KIND, SCHEMA, _document(images, entry), tensors
     )
 
 
@@ -167,7 +167,7 @@ def _key(sums: Sums, spec: Preprocess) -> str:
     return hashlib.sha256(text.encode() + sums.tobytes()).hexdigest()
 
 
-def _facts(images: ImageSet, entry: Path) -> dict[str, str | int]:
+def _document(images: ImageSet, entry: Path) -> dict[str, str | int]:
     return {"key": entry.name, "images": len(images)}
 
 
@@ -183,7 +183,7 @@ def _ready(
         file = checksummed.read(about, KIND, SCHEMA)
         kept, digests = file.tensors.get("kept"), file.tensors.get("digests")
         if (
-            file.document != _facts(images, entry)
+            file.document != _document(images, entry)
             or kept is None
             or digests is None
             or not _positions(kept, len(images))

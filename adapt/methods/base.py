@@ -22,7 +22,7 @@ from adapt.compute.device import attention
 from adapt.compute.parallel import gather
 from adapt.optim.groups import Group, sgd
 from adapt.optim.optimization import Optimization
-from adapt.settings.config import DataFacts, TrainConfig
+from adapt.settings.config import AutoRequest, TrainConfig
 from adapt.settings.length import EPOCHS, MOST_STEPS, steps
 from runtime.models import BaseModel
 
@@ -127,22 +127,22 @@ class Method(nn.Module):
         return TaskHead(features, classes)
 
     @classmethod
-    def from_data(cls, config: TrainConfig, facts: DataFacts) -> dict[str, Any]:
-        """Return the settings that the data decide, `facts.auto`; see `by_data`.
+    def from_data(cls, config: TrainConfig, request: AutoRequest) -> dict[str, Any]:
+        """Return the settings that the data decide, `request.auto`; see `by_data`.
 
         A run has about 40 passes over the larger domain; RST gets a budget unless somebody set the
         threshold.
 
         Args:
             config: The settings; what is `auto` has its fallback in here.
-            facts: Numbers of images, and what to decide.
+            request: Settings to decide, and numbers of images.
         """
         length = config.iterations
-        total = steps(config.batch_size, max(facts.sources, facts.targets))
-        if "iterations" in facts.auto:
-            length = cls.epoch_length(config, facts.sources, facts.targets)
-        epochs = max(round(total / length), 1) if "epochs" in facts.auto else config.epochs
-        budget = BUDGET if config.rst and "rst_threshold" not in facts.named else 0.0
+        total = steps(config.batch_size, max(request.sources, request.targets))
+        if "iterations" in request.auto:
+            length = cls.epoch_length(config, request.sources, request.targets)
+        epochs = max(round(total / length), 1) if "epochs" in request.auto else config.epochs
+        budget = BUDGET if config.rst and "rst_threshold" not in request.named else 0.0
         averaged = max(epochs // 5, 1) if cls.trains_encoder and config.train_encoder else 1
         found = {
             "iterations": length,
@@ -150,7 +150,7 @@ class Method(nn.Module):
             "rst_density": budget,
             "average_epochs": averaged,
         }
-        return {key: value for key, value in found.items() if key in facts.auto}
+        return {key: value for key, value in found.items() if key in request.auto}
 
     @classmethod
     def epoch_length(cls, config: TrainConfig, sources: int, targets: int) -> int:

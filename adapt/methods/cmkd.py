@@ -14,7 +14,7 @@ from adapt.compute.inference import predict
 from adapt.methods.base import Batch, Method, TrainingImages
 from adapt.methods.heads import CosineHead
 from adapt.methods.losses import agreement, cross_entropy, fixmatch, gini_impurity, ramp
-from adapt.settings.config import DataFacts, TrainConfig
+from adapt.settings.config import AutoRequest, TrainConfig
 from adapt.settings.methods import CMKDConfig
 from runtime.errors import TrainingError
 
@@ -55,10 +55,10 @@ class CMKD(Method):
     """(C,) ones and zeros: the classes that the target is thought to have; None: not `partial`."""
 
     @classmethod
-    def from_data(cls, config: TrainConfig, facts: DataFacts) -> dict[str, Any]:
+    def from_data(cls, config: TrainConfig, request: AutoRequest) -> dict[str, Any]:
         """Return the settings that the data decide; the ramp is as long as the run."""
-        found = super().from_data(config, facts)
-        if "ramp_iterations" in facts.auto:
+        found = super().from_data(config, request)
+        if "ramp_iterations" in request.auto:
             epochs, length = ({**vars(config), **found}[k] for k in ("epochs", "iterations"))
             found["ramp_iterations"] = epochs * length
         return found

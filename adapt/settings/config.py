@@ -32,8 +32,8 @@ def by_data(fallback: T, *, auto: bool = True) -> T:
 
 
 @dataclass(frozen=True)
-class DataFacts:
-    """What decides the settings that are `auto`."""
+class AutoRequest:
+    """Settings that are `auto`, and the numbers of images that decide them."""
 
     sources: int
     """Number of source images."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from adapt.settings import architectures, base_models, text
-from adapt.settings.config import AUTO, DataFacts, TrainConfig, may_be_auto
+from adapt.settings.config import AUTO, AutoRequest, TrainConfig, may_be_auto
 from adapt.settings.files import Layer, check_keys, file_layers
 from adapt.settings.names import check_names
 from runtime.errors import ConfigError
@@ -21,7 +21,7 @@ from runtime.storage.fields import build
 DEFAULT, DATA, COMMAND = "default", "data", "command line"
 """Names of layers that are not files."""
 C = TypeVar("C", bound=TrainConfig)
-Decide = Callable[[TrainConfig, DataFacts], Mapping[str, Any]]
+Decide = Callable[[TrainConfig, AutoRequest], Mapping[str, Any]]
 """From settings and the number of images to the settings that these decide."""
 
 
@@ -48,7 +48,7 @@ class Settings(Generic[C]):
             ConfigError: A value that follows is impossible.
         """
         values = decide(
-            self.config, DataFacts(sources, targets, frozenset(self.auto), self.named())
+            self.config, AutoRequest(sources, targets, frozenset(self.auto), self.named())
         )
         try:
             config = replace(self.config, **values)

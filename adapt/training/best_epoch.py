@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunDescription:
     """What an artifact says of its run, whatever epoch is chosen; see `Artifact`."""
 
     task: TaskInfo
@@ -61,7 +61,7 @@ class BestEpoch:
         base: BaseModel,
         reference: Mapping[str, NDArray[Any]],
         path: Path,
-        facts: RunFacts,
+        run: RunDescription,
         tested: MeasuredOn,
     ) -> None:
         """Write nothing yet.
@@ -71,12 +71,12 @@ class BestEpoch:
             base: Its base model.
             reference: `encoder_tensors` of the base, taken before anything touched it.
             path: Of the artifact.
-            facts: What the artifact says of the run.
+            run: What the artifact says of the run.
             tested: The test images.
         """
         self._method, self._base, self._reference = method, base, reference
-        self._path, self._facts, self._tested = path, facts, tested
-        config = facts.config
+        self._path, self._run, self._tested = path, run, tested
+        config = run.config
         self._by = config["select"] if method.trains else LAST
         self._budget = config["rst_density"] if config["rst"] else 0.0
         self._kept = path.with_name(FILE)
@@ -123,24 +123,24 @@ class BestEpoch:
 
     def _artifact(self, history: Sequence[Row]) -> Artifact:
         """Return the weights as they are now, with the metrics of all epochs so far."""
-        deployed, facts, tested = self._method.deploy(), self._facts, self._tested
+        deployed, run, tested = self._method.deploy(), self._run, self._tested
         chosen = None if self._by == LAST else (self._by, self.chosen(history))
         return Artifact.of(
             self._base,
             self._reference,
             deployed.encoder,
             deployed.head,
-            task=facts.task,
-            method=facts.method,
-            preprocess=facts.preprocess,
-            prompts=facts.prompts,
-            config=facts.config,
-            seed=facts.seed,
+            task=run.task,
+            method=run.method,
+            preprocess=run.preprocess,
+            prompts=run.prompts,
+            config=run.config,
+            seed=run.seed,
             metrics=metrics(history, tested.held_out, tested.images, tested.digests, chosen),
             tokens=deployed.tokens,
-            teachers=facts.teachers,
-            architecture=facts.architecture,
-            optional=facts.optional,
+            teachers=run.teachers,
+            architecture=run.architecture,
+            optional=run.optional,
         )
 
 

@@ -32,7 +32,7 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.stored import SETTINGS
 from adapt.training import resume
 from adapt.training.batches import Role, Stream
-from adapt.training.best_epoch import BestEpoch, MeasuredOn, RunFacts
+from adapt.training.best_epoch import BestEpoch, MeasuredOn, RunDescription
 from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
 from adapt.training.record import Meter, Row, density, epoch_row
@@ -97,7 +97,7 @@ class Loop:
         self.iteration, self.seconds, self.history = 0, 0.0, list[Row]()
         self.meter = Meter()
         self.evaluator = Evaluator(self.method, self.clip, pair, config, device)
-        facts = RunFacts(
+        run = RunDescription(
             task=pair.task,
             method=name,
             preprocess=self.clip.preprocess(config.resize, config.interpolation, config.background),
@@ -109,7 +109,9 @@ class Loop:
             optional=({SETTINGS: dict(record)} if record else {}) | stored(pair),
         )
         tested = MeasuredOn(pair.held_out, len(self.evaluator.truth), self.identity["data"])
-        self.best_epoch = BestEpoch(self.method, self.clip.info, self.base, path, facts, tested)
+        self.best_epoch = BestEpoch(
+            self.method, self.clip.info, self.base, path, description, tested
+        )
         self.skipped = {pair.test.paths[i] for i in self.evaluator.test.skipped}
 
     def earlier(self) -> tuple[Run, dict[str, tuple[object, object]]] | None:

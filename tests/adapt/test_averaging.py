@@ -120,14 +120,14 @@ def test_a_damaged_mean_of_a_checkpoint_is_refused() -> None:
 
 def test_own_images_are_averaged_over_a_fifth_of_the_epochs() -> None:
     from adapt import methods
-    from adapt.settings.config import DataFacts
+    from adapt.settings.config import AutoRequest
 
     own = resolve(CMKDConfig, "folder", "cmkd", ["model=demo-rn32", "pretrained=demo"])
     assert "average_epochs" in own.auto
-    facts = DataFacts(700, 700, frozenset(own.auto))
+    request = AutoRequest(700, 700, frozenset(own.auto))
     cls = methods.get("cmkd")
-    assert cls.from_data(own.config, facts)["average_epochs"] == 4
+    assert cls.from_data(own.config, request)["average_epochs"] == 4
     head = dataclasses.replace(own.config, train_encoder=False)
-    assert cls.from_data(head, facts)["average_epochs"] == 1
+    assert cls.from_data(head, request)["average_epochs"] == 1
     papers = resolve(CMKDConfig, "office-home", "cmkd", [])
     assert papers.config.average_epochs == 1 and "average_epochs" not in papers.auto

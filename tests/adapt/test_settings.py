@@ -16,7 +16,7 @@ from adapt.methods.base import BUDGET
 from adapt.methods.unimos import UniMoS
 from adapt.settings import architectures
 from adapt.settings.architectures import check_model
-from adapt.settings.config import DataFacts, TaskHeadConfig, TrainConfig, by_data, may_be_auto
+from adapt.settings.config import AutoRequest, TaskHeadConfig, TrainConfig, by_data, may_be_auto
 from adapt.settings.layers import resolve, shipped
 from adapt.settings.limits import check_crops, check_passes
 from adapt.settings.stored import SETTINGS, restore
@@ -226,9 +226,9 @@ def test_what_is_auto_waits_for_the_data(pair):
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_every_method_answers_for_what_may_be_auto(name, pair):
     cls = methods.get(name)
-    facts = DataFacts(50, 40, frozenset(may_be_auto(cls.Config)))
-    found = cls.from_data(cls.Config(), facts)
-    assert found.keys() == facts.auto
+    request = AutoRequest(50, 40, frozenset(may_be_auto(cls.Config)))
+    found = cls.from_data(cls.Config(), request)
+    assert found.keys() == request.auto
     config = cls.Config(**{**asdict(cls.Config()), **found})
     assert config.iterations >= 1
 
@@ -410,8 +410,8 @@ def test_the_length_of_a_run_follows_the_larger_domain(images, epochs, iteration
     cls = methods.get("cmkd")
     config = resolve(cls.Config, "folder", "cmkd").config
     auto = frozenset(may_be_auto(cls.Config))
-    for facts in (DataFacts(images, 33, auto), DataFacts(33, images, auto)):
-        found = cls.from_data(config, facts)
+    for request in (AutoRequest(images, 33, auto), AutoRequest(33, images, auto)):
+        found = cls.from_data(config, request)
         assert (found["epochs"], found["iterations"]) == (epochs, iterations)
         assert found["ramp_iterations"] == epochs * iterations
         assert epochs * iterations * 32 / images <= 100
@@ -420,8 +420,8 @@ def test_the_length_of_a_run_follows_the_larger_domain(images, epochs, iteration
 def test_a_length_that_somebody_named_stays_and_the_ramp_follows():
     cls = methods.get("cmkd")
     config = resolve(cls.Config, "folder", "cmkd", ["epochs=3"]).config
-    facts = DataFacts(713, 713, frozenset({"iterations", "ramp_iterations", "rst_density"}))
-    found = cls.from_data(config, facts)
+    request = AutoRequest(713, 713, frozenset({"iterations", "ramp_iterations", "rst_density"}))
+    found = cls.from_data(config, request)
     assert found == {"iterations": 44, "ramp_iterations": 132, "rst_density": 0.0}
 
 

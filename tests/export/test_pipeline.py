@@ -392,7 +392,7 @@ RECORD = TaskRecord("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
 
 
 @pytest.mark.parametrize(
-    ("facts", "message"),
+    ("record", "message"),
     [
         ({"residual": 1, "patch": 2}, "'artifact' is missing.*'uda-export onnx'"),
         ({**asdict(RECORD), "artifact": "../x"}, "not a SHA-256"),
@@ -402,12 +402,12 @@ RECORD = TaskRecord("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
         ({**asdict(RECORD), "density": "all"}, "'density' must be float"),
     ],
 )
-def test_facts_that_the_export_did_not_write_are_a_clear_error(facts, message):
+def test_a_record_that_the_export_did_not_write_is_a_clear_error(record, message):
     info = TaskInfo("a-c", "toy", "a", "c", ("x", "y"))
     parts = dict.fromkeys(("base_sha256", "encoder", "head"), "0" * 64)
     parts |= {"resize": "squash", "interpolation": "bilinear"}
     parts |= {"tokens": {}, "head_tensors": {}, "patch": {}}
     task = Task(info=info, method="cmkd", **parts, record={**asdict(RECORD), "more": 1})
     assert TaskRecord.of(task) == RECORD
-    with pytest.raises(FormatError, match=f"facts of task 'a-c'.*{message}"):
-        TaskRecord.of(replace(task, record=facts))
+    with pytest.raises(FormatError, match=f"record of task 'a-c'.*{message}"):
+        TaskRecord.of(replace(task, record=record))

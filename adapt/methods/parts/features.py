@@ -2,7 +2,7 @@
 
 Under `$UDA_CACHE/features`, one checksummed file per domain, base model and way of preprocessing.
 The file's name is a digest of all that the features depend on, the contents of the images first,
-and the same facts stand inside; a file that is damaged, or that speaks of something else, is made
+and the same values stand inside; a file that is damaged, or that speaks of something else, is made
 again. It is read whole, and checked, before any of it is used. Two writers replace each other's
 equal files.
 """
@@ -62,7 +62,7 @@ class FeatureMethod(Method):
         style = self._style = {"mean": list(clip.mean), "std": list(clip.std)}
         # The digest is of the weights alone; which activation runs, the architecture says.
         base = {"base": clip.info.sha256, "architecture": clip.info.architecture}
-        self._facts = {**base, "grid": config.grid, **style}
+        self._identity = {**base, "grid": config.grid, **style}
 
     def bank(self, pixels: Images, key: str) -> Tensor:
         """Return the features (N, D) of a domain's images on the training device.
@@ -77,22 +77,22 @@ class FeatureMethod(Method):
             BaseModelError: A feature is not finite, or is 0.
             StorageError: The cache cannot be written.
         """
-        facts = {
-            **self._facts,
+        identity = {
+            **self._identity,
             "pixels": key,
             "shape": [len(pixels), self.text.shape[1]],
             "batch": BATCH,
             "torch": torch.__version__,
             "device": self.text.device.type,
         }
-        text = json.dumps(facts, sort_keys=True)
+        text = json.dumps(identity, sort_keys=True)
         path = folder() / "features" / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
-        features = _read(path, facts)
+        features = _read(path, identity)
         lacking = parallel.any_process(features is None)  # under torchrun all compute, or none
         if features is None or lacking:
             features = self._extract(pixels)
             if parallel.rank() == 0:
-                checksummed.write(path, KIND, SCHEMA, facts, {_ROWS: features.cpu().numpy()})
+                checksummed.write(path, KIND, SCHEMA, identity, {_ROWS: features.cpu().numpy()})
         return features.to(self.text.device)
 
     def _extract(self, pixels: Images) -> Tensor:
@@ -125,12 +125,12 @@ class FeatureMethod(Method):
         return features
 
 
-def _read(path: Path, facts: Mapping[str, Any]) -> Tensor | None:
+def _read(path: Path, identity: Mapping[str, Any]) -> Tensor | None:
     if not os.path.isfile(path):  # nothing there, or what cannot be opened without waiting
         return None
     try:
         file = checksummed.read(path, KIND, SCHEMA)
-        if file.document != facts or not _usable(file.tensors, facts["shape"]):
+        if file.document != identity or not _usable(file.tensors, identity["shape"]):
             raise FormatError(f"'{path}' holds other features")
     except FormatError as error:
         _log.warning("features are computed again: %s", error)
