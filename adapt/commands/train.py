@@ -163,7 +163,7 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, res
     """Print what is about to be trained, and on which images."""
     from adapt.training.resume import FILE as CHECKPOINT
 
-    click.echo(f"run        {_about(method, pair, config)}")
+    click.echo(f"run        {_run_line(method, pair, config)}")
     if pair.task.source == pair.task.target:
         click.echo(
             "supervised source and target are one domain: its labels are trained on, which is "
@@ -214,7 +214,7 @@ def _show(settings: Settings[TrainConfig]) -> None:
             click.echo(f"\nrst_density is a budget, --density: {BUDGETS}")
 
 
-def _about(method: str, pair: DomainPair, config: TrainConfig) -> str:
+def _run_line(method: str, pair: DomainPair, config: TrainConfig) -> str:
     """Return what is trained, with the budget as a percentage: `0.1` is easily taken for one."""
     kind = store.variant(method, vars(config))
     share = 100 * config.rst_density

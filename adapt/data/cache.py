@@ -175,12 +175,12 @@ def _ready(
     images: ImageSet, spec: Preprocess, entry: Path, note: str = "cached pixels are made again: %s"
 ) -> Pixels | None:
     """Return the cached images, or None if they must be made (again); `note` is then logged."""
-    about, content = entry.with_suffix(".safetensors"), entry.with_suffix(".bin")
-    if not os.path.isfile(about):
+    header, content = entry.with_suffix(".safetensors"), entry.with_suffix(".bin")
+    if not os.path.isfile(header):
         return None
     shape = (spec.size, spec.size, 3)
     try:
-        file = checksummed.read(about, KIND, SCHEMA)
+        file = checksummed.read(header, KIND, SCHEMA)
         kept, digests = file.tensors.get("kept"), file.tensors.get("digests")
         if (
             file.document != _document(images, entry)
@@ -190,7 +190,7 @@ def _ready(
             or digests.dtype != np.uint8
             or digests.shape != (len(kept), rows.WIDTH)
         ):
-            raise FormatError(f"'{about}' is about other images")
+            raise FormatError(f"'{header}' is about other images")
         array = Rows(
             content,
             shape,

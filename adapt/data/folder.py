@@ -88,9 +88,9 @@ def load_folders(
     ]
     if pair.held_out:
         sides.append(_side("test", f"{100 * holdout:g} % of {unlabelled.train_name}", pair.test))
-    about = Inventory(tuple(sides), tuple(dict.fromkeys(left_out)), pair.held_out)
+    inventory = Inventory(tuple(sides), tuple(dict.fromkeys(left_out)), pair.held_out)
     origin = Origin(absolute(root), named(root, source), named(root, target))
-    pair = dataclasses.replace(pair, inventory=about, origin=origin)
+    pair = dataclasses.replace(pair, inventory=inventory, origin=origin)
     if unlabelled.test is None:
         return pair
     return with_test(pair, unlabelled.test, unlabelled.test_name, target_classes=target_classes)
@@ -129,14 +129,14 @@ def with_test(
             f"labels, as part of '{pair.source.domain}', the first: '{seen[0]}'; test on others"
         )
     held_out = not _shared(tested, pair.target)
-    about = pair.inventory or Inventory(())
-    sides = tuple(side for side in about.sides if side.role != "test")
+    inventory = pair.inventory or Inventory(())
+    sides = tuple(side for side in inventory.sides if side.role != "test")
     sides += (_side("test", name, tested),)
-    about, origin = dataclasses.replace(about, sides=sides, held_out=held_out), pair.origin
+    inventory, origin = dataclasses.replace(inventory, sides=sides, held_out=held_out), pair.origin
     if given and origin:
         origin = dataclasses.replace(origin, test=named(Path(origin.root), name))
     return dataclasses.replace(
-        pair, test=tested, held_out=held_out, given=given, inventory=about, origin=origin
+        pair, test=tested, held_out=held_out, given=given, inventory=inventory, origin=origin
     )
 
 

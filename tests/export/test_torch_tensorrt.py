@@ -111,9 +111,9 @@ def test_float16_leaves_float32_what_normalises(files, name):
 
 def put_package(folder, version, code="", monkeypatch=None):
     """Put a distribution of that name where Python looks first."""
-    about = folder / f"torch_tensorrt-{version}.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(
+    metadata = folder / f"torch_tensorrt-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: torch-tensorrt\nVersion: {version}\n"
     )
     (folder / "torch_tensorrt").mkdir()

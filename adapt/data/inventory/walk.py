@@ -83,12 +83,12 @@ def walk(root: Path, *, recursive: bool = True) -> Tree:
 def screened(path: str) -> str | None:
     """Return why a file that is called like an image is left out, or None if it is taken."""
     try:
-        about = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return BROKEN if os.path.islink(path) else UNREADABLE
-    if not S_ISREG(about.st_mode):
+    if not S_ISREG(status.st_mode):
         return SPECIAL
-    if about.st_size > MAX_BYTES:
+    if status.st_size > MAX_BYTES:
         return TOO_LARGE
     readable = os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
     return None if readable else UNREADABLE
@@ -137,12 +137,12 @@ class _Walk:
         while self._links:
             path, group = self._links.popleft()
             try:
-                about = os.stat(path)
+                status = os.stat(path)
             except OSError:
                 self._leave(path, BROKEN)
                 continue
-            if S_ISDIR(about.st_mode):
-                self._linked_folder(path, group, (about.st_dev, about.st_ino))
+            if S_ISDIR(status.st_mode):
+                self._linked_folder(path, group, (status.st_dev, status.st_ino))
             else:
                 linked.append((path, group))
         taken = {_identity(p) for found in self.images.values() for p in found} if linked else set()
@@ -211,8 +211,8 @@ class _Walk:
 
 
 def _identity(path: str | Path) -> Identity:
-    about = os.stat(path)
-    return about.st_dev, about.st_ino
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
