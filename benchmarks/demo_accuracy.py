@@ -27,7 +27,7 @@ from runtime.storage.files import write_bytes
 
 
 @dataclass(frozen=True)
-class Row:
+class Setup:
     """One line of the table."""
 
     name: str
@@ -46,17 +46,17 @@ class Row:
 
 RESNET, VIT = ("demo-rn32",), ("demo-vit32",)
 ROWS = (
-    Row("zero-shot", "zero_shot"),
-    Row("linear probe", "linear_probe"),
-    Row("source-only, fine-tuned", "source_only"),
-    Row("UniMoS", "unimos"),
-    Row("EKDA", "ekda", models=VIT),
-    Row("CMKD, head only", "cmkd", ("train_encoder=false",), models=RESNET),
-    Row("CMKD", "cmkd", models=RESNET),
-    Row("CMKD + FixMatch", "cmkd", ("fixmatch=0.5",), models=RESNET),
-    Row("CMKD + RST, the shipped threshold", "cmkd", ("rst=true",), models=RESNET),
-    Row("CMKD + RST, threshold 1e-4", "cmkd", ("rst=true", "rst_threshold=1e-4"), models=RESNET),
-    Row(
+    Setup("zero-shot", "zero_shot"),
+    Setup("linear probe", "linear_probe"),
+    Setup("source-only, fine-tuned", "source_only"),
+    Setup("UniMoS", "unimos"),
+    Setup("EKDA", "ekda", models=VIT),
+    Setup("CMKD, head only", "cmkd", ("train_encoder=false",), models=RESNET),
+    Setup("CMKD", "cmkd", models=RESNET),
+    Setup("CMKD + FixMatch", "cmkd", ("fixmatch=0.5",), models=RESNET),
+    Setup("CMKD + RST, the shipped threshold", "cmkd", ("rst=true",), models=RESNET),
+    Setup("CMKD + RST, threshold 1e-4", "cmkd", ("rst=true", "rst_threshold=1e-4"), models=RESNET),
+    Setup(
         "supervised on the target",
         "source_only",
         ("lr=1e-3", "head_lr_multiplier=3.0"),
@@ -67,7 +67,7 @@ ROWS = (
 DATASETS = {"f": "demo-digits", "h": "demo-digits"} | dict.fromkeys("acpr", "demo-objects")
 
 
-def run(row: Row, task: str, seed: int, model: str, root: Path) -> dict[str, Any]:
+def run(row: Setup, task: str, seed: int, model: str, root: Path) -> dict[str, Any]:
     """Train, or find, one run and return what its artifact says."""
     from adapt import data, methods
     from adapt.settings.layers import resolve

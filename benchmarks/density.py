@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from benchmarks.demo_accuracy import DATASETS, ROWS, Row
+from benchmarks.demo_accuracy import DATASETS, ROWS, Setup
 from benchmarks.demo_accuracy import run as train_or_find
 from runtime.console import UdaGroup, write_json
 from runtime.storage.files import replacing, write_bytes
@@ -36,15 +36,15 @@ class Way:
 
     name: str
     color: str
-    rows: tuple[Row, ...]
+    rows: tuple[Setup, ...]
 
 
-def _known(name: str) -> Row:
+def _known(name: str) -> Setup:
     return next(row for row in ROWS if row.name == name)
 
 
-def _rst(name: str, *settings: str) -> Row:
-    return Row(name, "cmkd", ("rst=true", *settings))
+def _rst(name: str, *settings: str) -> Setup:
+    return Setup(name, "cmkd", ("rst=true", *settings))
 
 
 WAYS = (
@@ -83,7 +83,7 @@ WAYS = (
 )
 
 
-def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
+def run(row: Setup, task: str, seed: int, root: Path) -> dict[str, Any]:
     """Train, or find, one run and judge it on every grid."""
     from adapt import data, methods
     from adapt.artifacts import store
@@ -118,7 +118,7 @@ def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
     return {**found, "grid": artifact.config["grid"], "accuracy": accuracy}
 
 
-def of(results: Sequence[dict[str, Any]], row: Row, task: str) -> list[dict[str, Any]]:
+def of(results: Sequence[dict[str, Any]], row: Setup, task: str) -> list[dict[str, Any]]:
     """Return the runs of a row on a task, one per seed."""
     return [r for r in results if (r["row"], r["task"]) == (row.name, task)]
 

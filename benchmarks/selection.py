@@ -23,22 +23,22 @@ from typing import Any
 
 import click
 
-from benchmarks.demo_accuracy import DATASETS, Row
+from benchmarks.demo_accuracy import DATASETS, Setup
 from runtime.console import UdaGroup, write_json
 from runtime.storage.files import replacing, write_bytes
 
 ROWS = (
-    Row("source-only, fine-tuned", "source_only"),
-    Row("CMKD, head only", "cmkd", ("train_encoder=false",)),
-    Row("CMKD", "cmkd"),
-    Row("CMKD + RST, the shipped threshold", "cmkd", ("rst=true",)),
-    Row("linear probe", "linear_probe"),
-    Row("UniMoS", "unimos"),
-    Row("EKDA", "ekda"),
+    Setup("source-only, fine-tuned", "source_only"),
+    Setup("CMKD, head only", "cmkd", ("train_encoder=false",)),
+    Setup("CMKD", "cmkd"),
+    Setup("CMKD + RST, the shipped threshold", "cmkd", ("rst=true",)),
+    Setup("linear probe", "linear_probe"),
+    Setup("UniMoS", "unimos"),
+    Setup("EKDA", "ekda"),
 )
 
 
-def run(row: Row, task: str, seed: int, root: Path) -> dict[str, Any]:
+def run(row: Setup, task: str, seed: int, root: Path) -> dict[str, Any]:
     """Train, or find, one run and return what every selector would have kept of it."""
     from adapt import data, methods
     from adapt.artifacts import store

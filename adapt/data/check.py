@@ -20,7 +20,7 @@ _ALWAYS = ("domain", "classes", "train")
 
 
 @dataclass(frozen=True)
-class Row:
+class DomainCheck:
     """One domain."""
 
     domain: str
@@ -46,7 +46,7 @@ class Row:
         """Images over all splits."""
         return self.train + self.test
 
-    def against(self, classes: Set[str]) -> Row:
+    def against(self, classes: Set[str]) -> DomainCheck:
         """Return the row with what it has less, and more, than some classes."""
         missing, unknown = classes - set(self.classes), set(self.classes) - classes
         return replace(self, missing=tuple(sorted(missing)), unknown=tuple(sorted(unknown)))
@@ -88,7 +88,7 @@ class Report:
     dataset: str
     class_count: int
     """Published, or found in all domains together."""
-    rows: tuple[Row, ...]
+    rows: tuple[DomainCheck, ...]
     notes: tuple[str, ...]
     """Everything that is not as published."""
     unusable: str | None
@@ -139,7 +139,7 @@ def named(dataset: str, root: Path | None, task: str | None = None) -> Report:
 
 def row_of(
     name: str, short: str, published: int | None, survey: Callable[[], dict[str, Counter[str]]]
-) -> Row:
+) -> DomainCheck:
     """Return the row of a domain.
 
     Args:
@@ -151,16 +151,18 @@ def row_of(
     try:
         counts = survey()
     except DataError as error:
-        return Row(name, short, published=published, problem=str(error))
+        return DomainCheck(name, short, published=published, problem=str(error))
     train = counts.get("all") or counts["train"]
     test = counts.get("test", Counter())
     classes = tuple(sorted(name for name in {*train, *test} if name))
     untrained = tuple(name for name in classes if test and not train[name])
-    return Row(name, short, classes, train.total(), test.total(), published, untrained=untrained)
+    return DomainCheck(
+        name, short, classes, train.total(), test.total(), published, untrained=untrained
+    )
 
 
 def report_of(
-    dataset: str, rows: list[Row], classes: tuple[str, ...], number: int, every: bool = True
+    dataset: str, rows: list[DomainCheck], classes: tuple[str, ...], number: int, every: bool = True
 ) -> Report:
     """Compare domains with each other and with what was published.
 
@@ -185,18 +187,18 @@ def report_of(
     return Report(dataset, number or len(expected), tuple(rows), tuple(notes), unusable)
 
 
-def _alike(rows: list[Row], error: str) -> list[Row]:
+def _alike(rows: list[DomainCheck], error: str) -> list[DomainCheck]:
     """Return the rows that say nothing new: their problem is the one that the error names."""
 
-    def about(row: Row) -> str:
+    def described(row: DomainCheck) -> str:
         return str(row.problem).replace(f"'{row.domain}'", "")
 
     broken = [row for row in rows if row.problem]
-    named = [about(row) for row in broken if error.startswith(str(row.problem))]
-    return [row for row in broken if about(row) in named]
+    named = [described(row) for row in broken if error.startswith(str(row.problem))]
+    return [row for row in broken if described(row) in named]
 
 
-def _why(rows: list[Row], every: bool) -> str | None:
+def _why(rows: list[DomainCheck], every: bool) -> str | None:
     broken, usable = [row for row in rows if row.problem], [row for row in rows if not row.problem]
     if broken and (every or len(usable) < 2):
         others = ", ".join(f"'{row.domain}'" for row in broken[1:])

@@ -11,7 +11,7 @@ from adapt import data
 from adapt.data.base import ImageSet
 from adapt.data.benchmark import Benchmark
 from adapt.data.cache import UNREADABLE
-from adapt.data.check import Report, Row
+from adapt.data.check import DomainCheck, Report
 from runtime.errors import DataError
 from runtime.frames.preprocess import read_image
 
@@ -50,7 +50,7 @@ def decoded(
     return replace(report, notes=tuple(notes), unusable=unusable), lost
 
 
-def _sides(root: Path | None, dataset: str, row: Row) -> Sequence[ImageSet]:
+def _sides(root: Path | None, dataset: str, row: DomainCheck) -> Sequence[ImageSet]:
     """Return the image sets of a domain, as training would see them."""
     found = data.get(dataset)
     if isinstance(found, Benchmark):

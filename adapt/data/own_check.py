@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adapt.data.base import ImageSet
 from adapt.data.benchmark import count
-from adapt.data.check import Report, Row, report_of, row_of
+from adapt.data.check import DomainCheck, Report, report_of, row_of
 from adapt.data.class_folders import folders, leads_up
 from adapt.data.inventory.details import Details, across
 from adapt.data.inventory.walk import LOOP, LeftOut, walk
@@ -68,7 +68,7 @@ def own(root: Path, source: str | None = None, target: str | None = None) -> Own
     return OwnReport(report, details, beside)
 
 
-def _unlabelled(root: Path, source: str | None, rows: list[Row], every: bool) -> str | None:
+def _unlabelled(root: Path, source: str | None, rows: list[DomainCheck], every: bool) -> str | None:
     """Return why no domain, or not the one that was named, can be the source of a task."""
     labelled = {row.domain for row in rows if row.classes or row.problem}
     if source is not None and source not in labelled:

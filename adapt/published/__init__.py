@@ -20,7 +20,7 @@ BACKBONES = {"RN50": "RN50", "RN101": "RN101", "ViT-B-16": "ViT-B/16", "ViT-L-14
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """One line of a printed table, in percent."""
 
     label: str
@@ -71,7 +71,7 @@ class Published:
     """Tasks, target domains or classes, in the printed order."""
     sources: dict[str, str]
     """Where the figures stand."""
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -83,7 +83,7 @@ class Published:
         if unused:
             raise ValueError(f"no row is from the source '{min(unused)}'")
 
-    def of(self, model: str, protocol: str) -> tuple[Row, ...]:
+    def of(self, model: str, protocol: str) -> tuple[PublishedRow, ...]:
         """Return the rows of a backbone and a protocol, in the file's order.
 
         Args:

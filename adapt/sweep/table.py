@@ -8,7 +8,7 @@ from itertools import product
 from statistics import mean, stdev
 
 from adapt.artifacts import store
-from adapt.published import By, Published, Row
+from adapt.published import By, Published, PublishedRow
 from adapt.sweep.jobs import Job
 from adapt.sweep.results import EPOCHS, Result
 from runtime.console import table
@@ -168,7 +168,7 @@ def _tasks_of(column: str, by: By, tasks: Sequence[str]) -> Sequence[str]:
 def _theirs(
     by: By,
     columns: Sequence[str],
-    rows: Sequence[Row],
+    rows: Sequence[PublishedRow],
     family: str,
     known: Published,
     whole: bool,

@@ -16,7 +16,7 @@ from adapt.evaluation import selection
 from adapt.methods.base import Method
 from adapt.settings.model_config import Architecture
 from adapt.settings.selectors import LAST
-from adapt.training.record import Row, metrics
+from adapt.training.record import EpochRow, metrics
 from runtime.errors import FormatError
 from runtime.models import BaseModel, Preprocess, TaskInfo
 from runtime.storage.files import storage_errors
@@ -81,7 +81,7 @@ class BestEpoch:
         self._budget = config["rst_density"] if config["rst"] else 0.0
         self._kept = path.with_name(FILE)
 
-    def keep(self, history: Sequence[Row]) -> None:
+    def keep(self, history: Sequence[EpochRow]) -> None:
         """Set the weights aside if the last epoch of `history` is the one to choose so far.
 
         Raises:
@@ -91,7 +91,7 @@ class BestEpoch:
         if chooses and parallel.rank() == 0 and self.chosen(history) == len(history) - 1:
             self._artifact(history).save(self._kept)
 
-    def finish(self, history: Sequence[Row]) -> Artifact:
+    def finish(self, history: Sequence[EpochRow]) -> Artifact:
         """Write the artifact of the chosen epoch, with the metrics of all, and return it.
 
         Raises:
@@ -117,11 +117,11 @@ class BestEpoch:
             _log.info("wrote %s, %d bytes", self._path, self._path.stat().st_size)
         return artifact
 
-    def chosen(self, history: Sequence[Row]) -> int:
+    def chosen(self, history: Sequence[EpochRow]) -> int:
         """Return the position of the epoch whose weights are to be saved."""
         return choose(history, self._by, self._budget)
 
-    def _artifact(self, history: Sequence[Row]) -> Artifact:
+    def _artifact(self, history: Sequence[EpochRow]) -> Artifact:
         """Return the weights as they are now, with the metrics of all epochs so far."""
         deployed, run, tested = self._method.deploy(), self._run, self._tested
         chosen = None if self._by == LAST else (self._by, self.chosen(history))
@@ -144,7 +144,7 @@ class BestEpoch:
         )
 
 
-def choose(history: Sequence[Row], by: str, budget: float = 0.0) -> int:
+def choose(history: Sequence[EpochRow], by: str, budget: float = 0.0) -> int:
     """Return the position of the epoch whose weights are to be saved.
 
     Args:

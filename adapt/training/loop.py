@@ -35,7 +35,7 @@ from adapt.training.batches import Role, Stream
 from adapt.training.best_epoch import BestEpoch, MeasuredOn, RunDescription
 from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
-from adapt.training.record import Meter, Row, density, epoch_row
+from adapt.training.record import EpochRow, Meter, density, epoch_row
 from runtime.errors import DataError, FormatError, Interrupted, TrainingError
 from runtime.storage.files import storage_errors
 
@@ -94,7 +94,7 @@ class Loop:
         )
         self.average = WeightAverage(self.method, self.optimization)
         self.total = config.epochs * config.iterations if cls.trains else 0
-        self.iteration, self.seconds, self.history = 0, 0.0, list[Row]()
+        self.iteration, self.seconds, self.history = 0, 0.0, list[EpochRow]()
         self.meter = Meter()
         self.evaluator = Evaluator(self.method, self.clip, pair, config, device)
         run = RunDescription(
@@ -109,9 +109,7 @@ class Loop:
             optional=({SETTINGS: dict(record)} if record else {}) | stored(pair),
         )
         tested = MeasuredOn(pair.held_out, len(self.evaluator.truth), self.identity["data"])
-        self.best_epoch = BestEpoch(
-            self.method, self.clip.info, self.base, path, description, tested
-        )
+        self.best_epoch = BestEpoch(self.method, self.clip.info, self.base, path, run, tested)
         self.skipped = {pair.test.paths[i] for i in self.evaluator.test.skipped}
 
     def earlier(self) -> tuple[Run, dict[str, tuple[object, object]]] | None:

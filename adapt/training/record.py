@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adapt.evaluation.evaluate import Scores
 from runtime.errors import TrainingError
 
-Row = dict[str, Any]
+EpochRow = dict[str, Any]
 """One line of metrics.jsonl. Accuracies are percentages, None where no label is known."""
 
 
@@ -110,7 +110,7 @@ class Meter:
 
 
 def epoch_row(
-    history: Sequence[Row],
+    history: Sequence[EpochRow],
     scores: Scores | None,
     *,
     epoch: int,
@@ -122,7 +122,7 @@ def epoch_row(
     seconds: float,
     label_free: Mapping[str, float],
     budget: float = 0.0,
-) -> Row:
+) -> EpochRow:
     """Return the row of an epoch.
 
     Args:
@@ -163,7 +163,7 @@ def epoch_row(
 
 
 def metrics(
-    history: Sequence[Row],
+    history: Sequence[EpochRow],
     held_out: bool,
     images: int,
     data: Mapping[str, str],
