@@ -4,8 +4,8 @@
 
 Full-size models with random weights, a task of 65 classes, profile `orin`. With TensorRT-RTX and a
 target no GPU is needed; `--target ''` builds for the GPU of this machine with whichever library it
-has. Each engine is built several times, in turns; the fastest counts. Targets: 15 MB and 30 s for
-an engine of ViT-B/16 whose weights are inputs.
+has. Each engine is built several times, interleaved; the fastest counts. Targets: 15 MB and 30 s
+for an engine of ViT-B/16 whose weights are inputs.
 """
 
 from __future__ import annotations

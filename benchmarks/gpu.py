@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [--model ViT-B-16] [--batch 1] [--json FILE]
 
 Full-size models with random weights and 65 classes, fp16, 224 x 224 pixels, host to host. All sides
-of a row run in turns. The bound is the larger of the work at the speed that products of large
+of a row run interleaved. The bound is the larger of the work at the speed that products of large
 matrices reach here, and reading the weights once at the speed of a large copy. A side that cannot
 run is named with the reason, never replaced.
 

@@ -36,7 +36,7 @@ def open_baked(path: Path) -> Any:
 
 
 def pairs(ours: Callable[[], object], theirs: Callable[[], object], samples: int) -> dict[str, Any]:
-    """Time both in turns, the order changing, and return their summaries and the ratio."""
+    """Time both, interleaved and in changing order, and return their summaries and the ratio."""
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(samples):
         for side in (0, 1) if number % 2 else (1, 0):

@@ -4,8 +4,8 @@
 
 The bare side binds the pixels to the same weight-free graph, runs it, and runs the head: what a
 program that knows exactly one bundle would write, with no checks. Frames have the graph's size, so
-that nothing is resized. One thread (a floor that does not jitter), in turns in one run; "added" is
-the median of the differences within a turn. The last column is what Python and NumPy allocate on
+that nothing is resized. One thread (a floor that does not jitter), interleaved in one run; "added"
+is the median of the differences within a turn. The last column is what Python and NumPy allocate on
 top during one `predict`, against the bytes of the frame: less means that it is not copied.
 """
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.preprocess [--samples 40] [--json FILE]
 
-All variants of a case run in turns, one core each. Milliseconds are wall time; `cpu` is the median
-processor time, which a busy machine disturbs less, and `faster` the median of its ratios.
+All variants of a case run interleaved, one core each. Milliseconds are wall time; `cpu` is the
+median processor time, which a busy machine disturbs less, and `faster` the median of its ratios.
 Differences are to plain Pillow, of 255, for a photograph (scikit-learn's, enlarged to the frame,
 with grain) and for noise.
 """
@@ -130,7 +130,7 @@ class Ways:
 def race(
     calls: dict[str, Callable[[], Any]], samples: int
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """Time all in turns, starting with another one each time; return wall and CPU seconds."""
+    """Time all, interleaved, each time in another order; return wall and CPU seconds."""
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in calls}
     names = list(calls)
     for _ in range(3):

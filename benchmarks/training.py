@@ -142,7 +142,7 @@ def variants(case: Case, device: str, folder: Path) -> dict[str, Callable[[], An
 
 
 def measure(case: Case, device: str, folder: Path) -> dict[str, list[float]]:
-    """Return seconds per step of each variant, taken in turns."""
+    """Return seconds per step of each variant, interleaved."""
     built = {name: make() for name, make in variants(case, device, folder).items()}
     times: dict[str, list[float]] = {name: [] for name in built}
     for number in range(case.steps + 1):

@@ -4,8 +4,8 @@
 
 Office-Home A->C by its numbers: 2,427 and 4,365 random unit features of 1,024 dimensions, 65
 classes, batches of 32 + 32, 75 iterations per epoch (the paper trains 50 epochs: 3,750). Both sides
-do whole epochs in turns, labelling included, and everything that the training loop does around a
-step is in ours. Before timing, a few steps from the same weights (without dropout's terms) show
+do whole epochs, interleaved, labelling included, and everything that the training loop does around
+a step is in ours. Before timing, a few steps from the same weights (without dropout's terms) show
 that both compute the same. On a machine that others use too, CPU seconds tell more than seconds.
 
 The separators' products alone take two thirds of a step's arithmetic on either side; no ordering of
@@ -120,7 +120,7 @@ def difference(device: torch.device) -> float:
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(epochs: int, threads: int, device: str, json_file: Path | None) -> None:
-    """Train ours and the plain one in turns and print iterations per second."""
+    """Train ours and the plain one, interleaved, and print iterations per second."""
     torch.set_num_threads(threads)
     torch_device = torch.device(device)
     apart = difference(torch_device)

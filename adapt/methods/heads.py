@@ -181,7 +181,7 @@ def build_head(kind: str, tensors: Mapping[str, NDArray[np.float32]]) -> nn.Modu
         FormatError: The kind is unknown; a tensor is missing, extra, misshapen or not finite.
     """
     if kind not in HEADS:
-        raise FormatError(f"unknown head kind '{kind[:40]}'; known are {', '.join(sorted(HEADS))}")
+        raise FormatError(f"unknown head kind '{kind[:40]}'; available: {', '.join(sorted(HEADS))}")
     cls = HEADS[kind]
     weight = tensors.get(cls.weight_name)
     if weight is None or weight.ndim != 2 or 0 in weight.shape:

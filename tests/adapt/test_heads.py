@@ -165,6 +165,6 @@ def test_unfit_tensors_are_refused(change, message):
 
 def test_an_unknown_kind_lists_the_known_ones():
     with pytest.raises(
-        FormatError, match="unknown head kind 'mlp'; known are affine, bn-ln-linear, cosine, "
+        FormatError, match="unknown head kind 'mlp'; available: affine, bn-ln-linear, cosine, "
     ):
         build_head("mlp", {})
