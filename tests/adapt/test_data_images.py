@@ -107,14 +107,14 @@ import numpy as np
 from adapt.data import cache
 from adapt.data.base import ImageSet
 
-folder, cache = map(pathlib.Path, sys.argv[1:])
+folder, cache_folder = map(pathlib.Path, sys.argv[1:])
 paths = tuple(sorted(folder.glob("*.png")))
 images = ImageSet(paths, np.zeros(len(paths), np.int64), ("a", "b"), "real")
 print("ready", flush=True)
 sys.stdin.read()
 found = cache.pixels(images, 16)
 print(hashlib.sha256(found.images.tobytes()).hexdigest(), len(found.kept), end=" ")
-print(*(path.stat().st_ino for path in (cache / "pixels").glob("*.bin")))
+print(*(path.stat().st_ino for path in (cache_folder / "pixels").glob("*.bin")))
 """
 
 
