@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -63,3 +64,18 @@ def test_contributing_names_commands_and_files_that_exist():
     paths = re.findall(r"`([\w./-]+/[\w.-]+\.\w+)`", text)
     missing = [path for path in paths if "foo" not in path and not (ROOT / path).exists()]
     assert len(paths) > 5 and missing == []
+
+
+def test_git_ignores_no_source_for_a_wheel_would_lack_it(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    packages = ("adapt", "export", "runtime")
+    files = [path for package in packages for path in (ROOT / package).rglob("*.py")]
+    found = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        cwd=tmp_path,
+        input="".join(f"{path.relative_to(ROOT)}\n" for path in files),
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout == ""

@@ -1,0 +1,1 @@
+"""What training writes for one task: its format, where it lies, its merge onto a base."""
