@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adapt.clip.model import Clip, encoder_tensors
-from adapt.optim.grid import on_grid
 from adapt.methods.heads import head_dim
+from adapt.optim.grid import on_grid
 from runtime import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.models import BaseModel

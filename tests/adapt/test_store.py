@@ -52,7 +52,7 @@ def test_find_lists_baselines_when_only_those_are_there(shelf):
 
 
 def test_find_lists_variants_when_the_method_was_not_trained(shelf):
-    with pytest.raises(TaskError, match="was not trained with 'ekda'; there are cmkd"):
+    with pytest.raises(TaskError, match="was not trained with 'ekda'; available: cmkd"):
         find(shelf("d/f-h/cmkd"), "f-h", method="ekda")
 
 
@@ -83,11 +83,11 @@ def test_find_for_images_of_ones_own_says_the_command_that_can_make_it(shelf):
 
 def test_find_says_what_was_probably_meant(shelf):
     root = shelf("own/studio-shop/cmkd", "own/studio-shop/unimos")
-    with pytest.raises(TaskError, match="of task 'nope-shop'; there are own/studio-shop; .*--data"):
+    with pytest.raises(TaskError, match="of task 'nope-shop'; available: own/studio-shop; .*--data"):
         find(root, "nope-shop")
-    with pytest.raises(TaskError, match="'studio-shpo'; did you mean 'studio-shop'; there are"):
+    with pytest.raises(TaskError, match="'studio-shpo'; did you mean 'studio-shop'; available:"):
         find(root, "studio-shpo")
-    with pytest.raises(TaskError, match="with 'unimso'; did you mean 'unimos'; there are cmkd"):
+    with pytest.raises(TaskError, match="with 'unimso'; did you mean 'unimos'; available: cmkd"):
         find(root, "studio-shop", method="unimso")
 
 
@@ -107,7 +107,7 @@ def test_the_data_set_of_a_task_is_the_only_one_that_has_it(shelf):
     assert dataset_of(root, "p-a") == "one"
     with pytest.raises(TaskError, match="data sets one, two; choose one with --dataset"):
         dataset_of(root, "f-h")
-    with pytest.raises(TaskError, match=r"no artifact of task 'a\*\*'; there are one/f-h"):
+    with pytest.raises(TaskError, match=r"no artifact of task 'a\*\*'; available: one/f-h"):
         dataset_of(root, "a**")
 
 
