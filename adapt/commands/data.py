@@ -64,7 +64,7 @@ def check(
     if dataset and page:
         raise click.UsageError("--report shows your own folders; leave out --dataset")
     from adapt.data import check as checks
-    from adapt.data.inventory.details import Details
+    from adapt.data.inspection.details import Details
     from adapt.data.inventory.summary import counted, left_out_line
     from adapt.data.inventory.walk import LeftOut
     from adapt.data.own_check import own
@@ -95,7 +95,7 @@ def check(
     if report.notes:
         click.echo("\n" + "\n".join(map(printable, report.notes)))
     if page:
-        from adapt.data.inventory.page import write_page
+        from adapt.data.inspection.page import write_page
 
         write_page(page, report.dataset, details, report.notes, report.unusable)
         click.echo(f"\nreport     {page}")

@@ -12,7 +12,7 @@ from adapt.data.base import ImageSet
 from adapt.data.benchmark import count
 from adapt.data.check import DomainCheck, Report, report_of, row_of
 from adapt.data.class_folders import folders, leads_up
-from adapt.data.inventory.details import Details, across
+from adapt.data.inspection.details import Details, across
 from adapt.data.inventory.walk import LOOP, LeftOut, walk
 from adapt.data.origin import absolute
 from adapt.data.own_domains import NO_LABELS, OwnDomain, read_side

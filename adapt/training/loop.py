@@ -22,7 +22,7 @@ from adapt.compute import parallel
 from adapt.compute.seeds import draw_seed
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
-from adapt.data.inventory.training import stored, tell
+from adapt.data.inspection.training import stored, tell
 from adapt.evaluation.evaluator import Evaluator
 from adapt.methods.base import AMP, Method
 from adapt.optim import rst

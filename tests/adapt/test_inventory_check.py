@@ -13,8 +13,8 @@ from PIL import Image
 
 from adapt.cli import main
 from adapt.data import load_folders
-from adapt.data.inventory.repeats import warnings
-from adapt.data.inventory.sheet import COLUMNS, ROWS, sheet, spaced
+from adapt.data.inspection.repeats import warnings
+from adapt.data.inspection.sheet import COLUMNS, ROWS, sheet, spaced
 from adapt.data.inventory.summary import line_of, reasons
 from tests.adapt.odd_world import CLASSES, clutter, domain, picture
 

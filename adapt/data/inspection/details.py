@@ -14,9 +14,9 @@ import numpy as np
 
 from adapt.data.base import ImageSet, some
 from adapt.data.cache import UNREADABLE
-from adapt.data.inventory import repeats
-from adapt.data.inventory.look import Look, look_at
-from adapt.data.inventory.repeats import Pair, Repeats
+from adapt.data.inspection import repeats
+from adapt.data.inspection.look import Look, look_at
+from adapt.data.inspection.repeats import Pair, Repeats
 from adapt.data.inventory.summary import counted, left_out_line, spread
 from adapt.data.own_domains import OwnDomain
 from runtime.console import count_of

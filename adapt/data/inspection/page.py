@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from adapt.data.inventory.details import Details, sizes
-from adapt.data.inventory.sheet import sheet, spaced
+from adapt.data.inspection.details import Details, sizes
+from adapt.data.inspection.sheet import sheet, spaced
 from adapt.data.inventory.summary import counted, reasons
 from runtime.storage.files import write_bytes
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from adapt.data.base import DomainPair
-from adapt.data.inventory.repeats import warnings
+from adapt.data.inspection.repeats import warnings
 from adapt.data.inventory.summary import INVENTORY
 from adapt.data.origin import IMAGES, Origin
 

@@ -1,0 +1,1 @@
+"""Every image of a domain read and described: copies, sizes, damage, a report."""
