@@ -1,4 +1,4 @@
-"""Data sets by name, and the user's own image folders and list files."""
+"""Look up data sets by name, and load the images of a task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def get(dataset: str) -> Dataset:
     """Return a data set by its name.
 
     Raises:
-        DataError: The name is unknown; the message lists the known ones.
+        DataError: The name is unknown; the message lists those available.
     """
     if dataset not in DATASETS:
         raise DataError(
@@ -43,7 +43,7 @@ def get(dataset: str) -> Dataset:
 
 
 def check_task(dataset: str, task: str | None) -> None:
-    """Refuse an unknown data set or task; looks at no image.
+    """Check the names of a data set and a task, without reading images.
 
     Raises:
         DataError: The data set is unknown.
@@ -77,9 +77,9 @@ def load(
     Args:
         dataset: A key of `DATASETS`.
         task: Source and target domain, for example `a-c`; equal ones give the supervised bound.
-        root: Folder of the data set, or the folder that holds it; None for the drawn ones.
+        root: Folder of the data set, or its parent; None for the drawn ones.
         holdout: Share of the target to keep for evaluation, where there is no official split.
-        seed: Of that split.
+        seed: Seed of that split.
         target_classes: None: both domains must have the same classes; 0: the target may lack some;
             n: it is cut to its first n classes by name. See `adapt.data.pairing.match`.
 

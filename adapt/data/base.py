@@ -1,4 +1,4 @@
-"""What a data set is: images with labels, a source and a target domain, classes in one order."""
+"""Define image sets, domain pairs and the interface of a data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runtime.errors import DataError, TaskError
 from runtime.models import TaskInfo
 
 UNKNOWN = -1
-"""Label of an image whose class nobody knows."""
+"""Label of an image of unknown class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +40,14 @@ class ImageSet:
 
     @property
     def labelled(self) -> bool:
-        """Every image has a label."""
+        """Whether every image has a label."""
         return bool((self.labels != UNKNOWN).all())
 
     def digest(self) -> str:
         """Return a digest over contents and labels in order; `adapt.data.digests` compares two.
 
         Raises:
-            DataError: A file is gone.
+            DataError: A file no longer exists.
         """
         content, names = hashlib.sha256(), hashlib.sha256()
         sums = contents(self.paths)
@@ -65,7 +65,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DomainPair:
-    """Everything one task is trained and tested on."""
+    """The images that one task is trained and tested on."""
 
     task: TaskInfo
     source: ImageSet
@@ -77,11 +77,11 @@ class DomainPair:
     held_out: bool
     """Training never sees an image of `test`. False is the papers' transductive protocol."""
     given: bool = False
-    """`test` was named apart (`--test`): an artifact need not know it."""
+    """Whether `test` was given separately (`--test`); artifacts then do not record it."""
     inventory: Inventory | None = None
-    """What was taken of the user's own folders, and what was left out."""
+    """Images taken from the user's own folders, and files left out."""
     origin: Origin | None = None
-    """Where the images lie; None where they are drawn."""
+    """Location of the images; None if they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Dataset(Protocol):
     """A named data set; a class of this shape and a line in `adapt.datasets` add one."""
 
     name: ClassVar[str]
-    """Its key in `DATASETS`."""
+    """Key of the data set in `DATASETS`."""
     domains: ClassVar[Mapping[str, Domain]]
-    """By short name, as in a task id."""
+    """Domains by short name, as in a task id."""
     classes: ClassVar[tuple[str, ...]]
     """Published names in label order, where they are needed or worth comparing; else empty."""
     class_count: ClassVar[int]
@@ -123,8 +123,8 @@ class Dataset(Protocol):
             task: Short names of source and target domain.
             root: Folder of the data set, or the folder that holds it.
             holdout: Share of the target to keep for evaluation, where there is no official split.
-            seed: Of the split.
-            target_classes: See `adapt.data.pairing.match`.
+            seed: Seed of the split.
+            target_classes: Number of target classes, see `adapt.data.pairing.match`.
 
         Raises:
             TaskError: There is no such task.
@@ -142,8 +142,8 @@ class Dataset(Protocol):
         """Return the number of images per class of one domain, by split.
 
         Args:
-            root: As in `load`.
-            short: The domain's short name.
+            root: Folder of the data set, as in `load`.
+            short: Short name of the domain.
 
         Returns:
             Keys `train` and `test`, or only `all` where the data set has no split of its own.
@@ -155,7 +155,7 @@ class Dataset(Protocol):
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """Return a few names in quotes, and how many more there are, for a message."""
+    """Return a few names in quotes and the number of others, for a message."""
     shown = ", ".join(f"'{name}'" for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "none"
 
@@ -164,9 +164,9 @@ def split(images: ImageSet, holdout: float, seed: int) -> tuple[ImageSet, ImageS
     """Return (training, held-out) images by a seeded permutation, each in the original order.
 
     Args:
-        images: At least two.
+        images: Images to split, at least two.
         holdout: Share to hold out, in (0, 1); at least one image goes to each side.
-        seed: Of NumPy's default generator.
+        seed: Seed of NumPy's default generator.
 
     Raises:
         DataError: There are too few images.
@@ -183,11 +183,11 @@ def pick(task: str, dataset: str, domains: dict[str, str]) -> tuple[str, str]:
 
     Args:
         task: Short names, for example `a-c`.
-        dataset: For the message.
-        domains: Short name to full name.
+        dataset: Name of the data set, for the message.
+        domains: Full names of the domains by short name.
 
     Raises:
-        TaskError: There is no such task; the message lists those there are.
+        TaskError: There is no such task; the message lists those available.
     """
     source, dash, target = task.partition("-")
     if not dash or source not in domains or target not in domains:

@@ -1,7 +1,7 @@
-"""What the published data sets share: class folders or list files below ROOT, tasks by short names.
+"""Load published data sets from class folders or list files below ROOT.
 
-A data set is a small class: its domains with their published counts, its classes, how its folder is
-called, and where to get it.
+A data set is a small class: its domains with their published counts, its classes, the usual names
+of its folder, and where to get it.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Benchmark:
 
     name: ClassVar[str]
     domains: ClassVar[Mapping[str, Domain]]
-    """By short name, as in a task id."""
+    """Domains by short name, as in a task id."""
     classes: ClassVar[tuple[str, ...]] = ()
     """Published names in label order, where they are needed or worth comparing."""
     class_count: ClassVar[int]
     """Published number of classes."""
     folders: ClassVar[tuple[str, ...]] = ()
-    """What the data set's own folder is called."""
+    """Usual names of the data set's own folder."""
     home: ClassVar[str]
-    """Where to get it."""
+    """Address to get it from."""
     reported: ClassVar[tuple[str, ...]] = ()
-    """The tasks that papers report, in the order of their columns; all if empty."""
+    """Tasks that papers report, in the order of their columns; all if empty."""
 
     def load(
         self,
@@ -103,10 +103,10 @@ class Benchmark:
         return Part(layouts.spelled(images, self.classes))
 
     def root(self, root: Path | None) -> Path:
-        """Return the folder that was given.
+        """Return the folder of the data set, checked.
 
         Raises:
-            DataError: None was, or there is no such folder.
+            DataError: No folder was given, or it does not exist.
         """
         if root is None:
             raise DataError(
@@ -114,7 +114,9 @@ class Benchmark:
                 "pass its folder with --data ROOT"
             )
         if not root.is_dir():
-            raise DataError(f"'{root}' is no folder; pass the one of '{self.name}' with --data")
+            raise DataError(
+                f"'{root}' is not a folder; pass the folder of '{self.name}' with --data"
+            )
         return root
 
     def find(self, root: Path, domain: Domain) -> tuple[list[Path], Path]:
@@ -127,9 +129,9 @@ class Benchmark:
         folder = layouts.domain_folder(bases, domain)
         if folder is None:
             raise DataError(
-                f"'{root}' has no folder of the domain '{domain.name}' of '{self.name}'; there is "
-                f"{some(folders(root), 8)}; pass the data set's folder with --data, or get what is "
-                f"missing: {self.home}"
+                f"'{root}' has no folder of the domain '{domain.name}' of '{self.name}'; "
+                f"available: {some(folders(root), 8)}; pass the data set's folder with --data, or "
+                f"get the missing domain from {self.home}"
             )
         return bases, folder
 
@@ -137,8 +139,8 @@ class Benchmark:
         """Return what one should know about how a data set lies here; mostly nothing.
 
         Args:
-            root: Its folder.
-            shorts: The domains that matter.
+            root: Folder of the data set.
+            shorts: Short names of the domains to look at.
         """
         return []
 
@@ -148,7 +150,7 @@ class Benchmark:
         images, classes = sum(map(len, splits)), len(part.train.classes)
         if domain.images and (images, classes) != (domain.images, self.class_count):
             _log.warning(
-                "%s: domain '%s' has %d images of %d classes, published are %d of %d; see "
+                "%s: domain '%s' has %d images of %d classes, published: %d of %d; see "
                 '"uda-adapt data check"',
                 self.name, domain.name, images, classes, domain.images, self.class_count,
             )  # fmt: skip

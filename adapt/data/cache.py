@@ -1,4 +1,4 @@
-"""Decoded and resized images on disk: made once, and each checked whenever it is read.
+"""Cache decoded and resized images on disk, each checked whenever it is read.
 
 Under `$UDA_CACHE` or `~/.cache/uda-adapt`: `pixels/<key>.bin` holds the images one after another,
 `pixels/<key>.safetensors`, checksummed and written last, says which files they are and has a digest
@@ -35,7 +35,7 @@ from runtime.storage.files import replacing
 from runtime.storage.locks import exclusive
 
 VERSION = 3
-"""Of the cached pixels; raise it when decoding or resizing changes."""
+"""Version of the cached pixels; raise it when decoding or resizing changes."""
 KIND, SCHEMA = "uda-pixels", 1
 UNREADABLE = 0.01
 """Share of unreadable images from which on a data set is refused."""
@@ -55,7 +55,7 @@ class Pixels:
     skipped: tuple[int, ...]
     """Positions of the unreadable ones, which were left out."""
     key: str
-    """Names the pixels: changes with the contents of the files and how they are resized."""
+    """Digest of the contents of the files and of how they are resized."""
 
 
 def pixels(
@@ -65,14 +65,14 @@ def pixels(
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
     background: Background = "drop",
 ) -> Pixels:
-    """Return the pixels of an image set, from the cache if they are there.
+    """Return the pixels of an image set, from the cache if it has them.
 
     Args:
-        images: What to read.
-        size: Side S of the result.
-        resize: As in `Preprocess`.
-        interpolation: As in `Preprocess`.
-        background: As in `Preprocess`.
+        images: Images to read.
+        size: Side S of the result in pixels.
+        resize: Way of resizing, as in `Preprocess`.
+        interpolation: Interpolation, as in `Preprocess`.
+        background: Background of transparent images, as in `Preprocess`.
 
     Raises:
         DataError: A file is missing or changes while it is read, or at least 1 % of the images are
@@ -151,7 +151,7 @@ def _read(
         if (file_sha256(path) or bytes(len(known))) != known.tobytes():
             forget(paths)
             raise DataError(
-                f"the image '{path}' changed while it was read; start again when nothing writes to "
+                f"the image '{path}' changed while it was read; start again once nothing writes to "
                 "its folder"
             )
         return result
@@ -190,7 +190,7 @@ def _ready(
             or digests.dtype != np.uint8
             or digests.shape != (len(kept), rows.WIDTH)
         ):
-            raise FormatError(f"'{header}' is about other images")
+            raise FormatError(f"'{header}' belongs to other images")
         array = Rows(
             content,
             shape,

@@ -1,4 +1,4 @@
-"""What there is of a data set, against what was published, before any training starts."""
+"""Compare the images of a data set on disk with the published counts."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _ALWAYS = ("domain", "classes", "train")
 
 @dataclass(frozen=True)
 class DomainCheck:
-    """One domain."""
+    """What one domain has and lacks."""
 
     domain: str
     short: str
     classes: tuple[str, ...] = ()
-    """Found, by name."""
+    """Names of the classes found, sorted."""
     train: int = 0
-    """Images, or all of them where there is no split."""
+    """Number of training images, or of all where there is no split."""
     test: int = 0
     published: int | None = None
-    """Images over all splits."""
+    """Published number of images over all splits."""
     missing: tuple[str, ...] = ()
     """Classes that were published, or that another domain has."""
     unknown: tuple[str, ...] = ()
@@ -39,15 +39,15 @@ class DomainCheck:
     untrained: tuple[str, ...] = ()
     """Classes with test images only."""
     problem: str | None = None
-    """Why the domain cannot be used."""
+    """Reason why the domain cannot be used."""
 
     @property
     def images(self) -> int:
-        """Images over all splits."""
+        """Number of images over all splits."""
         return self.train + self.test
 
     def against(self, classes: Set[str]) -> DomainCheck:
-        """Return the row with what it has less, and more, than some classes."""
+        """Return the row with its missing and unknown classes filled in."""
         missing, unknown = classes - set(self.classes), set(self.classes) - classes
         return replace(self, missing=tuple(sorted(missing)), unknown=tuple(sorted(unknown)))
 
@@ -68,34 +68,34 @@ class DomainCheck:
         )
 
     def notes(self) -> Iterator[str]:
-        """Yield what is wrong, one line each."""
+        """Yield the differences from what was published, one line each."""
         if self.problem:
             yield self.problem
         if self.missing and not self.problem:
             yield f"missing {_classes(self.missing)}"
         if self.unknown:
-            yield f"has {_classes(self.unknown)} that nobody published"
+            yield f"has unpublished {_classes(self.unknown)}"
         if self.untrained:
             yield f"has test images only of {_classes(self.untrained)}"
         if self.published and not self.problem and self.images != self.published:
-            yield f"has {self.images:,} images, published are {self.published:,}"
+            yield f"has {self.images:,} images, published: {self.published:,}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What there is of a data set."""
+    """All domains of a data set."""
 
     dataset: str
     class_count: int
-    """Published, or found in all domains together."""
+    """Number of classes, published or else found in all domains together."""
     rows: tuple[DomainCheck, ...]
     notes: tuple[str, ...]
-    """Everything that is not as published."""
+    """Differences from what was published."""
     unusable: str | None
-    """Why training cannot start, in one line; None if it can."""
+    """Reason why training cannot start, in one line; None if it can."""
 
     def table(self) -> str:
-        """Return the domains as a table, without columns that say nothing of any of them."""
+        """Return the domains as a table, without columns that are empty for all of them."""
         columns = list(zip(_HEADER, *(row.cells() for row in self.rows), strict=True))
         shown = [c for c in columns if c[0] in _ALWAYS or any(cell != "-" for cell in c[1:])]
         header, *rows = map(list, zip(*shown, strict=True))
@@ -110,16 +110,16 @@ class Report:
 
 
 def named(dataset: str, root: Path | None, task: str | None = None) -> Report:
-    """Return what there is of a named data set.
+    """Check a named data set.
 
     Args:
-        dataset: A key of `adapt.data.DATASETS`.
-        root: Its folder.
-        task: Check only the two domains of this task.
+        dataset: Name of the data set.
+        root: Folder of the data set.
+        task: Task whose two domains alone are checked; None checks all.
 
     Raises:
         DataError: The data set is unknown, or `root` is missing.
-        TaskError: It has no such task.
+        TaskError: The data set has no such task.
     """
     found = data.get(dataset)
     shorts = list(found.domains)
@@ -143,10 +143,10 @@ def row_of(
     """Return the row of a domain.
 
     Args:
-        name: Of the domain.
-        short: Its short name.
-        published: Number of images, if known.
-        survey: Returns the images per class by split, or raises a `DataError`.
+        name: Name of the domain.
+        short: Short name of the domain.
+        published: Published number of images, if known.
+        survey: Function that returns the images per class by split, or raises a `DataError`.
     """
     try:
         counts = survey()
@@ -167,11 +167,11 @@ def report_of(
     """Compare domains with each other and with what was published.
 
     Args:
-        dataset: Name.
-        rows: Domains.
-        classes: Published names, if known.
-        number: Of published classes; 0 if nobody did.
-        every: All domains must be usable; else two.
+        dataset: Name of the data set.
+        rows: Domains to compare.
+        classes: Published class names, if known.
+        number: Published number of classes; 0 if unknown.
+        every: Whether all domains must be usable, rather than two.
     """
     labelled = [row for row in rows if row.classes]
     expected = set(classes) or {name for row in labelled for name in row.classes}
@@ -181,14 +181,14 @@ def report_of(
     notes = [f"{row.domain}: {note}" for row in rows if row not in alike for note in row.notes()]
     if number and labelled and not classes and len(expected) != number:
         notes.append(
-            f"all domains: {len(expected)} classes, published are {number}; which ones are missing "
-            "only the original can tell, their names are not part of this project"
+            f"all domains: {len(expected)} classes, published: {number}; compare with "
+            "the original, since the published names are not part of this project"
         )
     return Report(dataset, number or len(expected), tuple(rows), tuple(notes), unusable)
 
 
 def _alike(rows: list[DomainCheck], error: str) -> list[DomainCheck]:
-    """Return the rows that say nothing new: their problem is the one that the error names."""
+    """Return the rows whose problem the error names already."""
 
     def described(row: DomainCheck) -> str:
         return str(row.problem).replace(f"'{row.domain}'", "")

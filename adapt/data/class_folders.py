@@ -1,4 +1,4 @@
-"""Folders with one folder of images per class, and folders of images without labels."""
+"""Read folders with one folder of images per class, and folders of unlabelled images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime.errors import DataError
 from runtime.frames import formats
 
 _LISTS = (".csv", ".tsv", ".lst", ".list", ".json")
-"""What people also call lists of images."""
+"""Endings that other programs give to lists of images."""
 
 
 def read_domain(root: Path, domain: str) -> ImageSet:
@@ -33,7 +33,7 @@ def domain_folder(root: Path, domain: str) -> Path:
     """Return the folder of a domain, its name composed or decomposed.
 
     Raises:
-        DataError: There is none, the message lists the folders there are; or there are two.
+        DataError: The folder does not exist, or there are two of that name.
     """
     folder = on_disk(root / domain)
     if len(same := spellings(folder)) > 1:
@@ -67,8 +67,8 @@ def read_tree(
     `adapt.data.inventory` leaves out is left out. A class folder may have folders inside.
 
     Args:
-        folder: Holds one folder of images per class, or images.
-        domain: What to call it.
+        folder: Folder of class folders, or of images.
+        domain: Name of the domain.
         findings: List to which empty class folders are added, which training refuses; None refuses
             them here.
 
@@ -104,16 +104,14 @@ def read_tree(
             raise DataError(finding)
         findings.append(finding)
     if len(files) < 2:
-        raise DataError(
-            f"'{folder}' has one class only, '{names[0]}'; telling images apart needs two or more"
-        )
+        raise DataError(f"'{folder}' has only the class '{names[0]}'; add images of another class")
     labels = np.repeat(np.arange(len(files)), [len(found) for found in files.values()])
     paths = tuple(path for found in files.values() for path in found)
     return ImageSet(paths, labels, tuple(files), domain), tree.left_out
 
 
 def folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; hidden ones and the like left out.
+    """Return the names of the folders in a folder, sorted, without hidden and system folders.
 
     Links to a folder above are left out too.
 
@@ -150,5 +148,5 @@ def _first(path: Path, folder: Path) -> str:
 
 
 def _instead(left_out: Sequence[LeftOut]) -> str:
-    """Return what is there instead of images, for a message."""
+    """Return the files found instead of images, for a message."""
     return f"; left out: {reasons(counted(left_out))}" if left_out else ""

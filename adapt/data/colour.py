@@ -1,4 +1,4 @@
-"""Colour changes of image batches, one strength per image, on whatever device the images are.
+"""Change the colours of image batches, one strength per image, on any device.
 
 Every function takes images (N, 3, S, S) uint8 RGB and a strength (N,), and returns fresh uint8
 images. They follow Pillow, which cuts to a whole byte after each change; a byte may come out

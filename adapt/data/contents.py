@@ -1,4 +1,4 @@
-"""Digests of the contents of image files; a file that did not change is not read again.
+"""Compute digests of image files; a file that did not change is not read again.
 
 Under `$UDA_CACHE/contents`, one checksummed file per folder of images holds the SHA-256 of each
 file beside its size, its times of modification and of change, and its inode. A file of which all
@@ -45,7 +45,7 @@ States = NDArray[np.uint64]
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """What is known about the files of one folder."""
+    """Known digests of the files of one folder."""
 
     rows: dict[bytes, int]
     """Position of each file by its name, relative to the folder."""
@@ -59,7 +59,7 @@ def contents(paths: Sequence[Path]) -> Sums:
     """Return the SHA-256 (N, 32) of each file's content; zeros for a file that cannot be read.
 
     Raises:
-        DataError: A file is gone.
+        DataError: A file no longer exists.
     """
     if not paths:
         return np.empty((0, WIDTH), np.uint8)
@@ -97,25 +97,25 @@ def _read(paths: Sequence[Path], states: States, sums: Sums, some: Sequence[int]
 
 
 def forget(paths: Sequence[Path]) -> None:
-    """Have the contents of all files in the paths' folder read again when next asked for."""
+    """Drop the known digests of the paths' folder, so that its files are read again."""
     if paths:
         with contextlib.suppress(OSError):
             _index_path(_relative(paths)[0]).unlink(missing_ok=True)
 
 
 def stat(path: Path) -> os.stat_result:
-    """Return what the file system knows about an image.
+    """Return the file status of an image.
 
     Raises:
-        DataError: The file is gone, or the link leads nowhere.
+        DataError: The file does not exist, or a link is broken.
     """
     try:
         return path.stat()
     except OSError as error:
         kind = "link" if path.is_symlink() else "file"
         raise DataError(
-            f"the image '{path}' cannot be reached ({error.strerror}), a readable file is needed; "
-            f"repair the {kind} or delete it, and start again"
+            f"cannot read the image '{path}' ({error.strerror}); repair or delete the {kind}, then "
+            "start again"
         ) from error
 
 
@@ -184,7 +184,7 @@ def _load(path: Path, root: str, quiet: bool = False) -> _Index:
         if found != [("uint64", (len(listed), 4)), ("uint8", (len(listed), WIDTH))]:
             raise FormatError(f"'{path}' has tensors of another type or shape")
         if file.document.get("folder") != root:
-            raise FormatError(f"'{path}' is about another folder")
+            raise FormatError(f"'{path}' belongs to another folder")
     except (FormatError, KeyError) as error:
         if not quiet:
             _log.warning("the images in '%s' are read again: %s", root, error)

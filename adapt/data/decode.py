@@ -1,4 +1,4 @@
-"""Which images of a data set cannot be read, before any training starts."""
+"""Find the images of a data set that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def decoded(
     A domain of which training would leave out too many makes the data set unusable.
 
     Args:
-        report: From `adapt.data.check`.
+        report: Report of `adapt.data.check`.
         root: Folder of the data set.
-        dataset: Its name.
+        dataset: Name of the data set.
 
     Raises:
         DataError: The images cannot be found.

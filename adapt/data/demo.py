@@ -1,4 +1,4 @@
-"""The demo world's two data sets, drawn on first use. Each has a test split of its own."""
+"""Define the demo world's two data sets, drawn on first use, each with a test split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests of image sets, by two rules, and their comparison.
+"""Compare digests of image sets, which follow one of two rules.
 
 A digest reads `content:<sha256> names:<sha256>`: the first over the contents of the files and their
 labels, the second over their names, sizes and labels. Artifacts and checkpoints of schema 1, and
@@ -22,7 +22,7 @@ def check(value: str) -> str:
     """Return `value` if it is the digest of an image set, by both rules or by names alone.
 
     Raises:
-        ValueError: It is not.
+        ValueError: It is not such a digest.
     """
     parts = _parse(value)
     if ":" in value and value != join(parts.get(CONTENT, ""), parts.get(NAMES, "")):

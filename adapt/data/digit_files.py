@@ -1,4 +1,4 @@
-"""The original files of MNIST, USPS and SVHN to arrays; nothing in them is trusted."""
+"""Read the original files of MNIST, USPS and SVHN, trusting nothing in them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def mnist(images: Path, labels: Path) -> tuple[Pixels, Labels]:
     """Return MNIST's pictures (N, 28, 28) and labels (N,) from IDX files, plain or gzipped.
 
     Raises:
-        DataError: A file is damaged, or they disagree.
+        DataError: A file is damaged, or the two do not match.
     """
     return _same_length(_idx(images, 3), mnist_labels(images, labels), images)
 
@@ -139,4 +139,4 @@ def _same_length(images: Pixels, labels: Labels, path: Path) -> tuple[Pixels, La
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"'{path}' is damaged or no original file: {why}; get it again")
+    return DataError(f"'{path}' is not a valid original file: {why}; download it again")

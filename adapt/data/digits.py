@@ -1,4 +1,4 @@
-"""Digits: MNIST (LeCun 1998), USPS (Hull, PAMI 1994), SVHN (Netzer et al., NIPS workshop 2011)."""
+"""Load MNIST (LeCun 1998), USPS (Hull 1994) and SVHN (Netzer et al. 2011) from original files."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from runtime.errors import DataError
 from runtime.storage.files import storage_errors
 
 DONE = "DONE.txt"
-"""Holds the digest of the pictures in a folder of the cache."""
+"""File with the digest of the pictures in a folder of the cache."""
 VERSION = 2
-"""Of the pictures in the cache; raise it when decoding changes."""
+"""Version of the pictures in the cache; raise it when decoding changes."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How one domain's files are called and read."""
+    """Names and readers of one domain's files."""
 
     files: dict[str, tuple[str, ...]]
-    """By split, each needed file's name without packing."""
+    """Names of the needed files by split, without the ending of a packed file."""
     decode: Callable[..., tuple[Pixels, Labels]]
     labels: Callable[..., Labels]
-    """Only the labels: quick."""
+    """Reader of the labels alone, which is quicker."""
 
 
 FORMATS = {
@@ -57,7 +57,7 @@ FORMATS = {
         digit_files.svhn_labels,
     ),
 }
-"""By domain."""
+"""Formats by domain."""
 
 
 class Digits(Benchmark):
@@ -110,7 +110,7 @@ class Digits(Benchmark):
         """Return the original files of one split.
 
         Raises:
-            DataError: One is missing.
+            DataError: A file is missing.
         """
         domain = self.domains[short]
         bases = layouts.bases(root, self.folders)
@@ -123,7 +123,7 @@ class Digits(Benchmark):
             path = next((p / n for p in bases for n in sorted(names) if (p / n).is_file()), None)
             if path is None:
                 raise DataError(
-                    f"the file '{name}' of {domain.name} is missing, neither in '{root}' nor in "
+                    f"the file '{name}' of {domain.name} not found, neither in '{root}' nor in "
                     f"'{root / domain.name}'; get the original files: {self.home}"
                 )
             found.append(path)

@@ -1,4 +1,4 @@
-"""The two data sets of the drawn world, rendered into ordinary image folders on first use.
+"""Render the two data sets of the demo world into image folders on first use.
 
 demo-digits: printed digits (`font`) and handwritten ones (`hand`), ten classes.
 demo-objects: twelve objects as `art`, `clipart`, `product` and `real`.
@@ -101,9 +101,9 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
     drawn again.
 
     Args:
-        name: "demo-digits" or "demo-objects".
+        name: Name of the data set, "demo-digits" or "demo-objects".
         root: Cache folder; None means `adapt.data.home.folder`.
-        workers: Processes that draw.
+        workers: Number of processes that draw.
 
     Raises:
         DataError: The name is unknown, or a library is missing.

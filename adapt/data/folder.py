@@ -1,4 +1,4 @@
-"""Tasks of the user's own images: two domain folders or list files, and what to test on.
+"""Load tasks of the user's own images, from two domain folders or list files.
 
 A domain is `ROOT/<domain>/<class>/*.jpg`, or `ROOT/<domain>/{train,val,test}/<class>/*.jpg`; a
 target may also be `ROOT/<domain>/*.jpg`. `adapt.data.inventory` says what is taken of it.
@@ -18,7 +18,7 @@ from adapt.data.class_folders import read_domain, read_folder
 from adapt.data.inventory.summary import Inventory, Role, Side
 from adapt.data.inventory.walk import LeftOut
 from adapt.data.origin import Origin, absolute, named
-from adapt.data.own_domains import NO_LABELS, check_side, read_side
+from adapt.data.own_domains import NO_LABELS, OwnDomain, check_side, read_side
 from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
 
@@ -45,8 +45,8 @@ def load_folders(
         source: Folder in it, with one folder of images per class, or a list file.
         target: Folder in it, with the same classes, or with images only, or a list file.
         holdout: Share of the target to keep for evaluation; 0 evaluates on what was trained on.
-        seed: Of the split.
-        target_classes: See `adapt.data.pairing.match`.
+        seed: Seed of the split.
+        target_classes: Number of target classes, see `adapt.data.pairing.match`.
 
     Raises:
         DataError: A folder is missing or empty, there are fewer than two classes, or the two
@@ -56,23 +56,11 @@ def load_folders(
         TaskError: The folder names make no task id.
     """
     source, target = (spelling.inside(root, name) for name in (source, target))
-    for name in (source, target):
-        check_side(root, name)
-    labelled = read_side(root, source)
-    if not labelled.train.classes:
-        raise DataError(f"the source '{root / source}' {NO_LABELS}")
-    unlabelled = read_side(root, target)
-    left_out = labelled.left_out + unlabelled.left_out
-    if _same(root, source, target):  # one folder under two names
-        one = dataclasses.replace(labelled.train, domain=unlabelled.train.domain)
-        unlabelled = dataclasses.replace(unlabelled, train=one)
-    elif labelled.test is not None:
-        unused = root / labelled.test_name
-        left_out += (LeftOut(unused, f"unused split {unused.name}", len(labelled.test)),)
+    labelled, unlabelled, left_out = _read_sides(root, source, target)
     if holdout and unlabelled.test is not None:
         raise ConfigError(
-            f"the target '{target}' has a test split of its own, '{unlabelled.test_name}', so a "
-            f"holdout of {holdout:g} would mean nothing; pass --set holdout=0"
+            f"the target '{target}' has a test split of its own, '{unlabelled.test_name}', so none "
+            "can be held out; pass --set holdout=0"
         )
     dataset = spelling.short(root.resolve().name, "-").lstrip(".") or "folder"
     called = zip((source, target), spelling.tails(source, target), strict=True)
@@ -107,11 +95,12 @@ def with_test(
     """Return a task with other test images.
 
     Args:
-        pair: The task.
+        pair: Images of the task.
         test: Images with the task's classes, or some of them.
-        name: Of these, for people.
-        target_classes: See `adapt.data.pairing.match`; here classes may always be missing.
-        given: They were named apart, so artifacts of the task need not know them.
+        name: Name of the test images, for messages.
+        target_classes: Number of target classes, as for `adapt.data.pairing.match`, except that
+            classes may always be missing.
+        given: Whether they were given separately, so that artifacts do not record them.
 
     Raises:
         DataError: A test image is a labelled training image, or has a class of its own.
@@ -138,6 +127,26 @@ def with_test(
     return dataclasses.replace(
         pair, test=tested, held_out=held_out, given=given, inventory=inventory, origin=origin
     )
+
+
+def _read_sides(
+    root: Path, source: str, target: str
+) -> tuple[OwnDomain, OwnDomain, tuple[LeftOut, ...]]:
+    """Return the source, the target, and the files that are left out of both."""
+    for name in (source, target):
+        check_side(root, name)
+    labelled = read_side(root, source)
+    if not labelled.train.classes:
+        raise DataError(f"the source '{root / source}' {NO_LABELS}")
+    unlabelled = read_side(root, target)
+    left_out = labelled.left_out + unlabelled.left_out
+    if _same(root, source, target):  # one folder under two names
+        one = dataclasses.replace(labelled.train, domain=unlabelled.train.domain)
+        unlabelled = dataclasses.replace(unlabelled, train=one)
+    elif labelled.test is not None:
+        unused = root / labelled.test_name
+        left_out += (LeftOut(unused, f"unused split {unused.name}", len(labelled.test)),)
+    return labelled, unlabelled, left_out
 
 
 def _called(root: Path, name: str, tail: str, images: ImageSet) -> tuple[ImageSet, str]:

@@ -1,4 +1,4 @@
-"""Where caches lie."""
+"""Locate the cache folder."""
 
 from __future__ import annotations
 

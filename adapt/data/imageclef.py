@@ -12,8 +12,8 @@ from adapt.data.benchmark import Benchmark
 class ImageCLEF(Benchmark):
     """Twelve classes that Caltech-256, ImageNet and Pascal VOC share, 50 images of each.
 
-    Archives have the images in three flat folders `c`, `i`, `p` with list files `iList.txt`, whose
-    label numbers are the alphabetical order of the names; class folders are accepted too. The
+    Archives have the images in three flat folders `c`, `i`, `p` with list files `iList.txt`, with
+    labels in the alphabetical order of the names; class folders are accepted too. The
     fourth domain `b` (Bing) is not used. The whole target is adapted to and tested on.
     """
 

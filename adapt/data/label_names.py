@@ -1,4 +1,4 @@
-"""Labels of a list to classes with names: a number alone says nothing."""
+"""Translate the label numbers of a list to class names."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Line:
     """One line of a list."""
 
     path: str
-    """As written, with forward slashes."""
+    """Path as written, with forward slashes."""
     label: str | None
-    """A number, a class name, or None."""
+    """Number or name of the class; None for an unlabelled image."""
 
 
 def labelled(
@@ -35,17 +35,17 @@ def labelled(
     path: Path,
     numbered: Sequence[str] = (),
 ) -> ImageSet:
-    """Return images with the classes that a list gives them, sorted by name.
+    """Return images with their classes from a list, sorted by name.
 
     Label numbers are translated by `numbered`, or else by the images' folders if each number has
     one folder of its own.
 
     Args:
-        paths: (N,) images.
-        lines: (N,) of the list, all with labels.
-        folders: (N,) class folders, None for an image in none.
-        domain: Name for the result.
-        path: The list, for messages.
+        paths: Paths (N,) of the images.
+        lines: Lines (N,) of the list, all with labels.
+        folders: Class folders (N,); None for an image in none.
+        domain: Name of the domain.
+        path: Path of the list, for messages.
         numbered: Class names in the order of the numbers, if they are known.
 
     Raises:
@@ -59,8 +59,7 @@ def labelled(
     classes = sorted(set(names))
     if len(classes) < 2:
         raise DataError(
-            f"the list '{path}' has one class only, '{classes[0]}'; telling images apart needs two "
-            "or more"
+            f"the list '{path}' has only the class '{classes[0]}'; add images of another class"
         )
     index = {name: position for position, name in enumerate(classes)}
     return ImageSet(paths, np.array([index[n] for n in names], np.int64), tuple(classes), domain)

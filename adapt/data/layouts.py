@@ -1,4 +1,4 @@
-"""Where published data sets lie on disk: every spelling and nesting their archives and users have.
+"""Find published data sets on disk, in every spelling and nesting that archives use.
 
 Names are compared without case, blanks, underscores and hyphens: `Real World` is `real_world`.
 """
@@ -38,8 +38,8 @@ def bases(root: Path, names: Sequence[str]) -> list[Path]:
     """Return the folders in which a data set's domains may lie, the likeliest first.
 
     Args:
-        root: The data set's folder, or the folder that holds it.
-        names: What the data set's folder is usually called.
+        root: Folder of the data set, or its parent.
+        names: Usual names of the data set's folder.
     """
     known = {key(name) for name in names}
     found = [root, *(root / name for name in folders(root) if key(name) in known)]
@@ -50,7 +50,7 @@ def domain_folder(searched: Iterable[Path], domain: Domain) -> Path | None:
     """Return the folder of a domain that has its class folders or images, or None.
 
     Raises:
-        DataError: There are two.
+        DataError: There are two such folders.
     """
     for base in searched:
         same = [base / name for name in folders(base) if key(name) in keys(domain)]
@@ -69,7 +69,7 @@ def list_file(searched: Iterable[Path], names: Iterable[str]) -> Path | None:
     """Return the first list file in some folders that is called like one of the names, or None.
 
     Raises:
-        DataError: A folder has two.
+        DataError: A folder has two such lists.
     """
     known = {key(name) for name in names}
     for folder in searched:
@@ -93,15 +93,15 @@ def list_folders(searched: Sequence[Path], names: Sequence[str] = LIST_FOLDERS) 
 
 
 def read_listed(path: Path, folder: Path, domain: Domain, numbered: Sequence[str] = ()) -> ImageSet:
-    """Return the images of a domain that one of its lists names.
+    """Return the images of a domain from one of its lists.
 
     Lists were written on other people's machines (`/data/office-home/images/Art/Mug/1.jpg 3`), so
     what precedes the domain in a path is left out; the rest must lie in the domain's folder.
 
     Args:
-        path: The list.
-        folder: The domain's images.
-        domain: Its names.
+        path: Path of the list.
+        folder: Folder of the domain's images.
+        domain: Names of the domain.
         numbered: Class names in the order of the label numbers, for images in no class folder.
 
     Raises:
@@ -134,12 +134,12 @@ def read_classes(folder: Path, domain: Domain, lists: str) -> ImageSet:
     """Return the images of a domain's class folders.
 
     Args:
-        folder: Of the domain.
-        domain: Its names.
-        lists: The name of the list file that could have labelled them, for the message.
+        folder: Folder of the domain.
+        domain: Names of the domain.
+        lists: Name of the list file that could label the images, for the message.
 
     Raises:
-        DataError: There are none, or images without labels.
+        DataError: There are no images, or they have no labels.
     """
     images = read_folder(folder, domain.name)
     if not images.classes:
@@ -154,8 +154,8 @@ def spelled(images: ImageSet, classes: Sequence[str]) -> ImageSet:
     """Return images with class names as they were published, in one order for every domain.
 
     Args:
-        images: With class folders in any spelling, `alarm clock` for `Alarm_Clock`.
-        classes: Published names; others stay as they are.
+        images: Images with class names in any spelling, `alarm clock` for `Alarm_Clock`.
+        classes: Published class names; others stay as they are.
 
     Raises:
         DataError: Two folders are the same class.
@@ -174,7 +174,7 @@ def spelled(images: ImageSet, classes: Sequence[str]) -> ImageSet:
 
 
 def _inside(path: str, domain: Domain) -> Iterator[str]:
-    """Yield what of a listed path may lie in the domain's folder, the longest first."""
+    """Yield the tails of a listed path that may lie in the domain's folder, the longest first."""
     parts = path.split("/")
     for start in range(len(parts)):
         before = [part for part in parts[:start] if part != "."]
@@ -196,5 +196,5 @@ def _check_numbers(lines: Sequence[Line], classes: Sequence[str | None], path: P
             if known != pair:
                 raise DataError(
                     f"the list '{path}' gives the {what} '{pair[side]}' two {other}, "
-                    f"'{known[1 - side]}' and '{pair[1 - side]}'; it is damaged: take the original"
+                    f"'{known[1 - side]}' and '{pair[1 - side]}'; download the original list again"
                 )

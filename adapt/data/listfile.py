@@ -1,4 +1,4 @@
-"""List files: one image per line, `path label` or `path class_name`, or `path` for a target.
+"""Read list files: one image per line, `path label` or `path class_name`, or `path` for a target.
 
 Nothing in a list is trusted: its images lie below the data set's folder, or it is refused. Label
 numbers of two lists may disagree, so a class is known by its name: the folder of its images, or its
@@ -28,7 +28,7 @@ _LIMIT = 256 * 2**20
 
 
 class Files:
-    """Answers whether files exist, listing each folder once: lists have 100,000s of lines."""
+    """Existence of files, with each folder listed once: lists have 100,000s of lines."""
 
     def __init__(self) -> None:
         self._known: dict[str, frozenset[str]] = {}
@@ -43,7 +43,7 @@ class Files:
         return name in self._known[folder]
 
     def spelled(self, path: str) -> str | None:
-        """Return a path as the disk spells it, with composed letters or not; None if it is not."""
+        """Return a path as the disk spells it, composed or not; None if it does not exist."""
         if path in self:
             return path
         other = path if path.isascii() else str(on_disk(Path(path)))
@@ -63,8 +63,8 @@ def read_lines(path: Path) -> list[Line]:
     whose label is -1.
 
     Raises:
-        DataError: The file is missing, too large, no UTF-8 text, empty, or some lines have labels
-            and others have none.
+        DataError: The file is missing, too large, empty or not UTF-8 text, or only some lines have
+            labels.
     """
     lines = [_line(text) for text in _text(path).splitlines() if text.strip()]
     if not lines:
@@ -96,13 +96,13 @@ def find_list(root: Path, name: str) -> Path:
 
 
 def take_list(root: Path, name: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
-    """Return the images that a list file names, and those of them that are left out.
+    """Return the images of a list file, and those that are left out.
 
     The domain is called after the file.
 
     Args:
         root: Folder of the data set. Images are looked for in it and beside the list.
-        name: The list, in `root` or elsewhere.
+        name: Path of the list, in `root` or elsewhere.
 
     Raises:
         DataError: The list or an image is missing, a path leaves `root`, classes have no names, or
@@ -131,10 +131,10 @@ def take_list(root: Path, name: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
 
 
 def check_found(missing: Sequence[str], path: Path, looked: str) -> None:
-    """Check that no line of a list was left without its image.
+    """Check that every line of a list has its image.
 
     Raises:
-        DataError: Some were; the message counts them and names the first.
+        DataError: Images are missing; the message counts them and names the first.
     """
     if missing:
         raise DataError(
@@ -160,7 +160,9 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise DataError(f"cannot read the list '{path}': {error.strerror}") from error
     except ValueError as error:
-        raise DataError(f"the list '{path}' is no UTF-8 text: {error}; save it as UTF-8") from error
+        raise DataError(
+            f"the list '{path}' is not UTF-8 text: {error}; save it as UTF-8"
+        ) from error
 
 
 def _classes(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ from runtime.errors import FormatError
 from runtime.storage.fields import build
 
 IMAGES = "images"
-"""Member of `optional` in an artifact: what `Origin.as_dict` returns."""
+"""Key in `optional` of an artifact: value of `Origin.as_dict`."""
 _LONGEST = 4096
 
 
@@ -24,18 +24,18 @@ class Origin:
     root: str
     """Absolute path of `--data`."""
     source: str | None = None
-    """Of the user's own images: a folder or a list file, in the root or absolute; else None."""
+    """Source folder or list file of the user's own images, in the root or absolute; else None."""
     target: str | None = None
-    """Likewise."""
+    """Target folder or list file, likewise."""
     test: str | None = None
-    """Likewise, of `--test`."""
+    """Value of `--test`, likewise."""
 
     @classmethod
     def of(cls, document: object) -> Origin | None:
-        """Return what an artifact remembers; None if it does not, or nothing that can be a path.
+        """Return the origin that an artifact records; None if it records no valid one.
 
         Args:
-            document: From a file, so of any shape.
+            document: Value from a file, of any shape.
         """
         if not isinstance(document, Mapping):
             return None
@@ -65,7 +65,7 @@ def named(root: Path, name: str) -> str:
 
     Args:
         root: Folder of the data set.
-        name: As the user gave it; what is not in the root is found in the working folder.
+        name: Name as given; looked up in the root, then in the working folder.
     """
     inside = spelling.on_disk(root / spelling.tidy(name))
     return name if inside.exists() else os.path.abspath(spelling.on_disk(Path(name)))

@@ -1,4 +1,4 @@
-"""Take stock of every file in the user's own folders, before any training starts."""
+"""Check every file in the user's own folders before training."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from runtime.errors import DataError
 
 @dataclass(frozen=True)
 class OwnReport:
-    """A report, and the full inventory of every usable domain."""
+    """A report with the full inventory of every usable domain."""
 
     report: Report
     details: tuple[Details, ...]
     beside: tuple[LeftOut, ...] = ()
-    """What lies in the data set's folder, but in no domain."""
+    """Files in the data set's folder outside of every domain."""
 
 
 def own(root: Path, source: str | None = None, target: str | None = None) -> OwnReport:
@@ -34,11 +34,11 @@ def own(root: Path, source: str | None = None, target: str | None = None) -> Own
 
     Args:
         root: Folder of the domains.
-        source: Labelled domain, a folder or a list file.
-        target: Unlabelled domain. Without both, every folder is a domain.
+        source: Labelled domain, as a folder or list file.
+        target: Unlabelled domain, likewise; without both, every folder is a domain.
 
     Raises:
-        DataError: There are no folders, or a file vanishes.
+        DataError: There are no folders, or a file disappears meanwhile.
     """
     names = tuple(name for name in (source, target) if name)
     chosen = tuple(dict.fromkeys(names)) or tuple(folders(root))
@@ -69,7 +69,7 @@ def own(root: Path, source: str | None = None, target: str | None = None) -> Own
 
 
 def _unlabelled(root: Path, source: str | None, rows: list[DomainCheck], every: bool) -> str | None:
-    """Return why no domain, or not the one that was named, can be the source of a task."""
+    """Return why no domain, or not the named one, can be a source."""
     labelled = {row.domain for row in rows if row.classes or row.problem}
     if source is not None and source not in labelled:
         return f"the source '{root / source}' {NO_LABELS}"

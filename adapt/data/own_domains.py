@@ -21,7 +21,7 @@ NO_LABELS = (
     "has images but no class folders; the source needs labels: sort its images into one folder per "
     "class, or name them in a list file"
 )
-"""Why a domain cannot be a source, after its name."""
+"""Reason why a domain cannot be a source, to follow its name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +30,13 @@ class OwnDomain:
 
     train: ImageSet
     test: ImageSet | None = None
-    """Of the test split, else of the validation split, where the folder has splits."""
+    """Images of the test split, else of the validation split; None without splits."""
     train_name: str = ""
-    """The domain with its split, for people: `shop/train`."""
+    """Domain and split, for messages: `shop/train`."""
     test_name: str = ""
     left_out: tuple[LeftOut, ...] = ()
     findings: tuple[str, ...] = ()
-    """Why training would refuse it, where it was read leniently."""
+    """Reasons why training would refuse it, if read leniently."""
 
     def all(self) -> ImageSet:
         """Return the images of all splits that are used."""
@@ -53,7 +53,7 @@ class OwnDomain:
 
 
 def check_side(root: Path, name: str) -> None:
-    """Refuse a domain that is not there, before the images of another are looked at.
+    """Check that a domain exists.
 
     Raises:
         DataError: The folder or list file does not exist.
@@ -66,7 +66,7 @@ def check_side(root: Path, name: str) -> None:
 
 
 def read_side(root: Path, name: str, *, lenient: bool = False) -> OwnDomain:
-    """Return the images of a domain folder, or those that a list file names.
+    """Return the images of a domain folder or list file.
 
     Args:
         root: Folder of the data set.
@@ -75,7 +75,7 @@ def read_side(root: Path, name: str, *, lenient: bool = False) -> OwnDomain:
             `findings`.
 
     Raises:
-        DataError: There are none, or they are unusable.
+        DataError: There are no images, or they are unusable.
     """
     name = spelling.tidy(name)
     if listfile.is_list(root, name):
@@ -118,8 +118,8 @@ def read_test(root: Path, name: str) -> ImageSet:
     here = Path(os.path.abspath(spelling.on_disk(Path(name))))
     if not inside and not here.exists():
         raise DataError(
-            f"the test images '{name}' are neither in '{root}' nor here; --test needs a folder "
-            "with one folder per class, or a list file (.txt)"
+            f"test images '{name}' not found, neither in '{root}' nor in the working folder; pass "
+            "--test a folder with one folder per class, or a list file (.txt)"
         )
     found = read_side(root, name) if inside else read_side(here.parent, here.name)
     images = found.test or found.train

@@ -1,4 +1,4 @@
-"""Two domains to one task: classes are matched by name, test images are kept from training."""
+"""Match the classes of two domains by name, and keep test images out of training."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def match(source: ImageSet, target: ImageSet, target_classes: int | None = None)
     may not.
 
     Args:
-        source: Its classes, in its order, become the target's.
-        target: Labelled, or with no classes at all.
+        source: Images whose classes, in their order, the target gets.
+        target: Images to relabel, or without labels.
         target_classes: None: both must have the same classes. 0: the target may lack some (the
             partial-set protocol). n > 0: the target is cut to the first n source classes by name
             (PADA's protocol for Office-Home: 65 -> 25).
@@ -78,15 +78,15 @@ def make(
     """Return the task between two domains.
 
     Args:
-        task: Its id.
-        dataset: Name of its data set.
+        task: Id of the task.
+        dataset: Name of the data set.
         source: Labelled images.
         target: Images to adapt to.
         test: The official test images of the target, or None if it has none.
         holdout: Share of the target to keep for evaluation, if there are no official test images;
             0 evaluates on what was adapted to. Kept images leave the source too, if they are in it.
-        seed: Of that split.
-        target_classes: See `match`.
+        seed: Seed of that split.
+        target_classes: Number of target classes, see `match`.
 
     Raises:
         ConfigError: A holdout was asked for though the test images are fixed, or see `match`.
@@ -104,8 +104,8 @@ def make(
     if test is not None:
         if holdout:
             raise ConfigError(
-                f"'{dataset}' has a test split of its own, a holdout of {holdout} would mean "
-                "nothing; pass --set holdout=0"
+                f"'{dataset}' has a test split of its own, so none can be held out; pass "
+                "--set holdout=0"
             )
         tested = _filled(match(source, test, target_classes))
         _check_apart((source, unlabelled), tested)
@@ -122,7 +122,7 @@ def _info(task: str, dataset: str, source: ImageSet, target: ImageSet) -> TaskIn
         return TaskInfo(task, dataset, source.domain, target.domain, source.classes)
     except ValueError as error:
         raise TaskError(
-            f"domains '{source.domain}' and '{target.domain}' make no task: {error}"
+            f"domains '{source.domain}' and '{target.domain}' make no task id: {error}"
         ) from error
 
 

@@ -26,7 +26,7 @@ def digest(folder: Path, *, moving: bool = False) -> str:
         moving: Whether to read every file and to remember none, since the folder is about to move.
 
     Raises:
-        DataError: A file vanished.
+        DataError: A file no longer exists.
     """
     paths = sorted(folder.rglob("*.png"))
     if moving:
@@ -44,7 +44,7 @@ def drop_damaged(folder: Path, whole: Callable[[Path], bool]) -> None:
 
     Args:
         folder: Folder to look at; it may be missing.
-        whole: Function that tells whether a folder is as it was made.
+        whole: Function that returns whether a folder is as it was made.
 
     Raises:
         StorageError: The folder cannot be removed.

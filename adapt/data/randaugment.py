@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al., CVPR workshops 2020, arXiv:1909.13719) over a batch of images.
+"""Apply RandAugment (Cubuk et al., CVPR workshops 2020, arXiv:1909.13719) to image batches.
 
 The fifteen operations, their ranges and the noise on the magnitude are those of timm's
 `rand-n2-m10-mstd0.5`, which CMKD's released code uses. Images that drew the same operation are
@@ -18,11 +18,11 @@ from adapt.data import colour
 from adapt.data.warp import about_centre, rotations, warp
 
 Change = Callable[[Tensor, Tensor], Tensor]
-"""From images (N, 3, S, S) uint8 and strengths (N,) to fresh images."""
+"""Function of images (N, 3, S, S) uint8 and strengths (N,) that returns fresh images."""
 
 LAYERS, MAGNITUDE, DEVIATION, PROBABILITY = 2, 10.0, 0.5, 0.5
-"""So many operations are drawn with replacement; each is done with this probability, at a magnitude
-from this normal distribution, cut to [0, 10]."""
+"""Number of operations drawn with replacement, probability of each, and mean and deviation of its
+magnitude, which is normal and cut to [0, 10]."""
 COLOURS: dict[str, tuple[Change, Callable[[Tensor], Tensor]]] = {
     "autocontrast": (colour.autocontrast, lambda m: m),
     "equalize": (colour.equalize, lambda m: m),
@@ -45,9 +45,9 @@ def randaugment(images: Tensor, fill: Sequence[float], generator: Generator) -> 
     """Augment images in place.
 
     Args:
-        images: (N, 3, S, S) uint8, on any device.
-        fill: RGB in 0..255 for what geometry brings in.
-        generator: On the CPU; advanced in place.
+        images: Images (N, 3, S, S) uint8, on any device.
+        fill: Colour in 0..255 of what geometry brings in.
+        generator: Generator on the CPU; advanced in place.
     """
     operations, magnitudes = draw(len(images), generator)
     for mine, m in zip(operations.T, magnitudes.T, strict=True):
@@ -62,7 +62,7 @@ def randaugment(images: Tensor, fill: Sequence[float], generator: Generator) -> 
 
 
 def draw(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Return what happens to `count` images in each layer.
+    """Draw the operations of `count` images in each layer.
 
     Returns:
         (count, LAYERS) int64, positions in `COLOURS` and then `WARPS`, -1 for nothing; and float64
@@ -89,7 +89,7 @@ def warp_maps(which: Tensor, m: Tensor, side: int) -> Tensor:
 
 
 def apply(images: Tensor, where: Tensor, change: Change, strength: Tensor) -> None:
-    """Change in place the images (N, 3, S, S) at which `where` (N,) is true, if any."""
+    """Change the images (N, 3, S, S) for which `where` (N,) is true, in place."""
     which = where.nonzero()[:, 0]
     if len(which):
         there = which.to(images.device)

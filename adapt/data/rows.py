@@ -1,4 +1,4 @@
-"""Images in a file, each with a digest that is checked whenever the image is read."""
+"""Keep images in a file, and check the digest of each whenever it is read."""
 
 from __future__ import annotations
 
@@ -138,15 +138,15 @@ class Rows:
         content = image.tobytes()
         if digest(content) != self._digests[position].tobytes():
             raise DataError(
-                f"the cached pixels in '{self._file.path}' are damaged, and image {position} is "
-                "not what it was when they were made; start again, and change no images meanwhile"
+                f"the cached pixels in '{self._file.path}' are damaged, and the file of image "
+                f"{position} has changed; start again, and change no images meanwhile"
             )
         self._file.write(content, position * self._width)
         return image
 
 
 class _File:
-    """An open file, closed when its last user is gone."""
+    """An open file, closed with its last user."""
 
     damaged = False
     """Whether a warning was given."""
@@ -170,7 +170,7 @@ class _File:
             return b""
 
     def write(self, content: bytes, start: int) -> None:
-        """Put bytes in place, where the file may be written."""
+        """Write bytes at a position, if the file is writable."""
         try:
             handle = os.open(self.path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
         except OSError:

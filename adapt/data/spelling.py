@@ -1,4 +1,4 @@
-"""Names of folders in one spelling: composed letters, no stray slashes, short names for task ids.
+"""Normalise folder names: composed letters, no stray slashes, short names for task ids.
 
 A Mac writes accents as letters of their own (NFD), everybody else composes them (NFC).
 """
@@ -13,7 +13,7 @@ import unicodedata
 from pathlib import Path
 
 _DIGITS = 8
-"""Of a hash, in the short name of a folder whose letters an id cannot have."""
+"""Digits of the hash in the short name of a folder whose letters a task id cannot have."""
 
 
 def composed(name: str) -> str:
@@ -22,16 +22,16 @@ def composed(name: str) -> str:
 
 
 def tidy(name: str) -> str:
-    """Return the name of a folder or a list as people mean it: `./a//b/` is `a/b`."""
+    """Return the normalised name of a folder or a list: `./a//b/` is `a/b`."""
     return composed(os.path.normpath(name)) if name else name
 
 
 def inside(root: Path, name: str) -> str:
-    """Return the name of a folder or a list relative to a root that it lies in; else unchanged.
+    """Return the name of a folder or a list relative to the root if it lies there, else unchanged.
 
     Args:
-        root: The folder.
-        name: Absolute, or relative to `root`.
+        root: Folder of the data set.
+        name: Path, absolute or relative to `root`.
     """
     name = tidy(name)
     for resolve in (os.path.abspath, os.path.realpath):
@@ -64,7 +64,7 @@ def on_disk(path: Path) -> Path:
 
 
 def spellings(path: Path) -> list[Path]:
-    """Return what there is under a path's name, with composed and decomposed letters, sorted."""
+    """Return the existing spellings of a path, with composed and decomposed letters, sorted."""
     if str(path).isascii():
         return [path] if os.path.lexists(path) else []
     found, wanted = [], composed(path.name)
@@ -87,8 +87,8 @@ def short(name: str, also: str = "") -> str:
     is added, so that two names do not become one: `día` is `d_a_bfbf4474`.
 
     Args:
-        name: Of a folder or a list.
-        also: More characters that stay.
+        name: Name of a folder or a list.
+        also: Other characters to keep.
     """
     name = composed(name)
     ascii_name = re.sub(rf"[^A-Za-z0-9_.{re.escape(also)}]", "_", name)

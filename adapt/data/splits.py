@@ -1,4 +1,4 @@
-"""The layout `DOMAIN/{train,val,test}/<class>`: which folders of a domain are its splits."""
+"""Recognise the layout `DOMAIN/{train,val,test}/<class>`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Splits:
 
     train: str
     test: str | None
-    """To evaluate on: the test split, else the validation split."""
+    """Split to evaluate on: the test split, else the validation split."""
     unused: tuple[str, ...]
 
 
@@ -26,8 +26,8 @@ def recognised(folders: Sequence[str]) -> Splits | None:
     """Return the splits of a domain, or None if its folders are classes.
 
     Args:
-        folders: Names of all its folders. One that is called like no split makes all of them
-            classes: `train` may be one, beside `bus`.
+        folders: Names of all its folders. A single one that is not named like a split makes
+            all of them classes: `train` may be a class beside `bus`.
     """
     found: dict[str, str] = {}
     for folder in folders:

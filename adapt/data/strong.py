@@ -1,4 +1,4 @@
-"""Strongly augmented views of target images, which FixMatch wants classified like the weak ones.
+"""Make the strongly augmented views of target images that FixMatch trains on.
 
 `randaugment` is the view of CMKD's released code (arXiv:2408.02192). `mild` is for pictures of few
 pixels, which RandAugment at full magnitude can destroy.
@@ -28,7 +28,7 @@ MIXES: tuple[Jitter, ...] = (
 )
 HUE: Jitter = (colour.hue, 0.0, 0.1)
 _UNIT = 32
-"""Pixels of a side for which the blur of the mild view is given."""
+"""Side in pixels for which the blur of the mild view is given."""
 
 
 def strong(
@@ -51,13 +51,13 @@ def strong(
     Every image gets its own draws, made on the CPU, so that a GPU sees the same views.
 
     Args:
-        images: (B, R, R, 3) uint8, the training pixels.
+        images: Training pixels (B, R, R, 3) uint8.
         size: Side S of the view.
-        kind: Which view.
-        flip: Mirror an image with probability 1/2.
-        generator: On the CPU; advanced in place.
-        mean: Of RGB in [0, 1]; also the fill colour.
-        std: Likewise.
+        kind: Kind of view.
+        flip: Whether to mirror an image with probability 1/2.
+        generator: Generator on the CPU; advanced in place.
+        mean: Mean of RGB in [0, 1]; also the fill colour.
+        std: Standard deviation of RGB.
 
     Returns:
         (B, 3, S, S) float32 on the device of the images.
@@ -82,12 +82,12 @@ def strong(
 
 
 def jitter(images: Tensor, changes: Sequence[Jitter], generator: Generator) -> None:
-    """Do every change to every image, in place, in an order and with strengths of its own.
+    """Apply every change to every image in place, in an order and with strengths of its own.
 
     Args:
-        images: (N, 3, S, S) uint8.
-        changes: What to do; strengths are uniform.
-        generator: On the CPU; advanced in place.
+        images: Images (N, 3, S, S) uint8.
+        changes: Changes to make, at uniform strengths.
+        generator: Generator on the CPU; advanced in place.
     """
     shape = (len(images), len(changes))
     order = torch.rand(shape, generator=generator).argsort(1)

@@ -1,4 +1,4 @@
-"""Random crops, turns and flips of image batches, on whatever device the images are."""
+"""Crop, rotate and flip image batches at random, on any device."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def augment(
     same crops as one on a CPU.
 
     Args:
-        images: (B, R, R, 3) uint8.
+        images: Images (B, R, R, 3) uint8.
         size: Side S of the crop, at most R + 2 pad unless crops are resized.
-        pad: Border pixels are repeated this often on each side before cropping.
-        flip: Mirror an image with probability 1/2.
-        generator: On the CPU; advanced in place.
-        mean: Of RGB in [0, 1].
-        std: Likewise.
-        crop_min: 0 cuts S x S pixels out. Above 0, a share of the area in [crop_min, crop_max] with
-            an aspect ratio in 3/4..4/3 is cut out and resized to S x S; see `windows`.
-        crop_max: May be above 1, which makes whole images more frequent.
-        rotate: Turn the crop by up to this many degrees either way; what comes in is black.
-        interpolation: Of a resized crop, antialiased; turning is bilinear.
+        pad: Number of border pixels added on each side before cropping, by repetition.
+        flip: Whether to mirror an image with probability 1/2.
+        generator: Generator on the CPU; advanced in place.
+        mean: Mean of RGB in [0, 1].
+        std: Standard deviation of RGB.
+        crop_min: Least share of the area to cut out, with an aspect ratio in 3/4..4/3, and to
+            resize to S x S, see `windows`; 0 cuts S x S pixels out.
+        crop_max: Largest share; above 1 makes whole images more frequent.
+        rotate: Largest angle in degrees by which a crop is turned either way; corners are black.
+        interpolation: Interpolation of a resized crop, antialiased; rotation is bilinear.
 
     Returns:
         (B, 3, S, S) float32 on the device of the images.
@@ -96,17 +96,17 @@ def windows(
 ) -> Tensor:
     """Return random windows (count, 4) int64: top, left, height, width, of square images.
 
-    As torchvision's RandomResizedCrop draws them: uniform are the share of the area and the
-    logarithm of the aspect ratio, within 3/4..4/3; of ten draws the first counts that fits into the
-    image, and if none does the window is the whole image. A share above 1 (digits: 0.75..1.2) never
-    fits.
+    As torchvision's RandomResizedCrop draws them: the share of the area and the logarithm of
+    the aspect ratio, within 3/4..4/3, are uniform; the first of ten draws that fits into the
+    image counts, and if none does the window is the whole image. A share above 1 (digits:
+    0.75..1.2) never fits.
 
     Args:
-        count: How many.
-        side: Of the images, in pixels.
-        area_min: Smallest share of the image's area.
-        area_max: Largest.
-        generator: On the CPU; advanced in place.
+        count: Number of windows.
+        side: Side of the images in pixels.
+        area_min: Least share of the image's area.
+        area_max: Largest share of the image's area.
+        generator: Generator on the CPU; advanced in place.
     """
     draws = torch.rand(count, _TRIES, 2, generator=generator, dtype=torch.float64)
     corners = torch.rand(count, 2, generator=generator, dtype=torch.float64)

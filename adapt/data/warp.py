@@ -1,4 +1,4 @@
-"""Affine maps of image batches, one map per image, on whatever device the images are.
+"""Warp image batches by affine maps, one map per image, on any device.
 
 A map is written as Pillow writes it: it takes the position of a pixel of the *result* to where that
 pixel is read in the image. Positions are in pixels from the top left corner; the first pixel's
@@ -21,9 +21,9 @@ def warp(images: Tensor, maps: Tensor, fill: Sequence[float] | None = None) -> T
     outside has the fill colour, unmixed. Pillow cuts to whole numbers; nothing is rounded here.
 
     Args:
-        images: Square, values in any range.
-        maps: (N, 2, 3), rows (x, y) over columns (x, y, 1); of any device and precision.
-        fill: RGB outside the image in the images' units; None repeats the border.
+        images: Square images with values in any range.
+        maps: Maps (N, 2, 3), rows (x, y) over columns (x, y, 1), of any device and precision.
+        fill: Colour outside the image in the images' units; None repeats the border.
     """
     side = images.shape[-1]
     # grid_sample counts from -1 to 1 between the outer edges of the first and the last pixel.
@@ -48,9 +48,9 @@ def about_centre(linear: Tensor, side: int, shift: Tensor | None = None) -> Tens
     """Return maps (N, 2, 3) that keep the centre of a square image where it is.
 
     Args:
-        linear: (N, 2, 2) from positions of the result to positions in the image, float64.
-        side: Of the image, in pixels.
-        shift: (N, 2), the way (x, y) that the picture moves afterwards, in pixels.
+        linear: Maps (N, 2, 2) from positions of the result to positions in the image, float64.
+        side: Side of the image in pixels.
+        shift: Distances (N, 2) by which the picture moves afterwards, (x, y) in pixels.
     """
     centre = torch.full((2,), side / 2, dtype=linear.dtype)
     moved = centre if shift is None else centre + shift

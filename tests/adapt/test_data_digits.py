@@ -206,7 +206,9 @@ def test_a_missing_file_is_named(root):
 def test_a_truncated_file_is_named(task, name, cut, root):
     path = root / name
     path.write_bytes(path.read_bytes()[: -1 if cut == 100 else cut])
-    with pytest.raises(DataError, match=rf"{path.name}' is damaged or no original file.*; get it"):
+    with pytest.raises(
+        DataError, match=rf"{path.name}' is not a valid original file.*; download it"
+    ):
         data.load("digits", task, root=root)
 
 

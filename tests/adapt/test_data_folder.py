@@ -180,7 +180,7 @@ def test_empty_class_folders_are_named(root):
 def test_one_class_is_refused(tmp_path):
     for domain in ("a", "b"):
         picture(tmp_path / domain / "cup" / "1.png")
-    with pytest.raises(DataError, match="one class only, 'cup'"):
+    with pytest.raises(DataError, match="has only the class 'cup'"):
         load_folders(tmp_path, "a", "b")
 
 

@@ -107,7 +107,7 @@ def test_a_missing_domain_says_what_there_is_and_where_to_get_it(tmp_path):
 def test_without_a_folder_the_way_to_the_data_set_is_told(tmp_path):
     with pytest.raises(DataError, match=r"get it \(https.* pass its folder with --data ROOT"):
         data.load("visda", "s-r")
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         data.load("visda", "s-r", root=tmp_path / "gone")
     with pytest.raises(DataError, match="draws its own images, .* leave out --data"):
         data.load("demo-digits", "f-h", root=tmp_path)
@@ -117,7 +117,7 @@ def test_counts_other_than_the_published_ones_are_told(tmp_path, caplog):
     domains(tmp_path, ("Art", "Clipart"), HOME)
     with caplog.at_level(logging.WARNING):
         data.load("office-home", "a-c", root=tmp_path)
-    assert "'art' has 10 images of 5 classes, published are 2427 of 65" in caplog.text
+    assert "'art' has 10 images of 5 classes, published: 2427 of 65" in caplog.text
 
 
 def test_imageclef_is_read_from_flat_folders_and_lists(tmp_path):

@@ -165,9 +165,9 @@ def test_a_source_list_needs_labels(root):
     [
         (b"", "is empty"),
         (b"\n \n", "is empty"),
-        (b"day/\xff.png 1\n", "no UTF-8 text"),
+        (b"day/\xff.png 1\n", "not UTF-8 text"),
         (b"day/mug/0.png mug\nday/mug/1.png\n", "1 of 2 lines .* no label, the first: 'day/mug/1"),
-        (b"day/mug/0.png mug\n", "one class only, 'mug'"),
+        (b"day/mug/0.png mug\n", "has only the class 'mug'"),
     ],
 )
 def test_a_damaged_list_is_one_clear_error(content, message, root):

@@ -63,7 +63,7 @@ CASES = {
         "fgo' does not exist; '{images}' has day",
     ),
     "list": (["train", *OWN[:-1], "no.txt", "--out", "{out}"], "list file 'no.txt' not found"),
-    "test": ([*TRAIN, "--test", "nowhere"], "the test images 'nowhere' are neither in"),
+    "test": ([*TRAIN, "--test", "nowhere"], "test images 'nowhere' not found"),
     "long domain": (["train", *OWN[:-1], "x" * 300, "--out", "{out}"], "File name too long; check"),
     "long test": ([*TRAIN, "--test", "x" * 300], "File name too long; check"),
     "folder": (["train", "--data", "nowhere", *OWN[2:]], "'nowhere' does not exist"),

@@ -1,1 +1,1 @@
-"""Every image of a domain read and described: copies, sizes, damage, a report."""
+"""Read and describe every image of a domain: copies, sizes, damage, a report."""

@@ -1,4 +1,4 @@
-"""The full inventory of the user's own domains, for `uda-adapt data check`: every file is read."""
+"""Take the full inventory of the user's own domains for `uda-adapt data check`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from adapt.data.own_domains import OwnDomain
 from runtime.console import count_of
 
 FEW, SHARE = 3, 0.1
-"""A class is nearly empty with fewer images than that, or than this share of the median class."""
+"""Number of images, and share of the median class, below which a class is nearly empty."""
 _SIZES = 3
-"""So many different sizes are listed; more are summed up."""
+"""Number of different sizes that are listed; more are summed up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,16 +34,16 @@ class Details:
     name: str
     domain: OwnDomain
     images: ImageSet
-    """Of all splits that are used."""
+    """Images of all splits that are used."""
     looks: tuple[Look, ...]
-    """Of each image."""
+    """Description of each image."""
 
     @classmethod
     def of(cls, name: str, domain: OwnDomain) -> Details:
         """Read all images of a domain.
 
         Raises:
-            DataError: A file is gone.
+            DataError: A file no longer exists.
         """
         images = domain.all()
         return cls(name, domain, images, tuple(look_at(images.paths)))
@@ -96,7 +96,7 @@ class Details:
         )
 
     def warnings(self) -> Iterator[str]:
-        """Yield what should be looked at, one line each."""
+        """Yield warnings, one line each."""
         yield from self.domain.findings
         few = self.nearly_empty()
         if few:

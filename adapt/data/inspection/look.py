@@ -1,4 +1,4 @@
-"""Read an image file and say what it is: size, kind, and whether all of it is one colour."""
+"""Read image files and describe them: size, kind, and whether they are blank."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Look:
     size: tuple[int, int] = (0, 0)
     """Width and height as stored, in pixels."""
     transparent: bool = False
-    """A pixel is not opaque."""
+    """Whether a pixel is not opaque."""
     deep: bool = False
-    """More than 8 bits per channel."""
+    """Whether there are more than 8 bits per channel."""
     grey: bool = False
-    """Stored without colours."""
+    """Whether it is stored without colours."""
     blank: bool = False
-    """All pixels have one colour, as training sees them."""
+    """Whether all pixels have one colour, as training sees them."""
     problem: str | None = None
-    """Why it cannot be read; the rest then says nothing."""
+    """Reason why it cannot be read; the other fields are then unset."""
 
 
 def look_at(paths: Sequence[Path]) -> list[Look]:
-    """Read image files and return what each is."""
+    """Read image files and return a description of each."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(_look, paths))
 

@@ -1,4 +1,4 @@
-"""The report of `uda-adapt data check --report`: one HTML file that needs no other."""
+"""Write the report of `uda-adapt data check --report`, a single HTML file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adapt.data.inventory.summary import counted, reasons
 from runtime.storage.files import write_bytes
 
 _SHOWN = 50
-"""So many paths are listed of each kind."""
+"""Number of paths that are listed of each kind."""
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px; padding: 0 1rem }
@@ -40,9 +40,9 @@ def write_page(
     Args:
         path: File to write, whole or not at all.
         title: Name of the data set.
-        details: Its domains.
-        notes: What should be looked at.
-        unusable: Why training cannot start, or None.
+        details: Domains of the data set.
+        notes: Warnings.
+        unusable: Reason why training cannot start, or None.
 
     Raises:
         StorageError: The file cannot be written.

@@ -9,7 +9,7 @@ from adapt.data.base import UNKNOWN, DomainPair, ImageSet
 from adapt.data.contents import contents
 
 Pair = tuple[Path, Path]
-"""An earlier image, and one of the same content."""
+"""An image, and a later one of the same content."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Repeats:
 
     copies: tuple[Pair, ...] = ()
     conflicts: tuple[Pair, ...] = ()
-    """Those of the copies that have another label."""
+    """Copies that have another label."""
 
 
 def within(images: ImageSet) -> Repeats:
     """Return which images are copies of earlier ones, by content.
 
     Raises:
-        DataError: A file is gone.
+        DataError: A file no longer exists.
     """
     first: dict[bytes, int] = {}
     copies: list[Pair] = []
@@ -47,7 +47,7 @@ def between(images: ImageSet, others: ImageSet) -> tuple[Pair, ...]:
     """Return the images whose content another set has: (the other's, ours).
 
     Raises:
-        DataError: A file is gone.
+        DataError: A file no longer exists.
     """
     found = (known.tobytes() for known in contents(others.paths))
     first = dict(zip(reversed(list(found)), reversed(others.paths), strict=True))
@@ -60,10 +60,10 @@ def between(images: ImageSet, others: ImageSet) -> tuple[Pair, ...]:
 
 
 def warnings(pair: DomainPair) -> list[str]:
-    """Return what the copies in a task's images mean for its training, one line each.
+    """Return warnings of copies that mislead training or its test, one line each.
 
     Raises:
-        DataError: A file is gone.
+        DataError: A file no longer exists.
     """
     found = []
     source, conflicts = pair.source, within(pair.source).conflicts

@@ -1,4 +1,4 @@
-"""Contact sheets: some images of a class side by side in one picture."""
+"""Draw contact sheets: some images of a class side by side in one picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.errors import DataError
 from runtime.frames.preprocess import read_image
 
 TILE, COLUMNS, ROWS = 72, 6, 2
-"""Side of a picture on a sheet in pixels, pictures in a row, and rows."""
+"""Side of a tile in pixels, tiles in a row, and rows of a sheet."""
 _GAP = 2
 _QUALITY = 80
 
@@ -22,7 +22,7 @@ def spaced(paths: Sequence[Path]) -> list[Path]:
     """Return the images that go on a sheet: evenly spaced ones, the first and the last among them.
 
     Args:
-        paths: All of a class.
+        paths: All images of a class.
     """
     count = min(len(paths), COLUMNS * ROWS)
     return [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int).tolist()]
@@ -34,7 +34,7 @@ def sheet(paths: Sequence[Path]) -> bytes:
     A crossed-out tile stands for one that cannot be read.
 
     Args:
-        paths: At least one, at most `COLUMNS * ROWS`.
+        paths: Images to show, from one to `COLUMNS * ROWS`.
     """
     columns, step = min(len(paths), COLUMNS), TILE + _GAP
     rows = -(-len(paths) // COLUMNS)

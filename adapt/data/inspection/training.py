@@ -1,4 +1,4 @@
-"""What a training run says, logs and keeps of the images it takes."""
+"""Log and record the images that a training run takes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _log = logging.getLogger(__name__)
 
 
 def stored(pair: DomainPair) -> dict[str, Any]:
-    """Return the members of an artifact's `optional` that say which images a task was made of.
+    """Return the members of an artifact's `optional` that record the images of a task.
 
-    A path that is not valid UTF-8 is not remembered.
+    A path that is not valid UTF-8 is not recorded.
     """
     taken = {INVENTORY: pair.inventory.as_dict()} if pair.inventory else {}
     origin = pair.origin.as_dict() if pair.origin else None
@@ -26,10 +26,10 @@ def stored(pair: DomainPair) -> dict[str, Any]:
 def tell(pair: DomainPair) -> None:
     """Log what is taken and left out, and warn of copies that mislead training or its test.
 
-    The contents of the images are known at this point: nothing is read again.
+    The digests of the images are known at this point, so nothing is read again.
 
     Raises:
-        DataError: A file is gone.
+        DataError: A file no longer exists.
     """
     if pair.inventory is None:
         return

@@ -1,1 +1,1 @@
-"""What lies in a user's folders: images to take, and files that are left out for a named reason."""
+"""List the images in a user's folders, and why other files are left out."""

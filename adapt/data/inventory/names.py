@@ -1,4 +1,4 @@
-"""Names of files and folders that are never training images: hidden, system, thumbnails."""
+"""Recognise files and folders that hold no training images: hidden, system, thumbnails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder_reason(name: str, inside_class: bool = False) -> str | None:
 
     Args:
         name: Name of the folder.
-        inside_class: The folder lies in a class folder, so its name cannot be that of a class.
+        inside_class: Whether the folder lies in a class folder, so that it cannot be a class.
     """
     lower = name.lower()
     if lower in _THUMBNAILS or (inside_class and lower in _MAYBE_THUMBNAILS):

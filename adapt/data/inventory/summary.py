@@ -13,7 +13,7 @@ from runtime.console import count_of, printable
 from runtime.frames import formats
 
 INVENTORY = "inventory"
-"""Member of `optional` in an artifact: what `Inventory.as_dict` returns."""
+"""Key in `optional` of an artifact: value of `Inventory.as_dict`."""
 _ENDINGS = 5
 """Number of file endings that one line names; the others are summed up."""
 Role = Literal["source", "target", "test"]
@@ -21,11 +21,11 @@ Role = Literal["source", "target", "test"]
 
 @dataclass(frozen=True)
 class Side:
-    """What one role of a task takes."""
+    """The images that one role of a task takes."""
 
     role: Role
     name: str
-    """Of the folder or list, with its split: `shop/train`."""
+    """Name of the folder or list, with its split: `shop/train`."""
     images: int
     per_class: tuple[int, ...] = ()
     """Number of images of each class; empty without labels."""
@@ -33,12 +33,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a task takes, and what it leaves out."""
+    """The images that a task takes, and the files that it leaves out."""
 
     sides: tuple[Side, ...]
     left_out: tuple[LeftOut, ...] = ()
     held_out: bool = False
-    """Training sees no image of the role `test`."""
+    """Whether training sees no image of the role `test`."""
 
     def line(self) -> str:
         """Return all of it in one line for people."""
@@ -59,8 +59,8 @@ def line_of(document: object) -> str | None:
     """Return the line of an inventory that an artifact has kept; None if it has none.
 
     Args:
-        document: Of a file, so of any shape; what is not as `Inventory.as_dict` writes it is
-            passed over.
+        document: Value from a file, of any shape; parts unlike those of `Inventory.as_dict` are
+            skipped.
     """
     if not isinstance(document, dict):
         return None
@@ -100,7 +100,7 @@ def left_out_line(left_out: Iterable[LeftOut]) -> str:
 
 
 def reasons(counts: Mapping[str, int]) -> str:
-    """Return reasons with their counts, and what helps against them."""
+    """Return reasons with their counts, and advice where there is some."""
     parts = []
     endings = [reason for reason in counts if reason.startswith(".")]  # the most frequent first
     for reason, count in counts.items():

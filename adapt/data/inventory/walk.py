@@ -1,7 +1,7 @@
 """List the images below a folder, and every other file with the reason why it is left out.
 
 No file is opened, so this is cheap enough for every start. A link is followed unless it leads to
-what is taken already, or to a folder that holds the link.
+a file that is taken already, or to a folder that holds the link.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SPECIAL = "pipes and devices"
 UNREADABLE = "no permission to read"
 TOO_LARGE = "too large"
 MAX_BYTES = 8 * MAX_PIXELS
-"""Of an image file: as many pixels as are read, of four channels and 16 bits each."""
+"""Largest image file: as many pixels as are read, of four channels of 16 bits."""
 Identity = tuple[int, int]
 """Device and inode: equal for one folder under two names."""
 
@@ -40,27 +40,27 @@ class LeftOut:
     reason: str
     """A label for a count, like `hidden` or `.heic`."""
     files: int = 1
-    """How many files it stands for."""
+    """Number of files it stands for."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What lies below a folder."""
+    """The images and other files below a folder."""
 
     images: dict[str, list[Path]]
     """Images to take, sorted, by the first folder below the root; `""` for those beside it."""
     folders: tuple[str, ...]
     """Names of all first folders, sorted, also of those without images."""
     left_out: tuple[LeftOut, ...]
-    """Sorted by path."""
+    """Files left out, sorted by path."""
 
 
 def walk(root: Path, *, recursive: bool = True) -> Tree:
-    """Return what lies below a folder.
+    """List the files below a folder.
 
     Args:
-        root: The folder.
-        recursive: False looks at the folder's own files alone; its folders are only named.
+        root: Folder to list.
+        recursive: Whether to list the files of its folders, rather than their names alone.
 
     Raises:
         DataError: The folder cannot be listed.
@@ -95,7 +95,7 @@ def screened(path: str) -> str | None:
 
 
 class _Walk:
-    """One walk. Links are followed last, when everything that needs none is known."""
+    """One walk; links are followed last, when everything else is known."""
 
     def __init__(self, root: Path, recursive: bool) -> None:
         self.root, self.recursive = str(root), recursive
@@ -108,7 +108,7 @@ class _Walk:
         self._above = {_identity(path) for path in (real, *real.parents)}
 
     def folder(self, path: str, group: str) -> None:
-        """Take what is in a folder, without following links.
+        """Take the files in a folder, without following links.
 
         Raises:
             OSError: The folder cannot be listed.
@@ -132,7 +132,7 @@ class _Walk:
                     self._file(entry.path, entry.name, group)
 
     def follow(self) -> None:
-        """Take what links lead to, unless it is known by another name."""
+        """Take the targets of links, unless they are taken already."""
         linked: list[tuple[str, str]] = []
         while self._links:
             path, group = self._links.popleft()
@@ -188,7 +188,7 @@ class _Walk:
                 self._leave(path, UNREADABLE)
 
     def _holds_classes(self, path: str) -> bool:
-        """Return whether a folder that a class links to has folders called like our classes."""
+        """Return whether a folder that a class links to has folders named like our classes."""
         if os.path.dirname(path) == self.root:
             return False
         with contextlib.suppress(OSError), os.scandir(path) as entries:
