@@ -1,1 +1,1 @@
-"""How good a task is: accuracy, scores without labels, who is taken for whom."""
+"""Evaluate tasks: accuracy, scores without labels, confusion of classes."""

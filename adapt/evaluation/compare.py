@@ -1,4 +1,4 @@
-"""All variants of one task, tested on the same images."""
+"""Compare the variants of a task on the same images."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Line:
     """Architecture of the base model."""
     seed: int | None
     epoch: int | None
-    """Whose weights are in the artifact; None for zero-shot CLIP, as is what follows from it."""
+    """Epoch of the artifact's weights; None for zero-shot CLIP, like all that follows from it."""
     selected_by: str | None
-    """The score that chose it without labels, or `last`."""
+    """Score that chose the epoch without labels, or `last`."""
     accuracy: float | None
-    """Of the weights in the artifact, measured now."""
+    """Accuracy of the weights in the artifact, measured now."""
     mean_per_class: float | None
     last: float | None
-    """Of the final epoch; from the artifact."""
+    """Accuracy of the final epoch, from the artifact."""
     last_mean_per_class: float | None
     oracle_best: float | None
-    """Of the epoch chosen on the test labels; from the artifact."""
+    """Accuracy of the epoch chosen on the test labels, from the artifact."""
     oracle_best_mean_per_class: float | None
     density: float
     """Changed over all encoder parameters, in [0, 1]."""
     file_bytes: int | None
     images: int
-    """Labelled test images."""
+    """Number of labelled test images."""
     infomax: float
     """Information maximisation of the predictions, in nats: a score that needs no labels."""
     confusion: Confusion = field(repr=False, compare=False)
@@ -66,17 +66,17 @@ def compare(
     device: str = "cpu",
     pretrained: str | None = None,
 ) -> list[Line]:
-    """Return zero-shot CLIP, computed here and now, and every trained variant.
+    """Evaluate zero-shot CLIP and every trained variant.
 
     Args:
-        pair: The task's images; only `test` is read.
+        pair: Images of the task; only `test` is read.
         files: Artifacts by variant.
-        settings: Of zero-shot, and those that `pair` was split with.
-        device: Where to compute.
-        pretrained: The bases' weights, if they are not where training found them.
+        settings: Settings of zero-shot CLIP, and those that `pair` was split with.
+        device: Device to compute on.
+        pretrained: Weights of the bases, if they have moved since training.
 
     Raises:
-        DataError: An artifact's training knew other test images, so it may have trained on these.
+        DataError: An artifact was tested on other images, so it may have been trained on these.
         UdaError: An artifact is damaged, belongs to another task's classes, or its base is missing.
     """
     check(pair.task, files, None if pair.given else pair.test.digest())

@@ -1,4 +1,4 @@
-"""Who is taken for whom: the confusion matrix, a line per class, a picture."""
+"""Compute confusion matrices, and show them as a table and a picture."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 HEADER = ("class", "images", "recall %", "precision %", "most confused with")
 WORST = 10
-"""Classes shown to people when there are more than twice as many."""
+"""Number of classes shown when there are more than twice as many."""
 _NUMBERS, _LABELS = 20, 80
-"""Most classes whose counts, and whose names, fit into the picture."""
+"""Largest numbers of classes whose counts, and whose names, fit into the picture."""
 
 
 @dataclass(frozen=True)
 class ClassLine:
-    """How one class fares. Percentages, None where there is nothing to divide by."""
+    """The figures of one class, in percent; None where there is nothing to divide by."""
 
     name: str
     images: int
-    """Of this class."""
+    """Number of images of the class."""
     recall: float | None
-    """Of its images, the share that was recognised."""
+    """Share of its images that were recognised."""
     precision: float | None
-    """Of the images called so, the share that is."""
+    """Share of the images predicted as this class that are of it."""
     confused_with: str | None
-    """The other class that most of its images were taken for; None without an error."""
+    """Class that most of its other images were predicted as; None without an error."""
     confused: int
-    """How many were."""
+    """Number of those images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Confusion:
 
     classes: tuple[str, ...]
     counts: NDArray[np.int64]
-    """(K, K): row = true class, column = predicted class."""
+    """Counts (K, K) by true class, the row, and predicted class, the column."""
 
     @classmethod
     def of(cls, logits: Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> Confusion:
@@ -61,7 +61,7 @@ class Confusion:
 
     @property
     def images(self) -> int:
-        """Images whose class is known."""
+        """Number of images of known class."""
         return int(self.counts.sum())
 
     @property
@@ -120,7 +120,7 @@ class Confusion:
 
 
 def rows(lines: Sequence[ClassLine]) -> tuple[list[list[str]], str]:
-    """Return cells of a table for people, and a note that is empty when all classes are in it.
+    """Return cells of a table, and a note that is empty when all classes are in it.
 
     Of more than 20 classes the 10 with the lowest recall are shown, the worst first.
     """
@@ -143,7 +143,7 @@ def rows(lines: Sequence[ClassLine]) -> tuple[list[list[str]], str]:
 
 
 def figure(confusion: Confusion, title: str) -> Figure:
-    """Return the picture: each row's shares as a colour; counts and names where they fit."""
+    """Return a picture of each row's shares, with counts and names where they fit."""
     from matplotlib.figure import Figure
 
     size = len(confusion.classes)

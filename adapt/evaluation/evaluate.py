@@ -1,4 +1,4 @@
-"""Accuracy on labelled images, as the device will see them."""
+"""Score predictions on labelled images."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from adapt.evaluation.confusion import Confusion
 
 @dataclass(frozen=True)
 class Scores:
-    """Percentages over the images whose class is known."""
+    """Accuracies in percent, over the images of known class."""
 
     accuracy: float
     """Correct over all, in [0, 100]."""
     mean_per_class: float
     """Mean of the recalls of the classes that occur: VisDA's metric."""
     per_class: dict[str, float | None]
-    """Recall of each class; None where none of its images is there."""
+    """Recall of each class; None for a class without images."""
     images: int
-    """How many images were scored."""
+    """Number of images scored."""
 
 
 def score(logits: Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> Scores | None:
     """Return the scores of logits (N, C) on labels (N,), or None when no label is known.
 
     Args:
-        logits: One row per image.
+        logits: Logits, one row per image.
         labels: Class positions; UNKNOWN (-1) rows do not count.
-        classes: C names.
+        classes: Names of the C classes.
     """
     found = Confusion.of(logits, labels, classes)
     if found.accuracy is None or found.mean_per_class is None:

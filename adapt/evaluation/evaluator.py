@@ -1,4 +1,4 @@
-"""What is measured at the end of every epoch: accuracy, and scores that need no labels."""
+"""Measure accuracy, and scores that need no labels, at the end of every epoch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from adapt.settings.config import TrainConfig
 class Evaluator:
     """Computes accuracy on the test images and label-free scores on the training target.
 
-    Both are seen as the device will see them. Where they are the same images they are seen once;
-    where the encoder is frozen its features are computed once.
+    Images are preprocessed as on the device. Equal image sets are evaluated once, and features of a
+    frozen encoder are computed once.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Evaluator:
         config: TrainConfig,
         device: torch.device,
     ) -> None:
-        """Open the images; compute nothing.
+        """Open the images, without computing anything.
 
         Args:
             method: Method to evaluate.
@@ -79,7 +79,7 @@ class Evaluator:
     def seconds(self) -> float:
         """Estimate the seconds of one call from the second of two batches of the target.
 
-        0 where the encoder is frozen: its features are computed once. Weights and running
+        0 for a frozen encoder: its features are computed once. Weights and running
         statistics stay as they are; what the heads and the scores cost is not counted.
         """
         if self._method.frozen:

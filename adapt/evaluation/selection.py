@@ -1,7 +1,7 @@
-"""Which epoch to keep when the target has no labels: scores of its predictions, and a choice.
+"""Choose the epoch to keep by scores of the predictions, for a target without labels.
 
 Users cannot see the accuracy on their target, so the epoch that papers report is out of reach. The
-scores here need logits alone. None is a law: each rewards confidence in some form, which a wrong
+scores here need logits alone. None is sure: each rewards confidence in some form, which a wrong
 model can have too. `benchmarks/selection.py` measures what each choice costs.
 
 Symbols: N images, K classes; logits `z` (N, K), `p = softmax(z)`. All is computed in float64, in
@@ -22,9 +22,9 @@ from adapt.settings.selectors import LAST, SELECTORS, check_selector
 from runtime.errors import ConfigError
 
 TEMPERATURE = 0.05
-"""Of soft neighbourhood density, the paper's for all data sets."""
+"""Temperature of soft neighbourhood density, the paper's for all data sets."""
 NEIGHBOURS = 5000
-"""Most images that soft neighbourhood density looks at: its cost is quadratic."""
+"""Largest number of images for soft neighbourhood density, whose cost is quadratic."""
 _ROWS = 1024
 
 
@@ -32,8 +32,8 @@ def scores(logits: Tensor, clip_logits: Tensor | None = None) -> dict[str, float
     """Return every score of the predictions on one set of unlabelled images, by name.
 
     Args:
-        logits: (N, K) of the deployed prediction, on the CPU.
-        clip_logits: (N, K) of CLIP's own head on the same features; without it there is no
+        logits: Logits (N, K) of the deployed prediction, on the CPU.
+        clip_logits: Logits (N, K) of CLIP's own head on the same features; None gives no
             "agreement".
     """
     found = {
@@ -49,8 +49,8 @@ def choose(history: Sequence[Mapping[str, Any]], name: str) -> int:
     """Return the position of the epoch that a selector prefers; of equal ones the latest.
 
     Args:
-        history: One row per epoch, `scores` in each.
-        name: One of `adapt.settings.selectors.names()`.
+        history: Rows of the epochs, with `scores` in each.
+        name: Selector, one of `adapt.settings.selectors.names()`.
 
     Raises:
         ConfigError: There is no such selector, or an epoch lacks its score.
@@ -79,7 +79,7 @@ def mean_entropy(logits: Tensor) -> float:
     that gives one class to every image looks perfect.
 
     Args:
-        logits: (N, K).
+        logits: Logits (N, K).
     """
     return sum(_entropy(log_p) for log_p in _log_softmax(logits)) / len(logits)
 
@@ -91,7 +91,7 @@ def information_maximisation(logits: Tensor) -> float:
     Sha, ICML 2012, arXiv:1206.6438; to choose a model in Musgrave et al., arXiv:2208.07360).
 
     Args:
-        logits: (N, K).
+        logits: Logits (N, K).
     """
     mass = torch.stack([log_p.exp().sum(0) for log_p in _log_softmax(logits)]).sum(0)  # (K,)
     mean = mass / len(logits)
@@ -104,13 +104,13 @@ def soft_neighbourhood_density(logits: Tensor) -> float:
     `P_ij = softmax_j(<u_i, u_j> / 0.05)` over j != i, with `u` the predictions p at unit length;
     larger is better: many neighbours that are equally near (Saito et al., ICCV 2021,
     arXiv:2108.10860, on softmax outputs as there). The authors' code keeps the pair of an image
-    with itself, at a similarity of -1, which changes nothing that can be seen; here it is left out.
+    with itself, at a similarity of -1, which changes nothing visible; here it is left out.
 
-    Deviation: of more than 5,000 images as many, evenly spaced, are looked at; compare values of
-    the same set of images only. One image has no neighbour and scores 0.
+    Deviation: of more than 5,000 images, 5,000 evenly spaced ones are used; compare values of the
+    same set of images only. One image has no neighbour and scores 0.
 
     Args:
-        logits: (N, K).
+        logits: Logits (N, K).
     """
     count = min(len(logits), NEIGHBOURS)
     if count < 2:
@@ -132,7 +132,7 @@ def nuclear_norm(logits: Tensor) -> float:
     better (Cui et al., CVPR 2020, arXiv:2003.12237; there a loss on batches, undivided).
 
     Args:
-        logits: (N, K).
+        logits: Logits (N, K).
     """
     count, classes = logits.shape
     gram = logits.new_zeros((classes, classes), dtype=torch.float64)
@@ -149,8 +149,8 @@ def agreement(logits: Tensor, clip_logits: Tensor) -> float:
     ICLR 2022, arXiv:2106.13799, for two runs; here for two heads on one encoder).
 
     Args:
-        logits: (N, K) of the task head.
-        clip_logits: (N, K) of CLIP's head.
+        logits: Logits (N, K) of the task head.
+        clip_logits: Logits (N, K) of CLIP's head.
     """
     return float((logits.argmax(-1) == clip_logits.argmax(-1)).double().mean())
 

@@ -1,11 +1,11 @@
-"""An accuracy without labels: a person sorts a few random target images into classes.
+"""Draw random target images for a person to sort into classes, to measure accuracy without labels.
 
-`draw` copies images into a folder; a person moves them; `collect` reads where they are now. Layout:
+`draw` copies images into a folder, a person moves them, and `collect` reads where they are. Layout:
 
     FOLDER/manifest.json        what was drawn, with a digest of each file
-    FOLDER/unsorted/            the images, numbered in random order: no name tells a class
-    FOLDER/sorted/<class>/      where the person moves them
-    FOLDER/none-of-these/       for what is in no class
+    FOLDER/unsorted/            images, numbered in random order so that no name tells a class
+    FOLDER/sorted/<class>/      folders that the person moves them to
+    FOLDER/none-of-these/       images of no class
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from runtime.storage.files import read_bytes, storage_errors
 
 MANIFEST, UNSORTED, SORTED, NONE = "manifest.json", "unsorted", "sorted", "none-of-these"
 _IGNORED = frozenset(("thumbs.db", "desktop.ini"))
-"""What file managers leave behind, besides names with a dot in front."""
+"""Files that file managers leave behind, besides hidden ones."""
 _MAX_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One image."""
+    """One image that was drawn."""
 
     file: str
     sha256: str
@@ -49,17 +49,17 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was drawn from what."""
+    """The images drawn, and those they were drawn from."""
 
     kind: Literal["uda-spot-check"]
     schema: Literal[1]
     task: TaskInfo
     population: int
-    """Images that were drawn from."""
+    """Number of images to draw from."""
     digest: str
-    """`ImageSet.digest` of those."""
+    """`ImageSet.digest` of these."""
     held_out: bool
-    """Whether training keeps them out."""
+    """Whether training never sees them."""
     seed: int
     images: tuple[Drawn, ...]
 
@@ -71,28 +71,28 @@ class Manifest:
 
 @dataclass(frozen=True, eq=False)
 class Sorting:
-    """What a person made of it."""
+    """The images as a person sorted them."""
 
     manifest: Manifest
     paths: tuple[Path, ...]
-    """Of the images that are in a class."""
+    """Paths of the images that are in a class."""
     labels: NDArray[np.int64]
-    """Their classes, positions in the task's classes."""
+    """Classes of these, as positions in the task's classes."""
     unsorted: int
     none: int
-    """Images in none of the classes."""
+    """Number of images in none of the classes."""
 
 
 def draw(pair: DomainPair, count: int, seed: int, folder: Path) -> Manifest:
     """Copy a random set of a task's test images into a new folder, ready to be sorted.
 
-    Drawn without replacement, each image with the same chance. Unreadable images are passed over.
+    Drawn without replacement, each image with the same chance. Unreadable images are skipped.
 
     Args:
-        pair: `test` is drawn from: the held-out target images, or the target itself.
-        count: Number of images.
-        seed: Of the draw.
-        folder: Must not exist, or be empty; it appears whole or not at all.
+        pair: Images of the task; `test` is drawn from.
+        count: Number of images to draw.
+        seed: Seed of the draw.
+        folder: Folder to write, whole or not at all; it must not exist, or be empty.
 
     Raises:
         DataError: There are fewer images, or the folder is taken, or a class cannot name a folder.
@@ -103,7 +103,7 @@ def draw(pair: DomainPair, count: int, seed: int, folder: Path) -> Manifest:
             raise DataError(f"class '{name}' cannot name a folder; rename it, without / and \\")
     with storage_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"'{folder}' is there and not empty; choose another --out")
+            raise DataError(f"'{folder}' is not empty; choose another --out")
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -148,11 +148,12 @@ def _copy(images: ImageSet, count: int, seed: int, folder: Path) -> tuple[Drawn,
 
 
 def collect(folder: Path) -> Sorting:
-    """Return where a person put the images. Nothing in the folder is trusted.
+    """Return the images as a person sorted them; nothing in the folder is trusted.
 
     Raises:
         FormatError: There is no manifest, or it is damaged or of another version.
-        DataError: An image is missing, altered, there twice or foreign, or a folder is no class.
+        DataError: An image is missing, altered, present twice or foreign, or a folder is not a
+            class.
     """
     if not (folder / MANIFEST).is_file():
         raise FormatError(
@@ -161,7 +162,7 @@ def collect(folder: Path) -> Sorting:
     try:
         content = json.loads(read_bytes(folder / MANIFEST, _MAX_BYTES))
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"'{folder / MANIFEST}' is no JSON; draw again") from error
+        raise FormatError(f"'{folder / MANIFEST}' is not JSON; draw again") from error
     manifest = build(Manifest, content, f"'{folder / MANIFEST}'")
     known = {image.file: image.sha256 for image in manifest.images}
     classes = {name: label for label, name in enumerate(manifest.task.classes)}
@@ -189,7 +190,7 @@ def collect(folder: Path) -> Sorting:
         raise DataError(
             f"{len(missing)} of the {len(known)} drawn images are gone from '{folder}', the first: "
             f"'{missing[0]}'; put them back (images that fit no class go into {NONE}/), or draw "
-            "again: leaving some out would bend the accuracy"
+            "again, since leaving images out would bias the accuracy"
         )
     in_class = [name for name, (_, kind) in sorted(found.items()) if kind.startswith(f"{SORTED}/")]
     return Sorting(
@@ -202,7 +203,7 @@ def collect(folder: Path) -> Sorting:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """Return what lies in a folder, sorted, without the litter of file managers."""
+    """Return the entries of a folder, sorted, without files of file managers."""
     if not folder.is_dir():
         return []  # emptied and deleted; what was in it is missed by name
     try:

@@ -1,4 +1,4 @@
-"""Accuracy on the images that a person sorted, with what chance leaves open."""
+"""Score variants on the images that a person sorted, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ PAIRS = ("pair", "only it is right", "only the other", "p (exact McNemar)")
 
 @dataclass(frozen=True)
 class Result:
-    """One variant. Percentages."""
+    """The accuracy of one variant, in percent."""
 
     variant: str
     right: int
     images: int
     accuracy: float
     low: float
-    """Ends of the 95 % Wilson interval."""
+    """Lower end of the 95 % Wilson interval."""
     high: float
+    """Upper end of that interval."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,16 @@ class Pair:
     first: str
     second: str
     better: int
-    """Images that only the second gets right."""
+    """Number of images that only the second gets right."""
     worse: int
-    """Images that only the first gets right."""
+    """Number of images that only the first gets right."""
     p: float
-    """Of McNemar's exact test, two-sided."""
+    """P-value of McNemar's exact test, two-sided."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All variants."""
+    """The results of all variants."""
 
     task: str
     unsorted: int
@@ -76,14 +77,14 @@ def score(
     device: str = "cpu",
     pretrained: str | None = None,
 ) -> Report:
-    """Return how often each variant says what the person said.
+    """Return how often each variant agrees with the person.
 
     Args:
-        sorting: From `adapt.evaluation.spot_check.collect`.
+        sorting: Sorted images from `adapt.evaluation.spot_check.collect`.
         artifacts: Folder that training wrote.
-        only: Variants; all of the task, and zero-shot CLIP, when empty.
-        device: Where to compute.
-        pretrained: The bases' weights, if they are not where training found them.
+        only: Variants to score; all of the task, and zero-shot CLIP, if empty.
+        device: Device to compute on.
+        pretrained: Weights of the bases, if they have moved since training.
 
     Raises:
         TaskError: There is no artifact of the task, or none of a name in `only`.
@@ -93,8 +94,8 @@ def score(
     task, images = sorting.manifest.task, len(sorting.paths)
     if not images:
         raise DataError(
-            f"none of the {len(sorting.manifest.images)} images is in a class folder; sort them "
-            "first, at least some"
+            f"none of the {len(sorting.manifest.images)} images is in a class folder; sort at "
+            "least some first"
         )
     files = store.variants(artifacts, task.dataset, task.id)
     if not files:

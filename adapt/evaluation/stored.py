@@ -32,7 +32,7 @@ class Stored:
     files: Mapping[str, Path]
     """Artifacts by variant."""
     settings: Mapping[str, Any]
-    """Those that the images were split with."""
+    """Settings that the images were split with."""
     zero_shot: Mapping[str, Any]
     """Settings of zero-shot CLIP."""
     left_out: tuple[str, ...]

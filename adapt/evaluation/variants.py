@@ -26,7 +26,7 @@ from runtime.models import Preprocess, TaskInfo
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A network, and what it was made of."""
+    """A network to predict with, and its origin."""
 
     name: str
     base: str
@@ -34,7 +34,7 @@ class Variant:
     artifact: Artifact | None
     """None for zero-shot CLIP, which needs no file."""
     network: nn.Module
-    """From normalised images (N, 3, S, S) to logits (N, K)."""
+    """Network from normalised images (N, 3, S, S) to logits (N, K)."""
     preprocess: Preprocess
     batch_size: int
     device: str
@@ -46,13 +46,13 @@ class Variant:
 
 
 def architecture_of(files: Mapping[str, Path], model: str) -> Architecture | None:
-    """Return what a model configuration held when one of the artifacts was trained on it.
+    """Return the architecture of a model configuration as one of the artifacts recorded it.
 
-    The file may be gone since, or hold something else.
+    The file may have changed or disappeared since.
 
     Args:
         files: Artifacts by variant.
-        model: Setting of that name; None is returned where it is not a file.
+        model: Value of the setting `model`; None is returned if it is not a file.
 
     Raises:
         FormatError: An artifact is damaged.
@@ -69,12 +69,11 @@ def check(task: TaskInfo, files: Mapping[str, Path], digest: str | None) -> None
     Args:
         task: Task that they must have been trained for.
         files: Artifacts by variant.
-        digest: `ImageSet.digest` of the images they will be tested on; None if these are others
-            than training had.
+        digest: `ImageSet.digest` of the images to test on; None if training had other ones.
 
     Raises:
         FormatError: One is damaged, or was trained for other classes.
-        DataError: One knew other test images, so it may have trained on these.
+        DataError: One was tested on other images, so it may have been trained on these.
     """
     for path in files.values():
         artifact = Artifact.load(path)
@@ -99,14 +98,14 @@ def variants(
     device: str = "cpu",
     pretrained: str | None = None,
 ) -> Iterator[Variant]:
-    """Yield zero-shot CLIP, computed here and now, then every other variant, one at a time.
+    """Yield zero-shot CLIP, then every other variant, one at a time.
 
     Args:
         task: Task of all variants.
         files: Artifacts by variant.
         settings: Settings of zero-shot CLIP.
         device: Device to compute on.
-        pretrained: The bases' weights, if they are not where training found them.
+        pretrained: Weights of the bases, if they have moved since training.
 
     Raises:
         BaseModelError: A base is missing, or is not the one an artifact needs.

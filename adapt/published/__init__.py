@@ -1,4 +1,4 @@
-"""What papers print for a data set: one YAML file each, to be set beside our own figures."""
+"""Read the figures that papers print for a data set, from one YAML file each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from runtime.storage.fields import build
 By = Literal["tasks", "targets", "classes"]
 Protocol = Literal["standard", "partial", "cprs"]
 TOLERANCE = 0.1
-"""Percent: printed values and their printed average are each rounded, some averages cut."""
+"""Tolerance in percent: printed values and averages are each rounded, some averages cut."""
 BACKBONES = {"RN50": "RN50", "RN101": "RN101", "ViT-B-16": "ViT-B/16", "ViT-L-14": "ViT-L/14"}
-"""open_clip's names, without `-quickgelu`, to those in the papers."""
+"""Names in the papers by open_clip's, without `-quickgelu`."""
 
 
 @dataclass(frozen=True)
@@ -24,32 +24,32 @@ class PublishedRow:
     """One line of a printed table, in percent."""
 
     label: str
-    """Of the method, as people call it."""
+    """Name of the method in the papers."""
     backbone: str
-    """A value of `BACKBONES`."""
+    """Backbone, a value of `BACKBONES`."""
     source: str
-    """A key of `Published.sources`."""
+    """Source, a key of `Published.sources`."""
     average: float
     variant: str | None = None
-    """Our name for it, as in the artifacts' folders; None where we have no such method."""
+    """Our variant, as in the artifacts' folders; None if we have no such method."""
     by: By | None = None
-    """What the values are about; None where only the average is known."""
+    """Kind of the columns; None if only the average is known."""
     values: tuple[float, ...] = ()
-    """One per column of that kind."""
+    """Values, one per column of that kind."""
     mean: float | None = None
-    """Of the values, where the printed average is not that."""
+    """Mean of the values, if the printed average differs."""
     dsp: float | None = None
     """Parameters stored for all tasks together, in millions."""
     protocol: Protocol = "standard"
     """`partial`: the target lacks classes of the source. `cprs`: four of DomainNet's domains."""
     note: str = ""
-    """What one must know before comparing."""
+    """Note on comparability."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES.values():
             raise ValueError(f"'{self.label}' has an unknown backbone '{self.backbone}'")
         if not all(0 <= value <= 100 for value in (*self.values, self.average)):
-            raise ValueError(f"'{self.label}' has a value that is no percentage")
+            raise ValueError(f"'{self.label}' has a value that is not a percentage")
         if (self.by is None) != (not self.values):
             raise ValueError(f"'{self.label}' must have both 'by' and 'values', or neither")
         expected = self.average if self.mean is None else self.mean
@@ -62,44 +62,44 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class Published:
-    """All that is known of one data set."""
+    """All published figures of one data set."""
 
     dataset: str
     metric: Literal["accuracy", "mean_per_class"]
-    """What the data set is measured by."""
+    """Metric of the data set."""
     columns: dict[str, tuple[str, ...]]
     """Tasks, target domains or classes, in the printed order."""
     sources: dict[str, str]
-    """Where the figures stand."""
+    """Papers and tables by key."""
     rows: tuple[PublishedRow, ...]
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if row.source not in self.sources:
-                raise ValueError(f"'{row.label}' names no known source: '{row.source}'")
+                raise ValueError(f"'{row.label}' has the unknown source '{row.source}'")
             if row.by and len(row.values) != len(self.columns.get(row.by, ())):
                 raise ValueError(f"'{row.label}' has {len(row.values)} values for its {row.by}")
         unused = self.sources.keys() - {row.source for row in self.rows}
         if unused:
-            raise ValueError(f"no row is from the source '{min(unused)}'")
+            raise ValueError(f"no row has the source '{min(unused)}'")
 
     def of(self, model: str, protocol: str) -> tuple[PublishedRow, ...]:
         """Return the rows of a backbone and a protocol, in the file's order.
 
         Args:
             model: open_clip's name of the architecture.
-            protocol: One of `Protocol`.
+            protocol: Protocol, see `Protocol`.
         """
         backbone = BACKBONES.get(model.removesuffix("-quickgelu"))
         return tuple(r for r in self.rows if (r.backbone, r.protocol) == (backbone, protocol))
 
 
 def load(dataset: str, folder: Path | None = None) -> Published | None:
-    """Return what papers print for a data set; None where nothing is known.
+    """Return the published figures of a data set; None if there are none.
 
     Args:
-        dataset: Its name.
-        folder: Where the files lie; None means the shipped ones.
+        dataset: Name of the data set.
+        folder: Folder of the files; None means the shipped ones.
 
     Raises:
         FormatError: The file is damaged.

@@ -1,1 +1,1 @@
-"""Training settings: what they are, where their values come from, how files keep them."""
+"""Define, resolve, check and store the settings of training."""

@@ -1,4 +1,4 @@
-"""Read what configuration files say of base models, and check their names, without torch."""
+"""Read the configuration files of base models, and check their names, without torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from runtime.storage.files import expanded
 QUICKGELU = "-quickgelu"
 """Suffix of architectures whose activation is x * sigmoid(1.702 x), as OpenAI trained them."""
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-"""Of weights files; no tag of open_clip's has a dot."""
+"""Endings of weights files; no tag of open_clip's has a dot."""
 BASE_ADVICE = "--set model={} --set pretrained=PATH"
-"""How to name other weights, for messages; `{}` is the architecture."""
+"""Options that name other weights, for messages; `{}` is the architecture."""
 _CROP = 8 / 7
 """Training size over input size: 256 pixels for crops of 224, as CLIP is usually fine-tuned."""
 
@@ -35,7 +35,7 @@ def image_size(architecture: str) -> int | None:
     """Return the pixels on a side of a model's input, from its configuration file, or None.
 
     Args:
-        architecture: Without `-quickgelu`, which changes nothing here; or the path of a model
+        architecture: Name of the architecture without `-quickgelu`, or path of a model
             configuration.
 
     Raises:
@@ -54,7 +54,7 @@ def is_resnet(architecture: str) -> bool:
     """Return whether the image encoder of a model is CLIP's ResNet.
 
     Args:
-        architecture: As for `image_size`.
+        architecture: Architecture, as for `image_size`.
 
     Raises:
         BaseModelError: The model configuration cannot be used.
@@ -65,7 +65,7 @@ def is_resnet(architecture: str) -> bool:
 
 
 def _vision(architecture: str) -> dict[str, Any] | None:
-    """Return what a model's configuration file says of its image encoder, or None."""
+    """Return the image encoder's part of a model's configuration file, or None."""
     path = architectures().get(architecture)
     if path is None:
         return None
@@ -111,11 +111,11 @@ def check_architecture(name: str) -> None:
 
 
 def check_model(architecture: str, pretrained: str, advice: str) -> None:
-    """Refuse an unknown architecture, and weights that it cannot have.
+    """Refuse an unknown architecture or unknown weights.
 
     Args:
-        architecture: As for `check_architecture`.
-        pretrained: A tag, `demo`, or the path of a file.
+        architecture: Architecture, as for `check_architecture`.
+        pretrained: Weights, as a tag, `demo`, or the path of a file.
         advice: Options that name another file, for messages; `{}` is the architecture.
 
     Raises:
@@ -132,7 +132,7 @@ def check_weights(pretrained: str, advice: str) -> None:
     """Refuse a missing weights file; tags are looked up later, which needs torch.
 
     Args:
-        pretrained: A tag, `demo`, or the path of a file.
+        pretrained: Weights, as a tag, `demo`, or the path of a file.
         advice: Options that name another file, for the message.
 
     Raises:
@@ -148,11 +148,11 @@ def check_own_weights(architecture: str, pretrained: str, advice: str) -> None:
 
     Args:
         architecture: Name of the model configuration, for messages.
-        pretrained: The weights.
+        pretrained: Weights, as for `check_weights`.
         advice: Options that name another file, for the message.
 
     Raises:
-        BaseModelError: `pretrained` is the name of a pretrained tag, or of nothing.
+        BaseModelError: `pretrained` is not a weights file.
     """
     path = expanded(pretrained)
     if not path.is_file() and path.suffix.lower() not in SUFFIXES:
@@ -164,11 +164,11 @@ def check_own_weights(architecture: str, pretrained: str, advice: str) -> None:
 
 
 def interpolation(architecture: str, pretrained: str) -> Interpolation:
-    """Return how the images of a model's pre-training were resized: nearly always bicubic.
+    """Return the interpolation of a model's pre-training, which is nearly always bicubic.
 
     Args:
-        architecture: open_clip's name, or a model of the demo.
-        pretrained: Its weights; a tag of open_clip's other than `openai` imports torch.
+        architecture: Name in open_clip, or a model of the demo.
+        pretrained: Weights of the model; a tag of open_clip's other than `openai` imports torch.
     """
     if pretrained in ("openai", "demo") or Path(pretrained).suffix.lower() in SUFFIXES:
         return "bicubic"

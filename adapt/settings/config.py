@@ -1,6 +1,6 @@
-"""The settings of training, as frozen dataclasses. A default is what a user gets.
+"""Define the settings of training as frozen dataclasses with their defaults.
 
-Where other values come from is in `adapt.settings.layers`.
+`adapt.settings.layers` resolves other values.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def by_data(fallback: T, *, auto: bool = True) -> T:
     """Return a dataclass field that may be `auto`: then the number of images gives its value.
 
     Args:
-        fallback: Value where there are no data: in a program that makes a config by itself, and in
-            a file that lacks the setting.
-        auto: Whether it is `auto` unless a layer says otherwise; False: only where one says so.
+        fallback: Value without data: in a program that makes a config by itself, and in a file
+            that lacks the setting.
+        auto: Whether it is `auto` by default.
     """
     value: T = field(default=fallback, metadata={_BY_DATA: auto})
     return value
@@ -52,7 +52,7 @@ def may_be_auto(cls: type[TrainConfig]) -> dict[str, bool]:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What every method needs to know. Defaults are CMKD's for ViT-B/16 (arXiv:2408.02192)."""
+    """Settings of every method. Defaults are CMKD's for ViT-B/16 (arXiv:2408.02192)."""
 
     model: str = "ViT-B-16-quickgelu"
     """Architecture: open_clip's name, a model of `adapt.demo`, or the path of an open_clip model
@@ -68,18 +68,18 @@ class TrainConfig:
     lr: float = 3e-6
     """Learning rate of the encoder at step 0."""
     head_lr_multiplier: float = 1000.0
-    """The head learns this many times faster."""
+    """Learning rate of the head over that of the encoder."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     nesterov: bool = True
     """Nesterov's correction of the momentum."""
     weight_decay: float = 5e-4
-    """Of SGD, on every trained tensor: this share of a weight joins its gradient."""
+    """Weight decay of SGD, on every trained tensor."""
     lr_gamma: float = 3e-4
     """lr(t) = lr * (1 + lr_gamma * t) ** -lr_power, t in steps."""
     lr_power: float = 0.75
     label_smoothing: float = 0.1
-    """Of the cross-entropy on source labels."""
+    """Label smoothing of the cross-entropy on source labels."""
     train_encoder: bool = True
     """False trains the head only, on the untouched encoder."""
     rst: bool = False
@@ -103,9 +103,9 @@ class TrainConfig:
     resize: Literal["squash", "crop"] = "squash"
     """`squash` ignores the aspect ratio, `crop` cuts the centre."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    """Of every resize, in training, evaluation and on the device."""
+    """Interpolation of every resize, in training, evaluation and on the device."""
     background: Background = "white"
-    """What transparent pixels are laid on, in training, evaluation and on the device; `drop` shows
+    """Background of transparent pixels, in training, evaluation and on the device; `drop` shows
     the colour that they hide, mostly black."""
     train_size: int = 256
     """Training images are resized to this many pixels before the random crop."""
@@ -115,33 +115,33 @@ class TrainConfig:
     """Above 0: crop a random share of the area, from this one to `crop_max`, with an aspect ratio
     of 3/4 to 4/3, and resize it; 0: crop without resizing."""
     crop_max: float = 1.0
-    """Largest share of the area with `crop_min`; without it, it means nothing."""
+    """Largest share of the area with `crop_min`; ignored without it."""
     rotate: float = 0.0
-    """Rotate training images by up to so many degrees either way."""
+    """Largest angle in degrees by which training images are rotated either way."""
     flip: bool = True
     """Mirror half of the training images."""
     prompt: str = "a photo of {a} {}"
     """Caption of a class; `{}` is its name, `{a}` "a" or "an" as it needs, `{domain}` the target
     domain's name."""
     partial: bool = False
-    """The target has some of the source's classes only; which ones is not told to the method."""
+    """Whether the target has only some of the source's classes; the method does not know which."""
     target_classes: int = 0
-    """With `partial`: keep the target's first so many classes by name, as the benchmarks do; 0
+    """Number of target classes to keep with `partial`, the first by name, as the benchmarks do; 0
     takes the target as it is."""
     select: str = "infomax"
     """Which epoch's weights are saved: the last, or the best by a score that needs no labels, see
     `adapt.evaluation.selection`. Of these infomax loses least."""
     average_epochs: int = by_data(1, auto=False)
-    """The last so many epochs are evaluated, and saved, with the mean of the weights at their ends;
-    1 averages nothing. `auto` is a fifth of the epochs where the encoder is trained."""
+    """Number of last epochs that are evaluated, and saved, with the mean of the weights at their
+    ends; 1 averages nothing. `auto` is a fifth of the epochs where the encoder is trained."""
     holdout: float = 0.0
     """Share of the target kept out of training for evaluation, in [0, 1)."""
     eval_batch_size: int = 64
-    """Images per call of the encoder in evaluation; at most, it changes the last bits."""
+    """Images per call of the encoder in evaluation; it changes the last bits at most."""
     seed: int = 0
-    """Of every draw: head, order of the images, augmentation, dropout, what is held out."""
+    """Seed of every draw: head, order of the images, augmentation, dropout, held-out images."""
     no_fixmatch: ClassVar[str] = "has none"
-    """Why a method cannot have FixMatch, where it cannot."""
+    """Reason why a method cannot have FixMatch, if it cannot."""
     leaves_encoder: ClassVar[bool] = False
     """Whether the method leaves the encoder alone, whatever `train_encoder` says."""
     removed: ClassVar[Mapping[str, Any]] = {}
@@ -175,16 +175,16 @@ class TrainConfig:
 
     @property
     def pair_classes(self) -> int | None:
-        """What `adapt.data.load` calls `target_classes`: None where both sides have the same."""
+        """Argument of `adapt.data.load`: None if both sides have the same classes."""
         return self.target_classes if self.partial else None
 
     @property
     def strong_view(self) -> StrongView | None:
-        """The strong augmentation of the target that a step needs, or None."""
+        """Strong augmentation of the target that a step needs, or None."""
         return None
 
     def check_models(self) -> None:
-        """Refuse base models that cannot be used; needs no torch.
+        """Check base models by name, without torch.
 
         A method that needs more than one base model extends this.
 
@@ -197,7 +197,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class TaskHeadConfig(TrainConfig):
-    """Of methods that train a task head, which FixMatch can sharpen."""
+    """Settings of methods that train a task head, which FixMatch can sharpen."""
 
     fixmatch: float = 0.0
     """Weight of FixMatch's term, 0 for none. CMKD: 0.5, VisDA 2.0, DomainNet 0.1."""
@@ -218,10 +218,10 @@ class TaskHeadConfig(TrainConfig):
 
 
 def require(config: TrainConfig, name: str, good: bool, needed: str) -> None:
-    """Refuse a value of a setting; `adapt.settings.layers` makes a ConfigError of it.
+    """Check a value of a setting; `adapt.settings.layers` makes a ConfigError of it.
 
     Raises:
-        ValueError: It is not good.
+        ValueError: The condition is false.
     """
     if not good:
         raise ValueError(f"'{name}' must be {needed}, found {getattr(config, name)!r}")

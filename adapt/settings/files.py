@@ -20,7 +20,7 @@ EXTENDS = "extends"
 
 @dataclass(frozen=True)
 class Layer:
-    """Values from one place."""
+    """The values of one file, section or option."""
 
     name: str
     values: Mapping[str, Any]

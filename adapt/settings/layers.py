@@ -1,4 +1,4 @@
-"""Resolve settings from layers: which file, model or option gives each value.
+"""Resolve settings from layers of files, models and options.
 
 Each layer overrules those before it: dataclass default, base model, `paper.yaml`, the data set's
 file, its task, presets, the command line. A setting that is `auto` in the end waits for the data.
@@ -22,15 +22,15 @@ DEFAULT, DATA, COMMAND = "default", "data", "command line"
 """Names of layers that are not files."""
 C = TypeVar("C", bound=TrainConfig)
 Decide = Callable[[TrainConfig, AutoRequest], Mapping[str, Any]]
-"""From settings and the number of images to the settings that these decide."""
+"""Function from settings and numbers of images to the settings that these decide."""
 
 
 @dataclass(frozen=True)
 class Settings(Generic[C]):
-    """Settings and where each value comes from."""
+    """Settings with the source of each value."""
 
     config: C
-    """What is `auto` has its fallback in here until `with_data`."""
+    """Values; a setting that is `auto` has its fallback here until `with_data`."""
     auto: tuple[str, ...]
     """Settings that still wait for the data."""
     sources: Mapping[str, str]
@@ -86,7 +86,7 @@ class Settings(Generic[C]):
         return [(key, shown(value), self.sources[key]) for key, value in self.values().items()]
 
     def record(self) -> dict[str, Any]:
-        """Return what a file keeps beside the values, see `adapt.settings.stored`."""
+        """Return the record that a file keeps beside the values, see `adapt.settings.stored`."""
         return {
             "sources": {k: v for k, v in self.sources.items() if v != DEFAULT},
             "changed": sorted(self.changed()),
@@ -113,7 +113,7 @@ def resolve(
         cls: The method's own configuration class.
         dataset: Name of a data set, or `folder` for the user's own image folders.
         method: Name of the method.
-        overrides: `key=value` each, the value a YAML scalar; the last one wins.
+        overrides: Settings as `key=value`, the value a YAML scalar; the last one wins.
         folder: Folder of `<method>/<dataset>.yaml`; None means the shipped settings.
         task: Task of the data set.
         presets: Names of presets in the file, the last one wins.

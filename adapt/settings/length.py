@@ -1,9 +1,9 @@
-"""How many steps a run on the user's own images takes, from their number."""
+"""Decide the number of steps of a run on the user's own images."""
 
 from __future__ import annotations
 
 PASSES, EPOCHS = 40, 20
-"""Passes over the larger domain, and how often the run is evaluated."""
+"""Number of passes over the larger domain, and of evaluations."""
 FEWEST_STEPS, MOST_STEPS, MOST_PASSES = 300, 10_000, 100
 """Bounds of such a run; the most steps are CMKD's for any data set but the largest."""
 

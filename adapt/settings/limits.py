@@ -13,7 +13,7 @@ from adapt.settings.names import check_names
 from runtime.errors import BackendError, ConfigError
 
 LARGEST_CROP = 1.5
-"""Training size over input size: above, a crop shows too little of an image to say what it is."""
+"""Largest training size over input size: above, a crop shows too little of an image."""
 
 
 def check_crops(settings: Settings[TrainConfig], image_size: int) -> None:
@@ -108,12 +108,12 @@ def check_sparsity(config: TrainConfig, method: str) -> None:
 
 
 def check_startable(config: TrainConfig, method: str, device: str) -> None:
-    """Refuse what no run could start with; needs no torch.
+    """Check the settings of a run before it starts, without torch.
 
     Args:
         config: Settings of the run.
         method: Name of the method.
-        device: `cpu`, `cuda` or `cuda:N`.
+        device: Device, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
         UdaError: Precision, compiler, sparsity or a name cannot be used.

@@ -1,4 +1,4 @@
-"""Define the settings of each method, apart from the methods so that no check needs torch."""
+"""Define the settings of each method, in a module of its own so that no check needs torch."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class CMKDConfig(TaskHeadConfig):
     """Iterations until the ramp stops growing: 10,000 in the paper, however long the run. `auto` is
     the length of the run: with a longer ramp the target terms of a short run never matter."""
     partial_minimum: int = 14
-    """With `partial`: a class counts as the target's when so many target images are predicted as
-    it (Office-Home)."""
+    """Number of target images predicted as a class from which on it counts as the target's, with
+    `partial` (Office-Home)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,8 +44,8 @@ class EKDAConfig(TrainConfig):
     """Settings of EKDA; the defaults are the released code's for Office-Home, but for the crops.
 
     `lr` is for the prompts of teacher and student and falls along a cosine once per epoch;
-    `head_lr_multiplier` is for the projector. `lr_gamma`, `lr_power` and `train_encoder` mean
-    nothing here.
+    `head_lr_multiplier` is for the projector. `lr_gamma`, `lr_power` and `train_encoder` are
+    ignored.
     """
 
     lr: float = 0.005
@@ -57,26 +57,26 @@ class EKDAConfig(TrainConfig):
     teacher: str = "ViT-L-14-quickgelu"
     """Architecture of the teacher, which must see images as `model` does."""
     teacher_pretrained: str = "openai"
-    """Its weights: an open_clip tag, `demo`, or the path of a local file."""
+    """Weights of the teacher: an open_clip tag, `demo`, or the path of a local file."""
     teacher_lr_multiplier: float = 1.0
-    """The teacher's prompts learn this many times faster than the student's."""
+    """Learning rate of the teacher's prompts over that of the student's."""
     n_ctx: int = 4
-    """Learned words in the teacher's text, tokens in its images, and in each block of the student.
-    The released scripts have 4; its README shows 2, with which every deep block loses two
-    patches."""
+    """Number of learned words in the teacher's text, and of tokens in its images and in each block
+    of the student. The released scripts have 4; its README shows 2, with which every deep block
+    loses two patches."""
     ctx_init: Literal["random", "words"] = "random"
-    """How the learned words start. The released code sets words and then draws over them."""
+    """Start of the learned words. The released code sets words and then draws over them."""
     class_ctx: bool = False
     """Learn words for every class (CoOp's class-specific context), not words that all share: for
     text encoders that do not know the names of the classes."""
     templates: Literal["imagenet", "prompt"] = "imagenet"
-    """What the teacher's text stays close to: the mean of OpenAI's 80 captions, or the prompt."""
+    """Text that the teacher's stays close to: the mean of OpenAI's 80 captions, or the prompt."""
     text_weight: float = 25.0
-    """Of the distance of the teacher's text features to the base's."""
+    """Weight of the distance of the teacher's text features to the base's."""
     image_weight: float = 10.0
-    """Of the distance of the teacher's image features to the base's."""
+    """Weight of the distance of the teacher's image features to the base's."""
     kd_weight: float = 100.0
-    """Of the divergence between student and teacher; per image it counts 1/classes of this."""
+    """Weight of the divergence between student and teacher, times 1/classes for each image."""
     tau: float = 1.0
     """Temperature of that divergence."""
 
@@ -124,7 +124,7 @@ class UniMoSConfig(TrainConfig):
 
     model: str = "RN50-quickgelu"
     lr: float = 3e-3
-    """Of every trained layer at step 0. VisDA: 9e-4, for 10 epochs."""
+    """Learning rate of every trained layer at step 0. VisDA: 9e-4, for 10 epochs."""
     head_lr_multiplier: float = 1.0
     """The released code overwrites the tenth that the weight generator should get."""
     nesterov: bool = False
@@ -141,7 +141,7 @@ class UniMoSConfig(TrainConfig):
     gamma: float = 0.01
     """Weight of the separation and of both discriminator terms."""
     temperature: float = 100.0
-    """What language features are multiplied with; not the base model's own logit scale."""
+    """Factor of the language features; not the base model's own logit scale."""
     vision_weight: float = 0.3
     """Share of the vision branch in the deployed prediction, and least share before."""
     width: int = 256

@@ -1,8 +1,8 @@
 """Read and check architectures of the user's own from open_clip's JSON model configurations.
 
 Nothing in a configuration is trusted: its size, the type and range of every field are checked, and
-what training, export and device cannot all do is refused by name. An architecture is known by its
-content, never by the name of its file.
+features that training, export or device lack are refused by name. An architecture is identified by
+its content, never by the name of its file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runtime.storage.files import expanded
 
 SUFFIX = ".json"
 FEATURE = "architecture"
-"""Feature and member of artifacts that carry their architecture."""
+"""Feature, and key in `optional`, of artifacts that carry their architecture."""
 SUPPORTED = (
     "open_clip's own ViT with a class token and its ModifiedResNet, with open_clip's own text tower"
 )
@@ -102,7 +102,7 @@ class Architecture:
         return {"model_cfg": self.model_cfg(), "preprocess_cfg": asdict(self.pixels)}
 
     def model_cfg(self) -> dict[str, Any]:
-        """Return what open_clip builds the model from."""
+        """Return open_clip's configuration of the model."""
         vision = asdict(self.vision)
         vision["layers"] = list(layers) if isinstance(layers := vision["layers"], tuple) else layers
         return {
@@ -120,7 +120,7 @@ class Architecture:
 
     @property
     def name(self) -> str:
-        """What a base model is called by: kind and content, like `vit-0123456789ab`."""
+        """Name of the base model, by kind and content: `vit-0123456789ab`."""
         kind = "resnet" if isinstance(self.vision, ResnetTower) else "vit"
         return f"{kind}-{self.sha256[:12]}"
 
@@ -143,7 +143,7 @@ _OUTER = ("model_cfg", "preprocess_cfg")
 
 
 def is_file(model: str) -> bool:
-    """Return whether a model's name means a configuration file."""
+    """Return whether a model's name is the path of a configuration file."""
     return model.lower().endswith(SUFFIX)
 
 
@@ -158,8 +158,8 @@ def _document(path: Path) -> object:
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         why = error.strerror if isinstance(error, OSError) else error
         raise BaseModelError(
-            f"cannot read the model configuration '{path}': {why}; pass one that is "
-            "there with --set model=FILE.json"
+            f"cannot read the model configuration '{path}': {why}; pass an "
+            "existing one with --set model=FILE.json"
         ) from error
     if len(text) > _MAX_BYTES:
         raise BaseModelError(

@@ -10,7 +10,7 @@ from runtime.errors import BackendError
 
 
 def check_names(config: TrainConfig) -> None:
-    """Refuse unknown names in settings; needs no torch.
+    """Refuse unknown names in settings, without torch.
 
     Raises:
         ConfigError: The selector is unknown, or the base models do not go together.
@@ -24,7 +24,7 @@ def check_device(name: str) -> None:
     """Refuse a device name of the wrong form; whether the device exists, torch must tell.
 
     Raises:
-        BackendError: It is not `cpu`, `cuda` or `cuda:N`.
+        BackendError: The name is not `cpu`, `cuda` or `cuda:N`.
     """
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", name):
         raise BackendError(f"unknown device '{name}'; use cpu, cuda or cuda:N")

@@ -1,8 +1,8 @@
 """Read the settings in artifacts and checkpoints of earlier and later versions.
 
-A setting that a file lacks has its default, or the value that says what was done before there was
-such a setting. One that this version lacks is ignored with a warning if it was at its default;
-otherwise the file is refused, and the message names the setting.
+A setting that a file lacks has its default, or the value that stands for what was done before
+there was such a setting. One that this version lacks is ignored with a warning if it was at its
+default; otherwise the file is refused, and the message names the setting.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from adapt.settings.config import TrainConfig
 from runtime.errors import FormatError
 
 SETTINGS = "settings"
-"""Member of `optional` in an artifact: what `adapt.settings.layers.Settings.record` returns."""
+"""Key in `optional` of an artifact: value of `adapt.settings.layers.Settings.record`."""
 _log = logging.getLogger(__name__)
 _SHOWN, _FEW = 60, 3
 """Letters of a name or value, and ignored settings, that a message shows."""
@@ -29,12 +29,12 @@ def restore(
 
     Args:
         cls: The method's configuration class.
-        values: The settings as the file has them.
-        optional: The file's optional members, which may say what was at its default.
-        where: The file, for messages.
+        values: Settings as the file has them.
+        optional: Optional members of the file, which may record the settings that were changed.
+        where: Name of the file, for messages.
 
     Raises:
-        FormatError: A setting is gone, or not yet known, and was not at its default.
+        FormatError: A setting that this version lacks was not at its default.
     """
     removed, missing = _inherited(cls, "removed"), _inherited(cls, "when_missing")
     defaults = {field.name: missing.get(field.name, field.default) for field in fields(cls)}
@@ -57,10 +57,10 @@ def restore(
 
 
 def sources_of(optional: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the layer that gave each value that is not the default; None if a file does not say.
+    """Return the layer of each value that is not the default; None if a file has no record.
 
     Args:
-        optional: The file's optional members.
+        optional: Optional members of the file.
     """
     record = optional.get(SETTINGS)
     sources = record.get("sources") if isinstance(record, Mapping) else None
@@ -73,7 +73,7 @@ def _inherited(cls: type[TrainConfig], name: str) -> dict[str, Any]:
 
 
 def _changed(optional: Mapping[str, Any]) -> list[Any] | None:
-    """Return what a file says was not at its default; None if it does not say."""
+    """Return the settings that were changed; None if a file has no record."""
     record = optional.get(SETTINGS)
     changed = record.get("changed") if isinstance(record, Mapping) else None
     return changed if isinstance(changed, list) else None

@@ -1,4 +1,4 @@
-"""Check before loading them that a teacher and its student take the same images."""
+"""Check that a teacher and its student take the same images, before loading them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from adapt.settings.architectures import QUICKGELU, image_size, is_resnet
 from runtime.errors import ConfigError
 
 TEACHER_ADVICE = "--set teacher={} --set teacher_pretrained=PATH"
-"""How to name other weights, for messages; `{}` is the architecture."""
+"""Options that name other weights, for messages; `{}` is the architecture."""
 TEACHERS = {
     32: ("demo-vit32-wide", "demo"),
     224: ("ViT-L-14-quickgelu", "openai"),
@@ -16,11 +16,11 @@ TEACHERS = {
 
 
 def check_teacher(student: str, teacher: str) -> None:
-    """Refuse a teacher that does not go with its student.
+    """Refuse a teacher that does not fit its student.
 
     Args:
-        student: Architecture; an unknown one passes, and is refused when it is checked itself.
-        teacher: Architecture; likewise.
+        student: Architecture of the student; an unknown one passes, as other checks refuse it.
+        teacher: Architecture of the teacher, likewise.
 
     Raises:
         ConfigError: The teacher is not a ViT, or takes images of another size.

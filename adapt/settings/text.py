@@ -1,4 +1,4 @@
-"""Settings as text: YAML files, and `key=value` on a command line."""
+"""Read settings from YAML files, and from `key=value` on a command line."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import yaml
 from runtime.errors import ConfigError
 
 _SHOWN = 200
-"""Characters of what somebody typed that a message shows."""
+"""Number of typed characters that a message shows."""
 _UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError, AttributeError)
-"""What reading YAML may raise: the last two for deep brackets and for tags like `!!timestamp x`."""
+"""Errors of reading YAML: the last two for deep brackets and for tags like `!!timestamp x`."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,10 +44,10 @@ _Loader.add_implicit_resolver(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a settings file holds.
+    """Return the values in a settings file.
 
     Raises:
-        ConfigError: It cannot be read, or is no mapping.
+        ConfigError: The file cannot be read, or is not a mapping.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
@@ -64,7 +64,7 @@ def sections(values: dict[str, Any], name: str, path: Path) -> dict[str, dict[st
     """Take a section of a settings file out of `values` and return it; empty if there is none.
 
     Raises:
-        ConfigError: It is no mapping of mappings.
+        ConfigError: The section is not a mapping of mappings.
     """
     found = values.pop(name, {})
     if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
@@ -78,11 +78,11 @@ def override(text: str) -> tuple[str, Any]:
     """Return key and value of `key=value`, the value a YAML scalar.
 
     Raises:
-        ConfigError: It is not of that form.
+        ConfigError: The text is not of that form.
     """
     shown = text[:_SHOWN]
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ConfigError(f"'--set {shown!a}' is no UTF-8 text; type it anew")
+        raise ConfigError(f"'--set {shown!a}' is not UTF-8 text; type it again")
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not equals or not key or not value:

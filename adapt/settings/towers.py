@@ -1,4 +1,4 @@
-"""Define the parts of an architecture as frozen dataclasses that refuse impossible values.
+"""Define the parts of an architecture as frozen dataclasses that check their values.
 
 Fields and defaults are those of open_clip's model configuration.
 """
@@ -46,8 +46,7 @@ OFF: dict[str, dict[str, Any]] = {
     },
     "preprocess_cfg": {"mode": "RGB", "fill_color": 0},
 }
-"""Fields of open_clip's that may be there, but only with the value that changes nothing, by
-section."""
+"""Fields of open_clip's that are accepted only with the value that changes nothing, by section."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class TextTower:
 
 @dataclass(frozen=True)
 class Pixels:
-    """How the images of the pre-training became pixels. Defaults are CLIP's."""
+    """Preprocessing of the images of the pre-training. Defaults are CLIP's."""
 
     mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)

@@ -1,7 +1,7 @@
-"""The runs of a sweep on a Ray cluster, each by one worker at a time.
+"""Run a sweep on a Ray cluster, each run on one worker at a time.
 
-A worker that dies loses what it did since its last epoch: the run is given to another worker, which
-goes on from the checkpoint. All machines need the same folders: of the data, of the base model's
+A worker that dies loses the work since its last epoch: another worker resumes the run from its
+checkpoint. All machines need the same folders: of the data, of the base model's
 weights and of the results.
 """
 
@@ -20,18 +20,18 @@ from runtime.errors import BackendError, Interrupted
 
 LOCAL = "local"
 RETRIES = 3
-"""So many workers may die over one run."""
+"""Number of workers that may die over one run."""
 STORE = 100 * 2**20
 """Bytes of shared memory for a cluster on this machine; a run's result is a line of text."""
 PATIENCE = 30.0
-"""Seconds that workers have to save what they are doing when the sweep is stopped."""
+"""Seconds that workers have to save their runs when the sweep is stopped."""
 
 
 def need_ray() -> ModuleType:
     """Return Ray.
 
     Raises:
-        BackendError: It is not installed.
+        BackendError: Ray is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     try:
@@ -39,7 +39,7 @@ def need_ray() -> ModuleType:
     except ImportError as error:
         raise BackendError(
             "a sweep with --ray needs Ray, which is not installed; install it with the extra "
-            "[ray], for example: pip install '.[adapt,ray]'; or leave --ray away"
+            "[ray], for example: pip install '.[adapt,ray]'; or leave --ray out"
         ) from error
     module: ModuleType = ray
     return module
@@ -49,15 +49,15 @@ def outcomes(jobs: Sequence[Job], address: str, workers: int | None) -> Generato
     """Yield the outcomes of all runs, in whatever order they end.
 
     Args:
-        jobs: The runs. On a GPU each gets one of its own.
-        address: `local` starts a cluster on this machine for as long as the sweep takes; else of a
-            running one: `auto`, `HOST:PORT` or `ray://HOST:PORT`.
-        workers: How many runs go on at once, on a local cluster; None means as many as it has
+        jobs: Runs to do; on a GPU each gets one of its own.
+        address: Address of a running cluster, `auto`, `HOST:PORT` or `ray://HOST:PORT`, or `local`
+            for one on this machine that ends with the sweep.
+        workers: Number of simultaneous runs on a local cluster; None means as many as it has
             GPUs, or CPUs for the threads of a run.
 
     Raises:
         BackendError: Ray is not installed, or there is no such cluster, or it has no GPU.
-        Interrupted: Someone stopped the sweep.
+        Interrupted: The sweep was stopped.
     """
     ray = need_ray()
     gpus, threads = int(jobs[0].device.startswith("cuda")), jobs[0].threads or 1
@@ -91,7 +91,7 @@ def outcomes(jobs: Sequence[Job], address: str, workers: int | None) -> Generato
         except KeyboardInterrupt as error:
             raise Interrupted(
                 f"interrupted, {len(jobs) - len(waiting)} of {len(jobs)} runs are done; run the "
-                "same command again to go on"
+                "same command again to resume"
             ) from error
         finally:
             _stop(ray, list(waiting))
@@ -131,7 +131,7 @@ def _outcome(ray: ModuleType, reference: object, job: Job) -> Outcome:
 
 
 def _stop(ray: ModuleType, references: list[object]) -> None:
-    """Let the workers save what they are doing."""
+    """Let the workers save their runs."""
     with contextlib.suppress(Exception):
         for reference in references:
             ray.cancel(reference)

@@ -1,4 +1,4 @@
-"""Which runs a sweep has, and whether they can start at all."""
+"""List the runs of a sweep, and check that they can start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runtime.storage.files import sha256
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: all that a worker must know, on whatever machine it is."""
+    """One run of a sweep, as a worker on any machine needs it."""
 
     method: str
     dataset: str
@@ -32,16 +32,16 @@ class Job:
     root: Path | None = None
     """Folder of the data set, where it needs one."""
     threads: int | None = None
-    """CPU threads; None leaves torch its choice."""
+    """CPU threads; None leaves the choice to torch."""
 
     @property
     def config(self) -> TrainConfig:
-        """Its settings, before it has looked at its images."""
+        """Settings of the run, before its images are read."""
         return self.settings.config
 
     @property
     def path(self) -> Path:
-        """Where its artifact goes."""
+        """Path of its artifact."""
         variant = store.variant(self.method, asdict(self.config))
         return store.artifact_path(self.out, self.dataset, self.task, variant)
 
@@ -49,7 +49,7 @@ class Job:
         return f"{self.task} seed {self.config.seed}"
 
     def load(self) -> data.DomainPair:
-        """Return its images."""
+        """Return the images of the run."""
         config = self.config
         return data.load(
             self.dataset, self.task, root=self.root, holdout=config.holdout, seed=config.seed,
@@ -73,19 +73,19 @@ def plan(
     """Return the runs of a sweep, all tasks of a seed before the next seed.
 
     Args:
-        method: A key of `adapt.methods.METHODS`.
-        dataset: A key of `adapt.data.DATASETS`.
+        method: Name of the method.
+        dataset: Name of the data set.
         tasks: Task ids; none means those that papers report.
-        seeds: Of the runs.
-        out: The runs go to a folder below it.
-        settings: `key=value` each, as for `resolve`.
-        presets: Likewise.
-        device: `cpu`, `cuda` or `cuda:N`.
+        seeds: Seeds of the runs.
+        out: Folder below which the runs go.
+        settings: Settings as `key=value`, as for `resolve`.
+        presets: Names of presets, as for `resolve`.
+        device: Device of each run, `cpu`, `cuda` or `cuda:N`.
         root: Folder of the data set.
         threads: CPU threads of each run.
 
     Raises:
-        ConfigError: There are no such settings, or a task or seed comes twice.
+        ConfigError: A setting is unknown, or a task or seed is given twice.
         DataError: There is no such data set.
         UdaError: No run could start with such settings, see `check_startable`.
     """
@@ -96,7 +96,7 @@ def plan(
     for name, values in (("task", chosen), ("seed", seeds)):
         twice = [value for value in values if list(values).count(value) > 1]
         if twice:
-            raise ConfigError(f"{name} '{twice[0]}' comes twice; name each {name} once")
+            raise ConfigError(f"{name} '{twice[0]}' given twice; pass each {name} once")
     resolved = {
         task: resolve(cls, dataset, method, [*settings, "seed=0"], task=task, presets=presets)
         for task in dict.fromkeys((*every, *chosen))
@@ -119,11 +119,11 @@ def plan(
 
 
 def check(jobs: Iterable[Job], here: bool = True) -> None:
-    """Find out what no run could survive, before any of them trains.
+    """Check what all runs need, before any of them trains.
 
     Args:
-        jobs: The runs.
-        here: They will run on this machine, so that it must have the device.
+        jobs: Runs to check.
+        here: Whether they will run on this machine, which must then have the device.
 
     Raises:
         UdaError: Images, base model, device or precision cannot be used.
@@ -146,7 +146,7 @@ def check(jobs: Iterable[Job], here: bool = True) -> None:
 
 @contextlib.contextmanager
 def _each_warning_once() -> Iterator[None]:
-    """A domain is part of many tasks; what is odd about it is told once."""
+    """Passes each message once: a domain is part of many tasks."""
     told: set[str] = set()
 
     def new(record: logging.LogRecord) -> bool:
@@ -167,7 +167,7 @@ def _each_warning_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Python from printing warnings that no handler takes."""
+    """Drop warnings, which Python would print if no handler takes them."""
     logger, silence = logging.getLogger("adapt"), logging.NullHandler()
     logger.addHandler(silence)
     try:

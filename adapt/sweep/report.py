@@ -1,4 +1,4 @@
-"""What a sweep prints and writes at its end: the table, its sources, and every run's figures."""
+"""Print and write the table of a sweep, its sources, and every run's figures."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ HELD_OUT = (
 
 @dataclass(frozen=True)
 class Report:
-    """The results of a sweep, as far as it came."""
+    """The results of the finished runs of a sweep."""
 
     jobs: Sequence[Job]
     results: Sequence[Result]
     tables: Sequence[Table]
-    """The first is for the screen."""
+    """Tables of the sweep; the first is for the screen."""
     sources: Sequence[str]
 
     @classmethod
     def of(cls, jobs: Sequence[Job]) -> Report:
-        """Read what the runs left.
+        """Read the artifacts of the runs.
 
         Raises:
             FormatError: An artifact is damaged.
@@ -58,24 +58,24 @@ class Report:
 
     @property
     def title(self) -> str:
-        """Data set, model and seeds."""
+        """Title: data set, model and seeds."""
         seeds = sorted({result.seed for result in self.results})
         of = ", ".join(map(str, seeds))
         return f"{self.jobs[0].dataset}, {self.jobs[0].config.model}, seeds {of}"
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What one must know to read any line."""
+        """Explanations that apply to every line."""
         held_out = any(job.config.holdout for job in self.jobs)
         alone = () if any(line.published for t in self.tables for line in t.lines) else self._alone
         return (*REMARKS, *((HELD_OUT,) if held_out else ()), *alone)
 
     @property
     def _alone(self) -> Sequence[str]:
-        """Why no published row stands below ours."""
+        """Explanation of why no published row stands below ours."""
         job, known = self.jobs[0], published.load(self.jobs[0].dataset)
         if known is None:
-            return (f"no paper's figures of {job.dataset} are known here",)
+            return (f"no published figures of {job.dataset} in this project",)
         backbones = ", ".join(dict.fromkeys(row.backbone for row in known.rows))
         return (
             f"no published row: papers have {job.dataset} with {backbones}, these runs are of "
@@ -83,7 +83,7 @@ class Report:
         )
 
     def text(self) -> str:
-        """Return the table for the screen, and what one must know to read it."""
+        """Return the table for the screen, with its explanations."""
         notes = "\n".join((*self.remarks, *self.sources, *self.tables[0].notes()))
         return f"{self.title}\n\n{self.tables[0].text()}\n\n{notes}"
 
@@ -91,7 +91,7 @@ class Report:
         """Write `table.md` and `table.json` into the sweep's folder.
 
         Raises:
-            StorageError: They cannot be written.
+            StorageError: A file cannot be written.
         """
         folder = self.jobs[0].out.parent
         notes = [*self.remarks, *self.sources]

@@ -1,4 +1,4 @@
-"""What a finished run has to say."""
+"""Read the accuracies and sizes of finished runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from adapt.training.journal import METRICS
 from runtime import patch
 
 EPOCHS = ("last", "selected", "oracle-best")
-"""What a run can be measured by: its final epoch, the one that was saved if a score without labels
-chose it, and the one that the target's labels would choose."""
+"""Epochs whose accuracy is reported: the final one, the one that a score without labels chose, if
+one did, and the one that the target's labels would choose."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run has to say."""
+    """The figures of a finished run."""
 
     task: str
     seed: int
     path: Path
     epochs: Mapping[str, Mapping[str, Any]]
-    """Accuracies in percent of the epochs called as in `EPOCHS`."""
+    """Accuracies in percent by epoch, see `EPOCHS`."""
     stored: int
     """Parameters that a device needs for the task, as CMKD's tables count them."""
     density: float
@@ -46,8 +46,8 @@ def read(job: Job, metric: str) -> Result | None:
     """Return the result of a run; None if it is not finished.
 
     Args:
-        job: The run.
-        metric: `accuracy` or `mean_per_class`: what the oracle would have looked at.
+        job: Run to read.
+        metric: Figure that the oracle looks at, `accuracy` or `mean_per_class`.
 
     Raises:
         FormatError: The artifact is damaged.

@@ -1,4 +1,4 @@
-"""One run of a sweep, one after the other, and when to give up."""
+"""Do the runs of a sweep one after the other, and give up if all fail."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from runtime.storage.locks import exclusive
 LOCK = "sweep.lock"
 FAILURE = "failure.txt"
 ALIKE = 2
-"""So many runs that all fail with one kind of error, before any succeeds, end a sweep."""
+"""Number of first runs that end a sweep if all fail with one kind of error."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """The result of a run, or its error."""
 
     job: Job
     fresh: bool = False
-    """It was trained now; False if it was there already, or failed."""
+    """Whether it was trained now, rather than found or failed."""
     accuracy: float | None = None
-    """Percent of the last epoch; None if it failed."""
+    """Accuracy of the last epoch in percent; None if it failed."""
     chosen: float | None = None
-    """Percent of the epoch that a score without labels chose, if one did."""
+    """Accuracy of the epoch that a score without labels chose, in percent, if one did."""
     error: str | None = None
     kind: str = ""
-    """Class of the error."""
+    """Name of the error's class."""
 
 
 def run(job: Job) -> Outcome:
-    """Do a run, go on with it, or find it done. Only an interruption leaves as an exception.
+    """Start, resume or find a run; every error but an interruption is part of the outcome.
 
     Raises:
-        Interrupted: Someone asked it to stop.
+        Interrupted: The run was stopped.
     """
     import torch
 
@@ -63,7 +63,7 @@ def run(job: Job) -> Outcome:
             fresh = _written(job.path) != before
     except Interrupted as error:
         raise Interrupted(
-            f"interrupted in {job}, everything is saved; run the same command again to go on"
+            f"interrupted in {job}, everything is saved; run the same command again to resume"
         ) from error
     except UdaError as error:
         return Outcome(job, error=str(error), kind=type(error).__name__)
@@ -89,11 +89,11 @@ def in_turn(jobs: Iterable[Job], begin: Callable[[Job], None]) -> Generator[Outc
 
 
 def collect(outcomes: Generator[Outcome], total: int) -> Iterator[Outcome]:
-    """Yield outcomes, failures among them, unless going on is hopeless.
+    """Yield outcomes, failures among them, and stop if the other runs must fail too.
 
     Args:
-        outcomes: As they come; closed when this ends.
-        total: How many there will be.
+        outcomes: Outcomes as they come; closed at the end.
+        total: Number of all outcomes.
 
     Raises:
         StorageError: A run could not write.

@@ -1,4 +1,4 @@
-"""The table of a sweep: our runs as the papers print theirs, and what the papers print."""
+"""Tabulate the runs of a sweep as papers print theirs, beside published figures."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from adapt.sweep.results import EPOCHS, Result
 from runtime.console import table
 
 CPRS = frozenset(f"{s}-{t}" for s in "cprs" for t in "cprs" if s != t)
-"""The DomainNet tasks that some papers keep to."""
+"""DomainNet tasks that some papers restrict themselves to."""
 PARTIAL_CLASSES = 25
-"""Classes that the target has in the papers' partial tasks, the first ones by name."""
+"""Number of target classes in the papers' partial tasks, the first ones by name."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: ours with a value per seed, or a published one with one value."""
+    """One line: our figures with a value per seed, or published ones with one value."""
 
     label: str
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """By column, percent."""
+    """Values by column, in percent."""
     averages: tuple[float, ...] = ()
     stored: tuple[float, ...] = ()
     """Parameters of all tasks together, in millions."""
     published: bool = False
     own: bool = True
-    """Of the variant that was swept."""
+    """Whether it is of the variant that was swept."""
     note: str = ""
 
     def cells(self, columns: Sequence[str]) -> list[str]:
@@ -43,14 +43,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """Lines under common columns."""
+    """Lines with common columns."""
 
     by: By
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
 
     def text(self, every: bool = False) -> str:
-        """Return aligned columns; without `every`, no lines of others that fill none of them."""
+        """Return aligned columns; without `every`, no lines of other variants without values."""
         lines = [line for line in self.lines if every or line.values or line.own]
         return table(self._header, [line.cells(self.columns) for line in lines])
 
@@ -61,7 +61,7 @@ class Table:
         return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
 
     def notes(self) -> list[str]:
-        """Return what one must know before comparing, a line each."""
+        """Return the notes on comparability, a line each."""
         return [f"{line.label}: {line.note}" for line in self.lines if line.note]
 
     @property
@@ -79,7 +79,7 @@ def spread(values: Sequence[float]) -> str:
 def protocol(job: Job, tasks: Sequence[str]) -> str:
     """Return which of the papers' protocols a sweep follows, see `adapt.published.Protocol`.
 
-    Another partial task than theirs is `other`, of which nothing is published.
+    A partial task unlike theirs is `other`, of which nothing is published.
     """
     if job.config.partial:
         return "partial" if job.config.target_classes == PARTIAL_CLASSES else "other"
@@ -89,16 +89,16 @@ def protocol(job: Job, tasks: Sequence[str]) -> str:
 def tables(
     jobs: Sequence[Job], results: Sequence[Result], every: Sequence[str], known: Published | None
 ) -> list[Table]:
-    """Return the table of a sweep; the first is for the screen.
+    """Return the tables of a sweep; the first is for the screen.
 
     Columns are tasks; or classes, where papers print a recall by class; or target domains and then
     tasks, where they print means by target and all tasks were run.
 
     Args:
-        jobs: The sweep.
-        results: Of the runs that are finished.
-        every: The data set's tasks.
-        known: What papers print for the data set.
+        jobs: Runs of the sweep.
+        results: Results of the finished runs.
+        every: All tasks of the data set.
+        known: Published figures of the data set.
     """
     tasks = tuple(dict.fromkeys(job.task for job in jobs))
     follows = protocol(jobs[0], tasks)

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What an artifact says of its run, whatever epoch is chosen; see `Artifact`."""
+    """The fields of an artifact that do not depend on the chosen epoch; see `Artifact`."""
 
     task: TaskInfo
     method: str
@@ -43,7 +43,7 @@ class RunDescription:
 
 @dataclass(frozen=True)
 class MeasuredOn:
-    """What the accuracies of a run were measured on."""
+    """The test images of a run."""
 
     held_out: bool
     """Whether training never sees them."""
@@ -67,12 +67,12 @@ class BestEpoch:
         """Write nothing yet.
 
         Args:
-            method: What is trained.
-            base: Its base model.
-            reference: `encoder_tensors` of the base, taken before anything touched it.
-            path: Of the artifact.
-            run: What the artifact says of the run.
-            tested: The test images.
+            method: Method that is trained.
+            base: Base model of the method.
+            reference: `encoder_tensors` of the base, taken before training.
+            path: Path of the artifact.
+            run: Fields of the artifact that do not depend on the epoch.
+            tested: Test images of the run.
         """
         self._method, self._base, self._reference = method, base, reference
         self._path, self._run, self._tested = path, run, tested
@@ -149,9 +149,9 @@ def choose(history: Sequence[EpochRow], by: str, budget: float = 0.0) -> int:
 
     Args:
         history: One row per epoch.
-        by: One of `adapt.settings.selectors.names()`.
-        budget: Above 0: only epochs of at most this density count, from the middle of a run on all;
-            while there is none, it is the last.
+        by: Selector, one of `adapt.settings.selectors.names()`.
+        budget: Largest density of an epoch to choose, 0 for no limit; the last is chosen if no
+            epoch is within it.
     """
     within = [i for i, row in enumerate(history) if not budget or row["density"] <= budget]
     if by == LAST or not within:

@@ -1,4 +1,4 @@
-"""What is measured at the end of every epoch, and what of it an artifact tells."""
+"""Record the metrics of every epoch, and those that an artifact keeps."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _NUMBERS, _OR_NONE = ("lr", "density", "seconds"), ("survival", "accuracy", "mea
 
 
 def check_row(row: Mapping[str, Any], number: int) -> None:
-    """Refuse a row of a file that `epoch_row` cannot have made.
+    """Refuse a row that `epoch_row` cannot have made.
 
     Args:
-        row: Untrusted.
-        number: Of the epoch, from 1.
+        row: Row from a file, untrusted.
+        number: Number of the epoch, from 1.
 
     Raises:
         ValueError: A key is missing, or a value has another type.
@@ -63,7 +63,7 @@ def check_row(row: Mapping[str, Any], number: int) -> None:
     if bad := [name for name, fits in good.items() if not fits]:
         raise ValueError(f"{where} has {bad[0]} = {row[bad[0]]!r:.40}, which no run writes")
     if row["epoch"] != number:
-        raise ValueError(f"{where} is another epoch's")
+        raise ValueError(f"{where} belongs to another epoch")
 
 
 def _number(value: object) -> bool:
@@ -76,13 +76,13 @@ class Meter:
 
     sums: dict[str, float] = field(default_factory=dict)
     count: int = 0
-    """Iterations summed."""
+    """Number of iterations summed."""
 
     def add(self, pending: Sequence[Mapping[str, Tensor]], iteration: int) -> dict[str, float]:
         """Add the terms of some iterations and return the last ones; one transfer from the device.
 
         Args:
-            pending: Scalars by name, oldest first, with the same names each time.
+            pending: Loss terms by name, oldest first, with the same names each time.
             iteration: Iterations done, these included.
 
         Raises:
@@ -126,18 +126,19 @@ def epoch_row(
     """Return the row of an epoch.
 
     Args:
-        history: The rows before it.
-        scores: On the test images; None when they are unlabelled.
-        epoch: From 1; 0 when nothing was trained.
-        iteration: Iterations done.
-        losses: Means over the epoch, by name.
-        lr: Of the first parameter group, mostly the encoder, at the last iteration; 0 without any.
+        history: Rows of the epochs before.
+        scores: Scores on the test images; None if they are unlabelled.
+        epoch: Number of the epoch, from 1; 0 when nothing was trained.
+        iteration: Number of iterations done.
+        losses: Mean loss terms of the epoch, by name.
+        lr: Learning rate of the first parameter group, mostly the encoder, at the last iteration;
+            0 without any.
         density: Changed over all encoder parameters, in [0, 1].
         survival: Share of the changes that the mixed precision sees; None without either.
-        seconds: Spent on the epoch, without evaluation.
+        seconds: Duration of the epoch in seconds, without evaluation.
         label_free: Scores that need no labels, by name, see `adapt.evaluation.selection`.
-        budget: Above 0: as soon as an epoch has at most this density, no denser one is the
-            oracle's, since none may be deployed.
+        budget: Density above which no epoch is the oracle's once one is within it, since it may
+            not be deployed; 0 for no budget.
     """
     accuracy = None if scores is None else scores.accuracy
     per_class = None if scores is None else scores.mean_per_class
@@ -169,15 +170,15 @@ def metrics(
     data: Mapping[str, str],
     selected: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Return what an artifact says about its accuracy, see `adapt.artifacts.metrics.Metrics`.
+    """Return the accuracies that an artifact records, see `adapt.artifacts.metrics.Metrics`.
 
     Args:
-        history: The rows of all epochs.
+        history: Rows of all epochs.
         held_out: Whether training never saw the test images.
         images: Number of test images.
         data: Digests of the image sets, by role.
-        selected: The name of the score that chose the saved epoch, and the position of its row;
-            None where the last was saved.
+        selected: Name of the score that chose the saved epoch, and position of its row; None if
+            the last was saved.
     """
     keys, last = ("epoch", "accuracy", "mean_per_class", "per_class"), history[-1]
     saved = last if selected is None else history[selected[1]]
@@ -200,8 +201,8 @@ def density(encoder: nn.Module, base: Mapping[str, NDArray[Any]]) -> float:
     """Return changed over all parameters of an encoder, in [0, 1].
 
     Args:
-        encoder: As it is now.
-        base: `adapt.clip.model.encoder_tensors` of the base.
+        encoder: Encoder as it is now.
+        base: Tensors of the base, from `adapt.clip.model.encoder_tensors`.
     """
     changed = total = 0
     for name, parameter in encoder.named_parameters():

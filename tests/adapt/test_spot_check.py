@@ -106,7 +106,7 @@ def test_unreadable_images_are_passed_over(images: Path, tmp_path: Path, cache: 
 def test_a_folder_that_is_taken_is_left_alone(pair: DomainPair, folder: Path) -> None:
     folder.mkdir()
     (folder / "diary.txt").write_text("dear")
-    with pytest.raises(DataError, match="is there and not empty; choose another --out"):
+    with pytest.raises(DataError, match="is not empty; choose another --out"):
         draw(pair, 3, 0, folder)
     assert names(folder) == ["diary.txt"]
     (folder / "diary.txt").unlink()
@@ -226,7 +226,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], type[UdaError], str]] = {
     "a broken manifest": (
         lambda f: (f / MANIFEST).write_text("{"),
         FormatError,
-        "is no JSON; draw again",
+        "is not JSON; draw again",
     ),
     "another version": (_edit("schema", 2), FormatError, "'schema' must be one of 1, found 2"),
     "a manifest of text": (_edit("images", "x"), FormatError, "'images' must be a list"),
