@@ -142,7 +142,7 @@ def decode_task(
     Raises:
         FormatError: The file is damaged, or belongs to another base.
     """
-    file = checksummed.parse(content, path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
+    file = checksummed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES, content=content)
     document = build(_Document, file.document, f"'{path}'")
     if document.base_sha256 != base_sha256:
         raise FormatError(

@@ -32,7 +32,9 @@ def on(made, background):
 
 
 def document(made):
-    return checksummed.parse(encode_task(made), Path("x"), "uda-task", 2, features={"background"})
+    return checksummed.read(
+        Path("x"), "uda-task", 2, features={"background"}, content=encode_task(made)
+    )
 
 
 @pytest.fixture
