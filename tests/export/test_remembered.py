@@ -127,8 +127,8 @@ def no_target(street: Path) -> None:
     [
         (another_image, "have changed since it was trained; pass the images"),
         (one_more, "have changed since it was trained; pass the images"),
-        (none_of_a_class, "cannot be read as training read them: the classes differ"),
-        (no_target, "cannot be read as training read them: the domain folder"),
+        (none_of_a_class, r"cannot be read as training read them \(the classes differ"),
+        (no_target, r"cannot be read as training read them \(the domain folder"),
     ],
 )
 def test_images_that_were_changed_are_refused(
@@ -139,6 +139,15 @@ def test_images_that_were_changed_are_refused(
     told = f"the test images of task 'day-night' in '{world / 'street'}' {message}.* --images"
     with pytest.raises(DataError, match=told):
         ImagePaths(data=world / "street").sample(artifact_of(world))
+
+
+def test_the_reason_is_whole_though_a_folder_has_a_semicolon(made: Path, world: Path) -> None:
+    street = world / "left; right"
+    shutil.copytree(made / "street", street)
+    no_target(street)
+    with pytest.raises(DataError) as caught:
+        ImagePaths(data=street).sample(artifact_of(world))
+    assert f"read them (the domain folder '{street / 'night'}'" in str(caught.value)
 
 
 def test_test_images_of_their_own_are_remembered(
