@@ -55,7 +55,7 @@ def test_a_switch_goes_through_five_files_at_most_and_comes_back_twice_before_it
     assert len(set(files)) <= 5, entered
     # What is called on the way and returns before the strategy is told: the lock, and the cache.
     strategy = next(n for n, (_, function) in enumerate(entered) if function == "switch" and n)
-    aside = [name for name in files[:strategy] if name != "session.py"]
+    aside = [name for name in files[:strategy] if name != "switching.py"]
     assert len({*aside}) <= 2, entered
 
 
