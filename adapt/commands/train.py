@@ -161,7 +161,7 @@ def train(
 
 def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, resume: bool) -> None:
     """Print what is about to be trained, and on which images."""
-    from adapt.training.resume import FILE as CHECKPOINT
+    from adapt.training.checkpoint import FILE as CHECKPOINT
 
     click.echo(f"run        {_about(method, pair, config)}")
     if pair.task.source == pair.task.target:

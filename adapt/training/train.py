@@ -30,7 +30,7 @@ from adapt.compute.device import exact_float32, select
 from adapt.data import DomainPair
 from adapt.settings.config import TrainConfig
 from adapt.settings.limits import check_startable
-from adapt.training import resume
+from adapt.training import checkpoint
 from adapt.training.journal import log_file
 from adapt.training.loop import Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError
@@ -93,7 +93,7 @@ def train(
         torch.random.fork_rng(devices=cuda),
     ):
         # All processes must find the same: the first may remove the file meanwhile.
-        waiting = parallel.any_process((folder / resume.FILE).exists())
+        waiting = parallel.any_process((folder / checkpoint.FILE).exists())
         if waiting and not go_on and not restart:
             raise ConfigError(
                 f"'{folder}' holds an unfinished run; add --resume to go on with it, or --restart "
@@ -109,7 +109,7 @@ def train(
 
         def begin() -> None:
             if restart and parallel.rank() == 0:
-                (folder / resume.FILE).unlink(missing_ok=True)
+                (folder / checkpoint.FILE).unlink(missing_ok=True)
             begin_log()
 
         return run(go_on and waiting, show and parallel.rank() == 0, begin)

@@ -23,7 +23,7 @@ from adapt.data import DomainPair, load_folders
 from adapt.data.origin import IMAGES
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.ekda import EKDAConfig
-from adapt.training import resume
+from adapt.training import checkpoint, identity
 from adapt.training.loop import Loop
 from adapt.training.train import train
 from runtime.errors import ConfigError, DataError, FormatError, TrainingError
@@ -86,7 +86,7 @@ def test_a_checkpoint_requires_the_background_of_its_pixels(
     other = replace(rst_config, background="drop")
     with pytest.raises(ConfigError, match="background = 'white', this run has 'drop'"):
         train("cmkd", pair, other, out=tmp_path, go_on=True)
-    monkeypatch.setattr(resume, "FEATURES", frozenset())  # an earlier version
+    monkeypatch.setattr(checkpoint, "FEATURES", frozenset())  # an earlier version
     with pytest.raises(FormatError, match="requires the feature 'background'"):
         train("cmkd", pair, rst_config, out=tmp_path, go_on=True)
 
@@ -309,10 +309,10 @@ def as_before(folder: Path) -> None:
         artifact = Artifact.load(path)
         data = names(artifact.metrics["data"])
         replace(artifact, metrics={**artifact.metrics, "data": data}).save(path)
-    for path in folder.rglob(resume.FILE):
-        file = checksummed.read(path, resume.KIND, resume.SCHEMA)
+    for path in folder.rglob(checkpoint.FILE):
+        file = checksummed.read(path, checkpoint.KIND, checkpoint.SCHEMA)
         file.document["identity"]["data"] = names(file.document["identity"]["data"])
-        checksummed.write(path, resume.KIND, resume.SCHEMA, file.document, file.tensors)
+        checksummed.write(path, checkpoint.KIND, checkpoint.SCHEMA, file.document, file.tensors)
 
 
 def test_moved_copied_and_touched_images_do_not_stop_a_run(
@@ -348,13 +348,13 @@ def test_moved_copied_and_touched_images_do_not_stop_a_run(
 def test_resume_refuses_another_base(
     unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identity = resume.identity
+    of_run = identity.of_run
 
     def other(*args: object) -> dict[str, object]:
-        found = identity(*args)
+        found = of_run(*args)
         return {**found, "base": {**found["base"], "sha256": "0" * 64}}
 
-    monkeypatch.setattr(resume, "identity", other)
+    monkeypatch.setattr(identity, "of_run", other)
     with pytest.raises(ConfigError, match=r"made with base\.sha256 = "):
         train("cmkd", pair, rst_config, out=unfinished, go_on=True)
 
@@ -415,12 +415,12 @@ def test_a_checkpoint_that_no_run_wrote_is_refused(
     unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, change: object, message: str
 ) -> None:
     path = unfinished / CHECKPOINT
-    file = checksummed.read(path, resume.KIND, resume.SCHEMA, features=resume.FEATURES)
+    file = checksummed.read(path, checkpoint.KIND, checkpoint.SCHEMA, features=checkpoint.FEATURES)
     document, tensors = file.document, dict(file.tensors)
     document["progress"].setdefault("history", [])
     change(document, tensors)  # type: ignore[operator]
     parts = checksummed.extended(document, tensors, file.requires, {}, {})
-    checksummed.write(path, resume.KIND, resume.SCHEMA, *parts)
+    checksummed.write(path, checkpoint.KIND, checkpoint.SCHEMA, *parts)
     with pytest.raises(FormatError, match=f"{message}.*start anew with --restart"):
         train("cmkd", pair, rst_config, out=unfinished, go_on=True)
 
