@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with an unfinished run, with the result it would have had. A finished run is left "
-    "as it is; without any run a new one starts.",
+    help="Continue an unfinished run, with the result it would have had. A finished run is left as "
+    "it is; without any run a new one starts.",
 )
 @click.option(
     "--restart",
@@ -145,7 +145,7 @@ def train(
     if is_rank_zero():
         _announce(method, pair, config, out, resume)
     run = training.train(
-        method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True,
+        method, pair, config, out=out, device=device, resume=resume, restart=restart, show=True,
         record=resolved.record(),
     )  # fmt: skip
     if not is_rank_zero():

@@ -58,7 +58,7 @@ def run(job: Job) -> Outcome:
             )
             found = train(
                 job.method, images, settings.config,
-                out=job.out, device=job.device, go_on=True, record=settings.record(),
+                out=job.out, device=job.device, resume=True, record=settings.record(),
             )  # fmt: skip
             fresh = _written(job.path) != before
     except Interrupted as error:

@@ -125,11 +125,11 @@ class Loop:
         different = identity.differences(before, self.identity | {"prompts": self.prompts})
         return Run(found, self.path, len(self.skipped)), different
 
-    def __call__(self, going_on: bool, show: bool, begin: Callable[[], None] = lambda: None) -> Run:
+    def __call__(self, resume: bool, show: bool, begin: Callable[[], None] = lambda: None) -> Run:
         """Train from the start, or from a checkpoint.
 
         Args:
-            going_on: Whether to continue from the checkpoint.
+            resume: Whether to continue from the checkpoint.
             show: Whether to show a progress bar.
             begin: Callback for when nothing can refuse the run any more.
         """
@@ -138,7 +138,7 @@ class Loop:
         if self.total:
             source, target = self._stream("source"), self._stream("target")
             self.method.prepare(source, target)
-        if going_on:
+        if resume:
             self._restore()
         begin()
         _log.info("%s on %s %s, %s", self.name, pair.task.dataset, pair.task.id, self.device)
@@ -213,7 +213,7 @@ class Loop:
             if stop and self.iteration < self.total:
                 raise Interrupted(
                     f"interrupted at iteration {self.iteration} of {self.total}, everything is "
-                    "saved; run the same command with --resume to go on"
+                    "saved; run the same command with --resume to continue"
                 )
 
     def _end_epoch(self, journal: Journal) -> None:
