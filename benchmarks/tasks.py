@@ -112,8 +112,8 @@ def memory(files: Files, key: str, kind: Kind, limit: int) -> dict[int, dict[str
 
 
 def _apart(files: Files, key: str, tasks: int) -> int:
-    told = json.dumps([files.name, str(files.bundle), str(files.folder), key, tasks])
-    command = [sys.executable, "-m", "benchmarks.tasks", "--memory", told]
+    asked = json.dumps([files.name, str(files.bundle), str(files.folder), key, tasks])
+    command = [sys.executable, "-m", "benchmarks.tasks", "--memory", asked]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -169,7 +169,7 @@ def render(rows: list[dict[str, Any]]) -> str:
 @click.option("--limit", default=12.0, show_default=True, help="GB that a peer may take.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 @click.option("--picture", "picture_file", type=click.Path(path_type=Path), help="PNG to draw.")
-@click.option("--memory", "told", hidden=True, help="Measure this alone, print bytes.")
+@click.option("--memory", "asked", hidden=True, help="Measure this alone, print bytes.")
 def main(
     folder: Path,
     names: tuple[str, ...],
@@ -178,11 +178,11 @@ def main(
     limit: float,
     json_file: Path | None,
     picture_file: Path | None,
-    told: str | None,
+    asked: str | None,
 ) -> None:
     """Compare ways to have many tasks."""
-    if told is not None:
-        name, bundle, place, key, tasks = json.loads(told)
+    if asked is not None:
+        name, bundle, place, key, tasks = json.loads(asked)
         click.echo(measure_memory(Files(name, Path(bundle), Path(place)), key, tasks))
         return
     from benchmarks.peers._files import make_files

@@ -125,11 +125,11 @@ def test_an_artifact_is_exported_and_runs(method, street, tmp_path):
 
 
 def test_every_variant_is_evaluated_together(street):
-    told = run(
+    output = run(
         *(adapt_main, "eval", "--data", street, "--source", "day", "--target", "night"),
         *("--artifacts", HERE / "trained"),
     )
-    assert all(EXPECTED[method]["variant"] in told for method in METHODS)
+    assert all(EXPECTED[method]["variant"] in output for method in METHODS)
 
 
 def test_an_unfinished_run_goes_on_to_the_same_end(street, tmp_path):

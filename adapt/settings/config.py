@@ -124,7 +124,7 @@ class TrainConfig:
     """Caption of a class; `{}` is its name, `{a}` "a" or "an" as it needs, `{domain}` the target
     domain's name."""
     partial: bool = False
-    """The target has some of the source's classes only; which ones is not told to the method."""
+    """The target has some of the source's classes only; the method does not know which."""
     target_classes: int = 0
     """With `partial`: keep the target's first so many classes by name, as the benchmarks do; 0
     takes the target as it is."""

@@ -51,7 +51,7 @@ def run(job: Job) -> Outcome:
     try:
         with no_empty_folder(job.path.parent), exclusive(job.path.with_name(LOCK), keep=False):
             before = _written(job.path)
-            with quiet():  # `check` has told what is odd about the images
+            with quiet():  # `check` has already warned of the images
                 images = job.load()
             settings = job.settings.with_data(
                 methods.get(job.method).from_data, len(images.source), len(images.target)

@@ -165,8 +165,8 @@ def _in_the_way(loop: Loop, resume: bool) -> Run | None:
     _check_same_domains(loop, done)
     if different:
         raise ConfigError(
-            f"'{done.path}' was trained with {_told(different)}; add --restart to replace it, or "
-            "choose another --out"
+            f"'{done.path}' was trained with {_differences(different)}; add --restart to replace "
+            "it, or choose another --out"
         )
     return done if resume else None
 
@@ -186,7 +186,7 @@ def _check_same_domains(loop: Loop, done: Run) -> None:
         )
 
 
-def _told(different: Mapping[str, tuple[object, object]]) -> str:
+def _differences(different: Mapping[str, tuple[object, object]]) -> str:
     """Return the first differences for people; what is no setting only follows from some."""
     settings = {
         k.removeprefix("config."): v for k, v in different.items() if k.startswith("config.")

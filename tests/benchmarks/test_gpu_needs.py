@@ -1,4 +1,4 @@
-"""What a machine with a GPU and without a network is told to bring."""
+"""What a machine with a GPU and without a network is asked to bring."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def put(folder, **versions):
 def test_the_needs_of_all_that_is_wanted_are_told():
     torch = closure(["torch", "torchvision"])
     for name in {re.split("[<>=]", wheel)[0] for wheel in WANTED} | set(NEEDS):
-        told = {plain(each) for each in NEEDS.get(name, ())}
-        assert needs(name) - torch <= told, name
-        assert told - needs(name) == set(), name
+        found = {plain(each) for each in NEEDS.get(name, ())}
+        assert needs(name) - torch <= found, name
+        assert found - needs(name) == set(), name
 
 
 def test_nothing_older_is_taken_than_the_project_takes():
