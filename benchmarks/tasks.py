@@ -8,7 +8,7 @@ in-place copy; see `benchmarks/peers/`. Encoders of full size with random weight
 residuals, one frame of 224 x 224, two threads for everybody. All peers live in one process and
 take turns in random order; all must give the same logits. Memory is that of a process of its own
 for each peer and number of tasks, after every task (of peers that keep no whole model per task:
-five tasks) has judged a frame. What would need more than `--limit` is not tried but computed
+five tasks) has classified a frame. What would need more than `--limit` is not tried but computed
 from 1 and 10 tasks, and marked so.
 """
 

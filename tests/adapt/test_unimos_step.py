@@ -320,8 +320,8 @@ def test_the_network_has_as_many_parameters_as_published(
     network = Network(dim, classes, 256)
     assert sum(p.numel() for p in network.parameters()) == count
     if classes == 12:
-        judge = sum(p.numel() for p in network.discriminator.parameters())
-        assert count - judge == 791_833  # the paper's 0.79 million
+        discriminator = sum(p.numel() for p in network.discriminator.parameters())
+        assert count - discriminator == 791_833  # the paper's 0.79 million
 
 
 @pytest.mark.parametrize(
