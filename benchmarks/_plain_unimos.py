@@ -73,11 +73,13 @@ class Plain:
         one, two = self.losses(source, target)
         self.second.zero_grad()
         two.backward(retain_graph=True)
-        kept = [p.grad for p in self.second.param_groups[0]["params"]]
+        gradients = [p.grad for p in self.second.param_groups[0]["params"]]
         self.first.zero_grad()
         one.backward()
         self.first.step()
-        for parameter, gradient in zip(self.second.param_groups[0]["params"], kept, strict=True):
+        for parameter, gradient in zip(
+            self.second.param_groups[0]["params"], gradients, strict=True
+        ):
             parameter.grad = gradient
         self.second.step()
         one.item(), two.item()

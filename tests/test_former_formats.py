@@ -138,8 +138,8 @@ def test_an_unfinished_run_goes_on_to_the_same_end(street, tmp_path):
     # The settings as its owner gave them; the checkpoint has them all.
     expected, logits = EXPECTED["resumed"], LOGITS["resumed"]
     pair = load_folders(street, "day", "night")
-    kept = Artifact.load(out / UNFINISHED / "selected.safetensors")
-    config = methods.get("cmkd").Config(**kept.config)
+    selected = Artifact.load(out / UNFINISHED / "selected.safetensors")
+    config = methods.get("cmkd").Config(**selected.config)
     done = train("cmkd", pair, config, out=out, resume=True)
     assert [row["epoch"] for row in _rows(out)] == [1, 2]
     images = pixels(pair.test, 32, config.resize, config.interpolation).images
@@ -173,8 +173,8 @@ def test_a_finished_run_is_left_alone(street, tmp_path):
 def test_an_unfinished_run_is_not_resumed_on_other_pixels(street, tmp_path):
     out = tmp_path / "runs"
     shutil.copytree(HERE / "unfinished", out)
-    kept = Artifact.load(out / UNFINISHED / "selected.safetensors")
-    config = methods.get("cmkd").Config(**{**kept.config, "background": "white"})
+    selected = Artifact.load(out / UNFINISHED / "selected.safetensors")
+    config = methods.get("cmkd").Config(**{**selected.config, "background": "white"})
     with pytest.raises(ConfigError, match="made with config.background = 'drop', this run has 'wh"):
         train("cmkd", load_folders(street, "day", "night"), config, out=out, resume=True)
 
@@ -279,8 +279,8 @@ for path in names:
 files = sorted((here / "trained").rglob("artifact.safetensors"))
 found = [Artifact.load(path) for path in files]
 assert all(a.config["later"] == 5 for a in found)
-(kept,) = runs.rglob("selected.safetensors")
-config = methods.get("cmkd").Config(**Artifact.load(kept).config)
+(selected,) = runs.rglob("selected.safetensors")
+config = methods.get("cmkd").Config(**Artifact.load(selected).config)
 assert (config.later, config.further) == (5, 0.5)
 done = train("cmkd", load_folders(street, "day", "night"), config, out=runs, resume=True)
 print(len(names), len(found), done.artifact.metrics["last"]["epoch"])

@@ -177,7 +177,7 @@ class Loop:
                 f"the source '{images.domain}' has images without a label, training needs one for "
                 "each; sort them into class folders"
             )
-        labels = images.labels[content.kept] if role == "source" else None
+        labels = images.labels[content.positions] if role == "source" else None
         return Stream(
             role, content.images, labels, config, self.clip, self.device,
             digest=content.key, images=seen,

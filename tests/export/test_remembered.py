@@ -158,8 +158,8 @@ def test_test_images_of_their_own_are_remembered(
     shutil.move("street/dusk", "elsewhere")
     train("night", "--test", "elsewhere")
     path = next(Path("artifacts").rglob("artifact.safetensors"))
-    kept = Origin.of(Artifact.load(path).optional[IMAGES])
-    assert kept == Origin(f"{tmp_path}/street", "day", "night", f"{tmp_path}/elsewhere")
+    saved = Origin.of(Artifact.load(path).optional[IMAGES])
+    assert saved == Origin(f"{tmp_path}/street", "day", "night", f"{tmp_path}/elsewhere")
     output = run(adapt_main, "inspect", path)
     assert f"data      {tmp_path}/street\n" in output
     shutil.rmtree("street/night")  # adapted to, not tested on
