@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as plain
 from packaging.version import Version
 
-from benchmarks._gpu_tables import show
-from benchmarks.gpu_needs import CUDA_12, NEEDS, WANTED, lacking, unseen
+from benchmarks.gpu.needs import CUDA_12, NEEDS, WANTED, lacking, unseen
+from benchmarks.gpu.tables import show
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def closure(names):
 def tell(*folders):
     """Return what the command says where Python finds nothing but these folders."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
-    command = [sys.executable, "-S", "-m", "benchmarks.gpu_needs"]
+    command = [sys.executable, "-S", "-m", "benchmarks.gpu.needs"]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
 
@@ -142,7 +142,7 @@ def test_the_python_that_asks_is_the_one_that_installs(tmp_path):
     python = tmp_path / "my python"
     python.symlink_to(sys.executable)
     found = subprocess.run(
-        [python, "-S", "-m", "benchmarks.gpu_needs"], cwd=ROOT, capture_output=True, text=True
+        [python, "-S", "-m", "benchmarks.gpu.needs"], cwd=ROOT, capture_output=True, text=True
     )
     assert f"  '{python}' -m pip install --no-index" in found.stdout
 

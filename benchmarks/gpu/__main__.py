@@ -30,10 +30,10 @@ import click
 import numpy as np
 import torch
 
-from benchmarks._gpu_peers import GMACS, Infer, Roofline, adapted, infer, parity, roofline
-from benchmarks._gpu_tables import show
+from benchmarks.gpu.peers import GMACS, Infer, Roofline, adapted, infer, parity, roofline
+from benchmarks.gpu.tables import show
 from benchmarks._models import Model, make_model
-from benchmarks.gpu_needs import unseen
+from benchmarks.gpu.needs import unseen
 from runtime.benchmark.latency import machine, summary, timed
 from runtime.console import write_json
 from runtime.errors import UdaError
