@@ -12,7 +12,7 @@ from runtime.commands.options import BUNDLE, ENGINES
 from runtime.console import bytes_text, count_of, table
 
 if TYPE_CHECKING:
-    from runtime.bundles.manifest import Encoder
+    from runtime.bundles.entries import Encoder
 
 _SHOWN = 6
 """Largest number of tasks to name in one line."""
