@@ -204,7 +204,7 @@ def test_a_pool(mixed, frame):
                 answers()
                 for session in pool.sessions:
                     check(session)
-                assert sum(not loan.over for loan in pool._loans.values()) == 0
+                assert sum(not loan.over for loan in pool._lending._loans.values()) == 0
         for result in pool.predict_many([(frame, task) for task in pool.tasks] * 3):
             np.testing.assert_allclose(result.logits, check.want[result.task], rtol=1e-5, atol=0.01)
 
