@@ -58,7 +58,7 @@ def draw_tasks(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw_mix(name: str, rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw judgements per second against the number of tasks in the mix."""
+    """Draw predictions per second against the number of tasks in the mix."""
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axis = figure.subplots()
     counts = [row["tasks"] for row in rows]
@@ -70,7 +70,7 @@ def draw_mix(name: str, rows: list[dict[str, Any]], path: Path) -> None:
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.set_title(f"{name}: many tasks in one mix")
     axis.set_xlabel("tasks in the mix")
-    axis.set_ylabel("judgements per second")
+    axis.set_ylabel("predictions per second")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8, frameon=False)
     _save(figure, path)

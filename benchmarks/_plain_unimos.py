@@ -31,12 +31,12 @@ class Plain:
         nn.init.xavier_normal_(self.bottleneck.weight)
         nn.init.zeros_(self.bottleneck.bias)
         self.generator = nn.Sequential(nn.Linear(dim, width), nn.Linear(width, 1), nn.Sigmoid())
-        self.judge = nn.Sequential(
+        self.discriminator = nn.Sequential(
             nn.Linear(dim, width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(width, 1)
         )
         self.all = nn.ModuleList(
             [self.vac, self.lac, self.bottleneck, self.norm, self.classifier, self.generator,
-             self.judge]
+             self.discriminator]
         ).to(device)  # fmt: skip
         self.prior = torch.full((classes,), 1 / classes, device=device)
         self.pseudo = (self.x_t @ self.text.T).argmax(-1)
@@ -55,7 +55,10 @@ class Plain:
             layer.bias.copy_(bias)
         self.bottleneck.load_state_dict(net.bottleneck.state_dict())
         self.classifier.weight = net.classifier()
-        for mine, theirs in ((self.generator, net.generator), (self.judge, net.discriminator)):
+        for mine, theirs in (
+            (self.generator, net.generator),
+            (self.discriminator, net.discriminator),
+        ):
             for own, other in zip(mine.parameters(), theirs.parameters(), strict=True):
                 own.copy_(other)
 
@@ -70,11 +73,13 @@ class Plain:
         one, two = self.losses(source, target)
         self.second.zero_grad()
         two.backward(retain_graph=True)
-        kept = [p.grad for p in self.second.param_groups[0]["params"]]
+        gradients = [p.grad for p in self.second.param_groups[0]["params"]]
         self.first.zero_grad()
         one.backward()
         self.first.step()
-        for parameter, gradient in zip(self.second.param_groups[0]["params"], kept, strict=True):
+        for parameter, gradient in zip(
+            self.second.param_groups[0]["params"], gradients, strict=True
+        ):
             parameter.grad = gradient
         self.second.step()
         one.item(), two.item()
@@ -102,12 +107,12 @@ class Plain:
         mean = p.mean(0)
         im = -(p * (p + 1e-5).log()).sum(-1).mean() + (mean * (mean + 1e-5).log()).sum()
         apart = ((u_s * v_s).sum(-1) ** 2).sum() + ((u_t * v_t).sum(-1) ** 2).sum()
-        first = lac + vac + im + c.gamma * (apart + self.told(v_s, u_s))
-        return first, c.gamma * self.told(v_t, u_t)
+        first = lac + vac + im + c.gamma * (apart + self.discrimination(v_s, u_s))
+        return first, c.gamma * self.discrimination(v_t, u_t)
 
-    def told(self, v: Tensor, u: Tensor) -> Tensor:
+    def discrimination(self, v: Tensor, u: Tensor) -> Tensor:
         truth = torch.cat([torch.zeros(len(v)), torch.ones(len(u))]).to(v.device)
-        logits = self.judge(torch.cat([v, u])).squeeze(-1)
+        logits = self.discriminator(torch.cat([v, u])).squeeze(-1)
         return functional.binary_cross_entropy_with_logits(logits, truth)
 
     @torch.no_grad()

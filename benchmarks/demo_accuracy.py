@@ -81,7 +81,7 @@ def run(row: Setup, task: str, seed: int, model: str, root: Path) -> dict[str, A
     resolved = resolve(method.Config, dataset, row.method, settings)
     config = resolved.with_data(method.from_data, len(images.source), len(images.target)).config
     out = root / model / row.folder / f"seed{seed}"
-    found = train(row.method, images, config, out=out, go_on=True)
+    found = train(row.method, images, config, out=out, resume=True)
     metrics = found.artifact.metrics
     return {
         "row": row.name,

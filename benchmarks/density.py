@@ -6,7 +6,7 @@ writes `table.md`, `table.json` and `density.png` into `benchmarks/results/densi
 folder of `benchmarks.demo_accuracy` and are shared with it; a run that is there is not repeated, an
 interrupted one continues. About 40 CPU seconds a run, 12 runs per task and seed.
 
-Every network is judged three times on the held-out target: as it was trained, and after its
+Every network is evaluated three times on the held-out target: as it was trained, and after its
 weights were rounded to fp16 and to bf16, as a device of that precision holds them. What was trained
 on a grid loses nothing there. The budgets and thresholds stand as they were written down before the
 first run; none was chosen by accuracy.
@@ -84,7 +84,7 @@ WAYS = (
 
 
 def run(row: Setup, task: str, seed: int, root: Path) -> dict[str, Any]:
-    """Train, or find, one run and judge it on every grid."""
+    """Train, or find, one run and evaluate it on every grid."""
     from adapt import data, methods
     from adapt.artifacts import store
     from adapt.artifacts.artifact import Artifact

@@ -5,7 +5,7 @@
 open    Bundles of 1, 20 and 200 tasks over one base, each opened in processes of their own,
         interleaved: until the first task is there, and the memory then. Both should not grow.
 shared  One frame under 10 tasks that are heads over the untouched encoder, and one, interleaved.
-mix     Judgements per second against the number of tasks in a mix: tasks with a patch (0.1 %),
+mix     Predictions per second against the number of tasks in a mix: tasks with a patch (0.1 %),
         grouped by predict_many and one by one in random order; tasks over the untouched encoder,
         with a frame each, and all under the same frame. All tasks are loaded.
 load    Switching between two pinned tasks, and predicting, while a thread reads one other task
@@ -204,7 +204,7 @@ def render(found: dict[str, Any]) -> str:
         cells = [[r["tasks"], r["frames"], *(f"{r[key]:.1f}" for key in keys)] for r in rows]
         header = ("patches, grouped", "patches, one by one", "untouched encoder", "the same frame")
         texts.append(
-            table(("tasks in the mix", "frames", *header), cells) + "\njudgements per second"
+            table(("tasks in the mix", "frames", *header), cells) + "\npredictions per second"
         )
     if load := found.get("load"):
         cells = [

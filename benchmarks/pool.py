@@ -2,7 +2,7 @@
 
     python -m benchmarks.pool [--seconds 60] [--json FILE]
 
-ViT-B/16 with random weights; each session judges by a task of its own. The tasks change 0.1 % of
+ViT-B/16 with random weights; each session predicts with its own task. The tasks change 0.1 % of
 the base's entries, or nothing (a head over the untouched encoder). Memory is the proportional set
 size of a process of its own, where a page that several sessions map counts once, and the whole base
 is counted even where every session has copied its pages. `tour`: after each session has been on

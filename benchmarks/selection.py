@@ -58,7 +58,7 @@ def run(row: Setup, task: str, seed: int, root: Path) -> dict[str, Any]:
     path = store.artifact_path(out, dataset, task, store.variant(row.method, vars(config)))
     if path.exists():  # whatever it kept, it measured every epoch
         config = replace(config, select=Artifact.load(path).config["select"])
-    found = train(row.method, images, config, out=out, go_on=True)
+    found = train(row.method, images, config, out=out, resume=True)
     lines = found.path.with_name("metrics.jsonl").read_text().splitlines()
     history = [json.loads(line) for line in lines]
     chosen = {name: history[selection.choose(history, name)] for name in names()}

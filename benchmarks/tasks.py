@@ -8,7 +8,7 @@ in-place copy; see `benchmarks/peers/`. Encoders of full size with random weight
 residuals, one frame of 224 x 224, two threads for everybody. All peers live in one process and
 take turns in random order; all must give the same logits. Memory is that of a process of its own
 for each peer and number of tasks, after every task (of peers that keep no whole model per task:
-five tasks) has judged a frame. What would need more than `--limit` is not tried but computed
+five tasks) has classified a frame. What would need more than `--limit` is not tried but computed
 from 1 and 10 tasks, and marked so.
 """
 
@@ -112,8 +112,8 @@ def memory(files: Files, key: str, kind: Kind, limit: int) -> dict[int, dict[str
 
 
 def _apart(files: Files, key: str, tasks: int) -> int:
-    told = json.dumps([files.name, str(files.bundle), str(files.folder), key, tasks])
-    command = [sys.executable, "-m", "benchmarks.tasks", "--memory", told]
+    asked = json.dumps([files.name, str(files.bundle), str(files.folder), key, tasks])
+    command = [sys.executable, "-m", "benchmarks.tasks", "--memory", asked]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -169,7 +169,7 @@ def render(rows: list[dict[str, Any]]) -> str:
 @click.option("--limit", default=12.0, show_default=True, help="GB that a peer may take.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 @click.option("--picture", "picture_file", type=click.Path(path_type=Path), help="PNG to draw.")
-@click.option("--memory", "told", hidden=True, help="Measure this alone, print bytes.")
+@click.option("--memory", "asked", hidden=True, help="Measure this alone, print bytes.")
 def main(
     folder: Path,
     names: tuple[str, ...],
@@ -178,11 +178,11 @@ def main(
     limit: float,
     json_file: Path | None,
     picture_file: Path | None,
-    told: str | None,
+    asked: str | None,
 ) -> None:
     """Compare ways to have many tasks."""
-    if told is not None:
-        name, bundle, path, key, tasks = json.loads(told)
+    if asked is not None:
+        name, bundle, path, key, tasks = json.loads(asked)
         click.echo(measure_memory(Files(name, Path(bundle), Path(path)), key, tasks))
         return
     from benchmarks.peers._files import make_files

@@ -87,7 +87,7 @@ class Ours:
             found = pixels(
                 images, config.train_size, config.resize, config.interpolation, config.background
             )
-            labels = images.labels[found.kept] if role == "source" else None
+            labels = images.labels[found.positions] if role == "source" else None
             self.streams.append(
                 Stream(role, found.images, labels, config, clip, torch_device, digest=found.key)
             )

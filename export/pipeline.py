@@ -11,7 +11,6 @@ from typing import Any
 from export.contents import BundleContents, make_contents
 from export.record import TaskRecord
 from export.sources import Source, check_together, load_base
-from export.temporary import sibling_folder
 from export.verification.comparison import Comparison
 from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.plain import open_plain
@@ -20,7 +19,7 @@ from runtime.bundles import manifest
 from runtime.console import ProgressCallback
 from runtime.models import Precision
 from runtime.sessions.session import Session
-from runtime.storage.files import storage_errors
+from runtime.storage.files import sibling_folder, storage_errors
 
 
 @dataclass(frozen=True)

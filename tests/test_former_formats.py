@@ -125,11 +125,11 @@ def test_an_artifact_is_exported_and_runs(method, street, tmp_path):
 
 
 def test_every_variant_is_evaluated_together(street):
-    told = run(
+    output = run(
         *(adapt_main, "eval", "--data", street, "--source", "day", "--target", "night"),
         *("--artifacts", HERE / "trained"),
     )
-    assert all(EXPECTED[method]["variant"] in told for method in METHODS)
+    assert all(EXPECTED[method]["variant"] in output for method in METHODS)
 
 
 def test_an_unfinished_run_goes_on_to_the_same_end(street, tmp_path):
@@ -138,14 +138,14 @@ def test_an_unfinished_run_goes_on_to_the_same_end(street, tmp_path):
     # The settings as its owner gave them; the checkpoint has them all.
     expected, logits = EXPECTED["resumed"], LOGITS["resumed"]
     pair = load_folders(street, "day", "night")
-    kept = Artifact.load(out / UNFINISHED / "selected.safetensors")
-    config = methods.get("cmkd").Config(**kept.config)
-    done = train("cmkd", pair, config, out=out, go_on=True)
+    selected = Artifact.load(out / UNFINISHED / "selected.safetensors")
+    config = methods.get("cmkd").Config(**selected.config)
+    done = train("cmkd", pair, config, out=out, resume=True)
     assert [row["epoch"] for row in _rows(out)] == [1, 2]
     images = pixels(pair.test, 32, config.resize, config.interpolation).images
     # Training adds up in another order on another processor, so weights need not be equal bits.
     check(done.path, {"variant": expected["variant"]}, logits, images)
-    again = train("cmkd", pair, config, out=out, go_on=True)  # already trained
+    again = train("cmkd", pair, config, out=out, resume=True)  # already trained
     assert again.path.read_bytes() == done.path.read_bytes()
 
 
@@ -162,21 +162,21 @@ def test_a_finished_run_is_left_alone(street, tmp_path):
     before = path.read_bytes()
     config = methods.get("cmkd").Config(**Artifact.load(path).config)
     pair = load_folders(street, "day", "night")
-    train("cmkd", pair, config, out=out, go_on=True)
+    train("cmkd", pair, config, out=out, resume=True)
     assert path.read_bytes() == before
     # It had no setting for transparency, and dropped it: today's default is another run.
     with pytest.raises(ConfigError, match=r"trained with background drop \(now white\)"):
-        train("cmkd", pair, replace(config, background="white"), out=out, go_on=True)
+        train("cmkd", pair, replace(config, background="white"), out=out, resume=True)
     assert path.read_bytes() == before
 
 
 def test_an_unfinished_run_is_not_resumed_on_other_pixels(street, tmp_path):
     out = tmp_path / "runs"
     shutil.copytree(HERE / "unfinished", out)
-    kept = Artifact.load(out / UNFINISHED / "selected.safetensors")
-    config = methods.get("cmkd").Config(**{**kept.config, "background": "white"})
+    selected = Artifact.load(out / UNFINISHED / "selected.safetensors")
+    config = methods.get("cmkd").Config(**{**selected.config, "background": "white"})
     with pytest.raises(ConfigError, match="made with config.background = 'drop', this run has 'wh"):
-        train("cmkd", load_folders(street, "day", "night"), config, out=out, go_on=True)
+        train("cmkd", load_folders(street, "day", "night"), config, out=out, resume=True)
 
 
 def test_a_bundle_opens_predicts_and_rolls_back(street, bundle):
@@ -279,10 +279,10 @@ for path in names:
 files = sorted((here / "trained").rglob("artifact.safetensors"))
 found = [Artifact.load(path) for path in files]
 assert all(a.config["later"] == 5 for a in found)
-(kept,) = runs.rglob("selected.safetensors")
-config = methods.get("cmkd").Config(**Artifact.load(kept).config)
+(selected,) = runs.rglob("selected.safetensors")
+config = methods.get("cmkd").Config(**Artifact.load(selected).config)
 assert (config.later, config.further) == (5, 0.5)
-done = train("cmkd", load_folders(street, "day", "night"), config, out=runs, go_on=True)
+done = train("cmkd", load_folders(street, "day", "night"), config, out=runs, resume=True)
 print(len(names), len(found), done.artifact.metrics["last"]["epoch"])
 """
 

@@ -46,10 +46,10 @@ def test_a_file_of_the_users_own_walks_the_whole_pipeline(
             *("--set", "epochs=1", "--set", "iterations=2", "--set", "batch_size=4"),
         )
     path = next(tmp_path.glob("artifacts/street/day-night/cmkd-rst*/artifact.safetensors"))
-    told, artifact = run(adapt_main, "inspect", path), Artifact.load(path)
+    output, artifact = run(adapt_main, "inspect", path), Artifact.load(path)
     assert artifact.architecture == Architecture.read(config)
     assert artifact.base.architecture == artifact.architecture.name
-    assert artifact.architecture.summary in told and artifact.architecture.name in told
+    assert artifact.architecture.summary in output and artifact.architecture.name in output
     assert artifact.config["train_size"] == 37 and artifact.config["interpolation"] == "bilinear"
     assert artifact.preprocess.mean == (0.4, 0.4, 0.4)
 
@@ -68,5 +68,5 @@ def test_a_file_of_the_users_own_walks_the_whole_pipeline(
     run(export_main, "verify", bundles[0], *given)
     run(runtime_main, "install", next(bundles[1].glob("tasks/*")), "--bundle", bundles[0])
     frame = next(street.glob("night/cup/*.png"))
-    told = run(runtime_main, "predict", bundles[0], frame)
-    assert any(name in told for name in artifact.task.classes)
+    output = run(runtime_main, "predict", bundles[0], frame)
+    assert any(name in output for name in artifact.task.classes)

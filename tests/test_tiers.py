@@ -49,9 +49,9 @@ def test_make_gpu_runs_all_parts_or_the_one_that_is_named():
     (every,) = commands("gpu")
     (one,) = commands("gpu", "PART=kernels")
     (device,) = commands("gpu-device")
-    assert every.endswith("-m benchmarks.gpu_parts")
-    assert one.endswith("-m benchmarks.gpu_parts kernels")
-    assert device.endswith("-m benchmarks.gpu_parts --without-torch")
+    assert every.endswith("-m benchmarks.gpu.parts")
+    assert one.endswith("-m benchmarks.gpu.parts kernels")
+    assert device.endswith("-m benchmarks.gpu.parts --without-torch")
     (acceptance,) = commands("acceptance")
     assert "-m benchmarks.switches --json benchmarks/results/switches.json" in acceptance
 

@@ -123,11 +123,11 @@ def _follow(jobs: tuple[Job, ...], ray: str | None, workers: int | None) -> list
         for outcome in collect(found, len(jobs)):
             done.append(outcome)
             bar.update(line, completed=len(done))
-            screen.print(_told(outcome), highlight=False, markup=False, soft_wrap=True)
+            screen.print(_line(outcome), highlight=False, markup=False, soft_wrap=True)
     return done
 
 
-def _told(outcome: Outcome) -> str:
+def _line(outcome: Outcome) -> str:
     if outcome.error:
         return f"{outcome.job}: failed: {outcome.error}"
     seen = "no labels" if outcome.accuracy is None else f"{outcome.accuracy:.2f} % last epoch"

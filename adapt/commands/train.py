@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with an unfinished run, with the result it would have had. A finished run is left "
-    "as it is; without any run a new one starts.",
+    help="Continue an unfinished run, with the result it would have had. A finished run is left as "
+    "it is; without any run a new one starts.",
 )
 @click.option(
     "--restart",
@@ -145,7 +145,7 @@ def train(
     if is_rank_zero():
         _announce(method, pair, config, out, resume)
     run = training.train(
-        method, pair, config, out=out, device=device, go_on=resume, restart=restart, show=True,
+        method, pair, config, out=out, device=device, resume=resume, restart=restart, show=True,
         record=resolved.record(),
     )  # fmt: skip
     if not is_rank_zero():
@@ -161,7 +161,7 @@ def train(
 
 def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, resume: bool) -> None:
     """Print what is about to be trained, and on which images."""
-    from adapt.training.resume import FILE as CHECKPOINT
+    from adapt.training.checkpoint import FILE as CHECKPOINT
 
     click.echo(f"run        {_run_line(method, pair, config)}")
     if pair.task.source == pair.task.target:

@@ -50,8 +50,8 @@ class Pixels:
 
     images: Rows
     """Images (M, S, S, 3), on disk."""
-    kept: NDArray[np.int64]
-    """(M,) positions in the image set."""
+    positions: NDArray[np.int64]
+    """Their positions (M,) in the image set."""
     skipped: tuple[int, ...]
     """Positions of the unreadable ones, which were left out."""
     key: str
@@ -106,7 +106,7 @@ def pixels(
 
 
 def _make(images: ImageSet, sums: Sums, spec: Preprocess, entry: Path) -> None:
-    kept: list[int] = []
+    positions: list[int] = []
     made: list[bytes] = []
     first: DataError | None = None
     with replacing(entry.with_suffix(".bin")) as temporary, temporary.open("wb") as stream:
@@ -116,16 +116,16 @@ def _make(images: ImageSet, sums: Sums, spec: Preprocess, entry: Path) -> None:
             else:
                 content = result.tobytes()
                 stream.write(content)
-                kept.append(index)
+                positions.append(index)
                 made.append(rows.digest(content))
-        lost = len(images) - len(kept)
+        lost = len(images) - len(positions)
         if first is not None and lost >= UNREADABLE * len(images):
             raise DataError(
                 f"{lost} of {count_of(len(images), 'image')} of '{images.domain}' cannot be read, "
                 f"the first: {first}"
             ) from first
     tensors: dict[str, NDArray[Any]] = {
-        "kept": np.array(kept, np.int64),
+        "kept": np.array(positions, np.int64),
         "digests": np.frombuffer(b"".join(made), np.uint8).reshape(-1, rows.WIDTH),
     }
     checksummed.write(
@@ -181,21 +181,21 @@ def _ready(
     shape = (spec.size, spec.size, 3)
     try:
         file = checksummed.read(header, KIND, SCHEMA)
-        kept, digests = file.tensors.get("kept"), file.tensors.get("digests")
+        positions, digests = file.tensors.get("kept"), file.tensors.get("digests")
         if (
             file.document != _document(images, entry)
-            or kept is None
+            or positions is None
             or digests is None
-            or not _positions(kept, len(images))
+            or not _are_positions(positions, len(images))
             or digests.dtype != np.uint8
-            or digests.shape != (len(kept), rows.WIDTH)
+            or digests.shape != (len(positions), rows.WIDTH)
         ):
             raise FormatError(f"'{header}' belongs to other images")
         array = Rows(
             content,
             shape,
             digests,
-            lambda row: read_pixels(images.paths[kept[row]], spec),
+            lambda row: read_pixels(images.paths[positions[row]], spec),
         )
         if array.stored != array.nbytes:
             raise FormatError(f"'{content}' has {array.stored} bytes, expected {array.nbytes}")
@@ -203,12 +203,12 @@ def _ready(
         if note:
             _log.warning(note, error)
         return None
-    skipped = tuple(sorted({*range(len(images))} - {*kept.tolist()}))
-    return Pixels(array, kept, skipped, entry.name)
+    skipped = tuple(sorted({*range(len(images))} - {*positions.tolist()}))
+    return Pixels(array, positions, skipped, entry.name)
 
 
-def _positions(kept: NDArray[np.int64], count: int) -> bool:
+def _are_positions(positions: NDArray[np.int64], count: int) -> bool:
     """Return whether these are positions among `count` images, in order."""
-    if kept.ndim != 1 or kept.dtype != np.int64:
+    if positions.ndim != 1 or positions.dtype != np.int64:
         return False
-    return bool((np.diff(np.concatenate([[-1], kept, [count]])) > 0).all())
+    return bool((np.diff(np.concatenate([[-1], positions, [count]])) > 0).all())

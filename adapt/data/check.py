@@ -133,8 +133,8 @@ def named(dataset: str, root: Path | None, task: str | None = None) -> Report:
         domain = found.domains[short]
         rows.append(row_of(domain.name, short, domain.images, partial(found.survey, root, short)))
     report = report_of(dataset, rows, found.classes, found.class_count)
-    told = found.remarks(root, shorts) if isinstance(found, Benchmark) and root else []
-    return replace(report, notes=(*report.notes, *told))
+    remarks = found.remarks(root, shorts) if isinstance(found, Benchmark) and root else []
+    return replace(report, notes=(*report.notes, *remarks))
 
 
 def row_of(

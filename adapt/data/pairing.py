@@ -42,10 +42,10 @@ def match(source: ImageSet, target: ImageSet, target_classes: int | None = None)
                 f"{count} classes; pass --set target_classes=0"
             )
         return ImageSet(target.paths, target.labels, source.classes, target.domain)
-    kept = sorted(source.classes)[:count] if count else list(source.classes)
-    needed = [] if target_classes == 0 else kept
+    names = sorted(source.classes)[:count] if count else list(source.classes)
+    needed = [] if target_classes == 0 else names
     _check(source, target, sorted(set(needed) - set(target.classes)), target_classes)
-    position = {name: source.classes.index(name) for name in kept}
+    position = {name: source.classes.index(name) for name in names}
     moved = np.array([position.get(name, UNKNOWN) for name in target.classes] + [UNKNOWN], np.int64)
     labels = moved[target.labels]  # -1, unknown, takes the last entry
     images = ImageSet(target.paths, labels, source.classes, target.domain)

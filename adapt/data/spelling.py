@@ -94,6 +94,6 @@ def short(name: str, also: str = "") -> str:
     ascii_name = re.sub(rf"[^A-Za-z0-9_.{re.escape(also)}]", "_", name)
     if name.isascii():
         return ascii_name
-    kept = re.sub(r"_{2,}", "_", ascii_name).strip("_.")
+    letters = re.sub(r"_{2,}", "_", ascii_name).strip("_.")
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:_DIGITS]
-    return f"{kept}_{digest}" if kept else digest
+    return f"{letters}_{digest}" if letters else digest

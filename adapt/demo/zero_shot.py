@@ -56,7 +56,7 @@ def accuracies(
         for images in domains:
             content = pixels(images, 32)
             logits = predict(cosines, content.images, 500, mean=MEAN, std=STD)
-            scores = score(logits, images.labels[content.kept], images.classes)
+            scores = score(logits, images.labels[content.positions], images.classes)
             if scores is not None:
                 result[images.domain] = round(scores.accuracy, 2)
     return result

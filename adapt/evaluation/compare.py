@@ -89,7 +89,7 @@ def compare(
 def _line(variant: Variant, pair: DomainPair, path: Path | None) -> Line:
     spec, artifact = variant.preprocess, variant.artifact
     test = pixels(pair.test, spec.size, spec.resize, spec.interpolation, spec.background)
-    logits, labels = variant.logits(test.images), pair.test.labels[test.kept]
+    logits, labels = variant.logits(test.images), pair.test.labels[test.positions]
     found = Confusion.of(logits, labels, pair.task.classes)
     here = found.accuracy, found.mean_per_class
     infomax = round(information_maximisation(logits), 4)

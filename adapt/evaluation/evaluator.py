@@ -53,7 +53,7 @@ class Evaluator:
         self.test = self._open(pair, "test")
         same = pair.test is pair.target or not method.trains
         self._target = self.test if same else self._open(pair, "target")
-        self.truth: NDArray[np.int64] = pair.test.labels[self.test.kept]
+        self.truth: NDArray[np.int64] = pair.test.labels[self.test.positions]
         self.known = bool((self.truth != UNKNOWN).any())
         self._features: dict[int, Tensor] = {}
 

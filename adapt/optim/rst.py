@@ -240,7 +240,7 @@ def over(encoder: nn.Module, config: TrainConfig) -> Projection | None:
     projection = None
     if trained and (config.rst or config.grid != "fp32"):
         rounds = [p for n, p in trained.items() if n not in exact]
-        kept = [p for n, p in trained.items() if n in exact]
-        projection = Projection(rounds, rule, config.grid, kept)
+        unrounded = [p for n, p in trained.items() if n in exact]
+        projection = Projection(rounds, rule, config.grid, unrounded)
     grids.snap(encoder, config.grid)
     return projection

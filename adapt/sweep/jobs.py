@@ -146,13 +146,13 @@ def check(jobs: Iterable[Job], here: bool = True) -> None:
 
 @contextlib.contextmanager
 def _each_warning_once() -> Iterator[None]:
-    """Passes each message once: a domain is part of many tasks."""
-    told: set[str] = set()
+    """A domain is part of many tasks; each warning about it is shown once."""
+    shown: set[str] = set()
 
     def new(record: logging.LogRecord) -> bool:
-        before = len(told)
-        told.add(record.getMessage())
-        return len(told) > before
+        before = len(shown)
+        shown.add(record.getMessage())
+        return len(shown) > before
 
     handler = logging.StreamHandler()
     handler.addFilter(new)

@@ -51,14 +51,14 @@ def run(job: Job) -> Outcome:
     try:
         with no_empty_folder(job.path.parent), exclusive(job.path.with_name(LOCK), keep=False):
             before = _written(job.path)
-            with quiet():  # `check` has told what is odd about the images
+            with quiet():  # `check` has already warned of the images
                 images = job.load()
             settings = job.settings.with_data(
                 methods.get(job.method).from_data, len(images.source), len(images.target)
             )
             found = train(
                 job.method, images, settings.config,
-                out=job.out, device=job.device, go_on=True, record=settings.record(),
+                out=job.out, device=job.device, resume=True, record=settings.record(),
             )  # fmt: skip
             fresh = _written(job.path) != before
     except Interrupted as error:

@@ -79,7 +79,7 @@ class BestEpoch:
         config = run.config
         self._by = config["select"] if method.trains else LAST
         self._budget = config["rst_density"] if config["rst"] else 0.0
-        self._kept = path.with_name(FILE)
+        self._selected_path = path.with_name(FILE)
 
     def keep(self, history: Sequence[EpochRow]) -> None:
         """Set the weights aside if the last epoch of `history` is the one to choose so far.
@@ -89,7 +89,7 @@ class BestEpoch:
         """
         chooses = self._by != LAST
         if chooses and parallel.rank() == 0 and self.chosen(history) == len(history) - 1:
-            self._artifact(history).save(self._kept)
+            self._artifact(history).save(self._selected_path)
 
     def finish(self, history: Sequence[EpochRow]) -> Artifact:
         """Write the artifact of the chosen epoch, with the metrics of all, and return it.
@@ -100,20 +100,20 @@ class BestEpoch:
         """
         artifact = self._artifact(history)
         if self.chosen(history) < len(history) - 1:
-            kept = Artifact.load(self._kept)
-            if kept.metrics["selected"] != artifact.metrics["selected"]:
+            selected = Artifact.load(self._selected_path)
+            if selected.metrics["selected"] != artifact.metrics["selected"]:
                 raise FormatError(
-                    f"'{self._kept}' holds the weights of another epoch than epoch "
+                    f"'{self._selected_path}' holds the weights of another epoch than epoch "
                     f"{history[self.chosen(history)]['epoch']}, which was chosen; train again "
                     "with --restart"
                 )
             # Images may have moved since: what is remembered of them is this run's.
-            artifact = replace(kept, metrics=artifact.metrics, optional=artifact.optional)
+            artifact = replace(selected, metrics=artifact.metrics, optional=artifact.optional)
         parallel.wait()  # until every process has read it
         if parallel.rank() == 0:
             artifact.save(self._path)
-            with storage_errors(self._kept):
-                self._kept.unlink(missing_ok=True)
+            with storage_errors(self._selected_path):
+                self._selected_path.unlink(missing_ok=True)
             _log.info("wrote %s, %d bytes", self._path, self._path.stat().st_size)
         return artifact
 

@@ -144,7 +144,7 @@ class _LogFile(logging.FileHandler):
 def log_file(folder: Path) -> Iterator[Callable[[], None]]:
     """Send the package's warnings to stderr, and its log to train.log once a run begins.
 
-    What an earlier run told stays: this one may not get far enough to replace its artifact.
+    The log of an earlier run stays: this one may not get far enough to replace its artifact.
 
     Yields:
         Function to call when training begins: it appends the log so far, and all that follows. A

@@ -30,7 +30,7 @@ from adapt.optim.averaging import WeightAverage
 from adapt.optim.optimization import Optimization
 from adapt.settings.config import TrainConfig
 from adapt.settings.stored import SETTINGS
-from adapt.training import resume
+from adapt.training import checkpoint, identity
 from adapt.training.batches import Role, Stream
 from adapt.training.best_epoch import BestEpoch, MeasuredOn, RunDescription
 from adapt.training.estimate import seconds_per_step, summary
@@ -80,14 +80,14 @@ class Loop:
             record: Sources of the settings, for the artifact.
         """
         self.name, self.pair, self.config, self.device = name, pair, config, device
-        self.path, self.checkpoint = path, path.with_name(resume.FILE)
+        self.path, self.checkpoint = path, path.with_name(checkpoint.FILE)
         self.clip = base_models.load(config.model, config.pretrained, str(device))
         self.base = base_models.encoder_tensors(self.clip.visual)
         self.config = config = fitted(self.clip, pair.task.classes, config, pair.task.target)
         self.prompts = class_prompts(pair.task.classes, config.prompt, pair.task.target)
         self.method = cls(self.clip, self.prompts, config)
         teachers = self.method.teachers()
-        self.identity = resume.identity(name, pair, config, self.clip.info, teachers)
+        self.identity = identity.of_run(name, pair, config, self.clip.info, teachers)
         self.projection = rst.over(self.method.encoder, config)
         self.optimization = Optimization(
             self.method.parameter_groups(), config, self.projection, self.method.optimizer
@@ -121,15 +121,15 @@ class Loop:
         if not self.path.exists():
             return None
         found = Artifact.load(self.path)
-        before = resume.identity_of(found) | {"prompts": found.prompts}
-        different = resume.differences(before, self.identity | {"prompts": self.prompts})
+        before = identity.of_artifact(found) | {"prompts": found.prompts}
+        different = identity.differences(before, self.identity | {"prompts": self.prompts})
         return Run(found, self.path, len(self.skipped)), different
 
-    def __call__(self, going_on: bool, show: bool, begin: Callable[[], None] = lambda: None) -> Run:
+    def __call__(self, resume: bool, show: bool, begin: Callable[[], None] = lambda: None) -> Run:
         """Train from the start, or from a checkpoint.
 
         Args:
-            going_on: Whether to continue from the checkpoint.
+            resume: Whether to continue from the checkpoint.
             show: Whether to show a progress bar.
             begin: Callback for when nothing can refuse the run any more.
         """
@@ -138,7 +138,7 @@ class Loop:
         if self.total:
             source, target = self._stream("source"), self._stream("target")
             self.method.prepare(source, target)
-        if going_on:
+        if resume:
             self._restore()
         begin()
         _log.info("%s on %s %s, %s", self.name, pair.task.dataset, pair.task.id, self.device)
@@ -177,7 +177,7 @@ class Loop:
                 f"the source '{images.domain}' has images without a label, training needs one for "
                 "each; sort them into class folders"
             )
-        labels = images.labels[content.kept] if role == "source" else None
+        labels = images.labels[content.positions] if role == "source" else None
         return Stream(
             role, content.images, labels, config, self.clip, self.device,
             digest=content.key, images=seen,
@@ -213,7 +213,7 @@ class Loop:
             if stop and self.iteration < self.total:
                 raise Interrupted(
                     f"interrupted at iteration {self.iteration} of {self.total}, everything is "
-                    "saved; run the same command with --resume to go on"
+                    "saved; run the same command with --resume to continue"
                 )
 
     def _end_epoch(self, journal: Journal) -> None:
@@ -251,7 +251,7 @@ class Loop:
     def _save(self) -> None:
         if parallel.rank():
             return
-        progress = resume.Progress(
+        progress = checkpoint.Progress(
             iteration=self.iteration,
             history=tuple(self.history),
             sums=self.meter.sums,
@@ -260,12 +260,12 @@ class Loop:
             scale=self.optimization.scale,
             averaged=self.average.epochs,
         )
-        resume.save(
+        checkpoint.save(
             self.checkpoint, self.identity, progress, self.method, self.optimization, self.average
         )
 
     def _restore(self) -> None:
-        progress = resume.load(
+        progress = checkpoint.load(
             self.checkpoint, self.identity, self.method, self.optimization, self.average
         )
         done, epochs = progress.iteration, progress.iteration // max(self.config.iterations, 1)

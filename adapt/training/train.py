@@ -7,7 +7,7 @@ goes on, `train.lock` says which process trains here, and another one is refused
 its process.
 
 A run that is refused before its first step leaves nothing, and what lies there as it was. An
-unfinished run is never thrown away unasked: starting again needs `go_on` (continue, on the CPU
+unfinished run is never thrown away unasked: starting again needs `resume` (continue, on the CPU
 bit for bit as if never stopped; on CUDA as far as its kernels repeat themselves) or `restart`. A
 finished artifact stays until the new one replaces it, which one of other settings or images does
 only with `restart`.
@@ -30,7 +30,7 @@ from adapt.compute.device import exact_float32, select
 from adapt.data import DomainPair
 from adapt.settings.config import TrainConfig
 from adapt.settings.limits import check_startable
-from adapt.training import resume
+from adapt.training import checkpoint
 from adapt.training.journal import log_file
 from adapt.training.loop import Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError
@@ -49,7 +49,7 @@ def train(
     *,
     out: Path,
     device: str = "cpu",
-    go_on: bool = False,
+    resume: bool = False,
     restart: bool = False,
     show: bool = False,
     record: Mapping[str, Any] | None = None,
@@ -65,7 +65,7 @@ def train(
         config: Settings, of the method's `Config` type.
         out: Root folder of the artifacts.
         device: `cpu`, `cuda` or `cuda:N`; under torchrun each process takes its own GPU.
-        go_on: Continue an unfinished run. A run that has finished with these settings is returned
+        resume: Continue an unfinished run. A run that has finished with these settings is returned
             as it is; without any earlier run a new one starts.
         restart: Throw an unfinished run away, and replace an artifact of other settings.
         show: Show a progress bar on stderr.
@@ -93,14 +93,14 @@ def train(
         torch.random.fork_rng(devices=cuda),
     ):
         # All processes must find the same: the first may remove the file meanwhile.
-        waiting = parallel.any_process((folder / resume.FILE).exists())
-        if waiting and not go_on and not restart:
+        waiting = parallel.any_process((folder / checkpoint.FILE).exists())
+        if waiting and not resume and not restart:
             raise ConfigError(
-                f"'{folder}' holds an unfinished run; add --resume to go on with it, or --restart "
-                "to throw it away"
+                f"'{folder}' holds an unfinished run; add --resume to continue it, or --restart to "
+                "throw it away"
             )
         run = Loop(name, cls, pair, config, path, own, record)
-        if not waiting and not restart and (done := _in_the_way(run, go_on)):
+        if not waiting and not restart and (done := _in_the_way(run, resume)):
             return done
         if restart:
             with suppress(FormatError):  # a damaged artifact may be replaced
@@ -109,10 +109,10 @@ def train(
 
         def begin() -> None:
             if restart and parallel.rank() == 0:
-                (folder / resume.FILE).unlink(missing_ok=True)
+                (folder / checkpoint.FILE).unlink(missing_ok=True)
             begin_log()
 
-        return run(go_on and waiting, show and parallel.rank() == 0, begin)
+        return run(resume and waiting, show and parallel.rank() == 0, begin)
 
 
 @contextmanager
@@ -146,17 +146,17 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _in_the_way(loop: Loop, go_on: bool) -> Run | None:
+def _in_the_way(loop: Loop, resume: bool) -> Run | None:
     """Return the finished run that is to be left alone, if it is one, and replace no other.
 
     Raises:
         ConfigError: A run with other settings or images has finished here.
-        FormatError: `go_on`, and its artifact is damaged; otherwise it may be replaced.
+        FormatError: `resume`, and its artifact is damaged; otherwise it may be replaced.
     """
     try:
         found = loop.earlier()
     except FormatError:
-        if go_on:
+        if resume:
             raise
         return None
     if found is None:
@@ -165,10 +165,10 @@ def _in_the_way(loop: Loop, go_on: bool) -> Run | None:
     _check_same_domains(loop, done)
     if different:
         raise ConfigError(
-            f"'{done.path}' was trained with {_told(different)}; add --restart to replace it, or "
-            "choose another --out"
+            f"'{done.path}' was trained with {_differences(different)}; add --restart to replace "
+            "it, or choose another --out"
         )
-    return done if go_on else None
+    return done if resume else None
 
 
 def _check_same_domains(loop: Loop, done: Run) -> None:
@@ -186,7 +186,7 @@ def _check_same_domains(loop: Loop, done: Run) -> None:
         )
 
 
-def _told(different: Mapping[str, tuple[object, object]]) -> str:
+def _differences(different: Mapping[str, tuple[object, object]]) -> str:
     """Return the first differences for people; what is no setting only follows from some."""
     settings = {
         k.removeprefix("config."): v for k, v in different.items() if k.startswith("config.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from export.commands.options import source_options, task_options
-from export.commands.show import progress_bar, show_rows
+from export.commands.show import compare_and_show
 
 if TYPE_CHECKING:
     from export import TaskReport
@@ -45,13 +45,10 @@ def export_and_show(
     tasks: tuple[str, ...],
     dataset: str | None,
     method: str | None,
-    precision: Any,
+    precision: str,
     artifacts: Path,
-    images: tuple[str, ...],
-    data: Path | None,
-    max_images: int,
-    pretrained: str | None,
     schema: str,
+    **selection: Any,
 ) -> list[TaskReport]:
     """Do what `uda-export onnx` does; the arguments are the options of that name.
 
@@ -62,22 +59,13 @@ def export_and_show(
 
     chosen = [task.partition("=") for task in tasks]
     paths = [find(artifacts, task, dataset, own or method) for task, _, own in chosen]
-    with progress_bar() as on_progress:
-        from export import ImagePaths, export_bundle
 
-        verified_on = ImagePaths.parse(images, data)
-        rows = export_bundle(
-            paths,
-            out,
-            precision=precision,
-            baked=baked,
-            images=verified_on,
-            max_images=max_images,
-            pretrained=pretrained,
-            on_progress=on_progress,
-            schema=int(schema),
-        )
-    show_rows(rows, verified_on)
+    def compare(**options: Any) -> list[TaskReport]:
+        from export import export_bundle
+
+        return export_bundle(paths, out, baked=baked, schema=int(schema), **options)
+
+    rows = compare_and_show(compare, precision=precision, **selection)
     click.echo(f"wrote {out} ({precision}, verified against PyTorch)")
     for row in rows if baked else ():
         click.echo(f"wrote {out.parent / f'{out.stem}-{row.comparison.task}.onnx'}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,13 +31,35 @@ def progress_bar() -> Iterator[ProgressCallback]:
         )
 
 
-def show_rows(rows: Sequence[TaskReport], images: ImagePaths) -> None:
-    """Print the images that were used, the comparisons, and how much of each residual survives.
+def compare_and_show(
+    compare: Callable[..., list[TaskReport]],
+    *,
+    images: tuple[str, ...],
+    data: Path | None,
+    **options: Any,
+) -> list[TaskReport]:
+    """Compare tasks with PyTorch under a progress bar, print what was found, and return it.
 
     Args:
-        rows: Reports of the tasks.
-        images: Images that `--images` named.
+        compare: Function that compares, given `images`, `on_progress` and `options`.
+        images: Values of `--images`.
+        data: Value of `--data`.
+        options: Other options of the function.
+
+    Raises:
+        UdaError: As `compare`, or `--images` cannot be read.
     """
+    with progress_bar() as on_progress:
+        from export import ImagePaths
+
+        used = ImagePaths.parse(images, data)
+        rows = compare(images=used, on_progress=on_progress, **options)
+    _show(rows, used)
+    return rows
+
+
+def _show(rows: Sequence[TaskReport], images: ImagePaths) -> None:
+    """Print the images that were used, the comparisons, and how much of each residual survives."""
     for line in images.inventory():
         click.echo(line)
     for row in rows:

@@ -8,7 +8,7 @@ from export.graphs.plain import join
 from runtime.backends.trt.graphs import EngineGraph, TensorSpec
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.constants import constants
-from runtime.bundles.manifest import TaskEntry
+from runtime.bundles.entries import TaskEntry
 from runtime.storage.files import sha256
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.graphs.builder import Arrays, Graph
-from runtime.bundles.manifest import CLASSES
+from runtime.bundles.entries import CLASSES
 from runtime.errors import FormatError
 
 _NORM = ("weight", "bias", "running_mean", "running_var")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from export.temporary import sibling_folder
 from export.triton.config import MARK, Model
 from export.triton.models import CONFIG, VERSION, onnx_model, plan_model, plans_of
 from export.verification.plain import open_plain
@@ -22,7 +21,7 @@ from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
 from runtime.errors import StorageError, VerifyError
 from runtime.sessions.session import Session
-from runtime.storage.files import storage_errors
+from runtime.storage.files import sibling_folder, storage_errors
 
 _FRAMES = 4
 _TOLERANCE = {"fp32": 1e-3, "bf16": 1e-3, "fp16": 5e-2}

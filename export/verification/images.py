@@ -143,7 +143,7 @@ def sample(
     subset = images.subset(chosen.astype(np.int64))
     spec: Preprocess = artifact.preprocess
     found = pixels(subset, spec.size, spec.resize, spec.interpolation, spec.background)
-    return Sample(found.images, subset.labels[found.kept], len(images), which)
+    return Sample(found.images, subset.labels[found.positions], len(images), which)
 
 
 def _other_images(artifact: Artifact, folder: Path, root: Path | None) -> ImageSet:

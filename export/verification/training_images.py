@@ -54,7 +54,7 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
     except (ConfigError, DataError, TaskError) as error:
         raise DataError(
             f"the test images of task '{task.id}' in '{folder}' cannot be read as training read "
-            f"them: {str(error).partition(';')[0]}; pass others with --images"
+            f"them ({error}); pass others with --images"
         ) from error
     if not same:
         raise DataError(

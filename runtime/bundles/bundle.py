@@ -16,20 +16,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from runtime.bundles import manifest
+from runtime.bundles.entries import FileRef, TaskEntry
 from runtime.bundles.graphs import EncoderGraph, HeadGraph, check_parts
-from runtime.bundles.manifest import FileRef, Manifest, TaskEntry
+from runtime.bundles.manifest import Manifest
 from runtime.bundles.staging import staging
-from runtime.bundles.task import (
-    FEATURES,
-    Task,
-    check_head,
-    check_tokens,
-    decode_task,
-    encode_task,
-    entry_of,
-)
+from runtime.bundles.task import FEATURES, Task, decode_task, encode_task, entry_of
 from runtime.bundles.task import OLDEST as OLDEST_TASK
 from runtime.bundles.task import SCHEMA as TASK_SCHEMA
+from runtime.bundles.task_checks import check_head, check_tokens
 from runtime.bundles.weights_file import SharedWeights, read_layout, read_weights
 from runtime.errors import FormatError, TaskError
 from runtime.graphs.check import check_graph, check_size

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundles.manifest import Encoder, Head
+from runtime.bundles.entries import Encoder, Head
 from runtime.bundles.staging import Staging
-from runtime.bundles.task import Shapes, Task, check_head, check_head_like, check_tokens
+from runtime.bundles.task import Task
+from runtime.bundles.task_checks import Shapes, check_head, check_head_like, check_tokens
 from runtime.errors import FormatError
 from runtime.models import Precision, Preprocess
 from runtime.storage.files import sha256
@@ -56,7 +57,7 @@ class HeadGraph:
     graph: bytes
     """ONNX; inputs `features` and the head's tensors, output `logits`."""
     tensors: Shapes | None
-    """Shapes of the head's tensors, `runtime.bundles.manifest.CLASSES` for the number of a task's
+    """Shapes of the head's tensors, `runtime.bundles.entries.CLASSES` for the number of a task's
     classes; None where they are not known: the runtime cannot look into a graph."""
 
     def add(self, stage: Staging) -> Head:

@@ -13,17 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.bundles.bundle import MAX_BYTES, Bundle
-from runtime.bundles.manifest import SCHEMA, Manifest, TaskEntry
+from runtime.bundles.entries import TaskEntry
+from runtime.bundles.manifest import SCHEMA, Manifest
 from runtime.bundles.staging import Staging, staging
-from runtime.bundles.task import (
-    OLDEST,
-    Task,
-    check_head,
-    check_head_like,
-    check_tokens,
-    decode_task,
-    entry_of,
-)
+from runtime.bundles.task import OLDEST, Task, decode_task, entry_of
+from runtime.bundles.task_checks import check_head, check_head_like, check_tokens
 from runtime.errors import FormatError, TaskError
 from runtime.models import TensorSpec
 from runtime.storage.files import read_bytes

@@ -1,30 +1,18 @@
-"""The manifest: the list of a bundle's files and tasks, under one digest.
-
-Longer than most files, since all schemas are read and written in one place.
-"""
+"""Read, check and write the manifest: the list of a bundle's files and tasks, under one digest."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from runtime.bundles.entries import Encoder, FileRef, Head, TaskEntry
+from runtime.bundles.schemas import as_schema_2, extended, from_schema_1
 from runtime.errors import FormatError
-from runtime.models import (
-    BaseModel,
-    Interpolation,
-    Precision,
-    Preprocess,
-    Resize,
-    TensorSpec,
-    check_sha256,
-    check_task_id,
-    check_text,
-)
+from runtime.models import BaseModel, Precision
 from runtime.storage import extension
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes, sha256
@@ -35,109 +23,7 @@ WRITTEN = (2, 3)
 FEATURES: frozenset[str] = frozenset()
 """What a bundle as a whole may require of this version; a task's are in `runtime.bundles.task`."""
 NAME = "manifest.json"
-CLASSES = -1
-"""In the shape of a head's tensor: as many as the task has classes."""
 _MAX_BYTES = 64 << 20
-_MAX_TOKENS = 1 << 24
-_MAX_FILE = 1 << 63
-_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-
-
-@dataclass(frozen=True)
-class FileRef:
-    """A file of the bundle: where, how large, and what digest it must have."""
-
-    path: str
-    """Relative, with forward slashes, inside the bundle."""
-    bytes: int
-    sha256: str
-    """Of the file; for base weights, of the tensors (`runtime.storage.digest`)."""
-
-    def __post_init__(self) -> None:
-        check_sha256(self.sha256)
-        hidden = any(part.startswith(".") for part in self.path.split("/"))
-        if hidden or not _PATH.fullmatch(self.path):
-            raise ValueError(f"'{self.path[:80]}' is not a path inside a bundle")
-        if not 1 <= self.bytes < _MAX_FILE:
-            raise ValueError(f"'{self.path}' cannot have {self.bytes} bytes")
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """An encoder graph: the base alone, or the base with room for a task's tokens."""
-
-    graph: FileRef
-    blocked: FileRef | None
-    """The same over blocked filters, for ONNX Runtime on the CPU."""
-    size: int
-    """Height and width of the pixels it takes."""
-    mean: tuple[float, ...]
-    """Of RGB in [0, 1]; applied inside the graph, like `std`."""
-    std: tuple[float, ...]
-    tokens: dict[str, tuple[int, ...]]
-    """Shapes of the inputs that each task brings; none in an encoder of the base alone."""
-
-    def __post_init__(self) -> None:
-        self.preprocess("squash", "bilinear")
-        check_text(*self.tokens)
-        shapes = [TensorSpec(name, "float32", shape) for name, shape in self.tokens.items()]
-        if any(len(s.shape) != 2 for s in shapes) or sum(s.size for s in shapes) > _MAX_TOKENS:
-            raise ValueError(
-                f"an encoder takes tokens (n, width), at most {_MAX_TOKENS} values together"
-            )
-
-    def preprocess(self, resize: Resize, interpolation: Interpolation) -> Preprocess:
-        """Return how frames become this encoder's pixels for a task that resizes them so."""
-        return Preprocess(self.size, resize, interpolation, self.mean, self.std)
-
-
-@dataclass(frozen=True)
-class Head:
-    """A head graph."""
-
-    kind: str
-    """For people."""
-    graph: FileRef
-    tensors: dict[str, tuple[int, ...]] | None
-    """Shapes of what it takes beside the features, -1 for the number of a task's classes; None
-    where the writer did not know them."""
-
-    def __post_init__(self) -> None:
-        tensors = self.tensors or {}
-        check_text(self.kind, *tensors)
-        for name, shape in tensors.items():
-            TensorSpec(name, "float32", tuple(1 if size == CLASSES else size for size in shape))
-
-
-@dataclass(frozen=True)
-class TaskEntry:
-    """What the manifest knows of a task; the rest is in its file."""
-
-    id: str
-    dataset: str
-    source: str
-    target: str
-    classes: int
-    method: str
-    resize: Resize
-    interpolation: Interpolation
-    encoder: str
-    """SHA-256 of its encoder's graph, the one that is not blocked."""
-    head: str
-    """SHA-256 of its head's graph."""
-    changed: int
-    """Entries the patch changes."""
-    file: FileRef
-    requires: tuple[str, ...] = ()
-    """Features that a reader must know to run this task."""
-
-    def __post_init__(self) -> None:
-        check_task_id(self.id)
-        check_text(self.dataset, self.source, self.target, self.method)
-        try:
-            extension.check_features(self.requires, f"task '{self.id}'")
-        except FormatError as error:  # who builds this knows where it is from
-            raise ValueError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -229,7 +115,7 @@ def encode(manifest: Manifest) -> bytes:
         body = asdict(manifest)
         schema = body.pop("schema")
         if schema < SCHEMA:
-            body = _as_schema_2(body)
+            body = as_schema_2(body)
         digest = sha256(_canonical(body))
         document = {"kind": KIND, "schema": schema, "sha256": digest, "body": body}
         return (json.dumps(document, indent=1) + "\n").encode()
@@ -284,10 +170,10 @@ def read(folder: Path) -> Manifest:
     if schema == SCHEMA:
         # First of all: a feature may bring keys that only those who know it can read.
         requires, optional = extension.take(body, FEATURES, where)
-    elif _extended(body):
+    elif extended(body):
         raise FormatError(f"{where} of schema {schema} has keys of schema {SCHEMA}; export again")
     if schema == 1:
-        body = _from_schema_1(body)
+        body = from_schema_1(body)
     if "schema" in body:
         raise FormatError(f"{where}: unknown key 'schema'; copy the bundle again")
     own = {"requires": list(requires), "optional": optional, "schema": max(schema, WRITTEN[0])}
@@ -297,47 +183,6 @@ def read(folder: Path) -> Manifest:
     ):
         raise FormatError(f"{where}: a task lacks '{extension.REQUIRES}'; copy the bundle again")
     return content
-
-
-def _extended(body: dict[str, Any]) -> bool:
-    """Return whether an untrusted body has members of schema 3."""
-    entries = [e for key in ("tasks", "former") for e in _list(body.get(key))]
-    return any(
-        extension.REQUIRES in part or extension.OPTIONAL in part
-        for part in (body, *entries)
-        if isinstance(part, dict)
-    )
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _from_schema_1(body: dict[str, Any]) -> dict[str, Any]:
-    """Add what schema 2 has more, as far as the untrusted body is what it should be."""
-    if not isinstance(body.get("heads"), list):
-        return body
-    heads = [{"tensors": None, **h} if isinstance(h, dict) else h for h in body["heads"]]
-    return {"former": [], **body, "heads": heads}
-
-
-def _as_schema_2(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the body without what schema 3 has more.
-
-    Raises:
-        FormatError: A feature is required.
-    """
-    tasks = [*body["tasks"], *body["former"]]
-    required = sorted({*body["requires"], *(name for task in tasks for name in task["requires"])})
-    if required:
-        raise FormatError(
-            f"the bundle requires the feature '{required[0]}', but schema 2 has no features; "
-            "leave out --schema 2"
-        )
-    old = {k: v for k, v in body.items() if k not in (extension.REQUIRES, extension.OPTIONAL)}
-    for name in ("tasks", "former"):
-        old[name] = [{k: v for k, v in t.items() if k != extension.REQUIRES} for t in body[name]]
-    return old
 
 
 def _references(value: object) -> Iterator[FileRef]:

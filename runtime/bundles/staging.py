@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.bundles import manifest
-from runtime.bundles.manifest import FileRef, Manifest
+from runtime.bundles.entries import FileRef
+from runtime.bundles.manifest import Manifest
 from runtime.errors import FormatError, StorageError
 from runtime.storage.files import sha256, storage_errors, sync, write_bytes
 from runtime.storage.locks import exclusive

@@ -12,10 +12,10 @@ from runtime.commands.options import BUNDLE, ENGINES
 from runtime.console import bytes_text, count_of, table
 
 if TYPE_CHECKING:
-    from runtime.bundles.manifest import Encoder
+    from runtime.bundles.entries import Encoder
 
 _SHOWN = 6
-"""So many tasks are named in one line."""
+"""Largest number of tasks to name in one line."""
 
 
 @click.command(short_help="Show what a bundle holds.")
@@ -33,11 +33,13 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
         f"base      {base.architecture} / {base.pretrained}, sha256 {base.sha256[:12]}, "
         f"{manifest.precision}, {bytes_text(manifest.tensors.bytes)}"
     )
-    features = ", ".join(manifest.requires) or "no feature"
-    click.echo(f"format    schema {manifest.schema}, requires {features}")
+    features = list(manifest.requires)
     for feature in sorted({name for task in manifest.tasks for name in task.requires}):
         who = [task.id for task in manifest.tasks if feature in task.requires]
-        click.echo(f"          {feature} is required by {_some(who, len(manifest.tasks))}")
+        features.append(f"{feature} ({_some(who, len(manifest.tasks))})")
+    click.echo(
+        f"format    schema {manifest.schema}, requires {', '.join(features) or 'no feature'}"
+    )
     graphs = manifest.graphs()
     size = bytes_text(sum(ref.bytes for ref in graphs))
     click.echo(f"graphs    {len(graphs)} without weights, {size}\n")
@@ -80,7 +82,7 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
 
 
 def _some(tasks: list[str], total: int) -> str:
-    """Name tasks: all, or a few of them."""
+    """Return the names of tasks as text, at most a few of them."""
     if len(tasks) == total > 1:
         return f"all {total} tasks"
     more = f" and {len(tasks) - _SHOWN} more" if len(tasks) > _SHOWN else ""
@@ -88,7 +90,7 @@ def _some(tasks: list[str], total: int) -> str:
 
 
 def _encoder(encoder: Encoder) -> str:
-    """Say what an encoder takes beside the base: `base`, or `base + 12 x 4 tokens`."""
+    """Return what an encoder takes: `base`, or `base + 12 x 4 tokens`."""
     counts = [shape[0] for shape in encoder.tokens.values()]
     if not counts:
         return "base"

@@ -3,11 +3,12 @@
 A task is known here by the digest of its file, so that what is in memory is right for whatever
 bundle names it, and several sessions over one base can share it.
 
-An exception may come between any two bytecodes and must leave nothing behind. So nothing is counted
-here. What is held is looked up in what holds it: a session's state, which one assignment changes,
-and leases, which end with the call that took them.
+An exception may come between any two bytecodes and must leave nothing behind. So there are no
+reference counts. What is held is looked up in what holds it: a session's state, which changes by
+one assignment, and leases, which end with the call that took them.
 
-The rules are long, and all in this file, since each holds whatever another one was interrupted at.
+Longer than most files: every rule must hold wherever another one was interrupted, so they are read
+together.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ class Holder:
     task: LoadedTask | None = None
     """The current task."""
     coming: Sequence[str] = ()
-    """Keys of the tasks of the call that has the session's turn."""
+    """Keys of the tasks of the call that uses the strategy."""
     pins: dict[str, str] = field(default_factory=dict)
     """Keys of pinned tasks by the tasks' ids."""
 
 
 class Lease(Hold):
-    """What a call keeps in memory while it waits, until it ends or says so."""
+    """What a call keeps in memory while it waits, until the call or the lease ends."""
 
     __slots__ = ("keys", "tasks")
 
     def __init__(self) -> None:
-        """Start with nothing, for the call that makes this."""
+        """Start empty; the lease belongs to the calling frame."""
         super().__init__(sys._getframe(1))
         self.keys: tuple[str, ...] = ()
         self.tasks: tuple[LoadedTask, ...] = ()
 
 
 class LRUCache:
-    """Tasks by key, and when each was used last. Not thread-safe but for `get` and `touch`."""
+    """Tasks by key, and when each was used last. Only `get` and `touch` are thread-safe."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, LoadedTask] = {}
@@ -64,28 +65,28 @@ class LRUCache:
         return sum(loaded.nbytes for loaded in tuple(self._tasks.values()))
 
     def get(self, key: str) -> LoadedTask | None:
-        """Return a task that is there, and count it as used just now."""
+        """Return a task, or None, and mark it as used just now."""
         loaded = self._tasks.get(key)
         if loaded is not None:
             self._used[loaded] = next(self._clock)
         return loaded
 
     def peek(self, key: str) -> LoadedTask | None:
-        """Return a task that is there."""
+        """Return a task, or None, without marking it as used."""
         return self._tasks.get(key)
 
     def touch(self, loaded: LoadedTask) -> None:
-        """Count a task as used just now, if it is there."""
+        """Mark a task as used just now, if it is in the cache."""
         if loaded in self._used:
             self._used[loaded] = next(self._clock)
 
     def put(self, key: str, loaded: LoadedTask) -> None:
-        """Add a task, used just now."""
+        """Add a task and mark it as used just now."""
         self._used[loaded] = next(self._clock)
         self._tasks[key] = loaded
 
     def drop(self, key: str) -> None:
-        """Remove a task that is there."""
+        """Remove a task that is in the cache."""
         self._tasks.pop(key)
         there = tuple(self._tasks.values())
         if len(self._used) > len(there):
@@ -98,30 +99,30 @@ class LRUCache:
 
 
 class TaskCache:
-    """Keeps tasks in memory. Thread-safe; tasks are read without the lock, and once at a time."""
+    """Keeps tasks in memory. Thread-safe; each task is read once, without holding the lock."""
 
     def __init__(self, limit: int | None = None) -> None:
         """Start empty.
 
         Args:
-            limit: Bytes that all tasks together may take; None for no bound. A task that is held
-                is never evicted, so what is in use may exceed it until it is let go of.
+            limit: Largest number of bytes of all tasks; None for no bound. A task that is held is
+                never evicted, so tasks in use may exceed it until they are released.
         """
         self._limit = limit
         self._lru = LRUCache()
         self._shares: dict[str, Hashable] = {}
         self._named: dict[Holder, frozenset[str]] = {}
-        """What the manifest of each session names: all that may stay, so that what a device has
-        replaced over the years costs nothing."""
+        """Keys that each session's manifest names; no other tasks stay, so versions that were
+        replaced take no memory."""
         self._leases: dict[Lease, None] = {}
         self._all_named: frozenset[str] | None = None
-        """What any of them names; None until `trim` has looked."""
+        """All these keys together; None until they are needed again."""
         self._leaving: dict[LoadedTask, str] = {}
-        """Those to be closed when nobody holds them, with their keys; also those that just came."""
+        """Tasks to close when nobody holds them, with their keys; also those just loaded."""
         self._loads = SharedLoads()
         self._background: Background | None = None
         self.excess = False
-        """Whether something may have to leave as soon as it is not held; see `trim`."""
+        """Whether `trim` may have something to evict."""
         self._closed = False
         self._mutex = Mutex()
         self._closing = Mutex()
@@ -139,7 +140,7 @@ class TaskCache:
     def claim(self, holder: Holder, keys: Sequence[str]) -> list[LoadedTask] | None:
         """Return tasks and let `holder.coming` hold them; None if one is not in memory.
 
-        Counts the current task as used until now, and these as used just now.
+        Marks the current task, then these, as used just now.
         """
         holder.coming = keys  # first: from here on nobody evicts them
         if holder.task is not None:
@@ -157,7 +158,7 @@ class TaskCache:
         self._leases[lease] = None
 
     def end(self, lease: Lease) -> None:
-        """Let go of what a lease held."""
+        """End a lease, and evict what nothing holds any more if there is a need."""
         lease.end()
         self._leases.pop(lease, None)
         if self.excess or self._leaving:
@@ -173,16 +174,16 @@ class TaskCache:
         pin: bool = False,
         instead: Collection[str] = (),
     ) -> LoadedTask:
-        """Return a task, from memory or else by reading it, and let a lease hold it.
+        """Return a task from memory, or read it, and let a lease hold it.
 
         Args:
-            key: Digest of its file.
-            read: Called if the task is absent and nobody is reading it already.
+            key: Digest of the task's file.
+            read: Function that reads the task, called if nobody is reading it already.
             lease: Lease of the calling frame.
-            beside: Whether it must fit beside what is in use, since it does not take its place.
-            pin: Whether it is going to be pinned: then it must fit beside other pinned ones though
+            beside: Whether the task must fit beside those in use, since it replaces none of them.
+            pin: Whether the task will be pinned: it must then fit beside other pinned ones even if
                 it is in memory.
-            instead: Held tasks that count for nothing, since they will be let go of soon.
+            instead: Keys of held tasks to ignore, since they will be released soon.
 
         Raises:
             TaskError: There is no room for it.
@@ -204,7 +205,7 @@ class TaskCache:
         return loaded
 
     def share(self, key: str, read: Read) -> Hashable:
-        """Return the `share` of a task, which stays known when the task leaves memory.
+        """Return the `share` of a task, also after the task has left memory.
 
         Raises:
             TaskError: There is no room for it beside what is pinned.
@@ -221,7 +222,7 @@ class TaskCache:
         return share
 
     def prefetch(self, key: str, read: Read) -> None:
-        """Read a task on the background thread; its errors show when it is wanted later."""
+        """Read a task on the background thread; its errors are raised when it is next needed."""
         with self._mutex:
             self._check_open()
             if self._background is None:
@@ -268,7 +269,7 @@ class TaskCache:
         self.trim()
 
     def trim(self) -> None:
-        """Let leave what must: what nobody names, and the least recently used beyond the limit."""
+        """Evict tasks that no manifest names, and the least recently used beyond the limit."""
         with self._mutex:
             named = self._names()
             for key, _ in self._lru.items():
@@ -308,7 +309,7 @@ class TaskCache:
         beside: bool,
         instead: Collection[str],
     ) -> LoadedTask:
-        """Put a task that was read into memory and return it, or one that came meanwhile."""
+        """Add a task that was read and return it, or the one that another call added meanwhile."""
         lease.tasks = (*lease.tasks, loaded)
         self._leaving[loaded] = key  # closed in the end, unless it gets in
         with self._mutex:
@@ -363,7 +364,7 @@ class TaskCache:
         return self._pinned(key, loaded)
 
     def _evict(self, key: str) -> None:
-        """Remove a task unless it is held, and have it closed by `trim`."""
+        """Remove a task unless it is held; `trim` closes it."""
         loaded = self._lru.peek(key)
         if loaded is None or self._held(key, loaded):
             return

@@ -12,19 +12,19 @@ from runtime.errors import DataError
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames that go through one encoder together, and the tasks that classify them."""
+    """Frames to encode together, and the tasks that classify them."""
 
     frames: tuple[int, ...]
-    """Positions in the call of the frames to encode, each frame once."""
+    """Positions of the frames to encode, each frame once."""
     heads: dict[str, list[tuple[int, int]]]
-    """For each task pairs (row of `frames`, position of the result); all tasks have one share."""
+    """Pairs (row of `frames`, position of the result) for each task; all tasks have one share."""
 
 
 def checked(pairs: object) -> list[tuple[Any, str]]:
-    """Return pairs of a frame and a task's id as a list, whatever they came in.
+    """Return pairs of a frame and a task's id as a list.
 
     Raises:
-        DataError: They are something else.
+        DataError: `pairs` is not a sequence of pairs.
     """
     try:
         found = [(frame, task) for frame, task in pairs]  # type: ignore[attr-defined]
@@ -43,16 +43,16 @@ def plan(
     current: str | None,
     most: int = 32,
 ) -> list[Batch]:
-    """Return batches that switch least and encode nothing twice.
+    """Plan batches with the fewest switches that encode no frame twice.
 
     The group of the current task comes first, the others in the order of their first frame.
 
     Args:
         frames: Frames to classify; the same object is the same frame.
-        tasks: By which task, one for each frame.
-        shares: Equal for tasks that can share an encoder pass; of every task.
-        current: The current task, if it is known; it leads its batch.
-        most: Frames in a batch.
+        tasks: Id of the task of each frame.
+        shares: A value per task, equal for tasks that can share an encoder pass.
+        current: Id of the current task, if there is one; it leads its batch.
+        most: Largest number of frames in a batch.
     """
     groups: dict[Hashable, dict[int, list[int]]] = {}
     if current is not None and current in tasks:
@@ -77,15 +77,15 @@ def plan(
 def spread(
     frames: Sequence[object], encodings: Sequence[Hashable], count: int, most: int = 32
 ) -> list[list[int]]:
-    """Return positions in parts of equal size, for several sessions at once.
+    """Divide the positions of frames into parts of equal size, for several sessions at once.
 
-    A part has one encoding. A frame stays together with itself under all tasks of its encoding.
+    A part has one encoding. All uses of a frame under one encoding stay together.
 
     Args:
         frames: Frames to classify; the same object is the same frame.
-        encodings: Equal for tasks that can share an encoder pass; one for each frame.
-        count: Sessions.
-        most: Frames in a part.
+        encodings: A value per frame, equal for tasks that can share an encoder pass.
+        count: Number of sessions.
+        most: Largest number of frames in a part.
     """
     groups: dict[Hashable, dict[int, list[int]]] = {}
     for position, (frame, encoding) in enumerate(zip(frames, encodings, strict=True)):

@@ -17,7 +17,7 @@ from runtime.workers import Worker
 
 
 class _Load:
-    """One reading, for all who want it while it lasts."""
+    """One read of a task, for all threads that wait for it."""
 
     def __init__(self) -> None:
         self.turn = Mutex()
@@ -25,7 +25,7 @@ class _Load:
 
 
 class SharedLoads:
-    """Lets one thread read a task while others that want it wait for the outcome."""
+    """Lets one thread read a task while others that need it wait for the result."""
 
     def __init__(self) -> None:
         self._loads: dict[str, _Load] = {}
@@ -37,19 +37,18 @@ class SharedLoads:
         read: Callable[[], LoadedTask],
         add: Callable[[LoadedTask], LoadedTask],
     ) -> LoadedTask:
-        """Return what `find` finds, or else what is read and added.
+        """Find a task, or read and add it.
 
-        If the thread that reads is interrupted, one of those who wait reads.
+        If the thread that reads is interrupted, one of those that wait reads.
 
         Args:
-            key: Name of the task; equal for equal tasks.
+            key: Key of the task, equal for equal tasks.
             find: Function that returns the task if it is in memory.
             read: Function that reads the task.
             add: Function that puts the task where `find` finds it.
 
         Raises:
-            UdaError: What `read` raises, here or in the thread that was waited for; what `add`
-                raises.
+            UdaError: As `read`, here or in the thread that was waited for, or as `add`.
         """
         load = self._loads.setdefault(key, _Load())
         with load.turn:
@@ -66,7 +65,7 @@ class SharedLoads:
                     raise
                 return add(loaded)
             finally:
-                # Those who wait by now share an error; those who come later may try again.
+                # Threads that wait by now share an error; later ones may try again.
                 if self._loads.get(key) is load:
                     self._loads.pop(key, None)
 
@@ -83,18 +82,18 @@ class Background:
         atexit.register(self.close)  # it must not be in a library's code when Python ends
 
     def submit(self, job: Callable[[], object], key: str) -> None:
-        """Have a job done some time, unless one of this key waits already.
+        """Queue a job, unless one of this key is queued already.
 
         Args:
             job: Function to call; a UdaError or MemoryError that it raises is dropped.
-            key: Name of the job.
+            key: Key of the job.
         """
         if key not in self._waiting:
             self._waiting[key] = None
             self._jobs.put((job, key))
 
     def close(self) -> None:
-        """Drop the jobs that wait, and wait for the one that runs. Safe to call more than once."""
+        """Drop queued jobs, and wait for the running one. Safe to call more than once."""
         self._closed = True
         self._jobs.put(None)
         if os.getpid() == self._process:  # threads do not come along in a fork
@@ -105,11 +104,11 @@ class Background:
         _step_back()
         while (job := self._jobs.get()) is not None and not self._closed:
             self._waiting.pop(job[1], None)
-            with contextlib.suppress(UdaError, MemoryError):  # who wants it will find out
+            with contextlib.suppress(UdaError, MemoryError):  # raised when it is needed
                 job[0]()
 
 
 def _step_back() -> None:
-    """Let this thread give way to those that classify frames, where threads have priorities."""
+    """Lower this thread's priority below those that classify frames, where threads have one."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -6,16 +6,17 @@ import os
 import sys
 from collections.abc import Hashable, Sequence
 from functools import partial
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from runtime import backends, strategies
 from runtime.bundles.bundle import Bundle
-from runtime.errors import BackendError, ConfigError, UdaError
+from runtime.errors import ConfigError, UdaError
 from runtime.frames.preprocess import Frame
-from runtime.mutex import Bell, Hold, Mutex
+from runtime.mutex import Mutex
 from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, spread
+from runtime.sessions.lending import Lending
 from runtime.sessions.session import Session
 from runtime.sessions.settings import check_number, check_settings
 from runtime.sessions.sharing import SharedBase, cores, encoding
@@ -25,21 +26,11 @@ Pair = tuple[Frame, str]
 """A frame, and the id of the task that is to classify it."""
 
 
-class _Loan(Hold):
-    """That a call uses a session, until it ends or says so."""
-
-    __slots__ = ("session",)
-
-    def __init__(self, session: Session, frame: FrameType) -> None:
-        super().__init__(frame)
-        self.session = session
-
-
 class SessionPool:
     """Runs as many frames at once as it has sessions; any thread may call it.
 
-    The sessions share the tasks in memory, and the base weights as far as no patch has touched
-    them: what a session costs is the pages of 4 KiB in which its patches have changed an entry.
+    The sessions share the tasks in memory, and those pages of the base weights (4 KiB each) that
+    no patch has written to: a session costs the memory of the pages that its patches have changed.
     That is next to nothing for tasks that leave the encoder alone. Patches spread evenly over the
     weights touch most pages (64 % at a density of 0.1 %, 99 % at 0.5 %): then n sessions that go
     through many tasks end at n + 1 bases, and the first switches, which copy the pages, are slow.
@@ -52,14 +43,7 @@ class SessionPool:
     def __init__(self, sessions: Sequence[Session]) -> None:
         """Take over open sessions; `SessionPool.open` makes them."""
         self._sessions = tuple(sessions)
-        self._order = self._sessions
-        """Least recently used first."""
-        self._loans: dict[Session, _Loan] = {}
-        self._bell = Bell()
-        """Rings when a session becomes free; then there is another one."""
-        self._closed = False
-        self._turn = Mutex()
-        """Of those who choose a session."""
+        self._lending = Lending(self._sessions)
         self._refreshing = Mutex()
         self._workers = Workers(len(sessions))
 
@@ -87,8 +71,8 @@ class SessionPool:
             threads: Threads of each session on the CPU; None divides the cores among them.
             blocked: As for `Session.open`.
             strategy: As for `Session.open`; with `engines` every session has its own tasks.
-            max_task_bytes: Bytes that tasks in memory may take, for all sessions that share them.
-                The current tasks of all sessions may take more.
+            max_task_bytes: Largest number of bytes of tasks in memory, for all sessions that share
+                them. The current tasks of all sessions may take more.
             engines: As for `Session.open`.
 
         Raises:
@@ -98,18 +82,10 @@ class SessionPool:
             StorageError: There is no room for the base weights.
             BackendError: The backend, a device or the strategy cannot be used here.
         """
-        check_number("sessions", sessions, 1)
-        if isinstance(devices, str):
-            devices = (devices,)
-        if not devices or sessions < len(devices):
-            raise ConfigError(
-                f"a pool needs a device, and a session for each; found {sessions} sessions for "
-                f"{len(devices)} devices"
-            )
+        assigned = _assign(sessions, devices)
         check_settings(threads, max_task_bytes)
         bundle = Bundle.open(path)
         base = SharedBase(bundle)
-        assigned = [devices[number % len(devices)] for number in range(sessions)]
         each = {"cpu": max(1, cores() // max(1, assigned.count("cpu")))}
         caches: dict[Hashable, TaskCache] = {}
         opened: list[Session] = []
@@ -130,7 +106,7 @@ class SessionPool:
 
     @property
     def sessions(self) -> tuple[Session, ...]:
-        """All sessions, also closed ones: to look at, not to predict with."""
+        """All sessions, closed ones included; to inspect, not to predict with."""
         return self._sessions
 
     @property
@@ -148,17 +124,17 @@ class SessionPool:
         Raises:
             UdaError: As `Session.predict`; other calls go on.
         """
-        loan = self._lend(task, sys._getframe())
+        loan = self._lending.lend(task, sys._getframe())
         try:
             return loan.session.predict(frame, task)
         finally:
-            self._take_back(loan)
+            self._lending.take_back(loan)
 
     def predict_many(self, pairs: Sequence[Pair]) -> list[Prediction]:
         """Classify each frame by its own task, on all sessions at once; the order is kept.
 
         Args:
-            pairs: A frame as for `predict`, and the id of a task.
+            pairs: Pairs of a frame, as for `predict`, and the id of a task.
 
         Raises:
             UdaError: As `Session.predict_many`, of the first part that failed.
@@ -167,7 +143,7 @@ class SessionPool:
         bundle = self._bundle
         encodings = [encoding(bundle, task) for _, task in pairs]
         parts = spread([frame for frame, _ in pairs], encodings, len(self._sessions))
-        self._check_open()
+        self._lending.check_open()
         results = self._workers.run(
             [partial(self._classify, [pairs[position] for position in part]) for part in parts]
         )
@@ -185,7 +161,7 @@ class SessionPool:
         Raises:
             UdaError: As `Session.refresh`; one that failed stays as it was, the others do not.
         """
-        self._check_open()
+        self._lending.check_open()
         changed: dict[str, None] = {}
         errors: list[UdaError] = []
         # One manifest for all, and one at a time: else sessions could end at different versions.
@@ -203,8 +179,7 @@ class SessionPool:
 
     def close(self) -> None:
         """Wait for what is running and release the sessions. Safe to call more than once."""
-        self._closed = True
-        self._ring()
+        self._lending.close()
         self._workers.close()
         for session in self._sessions:
             session.close()
@@ -224,40 +199,26 @@ class SessionPool:
     def _bundle(self) -> Bundle:
         return next((s for s in self._sessions if not s.closed), self._sessions[0]).bundle
 
-    def _lend(self, task: str, frame: FrameType) -> _Loan:
-        """Lend a session that no other call uses, one that is on this task if there is one."""
-        while True:
-            bell = self._bell
-            with self._turn:
-                self._check_open()
-                # One whose device failed is closed and gone; the others go on.
-                there = [session for session in self._order if not session.closed]
-                if not there:
-                    raise BackendError("every session of the pool is closed; open a new pool")
-                free = [s for s in there if s not in self._loans or self._loans[s].over]
-                if free:
-                    session = next((each for each in free if each.task == task), free[0])
-                    loan = self._loans[session] = _Loan(session, frame)
-                    self._order = (*(s for s in self._order if s is not session), session)
-                    return loan
-            bell.doze()
-
-    def _take_back(self, loan: _Loan) -> None:
-        loan.end()
-        self._ring()
-
-    def _ring(self) -> None:
-        with self._turn:
-            bell, self._bell = self._bell, Bell()
-            bell.ring()
-
     def _classify(self, pairs: Sequence[Pair]) -> list[Prediction]:
-        loan = self._lend(pairs[0][1], sys._getframe())
+        loan = self._lending.lend(pairs[0][1], sys._getframe())
         try:
             return loan.session.predict_many(pairs)
         finally:
-            self._take_back(loan)
+            self._lending.take_back(loan)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendError("the pool is closed; open a new one")
+
+def _assign(sessions: int, devices: Sequence[str]) -> list[str]:
+    """Return the device of each session: all devices in rotation.
+
+    Raises:
+        ConfigError: There are fewer sessions than devices, or none.
+    """
+    check_number("sessions", sessions, 1)
+    if isinstance(devices, str):
+        devices = (devices,)
+    if not devices or sessions < len(devices):
+        raise ConfigError(
+            f"a pool needs a device, and a session for each; found {sessions} sessions for "
+            f"{len(devices)} devices"
+        )
+    return [devices[number % len(devices)] for number in range(sessions)]

@@ -9,15 +9,15 @@ from runtime.sessions.sharing import cores
 
 
 def check_settings(threads: object, max_task_bytes: object) -> None:
-    """Check what `Session.open` and `SessionPool.open` have in common.
+    """Check the settings that `Session.open` and `SessionPool.open` have in common.
 
     Args:
-        threads: Must be None or a whole number from 1; more than 8 for each core and more than 64
-            would keep a machine busy with starting them.
-        max_task_bytes: Must be None or a whole number from 0.
+        threads: Number of threads, None or from 1 to 8 per core (64 on small machines): a machine
+            would be busy with starting more.
+        max_task_bytes: Number of bytes, None or from 0.
 
     Raises:
-        ConfigError: One of them is something else.
+        ConfigError: A setting is out of range.
     """
     if threads is not None:
         check_number("threads", threads, 1, max(64, 8 * cores()))
@@ -26,16 +26,16 @@ def check_settings(threads: object, max_task_bytes: object) -> None:
 
 
 def check_number(name: str, value: object, least: int, most: int | None = None) -> None:
-    """Check a number that cannot be left out.
+    """Check a whole number that is required.
 
     Args:
         name: Name of the setting.
-        value: Must be a whole number.
+        value: Value to check.
         least: Smallest allowed value.
         most: Largest allowed value; None for no bound.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: The value is not a whole number, or out of range.
     """
     try:
         number = operator.index(value)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from runtime.memory.weights import Weights
 
 
 class SharedBase:
-    """The base weights, read once for each order of entries in which sessions want them."""
+    """The base weights, read once for each layout that sessions use."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Read nothing yet."""
@@ -19,27 +19,27 @@ class SharedBase:
         self._shared: dict[int, SharedWeights] = {}
 
     def read(self, block: int) -> Weights:
-        """Return weights of one's own that share what they do not change.
+        """Return weights for one session; pages that it does not change are shared.
 
         Args:
-            block: Channels in a block of the filters, see `Weights.lay_out`.
+            block: Number of channels in a block of the filters, see `Weights.lay_out`.
 
         Raises:
             FormatError: The bundle's file is missing or damaged.
-            StorageError: There is no room for them.
+            StorageError: There is no room for the weights.
         """
         if block not in self._shared:
             self._shared[block] = self._bundle.shared_weights(block)
         return self._shared[block].weights()
 
     def close(self) -> None:
-        """Give no more weights; those that were given stay."""
+        """Release the shared weights; those that were read stay valid."""
         for shared in self._shared.values():
             shared.close()
 
 
 def encoding(bundle: Bundle, task: str) -> Hashable:
-    """Return what is equal for tasks that surely share an encoder pass.
+    """Return a value that is equal for tasks that surely share an encoder pass.
 
     Raises:
         TaskError: The bundle has no such task.
@@ -51,7 +51,7 @@ def encoding(bundle: Bundle, task: str) -> Hashable:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -15,10 +15,10 @@ from runtime.strategies.base import LoadedTask, Strategy
 
 
 class View:
-    """One state of a bundle, which never changes; a refresh makes another one."""
+    """An immutable snapshot of a bundle; a refresh makes another one."""
 
     def __init__(self, bundle: Bundle, strategy: Strategy[Any], cache: TaskCache) -> None:
-        """Take the bundle, what prepares its tasks, and where they are kept."""
+        """Map the tasks of a bundle to their keys."""
         self.bundle = bundle
         self.keys = {task: bundle.entry(task).file.sha256 for task in bundle.tasks}
         """Digests of the tasks' files."""
@@ -33,7 +33,7 @@ class View:
         return self.bundle.entry(task).file.sha256
 
     def preprocess(self, task: str) -> Preprocess:
-        """Return how frames become pixels for a task.
+        """Return the preprocessing of a task's frames.
 
         Raises:
             TaskError: The bundle has no such task.
@@ -53,16 +53,16 @@ class View:
         return loaded.info.id
 
     def reader(self, task: str) -> Read:
-        """Return what reads a task's file and prepares it."""
+        """Return a function that reads a task's file and prepares it."""
         return partial(_read, self.bundle, self._strategy, task)
 
     def load(self, task: str, lease: Lease, **how: Any) -> LoadedTask:
-        """Bring a task into memory and let a lease hold it.
+        """Load a task into memory and let a lease hold it.
 
         Args:
             task: Id of the task.
             lease: Lease of the calling frame.
-            how: As for `TaskCache.load`.
+            how: Further arguments of `TaskCache.load`.
 
         Raises:
             UdaError: As `TaskCache.load`.
@@ -70,7 +70,7 @@ class View:
         return self._cache.load(self.key(task), self.reader(task), lease, **how)
 
     def share(self, task: str) -> Hashable:
-        """Return what is equal for tasks that can share an encoder pass.
+        """Return a value that is equal for tasks that can share an encoder pass.
 
         Raises:
             UdaError: As `TaskCache.share`.

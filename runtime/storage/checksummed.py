@@ -33,6 +33,8 @@ _EXTENSIBLE = 2
 _OPTIONAL = f"{extension.OPTIONAL}."
 _DAMAGE = (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError)
 Tensors = Mapping[str, NDArray[Any]]
+_Raw = tuple[Mapping[str, str], dict[str, NDArray[Any]]]
+"""Metadata and tensors, not checked yet."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def read(
     *,
     oldest: int | None = None,
     features: Collection[str] | None = None,
+    content: bytes | None = None,
 ) -> Checksummed:
     """Read a checksummed file and check kind, schema and digest.
 
@@ -115,56 +118,33 @@ def read(
         schema: Newest schema to accept.
         oldest: Oldest schema to accept; None accepts `schema` alone.
         features: Features that this version knows; None for a kind without features.
+        content: The whole file where it was read before; then `path` is for messages only.
 
     Raises:
         FormatError: The file is missing, truncated, altered, of another kind or version, or
             requires a feature that is not known.
     """
     try:
-        if not S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
-            raise OSError("not a plain file")
-        with safe_open(path, framework="numpy") as file:
-            meta = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        meta, tensors = _from_disk(path) if content is None else _from_bytes(content)
     except _DAMAGE as error:
-        raise _damaged(path, error) from error
+        raise FormatError(
+            f"'{path}' is missing or damaged ({error}); make or copy it again"
+        ) from error
     return _checked(path, kind, (oldest or schema, schema), features, meta, tensors)
 
 
-def parse(
-    content: bytes,
-    path: Path,
-    kind: str,
-    schema: int,
-    *,
-    oldest: int | None = None,
-    features: Collection[str] | None = None,
-) -> Checksummed:
-    """Return what the bytes of a checksummed file hold, after the checks of `read`.
-
-    Args:
-        content: Content of the whole file.
-        path: Path of the file, for messages.
-        kind: As for `encode`.
-        schema: As for `read`.
-        oldest: As for `read`.
-        features: As for `read`.
-
-    Raises:
-        FormatError: As for `read`.
-    """
-    try:
-        tensors = load(content)
-        # The loader gives no metadata; it found the header's length and JSON to be sound.
-        meta = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
-    stored = meta.get("__metadata__") or {}
-    return _checked(path, kind, (oldest or schema, schema), features, stored, tensors)
+def _from_disk(path: Path) -> _Raw:
+    if not S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
+        raise OSError("not a plain file")
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def _damaged(path: Path, error: BaseException) -> FormatError:
-    return FormatError(f"'{path}' is missing or damaged ({error}); make or copy it again")
+def _from_bytes(content: bytes) -> _Raw:
+    tensors = load(content)
+    # The loader gives no metadata; it found the header's length and JSON to be sound.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header.get("__metadata__") or {}, tensors
 
 
 def _checked(

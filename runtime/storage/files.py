@@ -1,4 +1,4 @@
-"""Atomic file writes: temporary name, sync, rename."""
+"""Write files whole or not at all: temporary name beside the final one, sync, rename."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +146,22 @@ def _temporary(path: Path, mode: int) -> tuple[Path, int]:
             return temporary, stat.S_IMODE(os.fstat(handle).st_mode)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def sibling_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, and remove it with its contents when the block ends.
+
+    Raises:
+        StorageError: The folder cannot be created.
+    """
+    with storage_errors(path):
+        make_folder(path.parent)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.backends.base import Arrays, Engine
 from runtime.bundles.constants import check_token_names
-from runtime.bundles.manifest import Encoder
+from runtime.bundles.entries import Encoder
 from runtime.bundles.task import token_type
 from runtime.memory.base import Memory, PlacedWeights, Tensors
 from runtime.models import Precision

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Engine, Inputs
 from runtime.bundles.bundle import Bundle
-from runtime.bundles.task import Task, check_head_names
+from runtime.bundles.task import Task
+from runtime.bundles.task_checks import check_head_names
 from runtime.strategies.base import LoadedTask, checked
 
 

@@ -155,12 +155,12 @@ def test_another_architecture_under_the_same_name_is_another_base(
     trained: Path, pair: DomainPair, tmp_path: Path
 ) -> None:
     settings = ZeroShot.Config(**Artifact.load(trained).config)
-    again = train("zero_shot", pair, settings, out=tmp_path, go_on=True)
+    again = train("zero_shot", pair, settings, out=tmp_path, resume=True)
     assert again.path == trained
     document = changed(("vision_cfg", "head_width"), 12)  # the weights fit it just as well
     Path(settings.model).write_text(json.dumps(document))
     with pytest.raises(ConfigError, match="was trained with other base weights; add --restart"):
-        train("zero_shot", pair, settings, out=tmp_path, go_on=True)
+        train("zero_shot", pair, settings, out=tmp_path, resume=True)
 
 
 def test_an_artifact_whose_architecture_was_altered_is_refused(trained: Path) -> None:

@@ -80,7 +80,7 @@ def test_pixels_are_what_the_runtime_sees(resize, interpolation, tmp_path):
     spec = Preprocess(16, resize, interpolation)
     for path, array in zip(some.paths, found.images, strict=True):
         assert np.array_equal(array, preprocess(read_image(path), spec))
-    assert found.kept.tolist() == [0, 1, 2, 3, 4] and found.skipped == ()
+    assert found.positions.tolist() == [0, 1, 2, 3, 4] and found.skipped == ()
 
 
 def test_more_images_than_one_chunk_keep_their_order(tmp_path):
@@ -372,7 +372,7 @@ def test_few_unreadable_images_are_skipped_and_counted(tmp_path, caplog):
         caplog.clear()
         found = cache.pixels(some, 8)
         assert found.skipped == (7, 100)
-        assert found.kept.tolist() == [i for i in range(201) if i not in (7, 100)]
+        assert found.positions.tolist() == [i for i in range(201) if i not in (7, 100)]
         assert found.images.shape == (199, 8, 8, 3)
         assert np.array_equal(
             found.images[99], preprocess(read_image(some.paths[101]), Preprocess(8))

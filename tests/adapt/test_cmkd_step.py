@@ -141,11 +141,11 @@ def gradients(p: dict[str, Array], *args: Any) -> dict[str, Array]:
     for name, value in p.items():
         gradient, flat = np.zeros_like(value), value.reshape(-1)
         for i in range(flat.size):
-            kept, values = flat[i], []
+            before, values = flat[i], []
             for h in (1e-6, -1e-6):
-                flat[i] = kept + h
+                flat[i] = before + h
                 values.append(sum(terms(p, *args, frozen)[0].values()))
-            flat[i] = kept
+            flat[i] = before
             gradient.reshape(-1)[i] = (values[0] - values[1]) / 2e-6
         result[name] = gradient
     return result

@@ -113,7 +113,7 @@ images = ImageSet(paths, np.zeros(len(paths), np.int64), ("a", "b"), "real")
 print("ready", flush=True)
 sys.stdin.read()
 found = cache.pixels(images, 16)
-print(hashlib.sha256(found.images.tobytes()).hexdigest(), len(found.kept), end=" ")
+print(hashlib.sha256(found.images.tobytes()).hexdigest(), len(found.positions), end=" ")
 print(*(path.stat().st_ino for path in (cache_folder / "pixels").glob("*.bin")))
 """
 

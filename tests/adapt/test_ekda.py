@@ -25,7 +25,7 @@ from adapt.methods.parts.teacher import Teacher, class_names, divergence
 from adapt.optim.optimization import Optimization
 from adapt.settings import base_models as recommended
 from adapt.settings.layers import resolve
-from adapt.training import resume
+from adapt.training import checkpoint
 from adapt.training.loop import Loop
 from runtime.errors import ConfigError
 from runtime.models import BaseModel, Preprocess
@@ -246,18 +246,18 @@ def test_a_checkpoint_refuses_another_teacher_of_the_same_name(
         save_file(state, file)
         return Loop("ekda", EKDA, pair, config, tmp_path / "a.safetensors", torch.device("cpu"))
 
-    def go_on(loop: Loop) -> resume.Progress:
-        return resume.load(
+    def restored(loop: Loop) -> checkpoint.Progress:
+        return checkpoint.load(
             loop.checkpoint, loop.identity, loop.method, loop.optimization, loop.average
         )
 
-    first, start = begin(0.0), resume.Progress(0)
-    resume.save(
+    first, start = begin(0.0), checkpoint.Progress(0)
+    checkpoint.save(
         first.checkpoint, first.identity, start, first.method, first.optimization, first.average
     )
-    assert go_on(begin(0.0)) == start
+    assert restored(begin(0.0)) == start
     with pytest.raises(ConfigError, match="it was made with guides = .*start anew with --restart"):
-        go_on(begin(0.01))
+        restored(begin(0.01))
 
 
 def test_a_teacher_that_wants_other_images_is_refused(

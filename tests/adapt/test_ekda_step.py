@@ -195,11 +195,11 @@ def slopes(p: Weights, loss: Callable[..., Weights], *given: Any) -> Weights:
     for name, value in p.items():
         gradient, flat = np.zeros(value.size), value.reshape(-1)
         for i in range(flat.size):
-            kept, values = flat[i], []
+            before, values = flat[i], []
             for h in (1e-6, -1e-6):
-                flat[i] = kept + h
+                flat[i] = before + h
                 values.append(sum(loss(p, *given).values()))
-            flat[i] = kept
+            flat[i] = before
             gradient[i] = (values[0] - values[1]) / 2e-6
         result[name] = gradient.reshape(value.shape)
     return result

@@ -63,7 +63,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
             train(name, pair, config, out=tmp_path / "parts")
     if not cached:
         monkeypatch.setenv("UDA_CACHE", str(tmp_path / "empty"))
-    parts = train(name, pair, config, out=tmp_path / "parts", go_on=True)
+    parts = train(name, pair, config, out=tmp_path / "parts", resume=True)
     assert parts.artifact.head_tensors.keys() == whole.artifact.head_tensors.keys()
     for key, tensor in whole.artifact.head_tensors.items():
         np.testing.assert_array_equal(parts.artifact.head_tensors[key], tensor)

@@ -124,13 +124,13 @@ def test_target_labels_do_not_enter_the_losses(make: Make) -> None:
     if not method.trains:
         return
     target = batch(1, False)
-    told = replace(target, labels=torch.tensor([0, 1, 2, 0, 1, 2]))
+    labelled = replace(target, labels=torch.tensor([0, 1, 2, 0, 1, 2]))
     state = copy.deepcopy(method.state_dict())
     torch.manual_seed(5)  # as the loop does before every iteration
     blind = method.train().losses(batch(0, True), target, 5)
     method.load_state_dict(state)
     torch.manual_seed(5)
-    for name, term in method.train().losses(batch(0, True), told, 5).items():
+    for name, term in method.train().losses(batch(0, True), labelled, 5).items():
         assert torch.equal(term, blind[name])
 
 

@@ -61,9 +61,9 @@ def test_restored_momenta_continue_the_same_trajectory() -> None:
         optimization = Optimization([Group((p,), 0.01)], CONFIG)
         for step in range(6):
             if step == split:
-                kept = {name: buffer.clone() for name, buffer in optimization.state().items()}
+                saved = {name: buffer.clone() for name, buffer in optimization.state().items()}
                 optimization = Optimization([Group((p,), 0.01)], CONFIG)
-                optimization.load_state(kept)
+                optimization.load_state(saved)
             optimization.set_factor(1 / (1 + step))
             optimization.step(main=(p**3 - p).sum())
         return p.detach()

@@ -16,7 +16,7 @@ from adapt.data.transforms import normalise
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.optim.averaging import WeightAverage
 from adapt.optim.optimization import Optimization
-from adapt.training import resume
+from adapt.training import checkpoint
 from adapt.training.batches import Stream
 from runtime.errors import TrainingError
 
@@ -97,10 +97,10 @@ def test_a_checkpoint_holds_the_classes(make, tmp_path: Path) -> None:
     optimization = Optimization(method.parameter_groups(), method.config)
     path = tmp_path / "checkpoint"
     average = WeightAverage(method, optimization)
-    resume.save(path, {}, resume.Progress(3), method, optimization, average)
+    checkpoint.save(path, {}, checkpoint.Progress(3), method, optimization, average)
     other, _ = make()
     optimization = Optimization(other.parameter_groups(), other.config)
-    resume.load(path, {}, other, optimization, WeightAverage(other, optimization))
+    checkpoint.load(path, {}, other, optimization, WeightAverage(other, optimization))
     assert other.kept.tolist() == method.kept.tolist() != [1, 1, 1]
 
 

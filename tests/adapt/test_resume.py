@@ -23,7 +23,7 @@ from adapt.data import DomainPair, load_folders
 from adapt.data.origin import IMAGES
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.ekda import EKDAConfig
-from adapt.training import resume
+from adapt.training import checkpoint, identity
 from adapt.training.loop import Loop
 from adapt.training.train import train
 from runtime.errors import ConfigError, DataError, FormatError, TrainingError
@@ -68,7 +68,7 @@ def test_ctrl_c_and_resume_equal_an_uninterrupted_run(
         train("cmkd", pair, rst_config, out=tmp_path / "cut")
     assert (tmp_path / "cut" / CHECKPOINT).exists()
     stop_at(-1)
-    resumed = train("cmkd", pair, rst_config, out=tmp_path / "cut", go_on=True)
+    resumed = train("cmkd", pair, rst_config, out=tmp_path / "cut", resume=True)
     assert resumed.path.read_bytes() == whole.path.read_bytes()
     assert not (tmp_path / "cut" / CHECKPOINT).exists()
 
@@ -85,10 +85,10 @@ def test_a_checkpoint_requires_the_background_of_its_pixels(
     assert file.requires == ("background",)
     other = replace(rst_config, background="drop")
     with pytest.raises(ConfigError, match="background = 'white', this run has 'drop'"):
-        train("cmkd", pair, other, out=tmp_path, go_on=True)
-    monkeypatch.setattr(resume, "FEATURES", frozenset())  # an earlier version
+        train("cmkd", pair, other, out=tmp_path, resume=True)
+    monkeypatch.setattr(checkpoint, "FEATURES", frozenset())  # an earlier version
     with pytest.raises(FormatError, match="requires the feature 'background'"):
-        train("cmkd", pair, rst_config, out=tmp_path, go_on=True)
+        train("cmkd", pair, rst_config, out=tmp_path, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_budgets_and_master_weights_come_back_too(
     with pytest.raises(TrainingError, match="iteration 7 of 10"):
         train("cmkd", pair, config, out=tmp_path / "cut")
     stop_at(-1)
-    resumed = train("cmkd", pair, config, out=tmp_path / "cut", go_on=True)
+    resumed = train("cmkd", pair, config, out=tmp_path / "cut", resume=True)
     assert resumed.path.read_bytes() == whole.path.read_bytes()
     assert 0 < whole.artifact.density <= (config.rst_density or 1)
 
@@ -133,7 +133,7 @@ def test_prompt_tokens_of_teacher_and_student_come_back_too(
     with pytest.raises(TrainingError, match="iteration 5 of 6"):
         train("ekda", pair, config, out=tmp_path / "cut")
     stop_at(-1)
-    resumed = train("ekda", pair, config, out=tmp_path / "cut", go_on=True)
+    resumed = train("ekda", pair, config, out=tmp_path / "cut", resume=True)
     assert resumed.path.read_bytes() == whole.path.read_bytes()
     assert whole.artifact.tokens
 
@@ -170,7 +170,7 @@ def test_kill_9_and_resume_equal_an_uninterrupted_run(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (cut / CHECKPOINT).exists() and not list(cut.rglob("artifact.safetensors"))
-    resumed = train("cmkd", pair, config, out=cut, go_on=True)
+    resumed = train("cmkd", pair, config, out=cut, resume=True)
     expected = train("cmkd", pair, config, out=whole)
     assert resumed.path.read_bytes() == expected.path.read_bytes()
     log = (cut / CHECKPOINT).with_name("train.log").read_text()
@@ -191,7 +191,7 @@ def test_an_unfinished_run_is_not_thrown_away_unasked(
     unfinished: Path, pair: DomainPair, rst_config: CMKDConfig
 ) -> None:
     with pytest.raises(
-        ConfigError, match="unfinished run; add --resume to go on with it, or --restart"
+        ConfigError, match="unfinished run; add --resume to continue it, or --restart"
     ):
         train("cmkd", pair, rst_config, out=unfinished)
     run = train("cmkd", pair, replace(rst_config, seed=3), out=unfinished, restart=True)
@@ -200,7 +200,7 @@ def test_an_unfinished_run_is_not_thrown_away_unasked(
 
 @pytest.mark.parametrize(
     ("options", "changes"),
-    [({}, {}), ({"go_on": True}, {"lr": 2e-3}), ({"restart": True}, {"batch_size": 64})],
+    [({}, {}), ({"resume": True}, {"lr": 2e-3}), ({"restart": True}, {"batch_size": 64})],
 )
 def test_a_refused_start_leaves_nothing_and_every_file_as_it_was(
     unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, options: dict, changes: dict
@@ -225,7 +225,7 @@ def test_resume_refuses_other_settings_and_names_the_key(
 ) -> None:
     other = replace(rst_config, **{key: value})
     with pytest.raises(ConfigError, match=rf"made with config.{key} = .*--restart"):
-        train("cmkd", pair, other, out=unfinished, go_on=True)
+        train("cmkd", pair, other, out=unfinished, resume=True)
 
 
 def test_resume_refuses_other_images(
@@ -233,7 +233,7 @@ def test_resume_refuses_other_images(
 ) -> None:
     fewer = pair.target.subset(pair.target.labels.nonzero()[0])
     with pytest.raises(ConfigError, match=r"made with data\.target = "):
-        train("cmkd", replace(pair, target=fewer), rst_config, out=unfinished, go_on=True)
+        train("cmkd", replace(pair, target=fewer), rst_config, out=unfinished, resume=True)
 
 
 def exchange(one: Path, two: Path) -> None:
@@ -288,12 +288,12 @@ def test_mended_labels_and_replaced_images_are_noticed(
     for change in (mended_labels, another_order, another_content):
         role = change(own_images)
         pair = load_folders(own_images, "day", "night")
-        for go_on in (False, True):
+        for resume in (False, True):
             with pytest.raises(ConfigError, match=r"trained with other images; add --restart"):
-                train("cmkd", pair, config, out=finished, go_on=go_on)
+                train("cmkd", pair, config, out=finished, resume=resume)
         lines = rf"made with data\.{role} = .*: other images or labels; .*--restart"
         with pytest.raises(ConfigError, match=lines):
-            train("cmkd", pair, config, out=cut, go_on=True)
+            train("cmkd", pair, config, out=cut, resume=True)
         if change is not another_content:
             change(own_images)  # back
     assert run.path.read_bytes() == before
@@ -309,10 +309,10 @@ def as_before(folder: Path) -> None:
         artifact = Artifact.load(path)
         data = names(artifact.metrics["data"])
         replace(artifact, metrics={**artifact.metrics, "data": data}).save(path)
-    for path in folder.rglob(resume.FILE):
-        file = checksummed.read(path, resume.KIND, resume.SCHEMA)
+    for path in folder.rglob(checkpoint.FILE):
+        file = checksummed.read(path, checkpoint.KIND, checkpoint.SCHEMA)
         file.document["identity"]["data"] = names(file.document["identity"]["data"])
-        checksummed.write(path, resume.KIND, resume.SCHEMA, file.document, file.tensors)
+        checksummed.write(path, checkpoint.KIND, checkpoint.SCHEMA, file.document, file.tensors)
 
 
 def test_moved_copied_and_touched_images_do_not_stop_a_run(
@@ -336,9 +336,9 @@ def test_moved_copied_and_touched_images_do_not_stop_a_run(
     for end in ("", ".before"):
         (path,) = finished.with_suffix(end).rglob("artifact.safetensors")
         stamp = path.stat().st_mtime_ns
-        train("cmkd", pair, config, out=finished.with_suffix(end), go_on=True)
+        train("cmkd", pair, config, out=finished.with_suffix(end), resume=True)
         assert path.stat().st_mtime_ns == stamp
-        resumed = train("cmkd", pair, config, out=cut.with_suffix(end), go_on=True)
+        resumed = train("cmkd", pair, config, out=cut.with_suffix(end), resume=True)
         found = Artifact.load(resumed.path)
         assert found.optional[IMAGES] == {**origin, "root": str(there)}
         replace(found, optional={**found.optional, IMAGES: origin}).save(resumed.path)
@@ -348,15 +348,15 @@ def test_moved_copied_and_touched_images_do_not_stop_a_run(
 def test_resume_refuses_another_base(
     unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identity = resume.identity
+    of_run = identity.of_run
 
     def other(*args: object) -> dict[str, object]:
-        found = identity(*args)
+        found = of_run(*args)
         return {**found, "base": {**found["base"], "sha256": "0" * 64}}
 
-    monkeypatch.setattr(resume, "identity", other)
+    monkeypatch.setattr(identity, "of_run", other)
     with pytest.raises(ConfigError, match=r"made with base\.sha256 = "):
-        train("cmkd", pair, rst_config, out=unfinished, go_on=True)
+        train("cmkd", pair, rst_config, out=unfinished, resume=True)
 
 
 def test_a_damaged_checkpoint_is_refused(
@@ -367,10 +367,10 @@ def test_a_damaged_checkpoint_is_refused(
     content[-100] ^= 1
     path.write_bytes(content)
     with pytest.raises(FormatError, match="was altered"):
-        train("cmkd", pair, rst_config, out=unfinished, go_on=True)
+        train("cmkd", pair, rst_config, out=unfinished, resume=True)
     path.write_bytes(content[:-1000])
     with pytest.raises(FormatError, match="missing or damaged"):
-        train("cmkd", pair, rst_config, out=unfinished, go_on=True)
+        train("cmkd", pair, rst_config, out=unfinished, resume=True)
 
 
 FIRST = "optimizer.main.0.momentum_buffer"
@@ -415,32 +415,32 @@ def test_a_checkpoint_that_no_run_wrote_is_refused(
     unfinished: Path, pair: DomainPair, rst_config: CMKDConfig, change: object, message: str
 ) -> None:
     path = unfinished / CHECKPOINT
-    file = checksummed.read(path, resume.KIND, resume.SCHEMA, features=resume.FEATURES)
+    file = checksummed.read(path, checkpoint.KIND, checkpoint.SCHEMA, features=checkpoint.FEATURES)
     document, tensors = file.document, dict(file.tensors)
     document["progress"].setdefault("history", [])
     change(document, tensors)  # type: ignore[operator]
     parts = checksummed.extended(document, tensors, file.requires, {}, {})
-    checksummed.write(path, resume.KIND, resume.SCHEMA, *parts)
+    checksummed.write(path, checkpoint.KIND, checkpoint.SCHEMA, *parts)
     with pytest.raises(FormatError, match=f"{message}.*start anew with --restart"):
-        train("cmkd", pair, rst_config, out=unfinished, go_on=True)
+        train("cmkd", pair, rst_config, out=unfinished, resume=True)
 
 
 def test_resume_without_a_run_starts_one_and_a_finished_one_is_left_alone(
     images: Path, cache: Path, rst_config: CMKDConfig, tmp_path: Path
 ) -> None:
     pair = load_folders(images, "day", "night")
-    first = train("cmkd", pair, rst_config, out=tmp_path, go_on=True)
+    first = train("cmkd", pair, rst_config, out=tmp_path, resume=True)
     stamp = first.path.stat().st_mtime_ns
-    again = train("cmkd", pair, rst_config, out=tmp_path, go_on=True)
+    again = train("cmkd", pair, rst_config, out=tmp_path, resume=True)
     assert again.path.stat().st_mtime_ns == stamp
     assert again.artifact.metrics == first.artifact.metrics
     once_more = train("cmkd", pair, rst_config, out=tmp_path)
     assert once_more.path.stat().st_mtime_ns != stamp
 
 
-@pytest.mark.parametrize("go_on", [False, True])
+@pytest.mark.parametrize("resume", [False, True])
 def test_a_finished_run_of_other_settings_or_images_is_replaced_only_by_restart(
-    images: Path, cache: Path, rst_config: CMKDConfig, tmp_path: Path, go_on: bool
+    images: Path, cache: Path, rst_config: CMKDConfig, tmp_path: Path, resume: bool
 ) -> None:
     pair = load_folders(images, "day", "night")
     first = train("cmkd", pair, rst_config, out=tmp_path)
@@ -448,10 +448,10 @@ def test_a_finished_run_of_other_settings_or_images_is_replaced_only_by_restart(
     other = replace(rst_config, seed=1, lr=2e-3)
     lines = r"trained with lr 0.001 \(now 0.002\), seed 0 \(now 1\); add --restart .*another --out"
     with pytest.raises(ConfigError, match=lines):
-        train("cmkd", pair, other, out=tmp_path, go_on=go_on)
+        train("cmkd", pair, other, out=tmp_path, resume=resume)
     fewer = replace(pair, target=pair.target.subset(pair.target.labels.nonzero()[0]))
     with pytest.raises(ConfigError, match=r"trained with other images; add --restart"):
-        train("cmkd", fewer, rst_config, out=tmp_path, go_on=go_on)
+        train("cmkd", fewer, rst_config, out=tmp_path, resume=resume)
     assert first.path.read_bytes() == before
     fresh = train("cmkd", fewer, other, out=tmp_path, restart=True)
     assert fresh.artifact.seed == 1

@@ -371,11 +371,11 @@ def test_a_method_may_bring_another_optimizer_and_resume_with_it(pair, config, t
     def run(folder, stop=None):
         with processes(torch.device("cpu")) as device:
             loop = Loop("cmkd", Own, pair, settings, folder / "artifact.safetensors", device)
-            going_on = loop.checkpoint.exists()
+            resume = loop.checkpoint.exists()
             if stop is not None:
                 loop.total = stop
             try:
-                return loop, loop(going_on, False)
+                return loop, loop(resume, False)
             finally:
                 if stop is not None:
                     loop._save()

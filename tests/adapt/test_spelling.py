@@ -92,7 +92,7 @@ def test_no_remedy_deletes_the_result_of_other_domains(tmp_path, cache):
     config = ZeroShot.Config(model="demo-rn32", pretrained="demo")
     done = train("zero_shot", load_folders(root, "a b", "c"), config, out=tmp_path / "out")
     before = done.path.read_bytes()
-    for words in ({}, {"restart": True}, {"go_on": True}):
+    for words in ({}, {"restart": True}, {"resume": True}):
         with pytest.raises(ConfigError, match=OTHER) as caught:
             pair = load_folders(root, "a_b", "c")
             train("zero_shot", pair, config, out=tmp_path / "out", **words)

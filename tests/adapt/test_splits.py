@@ -159,13 +159,15 @@ def test_training_and_eval_take_test_images_of_ones_own(root, tmp_path, uda_cach
     assert "on held-out 6 target images" in result.output
     folder = out / "shop" / "day_train-night_train" / "zero_shot"
     assert f"images: {line} out" in (folder / "train.log").read_text()
-    kept = Artifact.load(folder / "artifact.safetensors").optional["inventory"]
-    assert kept["source"] == {
+    inventory = Artifact.load(folder / "artifact.safetensors").optional["inventory"]
+    assert inventory["source"] == {
         "name": "day/train",
         "images": 9,
         "per_class": {"min": 3, "median": 3, "max": 3},
     }
-    assert kept["test"]["images"] == 6 and kept["left_out"] == {} and kept["held_out"]
+    assert (
+        inventory["test"]["images"] == 6 and inventory["left_out"] == {} and inventory["held_out"]
+    )
     shown = call("inspect", folder).output
     assert "images    source day/train 9, target night/train 9, test fog.txt 6; left out: no" in (
         shown

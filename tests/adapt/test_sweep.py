@@ -106,9 +106,9 @@ def test_bad_data_is_found_before_anything_trains(root, tmp_path):
 
 def test_what_is_odd_about_a_domain_is_told_once(root, tmp_path, capsys):
     check(jobs(root, tmp_path, tasks=("a-d", "a-w", "d-a", "w-a")))
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == len(set(told)) == 3
-    assert told[0].startswith("office31: domain 'amazon' has 8 images of 2 classes, published")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(set(lines)) == 3
+    assert lines[0].startswith("office31: domain 'amazon' has 8 images of 2 classes, published")
 
 
 def test_a_finished_run_is_left_as_it_is(root, cache, tmp_path):
@@ -190,8 +190,8 @@ def test_ctrl_c_between_two_runs_is_one_clear_line(root, tmp_path):
 
 def test_the_epoch_that_a_score_chose_is_told_beside_the_last(root, cache, tmp_path):
     more = ("--method", "source_only", "--tasks", "a-d", "--seeds", "0", "--select", "infomax")
-    told = sweep(*arguments(root, tmp_path, *more)).output
-    assert re.search(r"a-d seed 0: [\d.]+ % chosen epoch, [\d.]+ % last epoch\n", told)
+    output = sweep(*arguments(root, tmp_path, *more)).output
+    assert re.search(r"a-d seed 0: [\d.]+ % chosen epoch, [\d.]+ % last epoch\n", output)
 
 
 def test_one_failure_is_told_at_the_end_and_stops_no_other(root, cache, tmp_path):

@@ -44,7 +44,7 @@ def test_a_second_training_is_refused_by_name_until_the_first_ends(
             time.sleep(0.01)
         first.send_signal(signal.SIGSTOP)  # it is alive, and leaves the processor to this one
         refused = f"process {first.pid} on this machine is training in '{tmp_path / RUN}'; wait"
-        for options in ({}, {"go_on": True}, {"restart": True}):
+        for options in ({}, {"resume": True}, {"restart": True}):
             with pytest.raises(ConfigError) as error:
                 train("cmkd", pair, config, out=tmp_path, **options)
             assert str(error.value).startswith(refused)

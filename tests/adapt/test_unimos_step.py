@@ -115,22 +115,22 @@ def language_logits(x: Array, p: dict[str, Array], text: Array) -> Array:
     return 5.0 * (x @ p["wt"].T + p["bt"]) @ text.T
 
 
-def tell(rows: Array, kept: Array, p: dict[str, Array]) -> Array:
-    hidden = np.maximum(rows @ p["d1"].T + p["d1_b"], 0) * kept * 2
+def tell(rows: Array, mask: Array, p: dict[str, Array]) -> Array:
+    hidden = np.maximum(rows @ p["d1"].T + p["d1_b"], 0) * mask * 2
     return (hidden @ p["d2"].T + p["d2_b"])[:, 0]
 
 
-def bce(x: Array, kept: Array, p: dict[str, Array]) -> float:
+def bce(x: Array, mask: Array, p: dict[str, Array]) -> float:
     total = 0.0
     for i, row in enumerate(x):
         v, u = row @ p["wv"].T + p["bv"], row @ p["wt"].T + p["bt"]
-        of_v, of_u = tell(np.stack([v, u]), kept[2 * i : 2 * i + 2], p)
+        of_v, of_u = tell(np.stack([v, u]), mask[2 * i : 2 * i + 2], p)
         total += np.log(1 + np.exp(of_v)) + np.log(1 + np.exp(-of_u))
     return total / (2 * len(x))
 
 
 def first_terms(
-    p: dict[str, Array], x_s: Array, x_t: Array, y: Any, pseudo: Any, text: Array, kept: Array,
+    p: dict[str, Array], x_s: Array, x_t: Array, y: Any, pseudo: Any, text: Array, mask: Array,
     fixed: Array | None,
 ) -> tuple[dict[str, float], Array]:  # fmt: skip
     hidden = vision_hidden(np.concatenate([x_s, x_t]), p)
@@ -156,7 +156,7 @@ def first_terms(
         "vac": 1.3 * nll(o[:B], y) + nll(ensemble, pseudo),
         "im": entropy + (mean * np.log(mean + 1e-5)).sum(),
         "separation": 0.3 * parting,
-        "source_discriminator": 0.3 * bce(x_s, kept, p),
+        "source_discriminator": 0.3 * bce(x_s, mask, p),
     }, fixed
 
 
@@ -165,11 +165,11 @@ def slope(p: dict[str, Array], names: Any, loss: Any) -> dict[str, Array]:
     for name in names:
         gradient, flat = np.zeros_like(p[name]), p[name].reshape(-1)
         for i in range(flat.size):
-            kept, ends = flat[i], []
+            before, ends = flat[i], []
             for h in (1e-6, -1e-6):
-                flat[i] = kept + h
+                flat[i] = before + h
                 ends.append(loss(p))
-            flat[i] = kept
+            flat[i] = before
             gradient.reshape(-1)[i] = (ends[0] - ends[1]) / 2e-6
         result[name] = gradient
     return result
@@ -231,11 +231,11 @@ def test_four_epochs_equal_the_naive_computation() -> None:
         batch_s, batch_t = source.batch(t), target.batch(t)
         x_s, x_t = x_source[batch_s.indices.numpy()], x_target[batch_t.indices.numpy()]
         torch.manual_seed(t)
-        kept_s, kept_t = (torch.rand(2 * B, E).numpy() >= 0.5 for _ in range(2))
+        mask_s, mask_t = (torch.rand(2 * B, E).numpy() >= 0.5 for _ in range(2))
         given = [pseudo[i] for i in batch_t.indices.tolist()]
-        args = (x_s, x_t, batch_s.labels.tolist(), given, text, kept_s)
+        args = (x_s, x_t, batch_s.labels.tolist(), given, text, mask_s)
         expected, fixed = first_terms(p, *args, None)
-        expected["target_discriminator"] = 0.3 * bce(x_t, kept_t, p)
+        expected["target_discriminator"] = 0.3 * bce(x_t, mask_t, p)
 
         torch.manual_seed(t)
         method.train()
@@ -251,7 +251,7 @@ def test_four_epochs_equal_the_naive_computation() -> None:
 
         lr = 0.05 * (1 + 1e-3 * t) ** -0.75
         by_first = slope(p, p, lambda q, a=args, f=fixed: sum(first_terms(q, *a, f)[0].values()))
-        by_second = slope(p, SEPARATORS, lambda q, x=x_t, m=kept_t: 0.3 * bce(x, m, q))
+        by_second = slope(p, SEPARATORS, lambda q, x=x_t, m=mask_t: 0.3 * bce(x, m, q))
         for velocity, gradients in ((first, by_first), (second, by_second)):
             for name, g in gradients.items():
                 velocity[name] = g if name not in velocity else 0.9 * velocity[name] + g
@@ -320,8 +320,8 @@ def test_the_network_has_as_many_parameters_as_published(
     network = Network(dim, classes, 256)
     assert sum(p.numel() for p in network.parameters()) == count
     if classes == 12:
-        judge = sum(p.numel() for p in network.discriminator.parameters())
-        assert count - judge == 791_833  # the paper's 0.79 million
+        discriminator = sum(p.numel() for p in network.discriminator.parameters())
+        assert count - discriminator == 791_833  # the paper's 0.79 million
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a machine with a GPU and without a network is told to bring."""
+"""What a machine with a GPU and without a network is asked to bring."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as plain
 from packaging.version import Version
 
-from benchmarks._gpu_tables import show
-from benchmarks.gpu_needs import CUDA_12, NEEDS, WANTED, lacking, unseen
+from benchmarks.gpu.needs import CUDA_12, NEEDS, WANTED, lacking, unseen
+from benchmarks.gpu.tables import show
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def closure(names):
 def tell(*folders):
     """Return what the command says where Python finds nothing but these folders."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
-    command = [sys.executable, "-S", "-m", "benchmarks.gpu_needs"]
+    command = [sys.executable, "-S", "-m", "benchmarks.gpu.needs"]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
 
@@ -70,9 +70,9 @@ def put(folder, **versions):
 def test_the_needs_of_all_that_is_wanted_are_told():
     torch = closure(["torch", "torchvision"])
     for name in {re.split("[<>=]", wheel)[0] for wheel in WANTED} | set(NEEDS):
-        told = {plain(each) for each in NEEDS.get(name, ())}
-        assert needs(name) - torch <= told, name
-        assert told - needs(name) == set(), name
+        found = {plain(each) for each in NEEDS.get(name, ())}
+        assert needs(name) - torch <= found, name
+        assert found - needs(name) == set(), name
 
 
 def test_nothing_older_is_taken_than_the_project_takes():
@@ -142,7 +142,7 @@ def test_the_python_that_asks_is_the_one_that_installs(tmp_path):
     python = tmp_path / "my python"
     python.symlink_to(sys.executable)
     found = subprocess.run(
-        [python, "-S", "-m", "benchmarks.gpu_needs"], cwd=ROOT, capture_output=True, text=True
+        [python, "-S", "-m", "benchmarks.gpu.needs"], cwd=ROOT, capture_output=True, text=True
     )
     assert f"  '{python}' -m pip install --no-index" in found.stdout
 
@@ -158,9 +158,9 @@ def test_the_benchmark_without_a_gpu_is_one_sentence():
 
 def test_a_reason_is_told_once(capsys):
     rows = [{"side": side, "reason": "no GPU"} for side in ("trt session", "trt baked")]
-    show("RN50", rows, [], rows)
+    show("RN50", rows, [], rows, [])
     assert capsys.readouterr().out.count("not measured") == 1
-    show("RN50", rows, [], [{"side": "trt baked", "reason": "build failed"}])
+    show("RN50", rows, [], [{"side": "trt baked", "reason": "build failed"}], [])
     said = capsys.readouterr().out
     assert "not measured: trt session: no GPU\nnot measured: trt baked: build failed\n" in said
     assert "bound" not in said

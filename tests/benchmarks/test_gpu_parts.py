@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_parts import DEVICE_PARTS, PARTS, Step, find_gpu, missing, run_step
+from benchmarks.gpu.parts import DEVICE_PARTS, PARTS, Step, find_gpu, missing, run_step
 
 ROOT = Path(__file__).parents[2]
 OPTIONAL = {"hypothesis", "matplotlib", "onnxruntime", "open_clip", "rich", "tensorrt", "torch"}
@@ -88,7 +88,7 @@ def test_a_step_names_the_packages_that_it_lacks():
 
 @pytest.mark.skipif(find_gpu()[0] is not None, reason="this machine has a GPU")
 def test_without_a_gpu_every_part_says_so_by_name(tmp_path):
-    command = [sys.executable, "-S", "-m", "benchmarks.gpu_parts", "--folder", str(tmp_path)]
+    command = [sys.executable, "-S", "-m", "benchmarks.gpu.parts", "--folder", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and not done.stderr
     for part in PARTS:
@@ -102,7 +102,7 @@ def test_without_a_gpu_every_part_says_so_by_name(tmp_path):
 
 
 def test_an_unknown_part_lists_the_parts():
-    command = [sys.executable, "-m", "benchmarks.gpu_parts", "kernel"]
+    command = [sys.executable, "-m", "benchmarks.gpu.parts", "kernel"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "unknown part 'kernel'; available: kernels, session, training" in done.stderr

@@ -74,19 +74,19 @@ def test_every_mode_gives_the_same_pixels_everywhere(trained, shop, tmp_path):
     task = ("--task", artifact.task.id, *where, "--images", root / "night", "--max-images", 9)
     run(main, "onnx", *task, "--out", out, "--baked")
     paths = pair.test.paths[: len(FILES)]
-    run(runtime_main, "predict", out, *paths, "--json", tmp_path / "told.json")
-    told = json.loads((tmp_path / "told.json").read_text())
+    run(runtime_main, "predict", out, *paths, "--json", tmp_path / "predictions.json")
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
     with runtime.Session.open(out, threads=1) as session:
         assert session.preprocess.background == background
-        for path, row in zip(paths, told, strict=True):
+        for path, row in zip(paths, predictions, strict=True):
             frame = read_image(path, background=session.preprocess.background)
             np.testing.assert_array_equal(preprocess(frame, session.preprocess), expected[path])
             logits = session.infer(expected[path][None])[0]
             best = artifact.task.classes[int(logits.argmax())]
             assert row["top"][0][0] == best and row["image"] == str(path)
     (baked,) = tmp_path.glob("*.onnx")
-    told = {p.key: p.value for p in onnx.load(baked).metadata_props}["preprocess"]
-    assert json.loads(told).get("background", "drop") == background
+    recorded = {p.key: p.value for p in onnx.load(baked).metadata_props}["preprocess"]
+    assert json.loads(recorded).get("background", "drop") == background
     old = ("onnx", *task, "--out", tmp_path / "old", "--schema", "2")
     refused = CliRunner().invoke(main, [str(a) for a in old])
     assert (refused.exit_code == 0) == (tmp_path / "old").exists() == (background == "drop")

@@ -77,8 +77,8 @@ def test_tasks_of_all_methods_answer_as_pytorch_does_and_share_what_they_can(wor
             )
             (plain,) = baked.run(["logits"], {"pixels": pixels})
             assert np.abs(plain - logits).max() <= 1e-4 * spread
-            told = json.loads(baked.get_modelmeta().custom_metadata_map["preprocess"])
-            assert told["resize"] == TASKS[task].get("resize", "squash")
+            recorded = json.loads(baked.get_modelmeta().custom_metadata_map["preprocess"])
+            assert recorded["resize"] == TASKS[task].get("resize", "squash")
             assert session.base_sha256() == manifest.tensors.sha256
 
 

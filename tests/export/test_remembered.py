@@ -64,16 +64,16 @@ def artifact_of(world: Path, task: str = "day-night") -> Artifact:
 def test_export_and_verify_find_the_test_images_by_themselves(made: Path, world: Path) -> None:
     given, bundle = ("--artifacts", world / "artifacts"), world / "out.bundle"
     tasks = ("--task", "day-night", "--task", "day-fog")
-    told = run(export_main, "onnx", *tasks, *given, "--out", bundle)
+    output = run(export_main, "onnx", *tasks, *given, "--out", bundle)
     for task, count in (("day-night", "9 of 9"), ("day-fog", "4 of 4")):
-        assert f"images of {task}: the test images of training, in '{made / 'street'}'" in told
-        assert count in told
-    told = run(export_main, "verify", bundle, *given, *tasks[2:])
-    assert f"images of day-fog: the test images of training, in '{made / 'street'}'" in told
-    assert "4 of 4" in told and "day-night" not in told
+        assert f"images of {task}: the test images of training, in '{made / 'street'}'" in output
+        assert count in output
+    output = run(export_main, "verify", bundle, *given, *tasks[2:])
+    assert f"images of day-fog: the test images of training, in '{made / 'street'}'" in output
+    assert "4 of 4" in output and "day-night" not in output
     dusk = made / "street" / "dusk"  # other images overrule them
-    told = run(export_main, "verify", bundle, *given, *tasks[2:], "--images", dusk)
-    assert f"images '{dusk}': 9 taken" in told and "of training" not in told
+    output = run(export_main, "verify", bundle, *given, *tasks[2:], "--images", dusk)
+    assert f"images '{dusk}': 9 taken" in output and "of training" not in output
 
 
 def test_images_may_be_a_list(made: Path, world: Path) -> None:
@@ -127,8 +127,8 @@ def no_target(street: Path) -> None:
     [
         (another_image, "have changed since it was trained; pass the images"),
         (one_more, "have changed since it was trained; pass the images"),
-        (none_of_a_class, "cannot be read as training read them: the classes differ"),
-        (no_target, "cannot be read as training read them: the domain folder"),
+        (none_of_a_class, r"cannot be read as training read them \(the classes differ"),
+        (no_target, r"cannot be read as training read them \(the domain folder"),
     ],
 )
 def test_images_that_were_changed_are_refused(
@@ -136,9 +136,18 @@ def test_images_that_were_changed_are_refused(
 ) -> None:
     shutil.copytree(made / "street", world / "street")
     change(world / "street")
-    told = f"the test images of task 'day-night' in '{world / 'street'}' {message}.* --images"
-    with pytest.raises(DataError, match=told):
+    expected = f"the test images of task 'day-night' in '{world / 'street'}' {message}.* --images"
+    with pytest.raises(DataError, match=expected):
         ImagePaths(data=world / "street").sample(artifact_of(world))
+
+
+def test_the_reason_is_whole_though_a_folder_has_a_semicolon(made: Path, world: Path) -> None:
+    street = world / "left; right"
+    shutil.copytree(made / "street", street)
+    no_target(street)
+    with pytest.raises(DataError) as caught:
+        ImagePaths(data=street).sample(artifact_of(world))
+    assert f"read them (the domain folder '{street / 'night'}'" in str(caught.value)
 
 
 def test_test_images_of_their_own_are_remembered(
@@ -149,10 +158,10 @@ def test_test_images_of_their_own_are_remembered(
     shutil.move("street/dusk", "elsewhere")
     train("night", "--test", "elsewhere")
     path = next(Path("artifacts").rglob("artifact.safetensors"))
-    kept = Origin.of(Artifact.load(path).optional[IMAGES])
-    assert kept == Origin(f"{tmp_path}/street", "day", "night", f"{tmp_path}/elsewhere")
-    told = run(adapt_main, "inspect", path)
-    assert f"data      {tmp_path}/street\n" in told
+    saved = Origin.of(Artifact.load(path).optional[IMAGES])
+    assert saved == Origin(f"{tmp_path}/street", "day", "night", f"{tmp_path}/elsewhere")
+    output = run(adapt_main, "inspect", path)
+    assert f"data      {tmp_path}/street\n" in output
     shutil.rmtree("street/night")  # adapted to, not tested on
     draw(tmp_path / "street", "night", 99, count=1)
     monkeypatch.chdir(made)

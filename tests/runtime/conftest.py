@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from runtime import backends, strategies
 from runtime.backends.trt.store import EngineStore, store_of
 from runtime.bundles import bundle
+from runtime.bundles.entries import CLASSES
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
-from runtime.bundles.manifest import CLASSES
 from runtime.bundles.task import Task, encode_task
 from runtime.models import BaseModel, Preprocess, TaskInfo
 from runtime.patch import SparseTensor, merge

@@ -32,7 +32,9 @@ def on(made, background):
 
 
 def document(made):
-    return checksummed.parse(encode_task(made), Path("x"), "uda-task", 2, features={"background"})
+    return checksummed.read(
+        Path("x"), "uda-task", 2, features={"background"}, content=encode_task(made)
+    )
 
 
 @pytest.fixture
@@ -55,8 +57,8 @@ def test_a_task_names_its_background_and_requires_that_readers_know_it(three):
             assert session.preprocess.background == made.background
     assert document(three.tasks["a-c"]).document["background"] == "white"
     shown = CliRunner().invoke(main, ["info", str(three.path), "--check"])
-    assert "requires no feature\n" in shown.output
-    assert "          background is required by a-c, a-d\n" in shown.output
+    assert "format    schema 3, requires background (a-c, a-d)\n" in shown.output
+    assert "no feature" not in shown.output
 
 
 def test_a_task_that_drops_transparency_is_written_as_before_there_was_a_background(world):

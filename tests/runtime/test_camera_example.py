@@ -128,8 +128,8 @@ def test_systemd_hears_of_start_and_frames_and_a_stop_is_clean(world, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
         link.bind(str(tmp_path / "notify"))
         link.settimeout(WAIT)
-        told = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
-        process = start(world, "--pace", 10, env=told)  # 300 frames: half a minute
+        variables = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        process = start(world, "--pace", 10, env=variables)  # 300 frames: half a minute
         try:
             assert link.recv(99) == b"READY=1"
             assert link.recv(99) == b"WATCHDOG=1"

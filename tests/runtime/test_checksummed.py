@@ -17,7 +17,7 @@ def path(tmp_path):
 def test_document_and_tensors_come_back(path):
     for file in (
         checksummed.read(path, "test", 3),
-        checksummed.parse(path.read_bytes(), path, "test", 3),
+        checksummed.read(path, "test", 3, content=path.read_bytes()),
     ):
         assert file.document == {"name": "x"}
         np.testing.assert_array_equal(file.tensors["a"], [[0, 1, 2], [3, 4, 5]])
@@ -36,7 +36,7 @@ def test_every_flipped_bit_is_found(path):
         with pytest.raises(FormatError):
             checksummed.read(path, "test", 3)
         with pytest.raises(FormatError):
-            checksummed.parse(bytes(damaged), path, "test", 3)
+            checksummed.read(path, "test", 3, content=bytes(damaged))
 
 
 def test_kind_and_version_are_checked(path):
@@ -56,7 +56,7 @@ def test_a_missing_file_a_folder_and_a_foreign_file_are_refused(path, tmp_path):
             checksummed.read(tmp_path / name, "test", 3)
     for content in (b"", b"hello", (tmp_path / "plain").read_bytes(), path.read_bytes()[:-1]):
         with pytest.raises(FormatError):
-            checksummed.parse(content, path, "test", 3)
+            checksummed.read(path, "test", 3, content=content)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

@@ -165,8 +165,8 @@ def test_a_check_tells_constants_of_a_former_version_of_a_task(world, engines):
     put(world.path, graph.stem, graph.sha256, weights=graph.weights())
     text = "of no task's values as they are now"
     assert text not in info(world.path).stdout, "the whole base would have to be read"
-    told = [line for line in info(world.path, "--check").stdout.splitlines() if text in line]
-    assert [line.split()[:2] for line in told] == [["encoder-a-b", engines[1].recipe.content[:8]]]
+    lines = [line for line in info(world.path, "--check").stdout.splitlines() if text in line]
+    assert [line.split()[:2] for line in lines] == [["encoder-a-b", engines[1].recipe.content[:8]]]
     put(world.path, "baked-a-b", "3" * 64, weights="4" * 64)
     assert info(world.path, "--check").stdout.count(text) == 1, "no bundle holds its graph"
 

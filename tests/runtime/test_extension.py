@@ -185,7 +185,7 @@ def test_an_impossible_extension_is_not_written(world):
 
 def test_a_number_that_is_not_finite_is_no_optional_member(world, write_task):
     path = write_task(world.tasks["a-b"])
-    file = checksummed.parse(path.read_bytes(), path, "uda-task", 2, features=())
+    file = checksummed.read(path, "uda-task", 2, features=(), content=path.read_bytes())
     members = {"requires": [], "optional": {"canary": [float("inf")]}}
     dumps = json.dumps  # which writes NaN and infinities unless it is told not to
     with pytest.MonkeyPatch.context() as patch:

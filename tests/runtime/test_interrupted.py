@@ -55,7 +55,7 @@ def test_a_switch_goes_through_five_files_at_most_and_comes_back_twice_before_it
     assert len(set(files)) <= 5, entered
     # What is called on the way and returns before the strategy is told: the lock, and the cache.
     strategy = next(n for n, (_, function) in enumerate(entered) if function == "switch" and n)
-    aside = [name for name in files[:strategy] if name != "session.py"]
+    aside = [name for name in files[:strategy] if name != "switching.py"]
     assert len({*aside}) <= 2, entered
 
 
@@ -204,7 +204,7 @@ def test_a_pool(mixed, frame):
                 answers()
                 for session in pool.sessions:
                     check(session)
-                assert sum(not loan.over for loan in pool._loans.values()) == 0
+                assert sum(not loan.over for loan in pool._lending._loans.values()) == 0
         for result in pool.predict_many([(frame, task) for task in pool.tasks] * 3):
             np.testing.assert_allclose(result.logits, check.want[result.task], rtol=1e-5, atol=0.01)
 

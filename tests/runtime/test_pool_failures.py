@@ -65,13 +65,13 @@ def test_who_waits_for_a_session_that_fails_is_told(world, failing, frame):
     ):
         pool.predict(frame, "a-b")
         failing[0].broken = True
-        loan = pool._lend("a-b", sys._getframe())
+        loan = pool._lending.lend("a-b", sys._getframe())
         waiting = other.submit(pool.predict, frame, "a-b")
         with pytest.raises(BackendError, match="out of device memory"):
             loan.session.switch("a-c")
         time.sleep(0.05)
         assert not waiting.done()
-        pool._take_back(loan)
+        pool._lending.take_back(loan)
         with pytest.raises(BackendError, match="every session of the pool is closed"):
             waiting.result(10)
 

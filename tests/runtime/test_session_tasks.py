@@ -221,13 +221,13 @@ def test_a_session_that_is_closed_while_it_refreshes_leaves_no_pin_to_others(wor
     shared = TaskCache()
     other, _ = gated(world, shared)
     session, strategy = gated(world, shared)
-    told = []
+    refused = []
 
     def refresh() -> None:
         try:
             session.refresh()
         except BackendError as error:
-            told.append(str(error))
+            refused.append(str(error))
 
     with other:
         strategy.open_.set()
@@ -242,4 +242,4 @@ def test_a_session_that_is_closed_while_it_refreshes_leaves_no_pin_to_others(wor
         session.close()
         strategy.open_.set()
         refreshing.join(20)
-        assert told == ["the session is closed; open a new one"] and not held_by(shared)
+        assert refused == ["the session is closed; open a new one"] and not held_by(shared)

@@ -31,7 +31,7 @@ def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
 def information_maximisation(logits: Tensor) -> Tensor:
     """Return `mean_i H(p_i) - H(mean_i p_i)` with `p = softmax(logits)`, a scalar.
 
-    Small where every image is told apart with confidence and all classes are used.
+    Small where every image is classified with confidence and all classes are used.
     `H(p) = -sum_k p_k log(p_k + 1e-5)` as in [C]. Deviation: [P] slips the mean prediction's sign.
 
     Args:

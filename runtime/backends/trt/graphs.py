@@ -12,7 +12,7 @@ from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.constants import constants
-from runtime.bundles.manifest import Encoder, Head, TaskEntry
+from runtime.bundles.entries import Encoder, Head, TaskEntry
 from runtime.bundles.task import token_type
 from runtime.errors import ConfigError, FormatError
 from runtime.storage.digest import tensors_sha256

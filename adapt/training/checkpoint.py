@@ -1,14 +1,12 @@
-"""Write, read and compare checkpoints, from which a run resumes as if it had never stopped.
+"""Write and read checkpoints, from which a run resumes as if it had never stopped.
 
 Random draws depend on the iteration alone (`adapt.training.batches`), so weights, head, momenta,
-the loss scale and the iteration are all there is.
-
-Longer than most files, since the format is written, read and checked in one place.
+loss scale and iteration are the whole state of a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.artifacts.artifact import Artifact
-from adapt.data import digests
-from adapt.data.base import DomainPair
 from adapt.methods.base import Method
 from adapt.optim.averaging import WeightAverage
 from adapt.optim.optimization import Optimization
-from adapt.settings.config import TrainConfig
 from adapt.settings.stored import restore
+from adapt.training import identity as identities
 from adapt.training.record import check_row
-from runtime.errors import ConfigError, FormatError
-from runtime.models import BACKGROUND, BaseModel, required
+from runtime.errors import FormatError
+from runtime.models import BACKGROUND, required
 from runtime.storage import checksummed
 from runtime.storage.fields import build
 
@@ -36,8 +31,8 @@ FEATURES = frozenset({BACKGROUND})
 FILE = "checkpoint.safetensors"
 _STATE, _OPTIMIZER, _MOMENTUM, _AVERAGE = "state.", "optimizer.", "momentum.", "average."
 _MEMBERS = "optimizer_tensors"
-"""Names of the optimizers' tensors: the steps before have decided which there are. Files of earlier
-versions do not say."""
+"""Key of the names of the optimizers' tensors, which depend on the steps taken so far. Files of
+earlier versions lack it."""
 _SHOWN = 200
 """Characters of a value that a message shows; a file may hold any."""
 
@@ -68,44 +63,6 @@ class Progress:
             check_row(row, number)
 
 
-def identity(
-    method: str,
-    pair: DomainPair,
-    config: TrainConfig,
-    base: BaseModel,
-    teachers: Sequence[BaseModel] = (),
-) -> dict[str, Any]:
-    """Return what makes a run this run and no other, as JSON values.
-
-    Args:
-        method: Name of the method.
-        pair: Images of the task.
-        config: Resolved settings.
-        base: The base model.
-        teachers: Other base models that the run learns from.
-    """
-    return {
-        "method": method,
-        "task": asdict(pair.task),
-        "config": asdict(config),
-        "base": asdict(base),
-        "data": {role: getattr(pair, role).digest() for role in ("source", "target", "test")},
-        "guides": [asdict(teacher) for teacher in teachers],
-    }
-
-
-def identity_of(artifact: Artifact) -> dict[str, Any]:
-    """Return the identity of the run that made an artifact."""
-    return {
-        "method": artifact.method,
-        "task": asdict(artifact.task),
-        "config": dict(artifact.config),
-        "base": asdict(artifact.base),
-        "data": dict(artifact.metrics["data"]),
-        "guides": [asdict(teacher) for teacher in artifact.teachers],
-    }
-
-
 def save(
     path: Path,
     identity: Mapping[str, Any],
@@ -117,12 +74,12 @@ def save(
     """Write a checkpoint atomically.
 
     Args:
-        path: The file.
-        identity: Of the run, from the function of that name.
-        progress: How far it has come.
-        method: Its state is stored; the encoder's only if it is trained.
-        optimization: The optimizers' tensors are stored.
-        average: Its means are stored.
+        path: File to write.
+        identity: Identity of the run, from `identity.of_run`.
+        progress: Progress of the run.
+        method: Method whose state is stored; an encoder only if it is trained.
+        optimization: Optimizers whose tensors are stored.
+        average: Weight average whose means are stored.
 
     Raises:
         StorageError: The file cannot be written; an earlier one is still there.
@@ -151,18 +108,18 @@ def load(
     optimization: Optimization,
     average: WeightAverage,
 ) -> Progress:
-    """Restore method, optimization and average in place and return how far the run has come.
+    """Restore method, optimization and average in place and return the progress of the run.
 
     Raises:
         FormatError: The file is damaged.
-        ConfigError: It belongs to a run with other settings, another base or other data.
+        ConfigError: The file belongs to a run with other settings, another base or other data.
     """
     content = checksummed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
     found = content.document.get("identity")
     if isinstance(found, dict) and isinstance(found.get("config"), dict):
         config = restore(type(method.config), found["config"], content.optional, f"'{path}'")
         found = found | {"config": config}
-    _check_identity(path, found, identity)
+    identities.check(path, found, identity)
     try:
         progress = build(Progress, content.document.get("progress"), f"'{path}'")
     except FormatError as error:
@@ -233,34 +190,3 @@ def _state(method: Method) -> dict[str, Tensor]:
         for name, tensor in method.state_dict().items()
         if encoder_trains or not name.startswith("encoder.")
     }
-
-
-def differences(found: object, needed: Mapping[str, Any]) -> dict[str, tuple[object, object]]:
-    """Return by dotted key what two identities have, where they differ; settings come first."""
-    before, now = _flatten(found), _flatten(needed)
-    keys = sorted(now | before, key=lambda key: not key.startswith("config."))
-    values = {key: (before.get(key), now.get(key)) for key in keys}
-    return {
-        key: pair
-        for key, pair in values.items()
-        if not (digests.same(*pair) if key.startswith("data.") else pair[0] == pair[1])
-    }
-
-
-def _check_identity(path: Path, found: object, needed: Mapping[str, Any]) -> None:
-    for key, (before, now) in differences(found, needed).items():
-        what = ": other images or labels" if key.startswith("data.") else ""
-        raise ConfigError(
-            f"cannot resume from '{path}': it was made with {key[:_SHOWN]} = {before!r:.{_SHOWN}}, "
-            f"this run has {now!r:.{_SHOWN}}{what}; use the same settings and data, or start anew "
-            "with --restart"
-        )
-
-
-def _flatten(value: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(value, Mapping):
-        return {prefix: list(value) if isinstance(value, tuple) else value}
-    flat: dict[str, object] = {}
-    for key, item in value.items():
-        flat |= _flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat

@@ -1,6 +1,6 @@
 """Run the GPU tests and benchmarks in parts that do not wait for each other.
 
-    python -m benchmarks.gpu_parts [PART ...] [--without-torch] [--folder FOLDER]
+    python -m benchmarks.gpu.parts [PART ...] [--without-torch] [--folder FOLDER]
 
 A part runs what its machine has the packages for, lists what it left out and why, and ends within
 four minutes. It writes `gpu-PART.json` when it starts and again after every test. It exits with 1
@@ -171,7 +171,7 @@ def run_step(step: Step, path: Path, document: dict[str, Any], end: float) -> No
     lines = path.with_suffix(f".{number}.jsonl")
     lines.unlink(missing_ok=True)
     if step.tests:
-        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "benchmarks._gpu_report"]
+        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "benchmarks.gpu.report"]
         command += ["-p", "no:cacheprovider", *step.tests]
     else:
         name, *options = step.benchmark

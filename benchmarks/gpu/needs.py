@@ -1,6 +1,6 @@
 """Say what the GPU tests and benchmarks lack here, and how to bring it without a network.
 
-    python -m benchmarks.gpu_needs
+    python -m benchmarks.gpu.needs
 
 Ends with 1 if something is missing. Nothing is installed. What it prints is complete, the needs of
 needs as well, so that one trip to a machine with a network is enough. PyTorch for CUDA is taken for

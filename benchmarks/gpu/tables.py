@@ -14,6 +14,7 @@ def show(
     frames: list[dict[str, Any]],
     switches: list[dict[str, Any]],
     engines: list[dict[str, Any]],
+    ratios: list[dict[str, Any]],
 ) -> None:
     """Print the tables of one model."""
     bounds = ["bound_ms"] if any(r.get("bound_ms") for r in frames) else []
@@ -39,7 +40,7 @@ def show(
         )
         click.echo(
             f"{r['backend']} switch, {r['entries']} entries: called {called}, done {done} "
-            f"(target {r['target_ms']} ms); base "
+            f"({_limits(r)}); base "
             f"{'restored' if r['base_restored'] else 'NOT RESTORED'}; a task counts "
             f"{bytes_text(int(r['task_bytes']))}, takes "
             f"{bytes_text(int(r['device_bytes_per_task']))} on the device"
@@ -53,9 +54,20 @@ def show(
                 f"{r['side']}: {build}opened in {r['open_s']:.2f} s, the first time in "
                 f"{r['first_s']:.2f} s"
             )
+    for r in ratios:
+        click.echo(
+            f"{r['backend']} session, batch 1: {r['ratio']:.2f} x of an engine with constant "
+            f"weights (target {r['target']} x)"
+        )
     # Of an engine that could not be built, that is the reason, and not that it is missing.
     reasons = {r["side"]: r["reason"] for r in [*frames, *engines] if "reason" in r}
     for reason in dict.fromkeys(reasons.values()):
         named = ", ".join(side for side in reasons if reasons[side] == reason)
         click.echo(f"not measured: {named}: {reason}")
     click.echo()
+
+
+def _limits(row: dict[str, Any]) -> str:
+    target, bound = row["target_ms"], row["bound_ms"]
+    text = "no target for this device" if target is None else f"target {target} ms"
+    return text if bound is None else f"{text}, bound {bound:.3f} ms"

@@ -1,0 +1,120 @@
+"""What a GPU makes of it: sessions against PyTorch, baked engines and the physical bound.
+
+    python -m benchmarks.gpu [--model ViT-B-16] [--batch 1] [--json FILE]
+
+Full-size models with random weights and 65 classes, fp16, 224 x 224 pixels, host to host. All sides
+of a row run interleaved. The bound of a frame is the larger of the work at the speed that products
+of large matrices reach here, and reading the weights once at the speed of a large copy. A side that
+cannot run is named with the reason, never replaced.
+
+A switch is timed twice: what the caller waits for, and until the device is done with it. Its bound
+is the memory it has to move; targets per device are in `targets.py`. Camera frames are resized on
+the GPU. Memory per task is what the driver says is gone after loading tasks, divided by their
+number.
+
+With `--json` the file is written again after every row. `--device cpu` tries the benchmark itself
+out on a machine without a GPU; its numbers mean nothing, and there is no bound.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from benchmarks._models import make_model
+from benchmarks.gpu.measure import (
+    DENSITY,
+    FORMS,
+    TASKS,
+    measure_engines,
+    measure_frames,
+    measure_switches,
+    reason,
+)
+from benchmarks.gpu.needs import unseen
+from benchmarks.gpu.peers import GMACS, roofline
+from benchmarks.gpu.tables import show
+from benchmarks.gpu.targets import frame_ratios
+from runtime.benchmark.latency import machine
+from runtime.console import write_json
+from runtime.errors import UdaError
+from runtime.models import Precision
+
+
+@click.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("artifacts/benchmarks"))
+@click.option("--model", "names", multiple=True, type=click.Choice(sorted(GMACS)))
+@click.option("--batch", "batches", multiple=True, type=click.IntRange(1), default=(1, 8, 32))
+@click.option("--samples", type=click.IntRange(min=2), default=1024, show_default=True)
+@click.option("--device", default="cuda", show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+def main(
+    folder: Path,
+    names: tuple[str, ...],
+    batches: tuple[int, ...],
+    samples: int,
+    device: str,
+    json_file: Path | None,
+) -> None:
+    """Measure frames, switches and engines on a GPU."""
+    if device != "cpu" and not torch.cuda.is_available():
+        why = unseen(torch.__version__, torch.version.cuda)
+        raise click.ClickException(f"{why}; or try the benchmark itself out with --device cpu")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    roof, gpu = None, device
+    document: dict[str, Any] = {"machine": machine(), "gpu": gpu}
+    if device != "cpu":
+        roof, gpu = roofline(device), torch.cuda.get_device_name(device)
+        click.echo(f"{gpu}: {roof.flops / 1e12:.1f} TFLOP/s, {roof.bandwidth / 1e9:.0f} GB/s\n")
+        document |= {"gpu": gpu, "roofline": vars(roof)}
+    precision: Precision = "fp32" if device == "cpu" else "fp16"
+    for name in names or tuple(GMACS):
+        models = {
+            form: make_model(name, folder / subfolder, (DENSITY,), tasks, precision, baked=False)
+            for form, subfolder, tasks in (("patch", "gpu", TASKS), ("engines", "gpu-one", 1))
+        }
+        engines: list[dict[str, Any]] = []
+        switches: list[dict[str, Any]] = []
+        frames: list[dict[str, Any]] = []
+        document[name] = {"engines": engines, "switches": switches, "frames": frames}
+        for label, (backend, strategy) in FORMS.items():
+            with _reasons(engines, label):
+                engines.append(measure_engines(models, label, device))
+                if strategy == "patch":
+                    switches.append(
+                        measure_switches(models["patch"], backend, samples, device, roof)
+                    )
+            save(json_file, document)
+        for row in measure_frames(name, models, batches, samples, device, roof):
+            frames.append(row)
+            save(json_file, document)
+        document[name]["ratios"] = frame_ratios(frames)
+        save(json_file, document)
+        show(name, frames, switches, engines, document[name]["ratios"])
+
+
+def save(path: Path | None, document: dict[str, Any]) -> None:
+    """Write what was measured so far, whatever happens to the next row."""
+    if path:
+        write_json(path, document)
+
+
+@contextmanager
+def _reasons(rows: list[dict[str, Any]], label: str) -> Iterator[None]:
+    try:
+        yield
+    except UdaError as error:
+        rows.append({"side": label, "reason": reason(error)})
+    except subprocess.CalledProcessError as error:
+        rows.append({"side": label, "reason": error.stderr.strip()[-500:]})
+
+
+if __name__ == "__main__":
+    main()
