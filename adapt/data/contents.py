@@ -9,6 +9,7 @@ made again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -206,7 +207,16 @@ def _save(path: Path, root: str, before: _Index, new: dict[bytes, tuple[States, 
     try:
         checksummed.write(path, KIND, SCHEMA, {"folder": root}, tensors)
     except StorageError as error:
-        _log.warning("the images in '%s' will be read again next time: %s", root, error)
+        _warn_once(folder(), getattr(error.__cause__, "strerror", None) or str(error))
+
+
+@functools.cache  # once per process: a run has many folders
+def _warn_once(cache: Path, reason: str) -> None:
+    _log.warning(
+        "cannot write the cache '%s': %s; images are read again next time, unless UDA_CACHE is a "
+        "writable folder",
+        cache, reason,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
