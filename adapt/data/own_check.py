@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from adapt.data import spelling
 from adapt.data.base import ImageSet
 from adapt.data.benchmark import count
 from adapt.data.check import DomainCheck, Report, report_of, row_of
@@ -40,6 +41,7 @@ def own(root: Path, source: str | None = None, target: str | None = None) -> Own
     Raises:
         DataError: There are no folders, or a file disappears meanwhile.
     """
+    source, target = (name and spelling.inside(root, name) for name in (source, target))
     names = tuple(name for name in (source, target) if name)
     chosen = tuple(dict.fromkeys(names)) or tuple(folders(root))
     beside = () if names else _beside(root)
