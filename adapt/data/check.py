@@ -127,7 +127,7 @@ def named(dataset: str, root: Path | None, task: str | None = None) -> Report:
         pick(task, dataset, {short: domain.name for short, domain in found.domains.items()})
         shorts = list(dict.fromkeys(task.split("-")))
     if isinstance(found, Benchmark):
-        found.root(root)  # a missing root is no problem of a single domain
+        found.root(root)  # a missing root concerns all domains
     rows = []
     for short in shorts:
         domain = found.domains[short]

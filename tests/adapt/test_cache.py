@@ -342,7 +342,7 @@ def test_damage_where_the_image_changed_too_is_an_error(tmp_path, own_cache):
     with cached.open("r+b") as stream:
         stream.write(bytes(10))
     Image.new("RGB", (20, 30)).save(some.paths[0])
-    with pytest.raises(DataError, match=r"image 0 is not what it was .* start again"):
+    with pytest.raises(DataError, match=r"file of image 0 has changed; start again"):
         found[0]
     assert np.array_equal(cache.pixels(some, 8).images, expected(some))
 
@@ -420,6 +420,17 @@ def test_a_cache_that_cannot_be_written_is_a_storage_error(tmp_path, monkeypatch
     with pytest.raises(StorageError, match="cannot write"):
         cache.pixels(some, 8)
     assert some.digest()  # which only takes longer without a cache
+
+
+def test_a_cache_that_cannot_be_written_is_reported_once(monkeypatch, tmp_path, caplog, settled):
+    monkeypatch.delenv("UDA_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    for folder in ("i", "j"):
+        some = images(tmp_path / folder)
+        assert some.digest() == some.digest()
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "read again" in warning and "UDA_CACHE" in warning
 
 
 def test_the_cache_lies_in_the_home_folder_unless_told(monkeypatch, tmp_path):

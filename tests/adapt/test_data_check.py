@@ -254,6 +254,12 @@ def test_own_folders_are_listed_and_compared(home):
     assert result.exit_code == 1 and "'Clipart' lacks 'Bed'" in result.stderr
 
 
+def test_a_domain_named_by_its_absolute_path_has_its_own_name(home):
+    result = call("--data", home, "--source", home / "Art", "--target", "Clipart")
+    assert result.exit_code == 0, result.output
+    assert row(result, "Art")[0] == "Art" and "\nArt: 5 images" in result.output
+
+
 def test_an_unlabelled_target_is_no_mismatch(home):
     (home / "new.txt").write_text("Art/Bed/0.jpg\n")
     result = call("--data", home, "--source", "Art", "--target", "new.txt")

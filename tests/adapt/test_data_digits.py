@@ -189,7 +189,7 @@ def test_a_survey_counts_without_unpacking(root, own_cache):
 
 def test_a_missing_file_is_named(root):
     (root / "usps" / "usps.t.bz2").unlink()
-    with pytest.raises(DataError, match=r"'usps\.t' of usps is missing, .* LIBSVM"):
+    with pytest.raises(DataError, match=r"'usps\.t' of usps not found, .* LIBSVM"):
         data.load("digits", "m-u", root=root)
 
 
@@ -232,7 +232,7 @@ def test_labels_that_are_no_digits_are_refused(root):
 )
 def test_labels_that_are_no_numbers_are_refused(labels, root):
     savemat(root / "train_32x32.mat", {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": labels})
-    with pytest.raises(DataError, match="labels are not whole numbers; get it again"):
+    with pytest.raises(DataError, match="labels are not whole numbers; download it again"):
         data.load("digits", "s-m", root=root)
 
 

@@ -100,7 +100,9 @@ def test_a_class_missing_in_one_domain_is_named(tmp_path):
 
 def test_a_missing_domain_says_what_there_is_and_where_to_get_it(tmp_path):
     domains(tmp_path, ("Art", "Clipart"), HOME)
-    with pytest.raises(DataError, match=r"domain 'product' .*is 'Art', 'Clipart'; .*hemanthdv"):
+    with pytest.raises(
+        DataError, match=r"domain 'product' .*available: 'Art', 'Clipart'; .*hemanthdv"
+    ):
         data.load("office-home", "a-p", root=tmp_path)
 
 

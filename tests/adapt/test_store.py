@@ -67,7 +67,7 @@ def test_find_asks_for_the_data_set_when_two_have_the_task(shelf):
 def test_find_lists_tasks_and_the_command_for_an_unknown_one(shelf, task):
     with pytest.raises(TaskError) as caught:
         find(shelf("d/f-h/cmkd", "d/p-a/cmkd"), task)
-    assert "there are d/f-h, d/p-a" in str(caught.value)
+    assert "available: d/f-h, d/p-a" in str(caught.value)
     assert f"uda-adapt train --dataset DATASET --task {task} --method cmkd" in str(caught.value)
     assert 'own "uda-adapt train --data ROOT --source DOMAIN' in str(caught.value)
 
@@ -92,7 +92,7 @@ def test_find_says_what_was_probably_meant(shelf):
 
 
 def test_find_in_a_folder_that_is_not_there_says_there_are_none(tmp_path):
-    with pytest.raises(TaskError, match="there are none"):
+    with pytest.raises(TaskError, match="available: none"):
         find(tmp_path / "nowhere", "f-h")
 
 
