@@ -98,13 +98,10 @@ class EKDAConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
-class LinearProbeConfig(TrainConfig):
-    """Settings of the linear probe. Features have length 1, so its rate is far above others."""
+class FeatureConfig(TrainConfig):
+    """Settings of methods that learn from features of the untouched encoder."""
 
-    epochs: int = 10
-    lr: float = 1.0
     head_lr_multiplier: float = 1.0
-    weight_decay: float = 1e-4
     train_encoder: bool = False
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
@@ -115,25 +112,33 @@ class LinearProbeConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.train_encoder:
-            raise ValueError("a linear probe leaves the encoder alone; set train_encoder=false")
+            raise ValueError("this method leaves the encoder alone; set train_encoder=false")
 
 
 @dataclass(frozen=True)
-class UniMoSConfig(TrainConfig):
-    """Settings of UniMoS; the defaults are those for Office-Home with ResNet-50."""
+class LinearProbeConfig(FeatureConfig):
+    """Settings of the linear probe. Features have length 1, so its rate is far above others."""
+
+    epochs: int = 10
+    lr: float = 1.0
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True)
+class UniMoSConfig(FeatureConfig):
+    """Settings of UniMoS; the defaults are those for Office-Home with ResNet-50.
+
+    All layers have one rate: the released code overwrites the tenth that the weight generator
+    should get.
+    """
 
     model: str = "RN50-quickgelu"
     lr: float = 3e-3
     """Learning rate of every trained layer at step 0. VisDA: 9e-4, for 10 epochs."""
-    head_lr_multiplier: float = 1.0
-    """The released code overwrites the tenth that the weight generator should get."""
     nesterov: bool = False
     weight_decay: float = 0.0
     lr_gamma: float = 1e-3
     label_smoothing: float = 0.0
-    train_encoder: bool = False
-    resize: Literal["squash", "crop"] = "crop"
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     alpha: float = 1.0
     """Weight of the language branch's cross entropy on the source (VisDA: 0.001)."""
     beta: float = 1.0
@@ -147,9 +152,6 @@ class UniMoSConfig(TrainConfig):
     width: int = 256
     """Units of the bottleneck, of the weight generator and of the discriminator."""
 
-    no_fixmatch: ClassVar[str] = "learns from features that are computed once"
-    leaves_encoder: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("alpha", "beta", "gamma"):
@@ -157,8 +159,6 @@ class UniMoSConfig(TrainConfig):
         require(self, "temperature", self.temperature > 0, "above 0")
         require(self, "vision_weight", 0 <= self.vision_weight <= 1, "a share in [0, 1]")
         require(self, "width", self.width >= 1, "1 or more")
-        if self.train_encoder:
-            raise ValueError("UniMoS leaves the encoder alone; set train_encoder=false")
 
 
 @dataclass(frozen=True)
