@@ -249,6 +249,14 @@ API Result cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned
   });
 }
 
+// Puts a function of the host onto a stream, once for each replay of what records it.
+API Result emulated_call(Stream* stream, void (*function)()) {
+  ENTER;
+  return put(stream, [=] { return function(), OK; });
+}
+
+API int emulated_recording(Stream* stream) { return stream->recording != nullptr; }
+
 API Result cuStreamBeginCapture_v2(Stream* stream, int mode) {
   ENTER;
   if (!stream->usable() || mode != 1) return INVALID_VALUE;  // each thread for itself
