@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from adapt.artifacts.merge import load_base
 from export.contents import BundleContents, make_contents
 from export.record import TaskRecord
-from export.sources import Source, check_together, load_base
+from export.sources import Source, check_together
 from export.verification.comparison import Comparison
 from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.plain import open_plain
