@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adapt import methods
-from adapt.settings.model_config import FEATURE, Architecture
-from adapt.clip.model import encoder_tensors
 from adapt.artifacts.metrics import Metrics
-from adapt.optim.grid import on_grid
-from adapt.methods.heads import HEADS, build_head, head_tensors
+from adapt.clip.model import encoder_tensors
 from adapt.clip.prompts import TOKEN_NAME
+from adapt.methods.heads import HEADS, build_head, head_tensors
+from adapt.optim.grid import on_grid
+from adapt.settings.model_config import FEATURE, Architecture
 from adapt.settings.stored import restore
 from runtime import patch
 from runtime.errors import BaseModelError, ConfigError, FormatError

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from adapt.clip import model as base_models
 from adapt.clip.model import Clip, encoder_tensors
-from adapt.optim.grid import on_grid
 from adapt.methods.heads import head_dim
+from adapt.optim.grid import on_grid
 from runtime import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.models import BaseModel
@@ -58,14 +58,15 @@ def load_base(
     if not same_base(clip.info, artifact.base):
         raise BaseModelError(
             f"task '{artifact.task.id}' was trained on {base_text(artifact.base)}, but these "
-            f"weights make {base_text(clip.info)}; pass the right ones with {advice}, or train again"
+            f"weights make {base_text(clip.info)}; pass the right ones with {advice}, or train "
+            "again"
         )
     return clip
 
 
 def base_text(base: BaseModel) -> str:
     """Return a base model for messages: architecture, weights and the start of their digest."""
-    return f"{base.architecture}/{base.pretrained} ({base.sha256[:12]})"
+    return f"{base.architecture}/{base.pretrained} (sha256 {base.sha256[:12]}...)"
 
 
 def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:

@@ -128,7 +128,8 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
     example = next(iter(chosen or known))
     problem = f"was not trained with '{method}'" if method is not None else "has several artifacts"
     raise TaskError(
-        f"task '{task}' {problem}{did_you_mean(method or '', known)}; there are {', '.join(known)}; "
+        f"task '{task}' {problem}{did_you_mean(method or '', known)}; available: "
+        f"{', '.join(known)}; "
         f"choose one with --method; uda-export takes --task {task}={example} as well"
     )
 
@@ -146,6 +147,6 @@ def _missing(root: Path, task: str, dataset: str | None, method: str) -> TaskErr
         commands.append(f'"uda-adapt train {where} --method {method}"')
     hint = did_you_mean(task, {e.task for e in every if dataset in (None, e.dataset)})
     return TaskError(
-        f"'{root}' has no artifact of task {wanted}{hint}; there are {known}; make it with "
+        f"'{root}' has no artifact of task {wanted}{hint}; available: {known}; make it with "
         f"{', or for images of your own '.join(commands)}"
     )

@@ -158,7 +158,7 @@ def test_eval_of_a_variant_that_is_not_there_says_which_are(trained: Path, image
     words = own_images(images, "--artifacts", trained, "--method", "ekda")
     result = call("eval", *words)
     assert result.exit_code == 1
-    assert "was not trained with 'ekda'; there are cmkd-rst" in result.stderr
+    assert "was not trained with 'ekda'; available: cmkd-rst" in result.stderr
 
 
 def test_eval_finds_moved_weights_with_pretrained(

@@ -43,7 +43,7 @@ def test_find_lists_baselines_when_only_those_are_there(shelf):
 
 
 def test_find_lists_variants_when_the_method_was_not_trained(shelf):
-    with pytest.raises(TaskError, match="was not trained with 'ekda'; there are cmkd"):
+    with pytest.raises(TaskError, match="was not trained with 'ekda'; available: cmkd"):
         find(shelf("d/f-h/cmkd"), "f-h", method="ekda")
 
 
@@ -58,7 +58,7 @@ def test_find_asks_for_the_data_set_when_two_have_the_task(shelf):
 def test_find_lists_tasks_and_the_command_for_an_unknown_one(shelf, task):
     with pytest.raises(TaskError) as caught:
         find(shelf("d/f-h/cmkd", "d/p-a/cmkd"), task)
-    assert "there are d/f-h, d/p-a" in str(caught.value)
+    assert "available: d/f-h, d/p-a" in str(caught.value)
     assert f"uda-adapt train --dataset DATASET --task {task} --method cmkd" in str(caught.value)
     assert 'own "uda-adapt train --data ROOT --source DOMAIN' in str(caught.value)
 
@@ -74,16 +74,16 @@ def test_find_for_images_of_ones_own_says_the_command_that_can_make_it(shelf):
 
 def test_find_says_what_was_probably_meant(shelf):
     root = shelf("own/studio-shop/cmkd", "own/studio-shop/unimos")
-    with pytest.raises(TaskError, match="of task 'nope-shop'; there are own/studio-shop; .*--data"):
+    with pytest.raises(TaskError, match="of task 'nope-shop'; available: own/studio-shop; .*--data"):
         find(root, "nope-shop")
-    with pytest.raises(TaskError, match="'studio-shpo'; did you mean 'studio-shop'; there are"):
+    with pytest.raises(TaskError, match="'studio-shpo'; did you mean 'studio-shop'; available:"):
         find(root, "studio-shpo")
-    with pytest.raises(TaskError, match="with 'unimso'; did you mean 'unimos'; there are cmkd"):
+    with pytest.raises(TaskError, match="with 'unimso'; did you mean 'unimos'; available: cmkd"):
         find(root, "studio-shop", method="unimso")
 
 
-def test_find_in_a_folder_that_is_not_there_says_there_are_none(tmp_path):
-    with pytest.raises(TaskError, match="there are none"):
+def test_find_in_a_folder_that_is_not_there_lists_none(tmp_path):
+    with pytest.raises(TaskError, match="available: none"):
         find(tmp_path / "nowhere", "f-h")
 
 
@@ -98,7 +98,7 @@ def test_the_data_set_of_a_task_is_the_only_one_that_has_it(shelf):
     assert dataset_of(root, "p-a") == "one"
     with pytest.raises(TaskError, match="data sets one, two; choose one with --dataset"):
         dataset_of(root, "f-h")
-    with pytest.raises(TaskError, match=r"no artifact of task 'a\*\*'; there are one/f-h"):
+    with pytest.raises(TaskError, match=r"no artifact of task 'a\*\*'; available: one/f-h"):
         dataset_of(root, "a**")
 
 
