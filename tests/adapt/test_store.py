@@ -74,7 +74,9 @@ def test_find_for_images_of_ones_own_says_the_command_that_can_make_it(shelf):
 
 def test_find_says_what_was_probably_meant(shelf):
     root = shelf("own/studio-shop/cmkd", "own/studio-shop/unimos")
-    with pytest.raises(TaskError, match="of task 'nope-shop'; available: own/studio-shop; .*--data"):
+    with pytest.raises(
+        TaskError, match="of task 'nope-shop'; available: own/studio-shop; .*--data"
+    ):
         find(root, "nope-shop")
     with pytest.raises(TaskError, match="'studio-shpo'; did you mean 'studio-shop'; available:"):
         find(root, "studio-shpo")
