@@ -33,7 +33,7 @@ def patch(*entries):
     return SparseTensor(where, np.arange(1, 1 + where.size).astype(np.float16))
 
 
-def test_fifty_devices_in_a_row_give_all_memory_back():
+def test_fifty_devices_in_a_row_give_all_memory_back(library):
     tensors = {"w": np.zeros(3_000_000, np.float16)}
     watch = CudaDevice()  # keeps the context, so that its own memory does not come and go
     free = watch.free_bytes()
