@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network, load_base
-from adapt.artifacts.store import FILE
+from adapt.artifacts.store import artifact_file
 from adapt.compute.device import exact_float32, select
 from adapt.data.transforms import normalise
 from runtime.errors import DataError
@@ -131,9 +131,7 @@ def load(
         BaseModelError: The base weights are missing, or are not those of training.
         BackendError: The device cannot be used.
     """
-    path, where = Path(artifact), select(device)
-    found = Artifact.load(path / FILE if path.is_dir() else path)
-    weights = None if pretrained is None else str(pretrained)
-    clip = load_base(found, weights, device, "pretrained=PATH")
+    where, found = select(device), Artifact.load(artifact_file(artifact))
+    clip = load_base(found, pretrained, advice="pretrained=PATH")
     size = found.config["eval_batch_size"]
     return AdaptedModel(Network.of(clip, found), found.task, found.preprocess, where, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ def same_base(one: BaseModel, other: BaseModel) -> bool:
 
 def load_base(
     artifact: Artifact,
-    pretrained: str | None = None,
+    pretrained: str | Path | None = None,
     device: str = "cpu",
     advice: str = "--pretrained PATH",
 ) -> Clip:
@@ -51,7 +52,7 @@ def load_base(
     """
     clip = base_models.load(
         artifact.architecture or artifact.base.architecture,
-        pretrained or artifact.config["pretrained"],
+        str(pretrained or artifact.config["pretrained"]),
         device,
         advice,
     )

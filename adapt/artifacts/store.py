@@ -68,6 +68,12 @@ def place(root: Path, dataset: str, task: str, variant: str) -> Path:
     return root / dataset / task / variant / FILE
 
 
+def artifact_file(path: str | Path) -> Path:
+    """Return an artifact's file, given that or the folder of its variant."""
+    path = Path(path)
+    return path / FILE if path.is_dir() else path
+
+
 def entries(root: Path, task: str | None = None, dataset: str | None = None) -> list[Entry]:
     """Return the artifacts in a folder, of one task or data set if given, sorted by path."""
     files = sorted(root.glob(f"*/*/*/{FILE}"))
