@@ -101,12 +101,10 @@ def bench(
         kind, plan = mixes, mixes.MixPlan(chosen, frames, samples, warmup)
     frame = _frame(image)
     open_session = partial(Session.open, bundle, **settings)
-    first = latency.measure_open(open_session, frame)
+    first, calls = latency.measure_open(open_session, frame), kind.progress_calls(plan)
     with (
         open_session() as session,
-        click.progressbar(
-            length=kind.progress_calls(plan), label="measuring", file=sys.stderr
-        ) as bar,
+        click.progressbar(length=calls, label="measuring", file=sys.stderr) as bar,
     ):
         report = {
             "bundle": str(bundle),
