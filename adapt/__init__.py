@@ -1,1 +1,25 @@
-"""Adapt CLIP to an unlabelled domain, and keep the adaptation as a sparse residual."""
+"""Adapt CLIP to an unlabelled domain, and keep the adaptation as a sparse residual.
+
+What is named here is the public API. Importing this package does not import torch; the first use of
+a name does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapt.artifacts.adapted import AdaptedModel, load
+
+__all__ = ["AdaptedModel", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'adapt' has no attribute '{name}'")
+    return getattr(import_module("adapt.artifacts.adapted"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

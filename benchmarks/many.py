@@ -3,15 +3,17 @@
     python -m benchmarks.many [--model ViT-B-16] [--part open] [--json FILE]
 
 open    Bundles of 1, 20 and 200 tasks over one base, each opened in processes of their own,
-        interleaved: until the first task is there, and the memory then. Both should not grow.
-shared  One frame under 10 tasks that are heads over the untouched encoder, and one, interleaved.
+        interleaved: time until the first task is loaded, and memory then. Neither should grow.
+shared  One frame under 10 tasks that are a head over the untouched encoder, against one;
+        interleaved.
 mix     Predictions per second against the number of tasks in a mix: tasks with a patch (0.1 %),
         grouped by predict_many and one by one in random order; tasks over the untouched encoder,
         with a frame each, and all under the same frame. All tasks are loaded.
 load    Switching between two pinned tasks, and predicting, while a thread reads one other task
         after the other from the disk, against nobody reading; interleaved.
 
-Full-size encoders with random weights, one 224 x 224 frame, two threads.
+Full-size encoders with random weights, one 224 x 224 frame, two threads. Longer than most files:
+four small measurements share one model, one table and one command.
 """
 
 from __future__ import annotations

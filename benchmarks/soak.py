@@ -12,8 +12,8 @@ with 1 if
 - a change leaves the bundle or the session with other tasks than it should,
 - memory grows by 1 % or more after a warm-up of 20 seconds and a tenth of the run, from the median
   of the first third of what follows to that of the last, or
-- the 99th percentile of a prediction becomes 1.5 x, after what other programs do to the machine is
-  taken out: a fixed piece of NumPy work in the same threads says how much that is. With fewer than
+- the 99th percentile of a prediction becomes 1.5 x, less what other programs do to the machine: a
+  fixed piece of NumPy work in the same threads says how much that is. With fewer than
   2,000 predictions in a third this is printed and has no limit.
 """
 
@@ -33,23 +33,19 @@ import click
 import numpy as np
 
 from benchmarks._latencies import WINDOWS, Latencies
+from benchmarks._soak_report import render, verdict
 from benchmarks._soak_world import BATCH, FRAMES, World
 from benchmarks.memory import resident
 from runtime.benchmark.latency import machine, timed
-from runtime.bundles.bundle import Bundle
 from runtime.bundles.install import install
-from runtime.console import bytes_text, table, write_json
+from runtime.console import write_json
 from runtime.errors import FormatError, TaskError
 from runtime.sessions.session import Session
 
 WORKERS = 4
-GROWTH, SLOWER = 0.01, 1.5
 CHANGE_EVERY = 0.25
 BEFORE = 20.0
 """Seconds of the same before the run begins."""
-WARM, THIRD = WINDOWS // 10, 3 * WINDOWS // 10
-ENOUGH = 2000
-"""Predictions in a third, below which their p99 says nothing."""
 
 
 class Soak:
@@ -182,67 +178,6 @@ class Soak:
             time.sleep(CHANGE_EVERY)
         with self._lock:
             self.calls += own
-
-
-def verdict(soak: Soak, session: Session) -> dict[str, Any]:
-    """Return the figures, and under `failures` a sentence for everything that does not hold."""
-    failures = list(dict.fromkeys(soak.trouble))[:5]
-    first, last = range(WARM, WARM + THIRD), range(WINDOWS - THIRD, WINDOWS)
-    memory = np.divide(*soak.memory.T, where=soak.memory[:, 1] > 0, out=np.full(WINDOWS, np.nan))
-    low, high = (float(np.nanmedian(memory[part.start : part.stop])) for part in (first, last))
-    growth = high / low - 1
-    speeds, numbers = {}, {}
-    for name, parts in (("predict", soak.predict), ("control", soak.control)):
-        joined = Latencies()
-        joined.counts = np.sum([part.counts for part in parts], axis=0)
-        speeds[name] = {
-            f"p{round(100 * share)}": [joined.percentile(share, part) for part in (first, last)]
-            for share in (0.5, 0.99)
-        }
-        numbers[name] = min(joined.number(part) for part in (first, last))
-    slower, machine_slower = (speeds[n]["p99"][1] / speeds[n]["p99"][0] for n in speeds)
-    if not soak.trouble:
-        if growth >= GROWTH:
-            failures.append(
-                f"memory grew by {growth:.2%}, from {bytes_text(round(low))} to "
-                f"{bytes_text(round(high))}; less than {GROWTH:.0%} is allowed"
-            )
-        if numbers["predict"] >= ENOUGH and slower > SLOWER * max(1.0, machine_slower):
-            failures.append(
-                f"the p99 of a prediction became {slower:.2f} x; at most {SLOWER} x is allowed, "
-                f"and a fixed piece of work became {machine_slower:.2f} x"
-            )
-        if session.base_sha256() != session.bundle.manifest.tensors.sha256:
-            failures.append("the base in memory is not bit for bit what it was")
-        if set(Bundle.open(session.bundle.path).tasks) != set(soak.world.there()):
-            failures.append("the bundle has other tasks than the changes should have left")
-    return {
-        "minutes": round(soak.seconds / 60, 2),
-        "calls": dict(sorted(soak.calls.items())),
-        "memory": {"first": low, "last": high, "growth": growth},
-        "milliseconds": speeds,
-        "p99_ratio": slower,
-        "control_p99_ratio": machine_slower,
-        "p99_checked": numbers["predict"] >= ENOUGH,
-        "failures": failures,
-    }
-
-
-def render(report: dict[str, Any]) -> str:
-    speeds, held = report["milliseconds"], report["memory"]
-    rows = [
-        [name, *(f"{value:.3f}" for value in pair), f"{pair[1] / pair[0]:.3f} x"]
-        for name, pair in (
-            ("predict p50, ms", speeds["predict"]["p50"]),
-            ("predict p99, ms", speeds["predict"]["p99"]),
-            ("fixed work p99, ms", speeds["control"]["p99"]),
-        )
-    ]
-    sizes = [f"{held[k] / 1e6:.2f}" for k in ("first", "last")]
-    rows.append(["memory, MB", *sizes, f"{1 + held['growth']:.4f} x"])
-    calls = [[kind, f"{count:,}"] for kind, count in report["calls"].items()]
-    tables = table(("calls", "number"), calls), table(("", "first third", "last third", ""), rows)
-    return "\n\n".join(tables)
 
 
 @click.command()

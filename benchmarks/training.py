@@ -168,6 +168,7 @@ def peak(key: str, name: str, device: str, folder: Path, threads: int) -> int:
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", type=int, default=2, show_default=True)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--memory/--no-memory", default=True, help="Also the peak, in processes of its own.")
 @click.option("--memory-of", hidden=True)
 def main(
     folder: Path,
@@ -175,6 +176,7 @@ def main(
     device: str,
     threads: int,
     json_file: Path | None,
+    memory: bool,
     memory_of: str | None,
 ) -> None:
     """Compare training steps per second."""
@@ -199,7 +201,7 @@ def main(
         for name, values in times.items():
             # Step by step: what else the machine does then weighs on both sides.
             ratios = [p / v for p, v in zip(times["plain"], values, strict=True)]
-            used = peak(key, name, device, folder, threads)
+            used = peak(key, name, device, folder, threads) if memory else None
             row = {
                 "case": case.name, "variant": name, "step_ms": 1000 * middle[name],
                 "steps_per_second": 1 / middle[name], "ratio": statistics.median(ratios),
@@ -208,7 +210,7 @@ def main(
             document.append(row)
             rows.append(
                 [case.name, name, f"{row['step_ms']:.1f}", f"{row['steps_per_second']:.2f}"]
-                + [f"{row['ratio']:.2f} x", bytes_text(used)]
+                + [f"{row['ratio']:.2f} x", "-" if used is None else bytes_text(used)]
             )
     header = ("model, batch", "variant", "ms a step", "steps/s", "to plain", "peak memory")
     click.echo(table(header, rows))

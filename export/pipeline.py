@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from adapt.artifacts.merge import load_base
+from adapt.artifacts.store import artifact_file
 from export.contents import BundleContents, make_contents
 from export.record import TaskRecord
-from export.sources import Source, check_together, load_base
+from export.sources import Source, check_together
 from export.verification.comparison import Comparison
 from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.plain import open_plain
@@ -39,14 +41,14 @@ class TaskReport:
 
 
 def export_bundle(
-    paths: Sequence[Path],
-    out: Path,
+    paths: Sequence[str | Path],
+    out: str | Path,
     *,
     precision: Precision = "fp32",
     baked: bool = False,
     images: ImagePaths | None = None,
     max_images: int = MAX_IMAGES,
-    pretrained: str | None = None,
+    pretrained: str | Path | None = None,
     on_progress: ProgressCallback = lambda what, done, total: None,
     schema: int = manifest.SCHEMA,
 ) -> list[TaskReport]:
@@ -56,7 +58,8 @@ def export_bundle(
     S pixels on a side and K classes.
 
     Args:
-        paths: Artifact files, one per task, that share one base model.
+        paths: Artifacts, one per task, that share one base model: the folder that `uda-adapt train`
+            wrote for a variant, or the file in it.
         out: Folder of the bundle to write; an existing bundle is replaced.
         precision: Precision of the base weights and of the patches.
         baked: Whether to write `<out's stem>-<task>.onnx` beside the bundle as well: plain ONNX
@@ -79,7 +82,7 @@ def export_bundle(
         VerifyError: An engine does not agree with PyTorch; nothing was written.
         StorageError: The disk is full or not writable.
     """
-    sources = [Source.read(path) for path in paths]
+    sources = [Source.read(artifact_file(path)) for path in paths]
     check_together(sources)
     artifacts = [source.artifact for source in sources]
     images = images or ImagePaths()
@@ -90,17 +93,17 @@ def export_bundle(
         Verifier(clip, artifact, images.sample(artifact, max_images), precision, on_progress)
         for artifact in artifacts
     )
-    return _publish(out, contents, verifiers, schema, baked)
+    return _publish(Path(out), contents, verifiers, schema, baked)
 
 
 def verify_bundle(
-    path: Path,
-    artifacts: Path,
+    path: str | Path,
+    artifacts: str | Path,
     *,
     tasks: Sequence[str] = (),
     images: ImagePaths | None = None,
     max_images: int = MAX_IMAGES,
-    pretrained: str | None = None,
+    pretrained: str | Path | None = None,
     on_progress: ProgressCallback = lambda what, done, total: None,
 ) -> list[TaskReport]:
     """Compare a bundle that `export_bundle` wrote with PyTorch again.
@@ -131,7 +134,7 @@ def verify_bundle(
         images.check(tasks or session.tasks)
         for name in tasks or session.tasks:
             task = session.bundle.task(name, session.layout)
-            source = Source.of(task, artifacts)
+            source = Source.of(task, Path(artifacts))
             clip = clip or load_base(source.artifact, pretrained)
             sample = images.sample(source.artifact, max_images)
             verifier = Verifier(clip, source.artifact, sample, precision, on_progress)

@@ -1,4 +1,4 @@
-"""Read the artifacts that share a bundle, and load their base model."""
+"""Read the artifacts that share a bundle."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapt.artifacts.artifact import Artifact
-from adapt.artifacts.merge import same_base
+from adapt.artifacts.merge import base_text, same_base
 from adapt.artifacts.store import find, variant
-from adapt.clip import model as base_models
-from adapt.clip.model import Clip
 from export.record import TaskRecord
 from runtime.bundles.task import Task
 from runtime.errors import BaseModelError, ConfigError, TaskError, VerifyError
-from runtime.models import BaseModel
 from runtime.storage.files import sha256
 
 
@@ -84,34 +81,7 @@ def check_together(sources: Sequence[Source]) -> None:
         seen[name] = f"{artifact.task.dataset}/{source.variant}"
         if not same_base(artifact.base, first.base):
             raise BaseModelError(
-                f"task '{name}' was trained on {_base(artifact.base)}, but task "
-                f"'{first.task.id}' on {_base(first.base)}; a bundle has one base: "
+                f"task '{name}' was trained on {base_text(artifact.base)}, but task "
+                f"'{first.task.id}' on {base_text(first.base)}; a bundle has one base: "
                 "export them to two bundles"
             )
-
-
-def load_base(artifact: Artifact, pretrained: str | None) -> Clip:
-    """Return the base model of an artifact.
-
-    Args:
-        artifact: Artifact that names architecture and weights.
-        pretrained: File of the weights, if they are not where training found them.
-
-    Raises:
-        BaseModelError: The weights are missing, or are not those of training.
-    """
-    clip = base_models.load(
-        artifact.architecture or artifact.base.architecture,
-        pretrained or artifact.config["pretrained"],
-        advice="--pretrained PATH",
-    )
-    if not same_base(clip.info, artifact.base):
-        raise BaseModelError(
-            f"task '{artifact.task.id}' was trained on {_base(artifact.base)}, but these weights "
-            f"make {_base(clip.info)}; pass the right ones with --pretrained, or train again"
-        )
-    return clip
-
-
-def _base(base: BaseModel) -> str:
-    return f"{base.architecture}/{base.pretrained} ({base.sha256[:12]})"

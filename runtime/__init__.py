@@ -1,15 +1,14 @@
 """Run adapted vision models on a device and switch their task in place. Needs no torch.
 
-What is named here is the public API; everything below may move between versions.
+What is named here is the public API; everything below may move between versions. The rooms are
+imported at the first use of a name.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from runtime.bundles.bundle import Bundle
-from runtime.bundles.changes import changes
-from runtime.bundles.install import install, remove, rollback
 from runtime.errors import (
     BackendError,
     BaseModelError,
@@ -23,13 +22,16 @@ from runtime.errors import (
     UdaError,
     VerifyError,
 )
-from runtime.frames.preprocess import Frame, read_image
-from runtime.prediction import Prediction
-from runtime.sessions.pool import SessionPool
-from runtime.sessions.session import Session
 
 if TYPE_CHECKING:
+    from runtime.bundles.bundle import Bundle
+    from runtime.bundles.changes import changes
+    from runtime.bundles.install import install, remove, rollback
     from runtime.commands.options import session_options
+    from runtime.frames.preprocess import Frame, read_image
+    from runtime.prediction import Prediction
+    from runtime.sessions.pool import SessionPool
+    from runtime.sessions.session import Session
 
 __all__ = [
     "BackendError",
@@ -57,10 +59,26 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
+_MODULES = {
+    "Bundle": "runtime.bundles.bundle",
+    "Frame": "runtime.frames.preprocess",
+    "Prediction": "runtime.prediction",
+    "Session": "runtime.sessions.session",
+    "SessionPool": "runtime.sessions.pool",
+    "changes": "runtime.bundles.changes",
+    "install": "runtime.bundles.install",
+    "read_image": "runtime.frames.preprocess",
+    "remove": "runtime.bundles.install",
+    "rollback": "runtime.bundles.install",
+    "session_options": "runtime.commands.options",
+}
 
-def __getattr__(name: str) -> object:
-    if name == "session_options":  # the only one that needs click
-        from runtime.commands.options import session_options
 
-        return session_options
-    raise AttributeError(f"module 'runtime' has no attribute '{name}'")
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'runtime' has no attribute '{name}'")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

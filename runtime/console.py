@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from runtime.errors import UdaError
+from runtime.startup import INTERRUPTED
 from runtime.storage.files import write_bytes
 
 OPTIONAL = frozenset(
@@ -24,12 +27,23 @@ ProgressCallback = Callable[[str, int, int], None]
 
 
 class UdaGroup(click.Group):
-    """A click group that prints a user's error as one line on stderr and exits with 1."""
+    """A click group that prints a user's error as one line on stderr and exits with 1.
+
+    A command whose output nobody reads any more, as in `| head -1`, goes on without output.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
+        status = 1
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            message, status = "interrupted", INTERRUPTED
         except UdaError as error:
             message = str(error)
         except ModuleNotFoundError as error:
@@ -44,14 +58,41 @@ class UdaGroup(click.Group):
                 raise
             message = refusal
         click.echo(f"error: {printable(' '.join(message.split()))}", err=True)
-        sys.exit(1)
+        sys.exit(status)
+
+
+class _Pipe(io.FileIO):
+    """A pipe that throws away what is written after its reader has closed it."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or throw them away."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.fileno())
+            os.close(nothing)
+            return memoryview(data).nbytes
+
+
+def _lasting(stream: TextIO) -> TextIO:
+    """Return a standard stream that stays usable when its reader closes it."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (AttributeError, OSError):  # a test's, or none
+        return stream
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return stream
+    stream.flush()
+    raw = io.BufferedWriter(_Pipe(stream.fileno(), "wb", closefd=False))
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
 
 
 def _refusal(error: OSError) -> str | None:
     """Return what the system refuses, for people; None where a traceback says more."""
     if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"cannot write the output: {error.strerror}; free some space, or write elsewhere"
-    # A file that is not there should have been looked for; a closed pipe is click's.
+    # A file that is not there should have been looked for.
     if error.filename is None or isinstance(error, FileNotFoundError):
         return None
     return (

@@ -1,8 +1,9 @@
-"""Base and residual to the adapted encoder."""
+"""Load the base of an artifact, and put the residual into it."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from adapt.clip import model as base_models
 from adapt.clip.model import Clip, encoder_tensors
 from adapt.methods.heads import head_dim
 from adapt.optim.grid import on_grid
@@ -30,6 +32,44 @@ def same_base(one: BaseModel, other: BaseModel) -> bool:
     return (one.architecture, one.sha256) == (other.architecture, other.sha256)
 
 
+def load_base(
+    artifact: Artifact,
+    pretrained: str | Path | None = None,
+    device: str = "cpu",
+    advice: str = "--pretrained PATH",
+) -> Clip:
+    """Return the base model of an artifact.
+
+    Args:
+        artifact: Artifact that names architecture and weights.
+        pretrained: File of the weights, if they are not where training found them.
+        device: Device that the model is moved to.
+        advice: Option that names other weights, for messages.
+
+    Raises:
+        BaseModelError: The weights are missing, or are not those of training.
+        BackendError: The device cannot be used.
+    """
+    clip = base_models.load(
+        artifact.architecture or artifact.base.architecture,
+        str(pretrained or artifact.config["pretrained"]),
+        device,
+        advice,
+    )
+    if not same_base(clip.info, artifact.base):
+        raise BaseModelError(
+            f"task '{artifact.task.id}' was trained on {base_text(artifact.base)}, but these "
+            f"weights make {base_text(clip.info)}; pass the right ones with {advice}, or train "
+            "again"
+        )
+    return clip
+
+
+def base_text(base: BaseModel) -> str:
+    """Return a base model for messages: architecture, weights and the start of their digest."""
+    return f"{base.architecture}/{base.pretrained} (sha256 {base.sha256[:12]}...)"
+
+
 def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
     """Return the encoder's tensors with the residual in place, bit for bit those of training.
 
@@ -46,10 +86,8 @@ def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
     own, needed = clip.info, artifact.base
     if not same_base(own, needed):
         raise BaseModelError(
-            f"artifact '{artifact.task.id}' was trained on {needed.architecture}/"
-            f"{needed.pretrained} (sha256 {needed.sha256[:12]}...), but this base is "
-            f"{own.architecture}/{own.pretrained} (sha256 {own.sha256[:12]}...); pass the base it "
-            "was trained on, or train again"
+            f"artifact '{artifact.task.id}' was trained on {base_text(needed)}, but this base is "
+            f"{base_text(own)}; pass the base it was trained on, or train again"
         )
     tensors = encoder_tensors(clip.visual)
     if tensors_sha256(tensors) != own.sha256:

@@ -68,6 +68,12 @@ def artifact_path(root: Path, dataset: str, task: str, variant: str) -> Path:
     return root / dataset / task / variant / FILE
 
 
+def artifact_file(path: str | Path) -> Path:
+    """Return an artifact's file, given that or the folder of its variant."""
+    path = Path(path)
+    return path / FILE if path.is_dir() else path
+
+
 def entries(root: Path, task: str | None = None, dataset: str | None = None) -> list[Entry]:
     """Return the artifacts in a folder, of one task or data set if given, sorted by path."""
     files = sorted(root.glob(f"*/*/*/{FILE}"))
@@ -129,8 +135,8 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
     problem = f"was not trained with '{method}'" if method is not None else "has several artifacts"
     raise TaskError(
         f"task '{task}' {problem}{did_you_mean(method or '', known)}; available: "
-        f"{', '.join(known)}; choose one with --method; uda-export takes --task "
-        f"{task}={example} as well"
+        f"{', '.join(known)}; "
+        f"choose one with --method; uda-export takes --task {task}={example} as well"
     )
 
 

@@ -1,14 +1,23 @@
-"""`uda-adapt data`: what there is of a data set."""
+"""`uda-adapt data`: look at data sets before training on them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adapt.commands.image_options import data_option
 from adapt.datasets import DATASETS
 from runtime.console import count_of, printable, write_json
+from runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from adapt.data.own_check import OwnReport
+
+Unreadable = dict[str, list[Path]]
+"""Images that cannot be read, by domain."""
 
 
 @click.group(short_help="Look at data sets before training.")
@@ -16,29 +25,39 @@ def data() -> None:
     """Look at data sets before training on them."""
 
 
-@data.command(short_help="Take stock of a data set's images.")
+def _html(context: click.Context, parameter: click.Parameter, page: Path | None) -> Path | None:
+    """Refuse a page that no browser would open as one."""
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise click.UsageError(
+            f"--report must end in .html, found '{page}'; pass --report {page}.html"
+        )
+    return page
+
+
+@data.command(short_help="Count and check a data set's images.")
 @click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}.")
 @data_option
 @click.option("--task", metavar="SRC-TGT", help="Check only the two domains of this task.")
 @click.option("--source", metavar="DOMAIN", help="Check only this folder or list of your own.")
-@click.option("--target", metavar="DOMAIN", help="And this one.")
+@click.option("--target", metavar="DOMAIN", help="Check only this folder or list of your own too.")
 @click.option(
     "--decode",
     is_flag=True,
-    help="Of a named data set, also read every image; takes long. Your own are always read.",
+    help="Also read every image of a named data set, which takes long. Your own are always read.",
 )
 @click.option(
     "--report",
     "page",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.html",
-    help="Of your own images: write the inventory with contact sheets.",
+    callback=_html,
+    help="Write an inventory of your own images, with contact sheets.",
 )
 @click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write it all here.",
+    help="Write the counts, notes and files as JSON.",
 )
 def check(
     dataset: str | None,
@@ -50,7 +69,7 @@ def check(
     page: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Take stock of your own images, or compare a data set with what was published.
+    """Check your own images, or compare a data set with what was published.
 
     Without --dataset, every folder of --data is taken for a domain of your own, and every file
     below it is counted as taken or as left out, with the reason; --report and --json name them.
@@ -64,48 +83,61 @@ def check(
     if dataset and page:
         raise click.UsageError("--report shows your own folders; leave out --dataset")
     from adapt.data import check as checks
-    from adapt.data.inspection.details import Details
-    from adapt.data.inventory.summary import counted, left_out_line
-    from adapt.data.inventory.walk import LeftOut
-    from adapt.data.own_check import own
-    from runtime.errors import DataError
+    from adapt.data.own_check import OwnReport, own
 
-    details: tuple[Details, ...] = ()
-    beside: tuple[LeftOut, ...] = ()
-    lost: dict[str, list[Path]] = {}
     if dataset:
-        report = checks.named(dataset, data, task)
+        found = OwnReport(checks.named(dataset, data, task), ())
     else:
         found = own(data or Path(), source, target)
-        report, details, beside = found.report, found.details, found.beside
-        lost = {one.name: one.unreadable for one in details}
     click.echo(
-        f"{report.dataset}: {count_of(len(report.rows), 'domain')}, "
-        f"{count_of(report.class_count, 'class')}\n"
+        f"{found.report.dataset}: {count_of(len(found.report.rows), 'domain')}, "
+        f"{count_of(found.report.class_count, 'class')}\n"
     )
-    click.echo(report.table())
+    click.echo(found.report.table())
+    lost = {one.name: one.unreadable for one in found.details}
     if dataset and decode:
         from adapt.data.decode import decoded
 
-        report, lost = decoded(report, data, dataset)
-    for one in details:
-        click.echo("\n" + "\n".join(map(printable, one.lines())))
-    if beside:
-        click.echo(f"\nbeside the domains: {left_out_line(beside)}")
-    if report.notes:
-        click.echo("\n" + "\n".join(map(printable, report.notes)))
+        report, lost = decoded(found.report, data, dataset)
+        found = replace(found, report=report)
+    _print(found)
     if page:
-        from adapt.data.inspection.page import write_page
-
-        write_page(page, report.dataset, details, report.notes, report.unusable)
-        click.echo(f"\nreport     {page}")
+        _write_page(page, found)
     if json_file:
-        paths = {domain: [str(path) for path in bad] for domain, bad in lost.items()}
-        inventory = {one.name: one.as_dict() for one in details}
-        more = {"unreadable": paths, "inventory": inventory, "beside": counted(beside)}
-        write_json(json_file, report.as_dict() | more)
+        _write_json(json_file, found, lost)
     elif not page and any(len(bad) > 1 for bad in lost.values()):
         page_too = "" if dataset else "--report FILE.html or "
-        click.echo(f"all that cannot be read: add {page_too}--json FILE")
-    if report.unusable:
-        raise DataError(report.unusable)
+        click.echo(f"to list all that cannot be read, add {page_too}--json FILE")
+    if found.report.unusable:
+        raise DataError(found.report.unusable)
+
+
+def _print(found: OwnReport) -> None:
+    """Print what each domain holds, and what looks wrong."""
+    from adapt.data.inventory.summary import left_out_line
+
+    for one in found.details:
+        click.echo("\n" + "\n".join(map(printable, one.lines())))
+    if found.beside:
+        click.echo(f"\nbeside the domains: {left_out_line(found.beside)}")
+    if found.report.notes:
+        click.echo("\n" + "\n".join(map(printable, found.report.notes)))
+
+
+def _write_page(page: Path, found: OwnReport) -> None:
+    from adapt.data.inspection.page import write_page
+
+    report = found.report
+    write_page(page, report.dataset, found.details, report.notes, report.unusable)
+    click.echo(f"\nreport     {page}")
+
+
+def _write_json(path: Path, found: OwnReport, lost: Unreadable) -> None:
+    from adapt.data.inventory.summary import counted
+
+    more = {
+        "unreadable": {domain: [str(path) for path in bad] for domain, bad in lost.items()},
+        "inventory": {one.name: one.as_dict() for one in found.details},
+        "beside": counted(found.beside),
+    }
+    write_json(path, found.report.as_dict() | more)

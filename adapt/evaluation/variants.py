@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapt.artifacts.artifact import Artifact
-from adapt.artifacts.merge import Network
+from adapt.artifacts.merge import Network, load_base, same_base
 from adapt.clip import model as base_models
 from adapt.clip.captions import class_prompts, fitting
 from adapt.clip.model import Clip
@@ -111,39 +111,40 @@ def variants(
         BaseModelError: A base is missing, or is not the one an artifact needs.
         FormatError: An artifact is damaged.
     """
-    bases: dict[tuple[str | Architecture, str], Clip] = {}
+    own = architecture_of(files, settings["model"])
+    weights = pretrained or settings["pretrained"]
+    bases = [base_models.load(own or settings["model"], weights, device, "--pretrained PATH")]
 
-    def base(config: Mapping[str, Any], artifact: Artifact | None = None) -> Clip:
-        own = artifact.architecture if artifact else architecture_of(files, config["model"])
-        key = own or config["model"], pretrained or config["pretrained"]
-        if key not in bases:
-            bases[key] = base_models.load(*key, device, "--pretrained PATH")
-        return bases[key]
+    def base(artifact: Artifact) -> Clip:
+        for clip in bases:
+            if same_base(clip.info, artifact.base):
+                return clip
+        bases.append(load_base(artifact, pretrained, device))
+        return bases[-1]
 
-    def variant(
-        name: str, config: Mapping[str, Any], network: nn.Module, artifact: Artifact | None = None
-    ) -> Variant:
-        how = (config[name] for name in ("resize", "interpolation", "background"))
-        clip = base(config, artifact)
-        pixels = clip.preprocess(*how)
-        size = config["eval_batch_size"]
-        return Variant(
-            name,
-            clip.info.architecture,
-            artifact,
-            network.to(device).eval(),
-            pixels,
-            size,
-            device,
-        )
-
-    clip = base(settings)
+    clip = bases[0]
     prompt = fitting(clip, task.classes, settings["prompt"], task.target)
     prompts = class_prompts(task.classes, prompt, task.target)
     head = CosineHead.of(clip.text_features(prompts), clip.logit_scale)
-    yield variant(ZERO_SHOT, settings, Network(clip.visual, head))
+    how = (settings[name] for name in ("resize", "interpolation", "background"))
+    yield Variant(
+        name=ZERO_SHOT,
+        base=clip.info.architecture,
+        artifact=None,
+        network=Network(clip.visual, head).to(device).eval(),
+        preprocess=clip.preprocess(*how),
+        batch_size=settings["eval_batch_size"],
+        device=device,
+    )
     for name, path in files.items():
         if name != ZERO_SHOT:
             artifact = Artifact.load(path)
-            network = Network.of(base(artifact.config, artifact), artifact)
-            yield variant(name, artifact.config, network, artifact)
+            yield Variant(
+                name=name,
+                base=artifact.base.architecture,
+                artifact=artifact,
+                network=Network.of(base(artifact), artifact).to(device),
+                preprocess=artifact.preprocess,
+                batch_size=artifact.config["eval_batch_size"],
+                device=device,
+            )

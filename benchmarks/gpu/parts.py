@@ -11,108 +11,19 @@ PyTorch is left out even where it is installed. Only the standard library is imp
 from __future__ import annotations
 
 import argparse
-import ctypes
-import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.steps import DEVICE_PARTS, PARTS, Step, find_gpu, missing
+
 SECONDS = 235.0
 """Of a part: four minutes, less what ending it takes."""
-DEVICE = ("cuda.bindings", "click", "numpy", "onnx", "PIL", "pytest", "safetensors")
-TRAINING = ("torch", "torchvision", "open_clip", "yaml", "rich", "pytest", "onnx", "onnxruntime")
-TRT = "tensorrt or tensorrt_rtx"
-CUDA = "tests/runtime/cuda"
-
-
-@dataclass(frozen=True)
-class Step:
-    """Tests, or a benchmark, that need the same packages."""
-
-    needs: tuple[str, ...]
-    """Modules to import, each with its alternatives."""
-    tests: tuple[str, ...] = ()
-    benchmark: tuple[str, ...] = ()
-    """Module and options; it writes `gpu-<part>-rows.json` beside the part's own file."""
-
-    @property
-    def name(self) -> str:
-        return " ".join(self.tests) or f"benchmarks.{self.benchmark[0]}"
-
-
-PARTS = {
-    "kernels": (
-        Step(DEVICE, tuple(f"{CUDA}/test_{n}.py" for n in ("arena", "device", "device_resize"))),
-    ),
-    "session": (
-        Step(
-            (*DEVICE, "onnxruntime"),
-            (
-                *(f"{CUDA}/test_{n}.py" for n in ("device_session", "device_interrupted")),
-                *(f"tests/runtime/test_{n}.py" for n in ("devices", "session")),
-            ),
-        ),
-        Step((*DEVICE, *TRAINING), ("tests/export/test_gpu_parity.py",)),
-    ),
-    "training": (Step(TRAINING, ("tests/adapt/test_gpu_training.py",)),),
-    "tensorrt": (
-        Step(
-            (*DEVICE, "onnxruntime", TRT),
-            (
-                f"{CUDA}/test_backends.py",
-                *(
-                    f"{CUDA}/test_trt_{n}.py"
-                    for n in ("builds", "graphs", "interrupted", "session", "threads")
-                ),
-            ),
-        ),
-        Step((*DEVICE, *TRAINING, "torch_tensorrt"), ("tests/export/test_torch_tensorrt.py",)),
-    ),
-    "bench": (
-        Step(
-            (*DEVICE, *TRAINING),
-            benchmark=("gpu", "--model", "ViT-B-16", "--batch", "1", "--samples", "256"),
-        ),
-    ),
-}
-DEVICE_PARTS = ("kernels", "session", "tensorrt")
-"""Those that have steps without PyTorch."""
-
-
-def missing(step: Step, without_torch: bool = False) -> str | None:
-    """Return why a step cannot run here, or None.
-
-    Args:
-        step: Step to look at.
-        without_torch: Whether to leave out what needs PyTorch.
-    """
-    if without_torch and "torch" in step.needs:
-        return "needs torch, which a device does without"
-    absent = [need for need in step.needs if not any(map(_installed, need.split(" or ")))]
-    return f"needs {', '.join(absent)}; not installed" if absent else None
-
-
-def find_gpu() -> tuple[str | None, str]:
-    """Return the name of the first GPU, or None and why there is none."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None, "NVIDIA's driver (libcuda.so.1) is not installed"
-    count, name = ctypes.c_int(), ctypes.create_string_buffer(256)
-    for call, arguments in (
-        ("cuInit", (0,)),
-        ("cuDeviceGetCount", (ctypes.byref(count),)),
-        ("cuDeviceGetName", (name, len(name), 0)),
-    ):
-        if status := getattr(driver, call)(*arguments):
-            return None, f"{call} of NVIDIA's driver failed with {status}; check nvidia-smi"
-    return name.value.decode(), ""
 
 
 def run_part(part: str, folder: Path, without_torch: bool = False) -> bool:
@@ -171,8 +82,8 @@ def run_step(step: Step, path: Path, document: dict[str, Any], end: float) -> No
     lines = path.with_suffix(f".{number}.jsonl")
     lines.unlink(missing_ok=True)
     if step.tests:
-        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "benchmarks.gpu.report"]
-        command += ["-p", "no:cacheprovider", *step.tests]
+        command = [*step.under, sys.executable, "-m", "pytest", "-m", "gpu"]
+        command += ["-p", "benchmarks.gpu.report", "-p", "no:cacheprovider", *step.tests]
     else:
         name, *options = step.benchmark
         rows = path.with_name(f"{path.stem}-rows.json")
@@ -218,13 +129,6 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(document, indent=1) + "\n")
     beside.replace(path)
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # its parent is missing, or it was set to None
-        return False
 
 
 def _say(part: str, text: str) -> None:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.artifacts.merge import Network
+from adapt.artifacts.merge import Network, load_base
 from export.graphs.baked import baked_graph
-from export.sources import Source, load_base
+from export.sources import Source
 from export.torch_tensorrt.compiler import HINT, NAME, check_compiler, compiled
 from export.torch_tensorrt.deployed import Deployed
 from export.verification.comparison import Comparison

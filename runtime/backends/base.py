@@ -30,7 +30,22 @@ class Engine(Protocol):
         ...
 
     def run(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Run once with the inputs that are not bound; return the one output, a fresh array."""
+        """Run once with the inputs that are not bound; return the one output, a fresh array.
+
+        Args:
+            inputs: Frames, which come anew with every run, and tensors; those that lie on a device
+                keep their values as long as the object that names their place is given.
+        """
+        ...
+
+    def run_with_head(self, inputs: Inputs, head: Engine, tensors: Inputs) -> NDArray[np.float32]:
+        """Run an encoder, then a head over its features; return the logits, a fresh array.
+
+        Args:
+            inputs: Inputs of this engine that are not bound, as for `run`.
+            head: Engine of the same backend, with the input `features`.
+            tensors: Other inputs of the head.
+        """
         ...
 
     def close(self) -> None:

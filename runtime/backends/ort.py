@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.bake import bake
-from runtime.backends.base import Arrays, Inputs
+from runtime.backends.base import Arrays, Engine, Inputs
 from runtime.backends.names import index_of
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
@@ -216,6 +216,14 @@ class OrtEngine:
                 hint = f"check the CUDA libraries, cuDNN among them, or {hint}"
             raise BackendError(f"onnxruntime failed: {error}; {hint}") from error
         return result
+
+    def run_with_head(self, inputs: Inputs, head: Engine, tensors: Inputs) -> NDArray[np.float32]:
+        """Run, then a head over the features.
+
+        Raises:
+            BackendError: An input is missing or does not fit, or a run fails.
+        """
+        return head.run({"features": self.run(inputs), **tensors})
 
     def close(self) -> None:
         """Release the session and the bound values. Safe to call more than once."""

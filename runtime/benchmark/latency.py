@@ -24,14 +24,14 @@ from runtime.sessions.sharing import cores
 
 @dataclass(frozen=True)
 class LatencyPlan:
-    """What to measure."""
+    """Tasks, batch sizes and numbers of calls to measure."""
 
     tasks: tuple[str, ...]
     batches: tuple[int, ...] = (1,)
     samples: int = 100
     """Timed calls per row."""
     warmup: int = 10
-    """Calls before them that do not count."""
+    """Calls before these that do not count."""
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float | int]:
@@ -50,7 +50,7 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the numbers were measured on."""
+    """Return a description of this machine and its libraries."""
     libraries = [name for backend in BACKENDS.values() for name in backend.packages]
     versions = {"python": platform.python_version()}
     for name in ("numpy", "pillow", "safetensors", *libraries):
@@ -86,10 +86,10 @@ def measure(
     """Yield one row per task and batch size, then one for switching if there are two tasks.
 
     Args:
-        session: An open session.
+        session: Session to measure.
         plan: Plan of the measurement.
-        frame: (H, W, 3) uint8; a batch repeats it.
-        done: Called after every timed call, for progress.
+        frame: Frame (H, W, 3), uint8; a batch repeats it.
+        done: Progress callback, called after every timed call.
     """
     for task in plan.tasks:
         session.switch(task)
@@ -117,6 +117,12 @@ def measure(
             }
     if len(plan.tasks) > 1:
         yield {"kind": "switch", "switch_ms": summary(_switches(session, plan, done))}
+
+
+def progress_calls(plan: LatencyPlan) -> int:
+    """Return how often `measure` calls `done`."""
+    groups = len(plan.tasks) * len(plan.batches) + (len(plan.tasks) > 1)
+    return groups * plan.samples
 
 
 def _switches(session: Session, plan: LatencyPlan, done: Callable[[], object]) -> list[float]:
@@ -173,7 +179,7 @@ def render(report: dict[str, Any]) -> str:
 
 
 def conditions(report: dict[str, Any]) -> str:
-    """Return a line that says under which conditions a report's numbers came about."""
+    """Return one line with the conditions under which a report was measured."""
     here = report["machine"]
     return (
         f"{report['backend']} on {report['device']}, strategy {report['strategy']}, "

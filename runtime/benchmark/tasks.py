@@ -22,7 +22,7 @@ Pairs = list[tuple[NDArray[np.uint8], str]]
 
 @dataclass(frozen=True)
 class MixPlan:
-    """What to measure."""
+    """Tasks, mixes and numbers of switches to measure."""
 
     tasks: tuple[str, ...]
     frames: int = 32
@@ -30,7 +30,7 @@ class MixPlan:
     samples: int = 100
     """Timed switches."""
     warmup: int = 10
-    """Switches before them that do not count, nor the frames after them."""
+    """Switches before these that do not count, nor do the frames after them."""
 
 
 def steps(tasks: int) -> tuple[int, ...]:
@@ -39,12 +39,13 @@ def steps(tasks: int) -> tuple[int, ...]:
 
 
 def mix(tasks: Sequence[str], count: int, frame: NDArray[np.uint8], seed: int) -> Pairs:
-    """Return frames of evenly many tasks in random order, each frame an array of its own.
+    """Return frames in random order, as many of each task; each is an array of its own.
 
     Args:
         tasks: Tasks to mix.
-        count: Number of frames; at least one per task.
-        frame: (H, W, 3) uint8; copied, since the same frame under several tasks may cost less.
+        count: Number of frames; raised to one per task.
+        frame: Frame (H, W, 3), uint8; copied, since the same frame under several tasks may cost
+            less.
         seed: Seed of the order.
     """
     order = np.random.default_rng(seed).permutation(max(count, len(tasks)))
@@ -63,10 +64,10 @@ def measure(
     """Yield a row for switching, then one per number of tasks in the mix.
 
     Args:
-        session: An open session.
+        session: Session to measure.
         plan: Plan of the measurement; all its tasks are loaded first.
-        frame: (H, W, 3) uint8.
-        done: Called after every part, for progress: as often as `progress_calls` says.
+        frame: Frame (H, W, 3), uint8.
+        done: Progress callback, called as often as `progress_calls` says.
 
     Raises:
         TaskError: The session has no such task, or they do not fit into its memory together.

@@ -1,7 +1,7 @@
 """Read and write bundles; FORMAT.md in this folder specifies them.
 
-Files are named after their content and the manifest is replaced last, so a bundle is at every
-moment either the old one or the new one, and a reader never meets half of one.
+Files are named after their content and the manifest is replaced last, so a reader sees either the
+old bundle or the new one, never half of one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from runtime.storage import digest, extension
 from runtime.storage.files import read_bytes, sha256
 
 MAX_BYTES = 1 << 30
-"""Of a task file; the base is far larger and is read elsewhere."""
+"""Largest size of a task file; the base is far larger and is read elsewhere."""
 
 
 class Bundle:
@@ -65,14 +65,14 @@ class Bundle:
             TaskError: The bundle has no such task; the message lists those it has.
         """
         if not isinstance(task, str):
-            raise TaskError(f"a task is named by its id, a text; found {str(task)[:60]!r}")
+            raise TaskError(f"expected the id of a task as a string, found {str(task)[:60]!r}")
         if task not in self._tasks:
             known = ", ".join(sorted(self._tasks)) or "none"
-            raise TaskError(f"unknown task '{task}'; '{self.path}' has {known}")
+            raise TaskError(f"unknown task '{task}'; available: {known}")
         return self._tasks[task]
 
     def preprocess(self, task: str) -> Preprocess:
-        """Return how frames become pixels for a task; what files are laid on is in its own file.
+        """Return the preprocessing of a task's frames; its background is in the task's own file.
 
         Raises:
             TaskError: The bundle has no such task.
@@ -81,9 +81,9 @@ class Bundle:
         return self.manifest.encoder(entry).preprocess(entry.resize, entry.interpolation)
 
     def graph(self, ref: FileRef) -> bytes:
-        """Return the bytes of a graph after checking its digest, and what it would do.
+        """Read a graph, and check its digest and its operators.
 
-        Every graph that an engine is opened or built from comes from here.
+        Every engine is opened or built from a graph that was read here.
 
         Raises:
             FormatError: The file is missing or altered, or is not a graph that may be opened.
@@ -96,7 +96,7 @@ class Bundle:
         return content
 
     def optional(self, ref: FileRef) -> bytes:
-        """Return the bytes of a file of an optional member after checking its digest.
+        """Read a file of an optional member, and check its digest.
 
         Raises:
             FormatError: The file is missing or altered.
@@ -113,7 +113,7 @@ class Bundle:
         return self.read(self.entry(task), layout)
 
     def read(self, entry: TaskEntry, layout: Mapping[str, TensorSpec]) -> Task:
-        """Do as `task`, for one of the manifest's entries, current or former.
+        """Read the task of one of the manifest's entries, current or former; see `task`.
 
         Raises:
             FormatError: The file is missing, altered, or does not fit base, encoder or head.
@@ -155,11 +155,11 @@ class Bundle:
         """Read the base weights once for several users, checking their digest on the way.
 
         Args:
-            block: Channels in a block of the filters, see `Weights.lay_out`.
+            block: Number of channels in a block of the filters, see `Weights.lay_out`.
 
         Raises:
             FormatError: The file is missing, damaged, or not what the manifest says.
-            StorageError: There is no room for them.
+            StorageError: There is no room for the weights.
         """
         ref = self.manifest.tensors
         return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block)
@@ -181,10 +181,12 @@ class Bundle:
         # A link must not lead a device to a file outside of what it was given.
         try:
             inside = path.resolve().is_relative_to(self.path.resolve())
-        except (OSError, RuntimeError) as error:  # the latter is Python's word for links in a ring
-            raise FormatError(f"'{path}' leads nowhere ({error}); copy the bundle again") from error
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+            raise FormatError(
+                f"'{path}' is not a valid link ({error}); copy the bundle again"
+            ) from error
         if not inside:
-            raise FormatError(f"'{path}' leads out of the bundle; copy the bundle again")
+            raise FormatError(f"'{path}' is a link out of the bundle; copy the bundle again")
         return path
 
 
@@ -204,14 +206,15 @@ def write(
 
     Args:
         path: Folder of the bundle.
-        base: The CLIP model the tensors come from.
+        base: CLIP model that the tensors come from.
         precision: Precision of the tensors and the encoders.
-        encoders: Each graph once.
+        encoders: Encoders, each graph once.
         tensors: Deploy tensors of the untouched base, float32 or float16.
-        heads: Each graph once.
+        heads: Heads, each graph once.
         tasks: Tasks for exactly these tensors and graphs.
         report: Comparison of the engines with PyTorch.
-        schema: One of `manifest.WRITTEN`; the former is for devices with an earlier version.
+        schema: Schema of the bundle, one of `manifest.WRITTEN`; 2 is for devices with an earlier
+            version.
 
     Raises:
         FormatError: The parts do not belong together, a value is not finite, or the schema lacks

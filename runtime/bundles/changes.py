@@ -6,7 +6,7 @@ from runtime.bundles.bundle import Bundle
 from runtime.errors import FormatError
 
 _FIXED = ("base", "precision", "tensors", "encoders", "heads")
-"""Keys of the manifest whose values a running session has built on."""
+"""Keys of the manifest whose values a running session relies on."""
 
 
 def changes(old: Bundle, new: Bundle) -> tuple[str, ...]:
@@ -17,7 +17,7 @@ def changes(old: Bundle, new: Bundle) -> tuple[str, ...]:
         new: Manifest on disk.
 
     Raises:
-        FormatError: More than tasks changed.
+        FormatError: Something other than the tasks changed.
     """
     for name in _FIXED:
         if getattr(old.manifest, name) != getattr(new.manifest, name):

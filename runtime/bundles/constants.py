@@ -14,10 +14,10 @@ from runtime.patch import merge
 
 
 def constants(bundle: Bundle, task: Task) -> dict[str, NDArray[Any]]:
-    """Return a value for each of an encoder's inputs but the pixels: base, patch and tokens.
+    """Return the values of all inputs of an encoder but the pixels: base, patch and tokens.
 
-    Whoever builds an engine of them and whoever looks for it must get the same bits: their digest
-    is what an engine is found by.
+    Building an engine and looking for it must give the same bits: an engine is found by their
+    digest.
 
     Args:
         bundle: Bundle with the base, which is read for each call.
@@ -35,7 +35,7 @@ def check_token_names(tokens: Iterable[str], base: Iterable[str]) -> None:
     """Check that no tokens have the name of another input of their encoder.
 
     Raises:
-        FormatError: Some have.
+        FormatError: A name is used twice.
     """
     taken = sorted({"pixels", *base}.intersection(tokens))
     if taken:

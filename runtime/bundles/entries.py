@@ -18,7 +18,7 @@ from runtime.models import (
 from runtime.storage import extension
 
 CLASSES = -1
-"""In the shape of a head's tensor: as many as the task has classes."""
+"""In the shape of a head's tensor: the number of the task's classes."""
 _MAX_TOKENS = 1 << 24
 _MAX_FILE = 1 << 63
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
@@ -26,7 +26,7 @@ _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 @dataclass(frozen=True)
 class FileRef:
-    """A file of the bundle: where, how large, and what digest it must have."""
+    """A file of the bundle: path, size and expected digest."""
 
     path: str
     """Relative, with forward slashes, inside the bundle."""
@@ -68,7 +68,7 @@ class Encoder:
             )
 
     def preprocess(self, resize: Resize, interpolation: Interpolation) -> Preprocess:
-        """Return how frames become this encoder's pixels for a task that resizes them so."""
+        """Return the preprocessing of a task that resizes frames in this way."""
         return Preprocess(self.size, resize, interpolation, self.mean, self.std)
 
 
@@ -77,11 +77,11 @@ class Head:
     """A head graph."""
 
     kind: str
-    """For people."""
+    """Name to show."""
     graph: FileRef
     tensors: dict[str, tuple[int, ...]] | None
-    """Shapes of what it takes beside the features, -1 for the number of a task's classes; None
-    where the writer did not know them."""
+    """Shapes of the inputs beside the features, -1 for the number of a task's classes; None where
+    the writer did not know them."""
 
     def __post_init__(self) -> None:
         tensors = self.tensors or {}
@@ -92,7 +92,7 @@ class Head:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """What the manifest knows of a task; the rest is in its file."""
+    """The manifest's facts about a task; the rest is in its file."""
 
     id: str
     dataset: str
@@ -107,7 +107,7 @@ class TaskEntry:
     head: str
     """SHA-256 of its head's graph."""
     changed: int
-    """Entries the patch changes."""
+    """Number of entries that the patch changes."""
     file: FileRef
     requires: tuple[str, ...] = ()
     """Features that a reader must know to run this task."""
@@ -117,5 +117,5 @@ class TaskEntry:
         check_text(self.dataset, self.source, self.target, self.method)
         try:
             extension.check_features(self.requires, f"task '{self.id}'")
-        except FormatError as error:  # who builds this knows where it is from
+        except FormatError as error:  # the caller adds where the entry is from
             raise ValueError(str(error)) from error

@@ -25,7 +25,7 @@ class EncoderGraph:
     graph: bytes
     """ONNX; inputs `pixels`, every base tensor and the tokens, output `features`."""
     preprocess: Preprocess
-    """Its size, mean and std; how a frame is resized is each task's own."""
+    """Size, mean and std; each task says how its frames are resized."""
     tokens: Shapes = field(default_factory=dict)
     """Shapes (n, W) of the inputs that each task brings."""
     blocked: bytes | None = None
@@ -33,7 +33,7 @@ class EncoderGraph:
     out by `runtime.memory.blocked`; None where that does not apply."""
 
     def add(self, stage: Staging) -> Encoder:
-        """Write the graphs and return what the manifest says of them.
+        """Write the graphs and return their entry of the manifest.
 
         Raises:
             StorageError: A file cannot be written.
@@ -58,10 +58,10 @@ class HeadGraph:
     """ONNX; inputs `features` and the head's tensors, output `logits`."""
     tensors: Shapes | None
     """Shapes of the head's tensors, `runtime.bundles.entries.CLASSES` for the number of a task's
-    classes; None where they are not known: the runtime cannot look into a graph."""
+    classes; None where they are not known."""
 
     def add(self, stage: Staging) -> Head:
-        """Write the graph and return what the manifest says of it.
+        """Write the graph and return its entry of the manifest.
 
         Raises:
             StorageError: The file cannot be written.
@@ -83,13 +83,13 @@ def check_parts(
     Args:
         identity: Digest of `tensors`.
         precision: Precision of the bundle.
-        encoders: All of them.
+        encoders: Encoders of the bundle.
         tensors: Deploy tensors of the base.
-        heads: All of them.
-        tasks: All of them.
+        heads: Heads of the bundle.
+        tasks: Tasks of the bundle.
 
     Raises:
-        FormatError: They do not, or a value is not finite.
+        FormatError: They do not belong together, or a value is not finite.
     """
     for name, array in tensors.items():
         if not bool(np.isfinite(array).all()):

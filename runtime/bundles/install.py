@@ -1,7 +1,7 @@
 """Change the tasks of a bundle while sessions run from it: install, remove, rollback.
 
-Each is one replacement of the manifest under the bundle's lock. A session sees it when it reads the
-manifest again. See "Changing tasks" in FORMAT.md.
+Each replaces the manifest once, under the bundle's lock. A session sees the change when it reads
+the manifest again. See "Changing tasks" in FORMAT.md.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Place = str | os.PathLike[str]
 def install(bundle: Place, file: Place) -> TaskEntry:
     """Add a task to a bundle, or replace the one of its id, which then becomes the former version.
 
-    What is there already, byte for byte, is left as it is. The base's values are not read.
+    A file that the bundle has already is left as it is. The base's values are not read.
 
     Args:
         bundle: Folder of the bundle.
-        file: A task file: one of those in the folder `tasks` of another bundle of the same base.
+        file: Task file from the folder `tasks` of another bundle of the same base.
 
     Returns:
-        What the manifest now says of the task.
+        The manifest's new entry of the task.
 
     Raises:
         FormatError: The file is damaged, of another version, or for another base, precision,
@@ -62,14 +62,14 @@ def install(bundle: Place, file: Place) -> TaskEntry:
 
 
 def remove(bundle: Place, task: str) -> TaskEntry:
-    """Take a task out of a bundle; it becomes the former version, which `rollback` brings back.
+    """Remove a task from a bundle; it becomes the former version, which `rollback` restores.
 
     Args:
         bundle: Folder of the bundle.
         task: Id of the task.
 
     Returns:
-        What the manifest said of the task.
+        The manifest's entry of the task before.
 
     Raises:
         TaskError: The bundle has no such task, or no other one.
@@ -90,14 +90,16 @@ def remove(bundle: Place, task: str) -> TaskEntry:
 
 
 def rollback(bundle: Place, task: str) -> TaskEntry:
-    """Swap a task with its former version; one that was removed comes back. Twice changes nothing.
+    """Swap a task with its former version, or restore a task that was removed.
+
+    A second rollback undoes the first.
 
     Args:
         bundle: Folder of the bundle.
         task: Id of the task.
 
     Returns:
-        What the manifest now says of the task.
+        The manifest's new entry of the task.
 
     Raises:
         TaskError: The bundle has no former version of this task, or does not know it at all.
@@ -108,10 +110,10 @@ def rollback(bundle: Place, task: str) -> TaskEntry:
         manifest = opened.manifest
         entry = _by_id(manifest.former).get(task)
         if entry is None:
-            opened.entry(task)  # one that the bundle does not know is an error of its own
+            opened.entry(task)  # an unknown task has an error of its own
             raise TaskError(
-                f"'{bundle}' has no former version of task '{task}'; take the task out with "
-                "'uda-runtime remove'"
+                f"'{bundle}' has no former version of task '{task}'; remove the task with "
+                "`uda-runtime remove`"
             )
         opened.read(entry, opened.layout())
         former = tuple(other for other in manifest.former if other.id != task)
@@ -175,5 +177,5 @@ def _by_id(entries: tuple[TaskEntry, ...]) -> dict[str, TaskEntry]:
 
 
 def _with(entries: tuple[TaskEntry, ...], entry: TaskEntry) -> tuple[TaskEntry, ...]:
-    """Return entries with one in the place of that of its id, or else at the end."""
+    """Return entries with one that replaces the entry of its id, or is added at the end."""
     return tuple({**_by_id(entries), entry.id: entry}.values())

@@ -21,7 +21,7 @@ KIND, SCHEMA = "uda-bundle", 3
 WRITTEN = (2, 3)
 """Schemas that can be written: 2 for devices with an earlier version."""
 FEATURES: frozenset[str] = frozenset()
-"""What a bundle as a whole may require of this version; a task's are in `runtime.bundles.task`."""
+"""Features that a bundle may require of this version; those of tasks are in `task.py`."""
 NAME = "manifest.json"
 _MAX_BYTES = 64 << 20
 
@@ -41,13 +41,13 @@ class Manifest:
     former: tuple[TaskEntry, ...]
     """Versions that were replaced or removed and can come back, at most one per id."""
     report: dict[str, Any]
-    """How the engines compared with PyTorch when the bundle was exported, per task."""
+    """Comparison of the engines with PyTorch at export, per task."""
     requires: tuple[str, ...] = ()
     """Features that a reader must know to run any of its tasks."""
     optional: dict[str, Any] = field(default_factory=dict)
     """Members that a reader may ignore and a writer keeps; they never change a label."""
     schema: int = SCHEMA
-    """As it was read, or is to be written."""
+    """Schema that was read, or will be written."""
 
     def __post_init__(self) -> None:
         for entries in (self.tasks, self.former):
@@ -57,7 +57,7 @@ class Manifest:
             raise ValueError("a bundle needs at least one task")
         if extension.deeper(self.report, extension.MAX_DEPTH):
             raise ValueError(f"the report is nested more than {extension.MAX_DEPTH} levels deep")
-        self.optional_files()  # refuses one that is impossible
+        self.optional_files()  # refuses an invalid reference
         if self.parameters < 1:
             raise ValueError(f"a base cannot have {self.parameters} entries")
         encoders = {encoder.graph.sha256 for encoder in self.encoders}
@@ -68,7 +68,7 @@ class Manifest:
             raise ValueError("only some encoders have a graph over blocked filters")
         for task in (*self.tasks, *self.former):
             if task.encoder not in encoders or task.head not in heads:
-                raise ValueError(f"task '{task.id[:80]}' wants a graph that is not in the bundle")
+                raise ValueError(f"task '{task.id[:80]}' needs a graph that is not in the bundle")
             if not 0 <= task.changed <= self.parameters:
                 raise ValueError(
                     f"task '{task.id[:80]}' cannot change {task.changed} of {self.parameters} "
@@ -92,7 +92,7 @@ class Manifest:
         """Return the files of optional members: every object that has a file reference's keys.
 
         Raises:
-            ValueError: One is impossible.
+            ValueError: A reference is invalid.
         """
         return tuple(_references(self.optional))
 
@@ -126,7 +126,7 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def _beside(folder: Path) -> str:
-    """Return what to do about a missing bundle: take the one of nearly that name, or create it."""
+    """Return a hint for a missing bundle: a similar name, or how to create one."""
     named = folder.with_name(f"{folder.name}.bundle")  # the ending that every command shows
     if os.path.isfile(named / NAME):
         return f"; did you mean '{named}'"
@@ -149,7 +149,9 @@ def read(folder: Path) -> Manifest:
     try:
         document = json.loads(read_bytes(folder / NAME, _MAX_BYTES))
         if not isinstance(document, dict) or document.get("kind") != KIND:
-            raise FormatError(f"{where} is not the manifest of a bundle; make one with uda-export")
+            raise FormatError(
+                f"{where} is not the manifest of a bundle; create one with `uda-export onnx`"
+            )
         digest = sha256(_canonical(document.get("body")))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is damaged: {error}; copy the bundle again") from error
@@ -168,7 +170,7 @@ def read(folder: Path) -> Manifest:
     requires: tuple[str, ...] = ()
     optional: dict[str, Any] = {}
     if schema == SCHEMA:
-        # First of all: a feature may bring keys that only those who know it can read.
+        # Checked first: a feature may bring keys that this version cannot read.
         requires, optional = extension.take(body, FEATURES, where)
     elif extended(body):
         raise FormatError(f"{where} of schema {schema} has keys of schema {SCHEMA}; export again")
@@ -189,7 +191,7 @@ def _references(value: object) -> Iterator[FileRef]:
     if isinstance(value, dict) and value.keys() == {f.name for f in fields(FileRef)}:
         try:
             found = build(FileRef, value, "a file of an optional member")
-        except FormatError as error:  # who builds the manifest knows where it lies
+        except FormatError as error:  # the caller adds where the manifest is
             raise ValueError(f"{error}; copy the bundle again") from error
         if not found.path.startswith("optional/"):
             raise ValueError(

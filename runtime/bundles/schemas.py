@@ -19,7 +19,7 @@ def extended(body: dict[str, Any]) -> bool:
 
 
 def from_schema_1(body: dict[str, Any]) -> dict[str, Any]:
-    """Add what schema 2 has more, as far as the untrusted body is what it should be."""
+    """Return an untrusted body of schema 1 with the members that schema 2 added."""
     if not isinstance(body.get("heads"), list):
         return body
     heads = [{"tensors": None, **h} if isinstance(h, dict) else h for h in body["heads"]]
@@ -27,7 +27,7 @@ def from_schema_1(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_schema_2(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the body without what schema 3 has more.
+    """Return the body without the members that schema 3 added.
 
     Raises:
         FormatError: A feature is required.

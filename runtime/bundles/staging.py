@@ -26,16 +26,16 @@ _CHUNK = 1 << 20
 
 @contextlib.contextmanager
 def staging(path: Path) -> Iterator[Staging]:
-    """Hold a bundle's lock and yield what writes to it; on an error, take back what was added.
+    """Hold a bundle's lock and yield a writer; on an error, remove what was added.
 
-    Readers need no lock: what they have opened stays whole.
+    Readers need no lock: files that they have opened stay whole.
 
     Args:
-        path: Folder of the bundle; it may hold one already, or nothing.
+        path: Folder of the bundle, which may be missing or empty.
 
     Raises:
-        StorageError: The folder cannot be written or locked, holds files of others and is not
-            a bundle, or has a link for one of a bundle's folders.
+        StorageError: The folder cannot be written or locked, holds foreign files and is not a
+            bundle, or has a link for one of a bundle's folders.
     """
     _check(path)
     created = not path.exists()
@@ -59,7 +59,7 @@ class Staging:
     """Files that are being added to a folder, which may hold a bundle already."""
 
     def __init__(self, path: Path) -> None:
-        """Write nothing yet; `staging` makes useful ones."""
+        """Start with no files; use `staging` to create one."""
         self._path = path
         self._written: list[Path] = []
 
@@ -69,7 +69,7 @@ class Staging:
         """Write a file named after its content, unless it is there, and return its path.
 
         Args:
-            folder: `base`, `graphs`, `tasks` or `optional`.
+            folder: Name of the folder: `base`, `graphs`, `tasks` or `optional`.
             stem: Start of the name.
             suffix: End of the name, with the dot.
             content: Content of the file.
@@ -83,7 +83,7 @@ class Staging:
         target = self._path / ref.path
         with storage_errors(target):
             if _holds(target, content):
-                # Who wrote it may have been killed before it was on the disk.
+                # Its writer may have been killed before it was on the disk.
                 sync(target)
                 sync(target.parent)
                 return ref
@@ -93,7 +93,7 @@ class Staging:
         return ref
 
     def publish(self, content: Manifest) -> None:
-        """Put the manifest in place; from now on this is the bundle.
+        """Replace the manifest; from now on this is the bundle.
 
         Raises:
             StorageError: The manifest cannot be written.
@@ -101,13 +101,13 @@ class Staging:
         write_bytes(self._path / manifest.NAME, manifest.encode(content))
 
     def clear(self, content: Manifest) -> None:
-        """Remove files of the bundle that stood here before and that the new one does not use.
+        """Remove files of the previous bundle that the new one does not use.
 
-        The new bundle is valid whether or not that is possible, so a file that stays is not an
-        error: the next writer tries again.
+        The new bundle is valid either way, so a file that cannot be removed is not an error: the
+        next writer tries again.
 
         Args:
-            content: Manifest of the bundle that is here now; the files of former tasks are in use.
+            content: Manifest of the new bundle; it uses the files of former tasks as well.
         """
         used = {self._path / ref.path for ref in content.files()}
         try:
@@ -115,11 +115,11 @@ class Staging:
                 if file not in used and file.is_file():
                     _remove(file)
         except OSError as error:
-            _log.warning("files that are not used any more may stay in %s: %s", self._path, error)
+            _log.warning("unused files may remain in %s: %s", self._path, error)
 
     def discard(self) -> None:
-        """Remove what was added, as far as that is possible."""
-        with contextlib.suppress(OSError):  # the error that brought us here is the one to tell
+        """Remove the added files that can be removed."""
+        with contextlib.suppress(OSError):  # the error that led here is the one to report
             kept = self._named()
             for file in self._written:
                 if file not in kept:
@@ -129,7 +129,7 @@ class Staging:
                     folder.rmdir()
 
     def _leftovers(self) -> list[Path]:
-        """Return the files whose names are of a writer's making."""
+        """Return the files whose names look like a writer's."""
         inside = [
             file
             for folder in (self._path / name for name in _FOLDERS)
@@ -140,7 +140,7 @@ class Staging:
         return [*inside, *self._path.glob(_MANIFESTS)]
 
     def _named(self) -> set[Path]:
-        """Return the files that the manifest on the disk names; none if there is no sound one."""
+        """Return the files that the manifest on disk names; none if it cannot be read."""
         try:
             return {self._path / ref.path for ref in manifest.read(self._path).files()}
         except FormatError:
@@ -151,28 +151,28 @@ def _remove(file: Path) -> None:
     try:
         file.unlink()
     except OSError as error:
-        _log.warning("a file that is not used any more stays for now: %s", error)
+        _log.warning("an unused file remains for now: %s", error)
 
 
 def _check(path: Path) -> None:
     for folder in (path / name for name in _FOLDERS):
         if folder.is_symlink():
             raise StorageError(
-                f"'{folder}' is a link, and a bundle's files lie in the bundle; copy the bundle "
-                "again, or choose another folder"
+                f"'{folder}' is a link, expected a folder; copy the bundle again, or choose "
+                "another folder"
             )
     if not (path / manifest.NAME).is_file():
         files = (file for file in path.rglob("*") if not file.is_dir())
         foreign = next((f for f in files if f.name != LOCK and not _OURS.fullmatch(f.name)), None)
         if foreign:
             raise StorageError(
-                f"'{path}' has files of others in it ('{foreign.name}') and is not a bundle; "
-                "choose another folder, or empty it"
+                f"'{path}' holds other files ('{foreign.name}') and is not a bundle; choose "
+                "another folder, or empty it"
             )
 
 
 def _holds(path: Path, content: bytes) -> bool:
-    """Return whether there is a file of exactly this content."""
+    """Return whether a file has exactly this content."""
     if not path.is_file() or path.is_symlink() or path.stat().st_size != len(content):
         return False
     view = memoryview(content)

@@ -30,7 +30,7 @@ from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-task", 2, 1
 FEATURES = frozenset({BACKGROUND})
-"""What a task may require of this version."""
+"""Features that a task may require of this version."""
 _HEAD, _TOKENS = "head.", "tokens."
 
 
@@ -41,20 +41,20 @@ class Task:
     info: TaskInfo
     method: str
     resize: Resize
-    """How frames become the size that the encoder takes, see `runtime.models.Preprocess`."""
+    """How to resize frames for the encoder, see `runtime.models.Preprocess`."""
     interpolation: Interpolation
     base_sha256: str
     """Digest of the base tensors the patch belongs to, in the bundle's precision."""
     encoder: str
     """SHA-256 of the encoder graph that runs it, the one that is not blocked."""
     tokens: Mapping[str, NDArray[Any]]
-    """What that graph takes beside the base, (n, W) each, in the bundle's precision."""
+    """Inputs of that graph beside the base, (n, W) each, in the bundle's precision."""
     head: str
-    """SHA-256 of the head graph that `head_tensors` go into."""
+    """SHA-256 of the head graph that takes `head_tensors`."""
     head_tensors: Mapping[str, NDArray[np.float32]]
     patch: Patch
     record: Mapping[str, Any]
-    """How the task was made: accuracy, density, survival; for people, never used to compute."""
+    """How the task was made: accuracy, density, survival; only to be shown."""
     background: Background = "drop"
     """Of image files; any other is in `requires`, see `runtime.models.required`."""
     requires: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ def decode_task(
     Args:
         content: Content of the whole file.
         path: Path of the file, for messages.
-        base_sha256: Digest of the base at hand.
+        base_sha256: Digest of the bundle's base.
         layout: Layout of the base's tensors.
 
     Raises:
@@ -171,7 +171,7 @@ def decode_task(
 
 
 def entry_of(task: Task, file: FileRef) -> TaskEntry:
-    """Return what a manifest says of a task that lies in `file`."""
+    """Return the manifest's entry of a task in `file`."""
     info = task.info
     return TaskEntry(
         id=info.id,

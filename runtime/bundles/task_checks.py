@@ -49,7 +49,7 @@ def check_head_names(task: Task, names: Collection[str]) -> None:
         names: Names of the head's inputs except the features.
 
     Raises:
-        FormatError: It brings others.
+        FormatError: Names differ.
     """
     if task.head_tensors.keys() != set(names):
         raise FormatError(
@@ -76,7 +76,7 @@ def check_head(task: Task, shapes: Shapes) -> None:
 
 
 def check_head_like(task: Task, other: Task) -> None:
-    """Check that a task brings what another one of its head brings: all that is known of some.
+    """Check that a task brings the same tensors as another task of its head.
 
     Args:
         task: Task to check.
@@ -89,7 +89,7 @@ def check_head_like(task: Task, other: Task) -> None:
     alike, own = len(other.info.classes), len(task.info.classes)
     for name, array in other.head_tensors.items():
         found, shape = task.head_tensors[name].shape, array.shape
-        # Nothing says which axis is the classes: one that has their number in both may be it.
+        # The axis of the classes is not known: any that has their number in both may be it.
         fits = len(found) == len(shape) and all(
             a == b or (a, b) == (own, alike) for a, b in zip(found, shape, strict=True)
         )

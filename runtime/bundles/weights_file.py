@@ -26,12 +26,12 @@ def read_weights(path: Path, size: int, sha256: str) -> Weights:
     """Read the base weights, checking their digest on the way.
 
     Args:
-        path: A safetensors file of float32 and float16 tensors.
+        path: Safetensors file of float32 and float16 tensors.
         size: Expected size in bytes.
-        sha256: The digest its tensors must have (`runtime.storage.digest`).
+        sha256: Expected digest of the tensors (`runtime.storage.digest`).
 
     Raises:
-        FormatError: The file is missing, damaged, or not the one that was meant.
+        FormatError: The file is missing, damaged, or not the expected one.
     """
     layout, start = read_layout(path, size)
     buffer = np.empty(size - start, np.uint8)
@@ -47,10 +47,10 @@ def read_weights(path: Path, size: int, sha256: str) -> Weights:
 
 
 class SharedWeights:
-    """The base weights once in memory, for any number of `Weights` that share what none changed.
+    """The base weights once in memory, for any number of `Weights` that share unchanged pages.
 
     On Linux they lie in anonymous memory, elsewhere in a file without a name. Each `Weights` maps
-    them copy on write: what it costs is the pages that its patches touch.
+    them copy on write, so it costs the pages that its patches touch.
     """
 
     def __init__(self, path: Path, size: int, sha256: str, block: int) -> None:
@@ -60,11 +60,11 @@ class SharedWeights:
             path: As for `read_weights`.
             size: As for `read_weights`.
             sha256: As for `read_weights`.
-            block: Channels in a block of the filters, see `Weights.lay_out`.
+            block: Number of channels in a block of the filters, see `Weights.lay_out`.
 
         Raises:
-            FormatError: The file is missing, damaged, or not the one that was meant.
-            StorageError: There is no room for them.
+            FormatError: The file is missing, damaged, or not the expected one.
+            StorageError: There is no room for the weights.
         """
         self._layout, start = read_layout(path, size)
         self._size, self._block = size - start, block
@@ -88,11 +88,11 @@ class SharedWeights:
             raise
 
     def weights(self) -> Weights:
-        """Return weights of one's own, filters in blocks; they outlive `close`.
+        """Return weights for one session, filters in blocks; they outlive `close`.
 
         Raises:
-            BackendError: The shared ones are closed.
-            StorageError: They cannot be mapped.
+            BackendError: The shared weights are closed.
+            StorageError: The weights cannot be mapped.
         """
         if self._file < 0:  # which mmap takes for a wish for empty memory
             raise BackendError("the shared weights are closed; open a new pool")
@@ -101,7 +101,7 @@ class SharedWeights:
         return Weights(np.frombuffer(mapped, np.uint8), self._layout, self._block)
 
     def close(self) -> None:
-        """Give no more weights; the memory is free when the last of them is gone."""
+        """Refuse further `weights`; the memory is freed with the last of them."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -113,7 +113,7 @@ def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
     Reads the header only.
 
     Args:
-        path: A safetensors file of float32 and float16 tensors.
+        path: Safetensors file of float32 and float16 tensors.
         size: Expected size in bytes.
 
     Raises:
@@ -153,8 +153,8 @@ def _take_all(
         path: Path of the file.
         layout: Tensors of the file, in its order.
         sha256: Expected digest.
-        take: Gets the open file, a tensor and its first byte among those of all tensors; returns
-            its line of the digest.
+        take: Function of the open file, a tensor and its offset among the bytes of all tensors,
+            which returns the tensor's line of the digest.
     """
     offsets = np.cumsum([0, *(spec.nbytes for spec in layout)])[:-1].tolist()
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,33 +12,56 @@ from runtime.commands.options import BUNDLE, JSON, session_options
 from runtime.console import write_json
 from runtime.errors import ConfigError, TaskError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from runtime.bundles.bundle import Bundle
+
 
 @click.command(short_help="Measure latency.")
 @BUNDLE
-@click.option("--task", "tasks", multiple=True, help="Task to measure; default: all.")
+@click.option("--task", "tasks", multiple=True, help="Task to measure; repeatable; default: all.")
 @click.option(
     "--tasks",
     "count",
     type=click.IntRange(min=2),
-    help="Measure instead: switching among the first N tasks, and mixes of 1 to N tasks.",
+    metavar="N",
+    help="Measure switching among the first N tasks, and mixes of 1 to N tasks, instead.",
 )
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
     default=32,
     show_default=True,
-    help="Frames in a mix, with --tasks.",
+    help="Number of frames in a mix, with --tasks.",
 )
 @click.option(
     "--batch",
     "batches",
     multiple=True,
     type=click.IntRange(1, 1024),
-    help="Frames in a call; can be repeated; default: 1. Not with --tasks.",
+    help="Number of frames in a call; repeatable; default: 1. Not with --tasks.",
 )
-@click.option("--samples", type=click.IntRange(min=2), default=100, show_default=True)
-@click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
-@click.option("--image", type=click.Path(path_type=Path), help="Frame; default: 640x480 noise.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=2),
+    default=100,
+    show_default=True,
+    help="Number of timed calls.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Number of calls before these, which do not count.",
+)
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path),
+    help="Image file to use as the frame; default: noise of 640x480 pixels.",
+)
 @JSON
 @session_options
 def bench(
@@ -52,55 +76,36 @@ def bench(
     json_file: Path | None,
     **settings: Any,
 ) -> None:
-    """Measure latency from frame in to prediction out, and of switching.
+    """Measure the latency of predictions, from frame in to prediction out, and of switches.
 
-    With --tasks N: switching in random order among N loaded tasks, and frames per second against
-    the number of tasks in a mix, grouped by task (predict_many) and one by one.
+    With --tasks N: switches in random order among N loaded tasks, and frames per second by the
+    number of tasks in a mix, grouped by task (predict_many) and one by one.
     """
     import sys
-
-    import numpy as np
 
     from runtime.benchmark import latency
     from runtime.benchmark import tasks as mixes
     from runtime.bundles.bundle import Bundle
-    from runtime.frames.preprocess import read_image
     from runtime.sessions.session import Session
 
     if count is not None and batches:
-        raise ConfigError(
-            "--batch does not go with --tasks, which batches the frames of a mix by task; leave "
-            "one of them out"
-        )
+        raise ConfigError("--batch does not go with --tasks; leave one of them out")
     content = Bundle.open(bundle)
-    for task in tasks:
-        content.entry(task)
-    chosen = tuple(dict.fromkeys(tasks)) or content.tasks
-    if count is not None and count > len(chosen):
-        raise TaskError(f"--tasks {count} needs as many tasks, found {len(chosen)} in '{bundle}'")
-    plan = latency.LatencyPlan(chosen, tuple(dict.fromkeys(batches)) or (1,), samples, warmup)
-    many = None if count is None else mixes.MixPlan(chosen[:count], frames, samples, warmup)
-    frame = (
-        np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-        if image is None
-        else read_image(image)
-    )
-
-    def open_session() -> Session:
-        return Session.open(bundle, **settings)
-
-    first = latency.measure_open(open_session, frame)
-    groups = len(plan.tasks) * len(plan.batches) + (len(plan.tasks) > 1)
-    calls = groups * samples if many is None else mixes.progress_calls(many)
+    chosen = _chosen(content, tasks, count)
+    kind: Any  # the module that measures
+    plan: Any
+    if count is None:
+        sizes = tuple(dict.fromkeys(batches)) or (1,)
+        kind, plan = latency, latency.LatencyPlan(chosen, sizes, samples, warmup)
+    else:
+        kind, plan = mixes, mixes.MixPlan(chosen, frames, samples, warmup)
+    frame = _frame(image)
+    open_session = partial(Session.open, bundle, **settings)
+    first, calls = latency.measure_open(open_session, frame), kind.progress_calls(plan)
     with (
         open_session() as session,
         click.progressbar(length=calls, label="measuring", file=sys.stderr) as bar,
     ):
-        rows = list(
-            latency.measure(session, plan, frame, lambda: bar.update(1))
-            if many is None
-            else mixes.measure(session, many, frame, lambda: bar.update(1))
-        )
         report = {
             "bundle": str(bundle),
             "backend": session.backend.version,
@@ -111,10 +116,37 @@ def bench(
             "threads": settings["threads"],
             "warmup": warmup,
             "open_ms": first,
-            "rows": rows,
+            "rows": list(kind.measure(session, plan, frame, lambda: bar.update(1))),
             "peak_rss_bytes": latency.peak_rss(),
             "machine": latency.machine(),
         }
-    click.echo((latency if many is None else mixes).render(report))
+    click.echo(kind.render(report))
     if json_file is not None:
         write_json(json_file, report)
+
+
+def _chosen(bundle: Bundle, tasks: tuple[str, ...], count: int | None) -> tuple[str, ...]:
+    """Return the ids of the tasks to measure.
+
+    Raises:
+        TaskError: The bundle has no such task, or not as many.
+    """
+    for task in tasks:
+        bundle.entry(task)
+    chosen = tuple(dict.fromkeys(tasks)) or bundle.tasks
+    if count is not None and count > len(chosen):
+        raise TaskError(
+            f"--tasks {count} needs as many tasks, found {len(chosen)} in '{bundle.path}'"
+        )
+    return chosen[:count]
+
+
+def _frame(image: Path | None) -> NDArray[np.uint8]:
+    """Return the frame of an image file; noise without one."""
+    import numpy as np
+
+    from runtime.frames.preprocess import read_image
+
+    if image is None:
+        return np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    return read_image(image)

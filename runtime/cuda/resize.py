@@ -27,6 +27,8 @@ _PLANS = 16
 """Frame sizes whose weights are kept."""
 _STAGED = 1 << 26
 """Bytes of frames that wait on the host at a time; more in one call wait for the stream."""
+_BATCH = 32
+"""Frames that a session computes at once, at most, where it chooses."""
 _TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
 """Whether Pillow filters the columns first if a frame loses much more height than width."""
 
@@ -65,6 +67,8 @@ class DeviceResizer:
     def __init__(self, device: CudaDevice) -> None:
         """Start without memory; the first frames bring it."""
         self._device = device
+        self.batch = _BATCH
+        """Frames for whose pixels there is room from the first call on."""
         self._plans: OrderedDict[tuple[int, int, Preprocess], _Plan] = OrderedDict()
         self._staged: CudaMailbox | None = None
         self._middle: CudaBuffer | None = None
@@ -99,7 +103,8 @@ class DeviceResizer:
             self._middle = self._device.allocate(nbytes)
             if middle is not None:
                 middle.close()
-        pixels, nbytes = self._pixels, len(frames) * size * size * 3
+        # At once for the largest batch: CUDA graphs hold the address, which had better stay.
+        pixels, nbytes = self._pixels, max(len(frames), self.batch) * size * size * 3
         if pixels is None or pixels.nbytes < nbytes:
             self._pixels = self._device.allocate(nbytes)
             if pixels is not None:

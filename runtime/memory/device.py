@@ -29,6 +29,10 @@ class DeviceMemory:
         self.device = device
         self._resizer = DeviceResizer(device)
 
+    def expect(self, batch: int) -> None:
+        """Have room for so many frames at once, so that their pixels stay where they are."""
+        self._resizer.batch = max(self._resizer.batch, batch)
+
     def weights(self, base: Weights, again: Callable[[], Weights]) -> Arena:
         """Copy the base to the device.
 

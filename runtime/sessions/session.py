@@ -246,4 +246,4 @@ class Session(SwitchingSession):
         return self._strategy.pixels(ready, spec)
 
     def _logits(self, loaded: LoadedTask, pixels: Pixels) -> NDArray[np.float32]:
-        return self._strategy.logits(loaded, self._strategy.features(loaded, pixels))
+        return self._strategy.infer(loaded, pixels)

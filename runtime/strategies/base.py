@@ -102,6 +102,19 @@ class Strategy(Protocol[R]):
         """
         ...
 
+    def infer(self, loaded: R, pixels: Pixels) -> NDArray[np.float32]:
+        """Return logits (N, K) for frames; the features stay where they are computed.
+
+        Args:
+            loaded: The task that was switched to.
+            pixels: As for `features`.
+
+        Raises:
+            FormatError: The logits are not finite, or not one per class.
+            BackendError: An engine failed.
+        """
+        ...
+
     def logits(self, loaded: R, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits (N, K) for features (N, D); the task need not be the current one.
 

@@ -8,6 +8,7 @@ enters memory: base and patch are read, merged, and laid out by the engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -19,7 +20,7 @@ from runtime.bundles.bundle import Bundle
 from runtime.bundles.constants import constants
 from runtime.bundles.task import Task
 from runtime.errors import BackendError
-from runtime.memory.base import Pixels
+from runtime.memory.base import Pixels, Tensors
 from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
 from runtime.mutex import Mutex
@@ -36,10 +37,11 @@ class EngineTask(LoadedTask):
     """Whether the engine is this task's alone."""
     head: str
     """SHA-256 of its head graph."""
-    head_tensors: Mapping[str, NDArray[np.float32]]
+    head_tensors: Tensors
 
     def close(self) -> None:
-        """Release the engine, unless other tasks use it."""
+        """Free the head's memory, and release the engine unless other tasks use it."""
+        self.head_tensors.close()
         if self.owned:
             self.engine.close()
 
@@ -118,21 +120,24 @@ class EnginesStrategy:
         """
         self._heads.check(task)
         untouched = not task.patch and not task.tokens
-        engine = self._shared(task) if untouched else self._engine(task)
-        heads = sum(array.nbytes for array in task.head_tensors.values())
         weights = sum(spec.nbytes for spec in self._layout.values())
         tokens = b"".join(array.tobytes() for _, array in sorted(task.tokens.items()))
+        with ExitStack() as stack:
+            head = self.backend.memory.tensors(task.head_tensors)
+            stack.callback(head.close)
+            engine = self._shared(task) if untouched else self._engine(task)
+            stack.pop_all()
         # A patch is its task's own; without one, the tokens alone tell two encoders apart.
         state = object() if task.patch else sha256(tokens).digest()
         return EngineTask(
             info=task.info,
             preprocess=preprocess,
-            nbytes=heads + (0 if untouched else weights + len(tokens)),
+            nbytes=head.nbytes + (0 if untouched else weights + len(tokens)),
             share=(task.encoder, state, preprocess),
             engine=engine,
             owned=not untouched,
             head=task.head,
-            head_tensors=dict(task.head_tensors),
+            head_tensors=head,
         )
 
     def switch(self, new: EngineTask | None) -> None:
@@ -164,6 +169,17 @@ class EnginesStrategy:
         """
         return loaded.engine.run({"pixels": self.backend.memory.ready(pixels)})
 
+    def infer(self, loaded: EngineTask, pixels: Pixels) -> NDArray[np.float32]:
+        """Return logits (N, K) for frames.
+
+        Raises:
+            FormatError: The logits are not finite, or not one per class.
+            BackendError: An engine failed.
+        """
+        ready = self.backend.memory.ready(pixels)
+        tensors = loaded.head_tensors.handles
+        return self._heads.infer(loaded, loaded.head, tensors, loaded.engine, ready)
+
     def logits(self, loaded: EngineTask, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of a task for features (N, D).
 
@@ -171,7 +187,7 @@ class EnginesStrategy:
             FormatError: The logits are not finite, or not one per class.
             BackendError: The engine failed.
         """
-        return self._heads.logits(loaded, loaded.head, loaded.head_tensors, features)
+        return self._heads.logits(loaded, loaded.head, loaded.head_tensors.handles, features)
 
     def base_sha256(self) -> str:
         """Return the digest of the base in its file: there is none in memory to look at.

@@ -9,6 +9,7 @@ from runtime.backends.base import Backend, Engine, Inputs
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import Task
 from runtime.bundles.task_checks import check_head_names
+from runtime.cuda.base import DeviceArray
 from runtime.strategies.base import LoadedTask, checked
 
 
@@ -59,6 +60,23 @@ class Heads:
         """
         result = self._engines[head].run({"features": features, **tensors})
         return checked(loaded, len(features), result)
+
+    def infer(
+        self,
+        loaded: LoadedTask,
+        head: str,
+        tensors: Inputs,
+        encoder: Engine,
+        pixels: NDArray[np.uint8] | DeviceArray,
+    ) -> NDArray[np.float32]:
+        """Return logits (N, K) for pixels (N, S, S, 3); `encoder` computes the features.
+
+        Raises:
+            FormatError: The logits are not finite, or not one per class.
+            BackendError: An engine failed.
+        """
+        result = encoder.run_with_head({"pixels": pixels}, self._engines[head], tensors)
+        return checked(loaded, pixels.shape[0], result)
 
     def close(self) -> None:
         """Release the engines. Safe to call more than once."""

@@ -194,6 +194,17 @@ class PatchStrategy:
         ready = self.backend.memory.ready(pixels)
         return self.encoders[loaded.encoder].engine.run({"pixels": ready})
 
+    def infer(self, loaded: PatchTask, pixels: Pixels) -> NDArray[np.float32]:
+        """Return logits (N, K) for pixels under the task that was switched to.
+
+        Raises:
+            FormatError: The logits are not finite, or not one per class.
+            BackendError: An engine failed.
+        """
+        ready = self.backend.memory.ready(pixels)
+        encoder = self.encoders[loaded.encoder].engine
+        return self.heads.infer(loaded, loaded.head, loaded.head_tensors.handles, encoder, ready)
+
     def logits(self, loaded: PatchTask, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of a task for features (N, D).
 

@@ -166,6 +166,13 @@ def test_a_page_of_a_named_data_set_is_a_usage_error(tmp_path):
     assert result.exit_code == 2 and "leave out --dataset" in result.output
 
 
+def test_a_page_that_no_browser_would_open_is_a_usage_error(root, tmp_path):
+    domain(root, "day", 1, ("a", "b"))
+    result = check("--data", root, "--report", tmp_path / "page")
+    assert result.exit_code == 2 and "--report must end in .html, found '" in result.output
+    assert "page.html" in result.output and not (tmp_path / "page").exists()
+
+
 def test_training_warns_of_copies_that_mislead_it_or_its_test(root):
     day, night = root / "day", root / "night"
     assert warnings(load_folders(root, "night", "day", holdout=0.3)) == []

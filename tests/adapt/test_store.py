@@ -83,7 +83,9 @@ def test_find_for_images_of_ones_own_says_the_command_that_can_make_it(shelf):
 
 def test_find_says_what_was_probably_meant(shelf):
     root = shelf("own/studio-shop/cmkd", "own/studio-shop/unimos")
-    with pytest.raises(TaskError, match="of task 'nope-shop'; available: own/studio-shop; .*data"):
+    with pytest.raises(
+        TaskError, match="of task 'nope-shop'; available: own/studio-shop; .*--data"
+    ):
         find(root, "nope-shop")
     with pytest.raises(TaskError, match="'studio-shpo'; did you mean 'studio-shop'; available:"):
         find(root, "studio-shpo")
@@ -91,7 +93,7 @@ def test_find_says_what_was_probably_meant(shelf):
         find(root, "studio-shop", method="unimso")
 
 
-def test_find_in_a_folder_that_is_not_there_says_there_are_none(tmp_path):
+def test_find_in_a_folder_that_is_not_there_lists_none(tmp_path):
     with pytest.raises(TaskError, match="available: none"):
         find(tmp_path / "nowhere", "f-h")
 

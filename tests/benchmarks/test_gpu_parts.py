@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.parts import DEVICE_PARTS, PARTS, Step, find_gpu, missing, run_step
+from benchmarks.gpu.parts import run_step
+from benchmarks.gpu.steps import DEVICE_PARTS, PARTS, Step, find_gpu, missing
 
 ROOT = Path(__file__).parents[2]
 OPTIONAL = {"hypothesis", "matplotlib", "onnxruntime", "open_clip", "rich", "tensorrt", "torch"}
@@ -65,13 +66,14 @@ def test_every_gpu_test_belongs_to_one_part():
     others = set(ROOT.glob("tests/**/test_*.py")) - {Path(__file__)}
     marked = {path for path in others if "pytest.mark.gpu\n" in path.read_text()}
     marked |= set(ROOT.glob("tests/runtime/cuda/test_*.py"))
-    listed = [ROOT / test for steps in PARTS.values() for step in steps for test in step.tests]
+    steps = [step for part in PARTS.values() for step in part if not step.under]
+    listed = [ROOT / test for step in steps for test in step.tests]
     assert sorted(listed) == sorted(marked)
 
 
 @pytest.mark.parametrize("part", DEVICE_PARTS)
 def test_the_tests_of_a_device_need_no_package_that_is_not_named(part):
-    (step,) = (step for step in PARTS[part] if "torch" not in step.needs)
+    step = next(step for step in PARTS[part] if "torch" not in step.needs)
     named = {name for need in step.needs for name in need.split(" or ")}
     command = [sys.executable, "-c", COLLECT, " ".join(sorted(OPTIONAL - named)), *step.tests]
     env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins import what is absent
@@ -83,6 +85,7 @@ def test_a_step_names_the_packages_that_it_lacks():
     step = Step(("json", "nowhere_a or json", "nowhere_b.inner", "nowhere_c or nowhere_d"))
     assert missing(step) == "needs nowhere_b.inner, nowhere_c or nowhere_d; not installed"
     assert missing(Step(("json",))) is None
+    assert missing(Step((), under=("nowhere-e", "-x"))) == "needs nowhere-e; not installed"
     assert "device" in (missing(Step(("torch",)), without_torch=True) or "")
 
 

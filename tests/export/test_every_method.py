@@ -1,19 +1,23 @@
 """Every method that can be trained is run by a device, on both families of encoders."""
 
 import shutil
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+import adapt
 from adapt import methods
-from adapt.artifacts.merge import Network
-from adapt.clip import model as clips
-from adapt.compute.inference import predict
 from adapt.data import load_folders
-from adapt.training.train import train
+from adapt.evaluation.variants import variants
+from adapt.training.train import Run, train
 from export.pipeline import export_bundle
 from export.verification.images import ImagePaths
-from runtime.frames.preprocess import preprocess, read_image
+from runtime.errors import DataError
+from runtime.frames.preprocess import read_pixels
 from runtime.sessions.session import Session
 
 SETTINGS = {
@@ -38,20 +42,29 @@ def domains(world, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("model", ["demo-vit32", "demo-rn32"])
-def test_tasks_of_every_method_share_a_bundle_that_answers_as_training_does(
-    domains, model, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("UDA_CACHE", str(tmp_path / "cache"))
-    runs = {}
+@dataclass
+class Every:
+    """Runs of all methods on one base, and the bundle of their artifacts."""
+
+    runs: dict[str, Run]
+    """By method."""
+    bundle: Path
+    tasks: dict[str, str]
+    """Ids by method."""
+
+
+@pytest.fixture(scope="module", params=["demo-vit32", "demo-rn32"])
+def every(request, domains, tmp_path_factory):
+    folder, runs, tasks = tmp_path_factory.mktemp(request.param), {}, {}
     for name in methods.METHODS:
         cls = methods.get(name).Config
         known = {k: v for k, v in SETTINGS.items() if k in cls.__dataclass_fields__}
         known["rst"] = name in ("cmkd", "source_only")  # a patch of all weights takes long to pack
-        config = cls(model=model, pretrained="demo", **known)
+        config = cls(model=request.param, pretrained="demo", **known)
         pair = load_folders(domains, "source", name)
-        runs[pair.task.id] = train(name, pair, config, out=tmp_path / "artifacts")
-    out = tmp_path / "every.bundle"
+        runs[name] = train(name, pair, config, out=folder / "artifacts")
+        tasks[name] = pair.task.id
+    out = folder / "every.bundle"
     rows = export_bundle(
         [run.path for run in runs.values()],
         out,
@@ -59,17 +72,60 @@ def test_tasks_of_every_method_share_a_bundle_that_answers_as_training_does(
         max_images=6,
     )
     assert {row.record.variant.removesuffix("-rst") for row in rows} == {*methods.METHODS}
-    clip = clips.load(model, "demo")
-    frames = [read_image(file) for file in sorted(domains.glob("source/*/1*.png"))]
-    with Session.open(out, threads=1) as session:
-        prompted = [len(encoder.tokens) for encoder in session.bundle.manifest.encoders]
-        assert sorted(prompted) == ([0, 4] if model == "demo-vit32" else [0])
-        for task, run in (*runs.items(), *runs.items()):
+    return Every(runs, out, tasks)
+
+
+@pytest.fixture(scope="module")
+def files(domains):
+    return sorted(domains.glob("source/*/1*.png"))
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_loaded_model_a_device_and_eval_give_the_same_answers(every, files, name, domains):
+    run, task = every.runs[name], every.tasks[name]
+    model = adapt.load(run.path.parent)
+    logits = model.logits(files)
+    expected, spread = logits.numpy(), np.ptp(logits.numpy(), 1).mean()
+    with Session.open(every.bundle, threads=1) as session:
+        session.switch(task)
+        device = session.predict_batch(files)
+        features = session.features(files)
+    found = np.stack([answer.logits for answer in device])
+    assert np.abs(found - expected).max() <= 1e-4 * spread
+    np.testing.assert_allclose(model.encode_image(files), features, rtol=2e-4, atol=1e-4)
+    assert model.class_names == device[0].classes
+    for here, there in zip(model.classify(files), device, strict=True):
+        assert (here.task, here.label) == (task, there.label)
+        assert here.score == pytest.approx(there.score, abs=1e-4)
+    settings = {**run.artifact.config, "model": run.artifact.base.architecture}
+    *_, trained = variants(model.task, {f"{name}-again": run.path}, settings)
+    pixels = np.stack([read_pixels(file, trained.preprocess) for file in files])
+    assert torch.equal(trained.logits(pixels), logits)
+
+
+def test_images_may_be_files_pictures_arrays_or_preprocessed_tensors(every, files):
+    model = adapt.load(every.runs["cmkd"].path)
+    pictures = [Image.open(file) for file in files]
+    ready = torch.stack([model.preprocess(file) for file in files])
+    expected = model.logits(files)
+    for images in (pictures, [np.array(p.convert("RGB")) for p in pictures], ready):
+        assert torch.equal(model.logits(images), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(ready), expected)
+    with pytest.raises(DataError, match=r"must be \(N, 3, 32, 32\), found \(3, 32, 32\)"):
+        model.encode_image(ready[0])
+    with pytest.raises(DataError, match="expected at least one image, found none"):
+        model.classify([])
+
+
+def test_tasks_of_every_method_share_a_bundle_and_are_switched_between(every, files):
+    with Session.open(every.bundle, threads=1) as session:
+        prompted = {len(encoder.tokens) for encoder in session.bundle.manifest.encoders}
+        vit = every.runs["ekda"].artifact.base.architecture == "demo-vit32"
+        assert prompted == ({0, 4} if vit else {0})
+        first = {}
+        for task in (*every.tasks.values(), *every.tasks.values()):
             session.switch(task)
-            spec = run.artifact.preprocess
-            pixels = np.stack([preprocess(frame, spec) for frame in frames])
-            network = Network.of(clip, run.artifact)
-            expected = predict(network, pixels, 16, mean=clip.mean, std=clip.std).numpy()
-            found = np.stack([answer.logits for answer in session.predict_batch(frames)])
-            assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected, 1).mean()
+            found = np.stack([answer.logits for answer in session.predict_batch(files)])
+            assert np.array_equal(first.setdefault(task, found), found)
         assert session.base_sha256() == session.bundle.manifest.tensors.sha256

@@ -5,11 +5,12 @@ import importlib.util
 import numpy as np
 import pytest
 
+from adapt.artifacts.merge import load_base
 from adapt.clip.model import encoder_tensors
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
 from export.pipeline import export_bundle
-from export.sources import Source, load_base
+from export.sources import Source
 from export.verification.images import ImagePaths
 from export.verification.verifier import Verifier
 from runtime import backends

@@ -9,8 +9,8 @@ from runtime.sessions.session import Session
 
 def test_a_bundle_is_exported_and_verified_through_the_package_alone(world, tmp_path):
     paths = [
-        world.artifacts / "my-objects" / task / "cmkd-rst" / "artifact.safetensors"
-        for task in ("p-a", "c-r")
+        world.artifacts / "my-objects" / "p-a" / "cmkd-rst",
+        str(world.artifacts / "my-objects" / "c-r" / "cmkd-rst" / "artifact.safetensors"),
     ]
     out, images, done = tmp_path / "two.bundle", export.ImagePaths(world.images), []
     made = export.export_bundle(
@@ -22,7 +22,7 @@ def test_a_bundle_is_exported_and_verified_through_the_package_alone(world, tmp_
     ]
     assert ("p-a: bundle", 6, 6) in done
     (again,) = export.verify_bundle(
-        out, world.artifacts, tasks=("c-r",), images=images, max_images=6
+        str(out), world.artifacts, tasks=("c-r",), images=images, max_images=6
     )
     assert isinstance(again, export.TaskReport) and again == made[1]
     with Session.open(out) as session:

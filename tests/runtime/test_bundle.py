@@ -88,7 +88,7 @@ def test_a_link_that_leads_out_of_the_bundle_is_refused(world, tmp_path):
     file.unlink()
     file.symlink_to(outside)
     opened = Bundle.open(world.path)
-    with pytest.raises(FormatError, match="leads out of the bundle"):
+    with pytest.raises(FormatError, match="is a link out of the bundle"):
         opened.task("a-b", opened.weights().layout)
 
 

@@ -29,7 +29,7 @@ def driver(tmp_path_factory):
 @pytest.mark.parametrize(
     "name",
     [
-        *("device", "arena", "device_resize", "device_session", "device_interrupted"),
+        *("device", "arena", "device_resize", "device_session", "device_interrupted", "lifetime"),
         *("trt_session", "trt_graphs", "trt_builds", "trt_threads", "trt_interrupted"),
         "backends",
     ],

@@ -131,7 +131,7 @@ def test_export_and_install_leave_the_folder_of_engines_alone(make_world, tmp_pa
 def test_a_folder_with_engines_and_no_bundle_is_nobodys_to_write_over(world, tmp_path):
     store = store_of(tmp_path / "lost", None)
     built(world, store)
-    with pytest.raises(StorageError, match="files of others"):
+    with pytest.raises(StorageError, match="holds other files"):
         write(tmp_path / "lost", **world.parts)
     assert Path(store.folder).is_dir()
 

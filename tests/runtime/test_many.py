@@ -213,7 +213,7 @@ def test_bad_calls_change_nothing(world, frame):
         for pairs in ([frame, frame], (frame, "a-c"), None, [(frame, "a-c", 1)]):
             with pytest.raises(DataError, match="come as pairs"):
                 session.predict_many(pairs)
-        with pytest.raises(TaskError, match="named by its id"):
+        with pytest.raises(TaskError, match="expected the id of a task"):
             session.predict(frame, task=["a-c"])
         assert session.task == "a-b" and strategy.passes == [] and strategy.switches == ["a-b"]
     with pytest.raises(BackendError, match="closed"):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +10,6 @@ from PIL import Image
 
 import runtime
 from runtime import errors
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def sources() -> dict[str, str]:
-    """Return the Python that users copy: the examples, and README's blocks."""
-    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    found = {p.name: p.read_text() for p in sorted((REPOSITORY / "examples").glob("*.py"))}
-    return found | {f"README block {number}": text for number, text in enumerate(blocks)}
 
 
 def test_every_public_name_is_there_and_every_error_is_public() -> None:
@@ -34,21 +22,6 @@ def test_every_public_name_is_there_and_every_error_is_public() -> None:
     assert kinds <= set(runtime.__all__)
     with pytest.raises(AttributeError, match="'runtime' has no attribute 'Judge'"):
         _ = runtime.Judge
-
-
-def test_examples_and_readme_use_public_names_alone() -> None:
-    texts = sources()
-    assert len(texts) > 4
-    for name, text in texts.items():
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("runtime"):
-                assert node.module == "runtime", f"{name} imports from {node.module}"
-            if isinstance(node, ast.Import):
-                private = [a.name for a in node.names if a.name.startswith("runtime.")]
-                assert not private, f"{name} imports {private}"
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                public = node.value.id != "runtime" or node.attr in runtime.__all__
-                assert public, f"{name} uses runtime.{node.attr}"
 
 
 @pytest.mark.parametrize("kind", ["path", "text", "picture"])

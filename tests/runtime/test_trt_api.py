@@ -69,7 +69,7 @@ def wheels(folder: Path) -> dict[str, str]:
 
 def test_all_that_calls_the_library_is_checked():
     names = {path.stem for path in SOURCES if path.parent.name == "trt"}
-    assert {"library", "builder", "tensors", "engine", "cuda_graphs"} <= names
+    assert {"library", "builder", "tensors", "contexts", "plan", "engine"} <= names
 
 
 def test_the_code_uses_only_what_every_release_has(tmp_path, cache):

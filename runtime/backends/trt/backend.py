@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runtime.backends.base import Arrays
 from runtime.backends.names import gpu_of
+from runtime.backends.trt.contexts import Activations
 from runtime.backends.trt.device import platform_of, runtime_on
 from runtime.backends.trt.engine import TrtEngine
 from runtime.backends.trt.engine_file import content_of
@@ -51,6 +52,7 @@ class TrtBackend:
         self._gpu = CudaDevice(index)
         try:
             self.memory = DeviceMemory(self._gpu)
+            self._activations = Activations(self._gpu)
             self.machine = platform_of(self._gpu)
             self._runtime = runtime_on(self._gpu)
         except BaseException:
@@ -75,5 +77,13 @@ class TrtBackend:
         content = content_of(sha256(graph), weights)
         found = self._store.find(content, self.machine, device, baked=weights is not None)
         plan = self._store.plan(found, device)
+        self.memory.expect(found.recipe.profile.batch.max)
         with self._opening:
-            return TrtEngine(self._gpu, self._runtime, plan, found.tensors, found.recipe.profile)
+            return TrtEngine(
+                self._gpu,
+                self._runtime,
+                plan,
+                found.tensors,
+                found.recipe.profile,
+                self._activations,
+            )

@@ -1,98 +1,73 @@
-"""Run an engine as a CUDA graph, with one launch per run.
+"""Run engines one after the other as one CUDA graph, with one launch for all.
 
 TensorRT forbids changing a context from which a graph was recorded, so each set of shapes and
-addresses gets a context of its own. What lies at the addresses may change: a switch does just that.
+addresses gets contexts of its own. What lies at the addresses may change: a switch does just that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 
-from runtime.backends.trt.library import said, trt
+from runtime.backends.trt.plan import OpenedPlan
 from runtime.cuda.base import Device, DeviceArray
 from runtime.cuda.graphs import Graphs
 
-_MOST = 4
-"""Contexts of an engine, each with memory for its activations."""
+_MOST = 8
+"""Graphs of an engine: as many as the profile of a camera has batch sizes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One run of an engine."""
+
+    plan: OpenedPlan
+    inputs: Mapping[str, DeviceArray]
+    """Those that are not bound; they fit."""
+    output: int
+    """Address of the output."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for runs that do the same at the same addresses."""
+        inputs = ((name, array.address, array.shape) for name, array in self.inputs.items())
+        return (self.plan, self.plan.bindings, self.output, *inputs)
 
 
 class Recorded:
-    """Runs of one engine whose inputs and output lie at the same addresses again and again."""
+    """Runs whose inputs and outputs lie at the same addresses again and again."""
 
-    def __init__(self, device: Device, engine: trt.ICudaEngine) -> None:
-        """Start without contexts."""
-        self._device, self._engine = device, engine
-        self._most = _MOST
+    def __init__(self, device: Device) -> None:
+        """Start without graphs."""
+        self._device = device
         self._graphs = Graphs(device, _MOST)
-        self._contexts: dict[Hashable, trt.IExecutionContext] = {}
 
-    def run(
-        self,
-        inputs: Mapping[str, DeviceArray],
-        output: str,
-        address: int,
-        bound: Mapping[str, DeviceArray] | None = None,
-    ) -> bool:
-        """Put one run onto the stream; False if it must be run without a graph.
-
-        Args:
-            inputs: Inputs whose shapes fit the engine.
-            output: Name of the output.
-            address: Address of the output.
-            bound: Further inputs, which are the same at every run: with those of a large encoder
-                in it, a key would take longer than a launch.
+    def run(self, *steps: Step) -> None:
+        """Put steps onto the stream, as a graph where they can be recorded.
 
         Raises:
-            BackendError: The engine fails.
+            BackendError: An engine fails.
         """
-        key = (address, *((name, inputs[name].address, inputs[name].shape) for name in inputs))
-        context = self._contexts.get(key)
-        if context is None:
-            if len(self._contexts) >= self._most:
-                return False
-            context = self._make({**(bound or {}), **inputs}, output, address)
-            if not _recordable(context, self._device.stream):
-                self._most = 0  # nor is any other run of this engine
-                return False
-            self._contexts[key] = context
-        ready = context
 
         def enqueue() -> None:
-            with said() as messages:
-                if not ready.execute_async_v3(self._device.stream):
-                    raise messages.failure("run an engine", "build it again with uda-runtime build")
+            for step in steps:
+                step.plan.run(step.plan.context, step.inputs, step.output)
 
-        self._graphs.run(key, enqueue)
-        return True
+        self._graphs.run(tuple(step.key for step in steps), enqueue, lambda: self._prepare(steps))
 
     def close(self) -> None:
-        """Release graphs and contexts, when the stream has passed. Safe to call more than once."""
+        """Release graphs and their contexts, when the stream has passed. Safe to call again."""
         self._graphs.clear()
-        self._contexts.clear()
 
-    def _make(
-        self, inputs: Mapping[str, DeviceArray], output: str, address: int
-    ) -> trt.IExecutionContext:
-        with said() as messages:
-            context = self._engine.create_execution_context()
-            ready = context is not None and context.set_tensor_address(output, address)
-            for name, array in inputs.items():
-                ready = (
-                    ready
-                    and context.set_input_shape(name, trt.Dims(list(array.shape)))
-                    and context.set_tensor_address(name, array.address)
-                )
-            if not ready:
-                raise messages.failure("prepare a run of an engine", "free memory on the GPU")
-        return context
+    def _prepare(self, steps: tuple[Step, ...]) -> Callable[[], None]:
+        """Return the same runs over contexts of their own."""
+        contexts = [step.plan.make_context() for step in steps]
+        for step, context in zip(steps, contexts, strict=True):
+            step.plan.set_inputs(context, step.inputs)
+            context.check_recordable(self._device.stream)
 
+        def enqueue() -> None:
+            for step, context in zip(steps, contexts, strict=True):
+                step.plan.run(context, step.inputs, step.output)
 
-def _recordable(context: Any, stream: int) -> bool:
-    """Return whether runs can be recorded: one of TensorRT-RTX may ask for memory meanwhile.
-
-    Its flag REQUIRE_USER_ALLOCATION forbids that, but may ask for contexts without memory of their
-    own; no GPU has shown us which.
-    """
-    ask = getattr(context, "is_stream_capturable", None)
-    return ask is None or bool(ask(stream))
+        return enqueue

@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Inputs
-from runtime.backends.trt.cuda_graphs import Recorded
-from runtime.backends.trt.library import said, trt
+from runtime.backends.base import Engine, Inputs
+from runtime.backends.trt.contexts import Activations
+from runtime.backends.trt.cuda_graphs import Recorded, Step
+from runtime.backends.trt.library import trt
+from runtime.backends.trt.places import Places
+from runtime.backends.trt.plan import OpenedPlan
 from runtime.backends.trt.profile import Profile
-from runtime.backends.trt.tensors import Tensor, engine_tensors, shape_of
-from runtime.cuda.base import Device, DeviceArray, Mailbox
-from runtime.errors import BackendError, FormatError
-
-_ALIGNED = 256
-"""Bytes; what TensorRT wants of every address."""
-_ROOM = 1 << 24
-"""Bytes for the output, at most, that are kept for larger ones, so that its address stays."""
-BATCHED = ("pixels", "features")
-"""Inputs with a frame in each row; a graph has one of them."""
+from runtime.backends.trt.tensors import Tensor
+from runtime.cuda.base import Device, DeviceArray
+from runtime.errors import BackendError
 
 
 class TrtEngine:
@@ -36,6 +32,7 @@ class TrtEngine:
         plan: bytes,
         tensors: tuple[Tensor, ...],
         profile: Profile,
+        activations: Activations | None = None,
     ) -> None:
         """Open a plan.
 
@@ -45,51 +42,28 @@ class TrtEngine:
             plan: Plan as the library wrote it.
             tensors: Expected inputs and outputs.
             profile: Profile that it was built with.
+            activations: Memory to compute in, shared with other engines of the device's stream;
+                None takes some for this engine alone.
 
         Raises:
             BackendError: The library cannot open it.
             FormatError: It takes or gives something else.
         """
-        device.activate()
-        with said() as messages:
-            engine = runtime.deserialize_cuda_engine(plan)
-            context = engine.create_execution_context() if engine is not None else None
-            if engine is None or context is None:
-                raise messages.failure(
-                    f"open an engine of {len(plan)} bytes on {device.name}",
-                    "build it again with uda-runtime build, and free memory on the GPU",
-                )
-        found = engine_tensors(engine)
-        if set(found) != set(tensors):
-            other = sorted(map(str, set(found) ^ set(tensors)))[0]
-            raise FormatError(
-                f"an engine is not what its description says: '{other}' is only in one of them; "
-                "build it again with uda-runtime build"
+        self._device = device
+        self._own = Activations(device) if activations is None else None
+        shared = activations or self._own
+        assert shared is not None
+        try:
+            self._plan: OpenedPlan | None = OpenedPlan(
+                device, runtime, plan, tensors, profile, shared
             )
-        self._device, self._profile = device, profile
-        self._opened: tuple[trt.IExecutionContext, Recorded] | None = (
-            context,
-            Recorded(device, engine),
-        )
-        self._tensors = {tensor.name: tensor for tensor in tensors}
-        self.inputs = frozenset(tensor.name for tensor in tensors if tensor.input)
-        outputs = [tensor for tensor in tensors if not tensor.input]
-        batched = [name for name in BATCHED if name in self.inputs]
-        if len(outputs) != 1 or len(batched) != 1 or outputs[0].dtype != "float32":
-            raise FormatError(
-                "an engine was not built from a bundle: it gives "
-                f"{', '.join(map(str, outputs)) or 'nothing'}; "
-                "build it again with uda-runtime build"
-            )
-        self._output, self._batched = outputs[0].name, batched[0]
-        spans = (profile.batch, profile.classes)
-        shape = zip(outputs[0].shape, spans, strict=False)
-        largest = (length if length > 0 else span.max for length, span in shape)
-        self._room = min(4 * math.prod(largest), _ROOM)
-        self._bound: dict[str, DeviceArray] = {}
-        self._shapes: dict[tuple[object, ...], tuple[int, ...]] = {}
-        """Of the output, by those of the inputs that fit."""
-        self._mail: dict[str, Mailbox] = {}
+        except BaseException:
+            if self._own is not None:
+                self._own.close()
+            raise
+        self.inputs = self._plan.inputs
+        self._places = Places(device, self._plan.room)
+        self._recorded = Recorded(device)
 
     def bind(self, arrays: Inputs) -> None:
         """Bind inputs that stay at one address.
@@ -104,9 +78,7 @@ class TrtEngine:
                     f"an engine on {self._device.name} binds what lies there, found an array of "
                     f"the host for '{name}'; take it from the memory of the engine's backend"
                 )
-            self._check(name, value)
-            self._bound[name] = value
-        self._forget()
+            self._opened().bind(name, value)
 
     def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run once, or in several parts if there are more frames than the profile takes at once.
@@ -114,132 +86,91 @@ class TrtEngine:
         Raises:
             BackendError: An input is missing or does not fit, or the run fails.
         """
-        missing = self.inputs - self._bound.keys() - inputs.keys()
-        if missing:
-            raise BackendError(f"the graph wants '{min(missing)}'; export the bundle again")
-        self._device.activate()
-        others = {
-            name: self._there(name, value, value.nbytes)
-            for name, value in inputs.items()
-            if name != self._batched
-        }
-        frames, most = inputs[self._batched], self._profile.batch.max
-        parts = [
-            self._part(_rows(frames, start, min(start + most, frames.shape[0])), others)
-            for start in range(0, max(frames.shape[0], 1), most)
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._run(inputs, None, {})
+
+    def run_with_head(self, inputs: Inputs, head: Engine, tensors: Inputs) -> NDArray[np.float32]:
+        """Run, and a head over the features, which stay on the device: one launch for both.
+
+        Raises:
+            BackendError: An input is missing or does not fit, or a run fails.
+        """
+        if not isinstance(head, TrtEngine):
+            raise BackendError("a head must be an engine of its encoder's backend")
+        return self._run(inputs, head, tensors)
 
     def close(self) -> None:
         """Release everything. Safe to call more than once."""
-        if self._opened is not None:
+        if self._plan is not None:
             with contextlib.suppress(BackendError):  # a device that has failed does nothing more
                 self._device.synchronize()
-            self._opened[1].close()
-        self._opened = None
-        for mailbox in self._mail.values():
-            mailbox.close()
-        self._mail.clear()
+            self._recorded.close()
+        self._plan = None
+        self._places.close()
+        if self._own is not None:
+            self._own.close()
+
+    def _run(self, inputs: Inputs, head: TrtEngine | None, tensors: Inputs) -> NDArray[np.float32]:
+        plan = self._opened()
+        plan.check_given(inputs)
+        self._device.activate()
+        fixed = self._places.fixed({n: inputs[n] for n in inputs if n != plan.batched})
+        most, behind = plan.profile.batch.max, None
+        if head is not None:
+            last = head._opened()
+            last.check_given({last.batched: inputs[plan.batched], **tensors})
+            most, behind = min(most, last.profile.batch.max), head._places.fixed(tensors)
+        frames = inputs[plan.batched]
+        count = frames.shape[0]
+        if count <= most:
+            return self._part(self._places.batch(plan.batched, frames), fixed, head, behind)
+        # All parts in one place, so that a few graphs do for any number of frames.
+        return np.concatenate(
+            [
+                self._part(
+                    self._places.batch(plan.batched, _rows(frames, start, most), copy=True),
+                    fixed,
+                    head,
+                    behind,
+                )
+                for start in range(0, count, most)
+            ]
+        )
 
     def _part(
-        self, frames: NDArray[Any] | DeviceArray, others: Mapping[str, DeviceArray]
+        self,
+        frames: DeviceArray,
+        fixed: Mapping[str, DeviceArray],
+        head: TrtEngine | None,
+        tensors: Mapping[str, DeviceArray] | None,
     ) -> NDArray[np.float32]:
-        count, most = max(frames.shape[0], 1), self._profile.batch.max
-        # Room for the largest batch at once, so that the address stays.
-        there = self._there(self._batched, frames, frames.nbytes // count * most)
-        inputs = {**others, self._batched: there}
-        shape = self._fit(inputs)
+        plan = self._opened()
+        inputs = {**fixed, plan.batched: frames}
+        shape = plan.output_shape(inputs)
+        if head is None:
+            mailbox = self._places.mailbox(plan.output, 4 * math.prod(shape))
+            self._recorded.run(Step(plan, inputs, mailbox.address))
+        else:
+            last = head._opened()
+            address = self._places.buffer(plan.output, 4 * math.prod(shape)).address
+            given = {**(tensors or {}), last.batched: DeviceArray(address, "float32", shape)}
+            shape = last.output_shape(given)
+            mailbox = head._places.mailbox(last.output, 4 * math.prod(shape))
+            self._recorded.run(Step(plan, inputs, address), Step(last, given, mailbox.address))
         nbytes = 4 * math.prod(shape)
-        mailbox = self._mailbox(self._output, max(nbytes, self._room))
-        context, recorded = self._open()
-        if not recorded.run(inputs, self._output, mailbox.address, self._bound):
-            self._set(context, {**self._bound, **inputs})
-            with said() as messages:
-                if not (
-                    context.set_tensor_address(self._output, mailbox.address)
-                    and context.execute_async_v3(self._device.stream)
-                ):
-                    raise messages.failure("run an engine", "build it again with uda-runtime build")
         mailbox.pull(nbytes)
         self._device.synchronize()
         return mailbox.host[:nbytes].view(np.float32).reshape(shape).copy()
 
-    def _fit(self, inputs: Mapping[str, DeviceArray]) -> tuple[int, ...]:
-        """Return the shape of the output; what was found to fit is not looked at again."""
-        context, _ = self._open()
-        key = tuple((name, array.dtype, array.shape) for name, array in inputs.items())
-        if key not in self._shapes:
-            for name, value in inputs.items():
-                self._check(name, value)
-            self._set(context, {**self._bound, **inputs})
-            self._shapes[key] = shape_of(context.get_tensor_shape(self._output))
-        return self._shapes[key]
-
-    def _check(self, name: str, value: DeviceArray) -> None:
-        """Check an input against what the engine takes, free axes aside."""
-        if name not in self.inputs:
-            raise BackendError(f"the graph has no input '{name}'; export the bundle again")
-        wanted = self._tensors[name]
-        same = len(wanted.shape) == len(value.shape) and all(
-            length in (-1, found) for length, found in zip(wanted.shape, value.shape, strict=True)
-        )
-        if wanted.dtype != value.dtype or not same:
-            raise BackendError(
-                f"an engine takes {wanted}, found {value.dtype}{list(value.shape)}; export the "
-                "bundle again, its parts do not fit"
-            )
-
-    def _set(self, context: trt.IExecutionContext, inputs: Mapping[str, DeviceArray]) -> None:
-        own = self._profile
-        for name, value in inputs.items():
-            with said():  # the error below says more
-                fits = context.set_input_shape(name, trt.Dims(list(value.shape)))
-                fits = fits and context.set_tensor_address(name, value.address)
-            if not fits:
-                raise BackendError(
-                    f"an engine of profile '{own.name}' takes batches of {own.batch} and "
-                    f"{own.classes} classes, found {list(value.shape)} for '{name}'; build with "
-                    "another --profile"
-                )
-
-    def _there(self, name: str, value: NDArray[Any] | DeviceArray, room: int) -> DeviceArray:
-        """Return an array as what lies on the device when the stream gets there, aligned."""
-        if isinstance(value, DeviceArray) and value.address % _ALIGNED == 0:
-            return value
-        mailbox = self._mailbox(name, max(room, value.nbytes))
-        if isinstance(value, DeviceArray):
-            self._device.copy(value.address, mailbox.address, value.nbytes)
-            return DeviceArray(mailbox.address, value.dtype, value.shape)
-        # The run before has ended, so nothing reads the mailbox any more.
-        np.copyto(mailbox.host[: value.nbytes].view(value.dtype).reshape(value.shape), value)
-        mailbox.push(value.nbytes)
-        return DeviceArray(mailbox.address, value.dtype.name, value.shape)
-
-    def _mailbox(self, name: str, nbytes: int) -> Mailbox:
-        self._open()
-        if name not in self._mail or self._mail[name].nbytes < nbytes:
-            if name in self._mail:
-                self._forget()
-                self._mail.pop(name).close()
-            self._mail[name] = self._device.mailbox(nbytes)
-        return self._mail[name]
-
-    def _forget(self) -> None:
-        """Release what was recorded with other addresses."""
-        _, recorded = self._open()
-        self._device.synchronize()
-        recorded.close()
-
-    def _open(self) -> tuple[trt.IExecutionContext, Recorded]:
-        if self._opened is None:
+    def _opened(self) -> OpenedPlan:
+        if self._plan is None:
             raise BackendError("the engine is closed; open a new session")
-        return self._opened
+        return self._plan
 
 
-def _rows(frames: NDArray[Any] | DeviceArray, start: int, stop: int) -> NDArray[Any] | DeviceArray:
+def _rows(frames: NDArray[Any] | DeviceArray, start: int, most: int) -> NDArray[Any] | DeviceArray:
     """Return some of the frames, without copying them."""
     if not isinstance(frames, DeviceArray):
-        return frames[start:stop]
-    row = frames.nbytes // max(frames.shape[0], 1)
-    shape = (stop - start, *frames.shape[1:])
+        return frames[start : start + most]
+    row = frames.nbytes // frames.shape[0]
+    shape = (min(most, frames.shape[0] - start), *frames.shape[1:])
     return DeviceArray(frames.address + start * row, frames.dtype, shape)

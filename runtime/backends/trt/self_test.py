@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from runtime.backends.base import Inputs
 from runtime.backends.trt.device import runtime_on
-from runtime.backends.trt.engine import BATCHED, TrtEngine
+from runtime.backends.trt.engine import TrtEngine
 from runtime.backends.trt.engine_file import EngineFile
+from runtime.backends.trt.plan import BATCHED
 from runtime.cuda.base import Device
 from runtime.errors import BackendError
 

@@ -2,6 +2,8 @@
 // compiled from their own source, a thread of the grid being a turn of a loop. See emulated.h.
 #include <dlfcn.h>
 
+#include <chrono>
+
 #include "emulated.h"
 
 static long fail_launches_after = -1;
@@ -10,6 +12,10 @@ static long fail_call = -1;
 static long setting(const char* name, long otherwise) {
   const char* text = getenv(name);
   return text ? atol(text) : otherwise;
+}
+
+static double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 #define API extern "C" __attribute__((visibility("default")))
@@ -193,9 +199,15 @@ API Result cuEventRecord(Event* event, Stream* stream) {
   if (!event->usable() || !stream->usable()) return INVALID_HANDLE;
   // It would become part of what is recorded, and with it the stream that waits for it.
   if (stream->recording) return stream->spoil();
+  const Result result = put(stream, [=] { return event->seconds = now(), OK; });
   event->stream = stream;
   event->place = stream->put;
-  return OK;
+  return result;
+}
+API Result cuEventElapsedTime_v2(float* ms, Event* start, Event* end) {
+  ENTER;
+  if (!start->usable() || !end->usable()) return INVALID_HANDLE;
+  return *ms = (float)(1e3 * (end->seconds - start->seconds)), OK;
 }
 API Result cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
   ENTER;
@@ -249,6 +261,14 @@ API Result cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned
   });
 }
 
+// Puts a function of the host onto a stream, once for each replay of what records it.
+API Result emulated_call(Stream* stream, void (*function)()) {
+  ENTER;
+  return put(stream, [=] { return function(), OK; });
+}
+
+API int emulated_recording(Stream* stream) { return stream->recording != nullptr; }
+
 API Result cuStreamBeginCapture_v2(Stream* stream, int mode) {
   ENTER;
   if (!stream->usable() || mode != 1) return INVALID_VALUE;  // each thread for itself
@@ -298,7 +318,8 @@ API Result cuGetProcAddress_v2(const char* name, void** function, int, uint64_t,
   static const char* const second[] = {
       "cuDevicePrimaryCtxRelease", "cuMemAlloc", "cuMemFree", "cuMemGetInfo",
       "cuMemHostGetDevicePointer", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync",
-      "cuStreamDestroy", "cuEventDestroy", "cuStreamBeginCapture", "cuGetProcAddress"};
+      "cuStreamDestroy", "cuEventDestroy", "cuEventElapsedTime", "cuStreamBeginCapture",
+      "cuGetProcAddress"};
   for (const char* each : second)
     if (exported == each) exported += "_v2";
   if (exported == "cuGraphInstantiate") exported = "cuGraphInstantiateWithFlags";

@@ -127,6 +127,7 @@ static thread_local Stream* capturing = nullptr;
 struct Event : Owned {
   Stream* stream = nullptr;
   uint64_t place = 0;
+  double seconds = 0;
 };
 struct Graph : Owned {
   std::vector<Work> work;

@@ -1,7 +1,7 @@
 """What `runtime.backends.trt` calls of TensorRT, for a driver whose device memory is the host's.
 
 A plan is a line of JSON (the profile, and what is to go wrong) and an ONNX graph, which ONNX
-Runtime computes when the stream gets there.
+Runtime computes when the stream gets there, again for each launch of a graph that recorded it.
 """
 
 from __future__ import annotations
@@ -9,17 +9,25 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
+import os
+import weakref
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import onnx
 import onnxruntime
 
-from runtime.cuda.driver import call
-
 __version__ = "10.16.1.11"
 Dims = tuple
 _TYPES = {1: "FLOAT", 2: "UINT8", 6: "INT32", 7: "INT64", 10: "HALF"}
+ACTIVATIONS = 3000
+"""Bytes that a context computes in, which it is given."""
+calls: Counter[str] = Counter()
+"""Of contexts, by name, those that are made among them."""
+_kept: list[object] = []
+"""What streams and graphs of the driver may still call."""
 _NUMPY = {"FLOAT": "float32", "UINT8": "uint8", "HALF": "float16"}
 
 
@@ -31,6 +39,15 @@ class TensorIOMode(enum.Enum):
     NONE, INPUT, OUTPUT = range(3)
 
 
+class ExecutionContextAllocationStrategy(enum.Enum):
+    STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
+
+
+@cache
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL(os.environ["EMULATED_CUDA"])
+
+
 class ILogger:
     class Severity(enum.Enum):
         INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
@@ -39,7 +56,8 @@ class ILogger:
 def plan(graph: bytes, profile: object, values: object = None, broken: str = "") -> bytes:
     """Return an engine; `values` become constants.
 
-    `broken` is `nan`, `again` (nan, but not at once), `batch` or `run`.
+    `broken` is `nan`, `again` (nan, but not at once), `batch`, `run`, `record` (it runs, but cannot
+    be recorded) or `contexts` (there is room for one).
     """
     model = onnx.load_from_string(graph)
     for name, array in (values or {}).items():
@@ -74,6 +92,11 @@ class ICudaEngine:
         self.inputs = [info.name for info in model.input]
         self.infos = {info.name: info.type.tensor_type for info in (*model.input, *model.output)}
         (self.output,) = (info.name for info in model.output)
+        self.contexts, self.runs = 0, Counter()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        providers = ["CPUExecutionProvider"]
+        self.session = onnxruntime.InferenceSession(graph, options, providers=providers)
 
     @property
     def num_io_tensors(self) -> int:
@@ -91,20 +114,32 @@ class ICudaEngine:
     def get_tensor_shape(self, name: str) -> Dims:
         return Dims(d.dim_value or -1 for d in self.infos[name].shape.dim)
 
-    def create_execution_context(self) -> IExecutionContext:
+    @property
+    def device_memory_size_v2(self) -> int:
+        return ACTIVATIONS
+
+    def create_execution_context(self, strategy: object) -> IExecutionContext | None:
+        assert strategy is ExecutionContextAllocationStrategy.USER_MANAGED
+        if self.head["broken"] == "contexts" and self.contexts:
+            self.logger.log(ILogger.Severity.ERROR, "out of memory")
+            return None
+        self.contexts += 1
+        calls["contexts"] += 1
         return IExecutionContext(self)
 
 
 class IExecutionContext:
     def __init__(self, engine: ICudaEngine) -> None:
         self._engine, self._shapes, self._addresses = engine, {}, {}
-        self._runs = Counter()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        providers = ["CPUExecutionProvider"]
-        self._session = onnxruntime.InferenceSession(engine.graph, options, providers=providers)
+        self._memory, self._recorded = 0, False
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert size >= ACTIVATIONS and memory % 256 == 0
+        self._memory = memory
 
     def set_input_shape(self, name: str, shape: Dims) -> bool:
+        calls["set_input_shape"] += 1
+        assert not self._recorded, "TensorRT forbids changing what a graph was recorded from"
         axes = self._engine.infos[name].shape.dim
         fits = len(axes) == len(shape)
         for axis, length in zip(axes, shape, strict=False):
@@ -117,6 +152,8 @@ class IExecutionContext:
         return True
 
     def set_tensor_address(self, name: str, address: int) -> bool:
+        calls["set_tensor_address"] += 1
+        assert not self._recorded, "TensorRT forbids changing what a graph was recorded from"
         assert address % 256 == 0, "TensorRT wants so much alignment"
         self._addresses[name] = address
         return True
@@ -135,18 +172,35 @@ class IExecutionContext:
         if broken == "run" or self._addresses.keys() != self._engine.infos.keys():
             self._engine.logger.log(ILogger.Severity.ERROR, "an address is missing")
             return False
-        call("cuStreamSynchronize", stream)  # a function of ours on the stream could wait for us
-        engine = self._engine
+        if _driver().emulated_recording(ctypes.c_void_p(stream)):
+            self._recorded = True
+            if broken == "record":
+                self._engine.logger.log(ILogger.Severity.ERROR, "operation not permitted")
+                return False
+        calls["execute_async_v3"] += 1
+        compute = ctypes.CFUNCTYPE(None)(self._work())
+        _kept.append(compute)
+        return _driver().emulated_call(ctypes.c_void_p(stream), compute) == 0
+
+    def _work(self) -> Callable[[], None]:
+        """Return what runs when the stream gets there, with the addresses of now."""
+        engine, memory, alive = self._engine, self._memory, weakref.ref(self)
+        broken, shape = engine.head["broken"], tuple(self.get_tensor_shape(engine.output))
         inputs = {n: self._array(n, self._shapes[n], self._addresses[n]) for n in engine.inputs}
-        result = self._session.run(None, inputs)[0]
-        self._runs[len(result)] += 1
-        if broken == "nan" or (broken == "again" and self._runs[len(result)] > 2):
-            result[-1, 0] = np.nan
-        if broken == "batch" and len(result) > 1:
-            result += 1 + np.abs(result)
-        shape = tuple(self.get_tensor_shape(engine.output))
-        np.copyto(self._array(engine.output, shape, self._addresses[engine.output]), result)
-        return True
+        output = self._array(engine.output, shape, self._addresses[engine.output])
+
+        def compute() -> None:
+            assert alive() is not None, "a context is gone while it is on the stream"
+            ctypes.memset(memory, 0x5A, ACTIVATIONS)
+            result = engine.session.run(None, inputs)[0]
+            engine.runs[len(result)] += 1
+            if broken == "nan" or (broken == "again" and engine.runs[len(result)] > 2):
+                result[-1, 0] = np.nan
+            if broken == "batch" and len(result) > 1:
+                result += 1 + np.abs(result)
+            np.copyto(output, result)
+
+        return compute
 
     def _array(self, name: str, shape: tuple[int, ...], address: int) -> np.ndarray:
         dtype = np.dtype(_NUMPY[self._engine.get_tensor_dtype(name).name])

@@ -17,13 +17,22 @@ from tests.runtime.cuda import stand_in
 from tests.runtime.cuda.stand_in import (
     DataType,
     Dims,
+    ExecutionContextAllocationStrategy,
     ILogger,
     Runtime,
     TensorIOMode,
     __version__,
 )
 
-__all__ = ["DataType", "Dims", "ILogger", "Runtime", "TensorIOMode", "__version__"]
+__all__ = [
+    "DataType",
+    "Dims",
+    "ExecutionContextAllocationStrategy",
+    "ILogger",
+    "Runtime",
+    "TensorIOMode",
+    "__version__",
+]
 measured: list[str] = []
 """Names of the outputs of nodes, in the order in which they were measured."""
 _GPU = "Emulated GPU"

@@ -40,8 +40,6 @@ def where(request, library, monkeypatch):
 
         monkeypatch.setattr(backends, "load", load)
         monkeypatch.setitem(sys.modules, "tensorrt", stand_in_builder)
-        # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
-        monkeypatch.setattr("runtime.backends.trt.cuda_graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     ready = build if BACKENDS[request.param].built else lambda path, strategy: None

@@ -32,8 +32,6 @@ NODES = ["f", "m", "h", "hb", "r", "features", "logits"]
 @pytest.fixture(autouse=True)
 def tensorrt(driver, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", stand_in_builder)
-    # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
-    monkeypatch.setattr("runtime.backends.trt.cuda_graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     stand_in_builder.measured.clear()

@@ -21,9 +21,9 @@ def test_a_prediction_that_is_interrupted(mixed, build, strategy):
             session.switch("a-b")
             loaded = session._load("a-f")
             if strategy == "engines":
-                loaded.engine._forget()  # so that the second run is recorded
+                loaded.engine._recorded.close()  # so that the second run is recorded
             else:
-                session._strategy.encoders[loaded.encoder].engine._forget()
+                session._strategy.encoders[loaded.encoder].engine._recorded.close()
 
         for n in interrupted(
             prepare, lambda: [session.predict(frames[0], "a-f") for _ in range(3)], step=12

@@ -33,8 +33,6 @@ def tensorrt(library, monkeypatch):
     """Let TensorRT be the stand-in, where the driver is one."""
     if library is not None:
         monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
-        # What it computes cannot be recorded; test_trt_graphs.py has contexts that can.
-        monkeypatch.setattr("runtime.backends.trt.cuda_graphs._MOST", 0)
     for cached in (installed, logger):
         cached.cache_clear()
     yield

@@ -1,0 +1,125 @@
+"""What `make gpu` runs: parts and their steps, what each needs, and why one cannot run here."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import shutil
+from dataclasses import dataclass
+
+DEVICE = ("cuda.bindings", "click", "numpy", "onnx", "PIL", "pytest", "safetensors")
+TRAINING = ("torch", "torchvision", "open_clip", "yaml", "rich", "pytest", "onnx", "onnxruntime")
+TRT = "tensorrt or tensorrt_rtx"
+CUDA = "tests/runtime/cuda"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Tests, or a benchmark, that need the same packages."""
+
+    needs: tuple[str, ...]
+    """Modules to import, each with its alternatives."""
+    tests: tuple[str, ...] = ()
+    benchmark: tuple[str, ...] = ()
+    """Module and options; it writes `gpu-<part>-rows.json` beside the part's own file."""
+    under: tuple[str, ...] = ()
+    """Program that runs Python, with its options."""
+
+    @property
+    def name(self) -> str:
+        """What runs: the tests or the benchmark, and under which program."""
+        return " ".join((*self.under, *self.tests)) or f"benchmarks.{self.benchmark[0]}"
+
+
+SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--target-processes", "application-only")
+PARTS = {
+    "kernels": (
+        Step(
+            DEVICE,
+            tuple(f"{CUDA}/test_{n}.py" for n in ("arena", "device", "device_resize", "lifetime")),
+        ),
+        Step(("cuda.bindings", "click", "numpy"), benchmark=("gpu.probe",)),
+        *(
+            Step(DEVICE, (f"{CUDA}/test_arena.py",), under=(*SANITIZER, "--tool", tool))
+            for tool in ("memcheck", "racecheck")
+        ),
+    ),
+    "session": (
+        Step(
+            (*DEVICE, "onnxruntime"),
+            (
+                *(f"{CUDA}/test_{n}.py" for n in ("device_session", "device_interrupted")),
+                *(f"tests/runtime/test_{n}.py" for n in ("devices", "session")),
+            ),
+        ),
+        Step((*DEVICE, *TRAINING), ("tests/export/test_gpu_parity.py",)),
+    ),
+    "training": (
+        Step(TRAINING, ("tests/adapt/test_gpu_training.py",)),
+        Step(
+            (*TRAINING, "click", "numpy"),
+            benchmark=("training", "--folder", "artifacts/benchmarks", "--device", "cuda")
+            + ("--case", "vit32", "--no-memory"),
+        ),
+    ),
+    "tensorrt": (
+        Step(
+            (*DEVICE, "onnxruntime", TRT),
+            (
+                f"{CUDA}/test_backends.py",
+                *(
+                    f"{CUDA}/test_trt_{n}.py"
+                    for n in ("builds", "graphs", "interrupted", "session", "threads")
+                ),
+            ),
+        ),
+        Step((*DEVICE, *TRAINING, "torch_tensorrt"), ("tests/export/test_torch_tensorrt.py",)),
+    ),
+    "bench": (
+        Step(
+            (*DEVICE, *TRAINING),
+            benchmark=("gpu", "--model", "ViT-B-16", "--batch", "1", "--batch", "8")
+            + ("--samples", "256"),
+        ),
+    ),
+}
+DEVICE_PARTS = ("kernels", "session", "tensorrt")
+"""Those that have steps without PyTorch."""
+
+
+def missing(step: Step, without_torch: bool = False) -> str | None:
+    """Return why a step cannot run here, or None.
+
+    Args:
+        step: Step to look at.
+        without_torch: Whether to leave out what needs PyTorch.
+    """
+    if without_torch and "torch" in step.needs:
+        return "needs torch, which a device does without"
+    absent = [need for need in step.needs if not any(map(_installed, need.split(" or ")))]
+    absent += [program for program in step.under[:1] if shutil.which(program) is None]
+    return f"needs {', '.join(absent)}; not installed" if absent else None
+
+
+def find_gpu() -> tuple[str | None, str]:
+    """Return the name of the first GPU, or None and why there is none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None, "NVIDIA's driver (libcuda.so.1) is not installed"
+    count, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    for call, arguments in (
+        ("cuInit", (0,)),
+        ("cuDeviceGetCount", (ctypes.byref(count),)),
+        ("cuDeviceGetName", (name, len(name), 0)),
+    ):
+        if status := getattr(driver, call)(*arguments):
+            return None, f"{call} of NVIDIA's driver failed with {status}; check nvidia-smi"
+    return name.value.decode(), ""
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # its parent is missing, or it was set to None
+        return False
