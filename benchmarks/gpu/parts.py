@@ -1,6 +1,6 @@
 """Run the GPU tests and benchmarks in parts that do not wait for each other.
 
-    python -m benchmarks.gpu.parts [PART ...] [--without-torch] [--folder FOLDER]
+    python -m benchmarks.gpu.parts [PART ...] [--without-torch] [--folder FOLDER] [--seconds N]
 
 A part runs what its machine has the packages for, lists what it left out and why, and ends within
 four minutes. It writes `gpu-PART.json` when it starts and again after every test. It exits with 1
@@ -26,15 +26,18 @@ SECONDS = 235.0
 """Of a part: four minutes, less what ending it takes."""
 
 
-def run_part(part: str, folder: Path, without_torch: bool = False) -> bool:
+def run_part(
+    part: str, folder: Path, without_torch: bool = False, seconds: float = SECONDS
+) -> bool:
     """Run a part and write its JSON; return whether something ran and nothing failed.
 
     Args:
         part: A key of `PARTS`.
         folder: Where `gpu-<part>.json` goes.
         without_torch: Whether to leave out what needs PyTorch.
+        seconds: Time after which a step that still runs is stopped.
     """
-    path, end = folder / f"gpu-{part}.json", time.monotonic() + SECONDS
+    path, end = folder / f"gpu-{part}.json", time.monotonic() + seconds
     gpu, why = find_gpu()
     wanted = [step for step in PARTS[part] if not (without_torch and "torch" in step.needs)]
     left_out = {step.name: missing(step, without_torch) for step in PARTS[part]}
@@ -141,13 +144,14 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--without-torch", action="store_true", help="as on a device")
     parser.add_argument("--folder", type=Path, default=Path(), help="where the JSON goes")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="that a part may take")
     given = parser.parse_args(words)
     unknown = [part for part in given.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part '{unknown[0]}'; available: {', '.join(PARTS)}")
     parts = given.parts or (DEVICE_PARTS if given.without_torch else PARTS)
     given.folder.mkdir(parents=True, exist_ok=True)
-    passed = [run_part(part, given.folder, given.without_torch) for part in parts]
+    passed = [run_part(part, given.folder, given.without_torch, given.seconds) for part in parts]
     return 0 if all(passed) else 1
 
 
