@@ -48,7 +48,10 @@ PARTS = {
         Step(
             (*DEVICE, "onnxruntime"),
             (
-                *(f"{CUDA}/test_{n}.py" for n in ("device_session", "device_interrupted")),
+                *(
+                    f"{CUDA}/test_{n}.py"
+                    for n in ("device_session", "device_interrupted", "ort_graphs")
+                ),
                 *(f"tests/runtime/test_{n}.py" for n in ("devices", "session")),
             ),
         ),
