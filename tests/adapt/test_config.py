@@ -135,7 +135,9 @@ def test_fixmatch_goes_with_methods_that_have_its_settings_and_others_say_why_no
             resolve(cls, "folder", name, **given)
         assert str(caught.value).startswith("fixmatch needs a task head that learns from weak")
         assert f"'{name}' " in str(caught.value)
-        assert f"{cls.no_fixmatch}; choose --method {' or '.join(sorted(able))}" in str(caught.value)
+        assert f"{cls.no_fixmatch}; choose --method {' or '.join(sorted(able))}" in str(
+            caught.value
+        )
 
 
 @pytest.mark.parametrize(
