@@ -11,8 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from adapt.datasets import DATASETS
-from adapt.methods import BASELINES
+from adapt.registry import DATASETS, METHODS
 from adapt.suggest import did_you_mean
 from runtime.errors import TaskError
 
@@ -60,7 +59,8 @@ def family(method: str, config: Mapping[str, Any]) -> str:
 
 
 def _baseline(variant: str) -> bool:
-    return variant.partition("-")[0] in BASELINES
+    method = METHODS.get(variant.partition("-")[0])
+    return method is not None and method.baseline
 
 
 def artifact_path(root: Path, dataset: str, task: str, variant: str) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt.commands.image_options import data_option
-from adapt.datasets import DATASETS
+from adapt.registry import DATASETS
 from runtime.console import count_of, printable, write_json
 from runtime.errors import DataError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from adapt.settings.methods import CONFIGS
+from adapt.registry import METHODS, imported
 
 
 class SettingsCommand(click.Command):
@@ -20,7 +20,8 @@ class SettingsCommand(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             name = error.option_name.lstrip("-").replace("-", "_")
-            if name not in {field.name for config in CONFIGS.values() for field in fields(config)}:
+            configs = [imported(method.config) for method in METHODS.values()]
+            if name not in {field.name for config in configs for field in fields(config)}:
                 raise
             raise click.UsageError(
                 f"'{error.option_name}' is a setting, not an option; pass --set {name}=VALUE", ctx

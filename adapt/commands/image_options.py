@@ -10,7 +10,7 @@ import click
 
 from adapt.artifacts import store
 from adapt.commands.options import F, device_option
-from adapt.datasets import DATASETS
+from adapt.registry import DATASETS
 from runtime.errors import TaskError
 
 if TYPE_CHECKING:

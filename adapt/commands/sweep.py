@@ -10,7 +10,7 @@ import click
 from adapt.commands.hints import SettingsCommand
 from adapt.commands.image_options import data_option
 from adapt.commands.options import changed, device_option, setting_options
-from adapt.datasets import DATASETS
+from adapt.registry import DATASETS
 
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job

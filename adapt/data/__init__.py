@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from pathlib import Path
 
 from adapt.data.base import Dataset, DomainPair, ImageSet, pick
 from adapt.data.folder import load_folders
 from adapt.data.origin import Origin, absolute
-from adapt.datasets import DATASETS
+from adapt.registry import DATASETS, imported
 from adapt.suggest import did_you_mean
 from runtime.errors import DataError
 
@@ -37,8 +36,7 @@ def get(dataset: str) -> Dataset:
             f"{', '.join(sorted(DATASETS))}, and any image folders with --data ROOT --source A "
             "--target B"
         )
-    module, _, name = DATASETS[dataset].partition(":")
-    found: Dataset = getattr(importlib.import_module(module), name)()
+    found: Dataset = imported(DATASETS[dataset])()
     return found
 
 

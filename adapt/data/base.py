@@ -97,7 +97,7 @@ class Domain:
 
 
 class Dataset(Protocol):
-    """A named data set; a class of this shape and a line in `adapt.datasets` add one."""
+    """A named data set; a class of this shape and a line in `adapt.registry` add one."""
 
     name: ClassVar[str]
     """Key of the data set in `DATASETS`."""

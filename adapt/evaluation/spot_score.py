@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from adapt.artifacts import store
 from adapt.artifacts.artifact import Artifact
 from adapt.compute.device import exact_float32
-from adapt.datasets import DATASETS
 from adapt.evaluation.intervals import sign_test, wilson
 from adapt.evaluation.spot_check import Sorting
 from adapt.evaluation.stored import ZERO_SHOT, zero_shot_settings
 from adapt.evaluation.variants import check, variants
+from adapt.registry import DATASETS
 from runtime.errors import DataError, TaskError
 from runtime.frames.preprocess import read_pixels
 

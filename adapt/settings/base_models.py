@@ -10,10 +10,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from adapt.registry import METHODS, imported
 from adapt.settings import text
 from adapt.settings.architectures import QUICKGELU, image_size, train_size
 from adapt.settings.config import TrainConfig
-from adapt.settings.methods import CONFIGS
 from adapt.settings.model_config import Architecture, is_file
 from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
@@ -53,12 +53,14 @@ def recommended(
 def _read(path: Path, method: str, cls: type[TrainConfig]) -> dict[str, Any]:
     values = text.read(path)
     by_method = text.sections(values, "methods", path)
-    configs = {**CONFIGS, method: cls}
+    configs = {method: cls}
     for name in by_method:
+        if name in METHODS:
+            configs.setdefault(name, imported(METHODS[name].config))
         if name not in configs:
             raise ConfigError(
                 f"'{path}' recommends settings for the unknown method '{name[:80]}'"
-                f"{did_you_mean(name, configs)}; correct the file"
+                f"{did_you_mean(name, {*METHODS, method})}; correct the file"
             )
     # The parts for other methods too: whoever writes the file runs one method at a time.
     parts = [(values, TrainConfig), *((part, configs[name]) for name, part in by_method.items())]

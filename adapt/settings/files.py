@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from adapt.registry import DATASETS, METHODS, imported
 from adapt.settings import base_models, text
 from adapt.settings.config import TaskHeadConfig, TrainConfig
-from adapt.settings.methods import CONFIGS
 from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
 
@@ -36,6 +36,8 @@ def file_layers(
 ) -> Iterator[Layer]:
     """Yield the layers of a data set's file and of the one that it extends, the lowest first.
 
+    A method without any file, and a data set without any, have the defaults.
+
     Args:
         cls: Configuration class of the method.
         dataset: Name of the data set.
@@ -48,7 +50,7 @@ def file_layers(
         ConfigError: A file or a preset is unknown, or a file is damaged or has an unknown key.
     """
     path = _find(dataset, method, folder)
-    values, name = text.read(path), f"{method}/{path.name}"
+    values, name = text.read(path) if path.is_file() else {}, f"{method}/{path.name}"
     for_tasks, named = (text.sections(values, key, path) for key in ("tasks", "presets"))
     # Those not in use too: whoever writes the file tries one at a time.
     for section in (*for_tasks.values(), *named.values()):
@@ -81,14 +83,15 @@ def _find(dataset: str, method: str, folder: Path) -> Path:
         for path in sorted(folder.glob("*/*.yaml"))
         if path.stem != PAPER and path.parent.name != base_models.FOLDER
     ]
-    files = {path.stem: path for path in every if path.parent.name == method}
-    if dataset not in files:
-        others = files or [f"{path.parent.name}/{path.stem}" for path in every]
-        raise ConfigError(
-            f"no settings for method '{method}' on data set '{dataset}'"
-            f"{did_you_mean(dataset, files)}; available: {', '.join(others) or 'none'}"
-        )
-    return files[dataset]
+    files = [path.stem for path in every if path.parent.name == method]
+    known = method in METHODS and dataset in (*DATASETS, "folder")
+    if dataset in files or (known and not (files and dataset in {p.stem for p in every})):
+        return folder / method / f"{dataset}.yaml"
+    others = files or [f"{path.parent.name}/{path.stem}" for path in every]
+    raise ConfigError(
+        f"no settings for method '{method}' on data set '{dataset}'"
+        f"{did_you_mean(dataset, files)}; available: {', '.join(others) or 'none'}"
+    )
 
 
 def check_keys(cls: type[TrainConfig], values: Mapping[str, Any], where: str, method: str) -> None:
@@ -114,7 +117,7 @@ def _check_fixmatch(cls: type[TrainConfig], method: str, name: str) -> None:
     """Say why a method cannot have FixMatch, if that is what a setting or a preset is for."""
     own = {field.name for field in fields(TaskHeadConfig)} - {f.name for f in fields(TrainConfig)}
     if name in own and not issubclass(cls, TaskHeadConfig):
-        able = [name for name, config in CONFIGS.items() if issubclass(config, TaskHeadConfig)]
+        able = [n for n, e in METHODS.items() if issubclass(imported(e.config), TaskHeadConfig)]
         raise ConfigError(
             f"{name} needs a task head that learns from weak and strong views of target images, "
             f"but '{method}' {cls.no_fixmatch}; choose --method {' or '.join(able)}"

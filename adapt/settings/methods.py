@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -166,14 +165,3 @@ class ZeroShotConfig(TrainConfig):
     """Settings of zero-shot CLIP, which trains nothing."""
 
     leaves_encoder: ClassVar[bool] = True
-
-
-CONFIGS: Mapping[str, type[TrainConfig]] = {
-    "cmkd": CMKDConfig,
-    "ekda": EKDAConfig,
-    "linear_probe": LinearProbeConfig,
-    "source_only": TaskHeadConfig,
-    "unimos": UniMoSConfig,
-    "zero_shot": ZeroShotConfig,
-}
-"""Configuration class by name of the method."""

@@ -1,6 +1,6 @@
 """Run the GPU tests and benchmarks in parts that do not wait for each other.
 
-    python -m benchmarks.gpu.parts [PART ...] [--without-torch] [--folder FOLDER]
+    python -m benchmarks.gpu.parts [PART ...] [--without-torch] [--folder FOLDER] [--seconds N]
 
 A part runs what its machine has the packages for, lists what it left out and why, and ends within
 four minutes. It writes `gpu-PART.json` when it starts and again after every test. It exits with 1
@@ -26,15 +26,23 @@ SECONDS = 235.0
 """Of a part: four minutes, less what ending it takes."""
 
 
-def run_part(part: str, folder: Path, without_torch: bool = False) -> bool:
+def run_part(
+    part: str,
+    folder: Path,
+    without_torch: bool = False,
+    seconds: float = SECONDS,
+    rehearsal: bool = False,
+) -> bool:
     """Run a part and write its JSON; return whether something ran and nothing failed.
 
     Args:
         part: A key of `PARTS`.
         folder: Where `gpu-<part>.json` goes.
         without_torch: Whether to leave out what needs PyTorch.
+        seconds: Time after which a step that still runs is stopped.
+        rehearsal: Whether the driver is emulated: what has to compute is collected, not run.
     """
-    path, end = folder / f"gpu-{part}.json", time.monotonic() + SECONDS
+    path, end = folder / f"gpu-{part}.json", time.monotonic() + seconds
     gpu, why = find_gpu()
     wanted = [step for step in PARTS[part] if not (without_torch and "torch" in step.needs)]
     left_out = {step.name: missing(step, without_torch) for step in PARTS[part]}
@@ -58,9 +66,15 @@ def run_part(part: str, folder: Path, without_torch: bool = False) -> bool:
         return False
     for step in PARTS[part]:
         if left_out[step.name] is None:
-            run_step(step, path, document, end)
+            run_step(step, path, document, end, rehearsal)
     steps = document["steps"]
-    ran = [step for step in steps if "tests" not in step or _results(step) - {"skipped"}]
+    ran = [
+        step
+        for step in steps
+        if "tests" not in step
+        or "--collect-only" in step["command"]
+        or _results(step) - {"skipped"}
+    ]
     passed = bool(ran) and all(step["exit"] == 0 for step in steps)
     failed = any(step["exit"] != 0 for step in steps)
     document["status"] = "passed" if passed else "failed" if failed else "nothing ran"
@@ -69,7 +83,9 @@ def run_part(part: str, folder: Path, without_torch: bool = False) -> bool:
     return passed
 
 
-def run_step(step: Step, path: Path, document: dict[str, Any], end: float) -> None:
+def run_step(
+    step: Step, path: Path, document: dict[str, Any], end: float, rehearsal: bool = False
+) -> None:
     """Run a step as a process and add what it found to a part's document.
 
     Args:
@@ -77,6 +93,7 @@ def run_step(step: Step, path: Path, document: dict[str, Any], end: float) -> No
         path: JSON of the part, written again whenever a test ends.
         document: What it holds.
         end: Moment on the monotonic clock at which the step is stopped.
+        rehearsal: As of `run_part`.
     """
     number = len(document["steps"])
     lines = path.with_suffix(f".{number}.jsonl")
@@ -84,8 +101,9 @@ def run_step(step: Step, path: Path, document: dict[str, Any], end: float) -> No
     if step.tests:
         command = [*step.under, sys.executable, "-m", "pytest", "-m", "gpu"]
         command += ["-p", "benchmarks.gpu.report", "-p", "no:cacheprovider", *step.tests]
+        command += ["--collect-only"] if rehearsal and step.computes else []
     else:
-        name, *options = step.benchmark
+        name, *options = step.rehearsal if rehearsal else step.benchmark
         rows = path.with_name(f"{path.stem}-rows.json")
         command = [sys.executable, "-m", f"benchmarks.{name}", *options, "--json", str(rows)]
     found: dict[str, Any] = {"command": command[1:], "exit": None}
@@ -141,13 +159,18 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--without-torch", action="store_true", help="as on a device")
     parser.add_argument("--folder", type=Path, default=Path(), help="where the JSON goes")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="that a part may take")
+    parser.add_argument("--rehearsal", action="store_true", help="over an emulated driver")
     given = parser.parse_args(words)
     unknown = [part for part in given.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part '{unknown[0]}'; available: {', '.join(PARTS)}")
     parts = given.parts or (DEVICE_PARTS if given.without_torch else PARTS)
     given.folder.mkdir(parents=True, exist_ok=True)
-    passed = [run_part(part, given.folder, given.without_torch) for part in parts]
+    passed = [
+        run_part(part, given.folder, given.without_torch, given.seconds, given.rehearsal)
+        for part in parts
+    ]
     return 0 if all(passed) else 1
 
 

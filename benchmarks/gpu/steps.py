@@ -22,6 +22,10 @@ class Step:
     tests: tuple[str, ...] = ()
     benchmark: tuple[str, ...] = ()
     """Module and options; it writes `gpu-<part>-rows.json` beside the part's own file."""
+    rehearsal: tuple[str, ...] = ()
+    """Module and options of the benchmark where there is only an emulated driver."""
+    computes: bool = True
+    """Whether it needs a GPU that computes; without one its tests are collected alone."""
     under: tuple[str, ...] = ()
     """Program that runs Python, with its options."""
 
@@ -37,8 +41,13 @@ PARTS = {
         Step(
             DEVICE,
             tuple(f"{CUDA}/test_{n}.py" for n in ("arena", "device", "device_resize", "lifetime")),
+            computes=False,
         ),
-        Step(("cuda.bindings", "click", "numpy"), benchmark=("gpu.probe",)),
+        Step(
+            ("cuda.bindings", "click", "numpy"),
+            benchmark=("gpu.probe",),
+            rehearsal=("gpu.probe", "--samples", "2"),
+        ),
         *(
             Step(DEVICE, (f"{CUDA}/test_arena.py",), under=(*SANITIZER, "--tool", tool))
             for tool in ("memcheck", "racecheck")
@@ -48,7 +57,10 @@ PARTS = {
         Step(
             (*DEVICE, "onnxruntime"),
             (
-                *(f"{CUDA}/test_{n}.py" for n in ("device_session", "device_interrupted")),
+                *(
+                    f"{CUDA}/test_{n}.py"
+                    for n in ("device_session", "device_interrupted", "ort_graphs")
+                ),
                 *(f"tests/runtime/test_{n}.py" for n in ("devices", "session")),
             ),
         ),
@@ -60,6 +72,8 @@ PARTS = {
             (*TRAINING, "click", "numpy"),
             benchmark=("training", "--folder", "artifacts/benchmarks", "--device", "cuda")
             + ("--case", "vit32", "--no-memory"),
+            rehearsal=("training", "--folder", "artifacts/benchmarks", "--case", "demo")
+            + ("--no-memory",),
         ),
     ),
     "tensorrt": (
@@ -80,6 +94,8 @@ PARTS = {
             (*DEVICE, *TRAINING),
             benchmark=("gpu", "--model", "ViT-B-16", "--batch", "1", "--batch", "8")
             + ("--samples", "256"),
+            rehearsal=("gpu", "--model", "ViT-B-32", "--batch", "1", "--samples", "2")
+            + ("--device", "cpu"),
         ),
     ),
 }

@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
 BACKENDS = {
     "ort": Entry(
-        "runtime.backends.ort:OrtBackend",
+        "runtime.backends.ort.backend:OrtBackend",
         "ONNX Runtime, on the CPU or a GPU",
         packages=("onnxruntime-gpu", "onnxruntime"),
         devices=("cpu", "cuda"),

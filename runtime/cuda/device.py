@@ -6,6 +6,7 @@ The primary context is used, as ONNX Runtime and TensorRT do, so addresses mean 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: the stream does not wait for the default one."""
 _NO_TIMING = 2
 """CU_EVENT_DISABLE_TIMING: makes an event cheaper."""
+_thread = threading.local()
 
 
 class CudaDevice:
@@ -92,6 +94,10 @@ class CudaDevice:
         if self._context is None:
             raise BackendError(f"device 'cuda:{self.index}' is closed; open a new session")
         call("cuCtxSetCurrent", self._context)
+        if not getattr(_thread, "apart", False):
+            # ONNX Runtime records in mode GLOBAL, which forbids other threads to bring memory.
+            call("cuThreadExchangeStreamCaptureMode", _capture_mode())
+            _thread.apart = True
         if self._recording and self._lock.free:  # what recorded was interrupted
             self._end_recording()
 
@@ -173,7 +179,7 @@ class CudaDevice:
             BackendError: The driver or `work` reports an error.
         """
         self.activate()
-        mode = driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        mode = _capture_mode()
         with self._lock:
             self._recording = True
             try:
@@ -188,6 +194,19 @@ class CudaDevice:
             return CudaGraph(call("cuGraphInstantiate", graph, 0), self.stream)
         finally:
             call("cuGraphDestroy", graph)
+
+    def alone(self, work: Callable[[], None]) -> None:
+        """Call what records the stream by itself, while no other thread uses it or brings memory.
+
+        Raises:
+            BackendError: `work` reports an error; what it was recording is given up.
+        """
+        with self._memory, self._lock:
+            try:
+                work()
+            except BaseException:
+                self._end_recording()
+                raise
 
     def _end_recording(self) -> None:
         # A call that cannot be recorded spoils the rest: an error of its own, which says less than
@@ -267,6 +286,11 @@ class CudaDevice:
                 self._given.discard(mailbox)
                 self.synchronize()
                 call("cuMemFreeHost", mailbox.pinned)
+
+
+def _capture_mode() -> Any:
+    """Return the mode in which what a thread records concerns nobody but itself."""
+    return driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 
 def _start(array: NDArray[Any]) -> int:

@@ -130,14 +130,14 @@ def test_fixmatch_goes_with_methods_that_have_its_settings_and_others_say_why_no
     if name in able:
         assert resolve(cls, "folder", name, settings).config.fixmatch == 0.5
         return
-    own = {"zero_shot": "has none", "ekda": "has a head and losses of its own"}
-    why = own.get(name, "learns from features that are computed once")
     for given in ({"overrides": settings}, {"presets": ["fixmatch"]}):
         with pytest.raises(ConfigError) as caught:
             resolve(cls, "folder", name, **given)
         assert str(caught.value).startswith("fixmatch needs a task head that learns from weak")
         assert f"'{name}' " in str(caught.value)
-        assert f"{why}; choose --method {' or '.join(sorted(able))}" in str(caught.value)
+        assert f"{cls.no_fixmatch}; choose --method {' or '.join(sorted(able))}" in str(
+            caught.value
+        )
 
 
 @pytest.mark.parametrize(

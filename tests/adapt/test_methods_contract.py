@@ -24,7 +24,6 @@ from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.methods.heads import HEADS
 from adapt.optim.optimization import Optimization
 from adapt.settings.config import TrainConfig
-from adapt.settings.methods import CONFIGS
 from adapt.training.batches import Role, Stream
 from runtime.errors import ConfigError
 from runtime.models import Preprocess
@@ -222,7 +221,7 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
 def test_only_methods_know_methods() -> None:
     """What training, evaluation and export need of a method is in its contract."""
     root = Path(methods.__file__).parents[2]
-    own = {cls.__name__ for cls in CONFIGS.values()} - {"TaskHeadConfig"}
+    own = {methods.get_config(name).__name__ for name in methods.METHODS} - {"TaskHeadConfig"}
     named = []
     for path in (*root.glob("adapt/**/*.py"), *root.glob("export/**/*.py")):
         if path.is_relative_to(root / "adapt/methods") or path.name == "methods.py":

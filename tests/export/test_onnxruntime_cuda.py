@@ -34,13 +34,14 @@ OPEN = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from runtime.backends.ort import OrtBackend
+from runtime.backends.ort.backend import OrtBackend
 from runtime.errors import BackendError
 backend = OrtBackend("cpu", None)
 backend._kind, backend._device = "cuda", SimpleNamespace(index=0, stream=12345)
 for path in map(Path, sys.argv[1:]):
     try:
-        backend.open(path.read_bytes())
+        if not backend.open(path.read_bytes())._most:
+            print(path.stem, "cannot be recorded as a CUDA graph")
     except BackendError as error:
         print(path.stem, error)
 print("opened", len(sys.argv) - 1)

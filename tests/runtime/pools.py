@@ -3,7 +3,7 @@
 import numpy as np
 
 import runtime
-from runtime.backends.ort import OrtBackend
+from runtime.backends.ort.backend import OrtBackend
 from runtime.errors import BackendError
 from runtime.strategies.patch import PatchStrategy
 

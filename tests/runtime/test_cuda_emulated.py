@@ -30,6 +30,7 @@ def driver(tmp_path_factory):
     "name",
     [
         *("device", "arena", "device_resize", "device_session", "device_interrupted", "lifetime"),
+        "ort_graphs",
         *("trt_session", "trt_graphs", "trt_builds", "trt_threads", "trt_interrupted"),
         "backends",
     ],

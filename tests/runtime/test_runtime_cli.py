@@ -197,7 +197,7 @@ def test_a_measurement_names_the_library_of_each_backend():
     "code",
     [
         "import runtime, runtime.cli, runtime.benchmark.latency, runtime.bundles.bundle",
-        "import runtime.backends.ort",
+        "import runtime.backends.ort.backend, runtime.backends.ort.device_engine",
         "from click.testing import CliRunner; from adapt.cli import main; "
         "assert CliRunner().invoke(main, ['train', '--help']).exit_code == 0",
         "from click.testing import CliRunner; from export.cli import main; "

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import runtime
-from runtime.backends.ort import OrtBackend
+from runtime.backends.ort.backend import OrtBackend
 from runtime.bundles import bundle
 from runtime.cli import main
 from runtime.errors import BackendError, FormatError, TaskError, UdaError

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Engine, Inputs
+from runtime.backends.places import Places
 from runtime.backends.trt.contexts import Activations
 from runtime.backends.trt.cuda_graphs import Recorded, Step
 from runtime.backends.trt.library import trt
-from runtime.backends.trt.places import Places
 from runtime.backends.trt.plan import OpenedPlan
 from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor

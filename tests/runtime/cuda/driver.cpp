@@ -28,9 +28,11 @@ static double now() {
   CHECK(chosen()); \
   CHECK(entered())
 // Functions that a thread must not call while it records: they spoil what it records.
-#define ENTER_UNSAFE \
-  ENTER;             \
-  if (capturing) return capturing->spoil()
+// So is what another thread records, unless this one said that it minds its own business.
+#define ENTER_UNSAFE                       \
+  ENTER;                                   \
+  if (capturing) return capturing->spoil(); \
+  if (everywhere && !aside) return everywhere->spoil(CAPTURE_UNSAFE)
 
 // Fails one call, the one that was chosen.
 static Result chosen() { return fail_call < 0 || fail_call-- ? OK : LAUNCH_FAILED; }
@@ -271,13 +273,20 @@ API int emulated_recording(Stream* stream) { return stream->recording != nullptr
 
 API Result cuStreamBeginCapture_v2(Stream* stream, int mode) {
   ENTER;
-  if (!stream->usable() || mode != 1) return INVALID_VALUE;  // each thread for itself
+  if (!stream->usable() || (mode != 0 && mode != 1)) return INVALID_VALUE;
   if (stream->recording || capturing) return ILLEGAL_STATE;
   stream->recording = new std::vector<Work>;
   stream->recorder = std::this_thread::get_id();
   stream->spoilt = false;
   capturing = stream;
+  if (mode == 0) everywhere = stream;
   return OK;
+}
+API Result cuThreadExchangeStreamCaptureMode(int* mode) {
+  const int former = aside ? 1 : 0;
+  if (*mode != 0 && *mode != 1) return INVALID_VALUE;
+  aside = *mode == 1;
+  return *mode = former, OK;
 }
 API Result cuStreamEndCapture(Stream* stream, Graph** graph) {
   ENTER;
@@ -288,6 +297,7 @@ API Result cuStreamEndCapture(Stream* stream, Graph** graph) {
   made->work.swap(*stream->recording);
   delete stream->recording;
   capturing = nullptr, stream->recording = nullptr;
+  if (everywhere == stream) everywhere = nullptr;
   if (stream->spoilt) return delete made, CAPTURE_INVALIDATED;
   ++counts["graphs"];
   return *graph = made, OK;

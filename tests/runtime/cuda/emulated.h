@@ -40,6 +40,7 @@ enum {
   LAUNCH_FAILED = 719,
   CAPTURE_UNSUPPORTED = 900,
   CAPTURE_INVALIDATED = 901,
+  CAPTURE_UNSAFE = 906,
   CAPTURE_WRONG_THREAD = 908,
 };
 
@@ -117,12 +118,14 @@ struct Stream : Owned {
       if (Result found = work()) context->broken = found;
     }
   }
-  Result spoil() {
+  Result spoil(Result found = CAPTURE_UNSUPPORTED) {
     spoilt = true;
-    return CAPTURE_UNSUPPORTED;
+    return found;
   }
 };
 static thread_local Stream* capturing = nullptr;
+static Stream* everywhere = nullptr;        // what is recorded in mode GLOBAL, for all threads
+static thread_local bool aside = false;     // whether this thread ignores that
 
 struct Event : Owned {
   Stream* stream = nullptr;

@@ -17,7 +17,7 @@ from runtime.backends.trt.sets import build_all
 from runtime.bundles.bundle import Bundle
 from tests.runtime.contract import BackendContract, Where
 from tests.runtime.cuda import stand_in_builder
-from tests.runtime.cuda.test_device_session import Backend
+from tests.runtime.cuda.ort_stand_in import Backend
 
 
 def build(path, strategy):

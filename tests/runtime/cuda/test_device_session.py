@@ -6,44 +6,12 @@ import pytest
 
 import runtime
 from runtime import backends
-from runtime.backends.ort import OrtBackend, OrtEngine
-from runtime.cuda.device import CudaDevice
+from runtime.backends.ort.backend import OrtBackend
 from runtime.errors import BackendError, DataError
-from runtime.memory.device import DeviceMemory
 from runtime.sessions.pool import SessionPool
 from tests.runtime.conftest import SIZE, head_graph
+from tests.runtime.cuda.ort_stand_in import Backend
 from tests.runtime.test_threads import stress
-
-
-class Ordered:
-    """A session of ONNX Runtime that runs when the stream gets there."""
-
-    def __init__(self, session, device):
-        self._session, self._device = session, device
-
-    def __getattr__(self, name):
-        return getattr(self._session, name)
-
-    def run_with_iobinding(self, binding):
-        self._device.synchronize()
-        self._session.run_with_iobinding(binding)
-
-
-class Engine(OrtEngine):
-    """Reads the device's memory as the host's, which here it is."""
-
-    where = "cpu"
-
-
-class Backend(OrtBackend):
-    def __init__(self, device, threads, *engines):
-        super().__init__("cpu", threads)
-        self.memory = DeviceMemory(CudaDevice())
-
-    def open(self, graph, *, small=False, baked=None):
-        device = self.memory.device  # of which the provider knows nothing
-        session = super().open(graph, small=small, baked=baked)._session
-        return Engine(self._ort, Ordered(session, device), device)
 
 
 @pytest.fixture

@@ -55,8 +55,9 @@ def test_a_process_that_ends_without_closing_ends_quietly():
     assert (found.returncode, found.stdout, found.stderr) == (0, "[1.0, 1.0]\n", "")
 
 
-@pytest.mark.skipif(bool(DRIVER), reason="needs 5 GiB of a GPU's own memory")
 def test_tensors_beyond_four_gibibytes_are_patched_and_restored(device):
+    if device.name.startswith("Emulated"):
+        pytest.skip("needs 5 GiB of a GPU's own memory")
     tensors = {"a": np.zeros(5 << 29, np.float16), "b": np.zeros(70_000, np.float16)}
     arena = Arena(device, tensors, lambda: tensors)
     assert arena.handles["b"].address - arena.handles["a"].address > 1 << 32

@@ -1,4 +1,4 @@
-"""Memory for what goes into an engine and comes out of it, at addresses that stay.
+"""Device memory for what goes into an engine and comes out of it, at addresses that stay.
 
 A CUDA graph holds addresses, and it is worth its memory only while they stay. So whatever comes
 from elsewhere is copied to one place for each input, with room for the largest that may come.

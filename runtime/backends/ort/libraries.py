@@ -1,0 +1,78 @@
+"""Import ONNX Runtime and load the CUDA libraries that its CUDA provider needs."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from threading import get_ident
+from typing import Any, TextIO
+
+from runtime.errors import BackendError
+from runtime.mutex import Mutex
+
+_loading = Mutex()
+"""Sessions may be opened in several threads, and all of them write to one stdout."""
+
+
+def onnxruntime() -> Any:
+    """Import and return ONNX Runtime.
+
+    Raises:
+        BackendError: It is not installed.
+    """
+    try:
+        return import_module("onnxruntime")  # here: `import runtime` does not need it
+    except ImportError as error:
+        raise BackendError(
+            "backend 'ort' needs onnxruntime, which is not installed; "
+            "run: pip install '.[ort]', or install your device's own build"
+        ) from error
+
+
+def preload(library: Any) -> str:
+    """Load CUDA and cuDNN from Python packages; return the first line of what could not be loaded.
+
+    The loader does not look there by itself, and ONNX Runtime only into the folder that it is
+    installed in. Nothing may be missed all the same: a Jetson has them elsewhere.
+
+    Args:
+        library: ONNX Runtime's module.
+    """
+    with _loading:
+        return _preload(library)
+
+
+@cache
+def _preload(library: Any) -> str:
+    with contextlib.redirect_stdout(_Caught(sys.stdout)) as said:
+        for folder in library_folders():
+            library.preload_dlls(directory=str(folder))
+        said.seek(0)
+        said.truncate()
+        library.preload_dlls()  # says what is still not found
+    return said.getvalue().strip().partition("\n")[0]
+
+
+def library_folders() -> list[Path]:
+    """Return the folders of NVIDIA's packages that hold libraries, in every place of packages."""
+    try:
+        places = import_module("nvidia").__path__
+    except ImportError:
+        return []
+    return [path for place in places for path in sorted(Path(place).glob("*/lib"))]
+
+
+class _Caught(io.StringIO):
+    """Takes what this thread prints, and passes on what others do."""
+
+    def __init__(self, others: TextIO) -> None:
+        super().__init__()
+        self._others, self._thread = others, get_ident()
+
+    def write(self, text: str) -> int:
+        """Write text, or let the former stdout do so."""
+        return super().write(text) if get_ident() == self._thread else self._others.write(text)

@@ -1,0 +1,96 @@
+"""ONNX Runtime's CUDA provider over the emulated driver, whose memory the CPU provider reads.
+
+A run happens when the stream gets there. One with a graph's id records the stream in the mode that
+the provider uses, and when the thread gives the id again, what was bound then is computed again,
+whatever is bound by now: so an address that moved shows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from runtime.backends.ort.backend import OrtBackend
+from runtime.backends.ort.device_engine import OrtDeviceEngine
+from runtime.cuda.device import CudaDevice
+from runtime.cuda.driver import call, driver
+from runtime.memory.device import DeviceMemory
+
+calls: Counter[str] = Counter()
+"""`bound`, `run`, `recorded` and `replayed`."""
+
+
+class Binding:
+    """An IO binding that knows what was bound."""
+
+    def __init__(self, binding):
+        self.real, self.inputs, self.output = binding, {}, ()
+
+    def bind_input(self, name, *where):
+        calls["bound"] += 1
+        self.inputs[name] = where
+        self.real.bind_input(name, *where)
+
+    def bind_output(self, *where):
+        self.output = where
+        self.real.bind_output(*where)
+
+    def copy_outputs_to_cpu(self):
+        return self.real.copy_outputs_to_cpu()
+
+
+class StandInSession:
+    """A session that runs when the stream gets there."""
+
+    refuse = None
+    """What a run does that should be recorded, in the middle of it."""
+
+    def __init__(self, session, device):
+        self._session, self._device, self._graphs = session, device, {}
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def io_binding(self):
+        return Binding(self._session.io_binding())
+
+    def run_with_iobinding(self, binding, options):
+        number = options.get_run_config_entry("gpu_graph_id")
+        key = threading.get_ident(), number
+        self._device.synchronize()
+        if key in self._graphs:
+            calls["replayed"] += 1
+            inputs, output = self._graphs[key]
+            again = self._session.io_binding()
+            for name, where in inputs.items():
+                again.bind_input(name, *where)
+            again.bind_output(*output)
+            self._session.run_with_iobinding(again)
+            return
+        if number != "-1":
+            mode = driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
+            call("cuStreamBeginCapture", self._device.stream, mode)
+            if StandInSession.refuse is not None:
+                StandInSession.refuse(self._session)
+            call("cuGraphDestroy", call("cuStreamEndCapture", self._device.stream))
+            self._graphs[key] = dict(binding.inputs), binding.output
+            calls["recorded"] += 1
+        calls["run"] += 1
+        self._session.run_with_iobinding(binding.real)
+
+
+class Engine(OrtDeviceEngine):
+    """Reads the device's memory as the host's, which here it is."""
+
+    where = "cpu"
+
+
+class Backend(OrtBackend):
+    def __init__(self, device, threads, *engines):
+        super().__init__("cpu", threads)
+        self.memory = DeviceMemory(CudaDevice())
+
+    def open(self, graph, *, small=False, baked=None):
+        device = self.memory.device  # of which the provider knows nothing
+        session = super().open(graph, small=small, baked=baked)._session
+        return Engine(self._ort, StandInSession(session, device), device, graphs=True)

@@ -1,0 +1,75 @@
+"""CUDA's libraries in Python packages, and what ONNX Runtime prints while it looks for them."""
+
+import sys
+import threading
+import time
+from types import ModuleType
+
+import pytest
+
+from runtime.backends.ort import libraries
+
+
+class Library:
+    """ONNX Runtime's `preload_dlls`, which prints; hashable, as a module is."""
+
+    def __init__(self):
+        self.folders = []
+
+    def preload_dlls(self, directory=None):
+        self.folders.append(directory)
+        time.sleep(0.05)
+        print(f"Failed to load {'liba' if directory else 'libcudnn.so.9'}\nsecond")
+
+
+@pytest.fixture
+def nvidia(tmp_path, monkeypatch):
+    """The package of NVIDIA's libraries, in two places."""
+    places = [tmp_path / "user" / "nvidia", tmp_path / "carried" / "nvidia"]
+    for place, names in zip(places, (("cudnn",), ("cu13", "cudnn")), strict=True):
+        for name in names:
+            (place / name / "lib").mkdir(parents=True)
+        (place / "cu13" / "include").mkdir(parents=True)
+    module = ModuleType("nvidia")
+    module.__path__ = [str(place) for place in places]
+    monkeypatch.setitem(sys.modules, "nvidia", module)
+    return places
+
+
+def test_libraries_are_looked_for_in_every_place_of_the_package(nvidia, capsys):
+    user, carried = nvidia
+    want = [user / "cudnn" / "lib", carried / "cu13" / "lib", carried / "cudnn" / "lib"]
+    assert libraries.library_folders() == want
+    library = Library()
+    assert libraries.preload(library) == "Failed to load libcudnn.so.9"
+    assert library.folders == [*map(str, want), None]
+    assert libraries.preload(library) == "Failed to load libcudnn.so.9"
+    assert len(library.folders) == 4, "once is enough"
+    assert capsys.readouterr().out == ""
+
+
+def test_without_the_package_the_default_places_are_tried(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nvidia", None)
+    library = Library()
+    libraries.preload(library)
+    assert library.folders == [None]
+
+
+def test_sessions_of_several_threads_leave_stdout_alone(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "nvidia", None)
+    former, ended = sys.stdout, []
+
+    def load():
+        time.sleep(0.02 * len(ended))
+        ended.append(libraries.preload(Library()))
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.02)
+    print("a prediction")  # while one of them collects what is printed
+    for thread in threads:
+        thread.join()
+    assert sys.stdout is former
+    assert ended == ["Failed to load libcudnn.so.9"] * 3
+    assert capsys.readouterr().out == "a prediction\n"
