@@ -22,6 +22,9 @@ def check(*folders):
         "raise ValueError(f\"'{path}' is no bundle\")",
         "remedy = 'check the path'",
         "told: Told",
+        "    place = folder / name",
+        "            smoothing: Of the cross entropy.",
+        "class DataFacts:",
     ],
 )
 def test_a_given_up_word_is_found_with_what_to_say(tmp_path, line):
@@ -35,6 +38,6 @@ def test_keys_inside_files_and_plain_english_pass(tmp_path):
     assert check(tmp_path).returncode == 0
 
 
-def test_runtime_and_examples_have_none():
+def test_packages_examples_and_guides_have_none():
     done = check()
     assert (done.returncode, done.stdout) == (0, "")

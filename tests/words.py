@@ -1,4 +1,6 @@
-"""Find words that were given up in `runtime/` and `examples/`: `python tests/words.py`.
+"""Find words that were given up in the packages, the examples and the guides.
+
+Run as `python tests/words.py [PATH...]`.
 
 The names and idioms to use instead are in the table below. Keys inside files keep their names.
 """
@@ -17,7 +19,7 @@ GIVEN_UP = {
     r"\b[Jj]udge": "classify, predict",
     r"\bkept_profile\b": "default_profile",
     r"\bworkplace\b": "a temporary sibling folder",
-    r"\b(Shelf|Switcher|Residents?|Pins)\b": "TaskCache, LoadedTask, Session",
+    r"\b(Shelf(?! Sink)|Switcher|Residents?|Pins)\b": "TaskCache, LoadedTask, Session",
     r"\b(parts_of|baked_parts|build_part|trt[./]parts)\b": "graphs_of, baked_graphs, build_engine",
     r"\bknown are\b": "available:",
     r"(?<!there )(?<!There )\b(is|are) no\b(?! longer)": "is not a",
@@ -26,15 +28,19 @@ GIVEN_UP = {
     r"\bof no use\b": "ignored, invalid",
     r"\bso far as\b|\bin turns\b|\bby hand and by name\b": "the standard idiom",
     r"\bguides(=|\()": "teachers",
-    r": Whose\b": "a noun phrase",
+    r"^\s+\w+: (Whose|Likewise|Of (its|that|the|these|those|this))\b": "a noun phrase",
+    r"\b(place|about)( = |: [A-Z])|\bstore\.place\b": "what it is: a path, a position, a status",
+    r"\b(Run|Data)Facts\b|\bclass (Row|Plan)\b": "a name for each thing",
+    r"\bgo(ing)?_on\b|\bto go on\b": "resume",
 }
 ROOT = Path(__file__).resolve().parent.parent
+EVERYWHERE = ("runtime", "adapt", "export", "examples", "README.md", "CONTRIBUTING.md")
 
 
 def found(folder: Path) -> list[str]:
-    """Return a line for each given-up word in the sources below a folder."""
+    """Return a line for each given-up word in a file, or in the sources below a folder."""
     lines = []
-    for path in sorted(folder.rglob("*")):
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
         if path.suffix not in (".py", ".md", ".service"):
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -46,7 +52,7 @@ def found(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    folders = [Path(name) for name in sys.argv[1:]] or [ROOT / "runtime", ROOT / "examples"]
+    folders = [Path(name) for name in sys.argv[1:]] or [ROOT / name for name in EVERYWHERE]
     lines = [line for folder in folders for line in found(folder)]
     print("\n".join(lines), end="\n" if lines else "")
     sys.exit(bool(lines))

@@ -27,7 +27,7 @@ class Prompted(nn.Module):
     """An image encoder that runs with prompt tokens: images (N, 3, S, S) to features (N, D).
 
     The tokens stand right after the class token. Those of block 0 join the sequence before it is
-    normalised for the first time; those of a later block replace what became of the earlier ones,
+    normalised for the first time; those of a later block replace those before,
     and where a block has none they flow on.
     """
 

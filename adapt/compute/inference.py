@@ -24,12 +24,12 @@ def predict(
     """Return the logits (N, C), on the CPU, of pixels (N, S, S, 3) uint8 RGB.
 
     Args:
-        logits: From normalised images (B, 3, S, S) to (B, C), in eval mode.
-        pixels: What `runtime.frames.preprocess` makes of the images.
+        logits: Network from normalised images (B, 3, S, S) to (B, C), in eval mode.
+        pixels: Images as `runtime.frames.preprocess` returns them.
         batch_size: Images per call.
-        device: Where `logits` computes.
-        mean: Of RGB in [0, 1], as the base model wants it.
-        std: Likewise.
+        device: Device of `logits`.
+        mean: Mean of RGB in [0, 1], as the base model expects it.
+        std: Standard deviation of RGB.
     """
     parts = []
     with torch.inference_mode():

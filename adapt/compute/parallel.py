@@ -84,8 +84,8 @@ def gather(features: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """Return the features of all processes, split into batches, each in the order of its images.
 
     Args:
-        features: (sum of sizes, D), of this process.
-        sizes: Of the batches that were joined; equal in every process.
+        features: Features (sum of sizes, D) of this process.
+        sizes: Sizes of the batches that were joined; equal in every process.
     """
     if world() == 1:
         return torch.split(features, list(sizes))

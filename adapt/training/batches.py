@@ -49,8 +49,8 @@ class Stream:
             pixels: (N, R, R, 3) uint8 RGB, R the training size.
             labels: (N,) class positions; None for the target, whose labels nobody may see.
             config: Batch size, seed, augmentation.
-            clip: Whose encoder the crops S, mean and std are for.
-            device: Where to augment and train.
+            clip: Model whose encoder gets the crops, with its size, mean and std.
+            device: Device to augment and train on.
             digest: Names the pixels: the files, and how they were resized.
             images: False leaves the images out of the batches.
 

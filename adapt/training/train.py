@@ -187,7 +187,7 @@ def _check_same_domains(loop: Loop, done: Run) -> None:
 
 
 def _differences(different: Mapping[str, tuple[object, object]]) -> str:
-    """Return the first differences for people; what is no setting only follows from some."""
+    """Return the first differences for people; all others follow from settings."""
     settings = {
         k.removeprefix("config."): v for k, v in different.items() if k.startswith("config.")
     }

@@ -112,7 +112,7 @@ def trt(
 def _build_with_torch(
     bundle: Bundle, store: EngineStore, profile: Profile, selection: dict[str, Any]
 ) -> None:
-    """Build the engines of --baked through Torch-TensorRT, and print what became of each."""
+    """Build the engines of --baked through Torch-TensorRT, and print the result of each."""
     from export import ImagePaths
     from export.torch_tensorrt.engines import BuiltEngine, build_baked
 

@@ -196,11 +196,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """
     try:
         with open(path, "rb", opener=_open_at_once) as stream:
-            about = os.fstat(stream.fileno())
-            if not stat.S_ISREG(about.st_mode):
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise FormatError(f"'{path}' is not a plain file; make or copy it again")
             # Python makes room for all that is asked for, however small the file is.
-            content = stream.read(min(about.st_size, limit) + 1)
+            content = stream.read(min(status.st_size, limit) + 1)
     except OSError as error:
         raise FormatError(
             f"cannot read '{path}': {error.strerror or error}; check the path and its permissions, "

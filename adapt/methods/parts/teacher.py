@@ -24,7 +24,7 @@ STD = 0.02
 class Teacher(nn.Module):
     """CLIP with shallow prompts: learned words in the text, learned tokens in the image sequence.
 
-    The model itself is no submodule: it is not trained, and neither checkpoints nor the device
+    The model itself is not a submodule: it is not trained, and neither checkpoints nor the device
     need it.
     """
 
@@ -51,7 +51,7 @@ class Teacher(nn.Module):
             per_class: Learn words for every class instead of words that all classes share.
             templates: `imagenet` compares with the mean over OpenAI's 80 captions, `prompt` with
                 the prompts alone.
-            generator: Of the random draws.
+            generator: Generator of the random draws.
 
         Raises:
             BaseModelError: The model has no place for prompts, or a caption is too long.
@@ -112,7 +112,7 @@ class Teacher(nn.Module):
             plain: The same images' (N, E) without learned tokens.
             text: Class centres (K, E), with gradients.
             labels: (N,).
-            smoothing: Of the cross entropy; 0 in the released code.
+            smoothing: Label smoothing of the cross entropy; 0 in the released code.
         """
         z, z_plain = self.logits(features, text), self.logits(plain, self.plain_text)
         return {

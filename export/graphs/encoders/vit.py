@@ -119,7 +119,7 @@ class VitForm:
 
         Where the graph holds prompt tokens `prompts.<block>` (n, W), they stand right after the
         class token: those of block 0 join before the first norm, those of a later block replace
-        what became of the earlier ones.
+        those before.
 
         Args:
             g: Graph over the deploy tensors at the wanted precision.

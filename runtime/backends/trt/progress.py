@@ -11,7 +11,7 @@ from runtime.backends.trt.library import trt
 from runtime.console import ProgressCallback
 
 Stopped = list[BaseException]
-"""Why a build is to end; empty while it is to go on."""
+"""Errors that end a build; empty until one does."""
 
 
 @contextmanager
