@@ -85,7 +85,7 @@ def test_zero_shot_rows_do_not_depend_on_the_source_domain():
         ({"average": 70.0}, r"the values of 'CMKD' on RN50 have the mean 79\.35, not 70\.0"),
         ({"values": ()}, "'CMKD' must have both 'by' and 'values', or neither"),
         ({"backbone": "VGG"}, "'CMKD' has an unknown backbone 'VGG'"),
-        ({"average": 793.0}, "'CMKD' has a value that is no percentage"),
+        ({"average": 793.0}, "'CMKD' has a value that is not a percentage"),
     ],
 )
 def test_a_row_that_contradicts_itself_is_refused(change, message):
@@ -98,9 +98,9 @@ def test_a_table_whose_rows_do_not_fit_its_columns_is_refused():
     found = published.load("office31")
     with pytest.raises(ValueError, match="'CMKD' has 6 values for its tasks"):
         replace(found, columns={"tasks": ("a-d",)})
-    with pytest.raises(ValueError, match="'CLIP' names no known source: 'cmkd'"):
+    with pytest.raises(ValueError, match="'CLIP' has the unknown source 'cmkd'"):
         replace(found, sources={})
-    with pytest.raises(ValueError, match="no row is from the source 'own'"):
+    with pytest.raises(ValueError, match="no row has the source 'own'"):
         replace(found, sources={**found.sources, "own": "nowhere"})
 
 

@@ -78,8 +78,8 @@ def test_a_plan_takes_what_the_settings_say_of_a_task(tmp_path):
 @pytest.mark.parametrize(
     ("method", "dataset", "tasks", "seeds", "error", "message"),
     [
-        ("cmkd", "office31", ("a-d", "a-d"), (0,), ConfigError, "task 'a-d' comes twice"),
-        ("cmkd", "office31", (), (1, 1), ConfigError, "seed '1' comes twice"),
+        ("cmkd", "office31", ("a-d", "a-d"), (0,), ConfigError, "task 'a-d' given twice"),
+        ("cmkd", "office31", (), (1, 1), ConfigError, "seed '1' given twice"),
         ("cmkd", "office32", (), (0,), DataError, "unknown data set 'office32'"),
         ("dann", "office31", (), (0,), ConfigError, "unknown method 'dann'"),
         ("cmkd", "mini-domainnet", (), (0,), ConfigError, "no settings for method 'cmkd'"),
