@@ -1,4 +1,4 @@
-"""Find words that were given up in `runtime/` and `examples/`: `python tests/words.py`.
+"""Find words that were given up in our sources: `python tests/words.py [FOLDER...]`.
 
 The names and idioms to use instead are in the table below. Keys inside files keep their names.
 """
@@ -29,6 +29,7 @@ GIVEN_UP = {
     r": Whose\b": "a noun phrase",
 }
 ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("examples", "export", "runtime")
 
 
 def found(folder: Path) -> list[str]:
@@ -46,7 +47,7 @@ def found(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    folders = [Path(name) for name in sys.argv[1:]] or [ROOT / "runtime", ROOT / "examples"]
+    folders = [Path(name) for name in sys.argv[1:]] or [ROOT / name for name in FOLDERS]
     lines = [line for folder in folders for line in found(folder)]
     print("\n".join(lines), end="\n" if lines else "")
     sys.exit(bool(lines))
