@@ -55,7 +55,7 @@ LINES = {
     },
     "runtime/backends/__init__.py": {
         "BACKENDS = {\n": (
-            '    "foo": Entry("runtime.backends.foo:FooBackend", "a new one", ("onnx",), ("cpu",)),\n'
+            '    "foo": Entry("runtime.backends.foo:FooBackend", "a new one", ("a",), ("cpu",)),\n'
         ),
     },
 }
