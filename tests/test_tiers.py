@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-import tomllib
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +72,7 @@ def test_ci_fuzzes_and_soaks_for_a_minute_what_acceptance_does_for_longer():
 def test_the_pythons_of_a_device_are_tested_without_torch():
     (line,) = commands("runtime-pythons", "VERSIONS=3.12", "ARGUMENTS=-x")
     assert line.endswith("tests/pythons.py 3.12 -x")
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = listed["optional-dependencies"]["runtime-tests"]
     extras = re.findall(r"uda-edge\[(.*)\]", " ".join(needs))[0].split(",")
