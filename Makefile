@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 # The machine may be shared: threads that wait must not burn the other core.
 export OMP_WAIT_POLICY ?= passive
 
-MINUTES ?= 30
+# Of `make fuzz` and `make soak`; `make acceptance PART=soak` takes the half hour of its own.
+MINUTES ?= 1
 
-.PHONY: acceptance check clean constraints demo format gpu gpu-device imports lint soak test test-fast types
+.PHONY: acceptance check clean constraints demo format fuzz gpu gpu-device imports lint \
+	runtime-pythons soak test test-fast types
 
 demo: $(VENV)/.export.stamp
 	$(BIN)/python -m adapt.demo.run
@@ -34,8 +36,13 @@ types: $(VENV)/.dev.stamp
 test-fast: $(VENV)/.dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile @tests/fast.txt
 
-soak: $(VENV)/.dev.stamp
-	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+# The runtime's tests without torch, under every other Python of a device that this machine has;
+# ARGUMENTS are pytest's, VERSIONS some of the versions.
+runtime-pythons:
+	$(PYTHON) tests/pythons.py $(VERSIONS) $(ARGUMENTS)
+
+fuzz soak: $(VENV)/.dev.stamp
+	$(BIN)/python -m benchmarks.$@ --minutes $(MINUTES)
 
 # What takes too long for every test run; PART is a module of benchmarks. Needs `make demo`.
 acceptance: PART ?= switches

@@ -33,18 +33,18 @@ from runtime.storage.files import sha256
 
 @dataclass(frozen=True, eq=False)
 class BundleContents:
-    """What a bundle is made of. Graphs of the same bytes are there once."""
+    """The contents of a bundle; graphs of equal bytes are stored once."""
 
     base: BaseModel
     precision: Precision
     tensors: Arrays
     """Deploy tensors of the base."""
     encoders: dict[str, EncoderGraph]
-    """By the digest of the graph that is not blocked."""
+    """Encoders by the digest of the graph that is not blocked."""
     heads: dict[str, HeadGraph]
-    """By digest."""
+    """Heads by the digest of their graph."""
     tasks: list[Task]
-    """One per source, in their order."""
+    """Tasks, in the order of their sources."""
 
     @property
     def blocked(self) -> bool:
@@ -56,8 +56,8 @@ class BundleContents:
 
         Args:
             path: Folder of the bundle.
-            schema: One of `runtime.bundles.manifest.WRITTEN`.
-            report: How the engines compared with PyTorch, by task.
+            schema: Schema of the bundle, one of `runtime.bundles.manifest.WRITTEN`.
+            report: Comparison of the engines with PyTorch, by task.
 
         Raises:
             FormatError: A value is not finite, or the schema lacks what a task requires.

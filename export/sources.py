@@ -45,7 +45,7 @@ class Source:
 
         Raises:
             FormatError: The bundle was not written by `export_bundle`, or the artifact is damaged.
-            TaskError: The artifact is not there.
+            TaskError: The artifact is not found.
             VerifyError: The artifact is not the one that the task was exported from.
         """
         name, record = task.info.id, TaskRecord.of(task)

@@ -89,7 +89,7 @@ def _lasting(stream: TextIO) -> TextIO:
 
 
 def _refusal(error: OSError) -> str | None:
-    """Return what the system refuses, for people; None where a traceback says more."""
+    """Return a message for an error of the system; None where a traceback says more."""
     if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"cannot write the output: {error.strerror}; free some space, or write elsewhere"
     # A file that is not there should have been looked for.
@@ -118,7 +118,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def printable(value: object) -> str:
-    """Return what a file says as text that a terminal shows and does not obey."""
+    """Return text from a file without the characters that control a terminal."""
     text = str(value)
     if text.isprintable():
         return text

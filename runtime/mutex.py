@@ -17,7 +17,7 @@ from typing import Any
 from runtime.errors import BackendError
 
 _PATIENCE = 0.1
-"""Seconds after which a waiting thread looks whether what it waits for was interrupted."""
+"""Seconds after which a waiting thread checks whether the holder was interrupted."""
 _forks = 0
 """How often this process was forked from another one: threads do not come along."""
 
@@ -44,7 +44,7 @@ def running(frame: FrameType) -> bool:
 
 
 class Bell:
-    """Wakes threads once; after that nobody waits for it."""
+    """Wakes waiting threads once; later ones do not wait."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
@@ -52,7 +52,7 @@ class Bell:
         self._rang = False
 
     def ring(self) -> None:
-        """Wake all who wait. To be called once."""
+        """Wake all waiting threads. Call once."""
         self._rang = True
         self._lock.release()
 
@@ -77,7 +77,7 @@ class Hold:
         self.frame = frame
         self.thread = get_ident()
         self.before: Hold | None = None
-        """What must be over before this one begins."""
+        """The hold that must be over before this one begins."""
         self._forks = _forks
         self.links: dict[str, Any] = {}
         """The hold that follows in a chain, and the bell of those who wait for the end. A dict,
@@ -95,7 +95,7 @@ class Hold:
         return before is None or before.over
 
     def end(self) -> None:
-        """Say that it is over, and wake who waits for that. Safe to call more than once."""
+        """End the hold, and wake threads that wait for it. Safe to call more than once."""
         self.frame = None
         bell = self.links.pop("bell", None)
         if bell is not None:
@@ -125,8 +125,8 @@ class Mutex:
     """Lets one call at a time into `with mutex:`, which must not stand in a generator.
 
     Holds form a chain. One begins when all before it are over; that of a call which was interrupted
-    is over when the call has ended. Whoever comes may get in before those who just woke up, which
-    is faster, but not before those who woke up in vain.
+    is over when the call has ended. A new call may enter before threads that just woke up, which
+    is faster, but not before those that woke up in vain.
     """
 
     def __init__(self, *, nested: bool = False) -> None:

@@ -74,10 +74,10 @@ def merge(
     Args:
         base: Every tensor by name.
         patch: New values of some entries.
-        in_place: Write into the base, whose tensors are then contiguous, and copy nothing.
+        in_place: Whether to write into the base, whose tensors must be contiguous, without a copy.
 
     Raises:
-        FormatError: The patch names a tensor the base lacks, or does not fit it.
+        FormatError: The patch names a tensor that the base lacks, or does not fit it.
     """
     for name, sparse in patch.items():
         if name not in base:
@@ -135,8 +135,8 @@ def decode(
     """Return the patch that `encode` wrote, checked against the tensors it changes.
 
     Args:
-        table: The first result of `encode`, after JSON.
-        tensors: The second; other names are ignored.
+        table: First result of `encode`, read from JSON.
+        tensors: Second result of `encode`; other names are ignored.
         layout: Layout of the base's tensors, by name.
 
     Raises:
@@ -177,7 +177,7 @@ def decode(
 
 
 def _gaps(indices: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return how many entries lie between each index and the one before, from 0."""
+    """Return the number of entries between each index and the one before, from 0."""
     gaps = indices.copy()
     gaps[1:] -= indices[:-1] + 1
     return gaps

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one task says about one frame."""
+    """The prediction of one task for one frame."""
 
     task: str
     """Id of the task that classified the frame."""

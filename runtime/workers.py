@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class Worker:
-    """A thread that starts as a whole or not at all, whatever interrupts who starts it."""
+    """A thread that starts or fails to start as a whole, even if its starter is interrupted."""
 
     def __init__(self, run: Callable[[], object], name: str) -> None:
-        """Start it."""
+        """Start the thread."""
         self._work = run
         self._ended = Bell()
         self._thread = Thread(target=self._run, name=name, daemon=True)
@@ -32,7 +32,7 @@ class Worker:
         start_new_thread(self._thread.start, ())
 
     def join(self) -> None:
-        """Wait for its end."""
+        """Wait for the thread to end."""
         self._ended.wait()
         self._thread.join()
 
@@ -47,7 +47,7 @@ class Job(Generic[T]):
     """A call on another thread."""
 
     def __init__(self, work: Callable[[], T]) -> None:
-        """Take what is to be called."""
+        """Wrap a function to call."""
         self._work = work
         self._done = Bell()
         self._begun = self._dropped = False
@@ -55,7 +55,7 @@ class Job(Generic[T]):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Call it, unless nobody wants it any more."""
+        """Call the function, unless the job was dropped."""
         self._begun = True  # before it looks, as `abandon` looks after it said so
         try:
             if not self._dropped:
@@ -66,30 +66,30 @@ class Job(Generic[T]):
             self._done.ring()
 
     def refuse(self, error: BaseException) -> None:
-        """Let it fail instead."""
+        """Make the job fail instead of running it."""
         self.error = error
         self._done.ring()
 
     def drop(self) -> None:
-        """Want it no more; what has begun goes on."""
+        """Cancel the job if it has not begun."""
         self._dropped = True
 
     def abandon(self) -> None:
-        """Want it no more, and wait for its end if it has begun."""
+        """Cancel the job, or wait for its end if it has begun."""
         self._dropped = True
         if self._begun:
             self._done.wait()
 
     def start(self) -> None:
-        """Run it on a thread of its own."""
+        """Run the job on a thread of its own."""
         start_new_thread(self.run, ())
 
     def wait(self) -> None:
-        """Wait until it has run."""
+        """Wait until the job has run."""
         self._done.wait()
 
     def take(self) -> T:
-        """Wait until it has run and return its result.
+        """Wait until the job has run, and return its result.
 
         Raises:
             BaseException: What the call raised.
@@ -106,12 +106,12 @@ class Job(Generic[T]):
 
 
 def on_threads(work: Callable[[S], T], items: Iterable[S], count: int) -> list[T]:
-    """Call `work` with each item, on so many threads, and return the results in order.
+    """Call `work` with each item on several threads, and return the results in order.
 
-    None of the calls goes on when this has ended.
+    No call is still running when this returns or raises.
 
     Raises:
-        BaseException: What the first of them raised that failed; the others are given up.
+        BaseException: As the first call that failed; the others are cancelled.
     """
     jobs = [Job(partial(work, item)) for item in items]
     left = deque(jobs)
@@ -134,10 +134,10 @@ def on_threads(work: Callable[[S], T], items: Iterable[S], count: int) -> list[T
 
 
 class Workers:
-    """A few threads for jobs. `concurrent.futures` has locks that an interrupt leaves held."""
+    """A pool of threads; the locks of `concurrent.futures` stay held after an interrupt."""
 
     def __init__(self, count: int) -> None:
-        """Start so many threads."""
+        """Start a number of threads."""
         self._jobs: SimpleQueue[Job[object] | None] = SimpleQueue()
         self._process = os.getpid()
         self._closed = False
@@ -145,11 +145,11 @@ class Workers:
         atexit.register(self.close)  # none must be in a library's code when Python ends
 
     def run(self, works: Sequence[Callable[[], T]]) -> list[T]:
-        """Run calls at once and return their results.
+        """Run calls concurrently and return their results.
 
         Raises:
             BackendError: The process was forked from the one that has the threads.
-            BaseException: What the first of them raised that failed, when all have ended.
+            BaseException: As the first call that failed, after all have ended.
         """
         if os.getpid() != self._process:
             raise BackendError(
@@ -171,7 +171,7 @@ class Workers:
         return [job.take() for job in jobs]
 
     def close(self) -> None:
-        """Wait for what was begun and end the threads. Safe to call more than once."""
+        """Wait for running jobs and end the threads. Safe to call more than once."""
         self._closed = True
         for _ in self._workers:
             self._jobs.put(None)

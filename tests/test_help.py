@@ -29,3 +29,29 @@ ALL = {
 @pytest.mark.parametrize("name", ALL)
 def test_the_summary_of_a_command_is_never_cut(name: str) -> None:
     assert 10 < len(ALL[name].get_short_help_str(limit=1000)) <= 45
+
+
+GROUPS = {
+    "uda-adapt": adapt,
+    "uda-export": export,
+    "uda-runtime": runtime,
+    **{name: command for name, command in ALL.items() if isinstance(command, click.Group)},
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_shows_all_summaries_whole_on_80_columns(name: str) -> None:
+    group = GROUPS[name]
+    context = click.Context(group, info_name=name, terminal_width=80)
+    shown = {tuple(line.split(maxsplit=1)) for line in group.get_help(context).splitlines() if line}
+    for key, command in group.commands.items():
+        assert (key, command.get_short_help_str(limit=1000)) in shown
+
+
+def options(command: click.Command) -> list[click.Option]:
+    return [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_option_says_what_it_is(name: str) -> None:
+    assert [one.opts[0] for one in options(ALL[name]) if not one.help] == []

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +55,29 @@ def test_make_gpu_runs_all_parts_or_the_one_that_is_named():
     assert device.endswith("-m benchmarks.gpu.parts --without-torch")
     (acceptance,) = commands("acceptance")
     assert "-m benchmarks.switches --json benchmarks/results/switches.json" in acceptance
+
+
+def test_ci_fuzzes_and_soaks_for_a_minute_what_acceptance_does_for_longer():
+    called = re.findall(r"^make (.*)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert called == ["check lint", "test", "fuzz soak MINUTES=1"]
+    short = commands("fuzz", "soak")
+    assert [line.split("-m ")[1] for line in short] == [
+        "benchmarks.fuzz --minutes 1",
+        "benchmarks.soak --minutes 1",
+    ]
+    for line, part in zip(short, ("fuzz", "soak"), strict=True):
+        (acceptance,) = commands("acceptance", f"PART={part}")
+        assert acceptance.startswith(line.partition(" --minutes")[0] + " --json")
+
+
+def test_the_pythons_of_a_device_are_tested_without_torch():
+    (line,) = commands("runtime-pythons", "VERSIONS=3.12", "ARGUMENTS=-x")
+    assert line.endswith("tests/pythons.py 3.12 -x")
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = listed["optional-dependencies"]["runtime-tests"]
+    extras = re.findall(r"uda-edge\[(.*)\]", " ".join(needs))[0].split(",")
+    assert not {"adapt", "export", "dev"} & set(extras)
 
 
 def test_contributing_names_commands_and_files_that_exist():

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Write every variant's confusion matrix to DIR/<variant>/confusion.json and .png.",
 )
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write JSON.",
+)
 def evaluate(
     dataset: str | None,
     task: str | None,

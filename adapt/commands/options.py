@@ -52,7 +52,11 @@ def setting_options(command: F) -> F:
     for option in reversed(
         [
             click.option(
-                "--method", type=_Method(sorted(METHODS)), default="cmkd", show_default=True
+                "--method",
+                type=_Method(sorted(METHODS)),
+                default="cmkd",
+                show_default=True,
+                help="Method of adaptation.",
             ),
             click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse."),
             click.option(

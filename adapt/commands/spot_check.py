@@ -31,7 +31,9 @@ def spot_check() -> None:
 @click.option(
     "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images to sort."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw."
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -84,7 +86,12 @@ def draw(
 )
 @device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write JSON.",
+)
 def score(
     folder: Path,
     artifacts: Path,

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def source_options(command: F) -> F:
                 "--data",
                 metavar="ROOT",
                 type=click.Path(exists=True, file_okay=False, path_type=Path),
-                help="Folder of the images of training, if they have moved since, and of what a "
-                "list file names; the demo draws its own.",
+                help="Folder of the images of training if they have moved since, and of the files "
+                "in a list; the demo draws its own.",
             ),
             click.option(
                 "--max-images",

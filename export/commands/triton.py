@@ -1,4 +1,4 @@
-"""`uda-export triton`: the tasks of a bundle as models of NVIDIA's Triton Inference Server."""
+"""`uda-export triton`: write a bundle's tasks as models of Triton Inference Server."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ from runtime.console import bytes_text, table
     metavar="model_repository",
     help="Model repository; other models in it stay.",
 )
-@click.option("--task", "tasks", multiple=True, metavar="SRC-TGT", help="Task; all if not given.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="SRC-TGT",
+    help="Task to write; repeatable; default: all.",
+)
 @click.option(
     "--max-batch",
     type=click.IntRange(min=1, max=1024),
     default=32,
     show_default=True,
-    help="Frames that Triton may gather into one run; a plan takes no more than it was built for.",
+    help="Largest number of frames in one run; a plan may allow fewer.",
 )
 @ENGINES
 def triton(

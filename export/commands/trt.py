@@ -1,4 +1,4 @@
-"""`uda-export trt`: a bundle, and the TensorRT engines of it where they can be built."""
+"""`uda-export trt`: write a bundle, and build its TensorRT engines where possible."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TORCH = "torch-tensorrt"
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder of the bundle to write; called after the first task if not given.",
+    help="Folder of the bundle to write; default: named after the first task.",
 )
 @PROFILE
 @TARGET
@@ -45,7 +45,7 @@ _TORCH = "torch-tensorrt"
     type=click.Choice(["tensorrt", _TORCH]),
     default="tensorrt",
     show_default=True,
-    help=f"What makes the engines of --baked; {_TORCH} needs that package and a GPU.",
+    help=f"Compiler of the engines of --baked; {_TORCH} needs that package and a GPU.",
 )
 @source_options
 def trt(
@@ -112,7 +112,7 @@ def trt(
 def _build_with_torch(
     bundle: Bundle, store: EngineStore, profile: Profile, selection: dict[str, Any]
 ) -> None:
-    """Build the engines of --baked through Torch-TensorRT, and print the result of each."""
+    """Build the engines of --baked with Torch-TensorRT, and print the result of each."""
     from export import ImagePaths
     from export.torch_tensorrt.engines import BuiltEngine, build_baked
 
@@ -137,7 +137,7 @@ def _build_with_torch(
 
 
 def _on_the_device(bundle: Path, profile: str | None, baked: bool) -> str:
-    """Return how engines come to be where the bundle is to run."""
+    """Return the commands that build engines on the device."""
     options = "" if profile is None else f" --profile {shlex.quote(profile)}"
     command = f"on the device, run: uda-runtime build {shlex.quote(bundle.name)}{options}"
     if baked:

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Compare a bundle with PyTorch again.")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--task", "tasks", multiple=True, metavar="SRC-TGT", help="Task; all if not given.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="SRC-TGT",
+    help="Task to compare; repeatable; default: all.",
+)
 @source_options
 def verify(bundle: Path, **selection: Any) -> None:
     """Compare a bundle with PyTorch again, on real images."""

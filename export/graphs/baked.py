@@ -13,7 +13,7 @@ from runtime.storage.files import sha256
 
 
 def baked_graph(bundle: Bundle, task: str) -> EngineGraph:
-    """Return what a task's engine is built from; the graph itself holds no weights.
+    """Return the graph and values of a task's engine; the graph itself holds no weights.
 
     Args:
         bundle: Bundle to read.

@@ -54,7 +54,7 @@ class Graph:
         return name
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a weight `name`."""
+        """Return whether there is a weight `name`."""
         return name in self._tensors
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -106,7 +106,7 @@ def bake(model: onnx.ModelProto, tensors: Arrays, metadata: Mapping[str, Any]) -
 
 
 def _symbols(model: onnx.ModelProto, tensors: Arrays) -> dict[str, int]:
-    """Return what the named axes of the weights are in `tensors`."""
+    """Return the lengths of the weights' named axes in `tensors`."""
     return {
         dim.dim_param: length
         for info in model.graph.input

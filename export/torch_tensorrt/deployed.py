@@ -24,7 +24,7 @@ class Deployed(nn.Module):
     shift: Tensor
 
     def __init__(self, network: Network, spec: Preprocess, precision: Precision) -> None:
-        """Take over a network and change it in place.
+        """Wrap a network, which is changed in place.
 
         Args:
             network: Network in evaluation mode, on the CPU.

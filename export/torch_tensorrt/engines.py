@@ -170,7 +170,7 @@ def _build(
 
 
 def _test(device: CudaDevice, engine: EngineFile, plan: bytes, verifier: Verifier) -> Comparison:
-    """Return how a new engine compares with PyTorch, after its self-test."""
+    """Compare a new engine with PyTorch, after its self-test."""
     from runtime.backends.trt.engine import TrtEngine
     from runtime.backends.trt.self_test import self_test
 

@@ -44,8 +44,8 @@ def write_repository(
 
     Args:
         bundle: Bundle to read.
-        out: Folder of the repository. Models of the same names are replaced, or removed if there is
-            no plan any more, but only those that `uda-export triton` wrote.
+        out: Folder of the repository. Models of the same names are replaced, or removed if
+            their plan is gone, but only those that `uda-export triton` wrote.
         tasks: Ids of the tasks.
         max_batch: Largest number of frames that Triton runs at once.
         store: Folder of the plans that `uda-export trt --baked` built.

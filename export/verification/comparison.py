@@ -48,7 +48,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the engine of one task compares with PyTorch."""
+    """The comparison of one task's engine with PyTorch."""
 
     task: str
     images: int
@@ -75,7 +75,7 @@ class Comparison:
 
 
 def compare(task: str, found: Logits, expected: Reference, sample: Sample) -> Comparison:
-    """Return how an engine's logits compare with PyTorch's.
+    """Compare an engine's logits with PyTorch's.
 
     Args:
         task: Id of the task.

@@ -1,4 +1,4 @@
-"""Select the images to compare on: the test images of training, or what `--images` names."""
+"""Select the images to compare on: the test images of training, or those of `--images`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ImagePaths:
 
     @classmethod
     def parse(cls, texts: Iterable[str], data: Path | None = None) -> ImagePaths:
-        """Return what `[TASK=]PATH` each names, folders or list files (.txt).
+        """Parse values `[TASK=]PATH`, whose paths are folders or list files (.txt).
 
         The text before the first `=` is a task unless it holds a slash: `./a=b` is a path.
 

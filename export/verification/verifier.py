@@ -35,7 +35,7 @@ class Verifier:
     _expected: Reference | None = None
 
     def check(self, infer: Infer, name: str) -> Comparison:
-        """Return how an engine compares with PyTorch, which runs once only.
+        """Compare an engine with PyTorch, which runs only once.
 
         Args:
             infer: Engine to run.

@@ -142,7 +142,7 @@ def render(rows: Sequence[BuildResult]) -> str:
 
 @contextmanager
 def _bar() -> Iterator[ProgressCallback]:
-    """Show how far the engine is that is being built; where no terminal is, only its name."""
+    """Show the progress of the engine that is being built; without a terminal, only its name."""
     with ExitStack() as stack:
         bars: list[Any] = []
 
@@ -159,10 +159,10 @@ def _bar() -> Iterator[ProgressCallback]:
 
 
 def split(targets: str | None) -> list[str]:
-    """Return the targets of an option; none if it was not given.
+    """Return the GPU generations of `--target`; none if it was not given.
 
     Raises:
-        ConfigError: It was given and names none.
+        ConfigError: The option names none.
     """
     names = [target.strip() for target in (targets or "").split(",") if target.strip()]
     if targets is not None and not names:

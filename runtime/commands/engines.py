@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def name_of(engine: EngineFile) -> str:
-    """Return what tells an engine apart: what it is, and of which graph."""
+    """Return a name of an engine: its kind, and the digest of its graph and values."""
     return f"{engine.stem} {engine.recipe.content[:8]}"
 
 
 def gpu_of(engine: EngineFile) -> str:
-    """Return the GPUs that an engine is for."""
+    """Return the GPU and the generation that an engine runs on."""
     platform = engine.recipe.platform
     return f"{platform.gpu or 'any'} {platform.generation}"
 
 
 def self_test_of(engine: EngineFile) -> str:
-    """Return whether an engine has run before it was put in place."""
+    """Return the result of an engine's self-test."""
     return "passed" if engine.tested else "not run"
 
 
@@ -38,7 +38,7 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
     Args:
         bundle: Bundle to list the engines of.
         folder: Folder of the engines; None for the one in the bundle.
-        check: Whether to compare each with its digest.
+        check: Whether to check the digests of the engines.
 
     Raises:
         FormatError: The folder cannot be read, or something there is damaged; the rest is shown.

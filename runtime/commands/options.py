@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ STRATEGY = click.option(
 
 
 def session_options(command: F) -> F:
-    """Add what says how a session is opened: the arguments of `Session.open` by their names."""
+    """Add the options of `Session.open`, named like its arguments."""
     for option in (ENGINES, STRATEGY, _THREADS, _DEVICE, _BACKEND):
         command = option(command)
     return command

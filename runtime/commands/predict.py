@@ -16,9 +16,15 @@ from runtime.console import count_of, printable, write_json
 @BUNDLE
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--task", help="Task to use, see `uda-runtime info`; optional if the bundle has only one."
+    "--task", help="Task to use, see `uda-runtime info`; default: the only one of the bundle."
 )
-@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of classes to show, most likely first.",
+)
 @JSON
 @session_options
 def predict(
@@ -29,7 +35,7 @@ def predict(
     json_file: Path | None,
     **settings: Any,
 ) -> None:
-    """Classify IMAGES, which are files; one that cannot be read does not stop the others."""
+    """Classify IMAGES, which are files; an unreadable one does not stop the others."""
     from runtime.errors import ConfigError, DataError, TaskError
     from runtime.frames.preprocess import read_image
     from runtime.sessions.session import Session
@@ -76,7 +82,7 @@ def predict(
 
 
 def _example(folder: Path) -> str:
-    """Return a pattern of files in a folder, or below it."""
+    """Return a pattern that matches image files in a folder or below."""
     from runtime.frames import formats
 
     for depth in ("*", "*/*", "*/*/*"):

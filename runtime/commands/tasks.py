@@ -18,10 +18,10 @@ _BUNDLE = click.option(
 @click.argument("task_file", type=click.Path(path_type=Path))
 @_BUNDLE
 def install(task_file: Path, bundle: Path) -> None:
-    """Add the task of TASK_FILE to a bundle, or replace the one of its id.
+    """Add the task of TASK_FILE to a bundle, or replace the task of the same id.
 
-    TASK_FILE is a file of the folder `tasks` of another bundle of the same base. The version that
-    it replaces is kept: `uda-runtime rollback` brings it back.
+    TASK_FILE is a file from the folder `tasks` of another bundle of the same base. The replaced
+    version is kept, and `uda-runtime rollback` restores it.
     """
     from runtime.bundles import install as changing
     from runtime.bundles.bundle import Bundle
@@ -38,7 +38,7 @@ def install(task_file: Path, bundle: Path) -> None:
 @click.argument("task")
 @_BUNDLE
 def remove(task: str, bundle: Path) -> None:
-    """Remove TASK from a bundle; `uda-runtime rollback` brings it back."""
+    """Remove TASK from a bundle; `uda-runtime rollback` restores it."""
     from runtime.bundles import install as changing
 
     entry = changing.remove(bundle, task)

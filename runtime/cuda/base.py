@@ -108,8 +108,14 @@ class Device(Protocol):
         """Return device memory, of undefined content. Slow: not for every frame."""
         ...
 
-    def mailbox(self, nbytes: int) -> Mailbox:
-        """Return memory that both sides reach. Slow: not for every frame."""
+    def mailbox(self, nbytes: int, *, copied: bool = False) -> Mailbox:
+        """Return memory that both sides reach. Slow: not for every frame.
+
+        Args:
+            nbytes: Size in bytes.
+            copied: Whether it is copied also where host and device share one memory: what a device
+                reads several times, since it reads page-locked memory without its cache there.
+        """
         ...
 
     def upload(self, array: NDArray[np.generic], address: int) -> None:

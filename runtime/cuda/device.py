@@ -13,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.cuda.driver import call, driver
+from runtime.cuda.events import CudaEvent
 from runtime.cuda.graphs import CudaGraph
 from runtime.cuda.kernel import Kernels
 from runtime.cuda.memory import CudaBuffer, CudaMailbox
@@ -21,8 +22,6 @@ from runtime.mutex import Mutex
 
 _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: the stream does not wait for the default one."""
-_NO_TIMING = 2
-"""CU_EVENT_DISABLE_TIMING: makes an event cheaper."""
 _thread = threading.local()
 
 
@@ -118,15 +117,19 @@ class CudaDevice:
             self._given.add(buffer)
         return buffer
 
-    def mailbox(self, nbytes: int) -> CudaMailbox:
+    def mailbox(self, nbytes: int, *, copied: bool = False) -> CudaMailbox:
         """Return memory that both sides reach.
+
+        Args:
+            nbytes: Size in bytes.
+            copied: Whether it is copied also where host and device share one memory.
 
         Raises:
             BackendError: There is no room, or the device is closed.
         """
         nbytes = max(nbytes, 1)
         with self._memory:
-            buffer = None if self.integrated else self.allocate(nbytes)
+            buffer = self.allocate(nbytes) if copied or not self.integrated else None
             try:
                 self.activate()
                 mailbox = CudaMailbox(nbytes, self.stream, buffer, self._free_host)
@@ -171,6 +174,15 @@ class CudaDevice:
         if nbytes:
             self.activate()
             call("cuMemcpyDtoDAsync", target, source, nbytes, self.stream)
+
+    def event(self) -> CudaEvent:
+        """Return a mark on the stream for which the host can wait.
+
+        Raises:
+            BackendError: The driver reports an error.
+        """
+        self.activate()
+        return CudaEvent(self.stream)
 
     def record(self, work: Callable[[], None]) -> CudaGraph:
         """Return what `work` puts onto the stream as a graph; nothing of it is run.
@@ -257,6 +269,8 @@ class CudaDevice:
                     call("cuStreamDestroy", self._streams.pop())
             self._kernels, self._streams, self._context = None, [], None
             with contextlib.suppress(BackendError):
+                call("cuCtxSetCurrent", 0)  # what is current in a thread had better exist
+            with contextlib.suppress(BackendError):
                 call("cuDevicePrimaryCtxRelease", self._device)
 
     def _fact(self, attribute: Any) -> int:
@@ -274,10 +288,10 @@ class CudaDevice:
                 call("cuMemFree", buffer.address)
                 return
             with self._lock:
-                event = call("cuEventCreate", _NO_TIMING)
-                call("cuEventRecord", event, self.stream)
-            call("cuStreamWaitEvent", self._copies, event, 0)
-            call("cuEventDestroy", event)
+                event = CudaEvent(self.stream)
+                event.record()
+            event.hold(self._copies)
+            event.close()
             call("cuMemFreeAsync", buffer.address, self._copies)
 
     def _free_host(self, mailbox: CudaMailbox) -> None:

@@ -46,7 +46,13 @@ def call(name: str, *arguments: object) -> Any:
         BackendError: The driver reports an error.
     """
     library = driver()
-    status, *results = getattr(library, name)(*arguments)
+    try:
+        status, *results = getattr(library, name)(*arguments)
+    except (AttributeError, RuntimeError) as error:  # cuda-bindings' own, of a private module
+        raise BackendError(
+            f"the CUDA driver cannot be asked for {name}: {error}; update the driver, or install "
+            "the cuda-bindings of its CUDA version"
+        ) from error
     if status != 0:
         _check(library, name, status)
     return results[0] if len(results) == 1 else tuple(results) or None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
+from runtime.cuda.events import CudaEvent
 from runtime.cuda.kernel import THREADS, Call
 from runtime.cuda.memory import CudaBuffer, CudaMailbox
 from runtime.frames.filters import kept_weights
@@ -71,6 +72,9 @@ class DeviceResizer:
         """Frames for whose pixels there is room from the first call on."""
         self._plans: OrderedDict[tuple[int, int, Preprocess], _Plan] = OrderedDict()
         self._staged: CudaMailbox | None = None
+        self._uploaded: CudaEvent | None = None
+        self._marked = False
+        """Whether `_uploaded` stands behind the last upload."""
         self._middle: CudaBuffer | None = None
         self._pixels: CudaBuffer | None = None
 
@@ -97,7 +101,7 @@ class DeviceResizer:
             smaller, self._staged = self._staged, None
             if smaller is not None:
                 smaller.close()
-            self._staged = self._device.mailbox(room)
+            self._staged = self._device.mailbox(room, copied=True)
         middle, nbytes = self._middle, max(plan.passes[0].nbytes for plan, _ in jobs)
         if middle is None or middle.nbytes < nbytes:
             self._middle = self._device.allocate(nbytes)
@@ -112,8 +116,7 @@ class DeviceResizer:
         assert self._middle is not None and self._pixels is not None
         target = self._pixels.address
         while jobs:
-            # What was staged before may still be on its way.
-            self._device.synchronize()
+            self._wait_for_upload()
             count, end = 0, 0
             for plan, frame in jobs:
                 region = frame[plan.region]
@@ -122,7 +125,7 @@ class DeviceResizer:
                 staged = self._staged.host[end : end + region.size]
                 np.copyto(staged.reshape(region.shape), region)
                 count, end = count + 1, end + region.size
-            self._staged.push(end)
+            self._push(end)
             source = self._staged.address
             for plan, frame in jobs[:count]:
                 first, second = plan.passes
@@ -145,6 +148,27 @@ class DeviceResizer:
             if memory is not None:
                 memory.close()
         self._staged = self._middle = self._pixels = None
+        if self._uploaded is not None:
+            self._uploaded.close()
+        self._uploaded = None
+
+    def _push(self, nbytes: int) -> None:
+        """Send what is staged, and mark where the stream has read it."""
+        assert self._staged is not None
+        if self._uploaded is None:
+            self._uploaded = self._device.event()
+        self._marked = False
+        self._staged.push(nbytes)
+        self._uploaded.record()
+        self._marked = True
+
+    def _wait_for_upload(self) -> None:
+        """Wait until what was staged before has been read, not for what came behind it."""
+        if self._marked and self._uploaded is not None:
+            self._device.activate()
+            self._uploaded.wait()
+        else:
+            self._device.synchronize()
 
     def _run(self, one: _Pass, source: int, target: int) -> None:
         kernel = self._device.kernels.resize

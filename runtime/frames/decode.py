@@ -129,7 +129,7 @@ def _scale_key(image: Image.Image) -> None:
 
 
 def _grey_bits(image: Image.Image) -> int:
-    """Return how many bits a grey value has by its type; 0 where the type does not say."""
+    """Return the number of bits of a grey value by its type; 0 where the type does not say."""
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16"):
         return 12 if tags.get(_BITS_PER_SAMPLE) == (12,) else 16

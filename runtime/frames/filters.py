@@ -108,7 +108,7 @@ def kept_weights(
 def make_axis(
     length: int, out: int, kept: slice, interpolation: Interpolation, *, channels: int | None = None
 ) -> Axis:
-    """Return how `length` pixels become the `kept` ones of `out`.
+    """Return the filter that resizes `length` pixels to the `kept` ones of `out`.
 
     Args:
         length: Pixels of the input.

@@ -30,7 +30,7 @@ def listed() -> list[str]:
 
 
 def advice(suffix: str) -> str | None:
-    """Return what would make files of an ending readable; None if nothing would, or they are."""
+    """Return a hint how to read files of an ending; None if there is none, or they are readable."""
     if suffix in HEIF and suffix not in readable():
         return "install the extra [heif] to read them"
     if suffix in AVIF and suffix not in readable():

@@ -157,7 +157,7 @@ def _resized(
 
 
 def read_pixels(path: Path, spec: Preprocess) -> NDArray[np.uint8]:
-    """Return what `preprocess` makes of an image file, laid on the background of the spec.
+    """Read an image file, lay it on the background of the spec, and preprocess it.
 
     Raises:
         DataError: The file cannot be read, or is too narrow to crop.

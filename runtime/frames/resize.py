@@ -41,7 +41,7 @@ def by_pillow(
     interpolation: Interpolation,
     reducing_gap: float | None = None,
 ) -> NDArray[np.uint8]:
-    """Return what `Resizer` makes of a frame, from Pillow itself; a gap makes it inexact."""
+    """Resize a frame with Pillow itself, exact unless there is a gap."""
     left, top, right, bottom = window
     image = Image.fromarray(np.ascontiguousarray(frame))
     resized = image.resize(target, _FILTERS[interpolation], reducing_gap=reducing_gap)

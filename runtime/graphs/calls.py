@@ -16,7 +16,7 @@ class Call:
     """A node with the shapes of what it reads."""
 
     def __init__(self, node: Node, shapes: list[Shape], constants: list[NDArray[Any] | None]):
-        """Take over a node, and for each of its inputs the shape and the value if it is known."""
+        """Wrap a node with the shape of each of its inputs, and the value where it is known."""
         self.node, self.shapes, self._constants = node, shapes, constants
 
     def whole(self, name: str, default: int) -> int:
@@ -47,7 +47,7 @@ class Call:
         return [int(value) for value in array.reshape(-1)]
 
     def rank(self, index: int, *ranks: int) -> Shape:
-        """Return the shape of an input that must have so many axes."""
+        """Return the shape of an input, which must have a number of axes."""
         shape = self.shapes[index]
         if len(shape) not in ranks:
             raise Damage(
@@ -58,7 +58,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Made:
-    """What a node makes."""
+    """The output of a node."""
 
     shape: Shape
     products: int = 0

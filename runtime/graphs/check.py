@@ -1,6 +1,6 @@
 """Check ONNX graphs before any library opens them.
 
-A graph is a program of whoever made the bundle. A library that opens it does what it says: reads
+A graph is a program by the author of the bundle. A library that opens it does what it says: reads
 other files, loops for ever, takes all memory. So the bytes of a graph are read and checked here
 before ONNX Runtime or TensorRT sees them, and before weights become constants of it.
 """
@@ -36,7 +36,7 @@ _ENDS: Mapping[str, tuple[str, int, str, tuple[str | None, ...]]] = {
     "encoder": ("pixels", UINT8, "features", (BATCH, None)),
     "head": ("features", FLOAT, "logits", (BATCH, CLASSES)),
 }
-"""What a graph takes from outside of the bundle, and what it gives."""
+"""Inputs of a graph from outside the bundle, and its output."""
 
 
 def check_size(size: int, where: str) -> None:

@@ -12,7 +12,7 @@ _MAX_WINDOW = 64
 
 
 def _windows(call: Call, kernel: list[int]) -> tuple[Length, Length]:
-    """Return how many windows of pixels there are, down and across."""
+    """Return the number of windows of pixels, down and across."""
     strides, pads = call.row("strides", [1, 1]), call.row("pads", [0] * 4)
     made = []
     for axis, pixels in enumerate(call.rank(0, 4)[2:]):

@@ -62,7 +62,7 @@ def product(shape: Iterable[Length]) -> Length:
 
 
 def divided(all_of: Length, part: Length) -> Length | None:
-    """Return how often `part` goes into `all_of`, or None if it leaves a rest."""
+    """Return `all_of` divided by `part`, or None if there is a remainder."""
     if (
         all_of.factor % part.factor
         or part.batches > all_of.batches

@@ -83,7 +83,7 @@ def read(content: bytes) -> Model:
     if len({*names}) != len(names):
         raise Damage("it has two versions of an operator set")
     graph = parse(only(model, "graph", "model"), GRAPH, "graph")
-    # First: of all that can be wrong with a graph, what its nodes do is what to tell people.
+    # Checked first: what a graph's nodes do is its most telling fault.
     nodes = tuple(_node(each) for each in graph["node"])
     constants: dict[str, NDArray[Any]] = {}
     for each in graph["initializer"]:

@@ -68,7 +68,7 @@ OPERATORS: Mapping[str, Mapping[str, Operator]] = {
 
 
 def make(call: Call) -> Made:
-    """Return what a node makes.
+    """Return the shape of a node's output.
 
     Raises:
         Damage: Its operator or an attribute is not one that the export writes, or its inputs do not

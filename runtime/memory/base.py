@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, NDArray[Any]]
 """Arrays of the host."""
 Inputs = Mapping[str, "NDArray[Any] | DeviceArray"]
-"""What engines take, by name: arrays of the host, or what lies on their device already."""
+"""Inputs of engines by name: arrays of the host, or tensors on the device."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Frames that a device is going to resize: sound ones."""
+    """Checked frames that a device will resize."""
 
     frames: tuple[NDArray[np.uint8], ...]
     spec: Preprocess
 
 
 Pixels = NDArray[np.uint8] | Frames
-"""(N, S, S, 3), or what will be."""
+"""Pixels (N, S, S, 3), or frames to be resized to them."""
 P = TypeVar("P")
-"""What frames become before they are put where an engine reads them."""
+"""The form of pixels before an engine reads them."""
 
 
 class PlacedPatch(Protocol):
@@ -91,7 +91,7 @@ class PlacedWeights(Protocol):
         ...
 
     def sha256(self) -> str:
-        """Return the digest of the base as it is in memory; takes the patch off."""
+        """Return the digest of the base in memory; removes the patch."""
         ...
 
 
@@ -101,10 +101,10 @@ class Tensors(Protocol):
     nbytes: int
     """Bytes of memory."""
     handles: Inputs
-    """Each as engines take it, by name."""
+    """Arrays by name in the form that engines take."""
 
     def copy_from(self, other: Any) -> None:
-        """Take over the values of tensors of the same names, types and shapes.
+        """Copy the values of tensors of the same names, types and shapes.
 
         Raises:
             BackendError: The device takes no work.
@@ -117,14 +117,14 @@ class Tensors(Protocol):
 
 
 class Memory(Protocol[P]):
-    """Where the engines of a backend read what they are given by address."""
+    """Memory from which the engines of a backend read their inputs."""
 
     def weights(self, base: Weights, again: Callable[[], Weights]) -> PlacedWeights:
         """Return base weights as engines bind them.
 
         Args:
-            base: Taken over, or copied.
-            again: Reads them once more, should what is in memory be lost.
+            base: Base weights; the memory owns or copies them.
+            again: Function that reads them again if those in memory are lost.
 
         Raises:
             BackendError: There is no room for them.
@@ -143,7 +143,7 @@ class Memory(Protocol[P]):
         """Return at least one frame as `ready` takes it. Thread-safe.
 
         Args:
-            frames: Each (H, W, 3) uint8, RGB.
+            frames: Frames (H, W, 3), uint8, RGB.
             spec: Preprocessing of the encoder.
 
         Raises:
@@ -163,5 +163,5 @@ class Memory(Protocol[P]):
         ...
 
     def close(self) -> None:
-        """Free all memory, and let go of the device if there is one. Safe to call again."""
+        """Free all memory, and release the device if there is one. Safe to call more than once."""
         ...

@@ -27,10 +27,10 @@ _PROBE = base64.b64decode(
 
 
 def block_size(library: Any) -> int:
-    """Return how many channels a block has on this processor; 1 where nothing is blocked.
+    """Return the number of channels in a block on this processor; 1 where nothing is blocked.
 
     Args:
-        library: The module `onnxruntime`.
+        library: Module `onnxruntime`.
     """
     options = library.SessionOptions()
     options.intra_op_num_threads = 1
@@ -70,7 +70,7 @@ def to_blocks(filters: NDArray[Any], block: int) -> NDArray[Any]:
 
 
 def from_blocks(filters: NDArray[Any], block: int) -> NDArray[Any]:
-    """Return what `to_blocks` was given, as a fresh array."""
+    """Undo `to_blocks`; the result is a fresh array."""
     o, i, h, w = filters.shape
     if i < block:
         split = filters.reshape(o // block, i, h, w, block).transpose(0, 4, 1, 2, 3)

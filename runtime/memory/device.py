@@ -25,12 +25,12 @@ class DeviceMemory:
     """Memory of one GPU; see `runtime.memory.base.Memory`."""
 
     def __init__(self, device: CudaDevice) -> None:
-        """Take over a device: it is closed with this."""
+        """Take ownership of a device, which is closed with this."""
         self.device = device
         self._resizer = DeviceResizer(device)
 
     def expect(self, batch: int) -> None:
-        """Have room for so many frames at once, so that their pixels stay where they are."""
+        """Allocate the pixels of a batch, so that their address does not change."""
         self._resizer.batch = max(self._resizer.batch, batch)
 
     def weights(self, base: Weights, again: Callable[[], Weights]) -> Arena:
@@ -50,7 +50,7 @@ class DeviceMemory:
         return Tensors(self.device, arrays)
 
     def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
-        """Return at least one frame, checked; the device resizes it when it is wanted.
+        """Check at least one frame; the device resizes it in `ready`.
 
         Raises:
             DataError: A frame is not an RGB image, or too narrow to crop.
@@ -61,7 +61,7 @@ class DeviceMemory:
         return Frames(tuple(frames), spec)
 
     def ready(self, pixels: Pixels) -> NDArray[np.uint8] | DeviceArray:
-        """Put onto the stream what makes frames to pixels; an array goes up with the engine's run.
+        """Queue the resizing of frames on the stream; an array is uploaded with the engine's run.
 
         Raises:
             BackendError: The device failed.
@@ -71,6 +71,9 @@ class DeviceMemory:
         return pixels
 
     def close(self) -> None:
-        """Wait for the stream, free all memory and let go of the device. Safe to call again."""
+        """Wait for the stream, free all memory and close the device.
+
+        Safe to call more than once.
+        """
         self._resizer.close()
         self.device.close()

@@ -18,7 +18,7 @@ class HostTensors:
     """Small arrays in one piece, so that one copy replaces all of them."""
 
     def __init__(self, arrays: Arrays) -> None:
-        """Copy them there; all are of one type."""
+        """Copy arrays, all of one type."""
         self._flat: NDArray[Any] = np.concatenate(
             [array.reshape(-1) for array in arrays.values()] or [np.empty(0, np.float32)]
         )
@@ -31,11 +31,11 @@ class HostTensors:
         }
 
     def copy_from(self, other: HostTensors) -> None:
-        """Take over the values of tensors of the same names, types and shapes."""
+        """Copy the values of tensors of the same names, types and shapes."""
         np.copyto(self._flat, other._flat)
 
     def close(self) -> None:
-        """Do nothing: the memory is free when nobody reads it any more."""
+        """Do nothing: the memory is freed with the last reference."""
 
 
 class HostMemory:

@@ -45,7 +45,7 @@ class ResidentPatch(tuple[Scatter, ...]):
         return sum(scatter.nbytes for scatter in self)
 
     def close(self) -> None:
-        """Do nothing: the memory is free when nobody reads it any more."""
+        """Do nothing: the memory is freed with the last reference."""
 
 
 def with_fillers(
@@ -62,7 +62,7 @@ def with_fillers(
         indices: (n,) sorted positions, in elements of the type.
         values: (n,) the task's values there.
         undo: (n,) the base's values there.
-        base_values: Returns the base's values for a type and sorted indices.
+        base_values: Function that returns the base's values for a type and sorted indices.
     """
     gaps = np.diff(indices, prepend=0)
     fillers = np.maximum(gaps - 1, 0) // _MAX_GAP

@@ -26,7 +26,7 @@ from runtime.storage.digest import tensors_sha256
 _CHUNK = 1 << 13
 """Entries that are read under the lock at once."""
 _BARE = ResidentPatch()
-"""What is over the bare base."""
+"""The empty patch."""
 
 
 class Weights:
@@ -68,9 +68,9 @@ class Weights:
             start = end
         self._block = block
         self._applied = _BARE
-        """All entries that may differ from the base are among its."""
+        """Patch that holds all entries that may differ from the base."""
         self._indices: dict[str, NDArray[np.intp]] = {}
-        """Those of the applied patch, as far as they are known to be in `_scratch`."""
+        """Tensors of the applied patch that are known to be in `_scratch`."""
         self._scratch: dict[str, NDArray[np.intp]] = {}
         self._lock = Mutex()
         self._waiting = False
@@ -111,10 +111,10 @@ class Weights:
         """Lay all filters out in blocks of channels, before any patch is prepared.
 
         Args:
-            block: Channels in a block; that of the present layout changes nothing.
+            block: Number of channels in a block; the present one changes nothing.
 
         Raises:
-            FormatError: The channels make no whole blocks.
+            FormatError: The channels are not a multiple of a block.
         """
         if block == self._block:
             return
@@ -182,12 +182,12 @@ class Weights:
                 self._indices[scatter.dtype] = indices
 
     def sha256(self) -> str:
-        """Return the digest of the base as it is in memory; takes the patch off."""
+        """Return the digest of the base in memory; removes the patch."""
         self.apply(None)
         return tensors_sha256(self.originals())
 
     def _unpack(self, scatter: Scatter) -> NDArray[np.intp]:
-        """Return the indices of a scatter, in the room that there is for its type."""
+        """Return the indices of a scatter, in the buffer of its type."""
         indices = self._scratch[scatter.dtype][: scatter.gaps.size]
         np.copyto(indices, scatter.gaps)
         np.cumsum(indices, out=indices)

@@ -34,7 +34,7 @@ class Lending:
         """Held by the call that chooses a session."""
 
     def lend(self, task: str, frame: FrameType) -> Loan:
-        """Lend a session that no other call uses, preferably one that is on a task.
+        """Lend a session that no other call uses, preferably one whose current task is `task`.
 
         Args:
             task: Id of the task.
@@ -60,12 +60,12 @@ class Lending:
             bell.doze()
 
     def take_back(self, loan: Loan) -> None:
-        """End a loan, and wake who waits for a session."""
+        """End a loan, and wake threads that wait for a session."""
         loan.end()
         self._ring()
 
     def close(self) -> None:
-        """Lend no more, and wake who waits for a session. Safe to call more than once."""
+        """Refuse further loans, and wake waiting threads. Safe to call more than once."""
         self._closed = True
         self._ring()
 

@@ -41,7 +41,7 @@ class SessionPool:
     """
 
     def __init__(self, sessions: Sequence[Session]) -> None:
-        """Take over open sessions; `SessionPool.open` makes them."""
+        """Take ownership of open sessions; `SessionPool.open` opens them."""
         self._sessions = tuple(sessions)
         self._lending = Lending(self._sessions)
         self._refreshing = Mutex()
@@ -122,7 +122,7 @@ class SessionPool:
             task: Id of a task.
 
         Raises:
-            UdaError: As `Session.predict`; other calls go on.
+            UdaError: As `Session.predict`; other calls are not affected.
         """
         loan = self._lending.lend(task, sys._getframe())
         try:

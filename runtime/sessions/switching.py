@@ -35,7 +35,7 @@ class SwitchingSession:
     def __init__(
         self, bundle: Bundle, strategy: Strategy[Any], cache: TaskCache | None = None
     ) -> None:
-        """Take over an open bundle; `Session.open` opens one.
+        """Take ownership of an open bundle; `Session.open` opens one.
 
         Args:
             bundle: Bundle to load tasks from.

@@ -43,17 +43,17 @@ class Checksummed:
 
     document: dict[str, Any]
     tensors: dict[str, NDArray[Any]]
-    """Fresh arrays."""
+    """Tensors by name, fresh arrays."""
     sha256: str
     """Digest over document and tensors."""
     schema: int
-    """As found."""
+    """Schema that was found."""
     requires: tuple[str, ...] = ()
     """Features, all of which this version knows."""
     optional: Mapping[str, Any] = field(default_factory=dict)
-    """Members that may be ignored."""
+    """Members that a reader may ignore."""
     optional_tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Their tensors, `<member>.<name>`."""
+    """Tensors of these, `<member>.<name>`."""
 
 
 def extended(
@@ -66,7 +66,7 @@ def extended(
     """Return a document and tensors with the members of schema 2, ready for `encode`.
 
     Raises:
-        FormatError: A feature's name, or an optional member, is impossible.
+        FormatError: A feature's name, or an optional member, is invalid.
     """
     names = extension.check_features(sorted(requires), "the file")
     members = extension.check_optional(optional, "the file")
@@ -81,8 +81,8 @@ def encode(kind: str, schema: int, document: Mapping[str, Any], tensors: Tensors
     Args:
         kind: Kind of the file, for example `uda-task`.
         schema: Version of the document's layout.
-        document: JSON-serialisable; must not use the keys `kind` and `schema`.
-        tensors: Arrays by name, any numeric type.
+        document: JSON-serialisable mapping without the keys `kind` and `schema`.
+        tensors: Arrays by name, of any numeric type.
     """
     text = json.dumps({**document, "kind": kind, "schema": schema}, sort_keys=True, allow_nan=False)
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
@@ -118,7 +118,7 @@ def read(
         schema: Newest schema to accept.
         oldest: Oldest schema to accept; None accepts `schema` alone.
         features: Features that this version knows; None for a kind without features.
-        content: The whole file where it was read before; then `path` is for messages only.
+        content: Content of the file if it was read before; then `path` is only for messages.
 
     Raises:
         FormatError: The file is missing, truncated, altered, of another kind or version, or

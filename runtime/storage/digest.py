@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from runtime.workers import on_threads
 
 _SMALL = 1 << 22
-"""Bytes that are hashed before a second thread would have begun to help much."""
+"""Number of bytes below which a second thread does not pay."""
 
 
 def tensors_sha256(tensors: Mapping[str, NDArray[Any]]) -> str:

@@ -17,7 +17,7 @@ REQUIRES, OPTIONAL = "requires", "optional"
 _FEATURE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _MOST_FEATURES = 64
 MAX_DEPTH = 16
-"""How deep free JSON may be nested."""
+"""Largest number of levels of nested JSON."""
 
 
 def take(
@@ -42,7 +42,7 @@ def check_features(value: object, where: str) -> tuple[str, ...]:
     """Return a list of features as a tuple.
 
     Raises:
-        FormatError: It is not a short list of names in ascending order.
+        FormatError: The list is not a short one of names in ascending order.
     """
     names = list(value) if isinstance(value, (list, tuple)) else None
     if (
@@ -62,7 +62,7 @@ def check_known(requires: Collection[str], known: Collection[str], where: str) -
     """Refuse features that this version does not know.
 
     Raises:
-        FormatError: There is one; the message names it.
+        FormatError: A feature is unknown; the message names it.
     """
     unknown = sorted(set(requires) - set(known))
     if unknown:
@@ -96,7 +96,7 @@ def finite(value: object) -> bool:
 
 
 def deeper(value: object, levels: int) -> bool:
-    """Return whether lists and objects lie in each other more than `levels` deep."""
+    """Return whether lists and objects are nested more than `levels` deep."""
     if not isinstance(value, (Mapping, list, tuple)):
         return False
     inner = value.values() if isinstance(value, Mapping) else value

@@ -25,7 +25,7 @@ def build(cls: type[T], values: object, where: str, error: type[UdaError] = Form
     and nested dataclasses. An int is accepted where a float is wanted; nothing else is converted.
 
     Args:
-        cls: A dataclass.
+        cls: Dataclass to build.
         values: Mapping that a parser returned.
         where: Name of the file or field, for messages.
         error: Error class to raise.
@@ -56,7 +56,7 @@ def build(cls: type[T], values: object, where: str, error: type[UdaError] = Form
 
 @functools.cache
 def _fields(cls: type[Any]) -> dict[str, tuple[Any, bool]]:
-    """Return type and need of every argument of a dataclass."""
+    """Return the type of each argument of a dataclass, and whether it is required."""
     hints, missing = typing.get_type_hints(cls), dataclasses.MISSING
     return {
         f.name: (hints[f.name], f.default is missing and f.default_factory is missing)

@@ -32,12 +32,12 @@ _HINTS = {
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with the home folder for `~`; `~name` of nobody stays as it is."""
+    """Return a path with the home folder for `~`; `~name` of an unknown user stays as it is."""
     return Path(os.path.expanduser(path))
 
 
 def cache_folder(variable: str, name: str) -> Path:
-    """Return where a cache lies.
+    """Return the folder of a cache.
 
     Args:
         variable: Environment variable that names the folder.
@@ -52,7 +52,7 @@ def cache_folder(variable: str, name: str) -> Path:
         return Path.home() / ".cache" / name
     except RuntimeError as error:
         raise StorageError(
-            f"this user has no home folder to keep a cache in; name a folder with {variable}=FOLDER"
+            f"this user has no home folder for a cache; choose a folder with {variable}=FOLDER"
         ) from error
 
 
@@ -72,13 +72,13 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path, mode: int = 0o775) -> None:
-    """Make a folder, unless it is there, and those above it, with what the umask leaves of a mode.
+    """Create a folder and those above it if they are missing, with a mode less the umask.
 
     No folder is writable by everybody, even where the umask is 0, as some containers have it by
-    accident: whoever may write to a folder may exchange what lies in it.
+    accident: a user who may write to a folder may replace the files in it.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: A folder cannot be created.
     """
     try:
         path.mkdir(mode, exist_ok=True)
@@ -110,8 +110,8 @@ def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
 
     Args:
         path: Path of the file.
-        code: Whether it is machine code: its folder is made for this user alone, and nobody else
-            may write to the file whatever the umask.
+        code: Whether the file is machine code: its folder is created for this user alone, and only
+            this user may write to the file, whatever the umask.
 
     Raises:
         StorageError: The file cannot be written; nothing is left behind.
@@ -132,7 +132,7 @@ def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
 
 
 def _temporary(path: Path, mode: int) -> tuple[Path, int]:
-    """Make an empty file beside `path`, and return it and what the umask left of its mode."""
+    """Create an empty file beside `path`, and return it and its mode after the umask."""
     # The system applies the umask: a program can ask for its own only by changing it, for all of
     # its threads.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
@@ -178,8 +178,8 @@ def write_bytes(path: Path, content: bytes, *, code: bool = False) -> None:
 
     Args:
         path: Path of the file.
-        content: All of it.
-        code: Whether it is machine code, see `replacing`.
+        content: Content of the file.
+        code: Whether the file is machine code, see `replacing`.
 
     Raises:
         StorageError: The file cannot be written.
@@ -214,7 +214,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file, and do not wait for who writes to it if it is a named pipe."""
+    """Open a file without waiting for a writer if it is a named pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

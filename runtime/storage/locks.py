@@ -14,7 +14,7 @@ from runtime.errors import StorageError, UdaError
 from runtime.storage.files import make_folder, storage_errors
 
 _TRIES, _PAUSE = 10, 0.02
-"""How often, and with how many seconds between, to look who holds a lock."""
+"""Number of attempts to read the holder of a lock, and seconds between them."""
 _DIGITS = 9
 """Length of the longest process id that is believed."""
 
@@ -35,15 +35,15 @@ def exclusive(
     locked. The file says who holds the lock, or held it last, as `<process> <machine>`.
 
     Args:
-        path: The lock file; its folder is made.
-        required: False where the work is right without a lock too, only done more than once: some
-            systems and some network disks have none.
-        keep: Leave the file behind, for people to look at; else it is removed with the lock.
-        busy: Function that returns the error to raise instead of waiting. It is given the holder's
-            name: "process 1234 on this machine", or "another process" where that is unknown.
+        path: Path of the lock file; its folder is created.
+        required: Whether the block needs the lock. Without it the block's work may be done more
+            than once where a system or network disk has no locks.
+        keep: Whether to keep the file afterwards, for people to look at.
+        busy: Function that returns the error to raise instead of waiting, given the holder's name:
+            "process 1234 on this machine", or "another process" where that is unknown.
 
     Yields:
-        Whether the lock is held; always, if it is required.
+        Whether the lock is held; always true if it is required.
 
     Raises:
         StorageError: The file cannot be opened, or it is required and there are no locks here.
@@ -115,7 +115,7 @@ def _lock(handle: int, path: Path, required: bool, busy: Callable[[str], UdaErro
 
 
 def _holder(content: bytes) -> str | None:
-    """Return who holds a lock, from what stands in its file, which anybody may have written."""
+    """Return the holder of a lock by the content of its file, which anybody may have written."""
     number, _, machine = content.decode("ascii", errors="replace").strip().partition(" ")
     if not number.isdecimal() or len(number) > _DIGITS or not machine.isprintable():
         return None

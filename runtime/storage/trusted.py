@@ -1,9 +1,9 @@
 """Read files of machine code that only this user or root could have written.
 
-A digest finds damage, not malice, so before a byte is used the file that was opened is looked at:
-it belongs to this user or root, nobody else may write to it, and neither it nor its folder is a
-link. The folder must be alike; one with the sticky bit, as /tmp has it, may be writable by all,
-since others cannot exchange our files there. Folders above are not looked at: whoever can exchange
+A digest finds damage, not malice, so before a byte is used the open file is checked: it belongs to
+this user or root, nobody else may write to it, and neither it nor its folder is a link. The same
+holds for the folder, except that one with the sticky bit, such as /tmp, may be writable by all,
+since others cannot replace our files there. Folders above are not checked: a user who can replace
 those can only put files of their own there, which are refused.
 """
 
@@ -18,16 +18,16 @@ from pathlib import Path
 from runtime.errors import FormatError
 
 Hint = Callable[[], str]
-"""Called for a message only: it may have to look around."""
+"""Called for messages only, since it may be slow."""
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_folder(folder: Path) -> None:
-    """Check that machine code may lie in a folder; one that is not there is fine.
+    """Check that a folder may hold machine code; it may be missing.
 
     Raises:
-        FormatError: It may not; the message says why, and what to do about it.
-        OSError: It cannot be looked at.
+        FormatError: The folder may not; the message says why, and what to do about it.
+        OSError: The folder cannot be checked.
     """
     try:
         found = folder.lstat()
@@ -42,10 +42,10 @@ def check_file(path: Path, found: os.stat_result, hint: Hint) -> None:
     Args:
         path: Path of the file, for messages.
         found: Status of the file itself, links not followed.
-        hint: Function that says how to make it again.
+        hint: Function that returns how to make the file again.
 
     Raises:
-        FormatError: It may not; the message says why, and what to do about it.
+        FormatError: The file may not; the message says why, and what to do about it.
     """
     if not stat.S_ISREG(found.st_mode):
         raise FormatError(f"'{path}' is {_kind(found)}, expected a file of machine code; {hint()}")
@@ -59,13 +59,13 @@ def read_code(path: Path, limit: int, hint: Hint) -> bytes:
 
     Args:
         path: Path of the file.
-        limit: Bytes that it may have.
-        hint: Function that says how to make it again.
+        limit: Largest size in bytes.
+        hint: Function that returns how to make the file again.
 
     Raises:
         FormatError: Somebody else could have written it, or it is too large; the message says what
             to do about it.
-        OSError: It is not there or cannot be read.
+        OSError: The file is missing or cannot be read.
     """
     check_folder(path.parent)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -99,7 +99,7 @@ def _check_folder(folder: Path, found: os.stat_result) -> None:
 
 
 def _distrust(path: Path, found: os.stat_result) -> tuple[str, str]:
-    """Return what is wrong with owner and mode, and the command that mends it; empty if nothing."""
+    """Return the fault of owner or mode and the command that fixes it; empty if there is none."""
     own, mode = os.geteuid(), stat.S_IMODE(found.st_mode)
     commands = []
     if found.st_uid not in (0, own):

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A strategy as it is known before its module is imported."""
+    """The registry's facts about a strategy, known before its module is imported."""
 
     path: str
-    """Its module and class."""
+    """Module and class of the strategy."""
     summary: str
-    """How it holds tasks, for help texts."""
+    """How the strategy holds tasks, for help texts."""
 
 
 STRATEGIES = {
@@ -42,11 +42,11 @@ def load(
     """Return the strategy `name`, opened for a bundle.
 
     Args:
-        name: A key of `STRATEGIES`.
+        name: Name of the strategy, a key of `STRATEGIES`.
         bundle: Bundle with the tasks to hold.
         backend: Backend to run on; its memory is closed with the strategy.
-        blocked: Take the encoders over blocked filters where there are some.
-        read: Gives the base weights for a block size, shared with others; None reads the file.
+        blocked: Whether to use encoders with blocked filters where there are some.
+        read: Function that returns the base weights for a block size; None reads the file.
 
     Raises:
         BackendError: The name is unknown, or the backend or the device cannot be used here.

@@ -20,18 +20,18 @@ from runtime.models import Preprocess, TaskInfo, TensorSpec
 class LoadedTask:
     """A task in memory, ready to be switched to; a strategy adds what it needs.
 
-    Strategies of one kind over one base may share it: it changes no more once it is made.
+    Immutable, so strategies of one kind over one base may share it.
     """
 
     info: TaskInfo
     preprocess: Preprocess
     nbytes: int
-    """Bytes of memory it takes beside what the strategy holds for all tasks."""
+    """Bytes of memory, without what the strategy holds for all tasks."""
     share: Hashable
     """Equal for tasks whose encoders compute the same from the same frame."""
 
     def close(self) -> None:
-        """Release more than memory, if there is more. Called when nobody uses it.
+        """Release what the task holds beside memory. Called when nothing uses the task.
 
         Safe to call more than once.
         """
@@ -57,7 +57,7 @@ class Strategy(Protocol[R]):
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be computed any more."""
+        """Whether the strategy was closed."""
         ...
 
     def prepare(self, task: Task, preprocess: Preprocess) -> R:
@@ -94,8 +94,8 @@ class Strategy(Protocol[R]):
         """Return features (N, D) for frames.
 
         Args:
-            loaded: The task that was switched to, or one of the same `share`.
-            pixels: Frames from `pixels`, or what they become: (N, S, S, 3), contiguous.
+            loaded: Current task, or one of the same `share`.
+            pixels: Result of `pixels`, or an array (N, S, S, 3), contiguous.
 
         Raises:
             BackendError: An engine failed.
@@ -125,7 +125,7 @@ class Strategy(Protocol[R]):
         ...
 
     def base_sha256(self) -> str:
-        """Return the digest of the base as it is in memory; takes the task off, see `switch`."""
+        """Return the digest of the base in memory; removes the task, see `switch`."""
         ...
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class Strategy(Protocol[R]):
 
 
 def checked(loaded: LoadedTask, count: int, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `logits` if a head may return them for `count` frames of a task.
+    """Check the logits of a task for `count` frames, and return them.
 
     Raises:
         FormatError: They are not finite, or not one per class and frame.

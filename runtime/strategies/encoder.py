@@ -19,10 +19,10 @@ class EncoderEngine:
     """An encoder with room for the tokens of one task, at one address like the weights."""
 
     def __init__(self, engine: Engine, content: Encoder, memory: Memory[Any]) -> None:
-        """Make no room yet; `bind` does."""
+        """Start unbound; `bind` allocates the tokens."""
         self.engine = engine
         self.names = tuple(content.tokens)
-        """Of the tokens."""
+        """Names of the tokens."""
         self._content, self._memory = content, memory
         self._tokens: Tensors | None = None
 
@@ -45,7 +45,7 @@ class EncoderEngine:
             self.engine.bind(self._tokens.handles)
 
     def upload(self, tokens: Arrays) -> Tensors | None:
-        """Return a task's tokens, checked by the bundle, as `put` takes them; None without any.
+        """Return a task's tokens in the form that `put` takes; None without any.
 
         Raises:
             BackendError: There is no room.
@@ -55,7 +55,7 @@ class EncoderEngine:
         return self._memory.tensors({name: tokens[name] for name in self.names})
 
     def put(self, tokens: Tensors) -> None:
-        """Make tokens those of a task, in place.
+        """Replace the tokens by those of a task, in place.
 
         Raises:
             BackendError: The device takes no work.

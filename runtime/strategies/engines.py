@@ -1,8 +1,8 @@
 """Strategy `engines`: one engine with constant weights per task.
 
-A switch chooses another engine and moves nothing, and an engine may fold and reorder its weights as
-it likes. The price is memory, a whole base for each task that changes it, and time when a task
-enters memory: base and patch are read, merged, and laid out by the engine.
+A switch chooses another engine and moves nothing, and an engine may fold and reorder its weights.
+The price is memory, a whole base for each task that changes it, and time when a task is loaded:
+base and patch are read and merged, and the engine lays them out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class EngineTask(LoadedTask):
 
     engine: Engine
     owned: bool
-    """Whether the engine is this task's alone."""
+    """Whether no other task uses the engine."""
     head: str
     """SHA-256 of its head graph."""
     head_tensors: Tensors
@@ -49,12 +49,12 @@ class EngineTask(LoadedTask):
 class EnginesStrategy:
     """A baked engine per task. Tasks that change nothing share the untouched base's engine.
 
-    That one is opened when the first of them comes, and stays. Session has the lock; `prepare`
-    alone is thread-safe.
+    That engine is opened with the first of them, and stays open. Session holds a lock; only
+    `prepare` is thread-safe.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        """Take over parts; `open` makes a useful one."""
+        """Take ownership of a backend; `open` opens a strategy."""
         self.backend = backend
         self._bundle = bundle
         self._layout = bundle.layout()
@@ -76,13 +76,13 @@ class EnginesStrategy:
         blocked: bool,
         read: Callable[[int], Weights] | None = None,
     ) -> EnginesStrategy:
-        """Read the graphs and open the heads; the base is read when a task wants it.
+        """Read the graphs and open the heads; the base is read when a task needs it.
 
         Args:
             bundle: Bundle to open.
             backend: Backend that opens its engines; its memory is closed with the strategy.
-            blocked: Not used: engines lay constant filters out for themselves.
-            read: Not used: engines have their weights for themselves.
+            blocked: Ignored: engines lay out constant filters themselves.
+            read: Ignored: engines hold their own weights.
 
         Raises:
             FormatError: The bundle is damaged.
@@ -103,16 +103,16 @@ class EnginesStrategy:
 
     @property
     def form(self) -> Hashable:
-        """Nobody else's: an engine runs for one session at a time."""
+        """Equal to no other: an engine runs for one session at a time."""
         return self
 
     @property
     def closed(self) -> bool:
-        """Whether there are no engines any more."""
+        """Whether the engines were closed."""
         return self._closed
 
     def prepare(self, task: Task, preprocess: Preprocess) -> EngineTask:
-        """Return a task as an engine; reads the base for it, whose bytes are free again after.
+        """Build a task's engine; reads the base, whose memory is free again afterwards.
 
         Raises:
             FormatError: The task does not fit the base, the encoder or the head.
@@ -141,7 +141,7 @@ class EnginesStrategy:
         )
 
     def switch(self, new: EngineTask | None) -> None:
-        """Do nothing but see that the engines are open: each holds its own weights.
+        """Check that the engines are open; each holds its own weights.
 
         Args:
             new: Task to switch to.
@@ -190,7 +190,7 @@ class EnginesStrategy:
         return self._heads.logits(loaded, loaded.head, loaded.head_tensors.handles, features)
 
     def base_sha256(self) -> str:
-        """Return the digest of the base in its file: there is none in memory to look at.
+        """Return the digest of the base in its file, since none is in memory.
 
         Raises:
             FormatError: The file is damaged.

@@ -32,10 +32,10 @@ class Heads:
             self._engines[head.graph.sha256] = backend.open(content, small=True)
 
     def check(self, task: Task) -> None:
-        """Check that a task brings what its head takes; the bundle has checked the shapes.
+        """Check that a task brings the tensors of its head; the bundle has checked the shapes.
 
         Raises:
-            FormatError: It brings others.
+            FormatError: Names differ.
         """
         check_head_names(task, self._engines[task.head].inputs - {"features"})
 

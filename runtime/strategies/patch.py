@@ -1,8 +1,8 @@
 """Strategy `patch`, the default: one set of weights, changed in place by sparse patches.
 
-All engines of the bundle read these weights, so a switch opens nothing and moves only what the old
-and the new task changed. They lie in the memory of the backend: the host's, or a GPU's, to which a
-task goes up once, when it enters memory.
+All engines of the bundle read these weights, so a switch opens nothing and writes only the entries
+that the old and the new task change. The weights lie in the backend's memory, the host's or a
+GPU's; a task is uploaded once, when it is loaded.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class PatchTask(LoadedTask):
     encoder: str
     """SHA-256 of its encoder graph, the one that is not blocked."""
     tokens: Tensors | None
-    """As `EncoderEngine.put` takes them; None if its encoder takes none."""
+    """Tokens for `EncoderEngine.put`; None if the encoder takes none."""
     head: str
     """SHA-256 of its head graph."""
     head_tensors: Tensors
     patch: PlacedPatch | None
-    """None if it leaves the weights alone."""
+    """Patch of the weights; None if the task changes none."""
 
     def close(self) -> None:
-        """Free the memory, on a device when its stream has passed it."""
+        """Free the memory; on a device, after the work on its stream."""
         for part in (self.patch, self.tokens, self.head_tensors):
             if part is not None:
                 part.close()
@@ -53,15 +53,15 @@ class PatchStrategy:
     """Every encoder and head of a bundle, opened, and the patch of one task over their weights.
 
     All are opened with the bundle, so that no switch ever waits for an engine. The encoders share
-    the weights: a further one costs its graph and what it computes in between. Session has the
-    lock; `prepare` alone is thread-safe.
+    the weights: a further one costs its graph and its activations. Session holds a lock; only
+    `prepare` is thread-safe.
     """
 
     def __init__(self, backend: Backend) -> None:
-        """Start empty; `open` makes useful ones."""
+        """Start without engines; `open` opens a strategy."""
         self.backend = backend
         self.encoders: dict[str, EncoderEngine] = {}
-        """By the digest of the graph that is not blocked."""
+        """Encoders by the digest of the graph that is not blocked."""
         self.heads = Heads()
         self.weights: PlacedWeights
         self._closed = False
@@ -79,9 +79,9 @@ class PatchStrategy:
         Args:
             bundle: Bundle to open.
             backend: Backend that opens its engines; its memory is closed with the strategy.
-            blocked: Whether to take the encoders over blocked filters where there are some.
-            read: Returns the base weights, checked, for a number of channels in a block; their
-                filters may be laid out so already. None reads the bundle's file.
+            blocked: Whether to use encoders with blocked filters where there are some.
+            read: Function that returns the checked base weights for a block size; the filters may
+                be laid out in blocks already. None reads the bundle's file.
 
         Raises:
             FormatError: The bundle is damaged.
@@ -119,12 +119,12 @@ class PatchStrategy:
 
     @property
     def form(self) -> Hashable:
-        """That of the weights, for which a patch is made."""
+        """The form of the weights, for which patches are prepared."""
         return self.weights.form
 
     @property
     def closed(self) -> bool:
-        """Whether there are no engines any more."""
+        """Whether the engines were closed."""
         return self._closed
 
     def prepare(self, task: Task, preprocess: Preprocess) -> PatchTask:
@@ -163,12 +163,12 @@ class PatchStrategy:
         """Restore the base and write a task's weights and tokens, in place.
 
         Args:
-            new: The task to come; None is the bare base.
+            new: Task to switch to; None is the bare base.
 
         Raises:
             BackendError: The engines are closed, or the device takes no work.
-            FormatError: A former call was interrupted, and the bundle's base is not there any more
-                to restore a device's from.
+            FormatError: An earlier call was interrupted, and the bundle's base, to restore a
+                device's weights from, is missing or damaged.
         """
         if self._closed:
             raise BackendError("the engines are closed; open a new session")
@@ -215,7 +215,7 @@ class PatchStrategy:
         return self.heads.logits(loaded, loaded.head, loaded.head_tensors.handles, features)
 
     def base_sha256(self) -> str:
-        """Return the digest of the base as it is in memory; takes the patch off.
+        """Return the digest of the base in memory; removes the patch.
 
         Raises:
             BackendError: The device failed.

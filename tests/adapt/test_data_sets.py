@@ -67,7 +67,8 @@ def test_an_unknown_task_of_objects_lists_twelve():
 
 def test_an_unknown_data_set_lists_the_known_ones_and_the_way_to_folders():
     with pytest.raises(
-        DataError, match="demo-digits, demo-objects, .* office31, visda, and any image folders with"
+        DataError,
+        match="demo-digits, demo-objects, .* office31, .*visda, and any image folders with",
     ):
         data.load("office", "a-c")
 

@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as plain
 from packaging.version import Version
@@ -76,6 +75,7 @@ def test_the_needs_of_all_that_is_wanted_are_told():
 
 
 def test_nothing_older_is_taken_than_the_project_takes():
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
     floors: dict[str, list[Version]] = {}

@@ -1,7 +1,5 @@
 """Engines on a GPU against PyTorch on the CPU in float32."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -22,6 +20,7 @@ from runtime.models import Preprocess
 from runtime.patch import diff
 from runtime.sessions.session import Session
 from tests.export.helpers import TOWERS, random_pixels, torch_features
+from tests.gpus import need_onnxruntime, need_tensorrt
 
 pytestmark = pytest.mark.gpu
 TOLERANCES = {"fp32": 1e-4, "fp16": 3e-2}
@@ -29,14 +28,11 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 3e-2}
 SHARES = {"fp32": 1e-3, "fp16": 2e-2}
 """Largest difference of a logit, as a share of the spread of an image's logits; 1e-6 and 1e-3 on a
 CPU. The first two classes of no image are nearer than 4e-2, so that fp16 cannot swap them."""
-TENSORRT = pytest.mark.skipif(
-    not any(map(importlib.util.find_spec, ("tensorrt", "tensorrt_rtx"))),
-    reason="needs TensorRT or TensorRT-RTX",
-)
 
 
 @pytest.fixture
 def backend():
+    need_onnxruntime()
     backend = backends.load("ort", "cuda", None)
     yield backend
     backend.memory.close()
@@ -67,10 +63,11 @@ def test_onnx_runtime_computes_what_torch_computes_after_every_switch(backend, n
 
 @pytest.mark.parametrize("precision", SHARES)
 @pytest.mark.parametrize("base", ["demo-rn32", "demo-vit32"])
-@pytest.mark.parametrize("name", ["ort", pytest.param("trt", marks=TENSORRT)])
+@pytest.mark.parametrize("name", ["ort", "trt"])
 def test_sessions_agree_with_torch_before_and_after_a_thousand_switches(
     world, tmp_path, name, base, precision
 ):
+    need_tensorrt() if name == "trt" else need_onnxruntime()
     tasks, images = ("a-b", "a-c"), ImagePaths.parse((str(world.images),), None)
     paths = [world.train(t, base, seed=n, root=tmp_path / "a") for n, t in enumerate(tasks, 1)]
     path = tmp_path / "demo.bundle"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tomllib
 import torch
 from click.testing import CliRunner
 
@@ -161,6 +160,7 @@ def test_a_package_that_cannot_be_imported_is_one_clear_error(tmp_path, monkeypa
 
 
 def test_the_extra_asks_for_the_release_that_fits_our_pytorch():
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     assert f"torch-tensorrt=={RELEASE}.*" in extras["torch-tensorrt"]

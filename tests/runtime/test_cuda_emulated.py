@@ -1,6 +1,7 @@
 """Everything of the CUDA runtime but the GPU: the tests in `cuda` over a driver that is ours."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,13 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+REASONS = {
+    "needs onnxruntime-gpu",
+    "needs a real GPU for ONNX Runtime's CUDA provider",
+    "needs TensorRT or TensorRT-RTX",
+    "needs a real GPU for TensorRT",
+    "needs 5 GiB of a GPU's own memory",
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +53,19 @@ def test_over_an_emulated_driver(driver, name):
         text=True,
     )
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_as_on_a_gpu_what_can_run_passes_and_the_rest_is_left_out_by_name(driver):
+    """ONNX Runtime's CUDA provider and TensorRT need kernels of their own."""
+    env = {name: value for name, value in os.environ.items() if name != "EMULATED_CUDA"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu", "-rs"]
+    found = subprocess.run(
+        [*command, HERE / "cuda", HERE / "test_devices.py", HERE / "test_session.py"],
+        env={**env, "LD_LIBRARY_PATH": str(driver.parent)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    reasons = set(re.findall(r"^SKIPPED .*?: (.*)$", found.stdout, re.MULTILINE))
+    assert reasons <= REASONS and len(reasons) > 1, found.stdout

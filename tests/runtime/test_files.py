@@ -17,7 +17,7 @@ def test_a_user_without_a_home_folder_is_told_to_name_a_cache(tmp_path, monkeypa
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)  # as in a container that runs as any user
-    with pytest.raises(StorageError, match="no home folder .*; name a folder with UDA_X=FOLDER"):
+    with pytest.raises(StorageError, match="no home folder .*; choose a folder with UDA_X=FOLDER"):
         cache_folder("UDA_X", "x")
     monkeypatch.setenv("UDA_X", str(tmp_path))
     assert cache_folder("UDA_X", "x") == tmp_path

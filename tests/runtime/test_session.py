@@ -7,6 +7,7 @@ import pytest
 import runtime
 from runtime.bundles import bundle
 from runtime.errors import BackendError, DataError, FormatError, TaskError, UdaError
+from tests.gpus import need_onnxruntime
 from tests.runtime.helpers import smuggle
 
 
@@ -141,6 +142,7 @@ def test_a_provider_that_this_build_lacks_is_an_error(world, monkeypatch):
 
 @pytest.mark.gpu
 def test_cuda_gives_the_numbers_of_the_cpu_for_every_task(world, frame):
+    need_onnxruntime()
     with (
         runtime.Session.open(world.path) as cpu,
         runtime.Session.open(world.path, device="cuda") as cuda,

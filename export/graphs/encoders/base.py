@@ -26,7 +26,7 @@ class Form(Protocol):
         ...
 
     def stays_float32(self, name: str) -> bool:
-        """Tell whether a tensor, of the tower or deployed, is float32 in every precision."""
+        """Return whether a tensor, of the tower or deployed, is float32 in every precision."""
         ...
 
     def check_tokens(self, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -94,7 +94,7 @@ class ResnetForm:
         return result
 
     def stays_float32(self, name: str) -> bool:
-        """Tell whether a tensor is float32 in every precision: BatchNorm's, where it is apart."""
+        """Return whether a tensor is float32 in every precision: BatchNorm's, where it is apart."""
         deployed = self.apart and name.endswith((".scale", ".shift"))
         return deployed or name in self._exact
 

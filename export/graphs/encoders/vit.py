@@ -94,7 +94,7 @@ class VitForm:
         return result
 
     def stays_float32(self, name: str) -> bool:
-        """Tell whether a tensor is float32 in every precision: those of LayerNorm are."""
+        """Return whether a tensor is float32 in every precision: those of LayerNorm are."""
         return name in self._exact
 
     def check_tokens(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -119,7 +119,7 @@ class VitForm:
 
         Where the graph holds prompt tokens `prompts.<block>` (n, W), they stand right after the
         class token: those of block 0 join before the first norm, those of a later block replace
-        those before.
+        the outputs of the earlier ones.
 
         Args:
             g: Graph over the deploy tensors at the wanted precision.
@@ -228,7 +228,7 @@ def _linear(g: Graph, x: str, name: str) -> str:
 
 
 def _is_plain(block: nn.Module) -> bool:
-    """Tell whether a block is attention and an MLP, pre-normalised, without layer scale."""
+    """Return whether a block is attention and an MLP, pre-normalised, without layer scale."""
     if type(block) is not ResidualAttentionBlock:
         return False
     mlp: Any = block.mlp

@@ -13,9 +13,11 @@ UDA_INLINE uda_u8 uda_pixel(int sum) {
 // outer 1 and the values of a row as inner.
 //   first    (count,) first input of each output
 //   weights  (count, taps) of its inputs, 0 beyond its own
-extern "C" __global__ void uda_resize(const uda_u8* source, uda_u8* out, const int* first,
-                                      const int* weights, uda_u32 outer, uda_u32 length,
-                                      uda_u32 count, uda_u32 taps, uda_u32 inner) {
+extern "C" __global__ void uda_resize(const uda_u8* __restrict__ source, uda_u8* out,
+                                      const int* __restrict__ first,
+                                      const int* __restrict__ weights, uda_u32 outer,
+                                      uda_u32 length, uda_u32 count, uda_u32 taps,
+                                      uda_u32 inner) {
   const uda_u64 total = (uda_u64)outer * count * inner;
   const uda_u64 at = (uda_u64)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= total) {

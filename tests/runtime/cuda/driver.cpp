@@ -211,6 +211,12 @@ API Result cuEventElapsedTime_v2(float* ms, Event* start, Event* end) {
   if (!start->usable() || !end->usable()) return INVALID_HANDLE;
   return *ms = (float)(1e3 * (end->seconds - start->seconds)), OK;
 }
+API Result cuEventSynchronize(Event* event) {
+  ENTER;
+  if (!event->usable()) return INVALID_HANDLE;
+  if (event->stream) event->stream->run_to(event->place);
+  return current->broken;
+}
 API Result cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
   ENTER;
   if (!event->usable()) return INVALID_HANDLE;

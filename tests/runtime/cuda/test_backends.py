@@ -15,6 +15,7 @@ from runtime.backends.trt.library import library as installed
 from runtime.backends.trt.library import logger
 from runtime.backends.trt.sets import build_all
 from runtime.bundles.bundle import Bundle
+from tests.gpus import need_onnxruntime, need_tensorrt
 from tests.runtime.contract import BackendContract, Where
 from tests.runtime.cuda import stand_in_builder
 from tests.runtime.cuda.ort_stand_in import Backend
@@ -30,7 +31,9 @@ def build(path, strategy):
 @pytest.fixture(params=sorted(name for name, own in BACKENDS.items() if "cuda" in own.devices))
 def where(request, library, monkeypatch):
     """Each backend on the GPU."""
-    if library is not None:
+    if library is None:
+        (need_tensorrt if request.param == "trt" else need_onnxruntime)()
+    else:
         real = backends.load
 
         def load(name, device, *others):

@@ -157,6 +157,19 @@ def test_what_a_library_leaves_half_recorded_is_given_up(device):
     device.synchronize()
 
 
+def test_a_function_that_the_driver_lacks_is_one_error(driver):
+    """As of an older driver than the package was made for."""
+    with pytest.raises(BackendError, match="cannot be asked for cuCtxGetId: .*update the driver"):
+        call("cuCtxGetId", 0)
+
+
+def test_closing_leaves_no_context_current_that_may_be_gone(driver):
+    device = CudaDevice()
+    device.close()
+    with pytest.raises(BackendError, match="INVALID_CONTEXT"):
+        call("cuStreamCreate", 1)
+
+
 def test_closing_frees_everything_and_is_final(driver):
     before = driver.live_bytes()
     device = CudaDevice()

@@ -69,6 +69,23 @@ def test_a_frame_goes_up_once_and_only_the_part_that_matters(device, driver):
     assert resizer._staged.nbytes < frame.nbytes / 8
 
 
+def test_a_frame_waits_for_the_upload_before_it_and_for_nothing_behind_that(any_device, driver):
+    """Such as a switch, or the frame before; also where host and device share one memory."""
+    rng, spec, resizer = np.random.default_rng(4), Preprocess(16), DeviceResizer(any_device)
+    frames = [rng.integers(0, 256, (40, 60, 3), dtype=np.uint8) for _ in range(5)]
+    resizer(frames[:1], spec)
+    kept = any_device.allocate(5 * 16 * 16 * 3)
+    before = driver.counts("cuStreamSynchronize", "cuEventSynchronize")
+    for number, frame in enumerate(frames):
+        made = resizer([frame], spec)
+        any_device.copy(made.address, kept.address + number * made.nbytes, made.nbytes)
+    after = driver.counts("cuStreamSynchronize", "cuEventSynchronize")
+    assert np.subtract(after, before).tolist() == [0, 5]
+    found = np.empty((5, 16, 16, 3), np.uint8)
+    any_device.download(kept.address, found)
+    np.testing.assert_array_equal(found, preprocess_batch(frames, spec))
+
+
 def test_weights_of_sizes_that_are_long_gone_are_freed(device, driver):
     spec, resizer = Preprocess(16), DeviceResizer(device)
     for width in range(20, 120):

@@ -9,6 +9,7 @@ from runtime import backends
 from runtime.backends.ort.backend import OrtBackend
 from runtime.errors import BackendError, DataError
 from runtime.sessions.pool import SessionPool
+from tests.gpus import need_onnxruntime
 from tests.runtime.conftest import SIZE, head_graph
 from tests.runtime.cuda.ort_stand_in import Backend
 from tests.runtime.test_threads import stress
@@ -21,7 +22,9 @@ def cuda(library, monkeypatch):
     def load(name, device, threads, *engines):
         return (Backend if device == "cuda" else OrtBackend)(device, threads)
 
-    if library is not None:
+    if library is None:
+        need_onnxruntime()
+    else:
         monkeypatch.setattr(backends, "load", load)
 
 

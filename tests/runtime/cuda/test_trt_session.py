@@ -22,6 +22,7 @@ from runtime.backends.trt.tensors import engine_tensors
 from runtime.bundles.bundle import Bundle
 from runtime.cuda.arena import Tensors
 from runtime.errors import BackendError, FormatError
+from tests.gpus import need_tensorrt
 from tests.runtime.conftest import SIZE
 from tests.runtime.cuda import stand_in
 
@@ -31,7 +32,9 @@ ORIN = PROFILES["orin"]
 @pytest.fixture(autouse=True)
 def tensorrt(library, monkeypatch):
     """Let TensorRT be the stand-in, where the driver is one."""
-    if library is not None:
+    if library is None:
+        need_tensorrt()
+    else:
         monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
     for cached in (installed, logger):
         cached.cache_clear()

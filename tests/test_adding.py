@@ -1,0 +1,104 @@
+"""A method, a data set and a backend are one file and one line each, as CONTRIBUTING.md says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FILES = {
+    "adapt/methods/foo.py": """
+from dataclasses import dataclass
+
+from adapt.methods.base import Method
+from adapt.settings.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class FooConfig(TrainConfig):
+    entropy: float = 0.1
+
+
+class Foo(Method):
+    Config = FooConfig
+""",
+    "adapt/data/streets.py": """
+from adapt.data.base import Domain
+from adapt.data.benchmark import Benchmark
+
+
+class Streets(Benchmark):
+    name = "streets"
+    domains = {"d": Domain("day", 9), "n": Domain("night", 9)}
+    class_count = 3
+    classes = ("bee", "cup", "dog")
+""",
+    "runtime/backends/foo.py": """
+from runtime.backends.ort import OrtBackend
+
+
+class FooBackend(OrtBackend):
+    pass
+""",
+}
+LINES = {
+    "adapt/registry.py": {
+        "METHODS: Mapping[str, MethodEntry] = {\n": (
+            '    "foo": MethodEntry("adapt.methods.foo:Foo", "adapt.methods.foo:FooConfig"),\n'
+        ),
+        "DATASETS: Mapping[str, str] = {\n": '    "streets": "adapt.data.streets:Streets",\n',
+    },
+    "runtime/backends/__init__.py": {
+        "BACKENDS = {\n": (
+            '    "foo": Entry("runtime.backends.foo:FooBackend", "a new one", ("a",), ("cpu",)),\n'
+        ),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("copy")
+    for folder in ("adapt", "configs", "runtime"):
+        unwanted = shutil.ignore_patterns("__pycache__", "*.safetensors")
+        shutil.copytree(REPOSITORY / folder, root / folder, ignore=unwanted)
+    for name, text in FILES.items():
+        (root / name).write_text(text)
+    for name, lines in LINES.items():
+        text = (root / name).read_text()
+        for start, line in lines.items():
+            assert start in text
+            text = text.replace(start, start + line)
+        (root / name).write_text(text)
+    return root
+
+
+def run(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(
+        command, cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_new_method_has_its_settings_on_a_new_data_set(copy: Path) -> None:
+    chosen = ("--dataset", "streets", "--task", "d-n", "--method", "foo", "--show-settings")
+    base = ("--set", "model=demo-rn32", "--set", "pretrained=demo")
+    (copy / "adapt/demo/weights/demo-rn32.safetensors").touch()
+    done = run(copy, "adapt.cli", "train", *chosen, *base, "--set", "entropy=0.2")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
+    assert rows["entropy"] == ["0.2", "command", "line"]
+    assert rows["lr"] == ["3e-06", "default"] and "base model" in " ".join(rows["train_size"])
+    fixmatch = run(copy, "adapt.cli", "train", *chosen, *base, "--set", "fixmatch=0.5")
+    assert "but 'foo' has none; choose --method cmkd or source_only" in fixmatch.stderr
+
+
+def test_a_new_backend_is_a_choice_with_its_help(copy: Path) -> None:
+    done = run(copy, "runtime.cli", "predict", "--help")
+    assert "[foo|ort|trt]" in done.stdout and "foo: a new one" in done.stdout
