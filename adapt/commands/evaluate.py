@@ -1,7 +1,8 @@
-"""`uda-adapt eval`: every trained variant of a task on the same images."""
+"""`uda-adapt eval`: compare the trained variants of a task on the same images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from runtime.console import count_of, table, write_json
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
+    from adapt.evaluation.compare import Line
 
 
 @click.command("eval", short_help="Compare the trained variants of a task.")
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
 @click.option(
     "--pretrained",
     metavar="FILE",
-    help="The base's weights, if they are not where training found them.",
+    help="Weights of the base model, if they are not where training found them.",
 )
-@click.option("--method", metavar="VARIANT", help="Show a table of this variant's classes too.")
+@click.option("--method", metavar="VARIANT", help="Also show a table of this variant's classes.")
 @click.option(
     "--report",
     type=click.Path(file_okay=False, path_type=Path),
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write JSON.",
+    help="Write the table as JSON.",
 )
 def evaluate(
     dataset: str | None,
@@ -61,10 +63,10 @@ def evaluate(
 ) -> None:
     """Compare zero-shot CLIP with every trained variant of a task.
 
-    Each figure is "overall / mean per class", in percent. "accuracy" is the artifact's, measured
-    now; its epoch was chosen without labels, or is the last. "last" is the final epoch.
-    "oracle-best" is the epoch that the test labels would have chosen: what papers print, and what
-    you cannot have without labels.
+    Each figure is "overall / mean per class", in percent. "accuracy" is measured now, with the
+    weights of the artifact: those of the epoch that was chosen without labels, or of the last one.
+    "last" is the final epoch. "oracle-best" is the epoch that the test labels would have chosen,
+    which papers print and which you cannot know without labels.
     """
     if task is not None and dataset is None and not (source or target):
         dataset = named_of(artifacts, task)
@@ -78,42 +80,59 @@ def evaluate(
     pair = found.pair
     if dataset is None and not found.files:  # nothing is fetched to find its base
         store.find(artifacts, pair.task.id, pair.task.dataset)
-    # Torch takes seconds to import: whatever can be refused without it has been.
+    # Torch takes seconds to import: all that can be refused without it has been.
     from adapt.compute.device import select
-    from adapt.evaluation import compare, confusion
+    from adapt.evaluation import compare
 
     select(device)
     use_threads(threads)
     settings = {**found.settings, "pretrained": pretrained or found.settings["pretrained"]}
     with with_probe(pair, found.files, settings, device, dataset) as files:
         lines = compare.compare(pair, files, found.zero_shot, device, pretrained)
-    name = f"{pair.task.dataset} {pair.task.id}"
+    _print(pair, lines, method, found.left_out)
+    if report:
+        _write_report(report, pair, lines)
+    if json_file:
+        document = {"dataset": pair.task.dataset, "task": pair.task.id, "held_out": pair.held_out}
+        write_json(json_file, document | {"variants": [line.as_dict() for line in lines]})
+
+
+def _print(
+    pair: DomainPair, lines: Sequence[Line], method: str | None, left_out: Sequence[str]
+) -> None:
+    """Print a table of the variants, and one of the classes of the variant `method`."""
+    from adapt.evaluation import compare, confusion
+
     tested = (
         f"accuracy on {_tested(pair, lines[0].images)}, in % (overall / mean per class)"
         if lines[0].images
         else "no accuracy: the target has no labels"
     )
-    click.echo(f"{name}: {tested}\n")
+    click.echo(f"{pair.task.dataset} {pair.task.id}: {tested}\n")
     click.echo(table(compare.HEADER, compare.rows(lines)))
-    if found.left_out:
-        click.echo(f"\nleft out, of another set of target classes: {', '.join(found.left_out)}")
+    if left_out:
+        click.echo(f"\nleft out, of another set of target classes: {', '.join(left_out)}")
     for line in lines:
         if line.variant == method:
             cells, note = confusion.rows(line.confusion.lines())
             click.echo(f"\n{method}{note and ', ' + note}:\n\n{table(confusion.HEADER, cells)}")
-        if report and line.images:
-            title = f"{name}, {line.variant}: {line.accuracy:.2f} % of {line.images} images"
-            line.confusion.write(report / line.variant, title)
-    if report and lines[0].images:
-        click.echo(f"\nreport     {report}")
-    elif report:
+
+
+def _write_report(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None:
+    """Write every variant's confusion matrix, if the target has labels."""
+    if not lines[0].images:
         click.echo(
             "\nreport     none: a confusion matrix needs labels; sort a few images with "
             '"uda-adapt spot-check draw"'
         )
-    if json_file:
-        document = {"dataset": pair.task.dataset, "task": pair.task.id, "held_out": pair.held_out}
-        write_json(json_file, document | {"variants": [line.as_dict() for line in lines]})
+        return
+    for line in lines:
+        title = (
+            f"{pair.task.dataset} {pair.task.id}, {line.variant}: {line.accuracy:.2f} % of "
+            f"{line.images} images"
+        )
+        line.confusion.write(folder / line.variant, title)
+    click.echo(f"\nreport     {folder}")
 
 
 def _tested(pair: DomainPair, count: int) -> str:

@@ -1,8 +1,9 @@
-"""`uda-adapt train`: one task, one artifact."""
+"""`uda-adapt train`: adapt to one task and write its artifact."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from runtime.console import bytes_text, count_of, table
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
+    from adapt.methods.base import Method
     from adapt.settings.config import TrainConfig
     from adapt.settings.layers import Settings
     from adapt.training.loop import Run
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 @task_options
 @test_option
 @setting_options
-@click.option("--seed", type=click.IntRange(min=0), help="Of every random draw.  [default: 0]")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of all random draws.  [default: 0]")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--restart",
     is_flag=True,
-    help="Throw an unfinished run away, and replace an artifact of other settings or images.",
+    help="Throw away an unfinished run, and replace an artifact of other settings or images.",
 )
 @click.option(
     "--show-settings",
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     "--baselines/--no-baselines",
     default=True,
     show_default=True,
-    help="Compare with zero-shot CLIP and a linear probe in the end.",
+    help="Finally compare with zero-shot CLIP and a linear probe.",
 )
 @rank_zero_only()
 def train(
@@ -83,43 +85,63 @@ def train(
 ) -> None:
     """Adapt to one task and write its artifact.
 
-    Target labels are never trained on. An existing artifact stays until the new one is whole; one
-    of other settings or images is replaced only with --restart.
+    Target labels are never trained on. An artifact stays until the new one is whole; one of other
+    settings or images is replaced only with --restart.
     """
+    _check_usage(resume, restart, test, source)
+    pair_of = None
+    if show_settings and not (data or source or target):  # these settings need no images
+        _check_known(dataset, task)
+    else:
+        pair_of = pair_loader(dataset, task, data, source, target, test)
+    from adapt import methods
+    from adapt.settings.layers import resolve
+    from adapt.settings.limits import check_startable
+
+    seeds = [] if seed is None else [f"seed={seed}"]
+    settings = changed(overrides, rst, density, grid, select) + seeds
+    resolved = resolve(
+        methods.get_config(method), dataset or "folder", method, settings,
+        task=task, presets=presets,
+    )  # fmt: skip
+    check_startable(resolved.config, method, device)
+    if not pair_of:
+        return _show(resolved)
+    pair = _read(pair_of, resolved.config, test)
+    use_threads(threads)
+    cls = methods.get(method)
+    resolved = resolved.with_data(cls.from_data, len(pair.source), len(pair.target))
+    if show_settings:
+        return _show(resolved)
+    run = _train(method, cls, pair, resolved, out, device, resume, restart)
+    if is_rank_zero():
+        _report(run, pair, trains=cls.trains)
+        if baselines and cls.trains and is_only_process():
+            click.echo(f"\n{table_of(pair, run, device, dataset)}")
+        click.echo(f"\nnext       {export_command(pair.task.id, run.path.parent.name, out)}")
+
+
+def _check_usage(resume: bool, restart: bool, test: str | None, source: str | None) -> None:
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
     if test and not source:
         raise click.UsageError(
-            "--test goes with images of your own, --source and --target; the data sets of papers "
-            "have their own test images"
+            "--test needs images of your own, --source and --target; the data sets of papers have "
+            "their own test images"
         )
-    settings_only = show_settings and not (data or source or target)  # these need no images
-    pair_of = None
-    if not settings_only:
-        pair_of = pair_loader(dataset, task, data, source, target, test)
-    elif task and not dataset:
+
+
+def _check_known(dataset: str | None, task: str | None) -> None:
+    """Refuse an unknown data set or task, or a task without its data set."""
+    if task and not dataset:
         raise click.UsageError(f"--task {task} needs the --dataset it belongs to")
-    else:
-        check_named(dataset, task)
-    from adapt import methods
-    from adapt.settings.layers import resolve
-    from adapt.settings.limits import check_crops, check_passes, check_startable
+    check_named(dataset, task)
+
+
+def _read(pair_of: Callable[..., DomainPair], config: TrainConfig, test: str | None) -> DomainPair:
+    """Return a task's images, after refusing what can be refused without them."""
     from runtime.errors import ConfigError
 
-    settings = changed(overrides, rst, density, grid, select)
-    settings += [] if seed is None else [f"seed={seed}"]
-    resolved = resolve(
-        methods.get_config(method),
-        dataset or "folder",
-        method,
-        settings,
-        task=task,
-        presets=presets,
-    )
-    config = resolved.config
-    check_startable(config, method, device)
-    if pair_of is None:
-        return _show(resolved)
     if test and config.holdout:
         raise ConfigError(
             f"--test gives test images, so a holdout of {config.holdout:g} would only take images "
@@ -127,16 +149,24 @@ def train(
         )
     if importlib.util.find_spec("torch") is None:
         import torch  # noqa: F401  # reading the images takes a while, so say now what is missing
-    pair = pair_of(config.holdout, config.seed, config.pair_classes)
-    # Torch takes seconds to import: whatever can be refused without it has been.
+    return pair_of(config.holdout, config.seed, config.pair_classes)
+
+
+def _train(
+    method: str,
+    cls: type[Method],
+    pair: DomainPair,
+    resolved: Settings[TrainConfig],
+    out: Path,
+    device: str,
+    resume: bool,
+    restart: bool,
+) -> Run:
+    """Check the settings that depend on the images, say what is trained, and train."""
     from adapt.settings.architectures import QUICKGELU, image_size
+    from adapt.settings.limits import check_crops, check_passes
     from adapt.training import train as training
 
-    use_threads(threads)
-    cls = methods.get(method)
-    resolved = resolved.with_data(cls.from_data, len(pair.source), len(pair.target))
-    if show_settings:
-        return _show(resolved)
     config = resolved.config
     if cls.trains and cls.uses_images:
         size = image_size(config.model.removesuffix(QUICKGELU))
@@ -144,30 +174,21 @@ def train(
         check_passes(resolved, max(len(pair.source), len(pair.target)))
     if is_rank_zero():
         _announce(method, pair, config, out, resume)
-    run = training.train(
+    return training.train(
         method, pair, config, out=out, device=device, resume=resume, restart=restart, show=True,
         record=resolved.record(),
     )  # fmt: skip
-    if not is_rank_zero():
-        return
-    _report(run, pair, trains=cls.trains)
-    if baselines and cls.trains and is_only_process():
-        summary = table_of(pair, run, device, dataset)
-        click.echo(f"\n{summary}")
-    folder = run.path.parent
-    following = export_command(pair.task.id, folder.name, out)
-    click.echo(f"\nnext       {following}")
 
 
 def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, resume: bool) -> None:
-    """Print what is about to be trained, and on which images."""
+    """Print what will be trained, and on which images."""
     from adapt.training.checkpoint import FILE as CHECKPOINT
 
-    click.echo(f"run        {_run_line(method, pair, config)}")
+    click.echo(f"run        {_summary(method, pair, config)}")
     if pair.task.source == pair.task.target:
         click.echo(
-            "supervised source and target are one domain: its labels are trained on, which is "
-            "the bound and no adaptation"
+            "supervised source and target are the same domain: training on its labels gives the "
+            "upper bound of adaptation"
         )
     if pair.inventory:
         click.echo(f"images     {pair.inventory.line()}")
@@ -179,7 +200,7 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, res
 
 
 def _report(run: Run, pair: DomainPair, trains: bool) -> None:
-    """Print what a run has reached and where its artifact is."""
+    """Print the accuracy of a run, and where its artifact is."""
     from adapt.artifacts.metrics import Metrics
     from runtime.storage.fields import build
 
@@ -214,8 +235,8 @@ def _show(settings: Settings[TrainConfig]) -> None:
             click.echo(f"\nrst_density is a budget, --density: {BUDGETS}")
 
 
-def _run_line(method: str, pair: DomainPair, config: TrainConfig) -> str:
-    """Return what is trained, with the budget as a percentage: `0.1` is easily taken for one."""
+def _summary(method: str, pair: DomainPair, config: TrainConfig) -> str:
+    """Return what is trained; the budget is a percentage, which `0.1` is easily taken for."""
     kind = store.variant(method, vars(config))
     share = 100 * config.rst_density
     budget = f", at most {share:.6g} % of the encoder's weights will change" if share else ""

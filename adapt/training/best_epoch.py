@@ -22,13 +22,13 @@ from runtime.models import BaseModel, Preprocess, TaskInfo
 from runtime.storage.files import storage_errors
 
 FILE = "selected.safetensors"
-"""The artifact of the epoch that is the best so far, while training goes on."""
+"""Artifact of the best epoch so far, during training."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunDescription:
-    """The fields of an artifact that do not depend on the chosen epoch; see `Artifact`."""
+    """Fields of an artifact that do not depend on the chosen epoch; see `Artifact`."""
 
     task: TaskInfo
     method: str
@@ -42,18 +42,18 @@ class RunDescription:
 
 
 @dataclass(frozen=True)
-class MeasuredOn:
-    """The test images of a run."""
+class TestImages:
+    """Images on which the accuracies of a run are measured."""
 
     held_out: bool
     """Whether training never sees them."""
-    images: int
+    count: int
     digests: Mapping[str, str]
     """Digests of the image sets, by role."""
 
 
 class BestEpoch:
-    """Chooses the epoch whose weights are saved, and writes them."""
+    """Chooses the epoch whose weights become the artifact, and writes it."""
 
     def __init__(
         self,
@@ -61,28 +61,28 @@ class BestEpoch:
         base: BaseModel,
         reference: Mapping[str, NDArray[Any]],
         path: Path,
-        run: RunDescription,
-        tested: MeasuredOn,
+        description: RunDescription,
+        tested: TestImages,
     ) -> None:
-        """Write nothing yet.
+        """Prepare; nothing is written yet.
 
         Args:
             method: Method that is trained.
             base: Base model of the method.
-            reference: `encoder_tensors` of the base, taken before training.
+            reference: Tensors of the untouched base, from `encoder_tensors`.
             path: Path of the artifact.
-            run: Fields of the artifact that do not depend on the epoch.
-            tested: Test images of the run.
+            description: Fields of the artifact that are the same for all epochs.
+            tested: Test images.
         """
         self._method, self._base, self._reference = method, base, reference
-        self._path, self._run, self._tested = path, run, tested
-        config = run.config
+        self._path, self._description, self._tested = path, description, tested
+        config = description.config
         self._by = config["select"] if method.trains else LAST
         self._budget = config["rst_density"] if config["rst"] else 0.0
         self._selected_path = path.with_name(FILE)
 
     def keep(self, history: Sequence[EpochRow]) -> None:
-        """Set the weights aside if the last epoch of `history` is the one to choose so far.
+        """Save the weights if the last epoch of `history` is the best so far.
 
         Raises:
             StorageError: The file cannot be written.
@@ -95,7 +95,7 @@ class BestEpoch:
         """Write the artifact of the chosen epoch, with the metrics of all, and return it.
 
         Raises:
-            FormatError: What was set aside is damaged, or of another epoch.
+            FormatError: The saved weights are damaged, or of another epoch.
             StorageError: The file cannot be written.
         """
         artifact = self._artifact(history)
@@ -107,7 +107,7 @@ class BestEpoch:
                     f"{history[self.chosen(history)]['epoch']}, which was chosen; train again "
                     "with --restart"
                 )
-            # Images may have moved since: what is remembered of them is this run's.
+            # Images may have moved since, so the artifact remembers where this run found them.
             artifact = replace(selected, metrics=artifact.metrics, optional=artifact.optional)
         parallel.wait()  # until every process has read it
         if parallel.rank() == 0:
@@ -123,7 +123,7 @@ class BestEpoch:
 
     def _artifact(self, history: Sequence[EpochRow]) -> Artifact:
         """Return the weights as they are now, with the metrics of all epochs so far."""
-        deployed, run, tested = self._method.deploy(), self._run, self._tested
+        deployed, run, tested = self._method.deploy(), self._description, self._tested
         chosen = None if self._by == LAST else (self._by, self.chosen(history))
         return Artifact.of(
             self._base,
@@ -136,7 +136,7 @@ class BestEpoch:
             prompts=run.prompts,
             config=run.config,
             seed=run.seed,
-            metrics=metrics(history, tested.held_out, tested.images, tested.digests, chosen),
+            metrics=metrics(history, tested.held_out, tested.count, tested.digests, chosen),
             tokens=deployed.tokens,
             teachers=run.teachers,
             architecture=run.architecture,
@@ -148,10 +148,10 @@ def choose(history: Sequence[EpochRow], by: str, budget: float = 0.0) -> int:
     """Return the position of the epoch whose weights are to be saved.
 
     Args:
-        history: One row per epoch.
-        by: Selector, one of `adapt.settings.selectors.names()`.
-        budget: Largest density of an epoch to choose, 0 for no limit; the last is chosen if no
-            epoch is within it.
+        history: Rows of the epochs.
+        by: Name of a selector, from `adapt.settings.selectors.names()`.
+        budget: Largest density of an epoch that may be chosen, or 0 for any. While no epoch meets
+            it, the last one is chosen.
     """
     within = [i for i, row in enumerate(history) if not budget or row["density"] <= budget]
     if by == LAST or not within:

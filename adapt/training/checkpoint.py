@@ -27,7 +27,7 @@ from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-checkpoint", 2, 1
 FEATURES = frozenset({BACKGROUND})
-"""What a checkpoint may require of this version."""
+"""Features that a checkpoint may require of its reader."""
 FILE = "checkpoint.safetensors"
 _STATE, _OPTIMIZER, _MOMENTUM, _AVERAGE = "state.", "optimizer.", "momentum.", "average."
 _MEMBERS = "optimizer_tensors"
@@ -39,7 +39,7 @@ _SHOWN = 200
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come."""
+    """Progress of a run."""
 
     iteration: int
     """Iterations done."""
@@ -58,7 +58,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         if min(self.iteration, self.count, self.seconds, self.averaged) < 0:
-            raise ValueError("a run cannot have come less far than its beginning")
+            raise ValueError("iterations, counts and seconds must be 0 or more")
         for number, row in enumerate(self.history, 1):
             check_row(row, number)
 
@@ -144,7 +144,7 @@ def load(
                 own.copy_(tensor.reshape(own.shape))
             elif name.startswith(_OPTIMIZER):
                 optimizer_state[name.removeprefix(_OPTIMIZER)] = tensor
-            elif name.startswith(_MOMENTUM):  # schema 1, which knew SGD alone
+            elif name.startswith(_MOMENTUM):  # schema 1, which had SGD alone
                 key = f"{name.removeprefix(_MOMENTUM)}.momentum_buffer"
                 optimizer_state[key] = tensor
     means = {
@@ -162,10 +162,10 @@ def load(
 
 
 def _check_members(path: Path, document: Mapping[str, Any], tensors: Collection[str]) -> None:
-    """Check that the optimizers' tensors are those that the file was written with.
+    """Check that the optimizers' tensors are those that the file lists.
 
     Raises:
-        FormatError: One is missing, or there is another one.
+        FormatError: One is missing or not listed.
     """
     if _MEMBERS not in document:
         return

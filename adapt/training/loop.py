@@ -1,6 +1,6 @@
 """Train one task: batches, steps, epochs, checkpoints, and the artifact at the end.
 
-Longer than most files, since all that changes during a run changes here.
+Longer than 250 lines, since the state of a run changes in this one class alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.stored import SETTINGS
 from adapt.training import checkpoint, identity
 from adapt.training.batches import Role, Stream
-from adapt.training.best_epoch import BestEpoch, MeasuredOn, RunDescription
+from adapt.training.best_epoch import BestEpoch, RunDescription, TestImages
 from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
 from adapt.training.record import EpochRow, Meter, density, epoch_row
@@ -40,8 +40,8 @@ from runtime.errors import DataError, FormatError, Interrupted, TrainingError
 from runtime.storage.files import storage_errors
 
 _log = logging.getLogger(__name__)
-_LOOK_EVERY = {"cpu": 1, "cuda": 20}
-"""Iterations between looks at the losses: on a GPU each look waits for it."""
+_READ_EVERY = {"cpu": 1, "cuda": 20}
+"""Iterations between reads of the losses by device; a read waits for a GPU."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,17 @@ class Run:
 
     artifact: Artifact
     path: Path
-    """Of the artifact."""
+    """Path of the artifact."""
     skipped: int
     """Unreadable images that were left out."""
 
 
+Earlier = tuple[Run, dict[str, tuple[object, object]]]
+"""A finished run, and the values in which another one differs from it, by dotted key."""
+
+
 class Loop:
-    """The only training loop, with all the state of a run."""
+    """The training loop of all methods, with the state of a run."""
 
     def __init__(
         self,
@@ -68,12 +72,12 @@ class Loop:
         device: torch.device,
         record: Mapping[str, Any] | None = None,
     ) -> None:
-        """Load the base and the test images; train nothing.
+        """Load the base model and the test images; train nothing.
 
         Args:
-            name: A key of `adapt.methods.METHODS`.
-            cls: The class of that name.
-            pair: The images.
+            name: Name of the method, a key of `adapt.methods.METHODS`.
+            cls: Class of the method.
+            pair: Images of the task.
             config: Settings, of the class's `Config` type.
             path: Path of the artifact to write.
             device: Device to train on.
@@ -97,7 +101,7 @@ class Loop:
         self.iteration, self.seconds, self.history = 0, 0.0, list[EpochRow]()
         self.meter = Meter()
         self.evaluator = Evaluator(self.method, self.clip, pair, config, device)
-        run = RunDescription(
+        description = RunDescription(
             task=pair.task,
             method=name,
             preprocess=self.clip.preprocess(config.resize, config.interpolation, config.background),
@@ -108,15 +112,17 @@ class Loop:
             architecture=self.clip.own,
             optional=({SETTINGS: dict(record)} if record else {}) | stored(pair),
         )
-        tested = MeasuredOn(pair.held_out, len(self.evaluator.truth), self.identity["data"])
-        self.best_epoch = BestEpoch(self.method, self.clip.info, self.base, path, run, tested)
+        tested = TestImages(pair.held_out, len(self.evaluator.truth), self.identity["data"])
+        self.best_epoch = BestEpoch(
+            self.method, self.clip.info, self.base, path, description, tested
+        )
         self.skipped = {pair.test.paths[i] for i in self.evaluator.test.skipped}
 
-    def earlier(self) -> tuple[Run, dict[str, tuple[object, object]]] | None:
-        """Return the finished run that lies here, if any, and in what this one differs from it.
+    def earlier(self) -> Earlier | None:
+        """Return the finished run in this run's folder, if any, and how this one differs from it.
 
         Raises:
-            FormatError: Its artifact is damaged.
+            FormatError: The artifact is damaged.
         """
         if not self.path.exists():
             return None
@@ -131,7 +137,7 @@ class Loop:
         Args:
             resume: Whether to continue from the checkpoint.
             show: Whether to show a progress bar.
-            begin: Callback for when nothing can refuse the run any more.
+            begin: Called when nothing can refuse the run any more.
         """
         pair = self.pair
         source = target = None
@@ -201,7 +207,7 @@ class Loop:
             self.iteration = i + 1
             ends = self.iteration % config.iterations == 0
             stop = parallel.any_process(asked())
-            if ends or stop or len(pending) == _LOOK_EVERY[self.device.type]:
+            if ends or stop or len(pending) == _READ_EVERY[self.device.type]:
                 journal.advance(self.iteration, self.meter.add(pending, self.iteration))
                 pending = []
             self.seconds = time.monotonic() - started
@@ -272,7 +278,7 @@ class Loop:
         if done > self.total or len(progress.history) != epochs:
             raise FormatError(
                 f"'{self.checkpoint}' is at iteration {str(done)[:20]} of {self.total} with "
-                f"{len(progress.history)} finished epochs, which cannot be; start anew with "
+                f"{len(progress.history)} finished epochs, which does not fit; start anew with "
                 "--restart"
             )
         self.iteration, self.seconds = progress.iteration, progress.seconds

@@ -1,4 +1,4 @@
-"""Record the metrics of every epoch, and those that an artifact keeps."""
+"""Measure every epoch, and make the metrics of an artifact from all of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_row(row: Mapping[str, Any], number: int) -> None:
     """Refuse a row that `epoch_row` cannot have made.
 
     Args:
-        row: Row from a file, untrusted.
+        row: Row of a file, untrusted.
         number: Number of the epoch, from 1.
 
     Raises:
@@ -61,9 +61,9 @@ def check_row(row: Mapping[str, Any], number: int) -> None:
         and all(value is None or _number(value) for value in row["per_class"].values()),
     }
     if bad := [name for name, fits in good.items() if not fits]:
-        raise ValueError(f"{where} has {bad[0]} = {row[bad[0]]!r:.40}, which no run writes")
+        raise ValueError(f"{where} has an invalid {bad[0]} = {row[bad[0]]!r:.40}")
     if row["epoch"] != number:
-        raise ValueError(f"{where} belongs to another epoch")
+        raise ValueError(f"{where} has epoch {row['epoch']}")
 
 
 def _number(value: object) -> bool:
@@ -72,18 +72,18 @@ def _number(value: object) -> bool:
 
 @dataclass
 class Meter:
-    """Sums of the loss terms of an epoch, kept in float64."""
+    """Sums of the loss terms of an epoch, in float64."""
 
     sums: dict[str, float] = field(default_factory=dict)
     count: int = 0
     """Number of iterations summed."""
 
     def add(self, pending: Sequence[Mapping[str, Tensor]], iteration: int) -> dict[str, float]:
-        """Add the terms of some iterations and return the last ones; one transfer from the device.
+        """Add the terms of some iterations, in one transfer from the device, and return the last.
 
         Args:
-            pending: Loss terms by name, oldest first, with the same names each time.
-            iteration: Iterations done, these included.
+            pending: Scalars by name of each iteration, oldest first, with equal names.
+            iteration: Number of iterations done, including these.
 
         Raises:
             TrainingError: A loss is not finite.
@@ -126,19 +126,19 @@ def epoch_row(
     """Return the row of an epoch.
 
     Args:
-        history: Rows of the epochs before.
+        history: Rows of the epochs before it.
         scores: Scores on the test images; None if they are unlabelled.
-        epoch: Number of the epoch, from 1; 0 when nothing was trained.
+        epoch: Number of the epoch, from 1; 0 if nothing was trained.
         iteration: Number of iterations done.
-        losses: Mean loss terms of the epoch, by name.
-        lr: Learning rate of the first parameter group, mostly the encoder, at the last iteration;
-            0 without any.
+        losses: Means of the loss terms over the epoch, by name.
+        lr: Learning rate of the first parameter group at the last iteration; 0 without any group.
         density: Changed over all encoder parameters, in [0, 1].
-        survival: Share of the changes that the mixed precision sees; None without either.
-        seconds: Duration of the epoch in seconds, without evaluation.
+        survival: Share of the changes that mixed precision sees; None without changes or mixed
+            precision.
+        seconds: Time spent on the epoch, without evaluation.
         label_free: Scores that need no labels, by name, see `adapt.evaluation.selection`.
-        budget: Density above which no epoch is the oracle's once one is within it, since it may
-            not be deployed; 0 for no budget.
+        budget: Largest density that may be deployed, or 0 for any. Once an epoch meets it, a
+            denser one cannot be the oracle-best.
     """
     accuracy = None if scores is None else scores.accuracy
     per_class = None if scores is None else scores.mean_per_class
@@ -170,7 +170,7 @@ def metrics(
     data: Mapping[str, str],
     selected: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Return the accuracies that an artifact records, see `adapt.artifacts.metrics.Metrics`.
+    """Return the metrics of an artifact, see `adapt.artifacts.metrics.Metrics`.
 
     Args:
         history: Rows of all epochs.
@@ -178,7 +178,7 @@ def metrics(
         images: Number of test images.
         data: Digests of the image sets, by role.
         selected: Name of the score that chose the saved epoch, and position of its row; None if
-            the last was saved.
+            the last epoch was saved.
     """
     keys, last = ("epoch", "accuracy", "mean_per_class", "per_class"), history[-1]
     saved = last if selected is None else history[selected[1]]
@@ -201,7 +201,7 @@ def density(encoder: nn.Module, base: Mapping[str, NDArray[Any]]) -> float:
     """Return changed over all parameters of an encoder, in [0, 1].
 
     Args:
-        encoder: Encoder as it is now.
+        encoder: Encoder to compare.
         base: Tensors of the base, from `adapt.clip.model.encoder_tensors`.
     """
     changed = total = 0

@@ -1,21 +1,20 @@
-"""Training one task: what may start, and where it goes.
+"""Train one task, unless another run or artifact is in the way.
 
-What a run leaves under `OUT/<dataset>/<task>/<variant>`: `artifact.safetensors`, `metrics.jsonl`
-and `results.csv` (one line per epoch) and `train.log`; while it is unfinished also
-`checkpoint.safetensors` and, where the epoch is chosen by a score, `selected.safetensors`. While it
-goes on, `train.lock` says which process trains here, and another one is refused; the lock ends with
-its process.
+A run writes into `OUT/<dataset>/<task>/<variant>`: `artifact.safetensors`, `metrics.jsonl` and
+`results.csv` (one line per epoch) and `train.log`; while it is unfinished also
+`checkpoint.safetensors` and, where the epoch is chosen by a score, `selected.safetensors`. While
+it trains, it holds `train.lock`, which ends with its process; another training in the same folder
+is refused.
 
-A run that is refused before its first step leaves nothing, and what lies there as it was. An
-unfinished run is never thrown away unasked: starting again needs `resume` (continue, on the CPU
-bit for bit as if never stopped; on CUDA as far as its kernels repeat themselves) or `restart`. A
-finished artifact stays until the new one replaces it, which one of other settings or images does
-only with `restart`.
+A run that is refused before its first step changes nothing. An unfinished run is never thrown away
+unasked: starting again needs `resume` (bit for bit as if it had never stopped on the CPU; on CUDA,
+if its kernels are deterministic) or `restart`. A finished artifact stays until the new one
+replaces it; one of other settings or images is replaced only with `restart`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -32,14 +31,14 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.limits import check_startable
 from adapt.training import checkpoint
 from adapt.training.journal import log_file
-from adapt.training.loop import Loop, Run
+from adapt.training.loop import Earlier, Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError
 from runtime.storage.files import no_empty_folder
 from runtime.storage.locks import exclusive
 
 LOCK = "train.lock"
 _SHOWN, _LONG = 3, 60
-"""How many differences, and how many letters of a value, a message shows."""
+"""Number of differences, and of characters of a value, that a message shows."""
 
 
 def train(
@@ -56,12 +55,11 @@ def train(
 ) -> Run:
     """Adapt a base model to a task and write the artifact.
 
-    Target labels are used for evaluation alone. What is saved are the weights of the last epoch, or
-    of the one that `config.select` chooses without labels.
+    Target labels are used for evaluation alone. The epoch is the last, or chosen without labels.
 
     Args:
-        name: A key of `adapt.methods.METHODS`.
-        pair: The images.
+        name: Name of the method, a key of `adapt.methods.METHODS`.
+        pair: Images of the task.
         config: Settings, of the method's `Config` type.
         out: Root folder of the artifacts.
         device: `cpu`, `cuda` or `cuda:N`; under torchrun each process takes its own GPU.
@@ -69,58 +67,73 @@ def train(
             as it is; without any earlier run a new one starts.
         restart: Throw an unfinished run away, and replace an artifact of other settings.
         show: Show a progress bar on stderr.
-        record: Sources of the settings, to be kept in the artifact: `Settings.record`.
+        record: Sources of the settings, from `Settings.record`.
 
     Raises:
         ConfigError: An unfinished run, or an artifact of other settings or images, is in the way,
             or another process trains in the same folder.
-        UdaError: Settings, data, base model or device are unusable, a loss is not finite, the disk
-            is full, or the run was interrupted (it can then be continued).
+        UdaError: Settings, data, base model or device cannot be used, a loss is not finite, the
+            disk is full, or the run was interrupted, after which it can be resumed.
     """
-    torch_device = select(device)
-    check_startable(config, name, str(torch_device))
-    cls = methods.get(name)
-    kind = store.variant(name, asdict(config))
-    path = store.artifact_path(out, pair.task.dataset, pair.task.id, kind)
-    folder = path.parent
-    cuda = [torch_device] if torch_device.type == "cuda" else []
+    chosen = select(device)
+    check_startable(config, name, str(chosen))
+    variant = store.variant(name, asdict(config))
+    path = store.place(out, pair.task.dataset, pair.task.id, variant)
+    unfinished = path.with_name(checkpoint.FILE)
+    with _surroundings(path.parent, chosen) as (own, begin_log):
+        # All processes must find the same: the first may remove the file meanwhile.
+        waiting = parallel.any_process(unfinished.exists())
+        if waiting and not resume and not restart:
+            raise ConfigError(
+                f"'{path.parent}' holds an unfinished run; add --resume to continue it, or "
+                "--restart to throw it away"
+            )
+        loop = Loop(name, methods.get(name), pair, config, path, own, record)
+        if not waiting and not restart and (done := _in_the_way(loop, resume)):
+            return done
+        if restart:
+            with suppress(FormatError):  # a damaged artifact may be replaced
+                _check_same_domains(loop, loop.earlier())
+
+        def begin() -> None:
+            if restart and parallel.rank() == 0:
+                unfinished.unlink(missing_ok=True)
+            begin_log()
+
+        return loop(resume and waiting, show and parallel.rank() == 0, begin)
+
+
+@contextmanager
+def _surroundings(
+    folder: Path, device: torch.device
+) -> Iterator[tuple[torch.device, Callable[[], None]]]:
+    """Hold what a run needs: its processes, folder, lock, log, arithmetic and random numbers.
+
+    Args:
+        folder: Folder of the artifact.
+        device: Device that was asked for.
+
+    Yields:
+        This process's device, and the function to call when nothing can refuse the run any more.
+    """
+    cuda = [device] if device.type == "cuda" else []
     with (
-        parallel.processes(torch_device) as own,
+        parallel.processes(device) as own,
         no_empty_folder(folder) if parallel.rank() == 0 else nullcontext(),
         _alone(folder),
         log_file(folder) if parallel.rank() == 0 else nullcontext(lambda: None) as begin_log,
         exact_float32(),
         torch.random.fork_rng(devices=cuda),
     ):
-        # All processes must find the same: the first may remove the file meanwhile.
-        waiting = parallel.any_process((folder / checkpoint.FILE).exists())
-        if waiting and not resume and not restart:
-            raise ConfigError(
-                f"'{folder}' holds an unfinished run; add --resume to continue it, or --restart to "
-                "throw it away"
-            )
-        run = Loop(name, cls, pair, config, path, own, record)
-        if not waiting and not restart and (done := _in_the_way(run, resume)):
-            return done
-        if restart:
-            with suppress(FormatError):  # a damaged artifact may be replaced
-                if earlier := run.earlier():
-                    _check_same_domains(run, earlier[0])
-
-        def begin() -> None:
-            if restart and parallel.rank() == 0:
-                (folder / checkpoint.FILE).unlink(missing_ok=True)
-            begin_log()
-
-        return run(resume and waiting, show and parallel.rank() == 0, begin)
+        yield own, begin_log
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other trainings out of a folder; of several processes of one run, the first does.
+    """Lock a folder against other trainings, from rank 0.
 
     Raises:
-        ConfigError: Another training is going on there.
+        ConfigError: Another process is training there.
         StorageError: The folder cannot be written.
     """
 
@@ -129,13 +142,13 @@ def _alone(folder: Path) -> Iterator[None]:
             f"{holder} is training in '{folder}'; wait until it ends, or choose another --out"
         )
 
-    leads = parallel.rank() == 0
-    # Where there are no locks, as on some network disks, training goes on without.
+    is_first = parallel.rank() == 0
+    # Some network disks have no locks: training needs none there.
     lock = exclusive(folder / LOCK, required=False, keep=False, busy=busy)
     refused: UdaError | None = None
     with ExitStack() as stack:
         try:
-            if leads:
+            if is_first:
                 stack.enter_context(lock)
         except UdaError as error:
             refused = error
@@ -147,11 +160,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _in_the_way(loop: Loop, resume: bool) -> Run | None:
-    """Return the finished run that is to be left alone, if it is one, and replace no other.
+    """Return the finished run that lies here and is not to be trained again, or None.
 
     Raises:
         ConfigError: A run with other settings or images has finished here.
-        FormatError: `resume`, and its artifact is damaged; otherwise it may be replaced.
+        FormatError: The artifact to resume is damaged; without `resume` it may be replaced.
     """
     try:
         found = loop.earlier()
@@ -161,8 +174,8 @@ def _in_the_way(loop: Loop, resume: bool) -> Run | None:
         return None
     if found is None:
         return None
+    _check_same_domains(loop, found)
     done, different = found
-    _check_same_domains(loop, done)
     if different:
         raise ConfigError(
             f"'{done.path}' was trained with {_differences(different)}; add --restart to replace "
@@ -171,12 +184,15 @@ def _in_the_way(loop: Loop, resume: bool) -> Run | None:
     return done if resume else None
 
 
-def _check_same_domains(loop: Loop, done: Run) -> None:
-    """Check that the artifact that lies here is of the domains that are to be trained.
+def _check_same_domains(loop: Loop, earlier: Earlier | None) -> None:
+    """Refuse to replace the artifact of other domains.
 
     Raises:
-        ConfigError: It is of others whose names make the same task id, like `a b` and `a_b`.
+        ConfigError: Their names give the same task id, as `a b` and `a_b` do.
     """
+    if earlier is None:
+        return
+    done = earlier[0]
     before, now = done.artifact.task, loop.pair.task
     if (before.source, before.target) != (now.source, now.target):
         raise ConfigError(
@@ -187,7 +203,7 @@ def _check_same_domains(loop: Loop, done: Run) -> None:
 
 
 def _differences(different: Mapping[str, tuple[object, object]]) -> str:
-    """Return the first differences for people; all others follow from settings."""
+    """Return the first differences for people; settings alone, if some differ."""
     settings = {
         k.removeprefix("config."): v for k, v in different.items() if k.startswith("config.")
     }

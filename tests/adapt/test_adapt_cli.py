@@ -149,7 +149,9 @@ def test_train_starts_with_its_budget_and_says_that_one_domain_is_supervised(
         "run        cmkd-rst-d0.1 on street day-day, seed 0, at most 10 % of the encoder's "
         "weights will change"
     )
-    assert second.startswith("supervised source and target are one domain: its labels are trained")
+    assert second.startswith(
+        "supervised source and target are the same domain: training on its labels"
+    )
     plain = call("train", *own_images(images, "--out", tmp_path), *quick())
     assert plain.stdout.startswith("run        cmkd on street day-night, seed 0\nimages     source")
 

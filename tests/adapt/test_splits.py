@@ -185,4 +185,4 @@ def test_training_and_eval_take_test_images_of_ones_own(root, tmp_path, uda_cach
 
 def test_a_named_data_set_keeps_its_own_test_images_in_training():
     result = call("train", "--dataset", "demo-digits", "--task", "f-h", "--test", "x")
-    assert result.exit_code == 2 and "--test goes with images of your own" in result.output
+    assert result.exit_code == 2 and "--test needs images of your own" in result.output
