@@ -1,1 +1,1 @@
-"""The commands of `uda-adapt`, one per file. Torch is imported inside them: --help is quick."""
+"""The commands of `uda-adapt`, one per file. Torch is imported when they run."""

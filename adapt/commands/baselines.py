@@ -23,7 +23,7 @@ SHARED = (
     *("model", "pretrained", "prompt", "resize", "interpolation", "partial", "target_classes"),
     *("background", "holdout", "seed", "eval_batch_size"),
 )
-"""Settings that a probe has in common with the variants it is compared with."""
+"""Settings that the probe takes from the variants it is compared with."""
 
 
 @contextlib.contextmanager
@@ -34,17 +34,17 @@ def with_probe(
     device: str,
     dataset: str | None,
 ) -> Iterator[Mapping[str, Path]]:
-    """Yield artifacts by variant with a linear probe among them.
+    """Yield artifacts by variant, including a linear probe.
 
-    A missing one is trained in a temporary folder, which takes seconds, and on the architecture of
-    the variants, wherever the file of that is now.
+    A missing probe is trained in a temporary folder, which takes seconds. It uses the architecture
+    that the variants remember, since their model configuration may have moved.
 
     Args:
-        pair: The task's images.
+        pair: Images of the task.
         files: Artifacts by variant.
-        settings: Settings of the variants.
+        settings: Settings that the variants share.
         device: Device to compute on.
-        dataset: Name of the data set; None for the user's own folders.
+        dataset: Name of the data set; None for own images.
 
     Raises:
         UdaError: The base model or the images cannot be used.
@@ -75,13 +75,13 @@ def with_probe(
 
 
 def table_of(pair: DomainPair, run: Run, device: str, dataset: str | None) -> str:
-    """Return a table of a run and its baselines, and a line where the run is not the best.
+    """Return a table of a run and its baselines, and whether the run is the best of them.
 
     Args:
-        pair: The task's images.
-        run: A finished run.
+        pair: Images of the task.
+        run: Finished run.
         device: Device to compute on.
-        dataset: Name of the data set; None for the user's own folders.
+        dataset: Name of the data set; None for own images.
     """
     from adapt.evaluation import compare
     from adapt.evaluation.stored import zero_shot_settings
@@ -98,9 +98,9 @@ def table_of(pair: DomainPair, run: Run, device: str, dataset: str | None) -> st
 
 
 def verdict(lines: Sequence[Line], variant: str, settings: Mapping[str, Any]) -> str:
-    """Return whether a run beats its baselines, and what to try if it does not.
+    """Say whether a run beats its baselines, and what to try if it does not.
 
-    By accuracy where the test images have labels, else by infomax.
+    They are compared by accuracy if the test images have labels, else by infomax.
 
     Args:
         lines: Comparison of the run and its baselines.
@@ -115,7 +115,7 @@ def verdict(lines: Sequence[Line], variant: str, settings: Mapping[str, Any]) ->
     shown = {name: f"{value:.2f}{' %' if known else ''}" for name, value in values.items() if value}
     if best == variant:
         return f"better than its baselines by {by}"
-    # A method that cannot have FixMatch has no such setting.
+    # Methods without FixMatch lack the setting.
     fixmatch = "--set fixmatch=0.5, " if settings.get("fixmatch") == 0 else ""
     return (
         f"NOT better than {best} ({shown.get(variant, '0')} against {shown[best]}) by {by}; try "

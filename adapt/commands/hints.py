@@ -12,7 +12,7 @@ from adapt.registry import METHODS, imported
 
 
 class SettingsCommand(click.Command):
-    """A command that explains how to set what was typed as an option but is a setting."""
+    """A command that explains `--set` when a setting is passed as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments, or refuse an option."""
@@ -29,7 +29,7 @@ class SettingsCommand(click.Command):
 
 
 def export_command(task: str, variant: str, out: Path) -> str:
-    """Return the command that makes a bundle of a trained task, whose artifact knows its images.
+    """Return the command that exports a trained task.
 
     Args:
         task: Id of the task.

@@ -25,29 +25,29 @@ data_option = click.option(
 
 
 def task_options(command: F) -> F:
-    """Add what says which images a command is about."""
+    """Add the options that name the images of a task."""
     for option in reversed(
         [
             click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}."),
             click.option(
-                "--task", metavar="SRC-TGT", help="Task of that data set by short names, like a-c."
+                "--task", metavar="SRC-TGT", help="Task of the data set by short names, like a-c."
             ),
             data_option,
             click.option(
                 "--source",
                 metavar="DOMAIN",
-                help="Of your own images: the labelled domain, a folder or a list file (.txt).",
+                help="Labelled domain of your own images: a folder or a list file (.txt).",
             ),
             click.option(
                 "--target",
                 metavar="DOMAIN",
-                help="Of your own images: the unlabelled domain, a folder or a list file.",
+                help="Unlabelled domain of your own images: a folder or a list file.",
             ),
             device_option,
             click.option(
                 "--threads",
                 type=click.IntRange(min=1),
-                help="CPU threads; torch's choice if absent.",
+                help="CPU threads; torch chooses by default.",
             ),
         ]
     ):
@@ -58,28 +58,28 @@ def task_options(command: F) -> F:
 test_option = click.option(
     "--test",
     metavar="FOLDER",
-    help="Labelled images to test on, of your own: a folder with one folder per class, or a list "
-    "file (.txt); in --data, or anywhere.",
+    help="Your own labelled images to test on: a folder with one folder per class, or a list file "
+    "(.txt), in --data or elsewhere.",
 )
 
 
 def named_of(artifacts: Path, task: str) -> str:
-    """Return the data set of a task that has artifacts, for commands that were given no other.
+    """Return the named data set of a task that has artifacts.
 
     Raises:
-        TaskError: No data set has one, several have, or it is of images of the user's own.
+        TaskError: No data set, several or one of own images has artifacts of the task.
     """
     found = store.dataset_of(artifacts, task)
     if found not in DATASETS:
         raise TaskError(
-            f"task '{task}' in '{artifacts}' is of images of your own ('{found}'); say where they "
-            "are: --data ROOT --source DOMAIN --target DOMAIN, without --task"
+            f"task '{task}' in '{artifacts}' was trained on your own images ('{found}'); "
+            "pass --data ROOT --source DOMAIN --target DOMAIN, without --task"
         )
     return found
 
 
 def check_named(dataset: str | None, task: str | None) -> None:
-    """Refuse an unknown data set or task, where one is named.
+    """Refuse an unknown data set or task.
 
     Raises:
         DataError: The data set is unknown.
@@ -109,10 +109,10 @@ def pair_loader(
     problem = _problem(dataset, task, data, source, target)
     if problem:
         raise click.UsageError(
-            f"{problem}; say which images: --dataset NAME --task SRC-TGT (with --data ROOT, unless "
+            f"{problem}; pass --dataset NAME --task SRC-TGT (with --data ROOT, unless "
             "it is a demo), or your own with --data ROOT --source DOMAIN --target DOMAIN"
         )
-    check_named(dataset, task)  # before a missing settings file says it worse
+    check_named(dataset, task)  # a missing settings file would be a worse message
 
     def load(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
         from adapt import data as images
@@ -145,7 +145,7 @@ def pair_loader(
 def _problem(
     dataset: str | None, task: str | None, data: Path | None, source: str | None, target: str | None
 ) -> str | None:
-    """Return what is wrong with a choice of images, or None."""
+    """Return why the options do not name images, or None."""
     if (dataset or task) and (source or target):
         return "--source and --target name your own folders, --dataset and --task a known data set"
     if dataset and not task:

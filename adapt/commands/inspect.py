@@ -1,4 +1,4 @@
-"""`uda-adapt inspect`: what an artifact is."""
+"""`uda-adapt inspect`: show what an artifact holds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LISTED = 8
 """Number of artifacts below a folder that a message lists."""
 
 
-@click.command(short_help="Show what an artifact is.")
+@click.command(short_help="Show what an artifact holds.")
 @click.argument("artifact", type=click.Path(exists=True, path_type=Path))
 def inspect(artifact: Path) -> None:
-    """Print what an artifact is, given its file or the folder that training wrote it to."""
+    """Show what an artifact holds, given its file or the folder that training wrote it to."""
     artifact = _file(artifact) if artifact.is_dir() else artifact
     from adapt.artifacts.artifact import Artifact
     from adapt.artifacts.metrics import Metrics
@@ -34,7 +34,7 @@ def inspect(artifact: Path) -> None:
     metrics = build(Metrics, found.metrics, "metrics")
     saved, chosen = metrics.saved, metrics.selected
     origin = Origin.of(found.optional.get(IMAGES))
-    lines = {
+    shown_lines = {
         "task": f"{task.dataset} {task.id}: {task.source} -> {task.target}",
         "classes": f"{len(task.classes)}: {_some(task.classes)}",
         "method": f"{found.method}, seed {found.seed}",
@@ -46,7 +46,7 @@ def inspect(artifact: Path) -> None:
         "prompt": found.config["prompt"],
         "image": f"{found.preprocess.size} x {found.preprocess.size}, {found.preprocess.resize}",
         "epoch": f"{saved.epoch}, {f'chosen by {chosen.by}' if chosen else 'the last'}",
-        "accuracy": "target has no labels"
+        "accuracy": "unknown, the target has no labels"
         if saved.accuracy is None
         else f"{saved.accuracy:.2f} %, {metrics.oracle_best.accuracy:.2f} % oracle-best",
         "images": line_of(found.optional.get(INVENTORY)) or "unknown",
@@ -54,8 +54,8 @@ def inspect(artifact: Path) -> None:
         "versions": ", ".join(f"{name} {version}" for name, version in found.versions.items()),
         "file": bytes_text(artifact.stat().st_size),
     }
-    for name, line in lines.items():
-        click.echo(f"{name:<10}{line}")
+    for name, text in shown_lines.items():
+        click.echo(f"{name:<10}{text}")
     record = found.optional.get(SETTINGS)
     sources = record.get("sources") if isinstance(record, dict) else None
     if isinstance(sources, dict) and sources:
@@ -78,12 +78,12 @@ def _file(folder: Path) -> Path:
     below = [path.parent for path in sorted(folder.rglob(store.FILE))[: _LISTED + 1]]
     if not below:
         raise TaskError(
-            f"'{folder}' has no {store.FILE}, and nothing below it has; name the folder that "
+            f"'{folder}' and its subfolders have no {store.FILE}; pass the folder that "
             "`uda-adapt train` wrote"
         )
     more = ", ..." if len(below) > _LISTED else ""
     names = ", ".join(f"'{path}'" for path in below[:_LISTED])
-    raise TaskError(f"'{folder}' is not an artifact; name one below it: {names}{more}")
+    raise TaskError(f"'{folder}' is not an artifact; pass one below it: {names}{more}")
 
 
 def _some(names: Sequence[str]) -> str:

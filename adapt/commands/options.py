@@ -16,12 +16,12 @@ BUDGETS = (
     "on 713 drawings per domain, 1.5% reached 61.2% accuracy in a file of 97 kB, 0.5% reached "
     "60.2% in 43 kB"
 )
-"""What the budget of RST on own images buys, at both ends; the README says how it was measured."""
+"""Accuracy and file size of two budgets of RST on own images; measured as the README says."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Method(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
-    """A choice that also says what was probably meant."""
+    """A choice of methods with did-you-mean suggestions."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the method, or refuse the value."""
@@ -33,7 +33,7 @@ class _Method(click.Choice):  # type: ignore[type-arg]  # generic since click 8.
 
 
 def _device(context: click.Context, parameter: click.Parameter, name: str) -> str:
-    """Return the name of a device, or refuse it before torch is imported."""
+    """Check the name of a device, without torch."""
     check_device(name)
     return name
 
@@ -43,12 +43,12 @@ device_option = click.option(
     default="cpu",
     show_default=True,
     callback=_device,
-    help="cpu, cuda or cuda:N; no fallback.",
+    help="cpu, cuda or cuda:N; never another one than named.",
 )
 
 
 def setting_options(command: F) -> F:
-    """Add what chooses a method and its settings."""
+    """Add the options that choose a method and its settings."""
     for option in reversed(
         [
             click.option(
@@ -62,26 +62,26 @@ def setting_options(command: F) -> F:
             click.option(
                 "--density",
                 metavar="SHARE",
-                help="RST with a budget instead of a threshold: change at most this share, like "
-                f"0.1%. With --rst on your own images it is 1.5%; {BUDGETS}.",
+                help="Limit RST's changes to this share of the weights, like 0.1%, instead of by a "
+                f"threshold. With --rst on your own images it is 1.5%; {BUDGETS}.",
             ),
             click.option(
                 "--grid",
                 type=click.Choice(["fp32", "fp16", "bf16"]),
-                help="Train on the grid of the precision that will be deployed.",
+                help="Train on the grid of the precision to deploy.",
             ),
             click.option(
                 "--select",
                 metavar="NAME",
-                help=f"Epoch to keep: last, or by a score without labels: {', '.join(SELECTORS)}. "
-                "infomax unless a settings file says otherwise.",
+                help="Epoch to save: last, or the best by a score without labels: "
+                f"{', '.join(SELECTORS)}. Default: infomax, unless a settings file says otherwise.",
             ),
             click.option(
                 "--preset",
                 "presets",
                 metavar="NAME",
                 multiple=True,
-                help="Values of the settings file that go together, like rn50; repeatable.",
+                help="Named group of values in the settings file, like rn50; repeatable.",
             ),
             click.option(
                 "--set",
@@ -103,14 +103,14 @@ def changed(
     grid: str | None,
     select: str | None,
 ) -> list[str]:
-    """Return the settings that the options change, as `key=value`; named options come last."""
+    """Return the settings that the options change, as `key=value`, `--set` first."""
     named = {"grid": grid, "select": select}
     others = [f"{name}={value}" for name, value in named.items() if value is not None]
     return [*overrides, *sparsity(rst, density), *others]
 
 
 def use_threads(threads: int | None) -> None:
-    """Let torch compute with so many CPU threads."""
+    """Set the number of torch's CPU threads."""
     if threads is not None:
         import torch
 
@@ -122,7 +122,7 @@ def sparsity(rst: bool | None, density: str | None) -> list[str]:
     if density is None:
         return [] if rst is None else [f"rst={str(rst).lower()}"]
     if rst is False:
-        raise click.UsageError("--density is a budget of RST, so it goes without --no-rst")
+        raise click.UsageError("--density is a budget of RST; leave out --no-rst")
     try:
         value = float(density.removesuffix("%")) / (100 if density.endswith("%") else 1)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`uda-adapt spot-check`: an accuracy from a few images that a person sorts."""
+"""`uda-adapt spot-check`: measure accuracy from a few images that a person sorts."""
 
 from __future__ import annotations
 
@@ -27,9 +27,17 @@ def spot_check() -> None:
 @spot_check.command(short_help="Copy random target images to sort.")
 @task_options
 @_artifacts
-@click.option("--method", metavar="VARIANT", help="Variant to check, where several differ in data.")
 @click.option(
-    "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images to sort."
+    "--method",
+    metavar="VARIANT",
+    help="Variant whose test images are drawn, if the variants differ in them.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Number of images to sort.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw."
@@ -56,7 +64,7 @@ def draw(
 ) -> None:
     """Copy random target images into a folder, to be sorted into classes.
 
-    They are those that training keeps out, if it does.
+    They are drawn from the held-out images, if training held some out.
     """
     del device, threads
     if task is not None and dataset is None and not (source or target):
@@ -77,12 +85,12 @@ def draw(
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_artifacts
 @click.option(
-    "--method", "methods", metavar="VARIANT", multiple=True, help="Only these; repeatable."
+    "--method", "methods", metavar="VARIANT", multiple=True, help="Only this variant; repeatable."
 )
 @click.option(
     "--pretrained",
     metavar="FILE",
-    help="The base's weights, if they are not where training found them.",
+    help="Weights of the base model, if they are not where training found them.",
 )
 @device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
@@ -90,7 +98,7 @@ def draw(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write JSON.",
+    help="Write the results as JSON.",
 )
 def score(
     folder: Path,
@@ -101,7 +109,7 @@ def score(
     threads: int | None,
     json_file: Path | None,
 ) -> None:
-    """Compare every variant's predictions with where the images were put."""
+    """Compare every variant's predictions with your sorting."""
     from adapt.compute.device import select
     from adapt.evaluation import spot_check as check
     from adapt.evaluation import spot_score
@@ -121,9 +129,9 @@ def score(
         click.echo("")
     if sorting.unsorted:
         click.echo(
-            f"unsorted   {count_of(sorting.unsorted, 'image')}, left out: if these are hard,"
+            f"unsorted   {count_of(sorting.unsorted, 'image')}, left out; if they are hard ones,"
         )
-        click.echo("           the figure flatters")
+        click.echo("           the true accuracy is lower")
     if sorting.none:
         click.echo(
             f"no class   {count_of(sorting.none, 'image')}, left out: no prediction can be right"

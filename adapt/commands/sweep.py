@@ -1,4 +1,4 @@
-"""`uda-adapt sweep`: all tasks, several seeds, the paper's table."""
+"""`uda-adapt sweep`: run every task with every seed, and print the paper's table."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 @click.command(cls=SettingsCommand, short_help="Run every task and seed, print a table.")
 @click.option("--dataset", metavar="NAME", required=True, help=f"One of {', '.join(DATASETS)}.")
 @data_option
-@click.option("--tasks", default="all", show_default=True, help="Like a-c,a-p; all: the papers'.")
-@click.option("--seeds", default="0,1,2", show_default=True, help="Of every random draw.")
+@click.option(
+    "--tasks",
+    default="all",
+    show_default=True,
+    help="Tasks like a-c,a-p, or all tasks of the papers.",
+)
+@click.option("--seeds", default="0,1,2", show_default=True, help="Seeds of all random draws.")
 @setting_options
 @device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each run.")
@@ -30,10 +35,13 @@ if TYPE_CHECKING:
     metavar="[ADDRESS]",
     is_flag=False,
     flag_value="local",
-    help="Run on a Ray cluster: without an address on this machine alone, else on a running one, "
-    "auto or HOST:PORT.",
+    help="Run on Ray: on this machine, or on the running cluster at auto or HOST:PORT.",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Runs at once, with --ray alone.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Number of runs at once, for --ray without an address.",
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -61,10 +69,12 @@ def sweep(
 ) -> None:
     """Run every task with every seed and print the paper's table.
 
-    What is finished is not repeated, and what was interrupted goes on: run the same command again.
+    Run the same command again to continue: finished runs are not repeated, interrupted ones resume.
     """
     if workers is not None and ray != "local":
-        raise click.UsageError("--workers goes with --ray alone: a running cluster has its own")
+        raise click.UsageError(
+            "--workers needs --ray without an address; a running cluster has its own workers"
+        )
     from adapt.sweep import cluster
     from adapt.sweep.jobs import check, plan
     from runtime.errors import Interrupted
@@ -81,8 +91,7 @@ def sweep(
         _end(jobs, _follow(jobs, ray, workers))
     except KeyboardInterrupt as error:  # between two runs, or while the table is made
         raise Interrupted(
-            "interrupted between two runs; run the same command again: it repeats nothing that is "
-            "done, and makes the table"
+            "interrupted between two runs; run the same command again to continue"
         ) from error
 
 
@@ -103,7 +112,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _follow(jobs: tuple[Job, ...], ray: str | None, workers: int | None) -> list[Outcome]:
-    """Do all runs behind a bar, and return how they ended."""
+    """Do all runs, show a progress bar, and return their outcomes."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeElapsedColumn as Elapsed
@@ -137,7 +146,11 @@ def _line(outcome: Outcome) -> str:
 
 
 def _end(jobs: tuple[Job, ...], outcomes: list[Outcome]) -> None:
-    """Print and write the table, and fail if a run did."""
+    """Print and write the table.
+
+    Raises:
+        TrainingError: A run failed.
+    """
     from adapt.sweep.report import Report
     from runtime.errors import TrainingError
 
@@ -151,6 +164,6 @@ def _end(jobs: tuple[Job, ...], outcomes: list[Outcome]) -> None:
         click.echo(f"failed: {outcome.job}: {outcome.error}", err=True)
     if failed:
         raise TrainingError(
-            f"{len(failed)} of {len(jobs)} runs failed, see above; the same command tries them "
-            "again and repeats nothing else"
+            f"{len(failed)} of {len(jobs)} runs failed, see above; run the same command again "
+            "to repeat them alone"
         )

@@ -1,4 +1,4 @@
-"""Where training computes, and how exactly."""
+"""Choose the device of training and the exactness of its arithmetic."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from runtime.errors import BackendError
 
 
 def select(name: str) -> torch.device:
-    """Return the device called `cpu`, `cuda` or `cuda:N`; never another one than was asked for.
+    """Return the device called `cpu`, `cuda` or `cuda:N`, without a fallback.
 
     Raises:
-        BackendError: There is no such device here.
+        BackendError: This machine does not have the device.
     """
     check_device(name)
     kind, _, number = name.partition(":")
@@ -24,7 +24,7 @@ def select(name: str) -> torch.device:
         count = torch.cuda.device_count()
         if count <= int(number or 0):
             raise BackendError(
-                f"device '{name}' was asked for, but torch {torch.__version__} sees {count} CUDA "
+                f"device '{name}' was requested, but torch {torch.__version__} sees {count} CUDA "
                 "devices; check the driver with nvidia-smi, or pass --device cpu"
             )
     return torch.device(name)
@@ -54,9 +54,9 @@ def attention(device: torch.device, low: bool) -> contextlib.AbstractContextMana
     """Return the context in which attention is fastest.
 
     Args:
-        device: Where to compute.
-        low: In a low precision: on a CPU the backward pass of torch's fused attention is then
-            several times slower than plain products.
+        device: Device to compute on.
+        low: Whether the precision is low, in which the backward pass of torch's fused attention
+            is several times slower than plain products on a CPU.
     """
     if low and device.type == "cpu":
         return sdpa_kernel(SDPBackend.MATH)

@@ -24,12 +24,12 @@ def predict(
     """Return the logits (N, C), on the CPU, of pixels (N, S, S, 3) uint8 RGB.
 
     Args:
-        logits: Network from normalised images (B, 3, S, S) to (B, C), in eval mode.
-        pixels: Images as `runtime.frames.preprocess` returns them.
+        logits: Function from normalised images (B, 3, S, S) to (B, C), in eval mode.
+        pixels: Images from `runtime.frames.preprocess`.
         batch_size: Images per call.
         device: Device of `logits`.
-        mean: Mean of RGB in [0, 1], as the base model expects it.
-        std: Standard deviation of RGB.
+        mean: Mean of RGB in [0, 1] that the base model expects.
+        std: Standard deviation that the base model expects.
     """
     parts = []
     with torch.inference_mode():

@@ -1,8 +1,8 @@
-"""One run over several processes, started by `torchrun`: who computes what, and how it is joined.
+"""Share one run among the processes that `torchrun` started, and join their results.
 
 Every process takes its share of each batch through the encoder. The features of all are gathered,
 gradients included, and heads and losses are computed on the whole batch everywhere, so that batch
-statistics and class sums mean what they mean on one device. Gathering backwards adds up the equal
+statistics and class sums are those of one device. Gathering backwards adds up the equal
 gradients of all processes, which the mean over processes takes back; gradients of the heads are
 equal everywhere, and their mean changes nothing. So one mean over all gradients, as
 DistributedDataParallel takes it, is right for every parameter of every method.
@@ -27,12 +27,11 @@ def processes(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun started, if it did, and yield this one's device.
 
     Args:
-        device: What was asked for; `cuda` becomes the process's own GPU.
+        device: Requested device; `cuda` becomes the process's own GPU.
 
     Raises:
-        BackendError: A numbered GPU was asked for, there are fewer GPUs than processes here,
-            something else than torchrun says that there are several, or they cannot reach each
-            other.
+        BackendError: A numbered GPU was requested, there are fewer GPUs than processes, the
+            processes were not started by torchrun, or they cannot reach each other.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield device
@@ -54,10 +53,10 @@ def processes(device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     try:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        distributed.barrier()  # one that fails at once must not look like one that never came
+        distributed.barrier()  # reports a process that fails at once as such
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BackendError(f"the processes of torchrun cannot meet: {reason}") from error
+        raise BackendError(f"the processes of torchrun cannot connect: {reason}") from error
     try:
         yield device
     finally:
@@ -85,7 +84,7 @@ def gather(features: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
 
     Args:
         features: Features (sum of sizes, D) of this process.
-        sizes: Sizes of the batches that were joined; equal in every process.
+        sizes: Sizes of the joined batches, equal in every process.
     """
     if world() == 1:
         return torch.split(features, list(sizes))
@@ -114,9 +113,9 @@ def collect(part: Tensor, total: int, batch: int = 1) -> Tensor:
     """Return the rows (total, D) of which each process computed `portion(total, batch)`.
 
     Args:
-        part: (n, D), of this process.
-        total: Rows of all processes.
-        batch: As in `portion`.
+        part: Rows (n, D) of this process.
+        total: Number of rows of all processes.
+        batch: Batch size, as for `portion`.
     """
     if world() == 1:
         return part
@@ -131,8 +130,9 @@ def portion(total: int, batch: int = 1) -> slice:
     """Return which of `total` rows this process computes; the last ones may compute fewer.
 
     Args:
-        total: Rows of all processes.
-        batch: Portions start at multiples of it, so that batches are those of a single process.
+        total: Number of rows of all processes.
+        batch: Batch size; portions start at its multiples, so that batches are those of one
+            process.
     """
     rows = _rows(total, batch)
     return slice(min(rank() * rows, total), min((rank() + 1) * rows, total))
@@ -143,7 +143,7 @@ def _rows(total: int, batch: int) -> int:
 
 
 def any_process(here: bool) -> bool:
-    """Return whether something holds in any process; all of them must ask."""
+    """Return whether `here` is true in any process; every process must call it."""
     if world() == 1:
         return here
     flag = torch.tensor([float(here)], device=_device())

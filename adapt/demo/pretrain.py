@@ -84,7 +84,7 @@ def train(
     """Train a model contrastively, in place.
 
     Args:
-        model: An open_clip model.
+        model: Model of open_clip.
         images: Pictures (N, 3, S, S) uint8.
         tokens: Tokenized captions (N, L).
         recipe: Schedule and batch size.

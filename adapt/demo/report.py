@@ -1,4 +1,4 @@
-"""The demo's report: one HTML page with its pictures inside, and the same pictures as PNG files."""
+"""Write the demo's report: an HTML page with its pictures inside, also as PNG files."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _NAMES = {"zero_shot": "zero-shot CLIP", "source_only": "source-only", "cmkd-rst
 
 @dataclass(frozen=True)
 class Chapter:
-    """What the report shows of one task."""
+    """Section of the report on one task."""
 
     task: str
     story: str
     source: Sequence[Path]
     """Images of the source, each in a folder named after its class."""
     seen: Sequence[dict[str, Any]]
-    """From `uda-runtime predict --json`: target images and what the device said."""
+    """Target images and their predictions, from `uda-runtime predict --json`."""
     scores: dict[str, Any]
-    """From `uda-adapt eval --json`."""
+    """Accuracies, from `uda-adapt eval --json`."""
     folder: Path
-    """What relative image paths in `seen` are relative to."""
+    """Folder that relative image paths in `seen` start from."""
 
 
 def write(out: Path, chapters: Sequence[Chapter], bench: dict[str, Any], summary: str) -> Path:
     """Write `report.html` and PNG files into `out`; return the page's path.
 
     Args:
-        out: Folder.
-        chapters: One per task.
-        bench: From `uda-runtime bench --json`.
-        summary: The table that the demo printed.
+        out: Folder to write to.
+        chapters: Sections, one per task.
+        bench: Measurements, from `uda-runtime bench --json`.
+        summary: Table that the demo printed.
 
     Raises:
         StorageError: A file cannot be written.
@@ -78,7 +78,7 @@ def write(out: Path, chapters: Sequence[Chapter], bench: dict[str, Any], summary
 
 
 def sample_sheet(chapter: Chapter) -> Figure:
-    """Return source images with their labels above target images with what the device said."""
+    """Return source images with their labels above target images with their predictions."""
     from matplotlib.figure import Figure
 
     columns = max(len(chapter.source), len(chapter.seen))

@@ -1,7 +1,7 @@
-"""The whole path on the demo world: `python -m adapt.demo.run`, or `make demo`.
+"""Run the demo from training to a report: `python -m adapt.demo.run`, or `make demo`.
 
-Types the commands a user types, one after the other, in the folder `demo`, then prints one table
-and writes a report with pictures.
+Runs the commands that a user would type in the folder `demo`, then prints one table and writes a
+report with pictures.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DEMOS = (
 
 
 class _Shell:
-    """Types commands into one folder and times them."""
+    """Runs commands in one folder and times them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +71,13 @@ def samples(demo: Demo, split: str, domain: str) -> list[Path]:
 
 
 @click.group(cls=UdaGroup, invoke_without_command=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="demo")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="demo",
+    show_default=True,
+    help="Folder to write to.",
+)
 def main(out: Path) -> None:
     """Adapt, export, run, switch and measure on the embedded demo world."""
     started = time.monotonic()

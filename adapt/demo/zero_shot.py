@@ -1,4 +1,4 @@
-"""Zero-shot accuracy of a model on the test split of every domain of the drawn world."""
+"""Measure zero-shot accuracy on the test split of every domain of the drawn world."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def held_out_splits() -> dict[str, list[ImageSet]]:
 def accuracies(
     model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, splits: dict[str, list[ImageSet]]
 ) -> dict[str, float]:
-    """Return the percentage of right zero-shot answers per domain; leaves the model in eval mode.
+    """Return the zero-shot accuracy per domain, in percent; leaves the model in eval mode.
 
     Args:
-        model: An open_clip model.
-        tokenizer: Its tokenizer.
-        splits: What `held_out_splits` returned.
+        model: Model of open_clip.
+        tokenizer: Tokenizer of the model.
+        splits: Test images by data set, from `held_out_splits`.
     """
     model.eval()
     result = {}

@@ -1,7 +1,6 @@
-"""The parts of the two data sets: many pictures of one domain with their labels.
+"""Draw labelled pictures of one domain of the demo data sets.
 
-Each function seeds its own generator, so a part comes out the same wherever and whenever it is
-drawn.
+Each function seeds its own generator, so its pictures are always the same.
 """
 
 import numpy as np
@@ -16,7 +15,7 @@ Labels = NDArray[np.int64]
 HAND_IMAGES = 1797
 """Pictures in scikit-learn's copy of the handwritten digits."""
 HAND_ADAPT = 1000
-"""How many of them are adapted on; the rest are the test split."""
+"""Number of them in the adaptation split; the rest are the test split."""
 
 
 def objects(domain: str, seed: int, per_class: int) -> tuple[Pixels, Labels]:

@@ -1,4 +1,4 @@
-"""The captioned pre-training corpus: objects, digits and letters in four styles.
+"""Draw the captioned pre-training corpus: objects, digits and letters in four styles.
 
 None of the adaptation domains is drawn here; `clipart` and `product` are close to two of the
 styles, `art`, `real` and handwriting are not.

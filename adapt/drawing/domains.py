@@ -1,7 +1,7 @@
-"""One picture of each adaptation domain: four of objects, two of digits.
+"""Draw pictures of the adaptation domains: four of objects, two of digits.
 
-`clipart` and `product` resemble pre-training styles and are easy; `art`, `real` and `hand` do not,
-and are what adaptation is for.
+`clipart` and `product` resemble pre-training styles and are easy; `art`, `real` and `hand` do not
+and need adaptation.
 """
 
 import math

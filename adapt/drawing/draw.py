@@ -1,4 +1,4 @@
-"""From polygons to a styled picture: placement, tone maps, masks, colours and finishing.
+"""Turn polygons into a styled picture: placement, tone maps, masks, colours and finishing.
 
 A picture is drawn at 128 x 128, averaged down to 64 x 64, coloured there, and stored at 32 x 32.
 Random numbers are taken in a fixed order, because the data sets are defined by their seeds.
@@ -73,7 +73,7 @@ class Pose:
 
 @dataclass
 class Scene:
-    """What to paint with: everything about a picture but its outline."""
+    """Colours, shading and noise of a picture: everything but its shape."""
 
     ground: Floats
     """Background (64, 64, 3), 0 to 255."""
@@ -97,7 +97,7 @@ def tone_map(parts: list[Part], rng: Rng, pose: Pose, wobble: float = 0) -> Imag
     Args:
         parts: Polygons in painting order.
         rng: Source of the placement, the mirroring and the wobble.
-        pose: How far the placement may go.
+        pose: Ranges of the placement.
         wobble: Standard deviation of a shift of every corner, unit-box coordinates.
     """
     matrix, shift = pose.draw(rng)

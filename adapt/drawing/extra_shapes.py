@@ -1,4 +1,4 @@
-"""The 20 objects that only pre-training sees, so that its captions are wider than the tasks."""
+"""The 20 objects that are only in the pre-training corpus, as lists of polygons."""
 
 import math
 from collections.abc import Callable

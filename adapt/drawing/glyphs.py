@@ -53,10 +53,10 @@ def glyph(text: str, rng: Rng, fonts: tuple[str, ...], pose: Pose, warp: float =
     """Return one character in a random font, placed and perhaps bent, as a (128, 128) tone map.
 
     Args:
-        text: The character.
+        text: Character to draw.
         rng: Source of the font, the placement and the bending.
         fonts: Names of matplotlib fonts to choose from.
-        pose: How far the placement may go.
+        pose: Ranges of the placement.
         warp: Standard deviation of the shift of every mesh corner, unit-box coordinates.
 
     Raises:

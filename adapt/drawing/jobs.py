@@ -1,4 +1,4 @@
-"""Draw in child processes. What comes back does not depend on how many run at once.
+"""Draw in child processes, with the same result however many run at once.
 
 A child is a fresh interpreter with one drawing function to run, so it works from a script without
 a `__main__` guard, beside torch's threads and on every platform, which a forked or spawned pool
@@ -30,19 +30,19 @@ class Job:
     """`module:function`."""
     arguments: tuple[str | int, ...]
     images: int
-    """How many pictures it draws, for the progress bar."""
+    """Number of pictures it draws, for the progress bar."""
 
 
 def run(jobs: list[Job], label: str, workers: int = 2) -> list[tuple[np.ndarray, ...]]:
     """Run every job and return the results in the order of the jobs.
 
     Args:
-        jobs: What to draw.
-        label: Shown beside the progress bar on standard error.
-        workers: How many children may run at the same time.
+        jobs: Calls to run.
+        label: Label of the progress bar on stderr.
+        workers: Number of children that run at the same time.
 
     Raises:
-        DataError: A child failed; the message ends with what it said.
+        DataError: A child failed; the message ends with its last line.
     """
     console = Console(stderr=True)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)

@@ -211,4 +211,4 @@ TASK_CLASSES = tuple(_TASK_OBJECTS)
 """The twelve classes of `demo-objects`, in label order."""
 
 OBJECTS = _TASK_OBJECTS | EXTRA_OBJECTS
-"""Name to outline function, all 32: the classes first, then what only pre-training sees."""
+"""Name to outline function of all 32 objects, the classes of the task first."""

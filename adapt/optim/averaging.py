@@ -1,4 +1,4 @@
-"""Average the weights over the ends of a run's last epochs."""
+"""Average the weights at the ends of a run's last epochs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.errors import FormatError
 
 
 class WeightAverage:
-    """Mean of what training changes, taken at the ends of epochs.
+    """Mean of the trained tensors at the ends of epochs.
 
     Stochastic weight averaging (Izmailov et al., UAI 2018, arXiv:1803.05407), with these
     differences: the learning rate follows its own schedule, running statistics are averaged like
@@ -22,11 +22,11 @@ class WeightAverage:
     """
 
     def __init__(self, method: nn.Module, optimization: Optimization) -> None:
-        """Start without any epoch.
+        """Start with no epoch.
 
         Args:
-            method: Its trained parameters and its floating-point buffers are averaged.
-            optimization: Gives access to the weights before rounding, and applies RST.
+            method: Method whose trained parameters and floating-point buffers are averaged.
+            optimization: Optimization that gives the weights before rounding and applies RST.
         """
         self._optimization = optimization
         trained = {n: p for n, p in method.named_parameters() if p.requires_grad}
@@ -38,7 +38,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def add(self) -> None:
-        """Add the weights as they are now; a value that never moves stays as it is, bit for bit."""
+        """Add the present weights; a value that never moves stays the same bit for bit."""
         self.epochs += 1
         with self._optimization.masters():
             for name, tensor in self._tensors.items():
@@ -47,7 +47,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the method hold the mean of two epochs or more; afterwards it has its own weights."""
+        """Let the method hold the mean of two epochs or more, and then its own weights again."""
         if self.epochs < 2:
             yield
             return
@@ -62,11 +62,11 @@ class WeightAverage:
         return self._means
 
     def load_state(self, epochs: int, means: Mapping[str, Tensor]) -> None:
-        """Go on from a checkpoint.
+        """Restore the mean from a checkpoint.
 
         Args:
             epochs: Epochs in the mean.
-            means: As `state` gave them.
+            means: Means by name, from `state`.
 
         Raises:
             FormatError: A mean is missing, is not expected or has another shape.

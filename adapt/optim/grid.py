@@ -1,7 +1,7 @@
-"""Deployment grids: the float32 values that a low precision holds exactly, and who is put on them.
+"""Round weights to a deployment grid: the float32 values that a low precision holds exactly.
 
 CLIP's own weights are float16 values, and a change below half a unit in the last place vanishes in
-the cast that a device needs. A run that trains on the grid of that cast sees what will be deployed.
+the cast that a device needs. A run that trains on this grid sees the weights that are deployed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EXACT = (nn.LayerNorm, nn.GroupNorm, _BatchNorm)
 def rounded(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
     """Return float32 values rounded to the nearest ones of a grid, ties to even.
 
-    What float16 cannot hold becomes infinite. On "fp32" the very same array is returned.
+    Values beyond float16 become infinite. For "fp32" the array itself is returned.
     """
     if grid == "fp32":
         return values
@@ -57,9 +57,9 @@ def on_grid(
     """Return an encoder's tensors by name, rounded where the grid asks for it.
 
     Args:
-        tensors: `adapt.clip.model.encoder_tensors` of it, or of a merged one.
-        encoder: Says which names stay float32; its values are not read.
-        grid: What to round to.
+        tensors: Tensors from `adapt.clip.model.encoder_tensors`, or merged ones.
+        encoder: Encoder whose modules say which names stay float32; its values are not read.
+        grid: Grid to round to.
     """
     exact = float32_names(encoder)
     return {name: a if name in exact else rounded(a, grid) for name, a in tensors.items()}

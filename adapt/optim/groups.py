@@ -19,17 +19,17 @@ class Group:
 
     parameters: tuple[nn.Parameter, ...]
     lr: float
-    """At iteration 0; `Method.schedule` multiplies it."""
+    """Learning rate at iteration 0, which `Method.schedule` multiplies."""
     optimizer: str = "main"
-    """A parameter may stand in several optimizers; each keeps its own momentum."""
+    """Name of the optimizer. Several may share a parameter, each with its own momentum."""
 
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-"""From parameter groups, each with its own `lr`, to an optimizer."""
+"""Makes an optimizer of parameter groups, each with its own `lr`."""
 
 
 def sgd(config: TrainConfig) -> OptimizerFactory:
-    """Return what makes SGD with the momentum and weight decay of the settings, torch's fused."""
+    """Return a factory of fused SGD with the momentum and weight decay of the settings."""
     return functools.partial(
         torch.optim.SGD,
         momentum=config.momentum,

@@ -1,4 +1,4 @@
-"""Optimizer steps: gradients, loss scale, sparsity, learning rates."""
+"""Step optimizers: gradients, loss scale, sparsity and learning rates."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Optimization:
         """Make the optimizers.
 
         Args:
-            groups: What is trained; parameters must not be replaced afterwards.
-            config: Momentum, weight decay, mixed precision.
-            projection: RST over the encoder, and its grid; applied after every step that trains a
-                part of it.
-            make: Makes an optimizer of parameter groups, like `Method.optimizer`; None: SGD.
+            groups: Trained parameters, which must not be replaced afterwards.
+            config: Settings: momentum, weight decay, mixed precision.
+            projection: RST over the encoder and its grid, applied after every step that trains a
+                part of the encoder.
+            make: Factory of optimizers, like `Method.optimizer`; None for SGD.
         """
         make = make or sgd(config)
         self.progress = 1.0
-        """Share of the run that is done after the next step: a budget tightens by it."""
+        """Share of the run that is done after the next step; it tightens a budget."""
         self._projection = projection
         sparse = {id(p) for p in projection.parameters} if projection else set()
         self._sparse = {g.optimizer for g in groups if any(id(p) in sparse for p in g.parameters)}
@@ -80,9 +80,9 @@ class Optimization:
 
     @contextmanager
     def masters(self) -> Iterator[None]:
-        """Let the parameters hold what the optimizers step: on a grid, not what the forward sees.
+        """Let the parameters hold the values that the optimizers step, before rounding to a grid.
 
-        A checkpoint is saved and loaded in here.
+        Checkpoints are saved and loaded in here.
         """
         with self._projection.masters() if self._projection else nullcontext():
             yield
@@ -126,8 +126,8 @@ class Optimization:
         """Restore what `state` returned.
 
         Raises:
-            FormatError: A tensor has no place here, or not its parameter's shape: fused steps would
-                read and write beyond it.
+            FormatError: A tensor is unknown, or has another shape than its parameter, beyond which
+                fused steps would read and write.
         """
         owners = {
             f"{name}.{position}": (optimizer, parameter)
@@ -137,7 +137,7 @@ class Optimization:
         for name, value in state.items():
             owner, _, key = name.rpartition(".")
             if owner not in owners:
-                raise FormatError(f"the optimizers have no place for {name[:80]!r}")
+                raise FormatError(f"the optimizers have no tensor {name[:80]!r}")
             optimizer, parameter = owners[owner]
             fused = any(group.get("fused") for group in optimizer.param_groups)
             shape = torch.Size() if key == "step" else parameter.shape
@@ -146,7 +146,7 @@ class Optimization:
             if (fused and value.shape != shape) or not value.is_floating_point():
                 raise FormatError(
                     f"the optimizers' tensor {name[:80]!r} is {value.dtype}{tuple(value.shape)}, "
-                    f"needed floats {tuple(shape)}"
+                    f"expected floats {tuple(shape)}"
                 )
             optimizer.state[parameter][key] = _like(value, parameter)
 
@@ -158,7 +158,7 @@ class Optimization:
     @scale.setter
     def scale(self, state: dict[str, float]) -> None:
         if state.keys() != self.scale.keys():
-            raise FormatError(f"the loss scale has {sorted(self.scale)}, found {sorted(state)}")
+            raise FormatError(f"the loss scale needs {sorted(self.scale)}, found {sorted(state)}")
         if state:
             self._scaler.load_state_dict(
                 {**state, "_growth_tracker": int(state["_growth_tracker"])}

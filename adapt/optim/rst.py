@@ -2,13 +2,13 @@
 
 Zhou and Zhou, TCSVT 2024, arXiv:2408.02192: `w <- w if |w - w0| > tau else w0`, elementwise, in
 float32. Momentum is untouched, so a weight leaves w0 only when a single step exceeds tau, may leave
-again later, and may fall back. What decides the density is tau / lr, hardly the rate itself. tau is
+again later, and may fall back. The density depends on tau / lr, hardly on the rate itself. tau is
 fixed (`Threshold`), or found after every step so that a budget is met (`Budget`).
 
 On a deployment grid (`adapt.optim.grid`) the forward and backward pass see rounded weights, base
 included; the optimizer steps float32 masters with the gradients taken there (straight through). The
-rule looks at the masters. One that moved far enough to stay, but that rounding still hides, goes on
-moving, and counts as unchanged until the rounded weight differs.
+rule compares the masters. One that moved past the threshold but not yet to another rounded value
+keeps moving, and counts as unchanged until its rounded value differs.
 
 The released code gives every parameter new storage at each step. Here all parameters are views of
 one buffer that is projected in place, so nothing that holds a view of them breaks.
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from adapt.optim import grid as grids
 from adapt.optim.grid import Grid
-from adapt.optim.topk import cut
+from adapt.optim.topk import topk_threshold
 from adapt.settings.config import TrainConfig
 from runtime.errors import ConfigError
 
@@ -35,7 +35,7 @@ _CPU_CHUNK = 1 << 16
 """Elements per pass on the CPU: weights, base and scratch, 1.2 MB, stay in cache."""
 _CUDA_CHUNK = 1 << 25
 TIGHTEN = 0.5
-"""The budget has shrunk to its final size after this share of the run."""
+"""Share of the run after which the budget has its final size."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:
-            raise ConfigError(f"rst_density is {self.density}; a budget is above 0, 1 at most")
+            raise ConfigError(f"rst_density is {self.density}; it must be above 0 and at most 1")
 
     def share(self, progress: float) -> float:
         """Return the share that may stay after a part of the run, in [0, 1]."""
@@ -85,12 +85,12 @@ class Projection:
         grid: Grid = "fp32",
         exact: Sequence[nn.Parameter] = (),
     ) -> None:
-        """Take over the parameters; what they hold now is the base w0.
+        """Take over the parameters, whose present values are the base w0.
 
         Args:
             parameters: Float32 parameters on one device.
-            rule: What falls back; None keeps every change (dense training on a grid).
-            grid: What the parameters are rounded to outside of `masters`.
+            rule: Rule by which weights fall back; None keeps every change.
+            grid: Grid to which the parameters are rounded outside of `masters`.
             exact: Further parameters, which are never rounded.
 
         Raises:
@@ -100,8 +100,8 @@ class Projection:
         wrong = {p.dtype for p in self.parameters} - {torch.float32}
         if wrong:
             raise ConfigError(
-                f"rst compares float32 weights with their base, found {wrong.pop()}: residuals of "
-                "1e-6 vanish in anything coarser; load the base model in float32"
+                f"rst needs float32 weights, found {wrong.pop()}, in which residuals of 1e-6 "
+                "vanish; load the base model in float32"
             )
         self.rule = rule
         self.count = sum(p.numel() for p in self.parameters)
@@ -135,7 +135,7 @@ class Projection:
     def masters(self) -> Iterator[None]:
         """Let the parameters hold the float32 masters; afterwards they are rounded again.
 
-        What changes them (an optimizer, `apply`, a checkpoint) does so in here.
+        Optimizers, `apply` and checkpoints change them in here.
         """
         rounds = self._now[: self._split]
         with torch.no_grad():
@@ -159,7 +159,8 @@ class Projection:
         if isinstance(self.rule, Threshold):
             tau = self.rule.tau
         else:
-            tau = cut(self._visible, self.count, int(self.rule.share(progress) * self.count))
+            count = int(self.rule.share(progress) * self.count)
+            tau = topk_threshold(self._visible, self.count, count)
         for (where, _), distance in zip(self._chunks, self._distances(), strict=True):
             keep = torch.gt(distance, tau, out=self._keep[: distance.numel()])
             now = self._now[where]
@@ -222,14 +223,15 @@ class Projection:
 
 
 def over(encoder: nn.Module, config: TrainConfig) -> Projection | None:
-    """Put an encoder on the grid that the settings ask for, and return what keeps it sparse there.
+    """Put an encoder on the grid of the settings, and return the projection that keeps it there.
 
     Args:
-        encoder: What of it requires gradients is trained; all the rest is rounded once.
-        config: Its `rst`, `rst_threshold`, `rst_density` and `grid`.
+        encoder: Encoder, of which the parameters that require gradients are trained; the others
+            are rounded once.
+        config: Settings: `rst`, `rst_threshold`, `rst_density` and `grid`.
 
     Returns:
-        None where nothing needs watching: a frozen encoder, or dense training in float32.
+        None for a frozen encoder, and for dense training in float32.
     """
     exact = grids.float32_names(encoder)
     trained = {n: p for n, p in encoder.named_parameters() if p.requires_grad}

@@ -1,4 +1,4 @@
-"""Which of many numbers are the largest: the cut that exactly so many exceed, without a sort."""
+"""Find the threshold that the k largest of many numbers exceed, without sorting them."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ import torch
 from torch import Tensor
 
 Chunks = Callable[[], Iterator[Tensor]]
-"""Yields the numbers piece by piece, anew at each call; a piece is read before the next is made."""
+"""Returns an iterator over the numbers in pieces; each piece may overwrite the one before."""
 
 _SAMPLE = 1 << 14
 
 
-def cut(chunks: Chunks, size: int, count: int) -> float:
-    """Return the number that at most `count` numbers exceed: the next one's value, exactly.
+def topk_threshold(chunks: Chunks, size: int, count: int) -> float:
+    """Return the smallest threshold that at most `count` numbers exceed, exactly.
 
-    Where numbers are equal, fewer than `count` exceed it; where no more than `count` are above 0,
-    it is 0. A sample tells between which two values to look, so that few have to be sorted: two
-    passes over the numbers, also where they do not fit into memory twice.
+    Fewer exceed it where numbers are equal; it is 0 if no more than `count` are above 0. A sample
+    bounds the threshold, so that two passes suffice and few numbers are sorted.
 
     Args:
-        chunks: The numbers, 0 or more.
-        size: How many there are.
-        count: How many may exceed the cut.
+        chunks: Numbers, 0 or more.
+        size: Number of numbers.
+        count: Number of numbers that may exceed the threshold.
     """
     if count >= size:
         return 0.0
     stride = -(-size // _SAMPLE)
     sample = torch.cat([chunk[::stride].clone() for chunk in chunks()])
     sample = sample.sort(descending=True).values
-    middle_rank = count * sample.numel() / size
-    margin = 8 + 4 * middle_rank**0.5  # four standard deviations of a random sample
-    first, last = int(middle_rank - margin), int(middle_rank + margin)
+    position = count * sample.numel() / size
+    margin = 8 + 4 * position**0.5  # four standard deviations of a random sample
+    first, last = int(position - margin), int(position + margin)
     high = float(sample[first]) if first > 0 else float("inf")
     low = float(sample[last]) if last < sample.numel() else 0.0
     above, middle = _between(chunks, low, high)
-    if not above <= count < above + middle.numel():  # the numbers lie in an order that misleads
+    if not above <= count < above + middle.numel():  # the sample was not representative
         above, middle = _between(chunks, 0.0, float("inf"))
     rank = middle.numel() - (count - above)
     return float(middle.kthvalue(rank).values) if rank > 0 else 0.0

@@ -1,1 +1,1 @@
-"""The training loop and its parts."""
+"""Train one task: loop, batches, checkpoints and the choice of the epoch."""

@@ -28,7 +28,7 @@ Role = Literal["source", "target"]
 
 
 class Stream:
-    """The training images of one domain as batches: shuffled in every pass, the rest dropped."""
+    """Training images of one domain in batches: shuffled in every pass, without the rest."""
 
     def __init__(
         self,
@@ -42,31 +42,31 @@ class Stream:
         digest: str,
         images: bool = True,
     ) -> None:
-        """Check that there are enough images; read none.
+        """Check the number of images; nothing is read.
 
         Args:
-            role: Source and target draw independently, also when they are the same images.
-            pixels: (N, R, R, 3) uint8 RGB, R the training size.
-            labels: (N,) class positions; None for the target, whose labels nobody may see.
-            config: Batch size, seed, augmentation.
-            clip: Model whose encoder gets the crops, with its size, mean and std.
+            role: Domain; source and target draw independently, even from the same images.
+            pixels: Images (N, R, R, 3) uint8 RGB, with R the training size.
+            labels: Class positions (N,); None for the target, whose labels are hidden.
+            config: Settings: batch size, seed, augmentation.
+            clip: Base model that gives crop size S, mean and std.
             device: Device to augment and train on.
-            digest: Names the pixels: the files, and how they were resized.
-            images: False leaves the images out of the batches.
+            digest: Digest of the files and how they were resized.
+            images: Whether batches hold images.
 
         Raises:
-            ConfigError: A batch is one image, which has no batch statistics, or it does not divide
-                evenly over the processes.
+            ConfigError: A batch has one image, so no batch statistics, or does not divide evenly
+                over the processes.
             DataError: There are fewer images than a batch takes.
         """
         if config.batch_size < 2:
             raise ConfigError(
-                f"batch_size is {config.batch_size}; the head's BatchNorm needs 2 images or more"
+                f"batch_size is {config.batch_size}; expected 2 or more, which BatchNorm needs"
             )
         if config.batch_size % parallel.world():
             raise ConfigError(
-                f"batch_size is {config.batch_size}, which {parallel.world()} processes cannot "
-                "share evenly; choose a multiple"
+                f"batch_size is {config.batch_size}, expected a multiple of the "
+                f"{parallel.world()} processes"
             )
         if len(pixels) < config.batch_size:
             raise DataError(
@@ -109,7 +109,7 @@ class Stream:
             rotate=config.rotate, interpolation=config.interpolation,
         )  # fmt: skip
         strongly = self._strong(pixels, iteration)
-        # Augmenting the whole batch and keeping a share: the draws do not depend on the processes.
+        # The whole batch is augmented, so that the draws do not depend on the processes.
         mine = parallel.share(len(where))
         other = None if strongly is None else strongly[mine]
         return Batch(images[mine], labels, indices, other)

@@ -1,4 +1,4 @@
-"""Estimate how long a run will take, before its first step; nothing of the run changes."""
+"""Estimate the duration of a run before its first step, without changing it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from adapt.training.batches import Stream
 
 _PASSES = 2
-"""The first warms up."""
+"""Number of passes; the first warms up."""
 
 
 def seconds_per_step(method: Method, source: Stream, target: Stream, iteration: int) -> float:
-    """Return the seconds of one iteration, from one whose losses and gradients are thrown away.
+    """Return the seconds of one iteration, measured on one whose gradients are thrown away.
 
     Nothing is stepped, so weights stay, and the time of the optimizer and of RST is not counted.
     Buffers, such as the running statistics of a head, are put back; random numbers are seeded per
     iteration, so the run draws the same ones.
 
     Args:
-        method: After `prepare`.
+        method: Method after `prepare`.
         source: Labelled batches.
         target: Unlabelled batches.
-        iteration: The first one of the run.
+        iteration: First iteration of the run.
     """
     buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
     parameters = [p for p in method.parameters() if p.requires_grad]
@@ -46,13 +46,13 @@ def seconds_per_step(method: Method, source: Stream, target: Stream, iteration: 
 
 
 def summary(steps: int, step: float, epochs: int, evaluation: float) -> str:
-    """Return how long the rest of a run will take, for people.
+    """Return the expected duration of the rest of a run, for people.
 
     Args:
-        steps: Number of steps that are left.
-        step: Seconds of a step.
-        epochs: Number of epochs that are left, each of which ends with an evaluation.
-        evaluation: Seconds of an evaluation.
+        steps: Number of steps left.
+        step: Seconds per step.
+        epochs: Number of epochs left, each of which ends with an evaluation.
+        evaluation: Seconds per evaluation.
     """
     shown = f"{steps} steps of {1000 * step:.0f} ms" if step >= 0.001 else f"{steps} short steps"
     if evaluation * epochs >= 1:

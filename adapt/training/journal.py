@@ -1,4 +1,4 @@
-"""What a run tells: a log file, one line of metrics per epoch, a progress bar, and when to stop."""
+"""Log a run, write its metrics, show a progress bar, and handle interrupts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from runtime.storage.files import make_folder, storage_errors, write_bytes
 
 LOG, METRICS, RESULTS = "train.log", "metrics.jsonl", "results.csv"
 _EARLY, _NEVER = 10_000, logging.CRITICAL + 1
-"""Records that are kept until training begins, at most; and a level that none of them has."""
+"""Most records held until training begins; and a level above that of all records."""
 _log = logging.getLogger("adapt")
 
 
@@ -37,12 +37,12 @@ class Journal:
     """Writes metrics.jsonl and results.csv into a folder, logs, and shows a bar on stderr."""
 
     def __init__(self, folder: Path | None, total: int, show: bool) -> None:
-        """Prepare a bar of `total` iterations.
+        """Prepare a progress bar.
 
         Args:
-            folder: None writes nothing, as all but one of several processes do.
-            total: Iterations.
-            show: False keeps the terminal quiet.
+            folder: Folder to write to; None writes nothing, for all ranks but 0.
+            total: Number of iterations.
+            show: Whether to show a progress bar.
         """
         self._folder, self._show = folder, show
         self._bar = Progress(
@@ -75,7 +75,7 @@ class Journal:
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write all rows so far to metrics.jsonl and results.csv, and log the last one.
 
-        Where the bar cannot be seen, in a file or a pipe, the last one is printed as well.
+        If stderr is not a terminal, the last one is printed as well.
 
         Raises:
             StorageError: The file cannot be written.
@@ -123,15 +123,15 @@ def _csv(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 class _Line(logging.Formatter):
-    """One line per message, whatever a file that it names is called."""
+    """Formats a message as one line, even if file names have line breaks."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return the message as what a terminal shows and does not obey."""
+        """Return the message with control characters escaped."""
         return printable(super().formatMessage(record))
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk cannot stop: the checkpoint and the artifact say that it is full."""
+    """A log file that ignores a full disk, which checkpoint and artifact report."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "a", "utf-8", errors="backslashreplace")
@@ -144,11 +144,12 @@ class _LogFile(logging.FileHandler):
 def log_file(folder: Path) -> Iterator[Callable[[], None]]:
     """Send the package's warnings to stderr, and its log to train.log once a run begins.
 
-    The log of an earlier run stays: this one may not get far enough to replace its artifact.
+    The log is appended to, since the artifact of an earlier run may stay.
 
     Yields:
-        Function to call when training begins: it appends the log so far, and all that follows. A
-        run that is refused before leaves no log. It raises a StorageError if it cannot.
+        Function to call when training begins, which opens the file and appends the log so far. A
+        run that is refused earlier leaves no log. It raises a StorageError if the file cannot be
+        written.
     """
     early = logging.handlers.MemoryHandler(_EARLY, flushLevel=_NEVER, flushOnClose=False)
     handlers: list[logging.Handler] = [early]
@@ -184,9 +185,9 @@ def log_file(folder: Path) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C or SIGTERM came; a second Ctrl-C ends at once.
+    """Yield a function that returns whether Ctrl-C or SIGTERM came; a second one ends at once.
 
-    An iteration is never cut in the middle, so what is saved afterwards is consistent.
+    An iteration is always finished, so that a consistent state is saved.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

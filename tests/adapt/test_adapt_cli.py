@@ -226,7 +226,7 @@ def test_inspect_prints_what_an_artifact_is(trained: Path) -> None:
     assert "street day-night: day -> night" in result.stdout
     above = call("inspect", trained / "street")
     assert above.exit_code == 1
-    assert f"name one below it: '{trained / 'street' / 'day-night' / 'cmkd-rst'}'" in (above.stderr)
+    assert f"pass one below it: '{trained / 'street' / 'day-night' / 'cmkd-rst'}'" in (above.stderr)
     assert re.search(r"^rst +true +command line$", result.stdout, re.M)
     assert "3: bee, cup, dog" in result.stdout
     assert "demo-rn32/demo" in result.stdout and "oracle-best" in result.stdout
@@ -275,7 +275,7 @@ def test_a_users_error_is_one_line_and_exit_code_one(images: Path, cache: Path) 
         (["--method", "cmdk"], 2, "'zero_shot'; did you mean 'cmkd'"),
         (["--density", "abc"], 2, "--density must be a share of the encoder's weights"),
         (["--density", "0"], 2, "above 0 % and up to 100 %"),
-        (["--density", "1%", "--no-rst"], 2, "so it goes without --no-rst"),
+        (["--density", "1%", "--no-rst"], 2, "leave out --no-rst"),
     ],
 )
 def test_a_mistyped_name_or_share_says_what_was_meant(

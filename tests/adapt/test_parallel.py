@@ -119,7 +119,7 @@ def test_only_one_process_speaks(runs):
 def test_a_batch_that_cannot_be_shared_is_one_clear_line(tmp_path):
     done = launch(tmp_path, 2, settings=("batch_size=15",))
     assert done.returncode != 0
-    assert "error: batch_size is 15, which 2 processes cannot share evenly" in done.stderr
+    assert "error: batch_size is 15, expected a multiple of the 2 processes" in done.stderr
     assert done.stderr.count("error: ") == 1
 
 

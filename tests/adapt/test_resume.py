@@ -390,9 +390,9 @@ def with_another(name: str) -> object:
     ("change", "message"),
     [
         # A fused step would read and write beyond a tensor that is too small.
-        (lambda d, t: t.update({FIRST: t[FIRST].reshape(-1)[:1]}), r"main.0.* needed floats \("),
+        (lambda d, t: t.update({FIRST: t[FIRST].reshape(-1)[:1]}), r"main.0.* expected floats \("),
         (lambda d, t: t.update({FIRST: t[FIRST].astype(np.int32)}), "torch.int32"),
-        (with_another("main.99999.x"), "no place for 'main.99999"),
+        (with_another("main.99999.x"), "have no tensor 'main.99999"),
         (lambda d, t: t.pop(FIRST), "lacks optimizer tensor 'main.0.momentum_buffer'"),
         (lambda d, t: t.update({f"{FIRST}2": t[FIRST]}), "has another optimizer tensor 'main.0.mo"),
         (lambda d, t: d.update(optimizer_tensors={}), "must be a list of names"),

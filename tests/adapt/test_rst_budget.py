@@ -158,7 +158,7 @@ def test_chunks_do_not_change_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.1])
 def test_an_impossible_budget_is_refused(density: float) -> None:
-    with pytest.raises(ConfigError, match="a budget is above 0, 1 at most"):
+    with pytest.raises(ConfigError, match="it must be above 0 and at most 1"):
         rst.Budget(density)
 
 

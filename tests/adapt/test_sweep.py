@@ -270,7 +270,7 @@ def test_a_full_disk_ends_a_sweep(root, tmp_path):
         (("--seeds", "0,x"), "is not a list of numbers like 0,1,2"),
         (("--seeds", "-1"), "is not a list of numbers like 0,1,2"),
         (("--seeds", ""), "is not a list of numbers like 0,1,2"),
-        (("--workers", "2"), "--workers goes with --ray alone"),
+        (("--workers", "2"), "--workers needs --ray without an address"),
         (("--density", "2"), "must be a share of the encoder's weights"),
     ],
 )

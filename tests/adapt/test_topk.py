@@ -1,4 +1,4 @@
-"""The cut against a sort, whatever the order, the pieces and the ties."""
+"""The threshold against a sort, whatever the order, the pieces and the ties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapt.optim import topk as cut
+from adapt.optim.topk import topk_threshold
 
 
 @settings(max_examples=100, deadline=None)
@@ -19,14 +19,16 @@ from adapt.optim import topk as cut
     count=st.integers(0, 90),
     piece=st.integers(1, 30),
 )
-def test_the_cut_is_the_next_largest_value(values: list[float], count: int, piece: int) -> None:
+def test_the_threshold_is_the_next_largest_value(
+    values: list[float], count: int, piece: int
+) -> None:
     def chunks() -> Iterator[Tensor]:
         scratch = torch.empty(piece)  # overwritten by the next piece, as the projection does
         for start in range(0, len(values), piece):
             part = torch.tensor(values[start : start + piece])
             yield scratch[: len(part)].copy_(part)
 
-    found = cut.cut(chunks, len(values), count)
+    found = topk_threshold(chunks, len(values), count)
     exact = torch.tensor(values).tolist()
     expected = sorted(exact, reverse=True)[count] if count < len(values) else 0.0
     assert found == expected
@@ -44,6 +46,6 @@ def test_a_sample_is_never_misled(order: str, share: float) -> None:
     elif order == "striped":  # so that a sample with a stride sees some quarters more than others
         values = values[torch.arange(40_000).reshape(-1, 10_000).T.reshape(-1)]
     count = int(share * 40_000)
-    found = cut.cut(lambda: iter(values.split(1000)), 40_000, count)
+    found = topk_threshold(lambda: iter(values.split(1000)), 40_000, count)
     assert found == float(values.sort(descending=True).values[count])
     assert int((values > found).sum()) == count

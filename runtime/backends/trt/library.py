@@ -133,7 +133,7 @@ class Messages:
 
         Args:
             what: Failed action, such as `build an engine for sm86`.
-            hint: What the user can do about it.
+            hint: Action for the user.
         """
         reasons = self.nodes or list(dict.fromkeys(self.problems)) or ["it gave no reason"]
         reason = " | ".join(_line(text) for text in reasons[:2])
