@@ -61,7 +61,7 @@ def check_row(row: Mapping[str, Any], number: int) -> None:
         and all(value is None or _number(value) for value in row["per_class"].values()),
     }
     if bad := [name for name, fits in good.items() if not fits]:
-        raise ValueError(f"{where} has an invalid {bad[0]} = {row[bad[0]]!r:.40}")
+        raise ValueError(f"{where} has the invalid {bad[0]} = {row[bad[0]]!r:.40}")
     if row["epoch"] != number:
         raise ValueError(f"{where} has epoch {row['epoch']}")
 
