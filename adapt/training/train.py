@@ -78,7 +78,7 @@ def train(
     chosen = select(device)
     check_startable(config, name, str(chosen))
     variant = store.variant(name, asdict(config))
-    path = store.place(out, pair.task.dataset, pair.task.id, variant)
+    path = store.artifact_path(out, pair.task.dataset, pair.task.id, variant)
     unfinished = path.with_name(checkpoint.FILE)
     with _surroundings(path.parent, chosen) as (own, begin_log):
         # All processes must find the same: the first may remove the file meanwhile.
