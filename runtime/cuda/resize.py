@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import PIL
@@ -26,6 +27,8 @@ from runtime.models import Preprocess
 
 _PLANS = 16
 """Frame sizes whose weights are kept."""
+_CALLS = 64
+"""Pairs of addresses for which a plan keeps its calls: a frame's place in a batch."""
 _STAGED = 1 << 26
 """Bytes of frames that wait on the host at a time; more in one call wait for the stream."""
 _BATCH = 32
@@ -51,6 +54,14 @@ class _Pass:
         """Bytes of its result."""
         return self.outer * self.count * self.inner
 
+    def call(self, kernel: Any, source: int, target: int) -> Call:
+        """Return it with its addresses."""
+        weights = self.first + 4 * self.count
+        addresses = (ctypes.c_uint64(each) for each in (source, target, self.first, weights))
+        numbers = (self.outer, self.length, self.count, self.taps, self.inner)
+        blocks = -(-self.nbytes // THREADS)
+        return Call(kernel, blocks, *addresses, *(ctypes.c_uint32(each) for each in numbers))
+
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
@@ -60,6 +71,23 @@ class _Plan:
     """The rows and columns that matter."""
     passes: tuple[_Pass, _Pass]
     weights: CudaBuffer
+    calls: dict[tuple[int, int, int], tuple[Call, Call]] = field(default_factory=dict)
+    """Both passes by the addresses that they were last used with."""
+
+    def launch(self, device: CudaDevice, source: int, middle: int, target: int) -> None:
+        """Put both passes onto the stream."""
+        key = (source, middle, target)
+        if key not in self.calls:
+            if len(self.calls) >= _CALLS:
+                self.calls.clear()
+            first, second = self.passes
+            kernel = device.kernels.resize
+            self.calls[key] = (
+                first.call(kernel, source, middle),
+                second.call(kernel, middle, target),
+            )
+        for each in self.calls[key]:
+            each.launch(device.stream)
 
 
 class DeviceResizer:
@@ -128,11 +156,9 @@ class DeviceResizer:
             self._push(end)
             source = self._staged.address
             for plan, frame in jobs[:count]:
-                first, second = plan.passes
-                self._run(first, source, self._middle.address)
-                self._run(second, self._middle.address, target)
+                plan.launch(self._device, source, self._middle.address, target)
                 source += frame[plan.region].size
-                target += second.nbytes
+                target += plan.passes[1].nbytes
             jobs = jobs[count:]
         # Not before: one call may bring frames of more sizes.
         while len(self._plans) > _PLANS:
@@ -169,16 +195,6 @@ class DeviceResizer:
             self._uploaded.wait()
         else:
             self._device.synchronize()
-
-    def _run(self, one: _Pass, source: int, target: int) -> None:
-        kernel = self._device.kernels.resize
-        weights = one.first + 4 * one.count
-        addresses = (ctypes.c_uint64(each) for each in (source, target, one.first, weights))
-        numbers = (one.outer, one.length, one.count, one.taps, one.inner)
-        blocks = -(-one.nbytes // THREADS)
-        Call(kernel, blocks, *addresses, *(ctypes.c_uint32(each) for each in numbers)).launch(
-            self._device.stream
-        )
 
     def _plan(self, width: int, height: int, spec: Preprocess) -> _Plan:
         key = (width, height, spec)
