@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pathlib
 import shutil
 import signal
 import sys
@@ -69,6 +70,8 @@ class Steps:
                 self.step(event, args[1] if event == "os.rename" else args[0])
 
         os.write, os.fsync, io.open = slow_write, slow_fsync, slow_open
+        if accessor := getattr(pathlib, "_NormalAccessor", None):  # Python 3.10 has its own io.open
+            accessor.open = staticmethod(slow_open)
         sys.addaudithook(audit)
 
 

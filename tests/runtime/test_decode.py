@@ -6,6 +6,7 @@ import warnings
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -20,6 +21,8 @@ EVERY = TRANSPARENT | OPAQUE
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_file_becomes_its_pixels_laid_on_the_background(name, tmp_path):
+    if name == "premultiplied-grey.tif" and int(PIL.__version__.partition(".")[0]) < 13:
+        pytest.skip("Pillow reads it from 13 on, which needs Python 3.11")
     truth = EVERY[name](tmp_path / name)
     assert (truth[..., 3].min() < 255) == (name in TRANSPARENT)
     for background in (*BACKGROUNDS, "drop"):

@@ -248,6 +248,7 @@ WITHOUT = """if True:
 
 @pytest.mark.parametrize("package", ["torch", "open_clip"])
 def test_a_command_that_needs_a_missing_extra_says_which(package):
+    pytest.importorskip("rich", reason="the other packages of the extra must be there")
     words = ["train", "--dataset", "demo-digits", "--task", "f-h"]
     words += ["--set", "model=RN101"] if package == "open_clip" else []
     code = WITHOUT.format(gone=["torch", package], words=words)
