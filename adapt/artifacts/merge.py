@@ -76,8 +76,8 @@ def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
     Where training was on a grid, the base's own values are rounded to it, as training saw them.
 
     Args:
-        clip: The base model, its encoder untouched.
-        artifact: The task.
+        clip: Base model, its encoder untouched.
+        artifact: Artifact to merge.
 
     Raises:
         BaseModelError: The artifact belongs to another base, or the encoder was changed in memory.
@@ -92,8 +92,8 @@ def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
     tensors = encoder_tensors(clip.visual)
     if tensors_sha256(tensors) != own.sha256:
         raise BaseModelError(
-            f"the encoder of {own.architecture}/{own.pretrained} is not the base any more, "
-            "something trained it; load the base model again"
+            f"the encoder of {own.architecture}/{own.pretrained} has changed since it was "
+            "loaded; load the base model again"
         )
     for name, shape in artifact.shapes.items():
         found = tensors[name].shape if name in tensors else None
@@ -129,7 +129,7 @@ def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
 
 
 class Network(nn.Module):
-    """What a task computes, from normalised images (N, 3, S, S) to logits (N, K)."""
+    """Encoder and head of a task: normalised images (N, 3, S, S) to logits (N, K)."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         """Take the parts."""

@@ -1,4 +1,4 @@
-"""What an artifact tells about its accuracy, typed: the file may come from anywhere."""
+"""Metrics of an artifact as checked dataclasses, since the file may come from anywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from adapt.data import digests
 
 @dataclass(frozen=True)
 class Last:
-    """The final epoch, chosen by nobody. Percentages, None where no label is known."""
+    """Final epoch, without any choice. Percentages, None where no label is known."""
 
     epoch: int
     accuracy: float | None
@@ -76,7 +76,7 @@ class Metrics:
             values = (epoch.accuracy, epoch.mean_per_class, epoch.per_class)
             known |= {value is not None for value in values}
         if len(known) > 1:
-            raise ValueError("either all accuracies are known or none is")
+            raise ValueError("either all accuracies must be known or none")
         percentages = [v for e in tested for v in (e.accuracy, e.mean_per_class)]
         for value in (*percentages, best.accuracy):
             if value is not None and not 0 <= value <= 100:

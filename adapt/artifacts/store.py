@@ -1,6 +1,6 @@
-"""Where artifacts lie: `ROOT/<dataset>/<task>/<variant>/artifact.safetensors`.
+"""Find artifacts: `ROOT/<dataset>/<task>/<variant>/artifact.safetensors`.
 
-A name from a command line is compared with what there is, and never becomes a part of a path.
+A name from a command line is compared with the folders there are, never made part of a path.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILE = "artifact.safetensors"
 
 @dataclass(frozen=True)
 class Entry:
-    """One artifact file; nothing of it was read."""
+    """An artifact file, by its path alone."""
 
     dataset: str
     task: str
@@ -34,7 +34,7 @@ def variant(method: str, config: Mapping[str, Any]) -> str:
     A density budget and a grid are part of it; a threshold is not, nor is anything else.
 
     Args:
-        method: Its name.
+        method: Name of the method.
         config: Resolved settings.
     """
     name, grid = family(method, config), config.get("grid", "fp32")
@@ -47,7 +47,7 @@ def family(method: str, config: Mapping[str, Any]) -> str:
     """Return the name of a variant as papers know it, without budget and grid.
 
     Args:
-        method: Its name.
+        method: Name of the method.
         config: Resolved settings.
     """
     added = {
@@ -112,10 +112,10 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
     Without a method, the baselines are left out if there is anything else.
 
     Args:
-        root: The folder that training wrote, `artifacts` by default.
-        task: Its id.
-        dataset: Its data set, when several have a task of that name.
-        method: The variant, see `variant`.
+        root: Folder that training wrote, `artifacts` by default.
+        task: Id of the task.
+        dataset: Data set of the task, where several have one of that name.
+        method: Variant of the artifact, see `variant`.
 
     Raises:
         TaskError: No artifact matches, or several do.

@@ -1,4 +1,4 @@
-"""Captions of classes: which article a name takes, and what a text encoder has room for."""
+"""Make captions of classes that fit the text encoder, each name with its article."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def fitting(
     """Return a template whose captions the text encoder can read: this one, or a shorter one.
 
     Args:
-        clip: The model.
+        clip: Model whose text encoder reads the captions.
         classes: Class names.
-        template: What is wanted.
+        template: Wanted template.
         domain: Name of the target domain.
         words: Tokens that a shorter template must have before the class name.
 
@@ -92,7 +92,7 @@ def fitted(clip: Clip, classes: Sequence[str], config: C, domain: str) -> C:
     Learned words replace those before the class name, so a shorter prompt has room for fewer.
 
     Args:
-        clip: The model.
+        clip: Model whose text encoder reads the captions.
         classes: Class names.
         config: Settings; `n_ctx`, where there is one, is the number of learned words.
         domain: Name of the target domain.

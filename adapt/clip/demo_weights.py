@@ -1,4 +1,4 @@
-"""The shipped pre-trained models: their architectures and their weights, on disk and in memory.
+"""Read and write the shipped pre-trained models: their architectures and weights.
 
 A file holds open_clip's state dict in fp16. Of the token embedding, most of the model, only the
 rows of words that occur in a caption or a prompt were ever trained; only those are stored, as
@@ -37,7 +37,7 @@ def architecture(name: str) -> dict[str, Any]:
     """
     if name not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise BaseModelError(f"pretrained 'demo' has no model '{name}'; choose one of {known}")
+        raise BaseModelError(f"pretrained 'demo' has no model '{name}'; available: {known}")
     config: dict[str, Any] = json.loads(ARCHITECTURES[name].read_text())
     return config
 
@@ -68,7 +68,7 @@ def load_state_dict(name: str, path: Path | None = None) -> dict[str, Tensor]:
         raise _damaged(path, f"'{EMBEDDING}' or its int64 list '{ROWS}' is missing")
     if known.shape != (len(rows), text["width"]):
         needed = (len(rows), text["width"])
-        raise _damaged(path, f"'{EMBEDDING}' is {tuple(known.shape)}, not {needed}")
+        raise _damaged(path, f"'{EMBEDDING}' must be {needed}, found {tuple(known.shape)}")
     wanted = set(rows.tolist())
     if len(wanted) != len(rows) or not wanted <= set(range(text["vocab_size"])):
         raise _damaged(path, f"'{ROWS}' repeats a row or leaves the vocabulary")
@@ -76,7 +76,7 @@ def load_state_dict(name: str, path: Path | None = None) -> dict[str, Tensor]:
         if tensor.is_floating_point() and not (
             tensor.dtype == torch.float16 and bool(tensor.isfinite().all())
         ):
-            raise _damaged(path, f"'{key}' is {tensor.dtype} or not finite; fp16 is needed")
+            raise _damaged(path, f"'{key}' must be finite fp16, found {tensor.dtype}")
     full = torch.zeros(text["vocab_size"], text["width"])
     full[rows] = known.float()
     state = {k: v.float() if v.is_floating_point() else v for k, v in stored.items()}
@@ -92,7 +92,7 @@ def save_state_dict(
         path: File to write.
         state: open_clip's state dict, any float dtype.
         rows: Indices (R,) int64 of the token embedding rows to keep.
-        metadata: Says where the weights come from; "architecture" is checked when reading.
+        metadata: Origin of the weights; "architecture" is checked when reading.
 
     Raises:
         StorageError: The file cannot be written.
@@ -111,7 +111,7 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise _damaged(path, str(error)) from error
     if made_for != name:
-        raise _damaged(path, f"it holds '{made_for}', not '{name}'")
+        raise _damaged(path, f"it must hold '{name}', found '{made_for}'")
     return stored
 
 

@@ -1,7 +1,7 @@
-"""Pretrained weights that open_clip knows by a tag: from its cache, or from the network.
+"""Fetch pretrained weights by open_clip's tag, from its cache or the network.
 
-The hub's client tries an unreachable server five times for half a minute, and tells each time. Here
-one question with a short limit goes ahead: without an answer nothing else is tried.
+The hub's client tries an unreachable server five times in half a minute and logs each try. Here one
+request with a short limit goes first: without an answer nothing else is tried.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runtime.errors import BaseModelError
 from runtime.storage.files import expanded
 
 PATIENCE = 5.0
-"""Seconds that a server has to answer at all."""
+"""Seconds that a server has for its first answer."""
 _LONG = 80
 
 
@@ -30,9 +30,9 @@ def fetch(config: Mapping[str, Any], what: str, advice: str) -> Path:
     """Return the file of a pretrained tag.
 
     Args:
-        config: What open_clip knows about the tag.
-        what: The weights, for messages.
-        advice: What to pass once the file is here, for messages.
+        config: Configuration of the tag in open_clip.
+        what: Name of the weights, for messages.
+        advice: Option that takes the downloaded file, for messages.
 
     Raises:
         BaseModelError: It is not in the cache and cannot be downloaded.
@@ -61,7 +61,7 @@ def fetch(config: Mapping[str, Any], what: str, advice: str) -> Path:
 
 
 def _ask_hub(repository: str, file: str) -> None:
-    """Raise what says that the hub does not answer; what it answers is the download's business."""
+    """Raise if the hub does not answer; the download handles what it answers."""
     try:
         get_hf_file_metadata(hf_hub_url(repository, file), timeout=PATIENCE)
     except HfHubHTTPError:

@@ -46,15 +46,15 @@ class Clip:
     dim: int
     """D."""
     logit_scale: float
-    """What cosines are multiplied with; 100 in OpenAI's models."""
+    """Factor of the cosines; 100 in OpenAI's models."""
     mean: tuple[float, ...]
-    """Of RGB in [0, 1], subtracted from the pixels."""
+    """Mean of RGB in [0, 1], subtracted from the pixels."""
     std: tuple[float, ...]
-    """What the pixels are divided by next."""
+    """Standard deviation of RGB, by which they are divided next."""
     _model: Any
     _tokenizer: Any
     own: Architecture | None = None
-    """The architecture, if open_clip has no name for it."""
+    """Architecture, if open_clip has no name for it."""
 
     @torch.no_grad()
     def text_features(self, prompts: Sequence[str]) -> Tensor:

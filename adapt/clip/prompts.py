@@ -20,15 +20,15 @@ from adapt.clip.model import Clip
 from runtime.errors import BaseModelError, ConfigError, FormatError
 
 TOKEN_NAME = re.compile(r"prompts\.(0|[1-9][0-9]{0,3})")
-"""Of one block's prompt tokens, by its number from 0."""
+"""Name of a block's prompt tokens, by its number from 0."""
 
 
 class Prompted(nn.Module):
     """An image encoder that runs with prompt tokens: images (N, 3, S, S) to features (N, D).
 
     The tokens stand right after the class token. Those of block 0 join the sequence before it is
-    normalised for the first time; those of a later block replace those before,
-    and where a block has none they flow on.
+    normalised for the first time; those of a later block replace the earlier ones' outputs, and a
+    block without any passes them on.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Prompted(nn.Module):
                 among them.
 
         Raises:
-            BaseModelError: The encoder has no place for prompt tokens.
+            BaseModelError: The encoder cannot take prompt tokens.
             FormatError: The tokens do not fit the encoder or each other.
         """
         super().__init__()
@@ -52,7 +52,9 @@ class Prompted(nn.Module):
         for name, value in tokens.items():
             match = TOKEN_NAME.fullmatch(name)
             if match is None:
-                raise FormatError(f"'{name[:80]}' names no prompt tokens; needed 'prompts.<block>'")
+                raise FormatError(
+                    f"'{name[:80]}' is not a name of prompt tokens; expected 'prompts.<block>'"
+                )
             held = torch.from_numpy(np.array(_array(value))).to(device)
             self.prompts[match[1]] = nn.Parameter(held)
         _check_tokens(visual, by_block(self.prompts))
@@ -105,8 +107,8 @@ class Captions:
         tower = clip.text_tower
         if not isinstance(tower, CLIP) or tower.text_pool_type != "argmax" or _bidirectional(tower):
             raise BaseModelError(
-                f"the text encoder of {clip.info.architecture} has no place for learned words; "
-                "needed CLIP's own, with causal attention: take ViT-L-14-quickgelu or the like"
+                f"the text encoder of {clip.info.architecture} cannot take learned words; "
+                "expected CLIP's own, with causal attention; choose ViT-L-14-quickgelu or the like"
             )
         self._tower = tower
         tokens = clip.tokenize(captions)  # (K, L)
@@ -175,7 +177,7 @@ def check_visual(visual: nn.Module) -> Any:
     )
     if not good:
         raise BaseModelError(
-            f"a {type(visual).__name__} of this kind has no place for prompt tokens; needed "
+            f"a {type(visual).__name__} of this kind cannot take prompt tokens; expected "
             "open_clip's VisionTransformer with the class token as its output, such as ViT-B-16"
         )
     return visual
@@ -186,12 +188,12 @@ def _check_tokens(visual: Any, prompts: Mapping[int, Tensor]) -> None:
     shapes = {tuple(tokens.shape) for tokens in prompts.values()}
     if 0 not in prompts or max(prompts) >= blocks:
         raise FormatError(
-            f"there are prompt tokens for the blocks {sorted(prompts)}; needed block 0 and any "
+            f"there are prompt tokens for the blocks {sorted(prompts)}; expected block 0 and any "
             f"others below {blocks}"
         )
     if len(shapes) > 1 or len(next(iter(shapes))) != 2 or next(iter(shapes))[1] != width:
         raise FormatError(
-            f"the prompt tokens have the shapes {sorted(shapes)}; needed one shape (n, {width})"
+            f"the prompt tokens have the shapes {sorted(shapes)}; expected one shape (n, {width})"
         )
 
 

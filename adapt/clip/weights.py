@@ -1,4 +1,4 @@
-"""Pretrained CLIP weights: where they lie, what a file holds, whether it fits the model."""
+"""Read pretrained CLIP weights, and fill a model with them after checking every tensor."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def tag_config(architecture: str, tag: str) -> dict[str, Any]:
 
 
 def read(path: Path, advice: str = "--set pretrained=PATH") -> Weights:
-    """Read a weights file without running code that a stranger wrote.
+    """Read a weights file without running code from a stranger.
 
     Takes safetensors and pickled state dicts of tensors (open_clip's, also inside a training
     checkpoint). A TorchScript archive brings code that loading runs, so it must be one that OpenAI
     released, by its SHA-256.
 
     Args:
-        path: The file.
-        advice: What to pass instead of a missing file, for messages.
+        path: Weights file.
+        advice: Option that names another file, for messages.
 
     Raises:
         BaseModelError: The file is missing, damaged, holds no tensors by name, or is a TorchScript
@@ -88,7 +88,7 @@ def read(path: Path, advice: str = "--set pretrained=PATH") -> Weights:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise BaseModelError(f"'{path}' holds a {type(content).__name__} and no state dict")
+        raise BaseModelError(f"'{path}' must hold a state dict, found a {type(content).__name__}")
     state = dict(content)
     if state and all(name.startswith("module.") for name in state):  # of data-parallel training
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -105,8 +105,8 @@ def fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
 
     Args:
         model: Filled in place.
-        state: Tensors by name, any floating type.
-        where: What the state dict is, for messages.
+        state: Tensors by name, of any floating type.
+        where: Name of the state dict, for messages.
 
     Raises:
         BaseModelError: A tensor is missing, extra, misshapen, not floating or not finite.
@@ -125,10 +125,10 @@ def fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
             needed.is_floating_point() and not tensor.is_floating_point()
         ):
             kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise BaseModelError(f"{where}: '{name}' is {kind}, needed floating numbers")
+            raise BaseModelError(f"{where}: '{name}' must be a floating type, found {kind}")
         if tensor.shape != needed.shape:
             found, wanted = tuple(tensor.shape), tuple(needed.shape)
-            raise BaseModelError(f"{where}: '{name}' is {found}, needed {wanted}; {advice}")
+            raise BaseModelError(f"{where}: '{name}' must be {wanted}, found {found}; {advice}")
         if not bool(tensor.isfinite().all()):
             raise BaseModelError(
                 f"{where}: '{name}' holds a value that is not finite; fetch the file again"

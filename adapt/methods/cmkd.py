@@ -69,7 +69,7 @@ class CMKD(Method):
         self.clip_head = CosineHead.of(self.text, self.logit_scale)
         kept = torch.ones(len(self.text), device=self.text.device) if config.partial else None
         self.register_buffer("kept", kept)
-        self._side, self._style = clip.image_size, {"mean": clip.mean, "std": clip.std}
+        self._side, self._mean, self._std = clip.image_size, clip.mean, clip.std
         self._target: TrainingImages | None = None
 
     def prepare(self, source: TrainingImages, target: TrainingImages) -> None:
@@ -100,7 +100,8 @@ class CMKD(Method):
             return self.logits(images)
 
         size, device = self.config.eval_batch_size, self.text.device
-        return predict(logits, images.pixels, size, device, **self._style).argmax(-1)
+        found = predict(logits, images.pixels, size, device, mean=self._mean, std=self._std)
+        return found.argmax(-1)
 
     def losses(self, source: Batch, target: Batch, iteration: int) -> dict[str, Tensor]:
         """Return the weighted terms "source", "task", "distill", "reg" and, if on, "fixmatch"."""

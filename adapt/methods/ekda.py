@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 class EKDA(Method):
     """End-to-End Knowledge Distillation for UDA with Large Vision-Language Models.
 
-    Follows github.com/1d1x1w/EKDA as far as it could be read. A large frozen CLIP, the teacher,
+    Follows github.com/1d1x1w/EKDA where it could be read. A large frozen CLIP, the teacher,
     learns a few prompt tokens from labelled source images. In the same iteration the student learns
     from the teacher on target images: prompt tokens in every block of its frozen encoder, and a
     projector into the teacher's feature space, where the teacher's text features are the classes.
-    The student, its projector and those class centres are deployed; teacher and text stay home.
+    The student, its projector and those class centres are deployed, without teacher or text.
 
     Deviations of the code, none of which changes what is computed unless said so: the teacher runs
     without gradients in the student's step, where the original computes and then drops them; the
@@ -68,14 +68,14 @@ class EKDA(Method):
 
         Args:
             clip: The student's model, on the training device.
-            prompts: One per class.
-            config: Settings.
-            teacher: The teacher's model, on the same device; None loads what the settings name.
+            prompts: Captions, one per class.
+            config: Settings of the run.
+            teacher: Teacher's model, on the same device; None loads what the settings name.
 
         Raises:
-            ConfigError: The two models want different images, the prompt is too short, or a ViT
+            ConfigError: The two models take different images, the prompt is too short, or a ViT
                 student is to be compiled.
-            BaseModelError: The teacher cannot be loaded, or a model has no place for prompts.
+            BaseModelError: The teacher cannot be loaded, or a model cannot take prompts.
         """
         if config.compile and hasattr(clip.visual, "transformer"):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The small networks that turn image features (N, D) into logits (N, K)."""
+"""Heads: small networks from image features (N, D) to logits (N, K)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CosineHead(nn.Module):
     """(K, D) text features of unit length times the logit scale."""
 
     def __init__(self, dim: int, classes: int) -> None:
-        """Make a head of zeros; `of` makes a useful one.
+        """Make a head of zeros; `of` fills one.
 
         Args:
             dim: Number of features D.
@@ -90,7 +90,7 @@ class AffineHead(nn.Module):
         Args:
             dim: Number of features D.
             classes: Number of classes K.
-            trained: Whether its tensors are parameters; else they are buffers, for somebody to set.
+            trained: Whether its tensors are parameters, or buffers for a method to set.
         """
         super().__init__()
         for name, shape in (("weight", (classes, dim)), ("bias", (classes,))):
@@ -161,10 +161,10 @@ def head_dim(kind: str, tensors: Mapping[str, NDArray[np.float32]]) -> int:
 
     Args:
         kind: A key of `HEADS`.
-        tensors: The head's.
+        tensors: Tensors of the head by name.
 
     Raises:
-        FormatError: The tensor that says so is missing or no matrix.
+        FormatError: The tensor that says so is missing or not a matrix.
     """
     cls = HEADS[kind]
     name = cls.input_name if issubclass(cls, ProjectorHead) else cls.weight_name
@@ -196,8 +196,8 @@ def build_head(kind: str, tensors: Mapping[str, NDArray[np.float32]]) -> nn.Modu
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32 or tensor.shape != needed[name].shape:
             raise FormatError(
-                f"head tensor '{name}' is {tensor.dtype}{tensor.shape}, "
-                f"needed float32{needed[name].shape}"
+                f"head tensor '{name}' must be float32{needed[name].shape}, found "
+                f"{tensor.dtype}{tensor.shape}"
             )
         if not bool(np.isfinite(tensor).all()):
             raise FormatError(f"head tensor '{name}' holds a value that is not finite")

@@ -17,7 +17,7 @@ class LinearProbe(FeatureMethod):
     """Linear probe (Radford et al., ICML 2021, arXiv:2103.00020) on cached source features.
 
     Cross entropy on the source, of an affine map of unit features that starts at zero. The target
-    is not looked at; on a task whose source and target are one domain (`h-h`) it tells how far an
+    is ignored; on a task whose source and target are one domain (`h-h`) it tells how far an
     untouched encoder could get. Deviation: the paper fits with L-BFGS, this is SGD.
     """
 

@@ -1,4 +1,4 @@
-"""Fine-tuning on the source alone: what adaptation has to beat."""
+"""Fine-tuning on the source alone, the baseline of adaptation."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class UniMoS(FeatureMethod):
         w = net.vision_weight(vision[n:])
         e = w * o_t + (1 - w) * l_t.detach()
         rows_s, rows_t = pairs.view(2, 2 * n, -1)  # v_1, u_1, v_2, u_2, ... of each domain
-        told_s, told_t = net.tell_apart(rows_s), net.tell_apart(rows_t, fixed=True)
+        apart_s, apart_t = net.tell_apart(rows_s), net.tell_apart(rows_t, fixed=True)
         return {
             "lac": c.alpha * cross_entropy(l_s, source.labels)
             + loss.distillation(l_t, self.teacher[target.indices]),
@@ -138,8 +138,8 @@ class UniMoS(FeatureMethod):
             + cross_entropy(e, self.pseudo[target.indices]),
             "im": loss.information_maximisation(e),
             "separation": c.gamma * loss.separation(vision, language),
-            "source_discriminator": c.gamma * loss.discrimination(told_s),
-            "target_discriminator": c.gamma * loss.discrimination(told_t),
+            "source_discriminator": c.gamma * loss.discrimination(apart_s),
+            "target_discriminator": c.gamma * loss.discrimination(apart_t),
         }
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""CLIP as it comes: the baseline that costs nothing."""
+"""Zero-shot CLIP, the baseline without training."""
 
 from __future__ import annotations
 

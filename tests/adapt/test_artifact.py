@@ -139,7 +139,7 @@ def test_the_same_weights_under_another_activation_are_another_base(files):
 def test_an_encoder_that_was_trained_in_place_is_no_base_any_more(files):
     base = load("demo-rn32", files)
     artifact = make(base)
-    with pytest.raises(BaseModelError, match="not the base any more"):
+    with pytest.raises(BaseModelError, match="has changed since it was loaded"):
         merged(base, artifact)
 
 

@@ -220,7 +220,7 @@ HOSTILE = {
     "metrics of a list": (setter("metrics", "last", value=[1]), "'last': expected a mapping"),
     "accuracy of text": (setter("metrics", "last", "accuracy", value="x"), "must be float"),
     "accuracy above all": (setter("metrics", "last", "accuracy", value=101), "in 0..100"),
-    "half an accuracy": (setter("metrics", "oracle_best", "accuracy", value=None), "or none is"),
+    "half an accuracy": (setter("metrics", "oracle_best", "accuracy", value=None), "known or none"),
     "no data digests": (setter("metrics", "data", value={}), "key 'source' is missing"),
     "a digest of text": (setter("metrics", "data", "test", value="x"), "not a SHA-256"),
 }

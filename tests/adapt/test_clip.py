@@ -219,8 +219,8 @@ def break_state(state, how):
         ),
         ("missing", r"lacks 'visual\.transformer\.resblocks\.1\.mlp\.c_fc\.weight'"),
         ("extra", r"has 'visual\.extra', which the model does not have"),
-        ("shape", r"c_fc\.weight' is \(511, 128\), needed \(512, 128\)"),
-        ("integers", r"c_fc\.weight' is torch\.int64, needed floating"),
+        ("shape", r"c_fc\.weight' must be \(512, 128\), found \(511, 128\)"),
+        ("integers", r"c_fc\.weight' must be a floating type, found torch\.int64"),
     ],
 )
 def test_unfit_weights_are_refused_with_the_name_of_the_tensor(how, message, vit_state, tmp_path):
@@ -258,7 +258,7 @@ def test_truncated_files_are_refused(suffix, vit_state, tmp_path):
 
 def test_a_file_without_a_state_dict_is_refused(tmp_path):
     torch.save([torch.ones(2)], tmp_path / "list.pt")
-    with pytest.raises(BaseModelError, match="holds a list and no state dict"):
+    with pytest.raises(BaseModelError, match="must hold a state dict, found a list"):
         clip.load(VIT, str(tmp_path / "list.pt"))
 
 

@@ -263,7 +263,7 @@ def test_a_checkpoint_refuses_another_teacher_of_the_same_name(
 def test_a_teacher_that_wants_other_images_is_refused(
     small_clip: Make, prompts: Sequence[str]
 ) -> None:
-    with pytest.raises(ConfigError, match="small-vit wants images of 32 px.*ViT-L-14 of 224 px"):
+    with pytest.raises(ConfigError, match="small-vit takes images of 32 px.*ViT-L-14 of 224 px"):
         EKDA(small_clip("vit"), prompts, SETTINGS, meta_clip("ViT-L-14"))
 
 

@@ -60,7 +60,7 @@ def test_the_bank_holds_each_images_unit_feature(make: Make, kind: str) -> None:
     for row, picture in zip(bank, stream.pixels, strict=True):
         image = normalise(
             torch.from_numpy(np.array(picture[None])),
-            method._identity["mean"], method._identity["std"],
+            method._mean, method._std,
         )  # fmt: skip
         with torch.no_grad():
             feature = method.encode(image)[0]

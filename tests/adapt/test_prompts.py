@@ -81,11 +81,11 @@ def test_tokens_are_copies_that_learn_while_the_encoder_needs_not(small_clip: Ma
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"prompts.1": torch.ones(2, WIDTH)}, r"for the blocks \[1\]; needed block 0"),
-        (tokens(2, [0, BLOCKS]), r"blocks \[0, 2\]; needed block 0 and any others below 2"),
-        ({"prompts.0": torch.ones(2, 5)}, r"shapes \[\(2, 5\)\]; needed one shape \(n, 32\)"),
-        (tokens(2) | {"prompts.1": torch.ones(3, WIDTH)}, "needed one shape"),
-        ({"ctx": torch.ones(2, WIDTH)}, "'ctx' names no prompt tokens"),
+        ({"prompts.1": torch.ones(2, WIDTH)}, r"for the blocks \[1\]; expected block 0"),
+        (tokens(2, [0, BLOCKS]), r"blocks \[0, 2\]; expected block 0 and any others below 2"),
+        ({"prompts.0": torch.ones(2, 5)}, r"shapes \[\(2, 5\)\]; expected one shape \(n, 32\)"),
+        (tokens(2) | {"prompts.1": torch.ones(3, WIDTH)}, "expected one shape"),
+        ({"ctx": torch.ones(2, WIDTH)}, "'ctx' is not a name of prompt tokens"),
         ({}, r"for the blocks \[\]"),
     ],
 )
@@ -97,7 +97,7 @@ def test_tokens_that_do_not_fit_are_refused(
 
 
 def test_a_resnet_has_no_place_for_tokens(small_clip: Make) -> None:
-    with pytest.raises(BaseModelError, match="ModifiedResNet .*has no place for prompt tokens"):
+    with pytest.raises(BaseModelError, match="ModifiedResNet .*cannot take prompt tokens"):
         Prompted(small_clip("resnet").visual, tokens(2))
 
 
@@ -140,5 +140,5 @@ def test_context_that_would_overwrite_the_class_name_is_refused(small_clip: Make
 def test_a_text_encoder_that_looks_ahead_is_refused(small_clip: Make) -> None:
     clip = small_clip("vit")
     clip._model.attn_mask = None
-    with pytest.raises(BaseModelError, match="small-vit has no place for learned words"):
+    with pytest.raises(BaseModelError, match="small-vit cannot take learned words"):
         Captions(clip, ["a cup"])

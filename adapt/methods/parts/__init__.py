@@ -1,1 +1,1 @@
-"""What single methods are made of."""
+"""Parts of single methods: teachers, networks, losses, cached features."""

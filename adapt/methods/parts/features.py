@@ -1,10 +1,9 @@
-"""Image features computed once per domain, for methods that leave the encoder alone.
+"""Compute image features once per domain, for methods that leave the encoder alone.
 
 Under `$UDA_CACHE/features`, one checksummed file per domain, base model and way of preprocessing.
 The file's name is a digest of all that the features depend on, the contents of the images first,
-and the same values stand inside; a file that is damaged, or that speaks of something else, is made
-again. It is read whole, and checked, before any of it is used. Two writers replace each other's
-equal files.
+and its document holds the same values; a file that is damaged, or holds others, is made again. It
+is read whole and checked before use. Two writers replace each other's equal files.
 """
 
 from __future__ import annotations
@@ -49,20 +48,17 @@ _log = logging.getLogger(__name__)
 class FeatureMethod(Method):
     """A method over features of the untouched encoder, which it sees once per image.
 
-    Always float32 and without augmentation: what the settings say of mixed precision, of cropping
-    and of flipping means nothing here.
+    Always float32 and without augmentation: settings of mixed precision, cropping and flipping are
+    ignored.
     """
 
     trains_encoder = False
     uses_images = False
 
     def __init__(self, clip: Clip, prompts: Sequence[str], config: TrainConfig) -> None:
-        """Note what features depend on."""
+        """Keep what features depend on."""
         super().__init__(clip, prompts, config)
-        style = self._style = {"mean": list(clip.mean), "std": list(clip.std)}
-        # The digest is of the weights alone; which activation runs, the architecture says.
-        base = {"base": clip.info.sha256, "architecture": clip.info.architecture}
-        self._identity = {**base, "grid": config.grid, **style}
+        self._base, self._mean, self._std = clip.info, list(clip.mean), list(clip.std)
 
     def bank(self, pixels: Images, key: str) -> Tensor:
         """Return the features (N, D) of a domain's images on the training device.
@@ -77,22 +73,27 @@ class FeatureMethod(Method):
             BaseModelError: A feature is not finite, or is 0.
             StorageError: The cache cannot be written.
         """
-        identity = {
-            **self._identity,
+        document = {
+            "base": self._base.sha256,
+            # The digest is of the weights alone; which activation runs, the architecture says.
+            "architecture": self._base.architecture,
+            "grid": self.config.grid,
+            "mean": self._mean,
+            "std": self._std,
             "pixels": key,
             "shape": [len(pixels), self.text.shape[1]],
             "batch": BATCH,
             "torch": torch.__version__,
             "device": self.text.device.type,
         }
-        text = json.dumps(identity, sort_keys=True)
+        text = json.dumps(document, sort_keys=True)
         path = folder() / "features" / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
-        features = _read(path, identity)
+        features = _read(path, document)
         lacking = parallel.any_process(features is None)  # under torchrun all compute, or none
         if features is None or lacking:
             features = self._extract(pixels)
             if parallel.rank() == 0:
-                checksummed.write(path, KIND, SCHEMA, identity, {_ROWS: features.cpu().numpy()})
+                checksummed.write(path, KIND, SCHEMA, document, {_ROWS: features.cpu().numpy()})
         return features.to(self.text.device)
 
     def _extract(self, pixels: Images) -> Tensor:
@@ -104,8 +105,8 @@ class FeatureMethod(Method):
                 pixels[start : min(start + BATCH, own.stop)],
                 BATCH,
                 self.text.device,
-                mean=self._style["mean"],
-                std=self._style["std"],
+                mean=self._mean,
+                std=self._std,
             )
             for start in track(
                 range(own.start, own.stop, BATCH),
@@ -125,12 +126,12 @@ class FeatureMethod(Method):
         return features
 
 
-def _read(path: Path, identity: Mapping[str, Any]) -> Tensor | None:
+def _read(path: Path, document: Mapping[str, Any]) -> Tensor | None:
     if not os.path.isfile(path):  # nothing there, or what cannot be opened without waiting
         return None
     try:
         file = checksummed.read(path, KIND, SCHEMA)
-        if file.document != identity or not _usable(file.tensors, identity["shape"]):
+        if file.document != document or not _usable(file.tensors, document["shape"]):
             raise FormatError(f"'{path}' holds other features")
     except FormatError as error:
         _log.warning("features are computed again: %s", error)

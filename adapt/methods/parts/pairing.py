@@ -22,7 +22,7 @@ def check_images(student: Clip, teacher: Clip) -> None:
 
     if wants(student) != wants(teacher):
         raise ConfigError(
-            f"the student {student.info.architecture} wants images of {wants(student)}, the "
+            f"the student {student.info.architecture} takes images of {wants(student)}, the "
             f"teacher {teacher.info.architecture} of {wants(teacher)}; both see the same batch: "
             "choose models that agree"
         )

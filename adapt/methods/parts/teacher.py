@@ -1,4 +1,4 @@
-"""EKDA's teacher: a frozen CLIP, a few prompt tokens in both encoders, and what they learn from."""
+"""EKDA's teacher: a frozen CLIP with a few prompt tokens in both encoders, and its losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adapt.compute.parallel import gather
 from runtime.errors import ConfigError
 
 STD = 0.02
-"""Of the normal distribution that prompt tokens are drawn from."""
+"""Standard deviation of freshly drawn prompt tokens."""
 
 
 class Teacher(nn.Module):
@@ -43,18 +43,18 @@ class Teacher(nn.Module):
         """Draw the prompt tokens and compute what the teacher must stay close to.
 
         Args:
-            clip: The model; on the training device.
-            prompts: One per class.
-            template: What the prompts were made of; its `{}` was the class name.
+            clip: Large model, on the training device.
+            prompts: Captions, one per class.
+            template: Template of the prompts; its `{}` is the class name.
             n_ctx: Number of learned words, and of learned image tokens, n.
-            words: Start from the template's words instead of N(0, 0.02^2).
-            per_class: Learn words for every class instead of words that all classes share.
+            words: Whether to start from the template's words instead of N(0, 0.02^2).
+            per_class: Whether every class learns words of its own.
             templates: `imagenet` compares with the mean over OpenAI's 80 captions, `prompt` with
                 the prompts alone.
             generator: Generator of the random draws.
 
         Raises:
-            BaseModelError: The model has no place for prompts, or a caption is too long.
+            BaseModelError: The model cannot take prompts, or a caption is too long.
             ConfigError: The template has fewer words before the class name than are learned.
         """
         super().__init__()
@@ -111,7 +111,7 @@ class Teacher(nn.Module):
             features: Unit features (N, E), with gradients.
             plain: The same images' (N, E) without learned tokens.
             text: Class centres (K, E), with gradients.
-            labels: (N,).
+            labels: Class positions (N,).
             smoothing: Label smoothing of the cross entropy; 0 in the released code.
         """
         z, z_plain = self.logits(features, text), self.logits(plain, self.plain_text)

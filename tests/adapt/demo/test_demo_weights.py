@@ -127,7 +127,7 @@ def test_a_missing_file_is_refused_with_a_remedy(tmp_path):
 
 
 def test_the_file_of_another_model_is_refused():
-    with pytest.raises(BaseModelError, match="it holds 'demo-rn32', not 'demo-vit32'"):
+    with pytest.raises(BaseModelError, match="it must hold 'demo-vit32', found 'demo-rn32'"):
         load_state_dict("demo-vit32", WEIGHTS["demo-rn32"])
 
 
@@ -137,7 +137,7 @@ def test_the_file_of_another_model_is_refused():
         ([1, 1], 48, "repeats a row"),
         ([1, 49408], 48, "leaves the vocabulary"),
         ([-1, 2], 48, "leaves the vocabulary"),
-        ([1, 2], 32, r"is \(2, 32\), not \(2, 48\)"),
+        ([1, 2], 32, r"must be \(2, 48\), found \(2, 32\)"),
     ],
 )
 def test_a_token_embedding_that_does_not_fit_is_refused(tmp_path, rows, width, reason):
@@ -156,5 +156,5 @@ def test_a_weight_that_is_not_finite_is_refused(tmp_path):
     state["logit_scale"] = torch.tensor(float("nan"))
     path = tmp_path / "demo-rn32.safetensors"
     demo_weights.save_state_dict(path, state, torch.tensor([3]), {"architecture": "demo-rn32"})
-    with pytest.raises(BaseModelError, match="'logit_scale' is torch.float16 or not finite"):
+    with pytest.raises(BaseModelError, match="'logit_scale' must be finite fp16"):
         load_state_dict("demo-rn32", path)
