@@ -15,12 +15,7 @@ from torch.nn.functional import normalize
 
 from adapt.clip import demo_weights as demo
 from adapt.clip import download, networks, weights
-from adapt.settings.architectures import (
-    BASE_ADVICE,
-    QUICKGELU,
-    SUFFIXES,
-    check_own_weights,
-)
+from adapt.settings.architectures import BASE_ADVICE, QUICKGELU, SUFFIXES, check_own_weights
 from adapt.settings.model_config import Architecture, is_file
 from runtime.errors import BackendError, BaseModelError
 from runtime.models import Background, BaseModel, Preprocess
