@@ -63,8 +63,8 @@ def measure(folder: Path, samples: int) -> dict[str, float]:
     from runtime.backends.trt.profile import PROFILES
     from runtime.backends.trt.store import store_of
     from runtime.bundles.bundle import Bundle
-    from runtime.cuda.arena import Tensors
     from runtime.cuda.device import CudaDevice
+    from runtime.cuda.tensors import Tensors
     from runtime.sessions.session import Session
     from tests.runtime.conftest import SIZE, _make_world
     from tests.runtime.cuda import stand_in

@@ -125,6 +125,7 @@ def render(rows: Sequence[BuildResult]) -> str:
     header = ("engine", "size", "seconds", "profile", "GPU", "self-test", "")
     cells = []
     for row in rows:
+        was = f", was {row.previous_profile}" if row.previous_profile else ""
         cells.append(
             [
                 name_of(row.engine),
@@ -133,7 +134,7 @@ def render(rows: Sequence[BuildResult]) -> str:
                 row.engine.recipe.profile.name,
                 gpu_of(row.engine),
                 self_test_of(row.engine),
-                "kept" if row.reused else "built" + (f", was {row.former}" if row.former else ""),
+                "kept" if row.reused else f"built{was}",
             ]
         )
     reasons = dict.fromkeys(row.untested for row in rows if row.untested)

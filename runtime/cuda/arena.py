@@ -24,22 +24,11 @@ from runtime.cuda.device import CudaDevice
 from runtime.cuda.kernel import Call
 from runtime.cuda.memory import CudaBuffer
 from runtime.cuda.pages import pack
+from runtime.cuda.tensors import offsets_of
 from runtime.models import TensorSpec
 from runtime.mutex import Mutex
 from runtime.patch import Patch
 from runtime.storage.digest import tensors_sha256
-
-_ALIGNED = 256
-"""Bytes; what TensorRT wants of every address."""
-
-
-def offsets_of(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
-    """Return where pieces of memory of so many bytes begin, each aligned, and the bytes of all."""
-    offsets, end = {}, 0
-    for name, nbytes in sizes.items():
-        offsets[name] = end
-        end += -(-nbytes // _ALIGNED) * _ALIGNED
-    return offsets, end
 
 
 class DevicePatch:
@@ -226,36 +215,3 @@ class Arena:
                 former, self._larger = self._larger, self._device.allocate(nbytes)
                 if former is not None:  # no switch has used it yet
                     former.close()
-
-
-class Tensors:
-    """Small arrays on the device, in one piece: a task's tokens, or its head."""
-
-    def __init__(self, device: CudaDevice, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Copy them there.
-
-        Raises:
-            BackendError: There is no room for them.
-        """
-        offsets, total = offsets_of({name: array.nbytes for name, array in arrays.items()})
-        self._device = device
-        self._buffer = device.allocate(total)
-        self.nbytes = total
-        self.handles: Mapping[str, Any] = {
-            name: DeviceArray(self._buffer.address + offsets[name], array.dtype.name, array.shape)
-            for name, array in arrays.items()
-        }
-        for name, array in arrays.items():
-            device.upload(np.ascontiguousarray(array), self.handles[name].address)
-
-    def copy_from(self, other: Tensors) -> None:
-        """Take over the values of tensors of the same names and shapes, in the stream's order.
-
-        Raises:
-            BackendError: The driver reports an error.
-        """
-        self._device.copy(other._buffer.address, self._buffer.address, self.nbytes)
-
-    def close(self) -> None:
-        """Free the memory when the stream has passed it. Safe to call more than once."""
-        self._buffer.close()

@@ -1,20 +1,16 @@
-"""A CUDA device with its stream, memory and kernels, through the driver API.
-
-The primary context is used, as ONNX Runtime and TensorRT do, so addresses mean the same to all.
-"""
+"""A CUDA device with its stream, memory and kernels, through the driver API."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
 
+from runtime.cuda.context import CudaContext
 from runtime.cuda.driver import call, driver
 from runtime.cuda.events import CudaEvent
-from runtime.cuda.graphs import CudaGraph
 from runtime.cuda.kernel import Kernels
 from runtime.cuda.memory import CudaBuffer, CudaMailbox
 from runtime.errors import BackendError
@@ -22,10 +18,9 @@ from runtime.mutex import Mutex
 
 _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: the stream does not wait for the default one."""
-_thread = threading.local()
 
 
-class CudaDevice:
+class CudaDevice(CudaContext):
     """One GPU, see `runtime.cuda.base.Device`; `close` frees all memory it gave."""
 
     def __init__(self, index: int = 0) -> None:
@@ -37,34 +32,15 @@ class CudaDevice:
         Raises:
             BackendError: cuda-bindings, the driver, NVRTC or that GPU is missing.
         """
-        count = int(call("cuDeviceGetCount"))
-        if not 0 <= index < count:
-            raise BackendError(
-                f"device 'cuda:{index}' not found: the driver shows {count} "
-                f"{'GPU' if count == 1 else 'GPUs'}, numbered from 0; check nvidia-smi and "
-                "CUDA_VISIBLE_DEVICES"
-            )
-        attribute = driver().CUdevice_attribute
-        self.index = index
-        self._device = call("cuDeviceGet", index)
-        self.name = call("cuDeviceGetName", 256, self._device).split(b"\0")[0].decode()
-        self.capability = (
-            self._fact(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
-            self._fact(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
-        )
-        self.integrated = bool(self._fact(attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED))
-        self._pools = bool(self._fact(attribute.CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED))
-        self.driver = int(call("cuDriverGetVersion"))
-        self._context: Any = call("cuDevicePrimaryCtxRetain", self._device)
-        self._lock = Mutex(nested=True)
-        """While work is recorded, no other thread may put work onto the stream or wait for it."""
+        super().__init__(index)
         self._memory = Mutex(nested=True)
         """Held while memory comes, goes or is filled, so that `close` finds nobody at it."""
         self._given: set[CudaBuffer | CudaMailbox] = set()
-        self._recording = False
         self._kernels: Kernels | None = None
         self._streams: list[Any] = []
         try:
+            pools = driver().CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED
+            self._pools = bool(self._fact(pools))
             self.activate()
             self._streams = [call("cuStreamCreate", _NON_BLOCKING) for _ in range(2)]
             self.stream, self._copies = (int(stream) for stream in self._streams)
@@ -83,22 +59,6 @@ class CudaDevice:
         if self._kernels is None:
             raise BackendError(f"device 'cuda:{self.index}' is closed; open a new session")
         return self._kernels
-
-    def activate(self) -> None:
-        """Make the device current for the calling thread.
-
-        Raises:
-            BackendError: The driver reports an error, or the device is closed.
-        """
-        if self._context is None:
-            raise BackendError(f"device 'cuda:{self.index}' is closed; open a new session")
-        call("cuCtxSetCurrent", self._context)
-        if not getattr(_thread, "apart", False):
-            # ONNX Runtime records in mode GLOBAL, which forbids other threads to bring memory.
-            call("cuThreadExchangeStreamCaptureMode", _capture_mode())
-            _thread.apart = True
-        if self._recording and self._lock.free:  # what recorded was interrupted
-            self._end_recording()
 
     def allocate(self, nbytes: int) -> CudaBuffer:
         """Return device memory, of undefined content.
@@ -165,48 +125,6 @@ class CudaDevice:
                 call("cuMemcpyDtoHAsync", _start(array), address, array.nbytes, self._copies)
                 call("cuStreamSynchronize", self._copies)
 
-    def copy(self, source: int, target: int, nbytes: int) -> None:
-        """Copy from device memory to device memory, in the order of the stream.
-
-        Raises:
-            BackendError: The driver reports an error.
-        """
-        if nbytes:
-            self.activate()
-            call("cuMemcpyDtoDAsync", target, source, nbytes, self.stream)
-
-    def event(self) -> CudaEvent:
-        """Return a mark on the stream for which the host can wait.
-
-        Raises:
-            BackendError: The driver reports an error.
-        """
-        self.activate()
-        return CudaEvent(self.stream)
-
-    def record(self, work: Callable[[], None]) -> CudaGraph:
-        """Return what `work` puts onto the stream as a graph; nothing of it is run.
-
-        Raises:
-            BackendError: The driver or `work` reports an error.
-        """
-        self.activate()
-        mode = _capture_mode()
-        with self._lock:
-            self._recording = True
-            try:
-                call("cuStreamBeginCapture", self.stream, mode)
-                work()
-                graph = call("cuStreamEndCapture", self.stream)
-            except BaseException:
-                self._end_recording()
-                raise
-            self._recording = False
-        try:
-            return CudaGraph(call("cuGraphInstantiate", graph, 0), self.stream)
-        finally:
-            call("cuGraphDestroy", graph)
-
     def alone(self, work: Callable[[], None]) -> None:
         """Call what records the stream by itself, while no other thread uses it or brings memory.
 
@@ -219,23 +137,6 @@ class CudaDevice:
             except BaseException:
                 self._end_recording()
                 raise
-
-    def _end_recording(self) -> None:
-        # A call that cannot be recorded spoils the rest: an error of its own, which says less than
-        # the first one. There is one as well if nothing was being recorded yet, or any more.
-        with contextlib.suppress(BackendError):
-            call("cuGraphDestroy", call("cuStreamEndCapture", self.stream))
-        self._recording = False
-
-    def synchronize(self) -> None:
-        """Wait until everything on the stream is done.
-
-        Raises:
-            BackendError: The driver reports an error, maybe of something that was put there before.
-        """
-        self.activate()
-        with self._lock:
-            call("cuStreamSynchronize", self.stream)
 
     def free_bytes(self) -> int:
         """Return the memory that the device has left, for all programs on it.
@@ -273,9 +174,6 @@ class CudaDevice:
             with contextlib.suppress(BackendError):
                 call("cuDevicePrimaryCtxRelease", self._device)
 
-    def _fact(self, attribute: Any) -> int:
-        return int(call("cuDeviceGetAttribute", attribute, self._device))
-
     def _free(self, buffer: CudaBuffer) -> None:
         """Free memory when the stream has passed what is on it now."""
         with self._memory:
@@ -300,11 +198,6 @@ class CudaDevice:
                 self._given.discard(mailbox)
                 self.synchronize()
                 call("cuMemFreeHost", mailbox.pinned)
-
-
-def _capture_mode() -> Any:
-    """Return the mode in which what a thread records concerns nobody but itself."""
-    return driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 
 def _start(array: NDArray[Any]) -> int:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.cuda.arena import Arena, Tensors
+from runtime.cuda.arena import Arena
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.resize import DeviceResizer
+from runtime.cuda.tensors import Tensors
 from runtime.frames.preprocess import check_frame, geometry
 from runtime.memory.base import Arrays, Frames, Pixels
 from runtime.memory.weights import Weights

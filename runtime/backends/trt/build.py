@@ -32,7 +32,7 @@ class BuildResult:
     """Whether a matching engine existed already, so that nothing was built."""
     untested: str = ""
     """Why its self-test was not run; empty if it was."""
-    former: str = ""
+    previous_profile: str = ""
     """Profile of the engine that it replaced, if that was another."""
 
 
@@ -82,11 +82,11 @@ def build_engine(
     engine = engine_file(graph.stem, recipe, built, tested=test is not None)
     if test is not None:
         test(engine, built.plan)
-    former, old = "", store.former(engine)
+    changed, old = "", store.previous(engine)
     if old is not None and old.recipe.profile != profile:
-        former = old.recipe.profile.name
+        changed = old.recipe.profile.name
     store.install(engine, built.plan)
-    return BuildResult(engine, store.path(engine), reused=False, former=former)
+    return BuildResult(engine, store.path(engine), reused=False, previous_profile=changed)
 
 
 def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> list[Platform]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from runtime.backends.trt.engine_file import EngineFile, Platform
 from runtime.backends.trt.graphs import EngineGraph, check_profile, graphs_of
 from runtime.backends.trt.library import library
 from runtime.backends.trt.profile import Profile
-from runtime.backends.trt.store import FOLDER, store_of
+from runtime.backends.trt.store import FOLDER, EngineStore, store_of
 from runtime.bundles.bundle import Bundle
 from runtime.console import ProgressCallback
 from runtime.errors import BackendError, ConfigError
@@ -86,19 +86,30 @@ def build_all(
                     made[row.engine.stem, recipe.platform.slug] = recipe.content
                 yield row if row.engine.tested else replace(row, untested=_why(machine, reason))
     if store.folder == bundle.path / FOLDER:  # another folder may be several bundles'
-        manifest = bundle.manifest
-        digests = {ref.sha256 for ref in manifest.graphs()}
-        tasks = {entry.id for entry in (*manifest.tasks, *manifest.former)}
+        _sweep(bundle, store, made)
 
-        def outdated(engine: EngineFile) -> bool:
-            own = engine.recipe
-            if own.weights is None:
-                return own.graph not in digests
-            if engine.stem.partition("-")[2] not in {"base", *tasks}:
-                return True  # constants of a task that is gone
-            return made.get((engine.stem, own.platform.slug), own.content) != own.content
 
-        store.sweep(outdated)
+def _sweep(bundle: Bundle, store: EngineStore, made: Mapping[tuple[str, str], str]) -> None:
+    """Remove engines of graphs, values and tasks that a bundle has no more.
+
+    Args:
+        bundle: Bundle whose engines these are.
+        store: Its own folder.
+        made: What engines with constants are of now, by stem and platform.
+    """
+    manifest = bundle.manifest
+    digests = {ref.sha256 for ref in manifest.graphs()}
+    tasks = {entry.id for entry in (*manifest.tasks, *manifest.former)}
+
+    def outdated(engine: EngineFile) -> bool:
+        own = engine.recipe
+        if own.weights is None:
+            return own.graph not in digests
+        if engine.stem.partition("-")[2] not in {"base", *tasks}:
+            return True  # constants of a task that is gone
+        return made.get((engine.stem, own.platform.slug), own.content) != own.content
+
+    store.sweep(outdated)
 
 
 def check_targets(targets: Sequence[str], device: str | None = None) -> None:
@@ -156,7 +167,7 @@ class _Test:
 
     def __call__(self, engine: EngineFile, plan: bytes) -> None:
         from runtime.backends.trt.self_test import self_test
-        from runtime.cuda.arena import Tensors
+        from runtime.cuda.tensors import Tensors
 
         arrays: dict[str, Any] = {}
         if self._graph.entry is not None:

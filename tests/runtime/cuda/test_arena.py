@@ -3,9 +3,10 @@ import threading
 import numpy as np
 import pytest
 
-from runtime.cuda.arena import Arena, Tensors
+from runtime.cuda.arena import Arena
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.graphs import Graphs
+from runtime.cuda.tensors import Tensors
 from runtime.errors import BackendError, FormatError
 from runtime.patch import SparseTensor, merge
 from runtime.storage.digest import tensors_sha256

@@ -11,7 +11,7 @@ from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.self_test import self_test
 from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
-from runtime.cuda.arena import Tensors
+from runtime.cuda.tensors import Tensors
 from tests.runtime.conftest import SIZE
 from tests.runtime.cuda import stand_in
 from tests.runtime.cuda.test_trt_session import build, camera, close, install, opened, tensorrt

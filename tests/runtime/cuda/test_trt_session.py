@@ -20,7 +20,7 @@ from runtime.backends.trt.sets import build_all
 from runtime.backends.trt.store import store_of
 from runtime.backends.trt.tensors import engine_tensors
 from runtime.bundles.bundle import Bundle
-from runtime.cuda.arena import Tensors
+from runtime.cuda.tensors import Tensors
 from runtime.errors import BackendError, FormatError
 from tests.gpus import need_tensorrt
 from tests.runtime.conftest import SIZE
