@@ -34,6 +34,8 @@ class Tracer:
 
     def __call__(self, call: Callable[[], object]) -> None:
         before = sys.gettrace()
+        # Python 3.12 has opcode events only if a frame asked for them before `settrace`.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._enter)
         try:
             call()
