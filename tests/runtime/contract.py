@@ -109,6 +109,18 @@ class BackendContract:
             backend.memory.close()
             backend.memory.close()
 
+    def test_a_head_behind_its_encoder_gives_what_both_give_apart(self, where, mixed):
+        with where.session(mixed.path) as session:
+            for count in (1, 2, 1, MORE_THAN_A_PROFILE, 1, 2):
+                for task in session.tasks:
+                    pixels = random_pixels(count, seed=count)
+                    session.switch(task)
+                    loaded, strategy = session._load(task), session._strategy
+                    features = strategy.features(loaded, pixels)
+                    np.testing.assert_allclose(features, mixed.features(task, pixels), **TOLERANCE)
+                    apart = strategy.logits(loaded, features)
+                    np.testing.assert_allclose(session.infer(pixels), apart, **TOLERANCE)
+
     def test_closing_twice_is_harmless_and_nothing_runs_after_it(self, where, world):
         session = where.session(world.path)
         session.switch("a-b")

@@ -69,16 +69,12 @@ def build_all(
         made: dict[tuple[str, str], str] = {}
         for graph in graphs_of(bundle) if graphs is None else graphs:
             for platform in chosen:
-                test = None
-                if gpu is not None and machine is not None and platform.runs_on(machine):
-                    gpu.activate()  # the library builds for the calling thread's current one
-                    test = _Test(gpu, bundle, graph)
                 row = build_engine(
                     graph,
                     store,
                     profiles[platform],
                     platform,
-                    test=test,
+                    test=_test_on(gpu, machine, platform, bundle, graph),
                     on_progress=_named(f"{graph.stem} for {platform.generation}", on_progress),
                 )
                 recipe = row.engine.recipe
@@ -157,6 +153,20 @@ def _why(machine: Platform | None, reason: str) -> str:
 def _named(what: str, on_progress: ProgressCallback) -> ProgressCallback:
     """Return a progress callback that names the engine instead of its builder's phase."""
     return lambda phase, done, total: on_progress(what, done, total)
+
+
+def _test_on(
+    gpu: CudaDevice | None,
+    machine: Platform | None,
+    platform: Platform,
+    bundle: Bundle,
+    graph: EngineGraph,
+) -> _Test | None:
+    """Return the self-test of an engine, if this machine's GPU is one that it is for."""
+    if gpu is None or machine is None or not platform.runs_on(machine):
+        return None
+    gpu.activate()  # the library builds for the calling thread's current one
+    return _Test(gpu, bundle, graph)
 
 
 class _Test:
