@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from adapt import methods
 from adapt.artifacts.metrics import Metrics
+from adapt.artifacts.run import RunDescription
 from adapt.clip.model import encoder_tensors
 from adapt.clip.prompts import TOKEN_NAME
 from adapt.methods.heads import HEADS, build_head, head_tensors
@@ -95,41 +96,24 @@ class Artifact:
     @classmethod
     def of(
         cls,
+        run: RunDescription,
         base: BaseModel,
         reference: Tensors,
         encoder: nn.Module,
         head: nn.Module,
-        *,
-        task: TaskInfo,
-        method: str,
-        preprocess: Preprocess,
-        prompts: tuple[str, ...],
-        config: Mapping[str, Any],
-        seed: int,
         metrics: Mapping[str, Any],
         tokens: Mapping[str, Tensor] | None = None,
-        teachers: tuple[BaseModel, ...] = (),
-        architecture: Architecture | None = None,
-        optional: Mapping[str, Any] | None = None,
     ) -> Artifact:
         """Return the artifact of a trained encoder and head.
 
         Args:
+            run: Fields that do not depend on the weights.
             base: The base model.
             reference: `encoder_tensors` of the base, taken before training.
             encoder: The trained image encoder, or the base's when only a head was trained.
             head: Deployed head, of a class in `adapt.methods.heads.HEADS`.
-            task: Task that it was trained for.
-            method: The method's name.
-            preprocess: Preprocessing that evaluation used.
-            prompts: Text prompts, one per class.
-            config: Resolved settings.
-            seed: Seed of the run.
             metrics: From `adapt.training.record.metrics`.
             tokens: Prompt tokens, if the encoder runs with any.
-            teachers: Other base models that training learned from.
-            architecture: Architecture of the base, if open_clip has no name for it.
-            optional: Members that a reader may ignore.
 
         Raises:
             BaseModelError: The reference is not the base's.
@@ -140,28 +124,29 @@ class Artifact:
                 f"the reference weights are not those of {base.architecture}/{base.pretrained}; "
                 "take encoder_tensors(clip.visual) before training changes them"
             )
-        seen = on_grid(reference, encoder, config.get("grid", "fp32"))
+        seen = on_grid(reference, encoder, run.config.get("grid", "fp32"))
         residual = patch.diff(seen, encoder_tensors(encoder))
+        architecture = [FEATURE] if run.architecture else []
         artifact = cls(
-            task=task,
-            method=method,
+            task=run.task,
+            method=run.method,
             base=base,
-            preprocess=preprocess,
+            preprocess=run.preprocess,
             residual=residual,
             shapes={name: reference[name].shape for name in residual},
             parameters=sum(p.numel() for p in encoder.parameters()),
             head=next((k for k, c in HEADS.items() if type(head) is c), type(head).__name__),
             head_tensors=head_tensors(head),
             tokens={n: t.detach().cpu().float().numpy() for n, t in (tokens or {}).items()},
-            prompts=prompts,
-            config=dict(config),
-            seed=seed,
+            prompts=run.prompts,
+            config=dict(run.config),
+            seed=run.seed,
             metrics=dict(metrics),
             versions=_versions(),
-            teachers=teachers,
-            architecture=architecture,
-            requires=tuple(sorted((*preprocess.requires, *([FEATURE] if architecture else [])))),
-            optional=dict(optional or {}),
+            teachers=run.teachers,
+            architecture=run.architecture,
+            requires=tuple(sorted((*run.preprocess.requires, *architecture))),
+            optional=dict(run.optional),
         )
         artifact.check()
         return artifact

@@ -11,34 +11,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.run import RunDescription
 from adapt.compute import parallel
 from adapt.evaluation import selection
 from adapt.methods.base import Method
-from adapt.settings.model_config import Architecture
 from adapt.settings.selectors import LAST
 from adapt.training.record import EpochRow, metrics
 from runtime.errors import FormatError
-from runtime.models import BaseModel, Preprocess, TaskInfo
+from runtime.models import BaseModel
 from runtime.storage.files import storage_errors
 
 FILE = "selected.safetensors"
 """Artifact of the best epoch so far, during training."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunDescription:
-    """Fields of an artifact that do not depend on the chosen epoch; see `Artifact`."""
-
-    task: TaskInfo
-    method: str
-    preprocess: Preprocess
-    prompts: tuple[str, ...]
-    config: Mapping[str, Any]
-    seed: int
-    teachers: tuple[BaseModel, ...]
-    architecture: Architecture | None
-    optional: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -123,24 +108,16 @@ class BestEpoch:
 
     def _artifact(self, history: Sequence[EpochRow]) -> Artifact:
         """Return the weights as they are now, with the metrics of all epochs so far."""
-        deployed, run, tested = self._method.deploy(), self._description, self._tested
+        deployed, tested = self._method.deploy(), self._tested
         chosen = None if self._by == LAST else (self._by, self.chosen(history))
         return Artifact.of(
+            self._description,
             self._base,
             self._reference,
             deployed.encoder,
             deployed.head,
-            task=run.task,
-            method=run.method,
-            preprocess=run.preprocess,
-            prompts=run.prompts,
-            config=run.config,
-            seed=run.seed,
-            metrics=metrics(history, tested.held_out, tested.count, tested.digests, chosen),
-            tokens=deployed.tokens,
-            teachers=run.teachers,
-            architecture=run.architecture,
-            optional=run.optional,
+            metrics(history, tested.held_out, tested.count, tested.digests, chosen),
+            deployed.tokens,
         )
 
 

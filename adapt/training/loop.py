@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.run import RunDescription
 from adapt.clip import model as base_models
 from adapt.clip.captions import class_prompts, fitted
 from adapt.compute import parallel
@@ -32,7 +33,7 @@ from adapt.settings.config import TrainConfig
 from adapt.settings.stored import SETTINGS
 from adapt.training import checkpoint, identity
 from adapt.training.batches import Role, Stream
-from adapt.training.best_epoch import BestEpoch, RunDescription, TestImages
+from adapt.training.best_epoch import BestEpoch, TestImages
 from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
 from adapt.training.record import EpochRow, Meter, density, epoch_row

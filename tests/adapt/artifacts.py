@@ -7,6 +7,7 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 
 from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.run import RunDescription
 from adapt.clip import model as clips
 from adapt.clip.demo_weights import architecture
 from adapt.clip.model import encoder_tensors
@@ -70,6 +71,7 @@ def make(base, seed=0, head=None, **changes):
     }
     background = {"background": arguments["preprocess"].background}
     arguments["config"] = {**arguments["config"], **background}
-    return Artifact.of(
-        base.info, reference, base.visual, head or TaskHead(96, len(CLASSES)), **arguments
-    )
+    found = {name: arguments.pop(name, None) for name in ("metrics", "tokens")}
+    head = head or TaskHead(96, len(CLASSES))
+    run = RunDescription(**arguments)
+    return Artifact.of(run, base.info, reference, base.visual, head, **found)

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import load_merged, merged
+from adapt.artifacts.run import RunDescription
 from adapt.artifacts.store import FILE
 from adapt.clip import model as clips
 from adapt.clip.model import encoder_tensors
@@ -97,19 +98,10 @@ def test_density_counts_parameters_and_not_buffers(files):
 
 def test_an_untouched_encoder_has_an_empty_residual(files, tmp_path):
     base = load("demo-vit32", files)
-    artifact = Artifact.of(
-        base.info,
-        encoder_tensors(base.visual),
-        base.visual,
-        TaskHead(96, 3),
-        task=TASK,
-        method="source_only",
-        preprocess=base.preprocess(),
-        prompts=PROMPTS,
-        config=dataclasses.asdict(TaskHeadConfig(background="drop")),
-        seed=0,
-        metrics=METRICS,
-    )
+    config = dataclasses.asdict(TaskHeadConfig(background="drop"))
+    run = RunDescription(TASK, "source_only", base.preprocess(), PROMPTS, config, seed=0)
+    reference = encoder_tensors(base.visual)
+    artifact = Artifact.of(run, base.info, reference, base.visual, TaskHead(96, 3), METRICS)
     artifact.save(tmp_path / FILE)
     read = Artifact.load(tmp_path / FILE)
     assert (read.residual, read.density) == ({}, 0.0)
@@ -221,23 +213,10 @@ def test_a_diverged_encoder_writes_nothing(files):
     with torch.no_grad():
         reference = encoder_tensors(base.visual)
         base.visual.conv1.weight[0, 0, 0, 0] = float("nan")
-    arguments = {
-        "task": TASK,
-        "method": "cmkd",
-        "preprocess": base.preprocess(),
-        "prompts": PROMPTS,
-    }
+    config = dataclasses.asdict(CMKDConfig(background="drop"))
+    run = RunDescription(TASK, "cmkd", base.preprocess(), PROMPTS, config, seed=0)
     with pytest.raises(FormatError, match=r"'conv1\.weight' holds a value that is not finite"):
-        Artifact.of(
-            base.info,
-            reference,
-            base.visual,
-            TaskHead(96, 3),
-            **arguments,
-            config=dataclasses.asdict(CMKDConfig(background="drop")),
-            seed=0,
-            metrics=METRICS,
-        )
+        Artifact.of(run, base.info, reference, base.visual, TaskHead(96, 3), METRICS)
 
 
 def test_an_artifact_requires_its_background_and_one_without_has_the_keys_of_before(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import load_merged
+from adapt.artifacts.run import RunDescription
 from adapt.clip import demo_weights
 from adapt.clip.model import Clip, encoder_tensors
 from adapt.data import DomainPair
@@ -207,12 +208,13 @@ def test_an_artifact_gives_the_methods_logits_with_the_teacher_gone(
         centres = method.teacher.text()
         expected = method.logit_scale * method.head.project(method.encode(images)) @ centres.T
     deployed = method.deploy()
+    run = RunDescription(
+        TASK, "ekda", Preprocess(32, background=method.config.background), tuple(prompts),
+        asdict(method.config), seed=0, teachers=method.teachers(),
+    )  # fmt: skip
     Artifact.of(
-        clip.info, reference, deployed.encoder, deployed.head, tokens=deployed.tokens,
-        task=TASK, method="ekda", prompts=tuple(prompts), seed=0, metrics=METRICS,
-        preprocess=Preprocess(32, background=method.config.background),
-        config=asdict(method.config), teachers=method.teachers(),
-    ).save(tmp_path / "a.safetensors")  # fmt: skip
+        run, clip.info, reference, deployed.encoder, deployed.head, METRICS, deployed.tokens
+    ).save(tmp_path / "a.safetensors")
     del method, deployed
 
     found = Artifact.load(tmp_path / "a.safetensors")

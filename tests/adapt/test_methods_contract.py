@@ -17,6 +17,7 @@ import torch
 from adapt import methods
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import load_merged
+from adapt.artifacts.run import RunDescription
 from adapt.clip.model import Clip, encoder_tensors
 from adapt.clip.prompts import Prompted
 from adapt.methods.base import Method
@@ -162,19 +163,11 @@ def test_an_artifact_gives_the_same_logits_bit_for_bit(
     deployed = method.deploy()
     name = next(n for n in methods.METHODS if methods.get(n) is type(method))
     path = tmp_path / "artifact.safetensors"
+    preprocess = Preprocess(32, background=method.config.background)
+    run = RunDescription(TASK, name, preprocess, tuple(prompts), asdict(method.config), seed=0)
+    reference = encoder_tensors(clip.visual)
     Artifact.of(
-        clip.info,
-        encoder_tensors(clip.visual),
-        deployed.encoder,
-        deployed.head,
-        tokens=deployed.tokens,
-        task=TASK,
-        method=name,
-        preprocess=Preprocess(32, background=method.config.background),
-        prompts=tuple(prompts),
-        config=asdict(method.config),
-        seed=0,
-        metrics=METRICS,
+        run, clip.info, reference, deployed.encoder, deployed.head, METRICS, deployed.tokens
     ).save(path)
     loaded, images = Artifact.load(path), batch(7, False).images
     with torch.no_grad():

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.run import RunDescription
 from adapt.artifacts.store import FILE
 from adapt.clip import model as clips
 from adapt.clip.demo_weights import architecture
@@ -149,11 +150,7 @@ class World:
             for block in range(prompts[0])
         }
         source, target = task.split("-")
-        artifact = Artifact.of(
-            clip.info,
-            reference,
-            clip.visual,
-            perturb(HEADS[head](*sizes), seed),
+        run = RunDescription(
             task=TaskInfo(task, "my-objects", source, target, CLASSES),
             method="cmkd",
             preprocess=replace(clip.preprocess(), resize=resize, interpolation=interpolation),
@@ -167,9 +164,9 @@ class World:
                 )  # fmt: skip
             ),
             seed=seed,
-            metrics=UNLABELLED,
-            tokens=tokens,
         )
+        deployed = perturb(HEADS[head](*sizes), seed)
+        artifact = Artifact.of(run, clip.info, reference, clip.visual, deployed, UNLABELLED, tokens)
         path = (root or self.artifacts) / "my-objects" / task / variant / FILE
         artifact.save(path)
         return path
