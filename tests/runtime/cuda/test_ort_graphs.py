@@ -11,6 +11,7 @@ from tests.runtime.conftest import SIZE
 from tests.runtime.cuda.ort_stand_in import StandInSession, calls
 from tests.runtime.cuda.test_device_session import camera
 from tests.runtime.cuda.test_device_session import cuda as cuda  # a fixture
+from tests.runtime.interrupts import elsewhere, interrupted
 
 BATCHES = (1, 1, 2, 2, 3, 3, 8, 1, 1)
 
@@ -93,3 +94,31 @@ def test_what_a_graph_binds_lies_on_the_device(mixed, opened):
     encoder = next(iter(opened._strategy.encoders.values())).engine
     with pytest.raises(BackendError, match="binds what lies there, found an array of the host"):
         encoder.bind({"first.bias": np.zeros(300, np.float32)})
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_prediction_that_is_interrupted_while_it_is_recorded(mixed, opened):
+    frames = camera(2)
+    want = {t: [opened.predict(f, t).logits for f in frames] for t in opened.tasks}
+    task = opened._load("a-f")
+    engines = [
+        opened._strategy.encoders[task.encoder].engine,
+        opened._strategy.heads._engines[task.head],
+    ]
+
+    def prepare() -> None:
+        opened.switch("a-b")
+        for engine in engines:  # so that the second run is recorded, under an id of its own
+            engine._here, engine._most = threading.local(), 1 << 30
+            engine._ids.clear()
+
+    work = [frames[0]] * 3
+    for n in interrupted(prepare, lambda: [opened.predict(f, "a-f") for f in work], step=12):
+        for name in ("a-f", "a-c"):
+            for found in (
+                elsewhere(lambda: opened.predict(frames[n % 2], name)),  # noqa: B023
+                opened.predict(frames[n % 2], name),
+            ):
+                assert found.task == name
+                np.testing.assert_allclose(found.logits, want[name][n % 2], rtol=1e-4, atol=1e-2)
+    assert opened.base_sha256() == opened.bundle.manifest.tensors.sha256
