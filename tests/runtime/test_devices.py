@@ -57,9 +57,7 @@ def test_without_a_driver_onnxruntime_names_the_way_out(no_driver, monkeypatch, 
     known = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
     missing = "Failed to load libcublasLt.so.13"
-    monkeypatch.setattr(
-        onnxruntime, "preload_dlls", lambda directory=None: print(missing), raising=False
-    )
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(missing), raising=False)
     with pytest.raises(BackendError, match=r"libcuda.so.1.*; install it, or choose --device cpu$"):
         backends.load("ort", "cuda", None)
     assert capfd.readouterr() == ("", "")

@@ -1,5 +1,9 @@
 """CUDA's libraries in Python packages, and what ONNX Runtime prints while it looks for them."""
 
+import ctypes
+import os
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -13,13 +17,12 @@ from runtime.backends.ort import libraries
 class Library:
     """ONNX Runtime's `preload_dlls`, which prints; hashable, as a module is."""
 
-    def __init__(self):
-        self.folders = []
+    calls = 0
 
-    def preload_dlls(self, directory=None):
-        self.folders.append(directory)
+    def preload_dlls(self):
+        self.calls += 1
         time.sleep(0.05)
-        print(f"Failed to load {'liba' if directory else 'libcudnn.so.9'}\nsecond")
+        print("Failed to load libcudnn.so.9\nsecond")
 
 
 @pytest.fixture
@@ -41,18 +44,31 @@ def test_libraries_are_looked_for_in_every_place_of_the_package(nvidia, capsys):
     want = [user / "cudnn" / "lib", carried / "cu13" / "lib", carried / "cudnn" / "lib"]
     assert libraries.library_folders() == want
     library = Library()
-    assert libraries.preload(library) == "Failed to load libcudnn.so.9"
-    assert library.folders == [*map(str, want), None]
-    assert libraries.preload(library) == "Failed to load libcudnn.so.9"
-    assert len(library.folders) == 4, "once is enough"
+    for _ in range(2):
+        assert libraries.preload(library) == "Failed to load libcudnn.so.9"
+    assert library.calls == 1, "once is enough"
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_library_of_any_place_is_found_by_its_name(nvidia):
+    _, carried = nvidia
+    name = f"libcudart.so.{os.getpid()}"
+    with pytest.raises(OSError):
+        ctypes.CDLL(name)
+    command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", f"-Wl,-soname,{name}", "-o"]
+    source = "int answer(void) { return 7; }"
+    subprocess.run([*command, carried / "cu13" / "lib" / name], input=source, text=True, check=True)
+    (carried / "cudnn" / "lib" / "libcudnn.so.9").write_text("no library")
+    libraries.preload(Library())
+    assert ctypes.CDLL(name).answer() == 7
 
 
 def test_without_the_package_the_default_places_are_tried(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvidia", None)
     library = Library()
     libraries.preload(library)
-    assert library.folders == [None]
+    assert library.calls == 1
 
 
 def test_sessions_of_several_threads_leave_stdout_alone(monkeypatch, capsys):

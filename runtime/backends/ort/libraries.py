@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import sys
 from functools import cache
@@ -14,6 +15,8 @@ from typing import Any, TextIO
 from runtime.errors import BackendError
 from runtime.mutex import Mutex
 
+_NEEDED = ("cublasLt", "cublas", "nvrtc", "curand", "cufft", "cudart", "cudnn")
+"""What the CUDA provider is linked to; none needs a later one."""
 _loading = Mutex()
 """Sessions may be opened in several threads, and all of them write to one stdout."""
 
@@ -48,12 +51,13 @@ def preload(library: Any) -> str:
 
 @cache
 def _preload(library: Any) -> str:
+    folders = library_folders()
+    for name in _NEEDED:
+        for path in (path for each in folders for path in sorted(each.glob(f"lib{name}.so.*"))):
+            with contextlib.suppress(OSError):  # if it is missed, ONNX Runtime says so
+                ctypes.CDLL(str(path))
     with contextlib.redirect_stdout(_Caught(sys.stdout)) as said:
-        for folder in library_folders():
-            library.preload_dlls(directory=str(folder))
-        said.seek(0)
-        said.truncate()
-        library.preload_dlls()  # says what is still not found
+        library.preload_dlls()
     return said.getvalue().strip().partition("\n")[0]
 
 
