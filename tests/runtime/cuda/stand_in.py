@@ -26,6 +26,8 @@ ACTIVATIONS = 3000
 """Bytes that a context computes in, which it is given."""
 calls: Counter[str] = Counter()
 """Of contexts, by name, those that are made among them."""
+activations: list[int] = []
+"""Where contexts compute, of each that was made."""
 _kept: list[object] = []
 """What streams and graphs of the driver may still call."""
 _NUMPY = {"FLOAT": "float32", "UINT8": "uint8", "HALF": "float16"}
@@ -136,6 +138,7 @@ class IExecutionContext:
     def set_device_memory(self, memory: int, size: int) -> None:
         assert size >= ACTIVATIONS and memory % 256 == 0
         self._memory = memory
+        activations.append(memory)
 
     def set_input_shape(self, name: str, shape: Dims) -> bool:
         calls["set_input_shape"] += 1

@@ -135,6 +135,17 @@ def test_the_least_recently_used_graph_leaves(world, build, driver, monkeypatch)
     assert driver.counts("graphs")[0] == before
 
 
+def test_all_contexts_compute_in_one_memory(world, build, driver):
+    build(world.path)
+    stand_in.activations.clear()
+    with opened(world.path) as session:
+        session.switch("a-b")
+        for count in BATCHES:
+            session.infer(random_pixels(count))
+    assert len(stand_in.activations) == 2 + 2 * 3  # of two engines, and of three graphs
+    assert len(set(stand_in.activations)) == 1
+
+
 def test_heads_of_equal_shape_share_a_graph_wherever_they_lie(world, build, device, driver):
     build(world.path)
     store, head = store_of(world.path, None), graphs_of(Bundle.open(world.path))[-1]
