@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 from torchvision.transforms.v2 import functional
 
+from adapt.data.transfer import constant, to_device
+
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Mix with black: 0 is black, 1 the image, 2 twice as bright."""
@@ -42,7 +44,7 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
     divisor = chroma.clamp_min(1)  # of a grey pixel, whose hue does not show
     sixth = torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
     sixth = torch.where(value == red, (green - blue) / divisor, sixth)[:, None]
-    channel = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(3, 1, 1)
+    channel = constant((5.0, 3.0, 1.0), images.device).view(3, 1, 1)
     k = (channel + sixth + 6 * _each(shift, images)) % 6
     share = torch.minimum(k, 4 - k).clamp_(0, 1)
     return (value[:, None] - chroma[:, None] * share).round_().to(torch.uint8)
@@ -95,7 +97,7 @@ def blur(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
 
 
 def _each(strength: Tensor, images: Tensor) -> Tensor:
-    return strength.to(images.device, torch.float32).view(-1, 1, 1, 1)
+    return to_device(strength.float(), images.device).view(-1, 1, 1, 1)
 
 
 def _mix(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from adapt.data import colour
+from adapt.data.transfer import to_device
 from adapt.data.warp import about_centre, rotations, warp
 
 Change = Callable[[Tensor, Tensor], Tensor]
@@ -56,7 +57,7 @@ def randaugment(images: Tensor, fill: Sequence[float], generator: Generator) -> 
         which = (mine >= len(COLOURS)).nonzero()[:, 0]
         if len(which):
             maps = warp_maps(mine[which] - len(COLOURS), m[which], images.shape[-1])
-            there = which.to(images.device)
+            there = to_device(which, images.device)
             turned = warp(images.index_select(0, there), maps, fill)
             images.index_copy_(0, there, turned.round_().to(torch.uint8))
 
@@ -92,5 +93,5 @@ def apply(images: Tensor, where: Tensor, change: Change, strength: Tensor) -> No
     """Change the images (N, 3, S, S) for which `where` (N,) is true, in place."""
     which = where.nonzero()[:, 0]
     if len(which):
-        there = which.to(images.device)
+        there = to_device(which, images.device)
         images.index_copy_(0, there, change(images.index_select(0, there), strength[which]))

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from adapt.data import colour
 from adapt.data.randaugment import Change, apply, randaugment
+from adapt.data.transfer import to_device
 from adapt.data.transforms import MEAN, STD, centre_crop, normalise
 from adapt.data.warp import about_centre, rotations, warp
 
@@ -68,7 +69,7 @@ def strong(
         centre_crop(images, size).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
     )
     if flip:
-        mirrored = (torch.rand(count, generator=generator) < 0.5).to(view.device)
+        mirrored = to_device(torch.rand(count, generator=generator) < 0.5, view.device)
         view = torch.where(mirrored.view(-1, 1, 1, 1), view.flip(3), view)
     if kind == "randaugment":
         jitter(view, MIXES, generator)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from adapt.data.transfer import constant, to_device
 from adapt.data.warp import about_centre, rotations, warp
 from runtime.errors import ConfigError
 from runtime.models import Preprocess
@@ -26,8 +27,8 @@ def normalise(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float]
     The bytes may be uint8 or float32. The memory keeps the order of the pixels (channels last): a
     ModifiedResNet trains a fifth faster on a CPU that way.
     """
-    shift = torch.tensor(mean, device=images.device).view(3, 1, 1)
-    scale = torch.tensor(std, device=images.device).view(3, 1, 1)
+    shift = constant(tuple(mean), images.device).view(3, 1, 1)
+    scale = constant(tuple(std), images.device).view(3, 1, 1)
     return images.permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(255).sub_(shift).div_(scale)
 
 
@@ -81,7 +82,7 @@ def augment(
         cut = _resized(images, boxes, size, interpolation)
         if flip:
             mirrored = torch.rand(count, generator=generator) < 0.5
-            cut = torch.where(mirrored.to(cut.device).view(-1, 1, 1, 1), cut.flip(2), cut)
+            cut = torch.where(to_device(mirrored.view(-1, 1, 1, 1), cut.device), cut.flip(2), cut)
     else:
         cut = _crop(images, size, pad, flip, generator)
     if rotate > 0:
@@ -144,7 +145,7 @@ def _crop(images: Tensor, size: int, pad: int, flip: bool, generator: torch.Gene
     if flip:
         mirrored = torch.rand(count, generator=generator) < 0.5
         columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    rows, columns = to_device(rows, images.device), to_device(columns, images.device)
     which = torch.arange(count, device=images.device)[:, None, None]
     return images[which, rows[:, :, None], columns[:, None, :]]
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from adapt.data.transfer import constant, to_device
+
 
 def warp(images: Tensor, maps: Tensor, fill: Sequence[float] | None = None) -> Tensor:
     """Return images (N, 3, S, S), float32 or uint8, read bilinearly through their maps, float32.
@@ -30,7 +32,7 @@ def warp(images: Tensor, maps: Tensor, fill: Sequence[float] | None = None) -> T
     theta = maps.double().clone()
     theta[..., 2] += (theta[..., :2].sum(-1) - 1) * (side / 2)
     theta[..., 2] *= 2 / side
-    theta = theta.to(images.device, torch.float32)
+    theta = to_device(theta.float(), images.device)
     centres = (torch.arange(side, device=images.device) * 2 + 1) / side - 1
     across, down, start = (theta[..., i, None, None] for i in range(3))  # (N, 2, 1, 1)
     x, y = (across * centres + (down * centres[:, None] + start)).unbind(1)  # (N, S, S)
@@ -40,7 +42,7 @@ def warp(images: Tensor, maps: Tensor, fill: Sequence[float] | None = None) -> T
     if fill is None:
         return read
     inside = ((x >= -1) & (x < 1) & (y >= -1) & (y < 1))[:, None]
-    colour = torch.tensor(fill, dtype=torch.float32, device=images.device).view(3, 1, 1)
+    colour = constant(tuple(fill), images.device).view(3, 1, 1)
     return torch.where(inside, read, colour)
 
 

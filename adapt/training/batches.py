@@ -6,6 +6,7 @@ pass) and augmentations on (seed, role, iteration).
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from adapt.compute.seeds import draw_seed
 from adapt.data.base import UNKNOWN
 from adapt.data.rows import Images
 from adapt.data.strong import strong
+from adapt.data.transfer import to_device
 from adapt.data.transforms import augment
 from adapt.methods.base import Batch
 from adapt.settings.config import TrainConfig
@@ -41,6 +43,7 @@ class Stream:
         *,
         digest: str,
         images: bool = True,
+        ahead: bool = False,
     ) -> None:
         """Check the number of images; nothing is read.
 
@@ -53,6 +56,7 @@ class Stream:
             device: Device to augment and train on.
             digest: Digest of the files and how they were resized.
             images: Whether batches hold images.
+            ahead: Whether a thread reads the next batch meanwhile; always so for a GPU.
 
         Raises:
             ConfigError: A batch has one image, so no batch statistics, or does not divide evenly
@@ -78,6 +82,8 @@ class Stream:
         self.labels = np.full(len(pixels), UNKNOWN) if labels is None else labels
         self._role, self._config, self._clip, self._device = role, config, clip, device
         self._images = images
+        self._reader = ThreadPoolExecutor(1) if ahead or device.type == "cuda" else None
+        self._next: tuple[int, Future[torch.Tensor]] | None = None
         self._batches = len(pixels) // config.batch_size
         self._pass = -1
         self._order = np.empty(0, np.int64)
@@ -97,11 +103,11 @@ class Stream:
     def batch(self, iteration: int) -> Batch:
         """Return the batch of an iteration, augmented and normalised, on the training device."""
         where = self.indices(iteration)
-        labels = torch.from_numpy(self.labels[where]).to(self._device)
-        indices = torch.from_numpy(where).to(self._device)
+        labels = to_device(torch.from_numpy(self.labels[where]), self._device)
+        indices = to_device(torch.from_numpy(where), self._device)
         if not self._images:
             return Batch(torch.empty(len(where), 0, device=self._device), labels, indices)
-        pixels = torch.from_numpy(self.pixels[where]).to(self._device)
+        pixels = self._read(where, iteration).to(self._device, non_blocking=True)
         config, clip = self._config, self._clip
         images = augment(
             pixels, clip.image_size, config.pad, config.flip, self._generator("augment", iteration),
@@ -113,6 +119,23 @@ class Stream:
         mine = parallel.share(len(where))
         other = None if strongly is None else strongly[mine]
         return Batch(images[mine], labels, indices, other)
+
+    def _read(self, where: NDArray[np.int64], iteration: int) -> torch.Tensor:
+        """Return the pixels of an iteration, pinned for a GPU, and begin to read the next ones."""
+        if self._reader is None:
+            return self._pixels(where)
+        ahead, self._next = self._next, None
+        if ahead and ahead[0] == iteration:
+            found = ahead[1].result()
+        else:
+            found = self._pixels(where)
+        following = self.indices(iteration + 1)
+        self._next = iteration + 1, self._reader.submit(self._pixels, following)
+        return found
+
+    def _pixels(self, where: NDArray[np.int64]) -> torch.Tensor:
+        pixels = torch.from_numpy(self.pixels[where])
+        return pixels.pin_memory() if self._device.type == "cuda" else pixels
 
     def _strong(self, pixels: torch.Tensor, iteration: int) -> torch.Tensor | None:
         """Return the strong view of the target, if the settings ask for one."""

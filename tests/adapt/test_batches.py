@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from adapt.clip.model import Clip
+from adapt.methods.cmkd import CMKDConfig
 from adapt.settings.config import TrainConfig
 from adapt.training.batches import Role, Stream
 from runtime.errors import ConfigError, DataError
@@ -90,3 +91,41 @@ def test_too_few_images_for_a_batch_are_refused(stream: Callable[..., Stream]) -
 def test_a_batch_of_one_image_is_refused(stream: Callable[..., Stream]) -> None:
     with pytest.raises(ConfigError, match="batch_size is 1"):
         stream(config=replace(CONFIG, batch_size=1))
+
+
+def test_reading_ahead_changes_no_batch_in_any_order(small_clip: Callable[[str], Clip]) -> None:
+    config = CMKDConfig(batch_size=4, pad=1, seed=5, fixmatch=0.5)
+    plain, ahead = (
+        Stream(
+            "target", PIXELS, None, config, small_clip("vit"), torch.device("cpu"),
+            digest="", ahead=each,
+        )
+        for each in (False, True)
+    )  # fmt: skip
+    for i in (0, 1, 2, 3, 9, 2, 3, 3, 4):
+        one, other = plain.batch(i), ahead.batch(i)
+        assert torch.equal(one.images, other.images) and torch.equal(one.indices, other.indices)
+        assert one.strong is not None and other.strong is not None
+        assert torch.equal(one.strong, other.strong)
+
+
+def test_an_image_that_cannot_be_read_ahead_is_an_error_of_its_own_batch(
+    small_clip: Callable[[str], Clip],
+) -> None:
+    class Damaged:
+        def __len__(self) -> int:
+            return len(PIXELS)
+
+        def __getitem__(self, where: np.ndarray) -> np.ndarray:
+            if 5 in where:
+                raise DataError("'5.png' is damaged")
+            return PIXELS[where]
+
+    clip, device = small_clip("vit"), torch.device("cpu")
+    made = Stream("source", Damaged(), LABELS, CONFIG, clip, device, digest="", ahead=True)
+    for i in range(2):  # a pass is two batches
+        if 5 in made.indices(i):
+            with pytest.raises(DataError, match="damaged"):
+                made.batch(i)
+        else:
+            made.batch(i)
