@@ -132,11 +132,9 @@ class Dataset(Protocol):
                 target classes is impossible.
             DataError: Images are missing or unusable, or the domains' classes differ.
         """
-        ...
 
     def tasks(self) -> tuple[str, ...]:
         """Return the tasks that papers report, in the order of their columns."""
-        ...
 
     def survey(self, root: Path | None, short: str) -> dict[str, Counter[str]]:
         """Return the number of images per class of one domain, by split.
@@ -151,7 +149,6 @@ class Dataset(Protocol):
         Raises:
             DataError: Images are missing or unusable.
         """
-        ...
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:

@@ -27,7 +27,6 @@ class Engine(Protocol):
         Raises:
             BackendError: The graph has no such input, or the device cannot take it.
         """
-        ...
 
     def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run once with the inputs that are not bound; return the one output, a fresh array.
@@ -36,7 +35,6 @@ class Engine(Protocol):
             inputs: Frames, which come anew with every run, and tensors; those that lie on a device
                 keep their values as long as the object that names their place is given.
         """
-        ...
 
     def run_with_head(self, inputs: Inputs, head: Engine, tensors: Inputs) -> NDArray[np.float32]:
         """Run an encoder, then a head over its features; return the logits, a fresh array.
@@ -46,11 +44,9 @@ class Engine(Protocol):
             head: Engine of the same backend, with the input `features`.
             tensors: Other inputs of the head.
         """
-        ...
 
     def close(self) -> None:
         """Release everything. Safe to call more than once."""
-        ...
 
 
 class Backend(Protocol):
@@ -82,4 +78,3 @@ class Backend(Protocol):
             FormatError: The graph is damaged, or a baked array has no input that it fits.
             BackendError: The graph or the device cannot be used.
         """
-        ...

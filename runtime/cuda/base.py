@@ -40,7 +40,6 @@ class Buffer(Protocol):
 
     def close(self) -> None:
         """Free the memory once the stream has passed it. Safe to call more than once."""
-        ...
 
 
 class Mailbox(Protocol):
@@ -59,15 +58,12 @@ class Mailbox(Protocol):
 
     def push(self, nbytes: int) -> None:
         """Put the first bytes onto the device, in the order of the stream."""
-        ...
 
     def pull(self, nbytes: int) -> None:
         """Bring the first bytes to the host; they are there after `Device.synchronize`."""
-        ...
 
     def close(self) -> None:
         """Free the memory once the stream has passed it. Safe to call more than once."""
-        ...
 
 
 class Graph(Protocol):
@@ -75,11 +71,9 @@ class Graph(Protocol):
 
     def launch(self) -> None:
         """Put all of it onto the stream."""
-        ...
 
     def close(self) -> None:
         """Release it. Safe to call more than once."""
-        ...
 
 
 class Device(Protocol):
@@ -102,11 +96,9 @@ class Device(Protocol):
 
     def activate(self) -> None:
         """Make the device current for the calling thread: what libraries want before a call."""
-        ...
 
     def allocate(self, nbytes: int) -> Buffer:
         """Return device memory, of undefined content. Slow: not for every frame."""
-        ...
 
     def mailbox(self, nbytes: int, *, copied: bool = False) -> Mailbox:
         """Return memory that both sides reach. Slow: not for every frame.
@@ -116,7 +108,6 @@ class Device(Protocol):
             copied: Whether it is copied also where host and device share one memory: what a device
                 reads several times, since it reads page-locked memory without its cache there.
         """
-        ...
 
     def upload(self, array: NDArray[np.generic], address: int) -> None:
         """Copy a contiguous array to device memory and wait until it is there.
@@ -124,15 +115,12 @@ class Device(Protocol):
         Uses a stream of its own, so that it neither waits for frames nor holds them up. Nothing on
         the stream may use that memory yet.
         """
-        ...
 
     def download(self, address: int, array: NDArray[np.generic]) -> None:
         """Wait for the stream, then copy device memory to a contiguous array."""
-        ...
 
     def copy(self, source: int, target: int, nbytes: int) -> None:
         """Copy from device memory to device memory, in the order of the stream."""
-        ...
 
     def record(self, work: Callable[[], None]) -> Graph:
         """Return what `work` puts onto the stream as a graph; nothing of it is run.
@@ -140,12 +128,9 @@ class Device(Protocol):
         `work` may not wait for the stream, and must have run once before: libraries load code and
         allocate memory the first time.
         """
-        ...
 
     def synchronize(self) -> None:
         """Wait until everything on the stream is done."""
-        ...
 
     def close(self) -> None:
         """Wait for the stream, then free memory and device. Safe to call more than once."""
-        ...

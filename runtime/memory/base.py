@@ -42,11 +42,9 @@ class PlacedPatch(Protocol):
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
-        ...
 
     def close(self) -> None:
         """Free the memory. Safe to call more than once."""
-        ...
 
 
 class PlacedWeights(Protocol):
@@ -61,12 +59,10 @@ class PlacedWeights(Protocol):
     @property
     def handles(self) -> Inputs:
         """Each tensor as engines bind it; its values change with the patch."""
-        ...
 
     @property
     def form(self) -> Hashable:
         """Weights of one base and equal forms take each other's patches."""
-        ...
 
     def prepare(self, patch: Patch) -> PlacedPatch | None:
         """Return a patch as `apply` takes it; None if it changes nothing.
@@ -75,7 +71,6 @@ class PlacedWeights(Protocol):
             FormatError: The patch does not fit these weights.
             BackendError: There is no room for it.
         """
-        ...
 
     def apply(self, patch: Any) -> None:
         """Make the weights those of one patch: restore the base, then write the patch's values.
@@ -88,11 +83,9 @@ class PlacedWeights(Protocol):
         Raises:
             BackendError: The device takes no new values.
         """
-        ...
 
     def sha256(self) -> str:
         """Return the digest of the base in memory; removes the patch."""
-        ...
 
 
 class Tensors(Protocol):
@@ -109,11 +102,9 @@ class Tensors(Protocol):
         Raises:
             BackendError: The device takes no work.
         """
-        ...
 
     def close(self) -> None:
         """Free the memory. Safe to call more than once."""
-        ...
 
 
 class Memory(Protocol[P]):
@@ -129,7 +120,6 @@ class Memory(Protocol[P]):
         Raises:
             BackendError: There is no room for them.
         """
-        ...
 
     def tensors(self, arrays: Arrays) -> Tensors:
         """Return a copy of arrays, all of one type, as engines take them. Thread-safe.
@@ -137,7 +127,6 @@ class Memory(Protocol[P]):
         Raises:
             BackendError: There is no room for them.
         """
-        ...
 
     def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> P:
         """Return at least one frame as `ready` takes it. Thread-safe.
@@ -149,7 +138,6 @@ class Memory(Protocol[P]):
         Raises:
             DataError: A frame is not an RGB image, or too narrow to crop.
         """
-        ...
 
     def ready(self, pixels: P) -> NDArray[np.uint8] | DeviceArray:
         """Return pixels as an engine takes them, good until the next call. One caller at a time.
@@ -160,8 +148,6 @@ class Memory(Protocol[P]):
         Raises:
             BackendError: The device failed.
         """
-        ...
 
     def close(self) -> None:
         """Free all memory, and release the device if there is one. Safe to call more than once."""
-        ...

@@ -48,17 +48,14 @@ class Strategy(Protocol[R]):
     @property
     def layout(self) -> Mapping[str, TensorSpec]:
         """The base's deploy tensors by name."""
-        ...
 
     @property
     def form(self) -> Hashable:
         """Strategies of one kind, one base and equal forms take each other's loaded tasks."""
-        ...
 
     @property
     def closed(self) -> bool:
         """Whether the strategy was closed."""
-        ...
 
     def prepare(self, task: Task, preprocess: Preprocess) -> R:
         """Return a task as `switch` takes it. Thread-safe, also while another thread switches.
@@ -70,7 +67,6 @@ class Strategy(Protocol[R]):
         Raises:
             FormatError: The task does not fit the base or its graphs.
         """
-        ...
 
     def switch(self, new: R | None) -> None:
         """Restore the base, whatever is over it, and write a task; None is the bare base.
@@ -80,7 +76,6 @@ class Strategy(Protocol[R]):
         Raises:
             BackendError: The device takes no new values.
         """
-        ...
 
     def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
         """Return at least one frame as `features` takes them. Thread-safe.
@@ -88,7 +83,6 @@ class Strategy(Protocol[R]):
         Raises:
             DataError: A frame is not an RGB image, or too narrow to crop.
         """
-        ...
 
     def features(self, loaded: R, pixels: Pixels) -> NDArray[np.float32]:
         """Return features (N, D) for frames.
@@ -100,7 +94,6 @@ class Strategy(Protocol[R]):
         Raises:
             BackendError: An engine failed.
         """
-        ...
 
     def infer(self, loaded: R, pixels: Pixels) -> NDArray[np.float32]:
         """Return logits (N, K) for frames; the features stay where they are computed.
@@ -113,7 +106,6 @@ class Strategy(Protocol[R]):
             FormatError: The logits are not finite, or not one per class.
             BackendError: An engine failed.
         """
-        ...
 
     def logits(self, loaded: R, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits (N, K) for features (N, D); the task need not be the current one.
@@ -122,15 +114,12 @@ class Strategy(Protocol[R]):
             FormatError: The logits are not finite, or not one per class.
             BackendError: An engine failed.
         """
-        ...
 
     def base_sha256(self) -> str:
         """Return the digest of the base in memory; removes the task, see `switch`."""
-        ...
 
     def close(self) -> None:
         """Release everything. Safe to call more than once."""
-        ...
 
 
 def checked(loaded: LoadedTask, count: int, logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -23,11 +23,9 @@ class Form(Protocol):
 
     def deploy(self, tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Return the deploy tensors of a tower's tensors, both float32."""
-        ...
 
     def stays_float32(self, name: str) -> bool:
         """Return whether a tensor, of the tower or deployed, is float32 in every precision."""
-        ...
 
     def check_tokens(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check the shapes of prompt tokens by name.
@@ -35,7 +33,6 @@ class Form(Protocol):
         Raises:
             BaseModelError: They do not fit this tower, or it takes none.
         """
-        ...
 
     def build(self, g: Graph, image: str, blocked: bool = False) -> str:
         """Add the encoder to a graph.
@@ -48,4 +45,3 @@ class Form(Protocol):
         Returns:
             Features (N, D).
         """
-        ...

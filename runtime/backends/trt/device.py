@@ -23,17 +23,14 @@ class Gpu(Protocol):
     @property
     def name(self) -> str:
         """As its driver calls it."""
-        ...
 
     @property
     def capability(self) -> tuple[int, int]:
         """Its generation."""
-        ...
 
     @property
     def driver(self) -> int:
         """Newest CUDA that the driver takes, as 12060."""
-        ...
 
 
 @dataclass(frozen=True)
