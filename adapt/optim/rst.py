@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from adapt.optim import grid as grids
 from adapt.optim.grid import Grid
-from adapt.optim.topk import topk_threshold
+from adapt.optim.topk import topk_threshold, topk_threshold_on_gpu
 from adapt.settings.config import TrainConfig
 from runtime.errors import ConfigError
 
@@ -124,6 +124,8 @@ class Projection:
             for first, stop in ((0, self._split), (self._split, end))
             for start in range(first, stop, size)
         ]
+        on_gpu = device.type == "cuda"
+        self.find_threshold = topk_threshold_on_gpu if on_gpu else topk_threshold
         self._distance = torch.empty(size, device=device)
         self._keep = torch.empty(size, device=device, dtype=torch.bool)
         low = size if self._split else 0
@@ -156,11 +158,12 @@ class Projection:
         """
         if self.rule is None:
             return
+        tau: float | Tensor
         if isinstance(self.rule, Threshold):
             tau = self.rule.tau
         else:
             count = int(self.rule.share(progress) * self.count)
-            tau = topk_threshold(self._visible, self.count, count)
+            tau = self.find_threshold(self._visible, self.count, count)
         for (where, _), distance in zip(self._chunks, self._distances(), strict=True):
             keep = torch.gt(distance, tau, out=self._keep[: distance.numel()])
             now = self._now[where]

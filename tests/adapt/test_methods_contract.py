@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adapt import methods
 from adapt.artifacts.artifact import Artifact
@@ -23,7 +24,9 @@ from adapt.clip.prompts import Prompted
 from adapt.methods.base import Method
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.methods.heads import HEADS
+from adapt.optim import rst
 from adapt.optim.optimization import Optimization
+from adapt.optim.topk import topk_threshold_on_gpu
 from adapt.settings.config import TrainConfig
 from adapt.training.batches import Role, Stream
 from runtime.errors import ConfigError
@@ -90,6 +93,43 @@ def test_losses_are_finite_named_scalars(make: Make) -> None:
         return
     terms = method.train().losses(batch(0, True), batch(1, False), 5)
     assert terms and all(term.shape == () and bool(term.isfinite()) for term in terms.values())
+
+
+class Waits(TorchDispatchMode):
+    """Names the operations whose result's size or value the host has to wait for on a GPU."""
+
+    ASKING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "equal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.overloadpacket.__name__
+        masks = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if masks or name in self.ASKING:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("density", [0.0, 0.015])
+def test_a_step_never_waits_for_a_gpu(make: Make, density: float) -> None:
+    method = make()
+    if not method.trains:
+        return
+    if method.trains_encoder:
+        method = make(rst=True, rst_density=density)
+    projection = rst.over(method.encoder, method.config)
+    if projection:
+        projection.find_threshold = topk_threshold_on_gpu  # the one that a GPU gets
+    optimization = Optimization(method.parameter_groups(), method.config, projection)
+    method.train()
+    with Waits() as waits:
+        method.training_step(batch(0, True), batch(1, False), 5, optimization)
+        torch.ones(1).item()  # what every waiting operation comes down to
+    assert waits.found == ["_local_scalar_dense"]
 
 
 def test_only_declared_parameters_are_trained(make: Make) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapt.optim.topk import topk_threshold
+from adapt.optim.topk import topk_threshold, topk_threshold_on_gpu
 
 
 @settings(max_examples=100, deadline=None)
@@ -29,6 +29,7 @@ def test_the_threshold_is_the_next_largest_value(
             yield scratch[: len(part)].copy_(part)
 
     found = topk_threshold(chunks, len(values), count)
+    assert float(topk_threshold_on_gpu(chunks, len(values), count)) == found
     exact = torch.tensor(values).tolist()
     expected = sorted(exact, reverse=True)[count] if count < len(values) else 0.0
     assert found == expected
@@ -47,5 +48,6 @@ def test_a_sample_is_never_misled(order: str, share: float) -> None:
         values = values[torch.arange(40_000).reshape(-1, 10_000).T.reshape(-1)]
     count = int(share * 40_000)
     found = topk_threshold(lambda: iter(values.split(1000)), 40_000, count)
+    assert float(topk_threshold_on_gpu(lambda: iter(values.split(1000)), 40_000, count)) == found
     assert found == float(values.sort(descending=True).values[count])
     assert int((values > found).sum()) == count
