@@ -39,7 +39,7 @@ class Streets(Benchmark):
     classes = ("bee", "cup", "dog")
 """,
     "runtime/backends/foo.py": """
-from runtime.backends.ort import OrtBackend
+from runtime.backends.ort.backend import OrtBackend
 
 
 class FooBackend(OrtBackend):
@@ -80,7 +80,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(copy)}
-    command = [sys.executable, "-m", *words]
+    command = [sys.executable, *words]
     return subprocess.run(
         command, cwd=copy, env=environment, capture_output=True, text=True, check=False
     )
@@ -90,15 +90,22 @@ def test_a_new_method_has_its_settings_on_a_new_data_set(copy: Path) -> None:
     chosen = ("--dataset", "streets", "--task", "d-n", "--method", "foo", "--show-settings")
     base = ("--set", "model=demo-rn32", "--set", "pretrained=demo")
     (copy / "adapt/demo/weights/demo-rn32.safetensors").touch()
-    done = run(copy, "adapt.cli", "train", *chosen, *base, "--set", "entropy=0.2")
+    done = run(copy, "-m", "adapt.cli", "train", *chosen, *base, "--set", "entropy=0.2")
     assert done.returncode == 0, done.stderr
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
     assert rows["entropy"] == ["0.2", "command", "line"]
     assert rows["lr"] == ["3e-06", "default"] and "base model" in " ".join(rows["train_size"])
-    fixmatch = run(copy, "adapt.cli", "train", *chosen, *base, "--set", "fixmatch=0.5")
+    fixmatch = run(copy, "-m", "adapt.cli", "train", *chosen, *base, "--set", "fixmatch=0.5")
     assert "but 'foo' has none; choose --method cmkd or source_only" in fixmatch.stderr
 
 
 def test_a_new_backend_is_a_choice_with_its_help(copy: Path) -> None:
-    done = run(copy, "runtime.cli", "predict", "--help")
+    done = run(copy, "-m", "runtime.cli", "predict", "--help")
     assert "[foo|ort|trt]" in done.stdout and "foo: a new one" in done.stdout
+
+
+def test_a_new_backend_opens_where_its_line_says_and_nowhere_else(copy: Path) -> None:
+    code = "from runtime import backends; print(backends.load('foo', '{}', 1).device)"
+    done = [run(copy, "-c", code.format(device)) for device in ("cpu", "cuda:1")]
+    assert done[0].stdout == "cpu\n", done[0].stderr
+    assert "'foo' runs on the CPU, found device 'cuda:1'; pass --device cpu" in done[1].stderr

@@ -45,6 +45,8 @@ BACKENDS = {
     ),
 }
 
+_PLACES = {"cpu": "the CPU", "cuda": "a GPU"}
+
 
 def load(
     name: str,
@@ -72,6 +74,13 @@ def load(
         raise BackendError(f"a device is named by a text, as 'cpu' or 'cuda:1'; found {device!r}")
     if name not in BACKENDS:
         raise BackendError(f"unknown backend '{name}'; available: {', '.join(sorted(BACKENDS))}")
-    module, attribute = BACKENDS[name].path.split(":")
+    entry, kind = BACKENDS[name], device.partition(":")[0]
+    if kind in _PLACES and kind not in entry.devices:
+        places = " or ".join(_PLACES[each] for each in entry.devices)
+        raise BackendError(
+            f"backend '{name}' runs on {places}, found device '{device}'; "
+            f"pass --device {entry.devices[0]}"
+        )
+    module, attribute = entry.path.split(":")
     backend: Backend = getattr(import_module(module), attribute)(device, threads, bundle, engines)
     return backend
