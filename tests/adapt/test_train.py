@@ -211,7 +211,7 @@ def test_rst_on_an_encoder_that_is_not_trained_is_refused(
 def test_a_missing_device_is_an_error_and_no_fallback(
     pair: DomainPair, config: CMKDConfig, tmp_path: Path
 ) -> None:
-    with pytest.raises(BackendError, match=r"'cuda:99' was asked for.*--device cpu"):
+    with pytest.raises(BackendError, match=r"'cuda:99' was requested.*--device cpu"):
         train("cmkd", pair, config, out=tmp_path, device="cuda:99")
     assert not list(tmp_path.iterdir())
 
