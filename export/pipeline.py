@@ -19,6 +19,7 @@ from export.verification.plain import open_plain
 from export.verification.verifier import Verifier
 from runtime.bundles import manifest
 from runtime.console import ProgressCallback
+from runtime.errors import ConfigError
 from runtime.models import Precision
 from runtime.sessions.session import Session
 from runtime.storage.files import sibling_folder, storage_errors
@@ -75,13 +76,15 @@ def export_bundle(
 
     Raises:
         BaseModelError: The base is missing, is not the one of training or differs among the tasks.
-        ConfigError: `paths` is empty.
+        ConfigError: `paths` is empty, or a single path.
         DataError: No images to compare on were found.
         FormatError: An artifact is damaged.
         TaskError: Two artifacts have the same task id, or `images` names another task.
         VerifyError: An engine does not agree with PyTorch; nothing was written.
         StorageError: The disk is full or not writable.
     """
+    if isinstance(paths, (str, Path)):  # a text is a sequence too, of letters
+        raise ConfigError(f"expected a list of artifacts, found a single path; pass ['{paths}']")
     sources = [Source.read(artifact_file(path)) for path in paths]
     check_together(sources)
     artifacts = [source.artifact for source in sources]

@@ -16,7 +16,7 @@ from adapt.artifacts.store import artifact_file
 from adapt.compute.device import exact_float32, select
 from adapt.data.transforms import normalise
 from runtime.errors import DataError
-from runtime.frames.preprocess import Frame, as_frame, preprocess
+from runtime.frames.preprocess import Frame, as_frame, check_frames, preprocess
 from runtime.models import Preprocess, TaskInfo
 from runtime.prediction import Prediction
 
@@ -98,13 +98,12 @@ class AdaptedModel:
     @torch.no_grad()
     def _run(self, network: nn.Module, images: Images) -> Tensor:
         size = self._pixels.size
-        if not len(images):
-            raise DataError("expected at least one image, found none")
         if isinstance(images, Tensor) and images.shape[1:] != (3, size, size):
             raise DataError(
                 f"a tensor of images must be (N, 3, {size}, {size}), found {tuple(images.shape)}; "
                 "stack what `preprocess` returns"
             )
+        check_frames(images)
         parts = []
         for start in range(0, len(images), self._batch):
             some = images[start : start + self._batch]

@@ -48,6 +48,22 @@ def as_frame(frame: Frame, background: Background) -> NDArray[np.uint8]:
     return check_frame(frame)
 
 
+def check_frames(frames: Any) -> None:
+    """Check that frames come as a sequence that is not empty.
+
+    Args:
+        frames: Frames of a call that takes several.
+
+    Raises:
+        DataError: They are a single frame, or none.
+    """
+    if isinstance(frames, (str, Path, Image.Image)) or getattr(frames, "ndim", 0) == 3:
+        kind = type(frames).__name__
+        raise DataError(f"expected a list of images, found a single {kind}; pass [image]")
+    if not len(frames):
+        raise DataError("expected at least one image, found none")
+
+
 def check_frame(frame: object) -> NDArray[np.uint8]:
     """Return `frame` if it is an RGB image, else say what is wrong with it.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runtime import backends, strategies
 from runtime.bundles.bundle import Bundle
 from runtime.errors import DataError
-from runtime.frames.preprocess import Frame, as_frame
+from runtime.frames.preprocess import Frame, as_frame, check_frames
 from runtime.memory.base import Pixels
 from runtime.models import Preprocess
 from runtime.prediction import Prediction
@@ -228,8 +228,7 @@ class Session(SwitchingSession):
         call: Callable[[LoadedTask, Pixels], T],
     ) -> T:
         """Call a function with a task and the pixels of frames, and return its result."""
-        if not len(frames):
-            raise DataError("predict needs at least one frame, found none")
+        check_frames(frames)
         spec = self._spec(task)
         pixels = self._pixels(frames, spec)
 

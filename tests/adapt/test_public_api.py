@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 
 import adapt
 from adapt.clip import demo_weights as demo
-from runtime.errors import BackendError, BaseModelError, FormatError
+from runtime.errors import BackendError, BaseModelError, DataError, FormatError
 from tests.adapt.artifacts import bases, load, make
 
 
@@ -49,6 +50,13 @@ def test_a_folder_and_its_file_are_the_same_model(path):
     assert torch.equal(one.logits(image), other.logits(image))
     assert one.class_names == ("cup", "key", "lamp") and one.task.id == "p-a"
     assert one.encode_image(image).shape == (1, 96) and not one.network.training
+
+
+@pytest.mark.parametrize("call", ["classify", "encode_image", "logits"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_single_path_where_several_are_expected_is_refused(path, call, kind):
+    with pytest.raises(DataError, match=r"a list of images, .* pass \[image\]"):
+        getattr(adapt.load(path), call)(kind("one.png"))
 
 
 def test_weights_that_moved_are_named_and_others_are_refused(path, files, tmp_path):

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 import export
+from runtime.errors import ConfigError
 from runtime.sessions.session import Session
 
 
@@ -27,6 +28,11 @@ def test_a_bundle_is_exported_and_verified_through_the_package_alone(world, tmp_
     assert isinstance(again, export.TaskReport) and again == made[1]
     with Session.open(out) as session:
         assert session.tasks == ("p-a", "c-r")
+
+
+def test_a_single_path_where_a_list_is_expected_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"found a single path; pass \['made/one'\]"):
+        export.export_bundle("made/one", tmp_path / "one.bundle")
 
 
 def test_every_public_name_is_there_and_no_other():

@@ -54,6 +54,20 @@ def test_another_frame_is_refused_by_its_type(world, frame) -> None:
         assert session.task == "a-c"
 
 
+@pytest.mark.parametrize("call", ["features", "predict_batch"])
+def test_a_single_image_where_several_are_expected_is_refused(world, tmp_path, frame, call) -> None:
+    path = tmp_path / "one.png"
+    picture = Image.fromarray(frame)
+    picture.save(path)
+    with runtime.Session.open(world.path) as session:
+        session.switch("a-c")
+        for single in (path, str(path), picture, frame):
+            with pytest.raises(runtime.DataError, match=r"a list of images, .* pass \[image\]"):
+                getattr(session, call)(single)
+        with pytest.raises(runtime.DataError, match="expected at least one image, found none"):
+            getattr(session, call)([])
+
+
 def test_features_are_the_encoders_under_the_named_task(world, frame) -> None:
     with runtime.Session.open(world.path) as session:
         found = {task: session.features([frame, frame], task) for task in session.tasks}
@@ -63,5 +77,5 @@ def test_features_are_the_encoders_under_the_named_task(world, frame) -> None:
             np.testing.assert_allclose(
                 features, world.features(task, np.stack([frame, frame])), rtol=2e-5, atol=1e-3
             )
-        with pytest.raises(runtime.DataError, match="at least one frame"):
+        with pytest.raises(runtime.DataError, match="at least one image"):
             session.features([])
