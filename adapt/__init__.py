@@ -1,7 +1,7 @@
 """Adapt CLIP to an unlabelled domain, and keep the adaptation as a sparse residual.
 
-What is named here is the public API. Importing this package does not import torch; the first use of
-a name does.
+The names in `__all__` are the public API. Importing this package does not import torch; the first
+use of a name does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run adapted vision models on a device and switch their task in place. Needs no torch.
 
-What is named here is the public API; everything below may move between versions. The rooms are
-imported at the first use of a name.
+The names in `__all__` are the public API; all other modules may move between versions. A name's
+module is imported when the name is first used.
 """
 
 from __future__ import annotations

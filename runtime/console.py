@@ -29,7 +29,7 @@ ProgressCallback = Callable[[str, int, int], None]
 class UdaGroup(click.Group):
     """A click group that prints a user's error as one line on stderr and exits with 1.
 
-    A command whose output nobody reads any more, as in `| head -1`, goes on without output.
+    A command whose output nobody reads any more, as in `| head -1`, continues without output.
     """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

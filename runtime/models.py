@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Precision = Literal["fp32", "fp16", "bf16"]
-"""Of the encoder's weights; bf16 values are stored and multiplied as float32."""
+"""Precision of the encoder's weights; bf16 values are stored and multiplied as float32."""
 Resize = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
 Background = Literal["white", "black", "grey", "drop"]
-"""What the transparent pixels of an image file are laid on; `drop` ignores transparency."""
+"""Background of an image file's transparent pixels; `drop` ignores transparency."""
 
 BACKGROUND = "background"
 """Feature of files that name a background."""
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*-[A-Za-z0-9_.]+")
-# Files are called after a task; a file system takes names of 255 bytes.
+# Files are named after a task, and file systems take names of at most 255 bytes.
 _MAX_TASK_ID = 128
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_CLASSES = 100_000
@@ -29,7 +29,7 @@ def check_sha256(value: str) -> str:
     """Return `value` if it is 64 lower-case hexadecimal digits.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The value is not a digest.
     """
     if not _SHA256.fullmatch(value):
         raise ValueError(f"'{value[:80]}' is not a SHA-256 digest")
@@ -40,7 +40,7 @@ def check_task_id(value: str) -> str:
     """Return `value` if it can name a task, also in the name of a file.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: The value cannot name a task.
     """
     if not _TASK_ID.fullmatch(value) or ".." in value or len(value) > _MAX_TASK_ID:
         raise ValueError(
@@ -54,7 +54,7 @@ def check_text(*values: str) -> None:
     """Check names from a file: a terminal shows them, and must not obey them.
 
     Raises:
-        ValueError: One is empty, or has characters that cannot be printed.
+        ValueError: A name is empty, or has characters that cannot be printed.
     """
     for value in values:
         if not value or not value.isprintable():
@@ -100,7 +100,7 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a frame of any size to the pixels a graph takes."""
+    """How a frame of any size becomes the pixels that a graph takes."""
 
     size: int
     """Height and width of the result, in pixels."""
@@ -108,11 +108,10 @@ class Preprocess:
     """`squash` ignores the aspect ratio (CMKD's protocol), `crop` keeps it and cuts the centre."""
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
-    """Of RGB in [0, 1]; applied inside the graph."""
+    """Mean of RGB in [0, 1]; applied inside the graph, like `std`."""
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     background: Background = field(default="drop", compare=False)
-    """Of image files, where they are decoded. A frame has no transparency: what differs here alone
-    is equal."""
+    """Background of transparent image files. Frames have no transparency, so it is not compared."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 4096:
@@ -142,7 +141,7 @@ def check_required(background: Background, requires: Collection[str]) -> None:
     """Check that a file requires the feature of its background if it has one, and only then.
 
     Raises:
-        ValueError: It does not.
+        ValueError: Background and features contradict each other.
     """
     if (BACKGROUND in requires) != (BACKGROUND in required(background)):
         raise ValueError(f"background '{background}' does not go with requires={list(requires)}")

@@ -122,7 +122,7 @@ class Hold:
 
 
 class Mutex:
-    """Lets one call at a time into `with mutex:`, which must not stand in a generator.
+    """Lets one call at a time into `with mutex:`, which must not be used in a generator.
 
     Holds form a chain. One begins when all before it are over; that of a call which was interrupted
     is over when the call has ended. A new call may enter before threads that just woke up, which

@@ -29,9 +29,9 @@ class LatencyPlan:
     tasks: tuple[str, ...]
     batches: tuple[int, ...] = (1,)
     samples: int = 100
-    """Timed calls per row."""
+    """Number of timed calls per row."""
     warmup: int = 10
-    """Calls before these that do not count."""
+    """Number of warm-up calls, which are not timed."""
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float | int]:

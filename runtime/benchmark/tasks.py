@@ -26,11 +26,11 @@ class MixPlan:
 
     tasks: tuple[str, ...]
     frames: int = 32
-    """Frames in a mix; a mix of more tasks has one frame of each."""
+    """Number of frames in a mix; a mix of more tasks has one frame of each."""
     samples: int = 100
-    """Timed switches."""
+    """Number of timed switches."""
     warmup: int = 10
-    """Switches before these that do not count, nor do the frames after them."""
+    """Number of warm-up switches; neither they nor the frames after them are timed."""
 
 
 def steps(tasks: int) -> tuple[int, ...]:

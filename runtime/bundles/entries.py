@@ -1,4 +1,4 @@
-"""What a manifest lists: files, encoders, heads and tasks."""
+"""Entries of a manifest: files, encoders, heads and tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runtime.models import (
 from runtime.storage import extension
 
 CLASSES = -1
-"""In the shape of a head's tensor: the number of the task's classes."""
+"""Axis length in a head's shapes that stands for the number of a task's classes."""
 _MAX_TOKENS = 1 << 24
 _MAX_FILE = 1 << 63
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
@@ -29,10 +29,10 @@ class FileRef:
     """A file of the bundle: path, size and expected digest."""
 
     path: str
-    """Relative, with forward slashes, inside the bundle."""
+    """Path relative to the bundle, with forward slashes."""
     bytes: int
     sha256: str
-    """Of the file; for base weights, of the tensors (`runtime.storage.digest`)."""
+    """Digest of the file; for base weights, of the tensors (`runtime.storage.digest`)."""
 
     def __post_init__(self) -> None:
         check_sha256(self.sha256)
@@ -49,11 +49,11 @@ class Encoder:
 
     graph: FileRef
     blocked: FileRef | None
-    """The same over blocked filters, for ONNX Runtime on the CPU."""
+    """The same graph over blocked filters, for ONNX Runtime on the CPU."""
     size: int
     """Height and width of the pixels it takes."""
     mean: tuple[float, ...]
-    """Of RGB in [0, 1]; applied inside the graph, like `std`."""
+    """Mean of RGB in [0, 1]; applied inside the graph, like `std`."""
     std: tuple[float, ...]
     tokens: dict[str, tuple[int, ...]]
     """Shapes of the inputs that each task brings; none in an encoder of the base alone."""
@@ -92,7 +92,7 @@ class Head:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """The manifest's facts about a task; the rest is in its file."""
+    """A task as the manifest lists it; the rest is in its file."""
 
     id: str
     dataset: str

@@ -56,15 +56,15 @@ class Task:
     record: Mapping[str, Any]
     """How the task was made: accuracy, density, survival; only to be shown."""
     background: Background = "drop"
-    """Of image files; any other is in `requires`, see `runtime.models.required`."""
+    """Background of image files; all but the default require a feature, see `runtime.models`."""
     requires: tuple[str, ...] = ()
     """Features that a reader must know."""
     optional: Mapping[str, Any] = field(default_factory=dict)
     """Members that a reader may ignore; they never change a label."""
     optional_tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Tensors of these, `<member>.<name>`."""
+    """Tensors of the optional members, `<member>.<name>`."""
     schema: int = SCHEMA
-    """Of its file."""
+    """Schema of the task's file."""
 
 
 @dataclass(frozen=True)

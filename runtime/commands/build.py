@@ -152,7 +152,7 @@ def _bar() -> Iterator[ProgressCallback]:
                 shown = click.progressbar(length=100, label=what, file=sys.stderr, show_eta=False)
                 bars.append(stack.enter_context(shown))
             (bar,) = bars
-            # Each engine begins anew, and `update` knows no way back.
+            # Each engine starts from 0 again, and `update` cannot move a bar back.
             bar.label, bar.pos, bar.finished = what, 100 * done // max(total, 1), False
             bar.render_progress()
 

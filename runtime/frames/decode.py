@@ -1,7 +1,7 @@
 """Decode image files of any size and mode to RGB.
 
-What a mode means is said by its type where that is enough, else by the range of the values; what
-neither says is refused.
+The range of grey values follows from the type of the mode if it can, else from the values
+themselves; an image whose range stays unclear is refused.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from runtime.errors import DataError
 from runtime.models import Background
 
 MAX_PIXELS = 210_000_000
-"""Of an image file: the largest cameras of phones have 200 million. More is taken for a bomb."""
+"""Most pixels of an image file: phone cameras have up to 200 million. More looks like a bomb."""
 _LARGE = 32_000_000
-"""Larger ones are decoded one at a time, so that threads together do not fill the memory."""
+"""Pixels above which images are decoded one at a time, so that threads do not fill the memory."""
 _BYTES = 14
-"""Of memory per pixel while a file is decoded; without transparency it is 10."""
+"""Bytes of memory per pixel while a file is decoded; 10 without transparency."""
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
-"""What transparent pixels are laid on; `drop` is none: they show the colour that they hide."""
+"""Colours behind transparent pixels; with `drop` these show the colour that they hide."""
 _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 _STEPS = {"L;2": 85, "L;4": 17}
-"""PNG: from a grey of 2 or 4 bits to one of 8."""
+"""Factors that scale PNG's grey values of 2 or 4 bits to 8 bits."""
 _BITS_PER_SAMPLE = 258
 """TIFF's tag."""
 _ADVICE = "convert it to 8 or 16 bits"
@@ -45,7 +45,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         path: Path of the file.
 
     Raises:
-        DataError: It has more pixels, or is not a file.
+        DataError: The image has more pixels, or the path is not a file.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError("it is a pipe or a device; remove it")  # which may never answer
@@ -72,7 +72,7 @@ def rgb(image: Image.Image, background: Background) -> NDArray[np.uint8]:
         background: Colour behind transparent pixels.
 
     Raises:
-        DataError: Its values have a range without a meaning, or it does not fit into the memory.
+        DataError: The range of its values is unclear, or it does not fit into the memory.
     """
     pixels = image.width * image.height
     if pixels <= _LARGE:

@@ -34,7 +34,7 @@ def as_frame(frame: Frame, background: Background) -> NDArray[np.uint8]:
         background: Colour behind transparent pixels.
 
     Raises:
-        DataError: It is not an RGB image, or the file or the image cannot be decoded.
+        DataError: The frame is not an RGB image, or cannot be decoded.
     """
     if isinstance(frame, (str, Path)):
         return read_image(frame, background=background)
@@ -68,10 +68,10 @@ def check_frame(frame: object) -> NDArray[np.uint8]:
     """Return `frame` if it is an RGB image, else say what is wrong with it.
 
     Args:
-        frame: Hopefully (H, W, 3) uint8.
+        frame: Frame to check, expected to be (H, W, 3) uint8.
 
     Raises:
-        DataError: It is not.
+        DataError: The frame is not an RGB image.
     """
     if not isinstance(frame, np.ndarray):
         raise DataError(

@@ -1,7 +1,7 @@
 """Check ONNX graphs before any library opens them.
 
-A graph is a program by the author of the bundle. A library that opens it does what it says: reads
-other files, loops for ever, takes all memory. So the bytes of a graph are read and checked here
+A graph is a program by the author of the bundle, and a library that opens it runs it: it may read
+other files, loop forever or take all memory. So the bytes of a graph are read and checked here
 before ONNX Runtime or TensorRT sees them, and before weights become constants of it.
 """
 
@@ -23,15 +23,15 @@ from runtime.graphs.wire import Damage
 Kind = Literal["encoder", "head"]
 
 MAX_BYTES = 1 << 20
-"""Of a file; ViT-B/16's has 47 kB."""
+"""Largest file of a graph; ViT-B/16's has 47 kB."""
 OPSETS = range(18, 22)
 _IR_VERSIONS = range(8, 11)
 MAX_LIVE = 1 << 26
-"""Elements that are needed at one time for one frame: 256 MiB as float32."""
+"""Most elements alive at one time for one frame: 256 MiB as float32."""
 MAX_TOTAL = 1 << 32
-"""Elements of all values for one frame."""
+"""Most elements of all values for one frame."""
 MAX_PRODUCTS = 1 << 41
-"""Multiplications for one frame; ViT-bigG/14 needs a fifth."""
+"""Most multiplications for one frame; ViT-bigG/14 needs a fifth."""
 _ENDS: Mapping[str, tuple[str, int, str, tuple[str | None, ...]]] = {
     "encoder": ("pixels", UINT8, "features", (BATCH, None)),
     "head": ("features", FLOAT, "logits", (BATCH, CLASSES)),
@@ -58,8 +58,8 @@ def check_graph(content: bytes, kind: Kind, where: str) -> None:
         where: Name of the graph, for messages.
 
     Raises:
-        FormatError: It holds more, or is damaged; the message says what was found and what is
-            allowed.
+        FormatError: The graph holds something else, or is damaged; the message says what was found
+            and what is allowed.
     """
     shapes_of(content, kind, where)
 
@@ -68,7 +68,7 @@ def shapes_of(content: bytes, kind: Kind, where: str) -> dict[str, Shape]:
     """Return the shape of every value of a graph that passes `check_graph`, by its name.
 
     Raises:
-        FormatError: It does not pass.
+        FormatError: The graph does not pass.
     """
     check_size(len(content), where)
     try:

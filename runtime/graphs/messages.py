@@ -1,8 +1,8 @@
 """ONNX protobuf messages, limited to the fields that an export writes.
 
-Each message has a table of the fields that it may have. Any other field is refused, by name where
-it is one that could do harm: data in other files, functions, graphs inside of nodes. So is a field
-that is there twice and may be there once: protobuf merges those, and readers differ about it.
+Each message has a table of the fields that it may have. Any other field is refused, by name if it
+could do harm: data in other files, functions, graphs inside nodes. So is a second occurrence of a
+field that may occur once: protobuf merges the two, and readers disagree about how.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from runtime.graphs.wire import BYTES, FIXED32, VARINT, Damage, fields, varint
 MAX_NODES, MAX_INPUTS, MAX_CONSTANTS = 4096, 4096, 1024
 MAX_RANK = 8
 MAX_ELEMENTS = 64
-"""Of a constant; weights are larger, and are inputs."""
+"""Most elements of a constant; weights are larger, and are inputs."""
 _FEW = 16
-"""Inputs, outputs or attributes of a node, or operator sets of a model."""
+"""Most inputs, outputs or attributes of a node, or operator sets of a model."""
 _MAX_NUMBER = (1 << 31) - 1
 
 
@@ -28,7 +28,7 @@ class Field(NamedTuple):
     name: str
     wire: int
     most: int = 1
-    """How often it may be there."""
+    """Largest number of times that it may occur."""
 
 
 Table = Mapping[int, Field]
@@ -103,7 +103,7 @@ _REFUSED: Mapping[tuple[str, int], str] = {
     ("type", 8): "a sparse tensor",
     ("type", 9): "an optional value",
 }
-"""What fields are for that some ONNX files have, and ours do not."""
+"""Content of fields that some ONNX files have and ours do not, for messages."""
 
 
 def shown(name: str) -> str:
@@ -120,7 +120,7 @@ def parse(content: memoryview, table: Table, what: str) -> Mapping[str, Sequence
         what: Name of the message, for errors.
 
     Raises:
-        Damage: It is not such a message, or has another field.
+        Damage: The content is not such a message, or has another field.
     """
     found: defaultdict[str, list[Any]] = defaultdict(list)
     for number, wire, value, _ in fields(content):

@@ -75,7 +75,7 @@ def read(content: bytes) -> Model:
     Takes time linear in their number, and memory of the same order.
 
     Raises:
-        Damage: They hold none, or one with more than an export writes.
+        Damage: The bytes are not a model, or hold more than an export writes.
     """
     model = parse(memoryview(content), MODEL, "model")
     opsets = [parse(each, OPSET, "operator set") for each in model["opset_import"]]

@@ -21,11 +21,11 @@ BLOCKED = "com.microsoft.nchwc"
 
 @dataclass(frozen=True)
 class Operator:
-    """What an operator may be given, and what it makes."""
+    """The inputs and attributes that an operator may have, and its shape inference."""
 
     rule: Callable[[Call], Made]
     inputs: tuple[int, ...]
-    """How many there may be."""
+    """Allowed numbers of inputs."""
     attributes: frozenset[str] = frozenset()
 
 
@@ -64,7 +64,7 @@ OPERATORS: Mapping[str, Mapping[str, Operator]] = {
         "ReorderOutput": Operator(images.reorder, (1,), frozenset({"channels", "channels_last"})),
     },
 }
-"""By domain and name."""
+"""Operators by domain and name."""
 
 
 def make(call: Call) -> Made:

@@ -1,8 +1,8 @@
 """A reader of protobuf's wire format.
 
-A message is a row of fields, each a key (number and wire type) and a value. This is stricter than
-protobuf's own readers: what two of them could understand differently (groups, numbers that are
-longer than they need be) is refused.
+A message is a sequence of fields, each a key (number and wire type) and a value. This reader is
+stricter than protobuf's own: it refuses whatever two of those could read differently, such as
+groups and numbers that are longer than necessary.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _FIXED = {FIXED64: 8, FIXED32: 4}
 
 
 class Damage(ValueError):
-    """The bytes are not a message of the kind that is expected."""
+    """The bytes are not a message of the expected kind."""
 
 
 def fields(content: memoryview) -> Iterator[tuple[int, int, int | memoryview, slice]]:
@@ -61,7 +61,7 @@ def varint(content: memoryview, offset: int) -> tuple[int, int]:
     """Return the unsigned number of at most 64 bits at an offset, and the offset after it.
 
     Raises:
-        Damage: There is none, or it is not in its shortest form.
+        Damage: The bytes are not a number in its shortest form.
     """
     value = 0
     for shift in range(0, 70, 7):
@@ -83,7 +83,7 @@ def message(value: int | memoryview) -> memoryview:
     """Return the bytes of a field's value.
 
     Raises:
-        Damage: It is a number.
+        Damage: The value is a number.
     """
     if isinstance(value, int):
         raise Damage("a number stands where a message was expected")

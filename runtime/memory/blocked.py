@@ -1,10 +1,10 @@
 """Convert filters to the blocked layout of ONNX Runtime's CPU convolutions.
 
-ONNX Runtime lays constant filters out like this when it opens a graph. Filters that are inputs it
-leaves alone, and then convolves 20 to 35 % slower. So a bundle may hold a second encoder graph that
-asks for blocked filters, and here is the layout: a permutation within each tensor. The weights are
+ONNX Runtime lays constant filters out like this when it opens a graph. It leaves filters that are
+inputs alone, and convolves 20 to 35 % slower with them. So a bundle may hold a second encoder graph
+that asks for blocked filters, whose layout is a permutation within each tensor. The weights are
 permuted once when a bundle is opened, a patch's positions once when its task is loaded, and a
-switch is the same scatter as ever.
+switch is the same scatter either way.
 """
 
 from __future__ import annotations

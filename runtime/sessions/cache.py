@@ -241,7 +241,7 @@ class TaskCache:
             background.submit(fetch, key)
 
     def join(self, holder: Holder, keys: Iterable[str]) -> None:
-        """Count a session in, or take note of its new manifest.
+        """Register a session, or the new manifest of a registered one.
 
         A task that no session's manifest names any more leaves as soon as nobody holds it.
 
@@ -256,7 +256,7 @@ class TaskCache:
         self.trim()
 
     def leave(self, holder: Holder) -> None:
-        """Count a session out. The last one forgets all tasks and ends the background thread.
+        """Unregister a session. The last one forgets all tasks and ends the background thread.
 
         Safe to call more than once.
         """

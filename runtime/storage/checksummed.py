@@ -53,7 +53,7 @@ class Checksummed:
     optional: Mapping[str, Any] = field(default_factory=dict)
     """Members that a reader may ignore."""
     optional_tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Tensors of these, `<member>.<name>`."""
+    """Tensors of the optional members, `<member>.<name>`."""
 
 
 def extended(

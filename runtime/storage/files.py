@@ -44,7 +44,7 @@ def cache_folder(variable: str, name: str) -> Path:
         name: Name of the folder in `~/.cache` if the variable is not set.
 
     Raises:
-        StorageError: It is not set, and this user has no home folder.
+        StorageError: The variable is not set, and this user has no home folder.
     """
     if chosen := os.environ.get(variable):
         return expanded(chosen)

@@ -46,7 +46,7 @@ def exclusive(
         Whether the lock is held; always true if it is required.
 
     Raises:
-        StorageError: The file cannot be opened, or it is required and there are no locks here.
+        StorageError: The file cannot be opened, or the lock is required and unavailable here.
         UdaError: From `busy`.
     """
     with storage_errors(path):

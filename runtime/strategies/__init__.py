@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """The registry's facts about a strategy, known before its module is imported."""
+    """A strategy as it is known before its module is imported."""
 
     path: str
     """Module and class of the strategy."""
