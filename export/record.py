@@ -29,9 +29,9 @@ class TaskRecord:
     variant: str
     """The artifact's method with what was added to it: `cmkd-rst`."""
     density: float
-    """Changed over all encoder parameters, in [0, 1]."""
+    """Share of the encoder's parameters that changed, in [0, 1]."""
     patch_density: float
-    """Changed over all deploy values, in [0, 1]; more where a gain is folded into a filter."""
+    """Share of the deploy values that changed; more than `density` where a gain is folded in."""
     survival: Survival
     metrics: dict[str, Any]
     """Metrics of the artifact."""

@@ -1,1 +1,1 @@
-"""What training writes for one task: its format, where it lies, its merge onto a base."""
+"""Artifacts, which training writes: their format, their folders, and merging onto a base."""

@@ -21,8 +21,8 @@ from runtime.models import Preprocess, TaskInfo
 from runtime.prediction import Prediction
 
 Images: TypeAlias = "Sequence[Frame] | Tensor"
-"""Arrays (H, W, 3) uint8 RGB, paths or PIL images; or a tensor (N, 3, S, S) of what
-`AdaptedModel.preprocess` returns."""
+"""Arrays (H, W, 3) uint8 RGB, paths or PIL images; or a tensor (N, 3, S, S) of images from
+`AdaptedModel.preprocess`."""
 
 
 class AdaptedModel:
@@ -63,7 +63,7 @@ class AdaptedModel:
             image: An array (H, W, 3) uint8 RGB, a path or a PIL image.
 
         Raises:
-            DataError: It is not an RGB image, or cannot be decoded.
+            DataError: The image is not RGB, or cannot be decoded.
         """
         spec = self._pixels
         pixels = np.array(preprocess(as_frame(image, spec.background), spec))

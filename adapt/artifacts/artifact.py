@@ -44,7 +44,7 @@ from runtime.storage.fields import build
 
 KIND, SCHEMA, OLDEST = "uda-artifact", 2, 1
 FEATURES = frozenset({BACKGROUND, FEATURE})
-"""What an artifact may require of this version."""
+"""Features that an artifact may require of this version."""
 _HEAD, _TOKENS = "head.", "tokens."
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -65,7 +65,7 @@ class Artifact:
     """New values of the encoder entries that training changed; the rest is the base, rounded to the
     grid of `config` if there is one."""
     shapes: Mapping[str, tuple[int, ...]]
-    """Of the tensors in `residual`."""
+    """Shapes of the tensors in `residual`."""
     parameters: int
     """Number of all encoder parameters."""
     head: str
@@ -74,14 +74,14 @@ class Artifact:
     tokens: Tensors
     """Learned prompt tokens `prompts.<block>` (n, W) of the encoder; empty for most methods."""
     prompts: tuple[str, ...]
-    """One per class, in the order of the classes."""
+    """Prompts of the classes, in their order."""
     config: Mapping[str, Any]
     """The settings as training resolved them."""
     seed: int
     metrics: Mapping[str, Any]
     """The fields of `adapt.artifacts.metrics.Metrics`."""
     versions: Mapping[str, str]
-    """Of Python and of the libraries that computed."""
+    """Versions of Python and of the libraries that computed."""
     teachers: tuple[BaseModel, ...] = ()
     """Other base models that training learned from, like EKDA's teacher."""
     architecture: Architecture | None = None
@@ -91,7 +91,7 @@ class Artifact:
     optional: Mapping[str, Any] = field(default_factory=dict)
     """Members that a reader may ignore; `settings` says where the settings come from."""
     optional_tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Tensors of these, `<member>.<name>`."""
+    """Tensors of the optional members, `<member>.<name>`."""
 
     @classmethod
     def of(
@@ -153,7 +153,7 @@ class Artifact:
 
     @property
     def density(self) -> float:
-        """Changed over all encoder parameters, in [0, 1]."""
+        """Share of the encoder's parameters that changed, in [0, 1]."""
         return patch.size(self.residual) / self.parameters
 
     def check(self) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def same_base(one: BaseModel, other: BaseModel) -> bool:
     """Return whether two bases compute the same.
 
-    The digest is of the weights alone; which activation runs on them, the architecture says.
+    The digest covers the weights alone; the activation follows from the architecture.
     """
     return (one.architecture, one.sha256) == (other.architecture, other.sha256)
 

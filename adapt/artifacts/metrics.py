@@ -9,13 +9,13 @@ from adapt.data import digests
 
 @dataclass(frozen=True)
 class Last:
-    """Final epoch, without any choice. Percentages, None where no label is known."""
+    """The final epoch. Accuracies are percentages, None where no label is known."""
 
     epoch: int
     accuracy: float | None
     mean_per_class: float | None
     per_class: dict[str, float | None] | None
-    """Recall by class; None where none of its images is there."""
+    """Recall by class; None for a class without images."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class OracleBest:
     epoch: int | None
     accuracy: float | None
     mean_per_class: float | None = None
-    """Of that epoch."""
+    """Mean of the classes' recalls in that epoch."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class Digests:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `Artifact.metrics` holds, as a mapping."""
+    """The content of `Artifact.metrics`."""
 
     last: Last
     oracle_best: OracleBest
     density: float
-    """Changed over all encoder parameters, in [0, 1], of the saved weights."""
+    """Share of the encoder's parameters that the saved weights change, in [0, 1]."""
     held_out: bool
     """Whether training never saw the test images."""
     test_images: int

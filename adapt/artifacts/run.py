@@ -1,4 +1,4 @@
-"""What an artifact says of the run that made it, whatever its weights became."""
+"""The fields of an artifact that describe its run, whichever epoch is chosen."""
 
 from __future__ import annotations
 

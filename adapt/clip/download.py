@@ -35,7 +35,7 @@ def fetch(config: Mapping[str, Any], what: str, advice: str) -> Path:
         advice: Option that takes the downloaded file, for messages.
 
     Raises:
-        BaseModelError: It is not in the cache and cannot be downloaded.
+        BaseModelError: The weights are not in the cache and cannot be downloaded.
     """
     hub, _, file = str(config.get("hf_hub", "")).rpartition("/")
     names = (file,) if file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
@@ -61,7 +61,7 @@ def fetch(config: Mapping[str, Any], what: str, advice: str) -> Path:
 
 
 def _ask_hub(repository: str, file: str) -> None:
-    """Raise if the hub does not answer; the download handles what it answers."""
+    """Raise if the hub does not answer; the download handles any answer."""
     try:
         get_hf_file_metadata(hf_hub_url(repository, file), timeout=PATIENCE)
     except HfHubHTTPError:

@@ -1,6 +1,6 @@
 """CLIP's transformers with learned prompt tokens among their own.
 
-Both passes are open_clip's with something spliced in; with nothing to splice in they give its bits.
+Both passes are open_clip's with tokens inserted; without tokens they give the same bits as its own.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def check_context(clip: Clip, template: str, count: int) -> None:
     """Check that `count` learned words overwrite no class name.
 
     Raises:
-        ConfigError: They would.
+        ConfigError: The learned words would overwrite a class name.
     """
     words = leading_words(clip, template)
     if words < count:
@@ -163,10 +163,10 @@ def check_context(clip: Clip, template: str, count: int) -> None:
 
 
 def check_visual(visual: nn.Module) -> Any:
-    """Return an image encoder after checking that prompt tokens can be spliced into it.
+    """Return an image encoder after checking that it can take prompt tokens.
 
     Raises:
-        BaseModelError: They cannot.
+        BaseModelError: This encoder cannot take prompt tokens.
     """
     good = isinstance(visual, VisionTransformer) and (
         visual.pool_type == "tok"

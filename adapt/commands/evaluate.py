@@ -136,7 +136,7 @@ def _write_report(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None
 
 
 def _tested(pair: DomainPair, count: int) -> str:
-    """Return which images a task is tested on, and whether training saw them."""
+    """Return a description of a task's test images, and whether training saw them."""
     if pair.given:
         seen = "" if pair.held_out else ", some of which are among the target's"
         return f"{count_of(count, 'image')} of '{pair.test.domain}'{seen}"

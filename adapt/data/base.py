@@ -89,11 +89,11 @@ class Domain:
     """One domain of a published data set."""
 
     name: str
-    """As tasks and prompts spell it."""
+    """Name of the domain in tasks and prompts."""
     images: int
     """Published number of images, over all splits."""
     spellings: tuple[str, ...] = ()
-    """Other names of its folder."""
+    """Other names of the domain's folder."""
 
 
 class Dataset(Protocol):

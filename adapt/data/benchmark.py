@@ -136,7 +136,7 @@ class Benchmark:
         return bases, folder
 
     def remarks(self, root: Path, shorts: Sequence[str]) -> list[str]:
-        """Return what one should know about how a data set lies here; mostly nothing.
+        """Return remarks on a data set's layout on this disk; usually none.
 
         Args:
             root: Folder of the data set.
@@ -169,6 +169,6 @@ def list_names(domain: Domain, suffix: str = "") -> list[str]:
 
 
 def among(images: ImageSet, classes: Sequence[str]) -> ImageSet:
-    """Return images with more classes than there are images of, in another order."""
+    """Return images relabelled for a longer list of classes, in that list's order."""
     moved = np.array([classes.index(name) for name in images.classes], np.int64)
     return ImageSet(images.paths, moved[images.labels], tuple(classes), images.domain)

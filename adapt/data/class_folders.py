@@ -148,5 +148,5 @@ def _first(path: Path, folder: Path) -> str:
 
 
 def _instead(left_out: Sequence[LeftOut]) -> str:
-    """Return the files found instead of images, for a message."""
+    """Return a message's part about the files that were found instead of images."""
     return f"; left out: {reasons(counted(left_out))}" if left_out else ""

@@ -1,9 +1,8 @@
 """Compute digests of image files; a file that did not change is not read again.
 
 Under `$UDA_CACHE/contents`, one checksummed file per folder of images holds the SHA-256 of each
-file beside its size, its times of modification and of change, and its inode. A file of which all
-four are as they were has the content that it had; any other is read. An index that is damaged is
-made again.
+file beside its size, its times of modification and of change, and its inode. A file whose four
+values are unchanged is not read again; a damaged index is made again.
 """
 
 from __future__ import annotations
@@ -164,7 +163,7 @@ def _index_path(root: str) -> Path:
 
 
 def _known(index: _Index, names: Sequence[bytes], states: States) -> tuple[Sums, NDArray[np.int64]]:
-    """Return the digests that still hold, and the positions of the files that must be read."""
+    """Return the digests that are still valid, and the positions of the files that must be read."""
     sums = np.zeros((len(names), WIDTH), np.uint8)
     rows = np.array([index.rows.get(name, -1) for name in names], np.int64)
     old = rows >= 0

@@ -22,7 +22,7 @@ def check(value: str) -> str:
     """Return `value` if it is the digest of an image set, by both rules or by names alone.
 
     Raises:
-        ValueError: It is not such a digest.
+        ValueError: The value is not such a digest.
     """
     parts = _parse(value)
     if ":" in value and value != join(parts.get(CONTENT, ""), parts.get(NAMES, "")):

@@ -30,7 +30,7 @@ def key(name: str) -> str:
 
 
 def keys(domain: Domain) -> frozenset[str]:
-    """Return what a domain's folder may be called, as `key` spells it."""
+    """Return the possible names of a domain's folder, as `key` spells them."""
     return frozenset(key(name) for name in (domain.name, *domain.spellings))
 
 

@@ -1,4 +1,4 @@
-"""Bring small tensors of the host to a GPU without waiting for what the GPU has to do."""
+"""Copy small tensors from the host to a GPU without waiting for the GPU's queued work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the host on a device.
+    """Return a copy on a device of a tensor in host memory.
 
     A copy from pageable memory waits for all work before it. Pinned memory is not reused by
     PyTorch before the copy is done.

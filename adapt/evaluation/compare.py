@@ -45,7 +45,7 @@ class Line:
     """Accuracy of the epoch chosen on the test labels, from the artifact."""
     oracle_best_mean_per_class: float | None
     density: float
-    """Changed over all encoder parameters, in [0, 1]."""
+    """Share of the encoder's parameters that changed, in [0, 1]."""
     file_bytes: int | None
     images: int
     """Number of labelled test images."""

@@ -72,8 +72,8 @@ def check(task: TaskInfo, files: Mapping[str, Path], digest: str | None) -> None
         digest: `ImageSet.digest` of the images to test on; None if training had other ones.
 
     Raises:
-        FormatError: One is damaged, or was trained for other classes.
-        DataError: One was tested on other images, so it may have been trained on these.
+        FormatError: An artifact is damaged, or was trained for other classes.
+        DataError: An artifact was tested on other images, so it may have been trained on these.
     """
     for path in files.values():
         artifact = Artifact.load(path)

@@ -36,7 +36,7 @@ AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one domain."""
+    """A batch of images of one domain."""
 
     images: Tensor
     """(N, 3, S, S) float32, augmented and normalised, on the training device; this process's share
@@ -50,12 +50,12 @@ class Batch:
 
 
 class TrainingImages(Protocol):
-    """The training images of one domain, as far as a method may see them."""
+    """The training images of one domain, with the fields that a method may use."""
 
     pixels: Images
     """(N, R, R, 3) uint8 RGB."""
     digest: str
-    """Names the pixels: the files, and how they were resized."""
+    """Digest of the files and of how they were resized."""
     labels: NDArray[np.int64]
     """(N,) class positions; of the target all -1."""
 
@@ -73,11 +73,11 @@ class Deployed:
 
 
 BUDGET = 0.015
-"""Of RST on the user's own images, of all encoder parameters."""
+"""RST's budget on the user's own images, as a share of the encoder's parameters."""
 
 
 class Method(nn.Module):
-    """One way to adapt CLIP. Subclasses give `losses` and, if it is not theirs, `build_head`.
+    """One way to adapt CLIP. Subclasses define `losses`, and `build_head` for a head of their own.
 
     The encoder is in eval mode always: its BatchNorm statistics stay the base's, so source and
     target may share one pass. Heads train in train mode.
@@ -90,7 +90,7 @@ class Method(nn.Module):
     """False: the encoder's own weights stay the base's, so there is nothing for RST to do."""
     uses_images: ClassVar[bool] = True
     """False: batches are labels and indices only, and streams hold the pixels that evaluation sees;
-    the method looks up what `prepare` made of them."""
+    the method looks up results of `prepare`."""
     encoder: nn.Module
     head: nn.Module
 
@@ -128,7 +128,7 @@ class Method(nn.Module):
 
     @classmethod
     def from_data(cls, config: TrainConfig, request: AutoRequest) -> dict[str, Any]:
-        """Return the settings that the data decide, `request.auto`; see `by_data`.
+        """Return the settings that depend on the data, `request.auto`; see `by_data`.
 
         A run has about 40 passes over the larger domain; RST gets a budget unless somebody set the
         threshold.
@@ -229,7 +229,7 @@ class Method(nn.Module):
 
     @contextmanager
     def precision(self) -> Iterator[None]:
-        """Compute encoders as the settings ask for: in low precision, and only while training."""
+        """Compute encoders at the precision of the settings, which is low only while training."""
         device, dtype = self.text.device, AMP.get(self.config.amp) if self.training else None
         low = dtype is not None
         with attention(device, low), torch.autocast(device.type, dtype, enabled=low):

@@ -73,11 +73,11 @@ class CMKD(Method):
         self._target: TrainingImages | None = None
 
     def prepare(self, source: TrainingImages, target: TrainingImages) -> None:
-        """Keep the target, whose classes `partial` has to find out."""
+        """Keep the target's images, from which `partial` infers the target's classes."""
         self._target = target
 
     def start_epoch(self, epoch: int) -> None:
-        """Find out, from the second epoch of `partial` on, which classes the target has."""
+        """Infer the target's classes, from the second epoch of `partial` on."""
         if self.kept is None or self._target is None or not epoch:
             return
         counts = self.eval().predicted_classes(self._target).bincount(minlength=len(self.kept))

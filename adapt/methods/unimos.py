@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from adapt.clip.model import Clip
 
 EPOCH_LIMIT = 1500
-"""Most iterations of an epoch, as in the released code."""
+"""Largest number of iterations per epoch, as in the released code."""
 PRIOR_MOMENTUM = 0.99
-"""Of the running mean of the language branch's predictions on the target."""
+"""Momentum of the running mean of the language branch's predictions on the target."""
 DEBIAS = 0.5
-"""tau: how much of the running mean's logarithm is taken off the language logits."""
+"""tau: share of the running mean's logarithm that is subtracted from the language logits."""
 FIRST_WEIGHT, WEIGHT_STEP = 0.8, 0.05
-"""Of the vision branch after epoch 0, and by how much it falls per epoch."""
+"""Weight of the vision branch after epoch 0, and its decrease per epoch."""
 
 
 class UniMoS(FeatureMethod):

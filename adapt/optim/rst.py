@@ -59,7 +59,7 @@ class Budget:
     """
 
     density: float
-    """In (0, 1]."""
+    """Share of the weights that may differ at the end, in (0, 1]."""
 
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:
@@ -175,7 +175,7 @@ class Projection:
 
     @property
     def density(self) -> float:
-        """Changed over all encoder parameters, in [0, 1]."""
+        """Share of the encoder's parameters that changed, in [0, 1]."""
         return self.changed() / self.count if self.count else 0.0
 
     def survival(self, dtype: torch.dtype) -> float:

@@ -165,7 +165,7 @@ def _check_members(path: Path, document: Mapping[str, Any], tensors: Collection[
     """Check that the optimizers' tensors are those that the file lists.
 
     Raises:
-        FormatError: One is missing or not listed.
+        FormatError: A tensor is missing or not listed.
     """
     if _MEMBERS not in document:
         return

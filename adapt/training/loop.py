@@ -138,7 +138,7 @@ class Loop:
         Args:
             resume: Whether to continue from the checkpoint.
             show: Whether to show a progress bar.
-            begin: Called when nothing can refuse the run any more.
+            begin: Function to call when the run can no longer be refused.
         """
         pair = self.pair
         source = target = None

@@ -132,7 +132,7 @@ def epoch_row(
         iteration: Number of iterations done.
         losses: Means of the loss terms over the epoch, by name.
         lr: Learning rate of the first parameter group at the last iteration; 0 without any group.
-        density: Changed over all encoder parameters, in [0, 1].
+        density: Share of the encoder's parameters that changed, in [0, 1].
         survival: Share of the changes that mixed precision sees; None without changes or mixed
             precision.
         seconds: Time spent on the epoch, without evaluation.
@@ -198,7 +198,7 @@ def metrics(
 
 
 def density(encoder: nn.Module, base: Mapping[str, NDArray[Any]]) -> float:
-    """Return changed over all parameters of an encoder, in [0, 1].
+    """Return the share of an encoder's parameters that changed, in [0, 1].
 
     Args:
         encoder: Encoder to compare.

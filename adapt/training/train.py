@@ -114,7 +114,7 @@ def _surroundings(
         device: Device that was asked for.
 
     Yields:
-        This process's device, and the function to call when nothing can refuse the run any more.
+        This process's device, and the function to call when the run can no longer be refused.
     """
     cuda = [device] if device.type == "cuda" else []
     with (

@@ -13,7 +13,7 @@ from runtime.errors import FormatError
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _EPSILON = 1e-5
-"""Of torch's BatchNorm1d."""
+"""Epsilon of torch's BatchNorm1d."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ GRAPHS: dict[str, HeadKind] = {
     "cosine": HeadKind(_cosine, "weight", ("weight",)),
     "projector-cosine": HeadKind(_projector_cosine, "proj1.weight", ("weight",)),
 }
-"""By the kinds of `adapt.methods.heads.HEADS`."""
+"""Graphs by the kinds of `adapt.methods.heads.HEADS`."""
 
 
 def head_shapes(kind: str, tensors: Arrays) -> dict[str, tuple[int, ...]]:

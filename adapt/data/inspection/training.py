@@ -24,7 +24,7 @@ def stored(pair: DomainPair) -> dict[str, Any]:
 
 
 def tell(pair: DomainPair) -> None:
-    """Log what is taken and left out, and warn of copies that mislead training or its test.
+    """Log which images are taken or left out, and warn of copies that distort training or test.
 
     The digests of the images are known at this point, so nothing is read again.
 

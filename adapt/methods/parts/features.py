@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from adapt.settings.config import TrainConfig
 
 KIND, SCHEMA = "uda-features", 1
-"""Raise the schema when features come to mean something else."""
+"""Kind and schema; raise the schema when the meaning of features changes."""
 BATCH = 64
 """Images per call of the encoder: a constant, because the last bits may depend on it."""
 _ROWS = "features"
@@ -75,7 +75,7 @@ class FeatureMethod(Method):
         """
         document = {
             "base": self._base.sha256,
-            # The digest is of the weights alone; which activation runs, the architecture says.
+            # The digest covers the weights alone; the activation follows from the architecture.
             "architecture": self._base.architecture,
             "grid": self.config.grid,
             "mean": self._mean,

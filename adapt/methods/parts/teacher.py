@@ -40,7 +40,7 @@ class Teacher(nn.Module):
         templates: Literal["imagenet", "prompt"],
         generator: torch.Generator,
     ) -> None:
-        """Draw the prompt tokens and compute what the teacher must stay close to.
+        """Draw the prompt tokens, and compute the text features to stay close to.
 
         Args:
             clip: Large model, on the training device.

@@ -13,7 +13,7 @@ from torch.nn import functional
 from adapt.methods.losses import kl_divergence
 
 EPSILON = 1e-5
-"""Inside the logarithms of the entropies, as in [C]."""
+"""Added inside the logarithms of the entropies, as in [C]."""
 
 
 def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
