@@ -33,8 +33,7 @@ def rounded(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
     if grid == "fp32":
         return values
     low = torch.from_numpy(np.array(values, np.float32)).to(DTYPES[grid])
-    result: NDArray[np.float32] = low.float().numpy()
-    return result
+    return low.float().numpy()
 
 
 def float32_names(encoder: nn.Module) -> frozenset[str]:

@@ -27,8 +27,7 @@ def by_data(fallback: T, *, auto: bool = True) -> T:
             that lacks the setting.
         auto: Whether it is `auto` by default.
     """
-    value: T = field(default=fallback, metadata={_BY_DATA: auto})
-    return value
+    return field(default=fallback, metadata={_BY_DATA: auto})
 
 
 @dataclass(frozen=True)

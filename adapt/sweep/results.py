@@ -36,10 +36,7 @@ class Result:
     def figure(self, epoch: str, metric: str, by: str, column: str) -> float | None:
         """Return the recall of class `column` if `by` is `classes`, else the metric."""
         row = self.epochs.get(epoch, {})
-        value: float | None = (
-            (row.get("per_class") or {}).get(column) if by == "classes" else row.get(metric)
-        )
-        return value
+        return (row.get("per_class") or {}).get(column) if by == "classes" else row.get(metric)
 
 
 def read(job: Job, metric: str) -> Result | None:

@@ -97,7 +97,6 @@ def run(infer: Infer, pixels: Images, on_images: Callable[[int], None]) -> Logit
 
 def _torch(clip: Clip, network: Network) -> Infer:
     def infer(pixels: NDArray[np.uint8]) -> Logits:
-        found: Logits = predict(network, pixels, BATCH, mean=clip.mean, std=clip.std).numpy()
-        return found
+        return predict(network, pixels, BATCH, mean=clip.mean, std=clip.std).numpy()
 
     return infer

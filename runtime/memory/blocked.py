@@ -88,7 +88,4 @@ def positions(
     _, channels, height, width = shape
     inner = block if channels >= block else 1
     groups = (o // block) * (channels // inner) + i // inner
-    where: NDArray[np.int64] = (
-        ((groups * height + y) * width + x) * inner + i % inner
-    ) * block + o % block
-    return where
+    return (((groups * height + y) * width + x) * inner + i % inner) * block + o % block
