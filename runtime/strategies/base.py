@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Backend
+from runtime.backends.base import Backend, Engine
+from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import Task
+from runtime.bundles.task_checks import check_head_names
 from runtime.errors import FormatError
-from runtime.memory.base import Pixels
+from runtime.memory.base import Pixels, Tensors
 from runtime.models import Preprocess, TaskInfo, TensorSpec
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedTask:
-    """A task in memory, ready to be switched to; a strategy adds what it needs.
+    """A task in memory, ready to be switched to; a strategy adds the fields that it needs.
 
     Immutable, so strategies of one kind over one base may share it.
     """
@@ -26,37 +29,45 @@ class LoadedTask:
     info: TaskInfo
     preprocess: Preprocess
     nbytes: int
-    """Bytes of memory, without what the strategy holds for all tasks."""
+    """Bytes of memory, without those that the strategy holds for all tasks."""
     share: Hashable
     """Equal for tasks whose encoders compute the same from the same frame."""
+    head: str
+    """SHA-256 of the task's head graph."""
+    head_tensors: Tensors
 
     def close(self) -> None:
-        """Release what the task holds beside memory. Called when nothing uses the task.
+        """Free the head's memory, and all else that the task holds. Safe to call more than once.
 
-        Safe to call more than once.
+        Called when nothing uses the task.
         """
+        self.head_tensors.close()
 
 
 R = TypeVar("R", bound=LoadedTask)
 
 
-class Strategy(Protocol[R]):
+class Strategy(ABC, Generic[R]):
     """Holds a bundle's graphs and makes one task current. Session holds a lock where needed."""
 
-    backend: Backend
+    def __init__(self, backend: Backend) -> None:
+        """Start without engines, and take ownership of the backend's memory."""
+        self.backend = backend
+        self.closed = False
+        """Whether the engines were closed."""
+        self._heads: dict[str, Engine] = {}
 
     @property
+    @abstractmethod
     def layout(self) -> Mapping[str, TensorSpec]:
         """The base's deploy tensors by name."""
 
     @property
+    @abstractmethod
     def form(self) -> Hashable:
         """Strategies of one kind, one base and equal forms take each other's loaded tasks."""
 
-    @property
-    def closed(self) -> bool:
-        """Whether the strategy was closed."""
-
+    @abstractmethod
     def prepare(self, task: Task, preprocess: Preprocess) -> R:
         """Return a task as `switch` takes it. Thread-safe, also while another thread switches.
 
@@ -66,15 +77,46 @@ class Strategy(Protocol[R]):
 
         Raises:
             FormatError: The task does not fit the base or its graphs.
+            BackendError: An engine cannot be opened, or there is no room for the task.
         """
 
+    @abstractmethod
+    def encoder(self, loaded: R) -> Engine:
+        """Return the engine that computes a task's features once it was switched to."""
+
+    @abstractmethod
+    def base_sha256(self) -> str:
+        """Return the digest of the base in memory; removes the task, see `switch`."""
+
+    def open_heads(self, bundle: Bundle) -> None:
+        """Open every head of a bundle.
+
+        Raises:
+            FormatError: The bundle is damaged.
+            BackendError: The backend or the device cannot be used here.
+        """
+        for head in bundle.manifest.heads:
+            content = bundle.graph(head.graph)
+            self._heads[head.graph.sha256] = self.backend.open(content, small=True)
+
+    def check_head(self, task: Task) -> None:
+        """Check that a task brings the tensors of its head; the bundle has checked the shapes.
+
+        Raises:
+            FormatError: Names differ.
+        """
+        check_head_names(task, self._heads[task.head].inputs - {"features"})
+
+    @abstractmethod
     def switch(self, new: R | None) -> None:
         """Restore the base, whatever is over it, and write a task; None is the bare base.
 
         If this is interrupted or fails, nothing may be computed until it is called again.
 
         Raises:
-            BackendError: The device takes no new values.
+            BackendError: The engines are closed, or the device takes no new values.
+            FormatError: An earlier call was interrupted, and the bundle's base, to restore a
+                device's weights from, is missing or damaged.
         """
 
     def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
@@ -83,6 +125,8 @@ class Strategy(Protocol[R]):
         Raises:
             DataError: A frame is not an RGB image, or too narrow to crop.
         """
+        pixels: Pixels = self.backend.memory.pixels(frames, spec)
+        return pixels
 
     def features(self, loaded: R, pixels: Pixels) -> NDArray[np.float32]:
         """Return features (N, D) for frames.
@@ -94,6 +138,7 @@ class Strategy(Protocol[R]):
         Raises:
             BackendError: An engine failed.
         """
+        return self.encoder(loaded).run({"pixels": self.backend.memory.ready(pixels)})
 
     def infer(self, loaded: R, pixels: Pixels) -> NDArray[np.float32]:
         """Return logits (N, K) for frames; the features stay where they are computed.
@@ -106,6 +151,11 @@ class Strategy(Protocol[R]):
             FormatError: The logits are not finite, or not one per class.
             BackendError: An engine failed.
         """
+        ready, head = self.backend.memory.ready(pixels), self._heads[loaded.head]
+        logits = self.encoder(loaded).run_with_head(
+            {"pixels": ready}, head, loaded.head_tensors.handles
+        )
+        return _checked(loaded, ready.shape[0], logits)
 
     def logits(self, loaded: R, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits (N, K) for features (N, D); the task need not be the current one.
@@ -114,19 +164,23 @@ class Strategy(Protocol[R]):
             FormatError: The logits are not finite, or not one per class.
             BackendError: An engine failed.
         """
-
-    def base_sha256(self) -> str:
-        """Return the digest of the base in memory; removes the task, see `switch`."""
+        inputs = {"features": features, **loaded.head_tensors.handles}
+        return _checked(loaded, len(features), self._heads[loaded.head].run(inputs))
 
     def close(self) -> None:
-        """Release everything. Safe to call more than once."""
+        """Release everything but the tasks' own memory. Safe to call more than once."""
+        self.closed = True
+        # The table stays: a task that another thread is preparing still looks things up.
+        for engine in self._heads.values():
+            engine.close()
+        self.backend.memory.close()
 
 
-def checked(loaded: LoadedTask, count: int, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def _checked(loaded: LoadedTask, count: int, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Check the logits of a task for `count` frames, and return them.
 
     Raises:
-        FormatError: They are not finite, or not one per class and frame.
+        FormatError: The logits are not finite, or not one per class and frame.
     """
     name, classes = loaded.info.id, len(loaded.info.classes)
     if logits.shape != (count, classes):

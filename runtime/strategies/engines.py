@@ -7,25 +7,20 @@ base and patch are read and merged, and the engine lays them out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
-
-import numpy as np
-from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Engine
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.constants import constants
 from runtime.bundles.task import Task
 from runtime.errors import BackendError
-from runtime.memory.base import Pixels, Tensors
 from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
 from runtime.mutex import Mutex
-from runtime.strategies.base import LoadedTask
-from runtime.strategies.heads import Heads
+from runtime.strategies.base import LoadedTask, Strategy
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,18 +30,15 @@ class EngineTask(LoadedTask):
     engine: Engine
     owned: bool
     """Whether no other task uses the engine."""
-    head: str
-    """SHA-256 of its head graph."""
-    head_tensors: Tensors
 
     def close(self) -> None:
         """Free the head's memory, and release the engine unless other tasks use it."""
-        self.head_tensors.close()
+        super().close()
         if self.owned:
             self.engine.close()
 
 
-class EnginesStrategy:
+class EnginesStrategy(Strategy[EngineTask]):
     """A baked engine per task. Tasks that change nothing share the untouched base's engine.
 
     That engine is opened with the first of them, and stays open. Session holds a lock; only
@@ -55,7 +47,7 @@ class EnginesStrategy:
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         """Take ownership of a backend; `open` opens a strategy."""
-        self.backend = backend
+        super().__init__(backend)
         self._bundle = bundle
         self._layout = bundle.layout()
         # Read now, so that a task never fails over a graph that was replaced since.
@@ -63,10 +55,8 @@ class EnginesStrategy:
             encoder.graph.sha256: bundle.graph(encoder.graph)
             for encoder in bundle.manifest.encoders
         }
-        self._heads = Heads()
         self._untouched: dict[str, Engine] = {}
         self._opening = Mutex()
-        self._closed = False
 
     @classmethod
     def open(
@@ -90,7 +80,7 @@ class EnginesStrategy:
         """
         strategy = cls(bundle, backend)
         try:
-            strategy._heads.open(bundle, backend)
+            strategy.open_heads(bundle)
         except BaseException:
             strategy.close()
             raise
@@ -106,11 +96,6 @@ class EnginesStrategy:
         """Equal to no other: an engine runs for one session at a time."""
         return self
 
-    @property
-    def closed(self) -> bool:
-        """Whether the engines were closed."""
-        return self._closed
-
     def prepare(self, task: Task, preprocess: Preprocess) -> EngineTask:
         """Build a task's engine; reads the base, whose memory is free again afterwards.
 
@@ -118,7 +103,7 @@ class EnginesStrategy:
             FormatError: The task does not fit the base, the encoder or the head.
             BackendError: The engine cannot be opened.
         """
-        self._heads.check(task)
+        self.check_head(task)
         untouched = not task.patch and not task.tokens
         weights = sum(spec.nbytes for spec in self._layout.values())
         tokens = b"".join(array.tobytes() for _, array in sorted(task.tokens.items()))
@@ -143,51 +128,15 @@ class EnginesStrategy:
     def switch(self, new: EngineTask | None) -> None:
         """Check that the engines are open; each holds its own weights.
 
-        Args:
-            new: Task to switch to.
-
         Raises:
             BackendError: The engines are closed.
         """
-        if self._closed:
+        if self.closed:
             raise BackendError("the engines are closed; open a new session")
 
-    def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
-        """Return at least one frame as `features` takes them.
-
-        Raises:
-            DataError: A frame is not an RGB image, or too narrow to crop.
-        """
-        pixels: Pixels = self.backend.memory.pixels(frames, spec)
-        return pixels
-
-    def features(self, loaded: EngineTask, pixels: Pixels) -> NDArray[np.float32]:
-        """Return features (N, D) for frames.
-
-        Raises:
-            BackendError: The engine failed.
-        """
-        return loaded.engine.run({"pixels": self.backend.memory.ready(pixels)})
-
-    def infer(self, loaded: EngineTask, pixels: Pixels) -> NDArray[np.float32]:
-        """Return logits (N, K) for frames.
-
-        Raises:
-            FormatError: The logits are not finite, or not one per class.
-            BackendError: An engine failed.
-        """
-        ready = self.backend.memory.ready(pixels)
-        tensors = loaded.head_tensors.handles
-        return self._heads.infer(loaded, loaded.head, tensors, loaded.engine, ready)
-
-    def logits(self, loaded: EngineTask, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (N, K) of a task for features (N, D).
-
-        Raises:
-            FormatError: The logits are not finite, or not one per class.
-            BackendError: The engine failed.
-        """
-        return self._heads.logits(loaded, loaded.head, loaded.head_tensors.handles, features)
+    def encoder(self, loaded: EngineTask) -> Engine:
+        """Return the task's engine, which holds its own weights."""
+        return loaded.engine
 
     def base_sha256(self) -> str:
         """Return the digest of the base in its file, since none is in memory.
@@ -201,15 +150,14 @@ class EnginesStrategy:
     def close(self) -> None:
         """Release everything but the tasks' own engines. Safe to call more than once."""
         with self._opening:  # one that another thread is opening would stay open
-            self._closed = True
+            self.closed = True
             for engine in self._untouched.values():
                 engine.close()
-        self._heads.close()
-        self.backend.memory.close()
+        super().close()
 
     def _shared(self, task: Task) -> Engine:
         with self._opening:
-            if self._closed:
+            if self.closed:
                 raise BackendError("the engines are closed; open a new session")
             if task.encoder not in self._untouched:
                 self._untouched[task.encoder] = self._engine(task)

@@ -7,24 +7,20 @@ GPU's; a task is uploaded once, when it is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 
-import numpy as np
-from numpy.typing import NDArray
-
-from runtime.backends.base import Backend
+from runtime.backends.base import Backend, Engine
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import Task
 from runtime.errors import BackendError
-from runtime.memory.base import Pixels, PlacedPatch, PlacedWeights, Tensors
+from runtime.memory.base import PlacedPatch, PlacedWeights, Tensors
 from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
-from runtime.strategies.base import LoadedTask
+from runtime.strategies.base import LoadedTask, Strategy
 from runtime.strategies.encoder import EncoderEngine
-from runtime.strategies.heads import Heads
 from runtime.workers import Job
 
 
@@ -36,9 +32,6 @@ class PatchTask(LoadedTask):
     """SHA-256 of its encoder graph, the one that is not blocked."""
     tokens: Tensors | None
     """Tokens for `EncoderEngine.put`; None if the encoder takes none."""
-    head: str
-    """SHA-256 of its head graph."""
-    head_tensors: Tensors
     patch: PlacedPatch | None
     """Patch of the weights; None if the task changes none."""
 
@@ -49,7 +42,7 @@ class PatchTask(LoadedTask):
                 part.close()
 
 
-class PatchStrategy:
+class PatchStrategy(Strategy[PatchTask]):
     """Every encoder and head of a bundle, opened, and the patch of one task over their weights.
 
     All are opened with the bundle, so that no switch ever waits for an engine. The encoders share
@@ -59,12 +52,10 @@ class PatchStrategy:
 
     def __init__(self, backend: Backend) -> None:
         """Start without engines; `open` opens a strategy."""
-        self.backend = backend
+        super().__init__(backend)
         self.encoders: dict[str, EncoderEngine] = {}
         """Encoders by the digest of the graph that is not blocked."""
-        self.heads = Heads()
         self.weights: PlacedWeights
-        self._closed = False
 
     @classmethod
     def open(
@@ -105,7 +96,7 @@ class PatchStrategy:
             strategy.weights = backend.memory.weights(base, bundle.weights)
             for opened in strategy.encoders.values():
                 opened.bind(strategy.weights, manifest.precision)
-            strategy.heads.open(bundle, backend)
+            strategy.open_heads(bundle)
         except BaseException:
             reading.abandon()
             strategy.close()
@@ -122,11 +113,6 @@ class PatchStrategy:
         """The form of the weights, for which patches are prepared."""
         return self.weights.form
 
-    @property
-    def closed(self) -> bool:
-        """Whether the engines were closed."""
-        return self._closed
-
     def prepare(self, task: Task, preprocess: Preprocess) -> PatchTask:
         """Return a task in the backend's memory: its patch, its tokens and its head.
 
@@ -134,7 +120,7 @@ class PatchStrategy:
             FormatError: The task does not fit the base, the encoder or the head.
             BackendError: There is no room on the device.
         """
-        self.heads.check(task)
+        self.check_head(task)
         encoder = self.encoders[task.encoder]
         values = b"".join(task.tokens[name].tobytes() for name in encoder.names)
         with ExitStack() as stack:
@@ -170,49 +156,15 @@ class PatchStrategy:
             FormatError: An earlier call was interrupted, and the bundle's base, to restore a
                 device's weights from, is missing or damaged.
         """
-        if self._closed:
+        if self.closed:
             raise BackendError("the engines are closed; open a new session")
         self.weights.apply(None if new is None else new.patch)
         if new is not None and new.tokens is not None:
             self.encoders[new.encoder].put(new.tokens)
 
-    def pixels(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> Pixels:
-        """Return at least one frame as `features` takes them.
-
-        Raises:
-            DataError: A frame is not an RGB image, or too narrow to crop.
-        """
-        pixels: Pixels = self.backend.memory.pixels(frames, spec)
-        return pixels
-
-    def features(self, loaded: PatchTask, pixels: Pixels) -> NDArray[np.float32]:
-        """Return features (N, D) for pixels under the task that was switched to.
-
-        Raises:
-            BackendError: The engine failed.
-        """
-        ready = self.backend.memory.ready(pixels)
-        return self.encoders[loaded.encoder].engine.run({"pixels": ready})
-
-    def infer(self, loaded: PatchTask, pixels: Pixels) -> NDArray[np.float32]:
-        """Return logits (N, K) for pixels under the task that was switched to.
-
-        Raises:
-            FormatError: The logits are not finite, or not one per class.
-            BackendError: An engine failed.
-        """
-        ready = self.backend.memory.ready(pixels)
-        encoder = self.encoders[loaded.encoder].engine
-        return self.heads.infer(loaded, loaded.head, loaded.head_tensors.handles, encoder, ready)
-
-    def logits(self, loaded: PatchTask, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (N, K) of a task for features (N, D).
-
-        Raises:
-            FormatError: The logits are not finite, or not one per class.
-            BackendError: The engine failed.
-        """
-        return self.heads.logits(loaded, loaded.head, loaded.head_tensors.handles, features)
+    def encoder(self, loaded: PatchTask) -> Engine:
+        """Return the engine that all tasks of an encoder share."""
+        return self.encoders[loaded.encoder].engine
 
     def base_sha256(self) -> str:
         """Return the digest of the base in memory; removes the patch.
@@ -224,9 +176,8 @@ class PatchStrategy:
 
     def close(self) -> None:
         """Release everything, the backend's memory as well. Safe to call more than once."""
-        self._closed = True
+        self.closed = True
         # The tables stay: a task that another thread is preparing still looks things up.
         for encoder in self.encoders.values():
             encoder.engine.close()
-        self.heads.close()
-        self.backend.memory.close()
+        super().close()

@@ -34,7 +34,7 @@ def want(world, task, frame):
 def test_every_task_answers_with_its_own_encoder_head_and_pixels(mixed, wide):
     rng = np.random.default_rng(0)
     with runtime.Session.open(mixed.path) as session:
-        assert {len(session._strategy.encoders), len(session._strategy.heads._engines)} == {2}
+        assert {len(session._strategy.encoders), len(session._strategy._heads)} == {2}
         for task in (*session.tasks, *rng.choice(session.tasks, 40).tolist()):
             session.switch(task)
             expected = want(mixed, task, wide)

@@ -103,7 +103,7 @@ def test_a_prediction_that_is_interrupted_while_it_is_recorded(mixed, opened):
     task = opened._load("a-f")
     engines = [
         opened._strategy.encoders[task.encoder].engine,
-        opened._strategy.heads._engines[task.head],
+        opened._strategy._heads[task.head],
     ]
 
     def prepare() -> None:
