@@ -62,7 +62,7 @@ class Meter:
 
 @dataclass
 class Signals:
-    """What signals asked for. Plain fields: a handler may have interrupted whoever holds a lock."""
+    """Requests of signals, as plain fields: a handler may have interrupted the holder of a lock."""
 
     stop: bool = False
     refresh: bool = False
@@ -76,7 +76,7 @@ class Signals:
 
 
 def refresh(director: Director) -> None:
-    """Take over what was installed meanwhile, or say why not and go on as before."""
+    """Take over tasks that were installed meanwhile, or print why not and continue as before."""
     try:
         changed = ", ".join(director.refresh()) or "nothing"
     except runtime.UdaError as error:
@@ -218,7 +218,7 @@ def main(
     log_file: Path | None,
     **settings: Any,
 ) -> None:
-    """Classify what a camera sees by the tasks of BUNDLE, one after another."""
+    """Classify a camera's frames by the tasks of BUNDLE, one after another."""
     signals = Signals()
     signals.take()
     try:

@@ -70,7 +70,7 @@ class Latest:
             return None
 
     def drop_rest(self) -> None:
-        """Count what nobody will fetch any more as dropped."""
+        """Count the frames that are still in the queue as dropped."""
         with self._changed:
             self.dropped += len(self._frames)
             self._frames.clear()

@@ -45,7 +45,7 @@ class Director:
             self._chosen = self._last = self.tasks[int(key) - 1]
 
     def refresh(self) -> tuple[str, ...]:
-        """Take over what was installed, replaced or removed on disk; return the ids that changed.
+        """Take over tasks that changed on disk; return their ids.
 
         Raises:
             runtime.UdaError: The bundle or a changed task is damaged, the bundle has another base,
