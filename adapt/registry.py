@@ -70,6 +70,6 @@ def method(name: str) -> MethodEntry:
 
 
 def imported(path: str) -> Any:
-    """Return what `module:name` stands for."""
+    """Import and return the object `module:name`."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)

@@ -27,7 +27,7 @@ from runtime.storage.files import sibling_folder, storage_errors
 
 @dataclass(frozen=True)
 class TaskReport:
-    """What verification found for one task."""
+    """The result of verifying one task."""
 
     comparison: Comparison
     record: TaskRecord

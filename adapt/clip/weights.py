@@ -42,7 +42,7 @@ class Weights:
 
 
 def tag_config(architecture: str, tag: str) -> dict[str, Any]:
-    """Return what open_clip knows about a pretrained tag; empty when it does not know it."""
+    """Return open_clip's configuration of a pretrained tag; empty for an unknown one."""
     config: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag)
     return config
 

@@ -98,7 +98,7 @@ def table_of(pair: DomainPair, run: Run, device: str, dataset: str | None) -> st
 
 
 def verdict(lines: Sequence[Line], variant: str, settings: Mapping[str, Any]) -> str:
-    """Say whether a run beats its baselines, and what to try if it does not.
+    """Return whether a run beats its baselines, and a hint if it does not, for people.
 
     They are compared by accuracy if the test images have labels, else by infomax.
 

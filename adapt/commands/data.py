@@ -113,7 +113,7 @@ def check(
 
 
 def _print(found: OwnReport) -> None:
-    """Print what each domain holds, and what looks wrong."""
+    """Print the content of each domain, and warnings."""
     from adapt.data.inventory.summary import left_out_line
 
     for one in found.details:

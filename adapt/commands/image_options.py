@@ -99,7 +99,7 @@ def pair_loader(
     target: str | None,
     test: str | None = None,
 ) -> Callable[..., DomainPair]:
-    """Return a function of holdout, seed and target classes that loads what the options name.
+    """Return a function of holdout, seed and target classes that loads the images of the options.
 
     Raises:
         click.UsageError: The options name no images, or too many.

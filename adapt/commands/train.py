@@ -139,7 +139,7 @@ def _check_known(dataset: str | None, task: str | None) -> None:
 
 
 def _read(pair_of: Callable[..., DomainPair], config: TrainConfig, test: str | None) -> DomainPair:
-    """Return a task's images, after refusing what can be refused without them."""
+    """Return a task's images, after every check that does not need them."""
     from runtime.errors import ConfigError
 
     if test and config.holdout:
@@ -162,7 +162,7 @@ def _train(
     resume: bool,
     restart: bool,
 ) -> Run:
-    """Check the settings that depend on the images, say what is trained, and train."""
+    """Check the settings that depend on the images, print them, and train."""
     from adapt.settings.architectures import QUICKGELU, image_size
     from adapt.settings.limits import check_crops, check_passes
     from adapt.training import train as training
@@ -181,7 +181,7 @@ def _train(
 
 
 def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, resume: bool) -> None:
-    """Print what will be trained, and on which images."""
+    """Print a summary of the run, and its images."""
     from adapt.training.checkpoint import FILE as CHECKPOINT
 
     click.echo(f"run        {_summary(method, pair, config)}")
@@ -236,7 +236,7 @@ def _show(settings: Settings[TrainConfig]) -> None:
 
 
 def _summary(method: str, pair: DomainPair, config: TrainConfig) -> str:
-    """Return what is trained; the budget is a percentage, which `0.1` is easily taken for."""
+    """Return a summary of the run; the budget in percent, since `0.1` is easily misread."""
     kind = store.variant(method, vars(config))
     share = 100 * config.rst_density
     budget = f", at most {share:.6g} % of the encoder's weights will change" if share else ""

@@ -28,7 +28,7 @@ def is_only_process() -> bool:
 
 @contextlib.contextmanager
 def rank_zero_only() -> Iterator[None]:
-    """Report what all processes of torchrun find from rank 0 only.
+    """Report from rank 0 only what every process of torchrun finds.
 
     Other ranks log nothing. Their errors come late: torchrun ends all processes as soon as one
     has failed, so they report only an error that rank 0 does not have.

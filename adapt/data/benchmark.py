@@ -163,7 +163,7 @@ def count(images: ImageSet) -> Counter[str]:
 
 
 def list_names(domain: Domain, suffix: str = "") -> list[str]:
-    """Return what a domain's list file may be called: `Art`, `Art_list`, with a suffix in front."""
+    """Return the possible stems of a domain's list file: `Art`, `Art_list`."""
     endings = (suffix,) if suffix else ("", "list")
     return [name + ending for name in layouts.keys(domain) for ending in endings]
 

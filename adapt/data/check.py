@@ -21,7 +21,7 @@ _ALWAYS = ("domain", "classes", "train")
 
 @dataclass(frozen=True)
 class DomainCheck:
-    """What one domain has and lacks."""
+    """Images and classes of one domain, and those that it lacks."""
 
     domain: str
     short: str
@@ -68,7 +68,7 @@ class DomainCheck:
         )
 
     def notes(self) -> Iterator[str]:
-        """Yield the differences from what was published, one line each."""
+        """Yield the differences from the published data set, one line each."""
         if self.problem:
             yield self.problem
         if self.missing and not self.problem:
@@ -90,7 +90,7 @@ class Report:
     """Number of classes, published or else found in all domains together."""
     rows: tuple[DomainCheck, ...]
     notes: tuple[str, ...]
-    """Differences from what was published."""
+    """Differences from the published data set."""
     unusable: str | None
     """Reason why training cannot start, in one line; None if it can."""
 
@@ -164,7 +164,7 @@ def row_of(
 def report_of(
     dataset: str, rows: list[DomainCheck], classes: tuple[str, ...], number: int, every: bool = True
 ) -> Report:
-    """Compare domains with each other and with what was published.
+    """Compare domains with each other and with the published data set.
 
     Args:
         dataset: Name of the data set.

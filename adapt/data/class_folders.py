@@ -61,7 +61,7 @@ def read_folder(folder: Path, domain: str) -> ImageSet:
 def read_tree(
     folder: Path, domain: str, findings: list[str] | None = None
 ) -> tuple[ImageSet, tuple[LeftOut, ...]]:
-    """Return the images of a folder, sorted by path, and what is left out.
+    """Return the images of a folder, sorted by path, and the files that are left out.
 
     Images directly in the folder are unlabelled: labels are -1 and `classes` is empty. What
     `adapt.data.inventory` leaves out is left out. A class folder may have folders inside.

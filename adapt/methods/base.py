@@ -1,4 +1,4 @@
-"""Define the Method contract: what a method provides, and all that training and export see of it.
+"""Define the Method contract, which is all that training and export see of a method.
 
 A method is a module with an `encoder` and a `head`. It names its losses, says which parameters it
 trains and in which optimizer, may own its training step, and says what reaches a device. The loop,
@@ -44,7 +44,7 @@ class Batch:
     labels: Tensor
     """(N,) int64 class positions; of the target all -1, whatever the data set knows."""
     indices: Tensor
-    """(N,) int64 positions in the domain's training set, for what a method keeps per image."""
+    """(N,) int64 positions in the domain's training set, for the method's values per image."""
     strong: Tensor | None = None
     """(N, 3, S, S): a strongly augmented view of the target, if FixMatch is on."""
 
@@ -62,10 +62,10 @@ class TrainingImages(Protocol):
 
 @dataclass(frozen=True)
 class Deployed:
-    """What reaches the device."""
+    """The parts of a method that reach the device."""
 
     encoder: nn.Module
-    """The image encoder; what differs from the base becomes the residual, which may be empty."""
+    """The image encoder; its difference from the base becomes the residual, which may be empty."""
     head: nn.Module
     """Features (N, D) to logits (N, C); of a class in `adapt.methods.heads.HEADS`."""
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
@@ -189,17 +189,17 @@ class Method(nn.Module):
         return terms
 
     def prepare(self, source: TrainingImages, target: TrainingImages) -> None:
-        """Prepare what training needs once per process, also when resuming; by default nothing.
+        """Prepare for training, once per process and also when resuming; does nothing by default.
 
         What a checkpoint must hold (pseudo labels, running priors) is a buffer registered by the
         end of this; what can be made again (a feature bank) is not.
         """
 
     def start_epoch(self, epoch: int) -> None:
-        """Prepare what changes once per epoch (from 0); by default nothing."""
+        """Prepare for an epoch (from 0); does nothing by default."""
 
     def parameter_groups(self) -> list[Group]:
-        """Return what is trained; by default the encoder, and all else at the head's rate."""
+        """Return the trained parameters: by default the encoder, and others at the head's rate."""
         config = self.config
         encoder = tuple(p for p in self.encoder.parameters() if p.requires_grad)
         own = {id(p) for p in self.encoder.parameters()}
@@ -271,7 +271,7 @@ class Method(nn.Module):
         return ()
 
     def deploy(self) -> Deployed:
-        """Return what reaches the device."""
+        """Return the parts that reach the device."""
         return Deployed(self.encoder, self.head, self.tokens())
 
     @property

@@ -83,7 +83,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def _replace(self, values: Mapping[str, Tensor], project: bool = False) -> dict[str, Tensor]:
-        """Write values into the method and return what it held."""
+        """Write values into the method and return its former ones."""
         with self._optimization.masters():
             own = {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
             for name, tensor in self._tensors.items():

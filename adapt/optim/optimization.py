@@ -16,7 +16,7 @@ from runtime.errors import FormatError
 
 
 class Optimization:
-    """One optimizer per optimizer name, and what happens after each of its steps."""
+    """The optimizers by name, with RST, rounding and the loss scale after each step."""
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ TIGHTEN = 0.5
 
 @dataclass(frozen=True)
 class Threshold:
-    """Keep what moved farther than a fixed distance."""
+    """Keep the weights that moved farther than a fixed distance."""
 
     tau: float
     """0 or more, in units of the weights."""
@@ -199,7 +199,7 @@ class Projection:
             yield torch.sub(now, self._base[where], out=distance).abs_()
 
     def _visible(self) -> Iterator[Tensor]:
-        """Yield the same with 0 for what looks like the base once it is rounded."""
+        """Yield the distances, 0 for weights that equal the base's once they are rounded."""
         for (where, rounds), distance in zip(self._chunks, self._distances(), strict=True):
             if rounds:
                 low, low_base = self._low[:, : distance.numel()]

@@ -146,8 +146,8 @@ class TrainConfig:
     removed: ClassVar[Mapping[str, Any]] = {}
     """Settings that this version no longer has, with the default they had."""
     when_missing: ClassVar[Mapping[str, Any]] = {"background": "drop"}
-    """Settings whose default is not what earlier versions did, with what they did: the value of a
-    file that lacks the setting."""
+    """Values of settings that a file lacks, where earlier versions did something else than the
+    default."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "iterations", "eval_batch_size", "average_epochs"):

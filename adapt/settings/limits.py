@@ -58,7 +58,7 @@ def check_passes(settings: Settings[TrainConfig], images: int) -> None:
 
 
 def check_precision(config: TrainConfig, device: str) -> None:
-    """Refuse a mixed precision that cannot work, or that would hide what is trained.
+    """Refuse a mixed precision that cannot work, or that would round trained changes away.
 
     Raises:
         BackendError: fp16 was asked for on the CPU.

@@ -195,7 +195,7 @@ def _supported(
     where: str,
     error: type[UdaError],
 ) -> None:
-    """Refuse a field that is not known, or that asks for what is not supported.
+    """Refuse a field that is unknown, or that asks for an unsupported feature.
 
     Raises:
         UdaError: A field is unknown or unsupported; the message names it.

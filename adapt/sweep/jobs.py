@@ -119,7 +119,7 @@ def plan(
 
 
 def check(jobs: Iterable[Job], here: bool = True) -> None:
-    """Check what all runs need, before any of them trains.
+    """Check the requirements of all runs, before any of them trains.
 
     Args:
         jobs: Runs to check.

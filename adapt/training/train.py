@@ -107,7 +107,7 @@ def train(
 def _surroundings(
     folder: Path, device: torch.device
 ) -> Iterator[tuple[torch.device, Callable[[], None]]]:
-    """Hold what a run needs: its processes, folder, lock, log, arithmetic and random numbers.
+    """Set up a run: its processes, folder, lock, log, arithmetic and random numbers.
 
     Args:
         folder: Folder of the artifact.

@@ -50,7 +50,7 @@ def export_and_show(
     schema: str,
     **selection: Any,
 ) -> list[TaskReport]:
-    """Do what `uda-export onnx` does; the arguments are the options of that name.
+    """Write a bundle and print the comparison; the arguments are the options of that name.
 
     Raises:
         UdaError: As `export.export_bundle`; then nothing was written.

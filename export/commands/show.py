@@ -38,7 +38,7 @@ def compare_and_show(
     data: Path | None,
     **options: Any,
 ) -> list[TaskReport]:
-    """Compare tasks with PyTorch under a progress bar, print what was found, and return it.
+    """Compare tasks with PyTorch under a progress bar; print and return the results.
 
     Args:
         compare: Function that compares, given `images`, `on_progress` and `options`.

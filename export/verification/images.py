@@ -48,7 +48,7 @@ class ImagePaths:
     own: Mapping[str, Path] = field(default_factory=dict)
     """Images by task id."""
     data: Path | None = None
-    """Folder of the data sets if it has moved since training, and of what list files name."""
+    """Folder of the data sets if it has moved since training, and of the files in a list."""
 
     @classmethod
     def parse(cls, texts: Iterable[str], data: Path | None = None) -> ImagePaths:

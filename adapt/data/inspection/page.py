@@ -148,5 +148,5 @@ def _block(name: str, count: int, files: Sequence[str]) -> str:
 
 
 def _text(text: str | None) -> str:
-    """Return text for HTML; what is not text, like a byte of another encoding, as an escape."""
+    """Return text for HTML; bytes that are not text are escaped."""
     return escape(str(text or "").encode("utf-8", "backslashreplace").decode())

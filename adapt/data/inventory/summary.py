@@ -1,4 +1,4 @@
-"""Count what a task takes from its folders and what it leaves out, for people and artifacts."""
+"""Count the files that a task takes from its folders and leaves out, for people and artifacts."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def counted(left_out: Iterable[LeftOut]) -> dict[str, int]:
 
 
 def left_out_line(left_out: Iterable[LeftOut]) -> str:
-    """Return what was left out: `left out 12: .heic 10 (install ... to read them), hidden 2`."""
+    """Return left-out files in one line: `left out 12: .heic 10 (install ...), hidden 2`."""
     counts = counted(left_out)
     if not counts:
         return "nothing left out"

@@ -56,7 +56,7 @@ class FeatureMethod(Method):
     uses_images = False
 
     def __init__(self, clip: Clip, prompts: Sequence[str], config: TrainConfig) -> None:
-        """Keep what features depend on."""
+        """Store the values that features depend on."""
         super().__init__(clip, prompts, config)
         self._base, self._mean, self._std = clip.info, list(clip.mean), list(clip.std)
 
