@@ -101,7 +101,7 @@ class Job(Generic[T]):
 
     @property
     def result(self) -> T:
-        """What the call returned."""
+        """The call's result."""
         return self._result[0]
 
 

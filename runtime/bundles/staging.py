@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 
 @contextlib.contextmanager
 def staging(path: Path) -> Iterator[Staging]:
-    """Hold a bundle's lock and yield a writer; on an error, remove what was added.
+    """Hold a bundle's lock and yield a writer; on an error, remove the added files.
 
     Readers need no lock: files that they have opened stay whole.
 

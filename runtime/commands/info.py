@@ -90,7 +90,7 @@ def _some(tasks: list[str], total: int) -> str:
 
 
 def _encoder(encoder: Encoder) -> str:
-    """Return what an encoder takes: `base`, or `base + 12 x 4 tokens`."""
+    """Return the inputs of an encoder for people: `base`, or `base + 12 x 4 tokens`."""
     counts = [shape[0] for shape in encoder.tokens.values()]
     if not counts:
         return "base"

@@ -36,7 +36,7 @@ class Axis:
     """How one side of a frame becomes one side of the result: N outputs of at most T inputs."""
 
     source: slice
-    """Input pixels that are needed. What follows counts from its start."""
+    """Needed input pixels; the positions below count from its start."""
     first: NDArray[np.int64]
     """(N,) first input pixel of each output."""
     weights: NDArray[np.int64]

@@ -65,7 +65,7 @@ def check_frames(frames: Any) -> None:
 
 
 def check_frame(frame: object) -> NDArray[np.uint8]:
-    """Return `frame` if it is an RGB image, else say what is wrong with it.
+    """Return `frame` if it is an RGB image, else raise an error that says why not.
 
     Args:
         frame: Frame to check, expected to be (H, W, 3) uint8.
@@ -130,7 +130,7 @@ def preprocess_batch(frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> N
 def geometry(
     width: int, height: int, spec: Preprocess
 ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """Return to what size a frame is resized, and what part of that is kept.
+    """Return the size that a frame is resized to, and the part of it that is kept.
 
     Args:
         width: Width of the frame.

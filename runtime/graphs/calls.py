@@ -13,7 +13,7 @@ from runtime.graphs.wire import Damage
 
 
 class Call:
-    """A node with the shapes of what it reads."""
+    """A node with the shapes of its inputs."""
 
     def __init__(self, node: Node, shapes: list[Shape], constants: list[NDArray[Any] | None]):
         """Wrap a node with the shape of each of its inputs, and the value where it is known."""

@@ -48,7 +48,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Node:
-    """An operator and what it reads and writes."""
+    """An operator with its inputs and outputs."""
 
     kind: str
     domain: str
@@ -59,7 +59,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Model:
-    """A graph, and what its operators mean."""
+    """A graph, and the operator sets that give its operators their meaning."""
 
     ir_version: int
     opsets: Mapping[str, int]

@@ -29,7 +29,7 @@ Read = Callable[[], LoadedTask]
 
 @dataclass(eq=False)
 class Holder:
-    """What a session keeps in memory; each field is changed by one assignment."""
+    """The tasks that a session keeps in memory; each field is changed by one assignment."""
 
     task: LoadedTask | None = None
     """The current task."""
@@ -40,7 +40,7 @@ class Holder:
 
 
 class Lease(Hold):
-    """What a call keeps in memory while it waits, until the call or the lease ends."""
+    """The tasks that a waiting call keeps in memory, until the call or the lease ends."""
 
     __slots__ = ("keys", "tasks")
 
@@ -154,11 +154,11 @@ class TaskCache:
         return found
 
     def lease(self, lease: Lease) -> None:
-        """Let a lease hold what is loaded with it; `end` ends it."""
+        """Let a lease hold the tasks that are loaded with it, until `end`."""
         self._leases[lease] = None
 
     def end(self, lease: Lease) -> None:
-        """End a lease, and evict what nothing holds any more if there is a need."""
+        """End a lease, and evict tasks that nothing holds any more if there is a need."""
         lease.end()
         self._leases.pop(lease, None)
         if self.excess or self._leaving:

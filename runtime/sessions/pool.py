@@ -153,7 +153,7 @@ class SessionPool:
         return [found[position] for position in range(len(pairs))]
 
     def refresh(self) -> tuple[str, ...]:
-        """Take over what was installed, replaced or removed on disk; return the ids that changed.
+        """Take over tasks that were installed, replaced or removed on disk; return their ids.
 
         The sessions do so one after the other: a frame that is classified meanwhile may still meet
         the old version.
@@ -178,7 +178,7 @@ class SessionPool:
         return tuple(changed)
 
     def close(self) -> None:
-        """Wait for what is running and release the sessions. Safe to call more than once."""
+        """Wait for running calls and release the sessions. Safe to call more than once."""
         self._lending.close()
         self._workers.close()
         for session in self._sessions:

@@ -89,7 +89,7 @@ class SwitchingSession:
 
     @property
     def backend(self) -> Backend:
-        """What runs the engines."""
+        """Backend that runs the engines."""
         return self._strategy.backend
 
     @property
@@ -167,7 +167,7 @@ class SwitchingSession:
         self._cache.trim()
 
     def refresh(self, new: Bundle | None = None) -> tuple[str, ...]:
-        """Take over what was installed, replaced or removed on disk; return the ids that changed.
+        """Take over tasks that were installed, replaced or removed on disk; return their ids.
 
         If the current task was replaced, the new version is current; if it was removed, none is.
         After an error the session goes on with the bundle as it knew it.

@@ -28,7 +28,7 @@ _HINTS = {
         "choose another name",
     ),
 }
-"""What to do about an error of the operating system."""
+"""Hints for errors of the operating system."""
 
 
 def expanded(path: str | Path) -> Path:
