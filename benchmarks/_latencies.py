@@ -1,4 +1,4 @@
-"""Durations of a long run, counted in bins: kept one by one, they would be a growth of memory."""
+"""Histograms of durations in a long run, whose memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Latencies:
         self.counts[window, int(np.searchsorted(_BINS, seconds))] += 1
 
     def number(self, windows: range) -> int:
-        """Return how many durations some windows have."""
+        """Return the number of durations in some windows."""
         return int(self.counts[windows.start : windows.stop].sum())
 
     def percentile(self, share: float, windows: range) -> float:

@@ -43,7 +43,7 @@ MANY = 200
 EXACT = 3
 """Tasks per density that are residuals of the tower, as training leaves them; see `moved`."""
 VERSION = 5
-"""Of what is written; raised, everything is made anew."""
+"""Version of the files; raise it to make all of them anew."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def make_model(
     Args:
         name: `ViT-B-16`, `RN50`, a model of `adapt.demo`, or another that the export knows.
         folder: Models of all benchmarks lie here.
-        densities: Changed over all encoder parameters, of the tasks' residuals.
+        densities: Densities of the tasks' residuals.
         tasks_per_density: Tasks that differ in the entries they change.
-        precision: Of the deploy tensors.
-        plain: Tasks that are a head over the untouched encoder.
+        precision: Precision of the deploy tensors.
+        plain: Number of tasks that are a head over the untouched encoder.
         baked: Also write the first task as a plain ONNX file, which is as large as the base.
     """
     model_folder = folder / f"{name}-{precision}"

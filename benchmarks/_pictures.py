@@ -1,4 +1,4 @@
-"""Pictures of what `benchmarks.tasks` and `benchmarks.many` measured."""
+"""Draw the results of `benchmarks.tasks` and `benchmarks.many`."""
 
 from __future__ import annotations
 

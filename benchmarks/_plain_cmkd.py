@@ -1,4 +1,4 @@
-"""CMKD + RST without a thought of speed, written from the method's description alone.
+"""A plain CMKD + RST to compare speed with, written from the method's description alone.
 
 Images are decoded and cropped by PIL in a DataLoader, source and target pass the encoder one after
 the other, SGD and RST walk over the parameters one by one, and a second full model is kept for w0.
@@ -24,7 +24,7 @@ from adapt.methods.cmkd import CMKDConfig
 
 
 class Plain:
-    """CMKD + RST as its description reads, with PIL, two passes and a model kept for w0."""
+    """CMKD + RST as its description reads: PIL, two passes, and a second model that holds w0."""
 
     def __init__(
         self, clip: Clip, roots: tuple[Path, Path], config: CMKDConfig, device: str

@@ -1,4 +1,4 @@
-"""UniMoS' equations one after the other, without a thought of speed.
+"""A plain UniMoS to compare speed with: its equations one after the other.
 
 Two passes, two optimizers that walk through their parameters, a Python loop for the centroids.
 """

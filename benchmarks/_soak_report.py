@@ -1,4 +1,4 @@
-"""The figures of a soak test, and what does not hold."""
+"""The figures of a soak test, and its failures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 GROWTH, SLOWER = 0.01, 1.5
 WARM, THIRD = WINDOWS // 10, 3 * WINDOWS // 10
 ENOUGH = 2000
-"""Predictions in a third, below which their p99 says nothing."""
+"""Number of predictions in a third of the run below which their p99 means nothing."""
 
 
 def verdict(soak: Soak, session: Session) -> dict[str, Any]:
-    """Return the figures, and under `failures` a sentence for everything that does not hold."""
+    """Return the figures, and a sentence for each limit that was exceeded under `failures`."""
     failures = list(dict.fromkeys(soak.trouble))[:5]
     first, last = range(WARM, WARM + THIRD), range(WINDOWS - THIRD, WINDOWS)
     memory = np.divide(*soak.memory.T, where=soak.memory[:, 1] > 0, out=np.full(WINDOWS, np.nan))

@@ -1,4 +1,4 @@
-"""What a soak runs on: a small bundle in two versions, and every answer, computed beforehand."""
+"""The bundle of a soak test in two versions, with every answer computed beforehand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def prepare(models: Path, folder: Path) -> None:
 
     Args:
         models: Folder of `benchmarks._models`.
-        folder: Empty.
+        folder: Empty folder to write to.
     """
     from benchmarks._models import make_model, moved  # torch, which a soak does without
 
@@ -47,7 +47,7 @@ def prepare(models: Path, folder: Path) -> None:
 
 
 class World:
-    """A bundle that changes while sessions run from it, and what each version of a task answers.
+    """A bundle that changes while sessions run from it, with the answers of each task's versions.
 
     Every task has the versions "a", which it starts with, and "b"; `None` stands for a task that
     was removed. The rules of install, remove and rollback are repeated here in a few lines, as
@@ -55,7 +55,7 @@ class World:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read what `prepare` left in `folder`, and compute every answer."""
+        """Read the files that `prepare` wrote to `folder`, and compute every answer."""
         self.bundle = folder / "live.bundle"
         content = Bundle.open(folder / "first.bundle")
         self.tasks = content.tasks
@@ -109,7 +109,7 @@ class World:
         )
 
     def change(self, session: Session, draw: np.random.Generator) -> str:
-        """Make one random change, have the session take note, and check what it says.
+        """Make one random change, refresh the session, and check its answer.
 
         Raises:
             AssertionError: The bundle or the session did something else than the rules say.

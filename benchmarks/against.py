@@ -1,4 +1,4 @@
-"""What a switch and a prediction cost against another commit, interleaved in one run.
+"""Compare the cost of a switch and a prediction with another commit, interleaved in one run.
 
     git worktree add /tmp/other 549a19a
     python -m benchmarks.against /tmp/other [--bundle demo/demo.bundle] [--rounds 30] [--json FILE]

@@ -59,7 +59,7 @@ def measure(bundle: Bundle, targets: tuple[str, ...], runs: int) -> list[dict[st
 def main(
     folder: Path, names: tuple[str, ...], target: str, runs: int, json_file: Path | None
 ) -> None:
-    """Measure engines: how large they are and how long they take to build."""
+    """Measure the size and the build time of engines."""
     click.echo(f"{library()}, for {target or 'this GPU'}\n")
     document: dict[str, Any] = {"machine": machine(), "library": str(library()), "target": target}
     cells = []

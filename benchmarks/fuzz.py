@@ -191,7 +191,7 @@ def fuzz(chosen: list[Target], seconds: float, draw: np.random.Generator) -> dic
 @click.option("--seed", type=int, help="Seed of the damage; default: another one each time.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(folder: Path, minutes: float, seed: int | None, json_file: Path | None) -> None:
-    """Damage files at random, and fail if a reader does anything but refuse or accept them."""
+    """Damage files at random, and fail if a reader neither refuses nor accepts one."""
     seed = time.time_ns() % 2**32 if seed is None else seed
     with tempfile.TemporaryDirectory() as place:
         # The soak's small bundle, made in a process of its own, since it takes torch.

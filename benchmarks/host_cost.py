@@ -1,4 +1,4 @@
-"""What the host does for a frame and for a switch on a GPU, over the emulated driver of the tests.
+"""Measure the host's work for a frame and a switch on a GPU, over the tests' emulated driver.
 
     python -m benchmarks.host_cost [--samples 2000] [--json FILE]
 
@@ -33,7 +33,7 @@ TARGETS = {"encoder and head": 60.0, "switch": 10.0}
 
 
 def load_driver(folder: Path) -> None:
-    """Compile the emulated driver and let it be the machine's."""
+    """Compile the emulated driver and load it as the machine's."""
     library, tests = folder / "libcuda.so.1", ROOT / "tests/runtime/cuda"
     command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden"]
     command += [f"-I{tests}", f"-I{ROOT / 'runtime/cuda/kernels'}", str(tests / "driver.cpp")]
@@ -56,7 +56,7 @@ def cost(work: Callable[[], object], samples: int, wait: Callable[[], None]) -> 
 
 
 def measure(folder: Path, samples: int) -> dict[str, float]:
-    """Return the costs by what is done."""
+    """Return the costs by kind of work."""
     load_driver(folder)
     # Now that there is a driver; the stand-in takes TensorRT's place before anything asks for it.
     from runtime.backends.trt.graphs import graphs_of

@@ -1,4 +1,4 @@
-"""What a prediction costs: `Session.predict` against a bare ONNX Runtime call on the baked model.
+"""Compare `Session.predict` with a bare ONNX Runtime call on the baked model.
 
     python -m benchmarks.latency [--samples 30] [--json FILE]
 

@@ -242,7 +242,7 @@ def main(
     picture_file: Path | None,
     opened: Path | None,
 ) -> None:
-    """Measure what hundreds of tasks cost."""
+    """Measure the cost of hundreds of tasks."""
     if opened is not None:
         click.echo(json.dumps(open_once(opened)))
         return

@@ -1,4 +1,4 @@
-"""What a further resident task adds to memory.
+"""Measure the memory of each further loaded task.
 
     python -m benchmarks.memory [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What a session adds to ONNX Runtime: against bare runs of the same graphs over the same weights.
+"""Measure a session's overhead over bare ONNX Runtime on the same graphs and weights.
 
     python -m benchmarks.overhead [--samples 2000] [--json FILE]
 
@@ -168,7 +168,7 @@ def measure(name: str, path: Path, samples: int) -> dict[str, Any]:
 @click.option("--samples", type=click.IntRange(min=100), default=2000, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(folder: Path, samples: int, json_file: Path | None) -> None:
-    """Measure what a session adds to a frame."""
+    """Measure the overhead of a session per frame."""
     demo = make_model("demo-rn32", folder, (0.005,), 2)
     tiny = tiny_bundle(folder / "tiny.bundle")
     rows = [measure("tiny", tiny, samples), measure("demo-rn32", demo.bundle, samples)]

@@ -1,4 +1,4 @@
-"""Recipes for own images: what each reaches with nothing but a folder named, over several seeds.
+"""Compare recipes for own images, given nothing but a folder, over several seeds.
 
     python -m benchmarks.own_data --data emoji --source google --target twitter --both --out results
 

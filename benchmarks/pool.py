@@ -1,4 +1,4 @@
-"""What n sessions over one base cost in memory, and what they bring in frames per second.
+"""Measure the memory and the frames per second of n sessions over one base.
 
     python -m benchmarks.pool [--seconds 60] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What a frame costs before the encoder: `preprocess` against the other ways to 224 x 224 pixels.
+"""Compare `preprocess` with other ways from a frame to 224 x 224 pixels.
 
     python -m benchmarks.preprocess [--samples 40] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What choosing the epoch without labels costs in the demo world, by selector and by method.
+"""Measure the cost of choosing the epoch without labels, by selector and method.
 
     python -m benchmarks.selection
 
@@ -39,7 +39,7 @@ ROWS = (
 
 
 def run(row: Setup, task: str, seed: int, root: Path) -> dict[str, Any]:
-    """Train, or find, one run and return what every selector would have kept of it."""
+    """Train, or find, one run and return the epoch that every selector would have chosen."""
     from adapt import data, methods
     from adapt.artifacts import store
     from adapt.artifacts.artifact import Artifact

@@ -1,4 +1,4 @@
-"""Hours of a device in some minutes: many threads predict and switch while tasks come and go.
+"""Soak test: many threads predict and switch while tasks come and go.
 
     python -m benchmarks.soak [--minutes 30] [--json FILE]
 

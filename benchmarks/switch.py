@@ -1,4 +1,4 @@
-"""What a switch costs: against a bare NumPy scatter, a lower bound, and opening a session instead.
+"""Compare a switch with a bare NumPy scatter, a lower bound, and opening a session instead.
 
     python -m benchmarks.switch [--samples 300] [--json FILE]
 
@@ -76,7 +76,7 @@ class Bare:
 
 
 class Bound:
-    """What a switch between two tasks must move, and the machine moving as much."""
+    """The bytes that a switch between two tasks must move, and the time to move as many."""
 
     def __init__(self, bare: Bare) -> None:
         patched = [indices for indices, _, _ in bare.patches.values()]

@@ -1,4 +1,4 @@
-"""A million switches with interrupts at random moments: no wrong answer, no lock that stays held.
+"""Interrupt a million switches at random moments; no answer may be wrong, no lock stay held.
 
     python -m benchmarks.switches [--bundle demo/demo.bundle] [--switches 1000000] [--json FILE]
 
@@ -47,12 +47,12 @@ Answers = dict[str, list[NDArray[np.float32]]]
 
 
 class Alarm(Exception):
-    """What the signal's handler raises."""
+    """The exception that the signal's handler raises."""
 
 
 @dataclasses.dataclass
 class Counts:
-    """What was seen."""
+    """Counts of calls, interrupts and faults."""
 
     switches: int = 0
     interrupts: int = 0
@@ -67,7 +67,7 @@ class Counts:
 
     @property
     def faults(self) -> int:
-        """Everything that must be 0."""
+        """Sum of the counts that must be 0."""
         errors = self.key_errors + self.other_errors
         return self.wrong + self.mislabelled + errors + self.late + self.base_damaged
 
@@ -76,7 +76,7 @@ class Storm:
     """Calls with interrupts at random moments. For the main thread, which hears signals."""
 
     def __init__(self, frames: Frames, want: Answers, seed: int = 0) -> None:
-        """Take what is predicted, and what must come out."""
+        """Take the frames to predict, and the expected answers."""
         self.counts = Counts()
         self._frames, self._want = frames, want
         self._draw = random.Random(seed)
@@ -141,7 +141,7 @@ class Storm:
                 self.elsewhere(task, lambda frame: pool.predict(frame, task))  # noqa: B023
 
     def check(self, task: str, predict: Callable[[NDArray[np.uint8]], Any]) -> None:
-        """Compare an answer with what it must be."""
+        """Compare an answer with the expected one."""
         index = self._draw.randrange(len(self._frames))
         try:
             result = predict(self._frames[index])
@@ -172,13 +172,13 @@ class Storm:
 
 
 def answers(bundle: Path, frames: Frames, strategy: str) -> Answers:
-    """Return what a session says that is never interrupted."""
+    """Return the answers of a session that is never interrupted."""
     with Session.open(bundle, threads=1, strategy=strategy) as session:
         return {t: [session.predict(f, t).logits for f in frames] for t in session.tasks}
 
 
 def measure(bundle: Path, switches: int, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Return what each strategy and a pool did under interrupts."""
+    """Return the counts of each strategy and of a pool under interrupts."""
     draw = np.random.default_rng(seed)
     frames = [draw.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((32, 32), (97, 61))]
     rows: dict[str, dict[str, Any]] = {}

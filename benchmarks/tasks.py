@@ -1,4 +1,4 @@
-"""Many tasks on one device: ours against what a user would otherwise do.
+"""Compare many tasks on one device with the alternatives in `benchmarks/peers/`.
 
     python -m benchmarks.tasks [--model ViT-B-16] [--rounds 15] [--json FILE]
 
@@ -118,7 +118,7 @@ def _apart(files: Files, key: str, tasks: int) -> int:
 
 
 def disk(files: Files, kind: Kind) -> float:
-    """Return the bytes on the disk that a further task costs."""
+    """Return the bytes on disk of each further task."""
     if not kind.per_task:
         entries = Bundle.open(files.bundle).manifest.tasks[:DISTINCT]
         return float(np.mean([entry.file.bytes for entry in entries]))
@@ -180,7 +180,7 @@ def main(
     picture_file: Path | None,
     asked: str | None,
 ) -> None:
-    """Compare ways to have many tasks."""
+    """Compare ways to hold many tasks."""
     if asked is not None:
         name, bundle, path, key, tasks = json.loads(asked)
         click.echo(measure_memory(Files(name, Path(bundle), Path(path)), key, tasks))

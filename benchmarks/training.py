@@ -54,7 +54,7 @@ class Case:
 
 
 def cases(folder: Path) -> dict[str, Case]:
-    """Return what is measured."""
+    """Return the cases to measure."""
     shared = {"rst": True, "rst_threshold": THRESHOLD, "lr": 3e-4, "head_lr_multiplier": 10.0}
     demo = CMKDConfig(
         model="demo-rn32", pretrained="demo", train_size=32, pad=2, flip=False, **shared

@@ -1,4 +1,4 @@
-"""What an iteration of UniMoS costs, against a plain implementation of the same equations.
+"""Compare an iteration of UniMoS with a plain implementation of the same equations.
 
     python -m benchmarks.unimos [--epochs 6] [--threads 1] [--device cpu] [--json FILE]
 

@@ -1,1 +1,1 @@
-"""Tests, benchmarks and the plan of a visit for a machine with a GPU."""
+"""Tests and benchmarks for a machine with a GPU, and the calls of a short visit to one."""

@@ -1,4 +1,4 @@
-"""What a GPU makes of it: sessions against PyTorch, baked engines and the physical bound.
+"""Compare sessions on a GPU with PyTorch, baked engines and the physical bound.
 
     python -m benchmarks.gpu [--model ViT-B-16] [--batch 1] [--json FILE]
 
@@ -101,7 +101,7 @@ def main(
 
 
 def save(path: Path | None, document: dict[str, Any]) -> None:
-    """Write what was measured so far, whatever happens to the next row."""
+    """Write the rows measured so far, in case the next one fails."""
     if path:
         write_json(path, document)
 

@@ -21,17 +21,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 WHEELS = ("onnxruntime-gpu==1.31.1", "open_clip_torch==3.3.0", "ftfy", "wcwidth")
-"""What the machine of the first visit lacks."""
+"""Wheels that the machine of the first visit lacks."""
 LIMIT = 56 << 20
-"""Bytes of an archive."""
+"""Largest size of an archive, in bytes."""
 CAPI = "onnxruntime/capi"
 PROVIDER = f"{CAPI}/libonnxruntime_providers_cuda.so"
 UNUSED = (f"{CAPI}/libonnxruntime_providers_tensorrt.so",)
-"""Wants TensorRT 10, which is not there."""
+"""Provider that is left out: it needs TensorRT 10, which is not there."""
 GLIBC = (39, 35, 34, 31, 28, 27, 24, 17)
 """Minor versions that wheels for 64-bit x86 name."""
 FATBIN, CUBIN = 0xBA55ED50, 2
-"""Of NVIDIA's fat binaries: what a container begins with, and the kind of an entry that is code."""
+"""Magic number of a container in NVIDIA's fat binaries, and the kind of its entries of code."""
 
 
 def download(wheels: list[str], python: str, folder: Path) -> None:

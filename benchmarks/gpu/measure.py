@@ -1,4 +1,4 @@
-"""Frames, switches and engines on a GPU: what each side takes, and why one could not run."""
+"""Time frames, switches and engines on a GPU, or say why a side could not run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORMS = {
 }
 """Backend and strategy of our own sides."""
 WARMUP = 20
-"""Runs of each kind before those that count."""
+"""Number of warm-up runs of each kind."""
 
 
 def sides(
@@ -129,7 +129,7 @@ def interleaved(
 def measure_switches(
     model: Model, backend: str, samples: int, device: str, roof: Roofline | None
 ) -> dict[str, Any]:
-    """Return what switches between loaded tasks and camera frames cost, and what a task takes."""
+    """Return the times of switches and camera frames, and the memory of a task."""
     with Session.open(model.bundle, backend=backend, device=device) as session:
         cuda = getattr(session.backend.memory, "device", None)
         session.predict(np.zeros((480, 640, 3), np.uint8), model.tasks[0])

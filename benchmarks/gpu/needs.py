@@ -35,7 +35,7 @@ CUDA_12 = {
     "cuda-bindings>=13": "cuda-bindings>=12.9.2,<13",
     "onnxruntime-gpu>=1.27": "onnxruntime-gpu>=1.23,<1.27",
 }
-"""In the place of the above where PyTorch is for CUDA 12."""
+"""Wheels instead of those above where PyTorch is for CUDA 12."""
 NEEDS = {
     "anyio": ("idna",),
     "cuda-bindings": ("cuda-pathfinder",),
@@ -52,7 +52,7 @@ NEEDS = {
     "rich": ("markdown-it-py", "pygments"),
     "timm": ("huggingface-hub", "pyyaml", "safetensors"),
 }
-"""What a wheel needs in turn, besides what PyTorch needs too."""
+"""Dependencies of wheels that PyTorch does not have as well."""
 TENSORRT = ("tensorrt", "tensorrt_rtx")
 RTX = ("tensorrt-rtx-cu13-bindings==1.7.*", "tensorrt-rtx-cu13-libs==1.7.*")
 
@@ -61,7 +61,7 @@ def lacking(cuda: str | None) -> list[str]:
     """Return the wheels that are missing here or too old, with their needs that are missing.
 
     Args:
-        cuda: The version of CUDA that PyTorch is for.
+        cuda: Version of CUDA that PyTorch was built for.
     """
     twelve = cuda is not None and _numbers(cuda) < (13,)
     wanted = {_name(wheel): wheel for wheel in WANTED}
@@ -103,8 +103,8 @@ def unseen(version: str, cuda: str | None) -> str:
     """Return why PyTorch sees no GPU here, and what to do.
 
     Args:
-        version: Of PyTorch.
-        cuda: The version of CUDA that it is for.
+        version: Version of PyTorch.
+        cuda: Version of CUDA that it was built for.
     """
     if cuda is None:
         return f"torch {version} is not built for CUDA; take one that is"

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.gpu.steps import DEVICE_PARTS, PARTS, Step, find_gpu, missing
 
 SECONDS = 235.0
-"""Of a part: four minutes, less what ending it takes."""
+"""Seconds of a part: four minutes, less the time that ending it takes."""
 
 
 def run_part(
@@ -91,9 +91,9 @@ def run_step(
     Args:
         step: Step to run.
         path: JSON of the part, written again whenever a test ends.
-        document: What it holds.
+        document: Content of that file.
         end: Moment on the monotonic clock at which the step is stopped.
-        rehearsal: As of `run_part`.
+        rehearsal: As for `run_part`.
     """
     number = len(document["steps"])
     lines = path.with_suffix(f".{number}.jsonl")

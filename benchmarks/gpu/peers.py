@@ -1,4 +1,4 @@
-"""What sessions are compared with on a GPU: PyTorch, and the roofline that this GPU shows.
+"""The references for sessions on a GPU: PyTorch, and this GPU's measured roofline.
 
 Everything here does the work of `Session.infer`: uint8 pixels of the host in, logits on the host.
 """
@@ -22,7 +22,7 @@ from runtime import patch
 
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 GMACS = {"ViT-B-16": 17.56, "ViT-B-32": 4.41, "RN50": 6.10}
-"""Of one image of 224 x 224, the whole tower."""
+"""Operations of the whole tower for one image of 224 x 224."""
 
 
 class Whole(nn.Module):
@@ -53,7 +53,7 @@ def adapted(name: str, density: float, dtype: torch.dtype, device: str) -> Whole
 
 
 def infer(model: Callable[[Tensor], Tensor], device: str) -> Infer:
-    """Return a model as something that takes and gives arrays of the host."""
+    """Return a model as a function from host arrays to host arrays."""
 
     @torch.inference_mode()
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -75,10 +75,10 @@ def parity(found: NDArray[np.float32], want: NDArray[np.float32]) -> dict[str, f
 
 @dataclass(frozen=True)
 class Roofline:
-    """What this GPU can do, as it shows here and now."""
+    """The measured limits of this GPU."""
 
     flops: float
-    """Per second, dense fp16 products of matrices of 8192 x 8192."""
+    """Operations per second in dense fp16 products of matrices of 8192 x 8192."""
     bandwidth: float
     """Bytes per second, read and written by a copy of 1 GiB."""
 

@@ -29,10 +29,10 @@ from runtime.cuda.driver import call
 from runtime.patch import Patch, SparseTensor, merge
 
 SHAPES = [(768, 768)] * 48 + [(3072, 768)] * 12 + [(768, 3072)] * 12 + [(197, 768), (768, 768)]
-"""Of ViT-B/16's encoder, 86 million entries."""
+"""Shapes of the tensors of ViT-B/16's encoder, 86 million entries."""
 DENSITY, PATCHES, WARMUP = 0.005, 4, 100
 COPY = 1 << 30
-"""Bytes of the copy that shows the memory's bandwidth."""
+"""Bytes of the copy that measures the memory's bandwidth."""
 
 
 def base_tensors(seed: int = 0) -> dict[str, NDArray[np.float16]]:

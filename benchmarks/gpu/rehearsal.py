@@ -26,7 +26,7 @@ THERE = (
     "safetensors==0.8.0 cuda-bindings click pytest pytest-xdist hypothesis pillow pyyaml rich "
     "huggingface-hub regex timm tqdm"
 ).split()
-"""What the machine of the first visit has."""
+"""Packages on the machine of the first visit."""
 KITS = {1: ".gpu1", 2: ".gpu2"}
 """Folder that each call carries."""
 

@@ -1,4 +1,4 @@
-"""What `make gpu` runs: parts and their steps, what each needs, and why one cannot run here."""
+"""The parts of `make gpu` and their steps, with their requirements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What runs: the tests or the benchmark, and under which program."""
+        """Name of the step: its tests or benchmark, and the program that runs it."""
         return " ".join((*self.under, *self.tests)) or f"benchmarks.{self.benchmark[0]}"
 
 
@@ -100,7 +100,7 @@ PARTS = {
     ),
 }
 DEVICE_PARTS = ("kernels", "session", "tensorrt")
-"""Those that have steps without PyTorch."""
+"""Parts that have steps without PyTorch."""
 
 
 def missing(step: Step, without_torch: bool = False) -> str | None:

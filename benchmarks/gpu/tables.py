@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.gpu` prints for people."""
+"""The tables that `python -m benchmarks.gpu` prints."""
 
 from __future__ import annotations
 

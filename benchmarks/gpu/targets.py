@@ -7,7 +7,7 @@ from typing import Any
 SWITCH_MS = {"Orin": 1.0, "Thor": 1.0, "H200": 0.2, "H100": 0.2}
 """Milliseconds until the device is done with a switch of 0.5 % of ViT-B/16, by the GPU's name."""
 FRAME_RATIO = 1.15
-"""Of a session's p50 at batch 1 to that of an engine with constant weights, both with graphs."""
+"""Ratio of a session's p50 at batch 1 to that of a baked engine, both with CUDA graphs."""
 SECTOR = 32
 """Bytes that a GPU's memory moves at least."""
 

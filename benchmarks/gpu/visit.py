@@ -27,13 +27,13 @@ class Call:
     """Parts of `make gpu` that are run together."""
 
     parts: dict[str, float]
-    """Seconds that each may take."""
+    """Seconds that each part may take."""
     waits: bool = True
     """Whether the parts need what this call unpacks."""
 
     @property
     def seconds(self) -> float:
-        """All that the call may take."""
+        """Seconds that the whole call may take."""
         return sum(self.parts.values())
 
 

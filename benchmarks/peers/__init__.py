@@ -1,4 +1,4 @@
-"""What a user would do without this project, one file per kind, all behind one protocol.
+"""The alternatives to this project, one file per kind, all behind one protocol.
 
 A peer is opened with paths and a number of tasks, and imports only what its user would have to: the
 memory of each is measured in a process of its own. All get the same preprocessed pixels.
@@ -21,7 +21,7 @@ whatever is loaded takes memory of its own."""
 
 @dataclass(frozen=True)
 class Files:
-    """Where the forms of the tasks of one model lie."""
+    """Paths of the files that hold the tasks of one model in every form."""
 
     name: str
     """Architecture, as open_clip calls it."""
@@ -72,14 +72,13 @@ class Peer(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """How a peer is called, and where it is."""
+    """Title and module of a peer."""
 
     title: str
     target: str
     color: str
     per_task: str = ""
-    """The `Files` method that names what lies on the disk for each task; of ours the bundle
-    says it."""
+    """The `Files` method that names a task's file; of ours the bundle says it."""
     whole: bool = False
     """Whether each resident task is a model of its own, so that 50 may not fit."""
 

@@ -27,7 +27,7 @@ def make_files(name: str, folder: Path, density: float) -> Files:
     Args:
         name: `ViT-B-16` or `RN50`.
         folder: Models of all benchmarks lie here.
-        density: Changed over all encoder parameters, of the tasks' residuals.
+        density: Density of the tasks' residuals.
     """
     model = many_tasks(name, folder, density)
     peer_folder = folder / "peers" / f"{name}-{density:g}"

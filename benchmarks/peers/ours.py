@@ -1,4 +1,4 @@
-"""Ours: one session, the tasks loaded."""
+"""This project: one session with all tasks loaded."""
 
 from __future__ import annotations
 
