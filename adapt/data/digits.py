@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ from adapt.data.benchmark import Benchmark, Part, among
 from adapt.data.class_folders import read_folder
 from adapt.data.digit_files import Labels, Pixels
 from runtime.errors import DataError
-from runtime.storage.files import storage_errors
 
 DONE = "DONE.txt"
 """File with the digest of the pictures in a folder of the cache."""
@@ -154,8 +151,8 @@ def unpack(name: str, split: str, originals: tuple[Path, ...]) -> ImageSet:
     pictures.drop_damaged(folder, _whole)
     if not folder.exists():
         images, labels = FORMATS[name].decode(*originals)
-        with storage_errors(folder):
-            _publish(images, labels, folder)
+        with pictures.publishing(folder, DONE) as made:
+            _write(images, labels, made)
     return read_folder(folder, name)
 
 
@@ -166,21 +163,10 @@ def _whole(folder: Path) -> bool:
         return False
 
 
-def _publish(images: Any, labels: Labels, folder: Path) -> None:
-    """Write pictures beside `folder` and move them there in one step."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        for digit in sorted(set(labels.tolist())):
-            (temporary / str(digit)).mkdir(parents=True)
-        for number, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-            path = temporary / str(label) / f"{number:05}.png"
-            Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
-        (temporary / DONE).write_text(pictures.digest(temporary, moving=True))
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster: use its folder
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _write(images: Any, labels: Labels, folder: Path) -> None:
+    for digit in sorted(set(labels.tolist())):
+        (folder / str(digit)).mkdir()
+    for number, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        path = folder / str(label) / f"{number:05}.png"
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
+    (folder / DONE).write_text(pictures.digest(folder, moving=True))

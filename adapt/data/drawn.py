@@ -9,8 +9,6 @@ Inside the returned folder: `<train or test>/<domain>/<class>/<nnnn>.png`, 32 x 
 import contextlib
 import hashlib
 import json
-import shutil
-import uuid
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,7 +23,7 @@ from adapt.drawing.corpus import DIGIT_NAMES
 from adapt.drawing.domains import OBJECT_DOMAINS
 from adapt.drawing.shapes import TASK_CLASSES
 from runtime.errors import DataError, FormatError, StorageError
-from runtime.storage.files import read_bytes, storage_errors, sync, write_bytes
+from runtime.storage.files import read_bytes, write_bytes
 
 DONE = "DONE.json"
 """Written last: a folder that has it is complete."""
@@ -115,8 +113,8 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
     pictures.drop_damaged(folder, _whole)
     if not folder.exists():
         results = jobs.run([part.job for part in DEMO_SETS[name].parts], f"drawing {name}", workers)
-        with storage_errors(folder):
-            _publish(name, results, folder)
+        with pictures.publishing(folder, DONE) as made:
+            _write(name, results, made)
     _check_digest(name, folder)
     return folder
 
@@ -131,31 +129,17 @@ def pixel_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _publish(name: str, results: list[tuple[np.ndarray, ...]], folder: Path) -> None:
-    """Write the pictures beside `folder` and move them there in one step."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        for part, (images, labels) in zip(DEMO_SETS[name].parts, results, strict=True):
-            _write_images(temporary / part.split / part.domain, images, labels, name)
-        summary = {
-            "name": name,
-            "images": sum(len(labels) for _, labels in results),
-            "sha256": pixel_digest(temporary),
-            "contents": pictures.digest(temporary, moving=True),
-            "versions": _versions(),
-        }
-        (temporary / DONE).write_text(json.dumps(summary, indent=2) + "\n")
-        sync(temporary / DONE)
-        sync(temporary)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / DONE).exists():  # else another process was faster: use its folder
-                raise
-        sync(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _write(name: str, results: list[tuple[np.ndarray, ...]], folder: Path) -> None:
+    for part, (images, labels) in zip(DEMO_SETS[name].parts, results, strict=True):
+        _write_images(folder / part.split / part.domain, images, labels, name)
+    summary = {
+        "name": name,
+        "images": sum(len(labels) for _, labels in results),
+        "sha256": pixel_digest(folder),
+        "contents": pictures.digest(folder, moving=True),
+        "versions": _versions(),
+    }
+    (folder / DONE).write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def _write_images(folder: Path, images: np.ndarray, labels: np.ndarray, name: str) -> None:

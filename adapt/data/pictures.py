@@ -1,18 +1,17 @@
-"""Detect and remove damaged folders of generated pictures, so that they are made again."""
+"""Put folders of generated pictures in place, and remove damaged ones to be made again."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
-import shutil
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from adapt.data.contents import WIDTH, contents, file_sha256
 from adapt.data.home import folder as cache
-from runtime.storage.files import storage_errors
+from runtime.storage.files import sibling_folder, storage_errors, sync
 from runtime.storage.locks import exclusive
 
 _log = logging.getLogger(__name__)
@@ -39,6 +38,34 @@ def digest(folder: Path, *, moving: bool = False) -> str:
     return total.hexdigest()
 
 
+@contextlib.contextmanager
+def publishing(folder: Path, done: str) -> Iterator[Path]:
+    """Yield a new folder for pictures; move it to `folder` in one step when the block ends.
+
+    Of several processes the first to finish puts its folder in place, and the others use that one.
+
+    Args:
+        folder: Folder of the pictures.
+        done: Name of the file that the block writes last.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    with storage_errors(folder), sibling_folder(folder) as aside:
+        made = aside / folder.name
+        made.mkdir()
+        yield made
+        sync(made / done)
+        sync(made)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not (folder / done).exists():  # else another process was faster
+                raise
+        with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
+            sync(folder.parent)
+
+
 def drop_damaged(folder: Path, whole: Callable[[Path], bool]) -> None:
     """Remove a folder that is not whole, with a warning, so that it can be made again.
 
@@ -55,10 +82,5 @@ def drop_damaged(folder: Path, whole: Callable[[Path], bool]) -> None:
         if not os.path.lexists(folder) or whole(folder):
             return  # another process was here meanwhile
         _log.warning("the pictures in '%s' are damaged and are made again", folder)
-        with storage_errors(folder):
-            away = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-            folder.rename(away)  # in one step: others see all of the old ones or none
-            if away.is_symlink() or not away.is_dir():
-                away.unlink()
-            else:
-                shutil.rmtree(away, ignore_errors=True)
+        with storage_errors(folder), sibling_folder(folder) as aside:
+            folder.rename(aside / folder.name)  # in one step: others see all of them or none

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +27,7 @@ from runtime.errors import DataError, FormatError
 from runtime.frames.preprocess import read_image
 from runtime.models import TaskInfo, check_sha256
 from runtime.storage.fields import build
-from runtime.storage.files import read_bytes, storage_errors
+from runtime.storage.files import read_bytes, sibling_folder, storage_errors
 
 MANIFEST, UNSORTED, SORTED, NONE = "manifest.json", "unsorted", "sorted", "none-of-these"
 _IGNORED = frozenset(("thumbs.db", "desktop.ini"))
@@ -104,11 +103,10 @@ def draw(pair: DomainPair, count: int, seed: int, folder: Path) -> Manifest:
     with storage_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DataError(f"'{folder}' is not empty; choose another --out")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-        try:
+        with sibling_folder(folder) as aside:
+            made = aside / folder.name
             for name in (UNSORTED, NONE, *(f"{SORTED}/{c}" for c in pair.task.classes)):
-                (temporary / name).mkdir(parents=True)
+                (made / name).mkdir(parents=True)
             manifest = Manifest(
                 kind="uda-spot-check",
                 schema=1,
@@ -117,12 +115,10 @@ def draw(pair: DomainPair, count: int, seed: int, folder: Path) -> Manifest:
                 digest=pair.test.digest(),
                 held_out=pair.held_out,
                 seed=seed,
-                images=_copy(pair.test, count, seed, temporary / UNSORTED),
+                images=_copy(pair.test, count, seed, made / UNSORTED),
             )
-            write_json(temporary / MANIFEST, asdict(manifest))
-            temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            write_json(made / MANIFEST, asdict(manifest))
+            made.replace(folder)
     return manifest
 
 
