@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +19,7 @@ from PIL import Image
 from adapt.clip.model import Clip, encoder_tensors
 from adapt.data import DomainPair, load_folders
 from adapt.methods.cmkd import CMKDConfig
+from adapt.training.loop import Loop
 from runtime.frames import formats
 from runtime.models import BaseModel
 from runtime.storage.digest import tensors_sha256
@@ -136,3 +139,28 @@ def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
     for cached in caches:
         cached.cache_clear()
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A function that sends this process a signal in the middle of an iteration, from 0."""
+    step = Loop.__init__
+
+    def arm(iteration: int, number: signal.Signals = signal.SIGINT) -> None:
+        def init(self: Loop, *args: object) -> None:
+            step(self, *args)
+            # EKDA's step does not call `losses`; this is between its teacher and its student.
+            name = "student_losses" if hasattr(self.method, "student_losses") else "losses"
+            losses = getattr(self.method, name)
+
+            def stopping(*batches: object) -> object:
+                if self.iteration == iteration:
+                    os.kill(os.getpid(), number)
+                return losses(*batches)
+
+            setattr(self.method, name, stopping)
+
+        monkeypatch.setattr(Loop, "__init__", init)
+
+    yield arm
+    monkeypatch.undo()

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,38 +23,12 @@ from adapt.data.origin import IMAGES
 from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.ekda import EKDAConfig
 from adapt.training import checkpoint, identity
-from adapt.training.loop import Loop
 from adapt.training.train import train
 from runtime.errors import ConfigError, DataError, FormatError, TrainingError
 from runtime.storage import checksummed
 
 CLASSES = ("bee", "cup", "dog")
 CHECKPOINT = Path("street") / "day-night" / "cmkd-rst" / "checkpoint.safetensors"
-
-
-@pytest.fixture
-def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """A function that sends this process a signal in the middle of an iteration, from 0."""
-    step = Loop.__init__
-
-    def arm(iteration: int, number: signal.Signals = signal.SIGINT) -> None:
-        def init(self: Loop, *args: object) -> None:
-            step(self, *args)
-            # EKDA's step does not call `losses`; this is between its teacher and its student.
-            name = "student_losses" if hasattr(self.method, "student_losses") else "losses"
-            losses = getattr(self.method, name)
-
-            def stopping(*batches: object) -> object:
-                if self.iteration == iteration:
-                    os.kill(os.getpid(), number)
-                return losses(*batches)
-
-            setattr(self.method, name, stopping)
-
-        monkeypatch.setattr(Loop, "__init__", init)
-
-    yield arm
-    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("iteration", [0, 4, 6])
