@@ -61,7 +61,7 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
             f"the test images of task '{task.id}' in '{folder}' have changed since it was trained; "
             "pass the images to verify on with --images, or train the task again"
         )
-    return images, f"the test images of training, in '{folder}'"
+    return images, f"the test images of training, in '{folder / (origin.test or '')}'"
 
 
 def _load(artifact: Artifact, origin: Origin | None, root: Path | None) -> DomainPair:

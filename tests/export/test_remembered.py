@@ -165,7 +165,9 @@ def test_test_images_of_their_own_are_remembered(
     shutil.rmtree("street/night")  # adapted to, not tested on
     draw(tmp_path / "street", "night", 99, count=1)
     monkeypatch.chdir(made)
-    assert len(ImagePaths().sample(artifact_of(tmp_path)).labels) == 9
+    found = ImagePaths().sample(artifact_of(tmp_path))
+    assert len(found.labels) == 9
+    assert found.which == f"the test images of training, in '{tmp_path}/elsewhere'"
 
 
 def test_the_folder_of_a_named_data_set_is_remembered(
