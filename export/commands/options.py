@@ -74,7 +74,9 @@ def task_options(command: F) -> F:
                 help="Data set, where several have a task of that name.",
             ),
             click.option(
-                "--method", metavar="NAME", help="Variant of tasks that name none: cmkd-rst."
+                "--method",
+                metavar="NAME",
+                help="Variant of the tasks that name none, like cmkd-rst.",
             ),
             click.option(
                 "--precision",
