@@ -20,9 +20,9 @@ class Entry(NamedTuple):
     path: str
     """Its module and class."""
     summary: str
-    """What it is, for help texts."""
+    """Description of the backend, for help texts."""
     packages: tuple[str, ...]
-    """On PyPI, of the library: their versions qualify a measurement."""
+    """Names of the library's packages on PyPI; a measurement is shown with their versions."""
     devices: tuple[str, ...]
     """Kinds of devices that it runs on: `cpu`, `cuda`."""
     built: bool = False

@@ -5,7 +5,7 @@ the constants go into the graph, as *external* initializers: the values reach th
 so that a model of 345 MB is not copied into one string of bytes first, and there is no limit of
 2 GiB.
 
-What need not be changed is copied as it is.
+The rest of the graph is copied unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from runtime.errors import FormatError
 from runtime.graphs.wire import BYTES, VARINT, Damage, fields, message
 
-# Of ONNX's messages: numbers of the fields that are read or written here.
+# Field numbers of ONNX's messages that are read or written here.
 _GRAPH = 7  # ModelProto
 _INITIALIZER, _INPUT, _SPARSE = 5, 11, 15  # GraphProto
 _INFO_NAME, _INFO_TYPE = 1, 2  # ValueInfoProto

@@ -54,7 +54,7 @@ class Backend(Protocol):
 
     `backends.load` makes it, from the device, a number of threads for the CPU (None leaves it to
     the library), the bundle's folder and a folder of engines that were built before (None is the
-    bundle's own); a backend that opens graphs as they are has no use for the folders.
+    bundle's own); a backend that opens graphs directly ignores the folders.
     """
 
     device: str
@@ -62,7 +62,7 @@ class Backend(Protocol):
     block: int
     """Channels in a block, if engines want filters laid out in blocks, else 1, as on a device."""
     memory: Memory[Any]
-    """Where engines read what they bind; closing it ends the backend."""
+    """Memory that engines bind their inputs in; closing it ends the backend."""
 
     def open(self, graph: bytes, *, small: bool = False, baked: Arrays | None = None) -> Engine:
         """Return an engine for the bytes of an ONNX graph.
@@ -71,7 +71,7 @@ class Backend(Protocol):
             graph: An ONNX model.
             small: A few microseconds of work, like a head; not worth several threads.
             baked: Values of inputs that never change, by name: the engine lays them out as it
-                likes and has these inputs no more. The arrays are not kept. A backend that
+                likes and no longer has these inputs. The arrays are not kept. A backend that
                 declares them with `bake` also resolves them: the graph holds only their names.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Device memory for what goes into an engine and comes out of it, at addresses that stay.
+"""Device memory at constant addresses for an engine's inputs and outputs.
 
 A CUDA graph holds addresses, and it is worth its memory only while they stay. So whatever comes
 from elsewhere is copied to one place for each input, with room for the largest that may come.
@@ -16,7 +16,7 @@ from runtime.backends.base import Inputs
 from runtime.cuda.base import Buffer, Device, DeviceArray, Mailbox
 
 _ALIGNED = 256
-"""Bytes; what TensorRT wants of every address."""
+"""Alignment in bytes that TensorRT requires of every address."""
 
 
 class Places:
@@ -33,7 +33,7 @@ class Places:
         self._mail: dict[str, Mailbox] = {}
         self._buffers: dict[str, Buffer] = {}
         self._held: dict[str, DeviceArray] = {}
-        """What was copied to its place last."""
+        """The array that was last copied to each place."""
 
     def fixed(self, inputs: Inputs) -> dict[str, DeviceArray]:
         """Return inputs at their places; those on the device are copied when others come.
@@ -46,12 +46,12 @@ class Places:
     def batch(
         self, name: str, value: NDArray[Any] | DeviceArray, *, copy: bool = False
     ) -> DeviceArray:
-        """Return frames as what lies on the device when the stream gets there, aligned.
+        """Return frames as an aligned array on the device, filled when the stream gets there.
 
         Args:
             name: Name of the input.
             value: Frames, which are copied to their place unless they lie well on the device.
-            copy: Whether they are copied in any case.
+            copy: Whether to copy them even if they are aligned already.
 
         Raises:
             BackendError: There is no room, or the device failed.
@@ -63,7 +63,7 @@ class Places:
         return self._copied(name, value)
 
     def mailbox(self, name: str, nbytes: int) -> Mailbox:
-        """Return the place of what goes between host and device.
+        """Return the place of an array that is copied between host and device.
 
         Raises:
             BackendError: There is no room.
@@ -77,7 +77,7 @@ class Places:
         return there
 
     def buffer(self, name: str, nbytes: int) -> Buffer:
-        """Return the place of what stays on the device.
+        """Return the place of an array that stays on the device.
 
         Raises:
             BackendError: There is no room.

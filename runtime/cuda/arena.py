@@ -81,12 +81,12 @@ class Arena:
             name: DeviceArray(self._arena.address + self._offsets[name], spec.dtype, spec.shape)
             for name, spec in self.layout.items()
         }
-        """Where engines read each tensor."""
+        """Each tensor as engines bind it."""
         for name, array in tensors.items():
             device.upload(array, self.handles[name].address)
         self._read = read
         self._applied: DevicePatch | None = None
-        """What is over the base; what it replaced is kept in `_undo`."""
+        """The applied patch; the values that it replaced are in `_undo`."""
         self._known = True
         """Whether that is so."""
         self._undo = device.allocate(0)

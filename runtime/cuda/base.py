@@ -20,9 +20,9 @@ class DeviceArray:
     """An array in the device's memory; who made it keeps the memory."""
 
     address: int
-    """As kernels and engines take it."""
+    """Address as kernels and engines take it."""
     dtype: str
-    """NumPy's name: `uint8`, `float16` or `float32`."""
+    """NumPy's name of the type: `uint8`, `float16` or `float32`."""
     shape: tuple[int, ...]
     """Row-major, without gaps."""
 
@@ -43,7 +43,7 @@ class Buffer(Protocol):
 
 
 class Mailbox(Protocol):
-    """Memory for what goes between host and device in every frame.
+    """Memory for data that goes between host and device in every frame.
 
     On a device with memory of its own these are page-locked host memory, device memory, and copies
     in the order of the stream. Where host and device share one memory it is there once, and
@@ -51,7 +51,7 @@ class Mailbox(Protocol):
     """
 
     address: int
-    """As the device sees it, a multiple of 256."""
+    """Address as the device sees it, a multiple of 256."""
     nbytes: int
     host: NDArray[np.uint8]
     """(nbytes,) as the host sees it. To be written only when nothing on the stream reads it."""
@@ -84,7 +84,7 @@ class Device(Protocol):
 
     index: int
     name: str
-    """Of the GPU, as the driver says it."""
+    """Name of the GPU, from the driver."""
     capability: tuple[int, int]
     """Compute capability: (8, 7) is sm_87."""
     driver: int
@@ -95,7 +95,7 @@ class Device(Protocol):
     """Handle of the one stream, a `cudaStream_t`."""
 
     def activate(self) -> None:
-        """Make the device current for the calling thread: what libraries want before a call."""
+        """Make the device current for the calling thread, as libraries require before a call."""
 
     def allocate(self, nbytes: int) -> Buffer:
         """Return device memory, of undefined content. Slow: not for every frame."""

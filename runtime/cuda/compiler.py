@@ -1,8 +1,8 @@
 """Compile our kernels with NVRTC and cache them on disk.
 
-A file of the cache is called after the digest of everything that its content depends on, and holds
-one of its name and content: one that is damaged is compiled again. One that somebody else could
-have written is refused, since the GPU would run whatever is in it.
+A cached file is named after the digest of everything that its content depends on, and holds a
+digest of its name and content: a damaged file is compiled again. A file that somebody else could
+have written is refused, since the GPU would run it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SOURCES = ("scatter.cu", "resize.cu")
 _HEADERS = ("pages.h",)
 _OPTIONS = (b"--std=c++17",)
 _MAX_BYTES = 1 << 26
-"""Of compiled kernels; ours have about 10 kB."""
+"""Largest size of compiled kernels; ours have about 10 kB."""
 
 
 def cache_folder() -> Path:
-    """Return where compiled kernels are kept: `$UDA_RUNTIME_CACHE`, else `~/.cache/uda-runtime`."""
+    """Return the cache of compiled kernels: `$UDA_RUNTIME_CACHE`, else `~/.cache/uda-runtime`."""
     return files.cache_folder("UDA_RUNTIME_CACHE", "uda-runtime")
 
 
@@ -70,7 +70,7 @@ def compile_kernels(source: str, capability: tuple[int, int]) -> bytes:
 
 
 def kernels(source: str, capability: tuple[int, int], folder: Path | None = None) -> bytes:
-    """Return what `compile_kernels` returns, from the cache if it is there.
+    """Return compiled kernels, from the cache if it has them.
 
     Args:
         source: Name of a file in `SOURCES`.
@@ -79,7 +79,7 @@ def kernels(source: str, capability: tuple[int, int], folder: Path | None = None
 
     Raises:
         BackendError: As `compile_kernels`.
-        FormatError: Somebody else could have written what is in the cache.
+        FormatError: Somebody else could have written the cached file.
     """
     path = (folder or cache_folder()) / "kernels" / f"{_key(source, capability)}.cubin"
     code = _read(path)

@@ -1,7 +1,7 @@
 """Record work as CUDA graphs, one per key, so that one launch replaces many.
 
-A graph holds the addresses that it was recorded with. Weights, tokens and what goes in and out stay
-at theirs, and a switch changes what lies there: so a graph outlives every switch.
+A graph holds the addresses that it was recorded with. Weights, tokens, inputs and outputs stay at
+theirs, and a switch changes only the values there: so a graph outlives every switch.
 """
 
 from __future__ import annotations

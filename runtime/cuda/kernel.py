@@ -9,7 +9,7 @@ from runtime.cuda.compiler import SOURCES, kernels
 from runtime.cuda.driver import call
 
 THREADS = 256
-"""Of a block."""
+"""Threads of a block."""
 
 
 class Kernels:

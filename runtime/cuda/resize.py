@@ -30,7 +30,7 @@ _PLANS = 16
 _CALLS = 64
 """Pairs of addresses for which a plan keeps its calls: a frame's place in a batch."""
 _STAGED = 1 << 26
-"""Bytes of frames that wait on the host at a time; more in one call wait for the stream."""
+"""Most bytes of frames that are staged on the host; more in one call wait for the stream."""
 _BATCH = 32
 """Frames that a session computes at once, at most, where it chooses."""
 _TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
@@ -91,10 +91,10 @@ class _Plan:
 
 
 class DeviceResizer:
-    """Makes the input of an encoder from frames. One caller at a time."""
+    """Resizes frames to an encoder's input. One caller at a time."""
 
     def __init__(self, device: CudaDevice) -> None:
-        """Start without memory; the first frames bring it."""
+        """Start without memory; the first frames allocate it."""
         self._device = device
         self.batch = _BATCH
         """Frames for whose pixels there is room from the first call on."""
@@ -107,7 +107,7 @@ class DeviceResizer:
         self._pixels: CudaBuffer | None = None
 
     def __call__(self, frames: Sequence[NDArray[np.uint8]], spec: Preprocess) -> DeviceArray:
-        """Put onto the stream what makes frames to pixels, and return where these will be.
+        """Queue the resizing of frames on the stream, and return the array that it fills.
 
         Args:
             frames: Each (H, W, 3) uint8, RGB, of any size and any strides; they are read before

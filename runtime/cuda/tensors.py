@@ -12,11 +12,11 @@ from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 
 _ALIGNED = 256
-"""Bytes; what TensorRT wants of every address."""
+"""Alignment in bytes that TensorRT requires of every address."""
 
 
 def offsets_of(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
-    """Return where pieces of memory of so many bytes begin, each aligned, and the bytes of all."""
+    """Return the aligned offsets of pieces of these sizes, and the size of all together."""
     offsets, end = {}, 0
     for name, nbytes in sizes.items():
         offsets[name] = end

@@ -30,7 +30,7 @@ _NONE = -1
 """The id of a run that is neither recorded nor replayed."""
 _BATCHED = ("pixels", "features")
 _LARGEST = {"batch": 32, "classes": 1000}
-"""Lengths of free axes for which there is room at once, so that addresses stay."""
+"""Lengths of free axes for which memory is allocated at once, so that addresses stay."""
 _BYTES = {"tensor(uint8)": 1, "tensor(float16)": 2, "tensor(float)": 4}
 
 
@@ -56,7 +56,7 @@ class OrtDeviceEngine:
         self._output = session.get_outputs()[0].name
         self._bound: dict[str, DeviceArray] = {}
         self._given: dict[str, DeviceArray] = {}
-        """What the binding has, weights aside."""
+        """Arrays that are bound, weights aside."""
         self._binding = session.io_binding()
         self._places = Places(device, self._room)
         self._ids: dict[Hashable, int] = {}
@@ -172,7 +172,7 @@ class OrtDeviceEngine:
         """Run while ONNX Runtime records it; return whether it could."""
         try:
             self._device.alone(lambda: self._run(number))
-        except BackendError:  # a device that has failed says so at the next call, too
+        except BackendError:  # a device that has failed also reports it at the next call
             self._ids.update({key: _NONE for key, own in self._ids.items() if own == number})
             return False
         return True

@@ -79,7 +79,7 @@ def check_name(names: frozenset[str], name: str) -> None:
     """Check that a graph has an input.
 
     Raises:
-        BackendError: It has not.
+        BackendError: The graph has no such input.
     """
     if name not in names:
         raise BackendError(f"the graph has no input '{name}'; export the bundle again")
@@ -89,7 +89,7 @@ def check_given(names: frozenset[str], bound: dict[str, Any], inputs: Inputs) ->
     """Check that no input is missing: the binding would quietly use what an earlier run left there.
 
     Raises:
-        BackendError: One is.
+        BackendError: An input is missing.
     """
     missing = names - bound.keys() - inputs.keys()
     if missing:

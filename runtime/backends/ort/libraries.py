@@ -16,7 +16,7 @@ from runtime.errors import BackendError
 from runtime.mutex import Mutex
 
 _NEEDED = ("cublasLt", "cublas", "nvrtc", "curand", "cufft", "cudart", "cudnn")
-"""What the CUDA provider is linked to; none needs a later one."""
+"""Libraries that the CUDA provider is linked to, each after those that it needs."""
 _loading = Mutex()
 """Sessions may be opened in several threads, and all of them write to one stdout."""
 
@@ -78,5 +78,5 @@ class _Caught(io.StringIO):
         self._others, self._thread = others, get_ident()
 
     def write(self, text: str) -> int:
-        """Write text, or let the former stdout do so."""
+        """Collect text of this thread, and pass on that of others."""
         return super().write(text) if get_ident() == self._thread else self._others.write(text)

@@ -19,7 +19,7 @@ from runtime.storage.files import write_bytes
 from runtime.storage.trusted import read_code
 
 _MAX_TIMING = 1 << 28
-"""Bytes of a timing cache."""
+"""Largest size of a timing cache in bytes."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ def build_engine(
 
 
 def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> list[Platform]:
-    """Return what to build for.
+    """Return the platforms to build for.
 
     Args:
         targets: GPU generations, as `sm86`; none means this machine's GPU.
         machine: Platform of this machine; None if it has no GPU.
-        reason: Why it has none, and what to do about that.
+        reason: Reason why it has none, with a hint.
 
     Raises:
         BackendError: The library has no such target, or there is no GPU and no target.
@@ -125,7 +125,7 @@ def platforms(targets: Sequence[str], machine: Platform | None, reason: str) -> 
 
 
 def _timing(path: Path) -> bytes:
-    """Return what was measured before; nothing where that cannot be read, or others wrote it."""
+    """Return the timing cache; empty if it cannot be read, or others could have written it."""
     with contextlib.suppress(FormatError, OSError):
         return read_code(path, _MAX_TIMING, lambda: "it is measured again")
     return b""

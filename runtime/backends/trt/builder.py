@@ -25,19 +25,19 @@ from runtime.storage.files import storage_errors
 
 @dataclass(frozen=True)
 class Options:
-    """How engines are built, beside the profile; part of an engine's identity."""
+    """Build options other than the profile; part of an engine's identity."""
 
     strongly_typed: bool = True
     """Types are those of the graph: no precision is chosen by the builder."""
     tf32: bool = False
     """TF32 has the mantissa of fp16, which rounds a residual away."""
     compiler: str = ""
-    """What made the network, if it is not our graph as it is."""
+    """Compiler that made the network, if it was not parsed from our graph."""
 
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """A plan, and what its network was read back to be."""
+    """A plan, with the inputs and outputs that its network was read back to have."""
 
     plan: bytes
     tensors: tuple[Tensor, ...]
@@ -163,7 +163,7 @@ def _set_profile(
 
 
 def _set_timing(config: trt.IBuilderConfig, timing: bytes) -> trt.ITimingCache | None:
-    """Let a build start from what others measured, or from nothing if that does not fit."""
+    """Let a build start from a timing cache, or from an empty one if that does not fit."""
     with said():  # a cache that does not fit does not explain a later failure
         for content in (timing, b""):
             cache = config.create_timing_cache(content)

@@ -35,7 +35,7 @@ class Activations:
 
 
 class Context:
-    """An execution context; what was set stays set, so only what differs is set again."""
+    """An execution context; only shapes and addresses that differ are set again."""
 
     def __init__(self, engine: trt.ICudaEngine, memory: Buffer) -> None:
         """Make a context.
@@ -102,7 +102,7 @@ class Context:
         has shown us which.
 
         Raises:
-            BackendError: They cannot.
+            BackendError: Runs of this engine cannot be recorded.
         """
         ask = getattr(self._context, "is_stream_capturable", None)
         if ask is not None and not ask(stream):

@@ -23,7 +23,7 @@ class Step:
 
     plan: OpenedPlan
     inputs: Mapping[str, DeviceArray]
-    """Those that are not bound; they fit."""
+    """Inputs that are not bound; they fit the engine."""
     output: int
     """Address of the output."""
 

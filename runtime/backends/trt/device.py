@@ -18,15 +18,15 @@ _CAPABILITY = "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_"
 
 
 class Gpu(Protocol):
-    """What tells GPUs apart; a `Device` has it."""
+    """The properties that tell GPUs apart; a `Device` has them."""
 
     @property
     def name(self) -> str:
-        """As its driver calls it."""
+        """Name of the GPU, from its driver."""
 
     @property
     def capability(self) -> tuple[int, int]:
-        """Its generation."""
+        """Compute capability of the GPU."""
 
     @property
     def driver(self) -> int:
@@ -41,7 +41,7 @@ class _GpuInfo:
 
 
 def platform_here() -> Platform | None:
-    """Return what engines for the first GPU must have been built for; None if there is none.
+    """Return the platform of the first GPU; None if there is none.
 
     Nothing is put onto the GPU, as a `CudaDevice` would: a camera may be at work there. None as
     well where the driver, the library or a package that reaches them is missing.
@@ -59,7 +59,7 @@ def platform_here() -> Platform | None:
 
 
 def platform_of(device: Gpu) -> Platform:
-    """Return what engines for a device must have been built for, library included."""
+    """Return the platform of a device: the one that its engines must have been built for."""
     found = library()
     cuda, minor = divmod(device.driver, 1000)
     try:
@@ -77,7 +77,7 @@ def platform_of(device: Gpu) -> Platform:
 
 
 def runtime_on(device: Device) -> trt.Runtime:
-    """Return what opens engines on a device.
+    """Return a TensorRT runtime, which opens engines on a device.
 
     Raises:
         BackendError: The library does not start.

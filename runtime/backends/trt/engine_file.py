@@ -72,7 +72,7 @@ def content_of(graph: str, weights: str | None) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that makes an engine what it is; its digest is the engine's key."""
+    """Everything that determines an engine; its digest is the engine's key."""
 
     graph: str
     """SHA-256 of the ONNX graph."""
@@ -100,7 +100,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class PlanFile:
-    """The file of the library."""
+    """The plan: the file that the library wrote."""
 
     bytes: int
     sha256: str
@@ -113,17 +113,17 @@ class PlanFile:
 
 @dataclass(frozen=True)
 class EngineFile:
-    """What the JSON file beside a plan says."""
+    """The content of the JSON file beside a plan."""
 
     stem: str
-    """What it is, for people: `encoder`, `head`, or a task."""
+    """Name shown to people: `encoder`, `head`, or a task."""
     key: str
     recipe: Recipe
     tensors: tuple[Tensor, ...]
-    """What the engine takes and gives, read back from the network it was built from."""
+    """Inputs and outputs of the engine, read back from the network it was built from."""
     plan: PlanFile
     seconds: float
-    """That the build took."""
+    """Duration of the build."""
     tested: bool
     """Whether the engine has run on its GPU before it was put here."""
 
@@ -145,7 +145,7 @@ class EngineFile:
 
 
 def engine_file(stem: str, recipe: Recipe, built: Built, *, tested: bool) -> EngineFile:
-    """Return what to write beside a plan.
+    """Return the description to write beside a plan.
 
     Args:
         stem: Name shown to people.
@@ -166,14 +166,14 @@ def encode(engine: EngineFile) -> bytes:
 
 
 def _digest(document: dict[str, Any]) -> str:
-    """Return the digest of all that an engine's JSON file says."""
+    """Return the digest over every field of an engine's JSON file."""
     return sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode())
 
 
 def decode(content: bytes, where: str) -> EngineFile:
-    """Return what an engine's JSON file says, after checking it; it is untrusted.
+    """Return an engine's description from its untrusted JSON file.
 
-    What to do about an error is for the caller to say.
+    Messages have no hint; the caller adds one.
 
     Args:
         content: Content of the file.

@@ -16,8 +16,8 @@ def make(folder: Path) -> None:
     """Make a folder for this user alone; one that is there must be as safe.
 
     Raises:
-        StorageError: It cannot be made.
-        FormatError: Others could exchange what lies there.
+        StorageError: The folder cannot be created.
+        FormatError: Other users could replace the files in it.
     """
     with storage_errors(folder):
         make_folder(folder, CODE_FOLDER)
@@ -29,10 +29,10 @@ def described(folder: Path, content: str) -> list[Path]:
 
     Args:
         folder: Folder to list.
-        content: `Recipe.content` of what is wanted.
+        content: `Recipe.content` of the wanted engine.
 
     Raises:
-        FormatError: It cannot be read, and what is in it would look as if it were missing.
+        FormatError: The folder cannot be read, so its engines would seem to be missing.
     """
     try:
         names = os.listdir(folder)

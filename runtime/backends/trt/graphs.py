@@ -63,7 +63,7 @@ class EngineGraph:
     """Values that become constants of the engine."""
 
     def weights(self) -> str | None:
-        """Return the digest of the values that become constants, each time anew; None if none do.
+        """Return the digest of the values that become constants, computed anew; None without any.
 
         It is that of `Recipe.weights`.
         """

@@ -13,11 +13,11 @@ SLOT = re.compile(
 def command(
     start: str, device: str = "", target: str = "", profile: str = "", *, baked: bool = False
 ) -> str:
-    """Say what builds engines.
+    """Return the command that builds engines, for a message.
 
     Args:
         start: `uda-runtime build` with its bundle and folder of engines.
-        device: GPU of this machine, as `cuda:1`; the first if not given. Of no use with a target.
+        device: GPU of this machine, as `cuda:1`; the first if not given. Ignored with a target.
         target: GPU generation, as `sm86`.
         profile: Name of the profile; the build's default if not given.
         baked: Whether weights become constants.
@@ -32,11 +32,11 @@ def command(
 
 
 def again(start: str, slot: str, device: str = "", profile: str = "") -> str:
-    """Say what builds an engine again; all but its slot is as for `command`.
+    """Return the command that builds an engine again; all but its slot is as for `command`.
 
     Args:
         start: `uda-runtime build` with its bundle and folder of engines.
-        slot: The engine's; that of no engine asks for all of them.
+        slot: Slot of the engine; an unknown one stands for all engines.
         device: GPU of this machine that it is for.
         profile: Name of the profile, where it must be named.
     """

@@ -121,7 +121,7 @@ def check_version(name: str, version: str) -> None:
 
 @dataclass(eq=False)
 class Messages:
-    """What the library said while something was done."""
+    """Messages of the library during an action."""
 
     problems: list[str] = field(default_factory=list)
     """Errors, in the order in which they came."""
@@ -142,7 +142,7 @@ class Messages:
 
 _mine = threading.local()
 _all: list[Messages] = []
-"""What is being collected, in all threads."""
+"""Messages that are being collected, of all threads."""
 
 
 @contextmanager

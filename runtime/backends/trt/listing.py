@@ -17,15 +17,15 @@ class Found:
     """A JSON file in a folder of engines."""
 
     name: str
-    """As the folder has it, so maybe with control characters."""
+    """File name in the folder, which may contain control characters."""
     engine: EngineFile | None
-    """What it describes; None if it describes no engine, or not in a way that can be read."""
+    """The engine that it describes; None if it describes none, or cannot be read."""
     problem: str
-    """Why it cannot be used; empty if it can."""
+    """Reason why it cannot be used; empty if it can."""
 
     @property
     def damaged(self) -> bool:
-        """Whether something is wrong, and not just a file of somebody else."""
+        """Whether it is a damaged description, rather than some other file."""
         slot = self.name.removesuffix(".json")
         ours = self.engine is not None or SLOT.fullmatch(slot) is not None
         return ours and bool(self.problem)

@@ -1,4 +1,4 @@
-"""A plan as TensorRT opened it: what it takes and gives, and what is bound."""
+"""A plan as TensorRT opened it: its inputs and outputs, and the bound arrays."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from runtime.cuda.base import Device, DeviceArray
 from runtime.errors import BackendError, FormatError
 
 _ROOM = 1 << 24
-"""Bytes for an array, at most, that are kept for larger ones, so that its address stays."""
+"""Most bytes of an array's memory that allow for larger arrays, so that its address stays."""
 BATCHED = ("pixels", "features")
 """Inputs with a frame in each row; a graph has one of them."""
 
 
 class OpenedPlan:
-    """An engine without memory for what goes in and out."""
+    """An engine without memory for inputs and outputs."""
 
     def __init__(
         self,
@@ -48,15 +48,15 @@ class OpenedPlan:
         self.batched = next(name for name in BATCHED if name in self.inputs)
         self.bound: dict[str, DeviceArray] = {}
         self.bindings = 0
-        """How often something was bound, which graphs do not follow."""
+        """Number of times that something was bound, which recorded graphs do not follow."""
         self._shapes: dict[tuple[object, ...], tuple[int, ...]] = {}
-        """Of the output, by those of the inputs that fit."""
+        """Shapes of the output by the shapes of inputs that were found to fit."""
         self._memory = activations.room(self._engine.device_memory_size_v2)
         self.context = self.make_context()
         """For runs that are not recorded."""
 
     def make_context(self) -> Context:
-        """Return a new context in which is set what is bound.
+        """Return a new context in which the bound arrays are set.
 
         Raises:
             BackendError: There is no room for it.
@@ -82,7 +82,7 @@ class OpenedPlan:
         """Check that a run is given exactly the inputs that are not bound.
 
         Raises:
-            BackendError: One is missing, or is none of the engine's.
+            BackendError: An input is missing, or the engine has no such input.
         """
         missing, others = (
             self.inputs - self.bound.keys() - inputs.keys(),
@@ -123,7 +123,7 @@ class OpenedPlan:
         context.run(self.output, output, self._device.stream)
 
     def output_shape(self, inputs: Mapping[str, DeviceArray]) -> tuple[int, ...]:
-        """Return the shape of the output; what was found to fit is not looked at again.
+        """Return the shape of the output; shapes that were found to fit are not checked again.
 
         Raises:
             BackendError: An input does not fit.
@@ -161,14 +161,14 @@ class OpenedPlan:
 
 
 def check_tensors(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
-    """Check that an engine is what its description says, and built from a bundle.
+    """Check that an engine matches its description, and was built from a bundle.
 
     Args:
         found: Inputs and outputs that the library reports.
         wanted: Those that the description lists.
 
     Raises:
-        FormatError: It is not.
+        FormatError: The engine does not match, or was not built from a bundle.
     """
     if set(found) != set(wanted):
         other = sorted(map(str, set(found) ^ set(wanted)))[0]

@@ -22,7 +22,7 @@ class Span:
 
     min: int
     opt: int
-    """The one that the engine is made fastest for."""
+    """The length that the engine is optimised for."""
     max: int
 
     def __post_init__(self) -> None:
@@ -42,9 +42,9 @@ class Profile:
 
     name: str
     batch: Span
-    """Frames that run at once; an engine takes more of them in several runs."""
+    """Frames per run; more frames take several runs."""
     classes: Span
-    """Of the tasks: a task with more needs engines of another profile."""
+    """Class counts of the tasks; a task outside the range needs engines of another profile."""
 
     def __post_init__(self) -> None:
         check_text(self.name)

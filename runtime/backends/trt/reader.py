@@ -21,10 +21,10 @@ from runtime.storage.trusted import check_file
 
 
 class EngineReader:
-    """A folder of engines, read."""
+    """Reads the engines in a folder."""
 
     def __init__(self, folder: Path, hint: str) -> None:
-        """Look at nothing yet.
+        """Store the folder; nothing is read yet.
 
         Args:
             folder: Folder of the engines; it may not exist yet.
@@ -38,14 +38,14 @@ class EngineReader:
         """Return the engine of a graph that may run on a machine.
 
         Args:
-            content: `Recipe.content` of what is wanted.
+            content: `Recipe.content` of the wanted engine.
             machine: Platform of this machine.
             device: Name of that GPU, such as `cuda:1`, for messages; the first if not given.
-            baked: Whether weights are constants in what is wanted, for messages.
+            baked: Whether weights are constants in the wanted engine, for messages.
 
         Raises:
-            BackendError: There is none; the message says for what there are some.
-            FormatError: There may be one, but what describes it is damaged.
+            BackendError: There is none; the message names the platforms that have one.
+            FormatError: There may be one, but its description is damaged.
         """
         good: list[EngineFile] = []
         others: list[EngineFile] = []
@@ -75,7 +75,7 @@ class EngineReader:
         )
 
     def read(self, path: Path, device: str = "") -> EngineFile:
-        """Return what a JSON file of this folder describes.
+        """Return the engine that a JSON file of this folder describes.
 
         Args:
             path: Path of the file.
@@ -93,7 +93,7 @@ class EngineReader:
             raise FormatError(f"{error}; {hint}") from error
 
     def current(self, recipe: Recipe) -> EngineFile | None:
-        """Return the engine that was built so, if it is there and whole."""
+        """Return the engine of a recipe, if it is there and whole."""
         for path in described(self.folder, recipe.content):
             with contextlib.suppress(FormatError):
                 found = self.read(path)
@@ -113,13 +113,13 @@ class EngineReader:
         return found
 
     def previous(self, engine: EngineFile) -> EngineFile | None:
-        """Return the engine whose place another one takes; None if there is none that is sound."""
+        """Return the engine that another one replaces; None if there is no sound one."""
         with contextlib.suppress(FormatError):
             return self.read(self.folder / f"{engine.slot}.json")
         return None
 
     def path(self, engine: EngineFile) -> Path:
-        """Return where the plan of an engine lies."""
+        """Return the path of an engine's plan."""
         return self.folder / engine.plan_name
 
     def plan(self, engine: EngineFile, device: str = "") -> bytes:
@@ -147,7 +147,8 @@ class EngineReader:
             device: The GPU of this machine that it is for, for messages; the first if not given.
 
         Raises:
-            FormatError: It is not, or cannot be looked at.
+            FormatError: The plan is missing, another user's or of another size, or cannot be
+                checked.
         """
         path, wanted = self.path(engine), engine.plan.bytes
         try:
@@ -164,7 +165,7 @@ class EngineReader:
         raise FormatError(f"'{path}' {problem}; {self._mend(engine, device)}")
 
     def _mend(self, engine: EngineFile, device: str) -> str:
-        """Say what builds an engine again, with the profile that it has."""
+        """Return the command that builds an engine again with its profile."""
         own, platform = engine.recipe.profile, engine.recipe.platform.slug
         others = any(each.recipe.profile != own for each in self.engines(platform))
         # Without others a build keeps it; the file of one that is not ours is not known.

@@ -32,7 +32,7 @@ def self_test(device: Device, engine: EngineFile, plan: bytes, inputs: Inputs) -
     Raises:
         BackendError: It cannot be opened or run, or gives values that are not finite, or others
             for the same frame in another batch.
-        FormatError: It is not what it says of itself.
+        FormatError: The engine does not match its description.
     """
     opened = TrtEngine(device, runtime_on(device), plan, engine.tensors, engine.recipe.profile)
     try:

@@ -91,7 +91,7 @@ def _sweep(bundle: Bundle, store: EngineStore, made: Mapping[tuple[str, str], st
     Args:
         bundle: Bundle whose engines these are.
         store: Its own folder.
-        made: What engines with constants are of now, by stem and platform.
+        made: Contents of the present engines with constants, by stem and platform.
     """
     manifest = bundle.manifest
     digests = {ref.sha256 for ref in manifest.graphs()}
@@ -124,7 +124,7 @@ def check_targets(targets: Sequence[str], device: str | None = None) -> None:
 def _gpu(
     stack: ExitStack, targets: Sequence[str], device: str | None
 ) -> tuple[CudaDevice | None, Platform | None, str]:
-    """Return a GPU and what it is, or why there is none."""
+    """Return a GPU with its platform, or the reason why there is none."""
     from runtime.cuda.device import CudaDevice
 
     if targets and device is not None:
@@ -144,7 +144,7 @@ def _gpu(
 
 
 def _why(machine: Platform | None, reason: str) -> str:
-    """Return why an engine was not tested."""
+    """Return the reason why an engine was not tested."""
     if machine is None:
         return reason.partition("; ")[0]  # what to do about it is for those who want a GPU
     return f"the GPU here is {machine.gpu} ({machine.generation})"

@@ -22,7 +22,7 @@ from runtime.storage.files import sha256, storage_errors, write_bytes
 from runtime.storage.locks import exclusive
 
 FOLDER = "engines"
-"""In a bundle; its writers leave this folder alone."""
+"""Name of the engines' folder in a bundle, which the bundle's writers leave alone."""
 _LOCK = ".lock"
 
 
@@ -30,18 +30,18 @@ class EngineStore(EngineReader):
     """A folder of engines."""
 
     def reserve(self) -> None:
-        """Make the folder and see that it can be written to, before a build of minutes.
+        """Create the folder and check that it is writable, before a build of minutes.
 
         Raises:
-            StorageError: It cannot.
-            FormatError: Others could exchange what lies there.
+            StorageError: The folder is not writable.
+            FormatError: Other users could replace the files in it.
         """
         make(self.folder)
         with exclusive(self.folder / _LOCK, required=False, keep=False):
             pass
 
     def install(self, engine: EngineFile, plan: bytes) -> None:
-        """Put an engine in the place of the former one, whose plan is removed.
+        """Install an engine in place of the former one, whose plan is removed.
 
         Args:
             engine: Description of the engine.
@@ -49,13 +49,14 @@ class EngineStore(EngineReader):
 
         Raises:
             StorageError: It cannot be written; the former engine is still there.
-            FormatError: The disk does not give back what was written, or others could exchange it.
+            FormatError: The written files cannot be read back unchanged, or others could replace
+                them.
         """
         make(self.folder)
         with exclusive(self.folder / _LOCK, required=False, keep=False) as alone:
             path = self.path(engine)
             with storage_errors(self.folder):
-                # What a killed build left; without a lock it may be another one's.
+                # Files of a killed build; without a lock they may be another build's.
                 for left in self.folder.glob(f".{engine.slot}*.tmp") if alone else ():
                     left.unlink(missing_ok=True)
             write_bytes(path, plan, code=True)
@@ -95,7 +96,7 @@ class EngineStore(EngineReader):
                 self.path(engine).unlink(missing_ok=True)
 
     def timing(self, machine: Platform) -> Path:
-        """Return where the timing cache of a library on a GPU lies, or will."""
+        """Return the path of the timing cache of a library on a GPU."""
         return self.folder / f"timing.{machine.slug}-{sha256(str(machine).encode())[:16]}.cache"
 
 

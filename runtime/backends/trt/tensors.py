@@ -15,9 +15,9 @@ class Tensor:
     name: str
     input: bool
     dtype: str
-    """NumPy's name."""
+    """NumPy's name of the type."""
     shape: tuple[int, ...]
-    """-1 where the length is the profile's to say."""
+    """Lengths; -1 for an axis whose length the profile limits."""
 
     def __post_init__(self) -> None:
         check_text(self.name, self.dtype)
@@ -29,7 +29,7 @@ class Tensor:
 
 
 def network_tensors(network: trt.INetworkDefinition) -> tuple[Tensor, ...]:
-    """Return what a network takes and gives."""
+    """Return the inputs and outputs of a network."""
     inputs = [(network.get_input(i), True) for i in range(network.num_inputs)]
     outputs = [(network.get_output(i), False) for i in range(network.num_outputs)]
     return tuple(
@@ -39,7 +39,7 @@ def network_tensors(network: trt.INetworkDefinition) -> tuple[Tensor, ...]:
 
 
 def engine_tensors(engine: trt.ICudaEngine) -> tuple[Tensor, ...]:
-    """Return what an engine takes and gives."""
+    """Return the inputs and outputs of an engine."""
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     return tuple(
         Tensor(
