@@ -70,7 +70,7 @@ class Benchmark:
         labelled = self.read(folder, source)
         unlabelled = labelled if source == target else self.read(folder, target)
         for short in dict.fromkeys((source, target)):
-            self._tell(short, labelled if short == source else unlabelled)
+            self._warn(short, labelled if short == source else unlabelled)
         return pairing.make(
             task, self.name, labelled.train, unlabelled.train, unlabelled.test,
             holdout=holdout, seed=seed, target_classes=target_classes,
@@ -144,7 +144,7 @@ class Benchmark:
         """
         return []
 
-    def _tell(self, short: str, part: Part) -> None:
+    def _warn(self, short: str, part: Part) -> None:
         """Warn when a domain is not the published one: accuracies will not compare."""
         domain, splits = self.domains[short], part.splits().values()
         images, classes = sum(map(len, splits)), len(part.train.classes)

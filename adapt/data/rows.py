@@ -125,9 +125,9 @@ class Rows:
         if digest(content) == self._digests[position].tobytes():
             return np.frombuffer(content, np.uint8).reshape(self._shape)
         with self._lock:
-            return self._mend(position)
+            return self._repair(position)
 
-    def _mend(self, position: int) -> NDArray[np.uint8]:
+    def _repair(self, position: int) -> NDArray[np.uint8]:
         if not self._file.damaged:
             self._file.damaged = True
             _log.warning(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from export.torch_tensorrt.deployed import Deployed, exported
-from runtime.backends.trt.library import library, said
+from runtime.backends.trt.library import collected_messages, library
 from runtime.backends.trt.profile import Profile
 from runtime.errors import BackendError
 
@@ -77,7 +77,7 @@ def compiled(compiler: Any, model: Deployed, profile: Profile, timing: Path) -> 
     """
     batch, size = profile.batch, model.size
     most = max(batch.max, 2)  # the engine would fix an axis of one length
-    with said() as messages:
+    with collected_messages() as messages:
         try:
             pixels = compiler.Input(
                 min_shape=(batch.min, size, size, 3),

@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BUILT = sorted(name for name, entry in BACKENDS.items() if entry.built)
 
 
-def _said(table: Mapping[str, Any]) -> str:
+def _summaries(table: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}: {entry.summary}" for name, entry in sorted(table.items()))
 
 
@@ -38,7 +38,7 @@ _BACKEND = click.option(
     type=click.Choice(sorted(BACKENDS)),
     default="ort",
     show_default=True,
-    help=f"Backend. {_said(BACKENDS)}.",
+    help=f"Backend. {_summaries(BACKENDS)}.",
 )
 ENGINES = click.option(
     "--engines",
@@ -56,7 +56,7 @@ STRATEGY = click.option(
     type=click.Choice(sorted(STRATEGIES)),
     default="patch",
     show_default=True,
-    help=f"Strategy for holding tasks. {_said(STRATEGIES)}.",
+    help=f"Strategy for holding tasks. {_summaries(STRATEGIES)}.",
 )
 
 

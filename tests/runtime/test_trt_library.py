@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 import runtime
-from runtime.backends.trt.library import Messages, check_version, library, logger, said, trt
+from runtime.backends.trt.library import (
+    Messages,
+    check_version,
+    collected_messages,
+    library,
+    logger,
+    trt,
+)
 from runtime.errors import BackendError
 from tests.rtx import NEEDS_RTX
 
@@ -155,9 +162,9 @@ def test_a_target_without_float32_products_is_left_out_for_no_bundle_builds_ther
 @NEEDS_RTX
 def test_errors_of_the_library_are_collected_for_the_block_that_runs():
     levels = trt.ILogger.Severity
-    with said() as outer:
+    with collected_messages() as outer:
         logger().log(levels.ERROR, "first")
-        with said() as inner:
+        with collected_messages() as inner:
             logger().log(levels.WARNING, "only a warning")
             logger().log(levels.INTERNAL_ERROR, "second")
     assert (outer.problems, inner.problems) == (["first"], ["second"])

@@ -56,9 +56,9 @@ def _preload(library: Any) -> str:
         for path in (path for each in folders for path in sorted(each.glob(f"lib{name}.so.*"))):
             with contextlib.suppress(OSError):  # if it is missed, ONNX Runtime says so
                 ctypes.CDLL(str(path))
-    with contextlib.redirect_stdout(_Caught(sys.stdout)) as said:
+    with contextlib.redirect_stdout(_Caught(sys.stdout)) as caught:
         library.preload_dlls()
-    return said.getvalue().strip().partition("\n")[0]
+    return caught.getvalue().strip().partition("\n")[0]
 
 
 def library_folders() -> list[Path]:

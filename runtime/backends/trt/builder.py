@@ -14,7 +14,7 @@ import numpy as np
 
 from runtime.backends.bake import bake
 from runtime.backends.base import Arrays
-from runtime.backends.trt.library import Messages, library, logger, said, started, trt
+from runtime.backends.trt.library import Messages, collected_messages, library, logger, started, trt
 from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.progress import monitor, stoppable
 from runtime.backends.trt.tensors import Tensor, network_tensors, shape_of
@@ -76,7 +76,7 @@ def build(
     """
     start = time.perf_counter()
     where = target or "this machine's GPU"
-    with stoppable() as stopped, said() as messages:
+    with stoppable() as stopped, collected_messages() as messages:
         builder = started(trt.Builder)
         flags = 0
         if options.strongly_typed:
@@ -164,7 +164,7 @@ def _set_profile(
 
 def _set_timing(config: trt.IBuilderConfig, timing: bytes) -> trt.ITimingCache | None:
     """Let a build start from a timing cache, or from an empty one if that does not fit."""
-    with said():  # a cache that does not fit does not explain a later failure
+    with collected_messages():  # a cache that does not fit does not explain a later failure
         for content in (timing, b""):
             cache = config.create_timing_cache(content)
             if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):

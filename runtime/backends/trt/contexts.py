@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runtime.backends.trt.library import said, trt
+from runtime.backends.trt.library import collected_messages, trt
 from runtime.cuda.base import Buffer, Device, DeviceArray
 from runtime.errors import BackendError
 
@@ -48,7 +48,7 @@ class Context:
             BackendError: There is no room for it.
         """
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        with said() as messages:
+        with collected_messages() as messages:
             context = engine.create_execution_context(strategy)
             if context is None:
                 raise messages.failure("prepare a run of an engine", "free memory on the GPU")
@@ -63,7 +63,7 @@ class Context:
             if self._inputs.get(name) == array:
                 continue
             self._inputs.pop(name, None)
-            with said():  # whoever asks says more
+            with collected_messages():  # whoever asks says more
                 shape = trt.Dims(list(array.shape))
                 fits = self._context.set_input_shape(name, shape)
                 fits = fits and self._context.set_tensor_address(name, array.address)
@@ -87,7 +87,7 @@ class Context:
         Raises:
             BackendError: The engine fails.
         """
-        with said() as messages:
+        with collected_messages() as messages:
             if address != self._output:
                 self._output = 0  # until it is known: the call may be interrupted
                 if self._context.set_tensor_address(output, address):

@@ -34,7 +34,7 @@ class Step:
         return (self.plan, self.plan.bindings, self.output, *inputs)
 
 
-class Recorded:
+class RecordedRuns:
     """Runs whose inputs and outputs lie at the same addresses again and again."""
 
     def __init__(self, device: Device) -> None:

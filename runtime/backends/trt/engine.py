@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.backends.base import Engine, Inputs
 from runtime.backends.places import Places
 from runtime.backends.trt.contexts import Activations
-from runtime.backends.trt.cuda_graphs import Recorded, Step
+from runtime.backends.trt.cuda_graphs import RecordedRuns, Step
 from runtime.backends.trt.library import trt
 from runtime.backends.trt.plan import OpenedPlan
 from runtime.backends.trt.profile import Profile
@@ -63,7 +63,7 @@ class TrtEngine:
             raise
         self.inputs = self._plan.inputs
         self._places = Places(device, self._plan.room)
-        self._recorded = Recorded(device)
+        self._recorded = RecordedRuns(device)
 
     def bind(self, arrays: Inputs) -> None:
         """Bind inputs that stay at one address.

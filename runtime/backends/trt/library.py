@@ -30,7 +30,7 @@ else:
 
     trt = _Library()
 
-__all__ = ["Library", "Messages", "library", "said", "started", "trt"]
+__all__ = ["Library", "Messages", "collected_messages", "library", "started", "trt"]
 
 _Started = TypeVar("_Started")
 
@@ -146,7 +146,7 @@ _all: list[Messages] = []
 
 
 @contextmanager
-def said() -> Iterator[Messages]:
+def collected_messages() -> Iterator[Messages]:
     """Collect what the library says while the block runs.
 
     The library takes one logger per process, whatever is opened or built with it. What it says in a
@@ -190,7 +190,7 @@ def started(kind: Callable[[trt.ILogger], _Started]) -> _Started:
     Raises:
         BackendError: The library does not start, for want of a driver or a GPU, say.
     """
-    with said() as messages:
+    with collected_messages() as messages:
         try:
             return kind(logger())
         except TypeError as error:  # all that the bindings make of it when the library gives none

@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.backends.base import Inputs
 from runtime.backends.trt.contexts import Activations, Context
-from runtime.backends.trt.library import said, trt
+from runtime.backends.trt.library import collected_messages, trt
 from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.tensors import Tensor, engine_tensors, shape_of
 from runtime.cuda.base import Device, DeviceArray
@@ -188,7 +188,7 @@ def check_tensors(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None
 
 def _deserialize(device: Device, runtime: trt.Runtime, plan: bytes) -> trt.ICudaEngine:
     device.activate()
-    with said() as messages:
+    with collected_messages() as messages:
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise messages.failure(

@@ -54,7 +54,7 @@ def monitor(on_progress: ProgressCallback, stopped: Stopped) -> trt.IProgressMon
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             if not self._phase:
                 self._phase, self._steps = phase_name, num_steps
-                self._tell(0)
+                self._report(0)
 
         def phase_finish(self, phase_name: str) -> None:
             if phase_name == self._phase:
@@ -62,10 +62,10 @@ def monitor(on_progress: ProgressCallback, stopped: Stopped) -> trt.IProgressMon
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name == self._phase:
-                self._tell(step + 1)
+                self._report(step + 1)
             return not stopped
 
-        def _tell(self, done: int) -> None:
+        def _report(self, done: int) -> None:
             try:
                 on_progress(self._phase, done, self._steps)
             except BaseException as error:

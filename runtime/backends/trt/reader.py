@@ -134,9 +134,9 @@ class EngineReader:
         """
         path = self.path(engine)
         self.glance(engine, device)
-        content = read_file(path, engine.plan.bytes, lambda: self._mend(engine, device))
+        content = read_file(path, engine.plan.bytes, lambda: self._build_command(engine, device))
         if len(content) != engine.plan.bytes or sha256(content) != engine.plan.sha256:
-            raise FormatError(f"'{path}' was altered; {self._mend(engine, device)}")
+            raise FormatError(f"'{path}' was altered; {self._build_command(engine, device)}")
         return content
 
     def glance(self, engine: EngineFile, device: str = "") -> None:
@@ -158,13 +158,13 @@ class EngineReader:
         except OSError as error:
             problem = f"cannot be read: {error.strerror or error}"
         else:
-            check_file(path, found, lambda: self._mend(engine, device))
+            check_file(path, found, lambda: self._build_command(engine, device))
             if found.st_size == wanted:
                 return
             problem = f"has {found.st_size} bytes, expected {wanted}"
-        raise FormatError(f"'{path}' {problem}; {self._mend(engine, device)}")
+        raise FormatError(f"'{path}' {problem}; {self._build_command(engine, device)}")
 
-    def _mend(self, engine: EngineFile, device: str) -> str:
+    def _build_command(self, engine: EngineFile, device: str) -> str:
         """Return the command that builds an engine again with its profile."""
         own, platform = engine.recipe.profile, engine.recipe.platform.slug
         others = any(each.recipe.profile != own for each in self.engines(platform))
