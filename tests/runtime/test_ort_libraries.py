@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from runtime.backends.ort import libraries
+from runtime.errors import BackendError
 
 
 class Library:
@@ -89,3 +90,25 @@ def test_sessions_of_several_threads_leave_stdout_alone(monkeypatch, capsys):
     assert sys.stdout is former
     assert ended == ["Failed to load libcudnn.so.9"] * 3
     assert capsys.readouterr().out == "a prediction\n"
+
+
+def imported(tmp_path, monkeypatch, text):
+    """Import a package of ONNX Runtime's name."""
+    (tmp_path / "onnxruntime.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    return libraries.onnxruntime()
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_the_middle_of_the_import_stays_one(tmp_path, monkeypatch, interrupt):
+    text = f"raise ImportError('initialization failed') from {interrupt.__name__}()\n"
+    with pytest.raises(interrupt):
+        imported(tmp_path, monkeypatch, text)
+
+
+def test_a_broken_onnxruntime_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    text = "raise ImportError('libm.so.7: cannot open shared object file')\n"
+    with pytest.raises(BackendError, match=r"cannot import onnxruntime: libm\.so\.7.*again"):
+        imported(tmp_path, monkeypatch, text)

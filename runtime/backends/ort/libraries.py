@@ -25,11 +25,16 @@ def onnxruntime() -> Any:
     """Import and return ONNX Runtime.
 
     Raises:
-        BackendError: It is not installed.
+        BackendError: It is not installed, or broken.
     """
     try:
         return import_module("onnxruntime")  # here: `import runtime` does not need it
     except ImportError as error:
+        cause = error.__cause__  # its library makes an ImportError of Ctrl-C, too
+        if cause is not None and not isinstance(cause, Exception):
+            raise cause from None
+        if not isinstance(error, ModuleNotFoundError):
+            raise BackendError(f"cannot import onnxruntime: {error}; install it again") from error
         raise BackendError(
             "backend 'ort' needs onnxruntime, which is not installed; "
             "run: pip install '.[ort]', or install your device's own build"
