@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The prediction of one task for one frame."""
 
@@ -17,6 +17,12 @@ class Prediction:
     classes: tuple[str, ...]
     logits: NDArray[np.float32]
     """(K,), in the order of `classes`."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        same = (self.task, self.classes) == (other.task, other.classes)
+        return same and np.array_equal(self.logits, other.logits)
 
     @property
     def scores(self) -> NDArray[np.float32]:

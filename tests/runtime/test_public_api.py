@@ -79,3 +79,11 @@ def test_features_are_the_encoders_under_the_named_task(world, frame) -> None:
             )
         with pytest.raises(runtime.DataError, match="at least one image"):
             session.features([])
+
+
+def test_predictions_are_equal_by_what_they_say(world, frame) -> None:
+    with runtime.Session.open(world.path) as session:
+        one, again = (session.predict(frame, "a-c") for _ in range(2))
+        other, dark = session.predict(frame, "a-b"), session.predict(frame // 2, "a-c")
+    assert one == again and one in [other, again]
+    assert one != other and one != dark and one != "a-c"
