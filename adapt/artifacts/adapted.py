@@ -98,10 +98,12 @@ class AdaptedModel:
     @torch.no_grad()
     def _run(self, network: nn.Module, images: Images) -> Tensor:
         size = self._pixels.size
-        if isinstance(images, Tensor) and images.shape[1:] != (3, size, size):
+        if isinstance(images, Tensor) and (
+            images.shape[1:] != (3, size, size) or images.dtype != torch.float32
+        ):
             raise DataError(
-                f"a tensor of images must be (N, 3, {size}, {size}), found {tuple(images.shape)}; "
-                "stack what `preprocess` returns"
+                f"a tensor of images must be (N, 3, {size}, {size}) float32, found "
+                f"{tuple(images.shape)} {images.dtype}; stack what `preprocess` returns"
             )
         check_frames(images)
         parts = []

@@ -78,3 +78,12 @@ def test_what_is_no_artifact_and_a_device_that_is_not_there_are_refused(path, tm
         adapt.load(tmp_path / "gone")
     with pytest.raises(BackendError, match="device 'cuda:97' was requested"):
         adapt.load(path, device="cuda:97")
+
+
+def test_a_tensor_that_is_not_preprocessed_images_is_refused(path):
+    model = adapt.load(path)
+    pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    for wrong in (pixels, pixels.double(), torch.zeros(3, 32, 32), torch.tensor(1.0)):
+        with pytest.raises(DataError, match=r"must be \(N, 3, 32, 32\) float32, found"):
+            model.logits(wrong)
+    assert model.logits(pixels.float()).shape == (2, 3)
