@@ -12,6 +12,7 @@ from adapt.data.inventory.names import folder_reason
 from adapt.data.inventory.summary import counted, reasons
 from adapt.data.inventory.walk import LeftOut, Tree, walk
 from adapt.data.spelling import composed, on_disk, spellings
+from adapt.suggest import did_you_mean
 from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.frames import formats
@@ -45,10 +46,12 @@ def domain_folder(root: Path, domain: str) -> Path:
         found = "is a file, and a list ends in .txt" if folder.is_file() else "does not exist"
         if folder.suffix.lower() in _LISTS and not folder.exists():
             found += "; a list file ends in .txt"
-        domains = ", ".join(folders(root)) if root.is_dir() else ""
+        known = folders(root) if root.is_dir() else []
+        listed = (
+            f"available: {', '.join(known)}" if known else f"'{root}' has no folders; check --data"
+        )
         raise DataError(
-            f"the domain folder '{folder}' {found}; "
-            + (f"'{root}' has {domains}" if domains else f"'{root}' has no folders; check --data")
+            f"the domain folder '{folder}' {found}{did_you_mean(domain, known)}; {listed}"
         )
     return folder
 

@@ -59,8 +59,8 @@ CASES = {
 } | {
     "method": ([*TRAIN, "--method", "cmdk"], "did you mean 'cmkd'"),
     "domain": (
-        ["train", *OWN[:-1], "fgo", "--out", "{out}"],
-        "fgo' does not exist; '{images}' has day",
+        ["train", *OWN[:-1], "nigth", "--out", "{out}"],
+        "nigth' does not exist; did you mean 'night'; available: day, fog, night",
     ),
     "list": (["train", *OWN[:-1], "no.txt", "--out", "{out}"], "list file 'no.txt' not found"),
     "test": ([*TRAIN, "--test", "nowhere"], "test images 'nowhere' not found"),
