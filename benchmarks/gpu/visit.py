@@ -13,11 +13,12 @@ to the next.
 from __future__ import annotations
 
 import argparse
+import lzma
 import os
 import subprocess
 import sys
 import tarfile
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +46,15 @@ CALLS = {
 
 
 def unpack(kit: Path, site: Path) -> None:
-    """Unpack a carried folder."""
-    with tarfile.open(kit / "site.tar.xz") as archive:
-        archive.extractall(site, filter="data")
+    """Unpack a carried folder, or exit with one line."""
+    try:
+        with tarfile.open(kit / "site.tar.xz") as archive:
+            archive.extractall(site, filter="data")
+    except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
+        reason = " ".join(str(error).split())
+        raise SystemExit(
+            f"error: cannot unpack '{kit / 'site.tar.xz'}': {reason}; pack it again"
+        ) from error
 
 
 def run(number: int, kit: Path | None, site: Path, folder: Path, more: list[str]) -> bool:
@@ -61,11 +68,9 @@ def run(number: int, kit: Path | None, site: Path, folder: Path, more: list[str]
         more: Options for every part.
     """
     call = CALLS[number]
-    unpacking = threading.Thread(target=unpack, args=(kit, site)) if kit else None
-    if unpacking:
-        unpacking.start()
-        if call.waits:
-            unpacking.join()
+    unpacking = ThreadPoolExecutor(1).submit(unpack, kit, site) if kit else None
+    if unpacking and call.waits:
+        unpacking.result()
     env = dict(os.environ)
     if call.waits:
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(site), env.get("PYTHONPATH"))))
@@ -75,7 +80,7 @@ def run(number: int, kit: Path | None, site: Path, folder: Path, more: list[str]
         done = subprocess.run([*command, "--seconds", str(seconds), *more], env=env)
         passed.append(done.returncode == 0)
     if unpacking:
-        unpacking.join()
+        unpacking.result()
     return all(passed)
 
 

@@ -78,3 +78,16 @@ def test_a_call_unpacks_what_was_carried_and_leaves_its_json(tmp_path):
     assert done.returncode == 1 and not done.stderr
     assert (tmp_path / "site" / "module.py").read_text() == "found = 1\n"
     assert json.loads((tmp_path / "out" / "gpu-session.json").read_text())["status"][:6] == "no GPU"
+
+
+@pytest.mark.skipif(find_gpu()[0] is not None, reason="this machine has a GPU")
+@pytest.mark.parametrize("call", ["1", "2"])
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_what_cannot_be_unpacked_ends_the_call_with_one_line(tmp_path, call, content):
+    if content is not None:
+        (tmp_path / "site.tar.xz").write_bytes(content)
+    command = [sys.executable, "-m", "benchmarks.gpu.visit", call, "--kit", str(tmp_path)]
+    command += ["--site", str(tmp_path / "site"), "--folder", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: cannot unpack ")
+    assert len(done.stderr.splitlines()) == 1 and "site.tar.xz" in done.stderr
