@@ -166,7 +166,10 @@ def main(words: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown part '{unknown[0]}'; available: {', '.join(PARTS)}")
     parts = given.parts or (DEVICE_PARTS if given.without_torch else PARTS)
-    given.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        given.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"cannot use --folder: {error}; choose another")
     passed = [
         run_part(part, given.folder, given.without_torch, given.seconds, given.rehearsal)
         for part in parts

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.parts import run_step
+from benchmarks.gpu.parts import main, run_step
 from benchmarks.gpu.steps import DEVICE_PARTS, PARTS, Step, find_gpu, missing
 
 ROOT = Path(__file__).parents[2]
@@ -140,3 +140,11 @@ def test_results_stand_in_the_file_while_the_next_test_runs(tmp_path, monkeypatc
 def test_a_step_ends_at_its_time_limit(tmp_path, monkeypatch):
     step = run(tmp_path, monkeypatch, HANGS, 1)
     assert step["exit"] == "stopped at the time limit" and step["seconds"] < 30
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        main(["kernels", "--folder", str(tmp_path / "file")])
+    assert ended.value.code == 2
+    assert "cannot use --folder" in capsys.readouterr().err.splitlines()[-1]
