@@ -1,7 +1,4 @@
-"""Models with random weights and random residuals, and many tasks. Timings need no real weights.
-
-python -m benchmarks._models ViT-B-16 FOLDER
-"""
+"""Make models of random weights and residuals: `python -m benchmarks._models ViT-B-16 FOLDER`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ of writing one value into each of as many lines of the same array, evenly spaced
 indices and meets no line twice.
 
 Under load: another process copies 64 MB back and forth without pause. Allocated: the most that
-Python and NumPy allocate during a switch.
+Python and NumPy allocate during a switch. Longer than most files: the references must do the same
+work in the same run.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
     python -m benchmarks.switches [--bundle demo/demo.bundle] [--switches 1000000] [--json FILE]
 
-What `make acceptance PART=switches` runs. A timer's signal handler raises at random moments, as a
+`make acceptance PART=switches` runs this. A timer's signal handler raises at random moments, as a
 watchdog's or a notebook's does, while a session over a trained bundle switches at random: half of
 the switches under each strategy, and predictions of a pool besides. After each interrupt, and now
-and then in between, the session's answer is compared, bit for bit, with what a session that was
-never interrupted says under the task that it names; a thread of its own must get one within a
-second. Then every bytecode of a switch, a prediction, a refresh and a close is interrupted once, on
-the CPU and over the tests' emulated GPU. Exits with 1 if one answer is wrong, or a call raises what
-it should not.
+and then in between, the session's answer is compared, bit for bit, with that of a session that was
+never interrupted; another thread must get an answer within a second. Then every bytecode of a
+switch, a prediction, a refresh and a close is interrupted once, on the CPU and over the tests'
+emulated GPU. Exits with 1 if an answer is wrong, or a call raises an unexpected error. Longer than
+most files, since all kinds of calls share one timer and its counts.
 """
 
 from __future__ import annotations

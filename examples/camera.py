@@ -11,7 +11,8 @@ queue, which drops its oldest frame when it is full: a classified frame is never
 queue is long, however slow the device. Tasks change every so many frames, or by a key: `n` or a
 digit, in the window or in the terminal; `q` ends. On SIGHUP, which is what `systemctl reload`
 sends, it takes over tasks that were installed or removed meanwhile, between two frames. Needs
-OpenCV: `pip install '.[camera]'`, or JetPack's own.
+OpenCV: `pip install '.[camera]'`, or JetPack's own. Longer than most files, so that a camera app
+can be read from top to bottom.
 """
 
 from __future__ import annotations

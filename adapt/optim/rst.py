@@ -10,8 +10,7 @@ included; the optimizer steps float32 masters with the gradients taken there (st
 rule compares the masters. One that moved past the threshold but not yet to another rounded value
 keeps moving, and counts as unchanged until its rounded value differs.
 
-The released code gives every parameter new storage at each step. Here all parameters are views of
-one buffer that is projected in place, so nothing that holds a view of them breaks.
+All parameters are views of one buffer, projected in place (the released code makes new storage).
 """
 
 from __future__ import annotations
