@@ -19,6 +19,13 @@ quotes. Command lines print it as one line and exit with 1.
 from __future__ import annotations
 
 
+def raise_interrupt(error: BaseException) -> None:
+    """Raise the interrupt that a library's import turned into an error of its own, if one is."""
+    cause = error.__cause__
+    if cause is not None and not isinstance(cause, Exception):
+        raise cause from None
+
+
 def raised_by(error: Exception, library: str) -> bool:
     """Return whether an exception comes from a library that our code called.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from adapt.registry import DATASETS, METHODS
 from adapt.suggest import did_you_mean
-from runtime.errors import TaskError
+from runtime.errors import FormatError, TaskError
 
 FILE = "artifact.safetensors"
 
@@ -69,9 +69,21 @@ def artifact_path(root: Path, dataset: str, task: str, variant: str) -> Path:
 
 
 def artifact_file(path: str | Path) -> Path:
-    """Return an artifact's file, given that or the folder of its variant."""
+    """Return an artifact's file, given that or the folder of its variant.
+
+    Raises:
+        FormatError: The folder is one of several variants.
+    """
     path = Path(path)
-    return path / FILE if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    below = sorted(file.parent for file in path.glob(f"*/{FILE}"))
+    if below and not (path / FILE).exists():
+        raise FormatError(
+            f"'{path}' holds no artifact itself; choose one below it: "
+            f"{', '.join(str(folder) for folder in below)}"
+        )
+    return path / FILE
 
 
 def entries(root: Path, task: str | None = None, dataset: str | None = None) -> list[Entry]:

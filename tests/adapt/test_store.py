@@ -4,6 +4,7 @@ import pytest
 
 from adapt.artifacts.store import (
     FILE,
+    artifact_file,
     artifact_path,
     dataset_of,
     entries,
@@ -12,7 +13,7 @@ from adapt.artifacts.store import (
     variant,
     variants,
 )
-from runtime.errors import TaskError
+from runtime.errors import FormatError, TaskError
 
 
 @pytest.fixture
@@ -145,3 +146,10 @@ def test_a_baseline_on_a_grid_is_deployed_by_nobody_by_accident(shelf):
     root = shelf("d/f-h/cmkd", "d/f-h/zero_shot-fp16", "d/f-h/source_only-fixmatch")
     assert find(root, "f-h") == root / "d/f-h/cmkd" / FILE
     assert list(variants(root, "d", "f-h"))[-1] == "cmkd"
+
+
+def test_a_folder_of_several_variants_lists_them(shelf):
+    task = shelf("o/a-c/cmkd-rst", "o/a-c/zero_shot") / "o/a-c"
+    with pytest.raises(FormatError, match=r"holds no artifact itself; .*cmkd-rst, .*zero_shot$"):
+        artifact_file(task)
+    assert artifact_file(task / "cmkd-rst") == task / "cmkd-rst" / FILE

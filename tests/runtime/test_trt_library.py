@@ -182,3 +182,17 @@ def test_one_error_names_the_nodes_first_and_no_place_in_the_librarys_source():
     assert error.startswith(f"{library()} cannot read the graph: node 'a' (Cast): no such type")
     assert error.endswith("export the bundle again") and "'c'" not in error
     assert "gave no reason" in str(Messages().failure("x", "y"))
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_the_middle_of_the_import_stays_one(tmp_path, interrupt):
+    """In a process of its own: the library is kept once it is found."""
+    text = f"raise ImportError('initialization failed') from {interrupt.__name__}(7)\n"
+    (tmp_path / "tensorrt.py").write_text(text)
+    (tmp_path / "tensorrt_rtx.py").write_text(text)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    code += "from runtime.backends.trt.library import library\nlibrary()"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if interrupt is SystemExit:
+        assert found.returncode == 7
+    assert "BackendError" not in found.stderr and found.returncode != 1

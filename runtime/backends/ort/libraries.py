@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any, TextIO
 
-from runtime.errors import BackendError
+from runtime.errors import BackendError, raise_interrupt
 from runtime.mutex import Mutex
 
 _NEEDED = ("cublasLt", "cublas", "nvrtc", "curand", "cufft", "cudart", "cudnn")
@@ -30,9 +30,7 @@ def onnxruntime() -> Any:
     try:
         return import_module("onnxruntime")  # here: `import runtime` does not need it
     except ImportError as error:
-        cause = error.__cause__  # its library makes an ImportError of Ctrl-C, too
-        if cause is not None and not isinstance(cause, Exception):
-            raise cause from None
+        raise_interrupt(error)
         if not isinstance(error, ModuleNotFoundError):
             raise BackendError(f"cannot import onnxruntime: {error}; install it again") from error
         raise BackendError(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runtime.errors import BackendError
+from runtime.errors import BackendError, raise_interrupt
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -84,10 +84,12 @@ def library() -> Library:
         try:
             module = import_module(name)
         except ModuleNotFoundError as error:
+            raise_interrupt(error)
             if error.name != name:
                 raise BackendError(f"cannot import {name}: {error}; {_INSTALL}") from error
             continue
         except Exception as error:  # a shared library of it is missing, or is another version's
+            raise_interrupt(error)
             raise BackendError(f"cannot import {name}: {error}; install it again") from error
         found = Library(name, str(module.__version__), module)
         check_version(found.name, found.version)
