@@ -92,7 +92,7 @@ def test_a_class_may_be_called_thumbs_and_a_thumbnail_folder_is_no_domain(root):
         picture(root / name / "thumbs" / "0.png")
     picture(root / "@eaDir" / "circle" / "0.png")
     assert "thumbs" in load_folders(root, "day", "night").task.classes
-    with pytest.raises(DataError, match="has day, night$"):
+    with pytest.raises(DataError, match="available: day, night$"):
         load_folders(root, "day", "dusk")
 
 

@@ -204,7 +204,7 @@ def test_one_failure_is_told_at_the_end_and_stops_no_other(root, cache, tmp_path
     result = sweep(*line, code=1)
     assert found[1].path.exists() and not found[0].path.exists()
     assert result.stderr.count("failed: a-d seed 0: ") == 1
-    assert "error: 1 of 2 runs failed, see above; the same command tries" in result.stderr
+    assert "error: 1 of 2 runs failed, see above; run the same command" in result.stderr
     table = json.loads((found[0].out.parent / "table.json").read_text())
     assert [row["run"] for row in table["failed"]] == ["a-d seed 0"]
     assert table["tables"][0]["lines"][0]["averages"] == []  # not of one task alone

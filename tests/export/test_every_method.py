@@ -112,7 +112,7 @@ def test_images_may_be_files_pictures_arrays_or_preprocessed_tensors(every, file
         assert torch.equal(model.logits(images), expected)
     with torch.no_grad():
         torch.testing.assert_close(model.network(ready), expected)
-    with pytest.raises(DataError, match=r"must be \(N, 3, 32, 32\), found \(3, 32, 32\)"):
+    with pytest.raises(DataError, match=r"must be \(N, 3, 32, 32\) float32, found \(3, 32, 32\)"):
         model.encode_image(ready[0])
     with pytest.raises(DataError, match="expected at least one image, found none"):
         model.classify([])

@@ -29,7 +29,8 @@ class Closable(LoadedTask):
 
 def make(key: str, nbytes: int | None = None) -> Closable:
     info = TaskInfo(key, "toy", "a", "b", ("x", "y"))
-    return Closable(info, Preprocess(16), SIZES[key] if nbytes is None else nbytes, key)
+    nbytes = SIZES[key] if nbytes is None else nbytes
+    return Closable(info, Preprocess(16), nbytes, key, "head", {})
 
 
 def ids(cache: TaskCache) -> list[str]:
