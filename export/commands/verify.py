@@ -9,6 +9,7 @@ import click
 
 from export.commands.options import source_options
 from export.commands.show import compare_and_show
+from runtime.console import count_of
 
 if TYPE_CHECKING:
     from export import TaskReport
@@ -32,4 +33,5 @@ def verify(bundle: Path, **selection: Any) -> None:
 
         return verify_bundle(bundle, **options)
 
-    compare_and_show(compare, **selection)
+    rows = compare_and_show(compare, **selection)
+    click.echo(f"verified   {bundle}: {count_of(len(rows), 'task')} compared, none differs")

@@ -112,8 +112,8 @@ def rollback(bundle: Place, task: str) -> TaskEntry:
         if entry is None:
             opened.entry(task)  # an unknown task has an error of its own
             raise TaskError(
-                f"'{bundle}' has no former version of task '{task}'; remove the task with "
-                "`uda-runtime remove`"
+                f"'{bundle}' has no former version of task '{task}'; `uda-runtime install` keeps "
+                "the version that it replaces"
             )
         opened.read(entry, opened.layout())
         former = tuple(other for other in manifest.former if other.id != task)
