@@ -72,10 +72,10 @@ def check_precision(config: TrainConfig, device: str) -> None:
         )
     if config.rst and config.grid != config.amp and not config.rst_allow_rounding:
         raise ConfigError(
-            f"rst with amp={config.amp} would lose most of what it trains: the forward "
-            "pass casts weights, and a residual of 1e-6 to 1e-4 below half a unit in the last place (7.6e-6 in fp16, "
-            "6.1e-5 in bf16, at a weight of 0.02) is rounded away; use amp=none, train on "
-            f"that grid with --set grid={config.amp}, or pass "
+            f"rst with amp={config.amp} would lose most of what it trains: the forward pass casts "
+            "weights, and a residual of 1e-6 to 1e-4 below half a unit in the last place (7.6e-6 "
+            "in fp16, 6.1e-5 in bf16, at a weight of 0.02) is rounded away; use amp=none, train "
+            f"on that grid with --set grid={config.amp}, or pass "
             "--set rst_allow_rounding=true and watch 'survival' in metrics.jsonl"
         )
 
