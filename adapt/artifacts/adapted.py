@@ -73,7 +73,7 @@ class AdaptedModel:
         """Return the features (N, D) of images, not of unit length, on the model's device.
 
         Raises:
-            DataError: There is no image, or one cannot be used.
+            DataError: `images` is empty, or one of them cannot be used.
         """
         return self._run(self.network.encoder, images)
 
@@ -81,7 +81,7 @@ class AdaptedModel:
         """Return the logits (N, K) of images on the model's device; `softmax(-1)` gives scores.
 
         Raises:
-            DataError: There is no image, or one cannot be used.
+            DataError: `images` is empty, or one of them cannot be used.
         """
         return self._run(self.network, images)
 
@@ -89,7 +89,7 @@ class AdaptedModel:
         """Return a prediction for each image, as `runtime.Session.predict_batch` does.
 
         Raises:
-            DataError: There is no image, or one cannot be used.
+            DataError: `images` is empty, or one of them cannot be used.
         """
         rows = self.logits(images).cpu().numpy()
         return [Prediction(self.task.id, self.task.classes, row) for row in rows]

@@ -43,7 +43,7 @@ device_option = click.option(
     default="cpu",
     show_default=True,
     callback=_device,
-    help="Device to compute on: cpu, cuda or cuda:N; there is no fallback.",
+    help="Device to compute on: cpu, cuda or cuda:N; an unavailable one is an error.",
 )
 
 

@@ -184,7 +184,7 @@ def pick(task: str, dataset: str, domains: dict[str, str]) -> tuple[str, str]:
         domains: Full names of the domains by short name.
 
     Raises:
-        TaskError: There is no such task; the message lists those available.
+        TaskError: The task is unknown; the message lists those available.
     """
     source, dash, target = task.partition("-")
     if not dash or source not in domains or target not in domains:

@@ -28,7 +28,7 @@ class DomainCheck:
     classes: tuple[str, ...] = ()
     """Names of the classes found, sorted."""
     train: int = 0
-    """Number of training images, or of all where there is no split."""
+    """Number of training images, or of all images if the data set has no split."""
     test: int = 0
     published: int | None = None
     """Published number of images over all splits."""

@@ -139,7 +139,7 @@ def read_classes(folder: Path, domain: Domain, lists: str) -> ImageSet:
         lists: Name of the list file that could label the images, for the message.
 
     Raises:
-        DataError: There are no images, or they have no labels.
+        DataError: No images were found, or they have no labels.
     """
     images = read_folder(folder, domain.name)
     if not images.classes:

@@ -39,7 +39,7 @@ def own(root: Path, source: str | None = None, target: str | None = None) -> Own
         target: Unlabelled domain, likewise; without both, every folder is a domain.
 
     Raises:
-        DataError: There are no folders, or a file disappears meanwhile.
+        DataError: No domain folders were found, or a file disappears meanwhile.
     """
     source, target = (name and spelling.inside(root, name) for name in (source, target))
     names = tuple(name for name in (source, target) if name)
