@@ -26,7 +26,8 @@ def prepare(models: Path, folder: Path) -> None:
         models: Folder of `benchmarks._models`.
         folder: Empty folder to write to.
     """
-    from benchmarks._models import make_model, moved  # torch, which a soak does without
+    from benchmarks._models import make_model  # torch, which a soak does without
+    from benchmarks._random import moved
 
     model = make_model("demo-rn32", models, (DENSITY,), TASKS, plain=PLAIN, baked=False)
     for copy in ("first", "other", "live"):

@@ -23,7 +23,7 @@ import contextlib
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ while True:
 class Bare:
     """The reference: one flat array, ready-made indices."""
 
-    def __init__(self, bundle: Bundle, tasks: list[str]) -> None:
+    def __init__(self, bundle: Bundle, tasks: Sequence[str]) -> None:
         weights = bundle.weights()
         views = weights.views()
         starts = np.cumsum([0, *(view.size for view in views.values())])
@@ -115,83 +115,91 @@ def load() -> Iterator[None]:
 
 
 def measure(name: str, folder: Path, samples: int) -> list[dict[str, Any]]:
+    """Measure one model: a row for each density."""
     model = make_model(name, folder, DENSITIES, 2)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
-    rows = []
 
     def open_baked() -> None:
         onnxruntime.InferenceSession(str(model.baked), options, providers=["CPUExecutionProvider"])
 
     with Session.open(model.bundle, threads=2, blocked=False) as session:
         entries = session.bundle.manifest.tasks
-        pairs = [[e.id for e in entries[i : i + 2]] for i in range(0, 2 * len(DENSITIES), 2)]
-        for density, pair in zip(DENSITIES, pairs, strict=True):
-            for task in pair:
-                session.switch(task)
-            bare = Bare(session.bundle, pair)
-            bare.switch(pair[0], pair[1])
-            bound = Bound(bare)
-            keys = ("switch", "bare", "lines", "copy", "open", "loaded", "bare_loaded")
-            times: dict[str, list[float]] = {key: [] for key in keys}
-            state = itertools.cycle([(pair[1], pair[0]), (pair[0], pair[1])])
-            every = max(1, samples // 10)
-            for i in range(samples):
-                if i % every == 0:
-                    times["open"].append(timed(open_baked))
-                    times["copy"] += [timed(bound.copy) for _ in range(3)]
-                    for _ in range(2):  # the opening emptied the caches
-                        old, new = next(state)
-                        session.switch(new)
-                        bare.switch(old, new)
-                old, new = next(state)
-                sides = {
-                    "switch": partial(session.switch, new),
-                    "bare": partial(bare.switch, old, new),
-                    "lines": bound.write_lines,
-                }
-                for side in sorted(sides, reverse=i % 4 < 2):
-                    times[side].append(timed(sides[side]))
-            with load():
-                for _ in range(samples):
-                    old, new = next(state)
-                    times["loaded"].append(timed(partial(session.switch, new)))
-                    times["bare_loaded"].append(timed(partial(bare.switch, old, new)))
-            old, new = next(state)
-            room = allocated(lambda: (session.switch(old), session.switch(new)))  # noqa: B023
-            numbers = {key: summary(value) for key, value in times.items()}
-            least = bound.milliseconds(numbers["lines"]["p50"], numbers["copy"]["p50"])
-            changed = int(np.mean([e.changed for e in entries if e.id in pair]))
-            rows.append(
-                {
-                    "model": name,
-                    "density": density,
-                    "changed": changed,
-                    **numbers,
-                    "switch_over_bare": numbers["switch"]["p50"] / numbers["bare"]["p50"],
-                    "open_over_switch": numbers["open"]["p50"] / numbers["switch"]["p50"],
-                    "p99_over_p50": numbers["switch"]["p99"] / numbers["switch"]["p50"],
-                    "bare_p99_over_p50": numbers["bare"]["p99"] / numbers["bare"]["p50"],
-                    "loaded_p99_over_p50": numbers["loaded"]["p99"] / numbers["loaded"]["p50"],
-                    "bare_loaded_p99_over_p50": numbers["bare_loaded"]["p99"]
-                    / numbers["bare_loaded"]["p50"],
-                    "stream_bytes": bound.stream,
-                    "lines": bound.lines,
-                    "line_bytes": 2 * LINE * bound.lines,
-                    "copy_gb_per_second": bound.copied / numbers["copy"]["p50"] / 1e6,
-                    "line_gb_per_second": 2 * LINE * bound.lines / numbers["lines"]["p50"] / 1e6,
-                    "bound_ms": least,
-                    "switch_over_bound": numbers["switch"]["p50"] / least,
-                    "allocated": room,
-                }
-            )
+        rows = []
+        for number, density in enumerate(DENSITIES):
+            first, second = entries[2 * number : 2 * number + 2]
+            changed = int(np.mean([first.changed, second.changed]))
+            numbers = _pair(session, (first.id, second.id), open_baked, samples)
+            rows.append({"model": name, "density": density, "changed": changed, **numbers})
         rng = np.random.default_rng(0)
         for _ in range(1000):
             session.switch(str(rng.choice(session.tasks)))
         restored = session.base_sha256() == session.bundle.manifest.tensors.sha256
-        for row in rows:
-            row["base_restored_after_1000"] = restored
-    return rows
+    return [row | {"base_restored_after_1000": restored} for row in rows]
+
+
+def _pair(
+    session: Session, pair: tuple[str, str], open_baked: Callable[[], None], samples: int
+) -> dict[str, Any]:
+    """Measure switches between two tasks, in turn with the references."""
+    for task in pair:
+        session.switch(task)
+    bare = Bare(session.bundle, pair)
+    bare.switch(*pair)
+    bound = Bound(bare)
+    keys = ("switch", "bare", "lines", "copy", "open", "loaded", "bare_loaded")
+    times: dict[str, list[float]] = {key: [] for key in keys}
+    turns = itertools.cycle([(pair[1], pair[0]), pair])
+    every = max(1, samples // 10)
+    for i in range(samples):
+        if i % every == 0:
+            times["open"].append(timed(open_baked))
+            times["copy"] += [timed(bound.copy) for _ in range(3)]
+            for _ in range(2):  # the opening emptied the caches
+                old, new = next(turns)
+                session.switch(new)
+                bare.switch(old, new)
+        old, new = next(turns)
+        sides = {
+            "switch": partial(session.switch, new),
+            "bare": partial(bare.switch, old, new),
+            "lines": bound.write_lines,
+        }
+        for side in sorted(sides, reverse=i % 4 < 2):
+            times[side].append(timed(sides[side]))
+    with load():
+        for _ in range(samples):
+            old, new = next(turns)
+            times["loaded"].append(timed(partial(session.switch, new)))
+            times["bare_loaded"].append(timed(partial(bare.switch, old, new)))
+    old, new = next(turns)
+    room = allocated(lambda: (session.switch(old), session.switch(new)))
+    numbers = {key: summary(value) for key, value in times.items()}
+    return numbers | _ratios(numbers) | _moved(numbers, bound) | {"allocated": room}
+
+
+def _ratios(numbers: dict[str, dict[str, float]]) -> dict[str, float]:
+    tails = {"": "switch", "bare_": "bare", "loaded_": "loaded", "bare_loaded_": "bare_loaded"}
+    return {
+        "switch_over_bare": numbers["switch"]["p50"] / numbers["bare"]["p50"],
+        "open_over_switch": numbers["open"]["p50"] / numbers["switch"]["p50"],
+        **{f"{k}p99_over_p50": numbers[v]["p99"] / numbers[v]["p50"] for k, v in tails.items()},
+    }
+
+
+def _moved(numbers: dict[str, dict[str, float]], bound: Bound) -> dict[str, float]:
+    """Return what a switch must move, and the time that this takes at the measured speeds."""
+    lines = 2 * LINE * bound.lines
+    least = bound.milliseconds(numbers["lines"]["p50"], numbers["copy"]["p50"])
+    return {
+        "stream_bytes": bound.stream,
+        "lines": bound.lines,
+        "line_bytes": lines,
+        "copy_gb_per_second": bound.copied / numbers["copy"]["p50"] / 1e6,
+        "line_gb_per_second": lines / numbers["lines"]["p50"] / 1e6,
+        "bound_ms": least,
+        "switch_over_bound": numbers["switch"]["p50"] / least,
+    }
 
 
 def _switches(rows: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[list[str]]]:

@@ -36,8 +36,8 @@ from adapt.optim import rst
 from adapt.optim.optimization import Optimization
 from adapt.settings.limits import check_precision
 from adapt.training.batches import Stream
-from benchmarks._models import random_clip
 from benchmarks._plain_cmkd import Plain
+from benchmarks._random import random_clip
 from runtime.benchmark.latency import peak_rss
 from runtime.console import UdaGroup, bytes_text, table, write_json
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from adapt.clip.model import encoder_tensors
 from adapt.data.transforms import normalise
 from adapt.methods.heads import TaskHead
-from benchmarks._models import CLASSES, random_residual, random_tower
+from benchmarks._models import CLASSES
+from benchmarks._random import random_residual, random_tower
 from runtime import patch
 
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

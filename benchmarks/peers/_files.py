@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from adapt.clip.model import encoder_tensors
-from benchmarks._models import VERSION, many_tasks, random_residual, random_tower
+from benchmarks._models import VERSION, many_tasks
+from benchmarks._random import random_residual, random_tower
 from benchmarks.peers import DISTINCT, Files
 from export.graphs.plain import join, write_plain
 from runtime import patch
