@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import ConfigError
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -42,7 +44,16 @@ class Prediction:
         return float(self.scores.max())
 
     def top(self, count: int) -> list[tuple[str, float]]:
-        """Return the `count` most likely classes with their scores, best first."""
+        """Return the most likely classes with their scores, best first.
+
+        Args:
+            count: Number of classes, at least 1; all of them if there are fewer.
+
+        Raises:
+            ConfigError: The count is below 1.
+        """
+        if count < 1:
+            raise ConfigError(f"expected a count of at least 1 class, found {count}")
         scores = self.scores
         order = np.argsort(-scores, kind="stable")[:count]
         return [(self.classes[i], float(scores[i])) for i in order]

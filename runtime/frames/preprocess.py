@@ -55,11 +55,13 @@ def check_frames(frames: Any) -> None:
         frames: Frames of a call that takes several.
 
     Raises:
-        DataError: They are a single frame, or none.
+        DataError: They are a single frame, none, or no sequence.
     """
     if isinstance(frames, (str, Path, Image.Image)) or getattr(frames, "ndim", 0) == 3:
         kind = type(frames).__name__
         raise DataError(f"expected a list of images, found a single {kind}; pass [image]")
+    if not hasattr(frames, "__getitem__"):
+        raise DataError(f"expected a list of images, found {type(frames).__name__}")
     if not len(frames):
         raise DataError("expected at least one image, found none")
 

@@ -66,6 +66,9 @@ def test_a_single_image_where_several_are_expected_is_refused(world, tmp_path, f
                 getattr(session, call)(single)
         with pytest.raises(runtime.DataError, match="expected at least one image, found none"):
             getattr(session, call)([])
+        for other in (None, (one for one in [frame])):
+            with pytest.raises(runtime.DataError, match="a list of images, found (NoneType|gen)"):
+                getattr(session, call)(other)
 
 
 def test_features_are_the_encoders_under_the_named_task(world, frame) -> None:

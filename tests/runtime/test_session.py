@@ -6,7 +6,7 @@ import pytest
 
 import runtime
 from runtime.bundles import bundle
-from runtime.errors import BackendError, DataError, FormatError, TaskError, UdaError
+from runtime.errors import BackendError, ConfigError, DataError, FormatError, TaskError, UdaError
 from tests.gpus import need_onnxruntime
 from tests.runtime.helpers import smuggle
 
@@ -33,6 +33,9 @@ def test_scores_are_the_softmax_of_the_logits_and_top_is_sorted(world, frame):
     assert [score for _, score in top] == sorted((s for _, s in top), reverse=True)
     assert top[0] == (result.label, pytest.approx(result.score))
     assert len(result.top(99)) == 4
+    for count in (0, -1):
+        with pytest.raises(ConfigError, match=f"at least 1 class, found {count}"):
+            result.top(count)
 
 
 def test_a_batch_equals_single_predictions(world):
