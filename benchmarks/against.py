@@ -1,24 +1,25 @@
 """Compare the cost of a switch and a prediction with another commit, interleaved in one run.
 
     git worktree add /tmp/other 549a19a
-    python -m benchmarks.against /tmp/other [--bundle demo/demo.bundle] [--rounds 30] [--json FILE]
+    python -m benchmarks.against /tmp/other [--bundle demo/demo.bundle] [--rounds 100] [--json FILE]
 
-Each round starts a process for either tree, the first of them taking turns: it opens the bundle
-with one thread, brings all tasks into memory, and takes medians of switches to the next task, of
-switches to the current one, and of predictions. Reported is the median over the rounds, and the
-ratio's median with its interquartile range, since the machine may be shared. Only what the public
-API of both commits has is called.
+A process of either tree opens the bundle with one thread and brings all tasks into memory. Then the
+two take turns, some milliseconds each, at switches to the next task, at switches to the current
+one, and at predictions: so what else the machine does meets both alike. New processes, with other
+addresses, take over several times. Reported are the median times, and of the ratio of neighbouring
+turns the median and the quartiles. Only what the public API of both commits has is called.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -26,75 +27,103 @@ from benchmarks.switches import commit
 from runtime.benchmark.latency import machine
 from runtime.console import table, write_json
 
-TARGETS = {"switch": 1.02, "no-op": 1.02, "predict": 1.01}
+TARGETS = {"switch": 1.02, "no-op": 1.02, "predict": 1.02}
+STARTS = 16
+"""Pairs of processes."""
 _ROOT = Path(__file__).parent.parent
 _WORK = """
-import itertools, json, statistics, sys, time
+import itertools, json, sys, time
 import numpy as np
 import runtime
 
-bundle, strategy, switches, predictions = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+bundle, strategy = sys.argv[1:]
 frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
-def median(call, count):
-    times = []
-    for number in range(count + count // 10):
-        start = time.perf_counter()
+def microseconds(call, count):
+    start = time.perf_counter()
+    for _ in range(count):
         call()
-        times.append(time.perf_counter() - start)
-    return 1e6 * statistics.median(times[count // 10:])
+    return (time.perf_counter() - start) / count * 1e6
 
 with runtime.Session.open(bundle, threads=1, strategy=strategy) as session:
     for task in session.tasks:
         session.switch(task)
     others, current = itertools.cycle(session.tasks), session.tasks[0]
-    found = {"switch": median(lambda: session.switch(next(others)), switches)}
-    session.switch(current)
-    found["no-op"] = median(lambda: session.switch(current), switches)
-    found["predict"] = median(lambda: session.predict(frame), predictions)
-print(json.dumps({"file": runtime.__file__, **found}))
+    print(runtime.__file__, flush=True)
+    for _ in sys.stdin:
+        found = [microseconds(lambda: session.switch(next(others)), 60)]
+        session.switch(current)
+        found.append(microseconds(lambda: session.switch(current), 400))
+        found.append(microseconds(lambda: session.predict(frame), 8))
+        print(json.dumps(found), flush=True)
 """
 
 
-def one(tree: Path, bundle: Path, strategy: str, switches: int, predictions: int) -> dict[str, Any]:
-    """Return the medians of one process, in microseconds."""
-    numbers = [str(switches), str(predictions)]
-    found = subprocess.run(
-        [sys.executable, "-c", _WORK, str(bundle.resolve()), strategy, *numbers],
-        env={**os.environ, "PYTHONPATH": str(tree)},
-        cwd=tree,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    result: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
-    if not Path(result["file"]).is_relative_to(tree):
-        raise click.ClickException(f"measured {result['file']}, which is not in '{tree}'")
-    return result
+class Side:
+    """A process that measures one tree when it is asked to."""
+
+    def __init__(self, tree: Path, bundle: Path, strategy: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _WORK, str(bundle.resolve()), strategy],
+            env={**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
+            cwd=tree,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        package = self._line()
+        if not Path(package).is_relative_to(tree):
+            raise click.ClickException(f"measured {package!r}, which is not in '{tree}'")
+
+    def __call__(self) -> list[float]:
+        """Return microseconds per call of each kind."""
+        assert self.process.stdin is not None
+        print("again", file=self.process.stdin, flush=True)
+        found: list[float] = json.loads(self._line())
+        return found
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+@contextlib.contextmanager
+def side(tree: Path, bundle: Path, strategy: str) -> Iterator[Side]:
+    """Start a process for a tree, and end it."""
+    started = Side(tree, bundle, strategy)
+    try:
+        yield started
+    finally:
+        started.process.communicate()
 
 
 def compare(
-    other: Path, bundle: Path, strategy: str, rounds: int, switches: int, predictions: int
-) -> dict[str, dict[str, float]]:
+    other: Path, bundle: Path, strategy: str, rounds: int
+) -> dict[str, dict[str, float | int]]:
     """Return, for each kind of call, both medians and their ratio."""
-    times: dict[str, list[dict[str, Any]]] = {"this": [], "other": []}
-    trees = [("this", _ROOT), ("other", other)]
-    for _ in range(rounds):
-        for name, tree in trees:
-            times[name].append(one(tree, bundle, strategy, switches, predictions))
-        trees.reverse()
-    rows = {}
-    for kind in TARGETS:
-        mine, former = ([each[kind] for each in times[name]] for name in ("this", "other"))
-        ratios = [a / b for a, b in zip(mine, former, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
+    mine: list[list[float]] = []
+    theirs: list[list[float]] = []
+    for _ in range(STARTS):
+        with side(_ROOT, bundle, strategy) as this, side(other, bundle, strategy) as that:
+            turns = [(this, mine), (that, theirs)]
+            for _ in range(3):  # to warm up
+                this(), that()
+            for _ in range(rounds):
+                for ask, times in turns:
+                    times.append(ask())
+                turns.reverse()
+    rows: dict[str, dict[str, float | int]] = {}
+    for place, (kind, target) in enumerate(TARGETS.items()):
+        pairs = [(a[place], b[place]) for a, b in zip(mine, theirs, strict=True)]
+        low, middle, high = statistics.quantiles([a / b for a, b in pairs], n=4)
         rows[kind] = {
-            "this_us": statistics.median(mine),
-            "other_us": statistics.median(former),
+            "this_us": statistics.median(a for a, _ in pairs),
+            "other_us": statistics.median(b for _, b in pairs),
             "ratio": middle,
             "ratio_q1": low,
             "ratio_q3": high,
-            "target": TARGETS[kind],
+            "pairs": len(pairs),
+            "target": target,
         }
     return rows
 
@@ -102,23 +131,14 @@ def compare(
 @click.command()
 @click.argument("other", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--bundle", type=click.Path(path_type=Path), default=Path("demo/demo.bundle"))
-@click.option("--rounds", type=click.IntRange(min=2), default=30, show_default=True)
-@click.option("--switches", type=click.IntRange(min=100), default=10_000, show_default=True)
-@click.option("--predictions", type=click.IntRange(min=100), default=1500, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=2), default=100, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
-def main(
-    other: Path,
-    bundle: Path,
-    rounds: int,
-    switches: int,
-    predictions: int,
-    json_file: Path | None,
-) -> None:
+def main(other: Path, bundle: Path, rounds: int, json_file: Path | None) -> None:
     """Compare this tree with another commit's."""
     if not bundle.exists():
         raise click.ClickException(f"'{bundle}' does not exist; run make demo, or pass --bundle")
     found = {
-        strategy: compare(other.resolve(), bundle, strategy, rounds, switches, predictions)
+        strategy: compare(other.resolve(), bundle, strategy, rounds)
         for strategy in ("patch", "engines")
     }
     header = ("", "this, us", "other, us", "ratio", "quartiles", "target")
