@@ -28,7 +28,8 @@ from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
 from runtime.models import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.storage.digest import tensors_sha256
-from runtime.storage.files import sha256, write_bytes
+from runtime.storage.files import sha256
+from runtime.storage.writing import write_bytes
 
 CLASSES = 65  # Office-Home's
 MANY = 200

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.peers import KINDS
-from runtime.storage.files import replacing
+from runtime.storage.writing import replacing
 
 MIX = (
     ("same_frame", "untouched encoder, one frame under all tasks", "#2a7f4f"),

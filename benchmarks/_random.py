@@ -17,7 +17,7 @@ from torch import nn
 from adapt.clip.demo_weights import register
 from runtime import patch
 from runtime.patch import SparseTensor
-from runtime.storage.files import replacing
+from runtime.storage.writing import replacing
 
 
 def moved(

@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from runtime.console import UdaGroup, write_json
-from runtime.storage.files import write_bytes
+from runtime.storage.writing import write_bytes
 
 
 @dataclass(frozen=True)

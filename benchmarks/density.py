@@ -25,7 +25,7 @@ import click
 from benchmarks.demo_accuracy import DATASETS, ROWS, Setup
 from benchmarks.demo_accuracy import run as train_or_find
 from runtime.console import UdaGroup, write_json
-from runtime.storage.files import replacing, write_bytes
+from runtime.storage.writing import replacing, write_bytes
 
 GRIDS = ("fp32", "fp16", "bf16")
 

@@ -20,7 +20,7 @@ import click
 from benchmarks.switches import commit
 from runtime.benchmark.latency import machine
 from runtime.console import table, write_json
-from runtime.storage.files import write_bytes
+from runtime.storage.writing import write_bytes
 
 RESNET = ("model=demo-rn32", "pretrained=demo")
 RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {

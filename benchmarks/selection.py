@@ -25,7 +25,7 @@ import click
 
 from benchmarks.demo_accuracy import DATASETS, Setup
 from runtime.console import UdaGroup, write_json
-from runtime.storage.files import replacing, write_bytes
+from runtime.storage.writing import replacing, write_bytes
 
 ROWS = (
     Setup("source-only, fine-tuned", "source_only"),

@@ -22,7 +22,8 @@ from runtime.console import ProgressCallback
 from runtime.errors import ConfigError
 from runtime.models import Precision
 from runtime.sessions.session import Session
-from runtime.storage.files import sibling_folder, storage_errors
+from runtime.storage.files import storage_errors
+from runtime.storage.writing import sibling_folder
 
 
 @dataclass(frozen=True)

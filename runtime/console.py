@@ -16,7 +16,7 @@ import click
 
 from runtime.errors import UdaError
 from runtime.startup import INTERRUPTED
-from runtime.storage.files import write_bytes
+from runtime.storage.writing import write_bytes
 
 OPTIONAL = frozenset(
     "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib".split()

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from runtime.errors import BaseModelError
-from runtime.storage.files import replacing
+from runtime.storage.writing import replacing
 
 FOLDER = Path(__file__).resolve().parents[1] / "demo"
 """Where their files lie."""

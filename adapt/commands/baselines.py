@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.settings.model_config import SUFFIX
 from runtime.errors import UdaError
+from runtime.storage.writing import scratch_folder
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
@@ -63,13 +63,13 @@ def with_probe(
     shared = {key: settings[key] for key in SHARED if key in settings and key in names}
     size = max(min(resolved.config.batch_size, len(pair.source), len(pair.target)), 2)
     own = architecture_of(files, settings["model"])
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder("uda-baselines") as folder:
         if own:
-            shared["model"] = str(Path(folder) / f"{own.name}{SUFFIX}")
+            shared["model"] = str(folder / f"{own.name}{SUFFIX}")
             Path(shared["model"]).write_text(json.dumps(own.as_dict()))
         resolved = replace(resolved, config=replace(resolved.config, **shared, batch_size=size))
         config = resolved.with_data(method.from_data, len(pair.source), len(pair.target)).config
-        path = train(PROBE, pair, config, out=Path(folder), device=device).path
+        path = train(PROBE, pair, config, out=folder, device=device).path
         # Tables keep this order, and people read baselines first.
         yield {PROBE: path, **files}
 

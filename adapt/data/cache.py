@@ -31,8 +31,8 @@ from runtime.errors import DataError, FormatError, StorageError
 from runtime.frames.preprocess import read_pixels
 from runtime.models import Background, Preprocess
 from runtime.storage import checksummed
-from runtime.storage.files import replacing
 from runtime.storage.locks import exclusive
+from runtime.storage.writing import remove_leftovers, replacing
 
 VERSION = 3
 """Version of the cached pixels; raise it when decoding or resizing changes."""
@@ -82,14 +82,13 @@ def pixels(
     spec = Preprocess(size, resize, interpolation, background=background)
     sums = contents(images.paths)
     entry = folder() / "pixels" / _key(sums, spec)
+    remove_leftovers(entry.parent)
     found = _ready(images, spec, entry)
     if found is None:
         # Without a lock every process makes the same bytes: slower, and as right.
-        with exclusive(folder() / "locks" / entry.name, required=False) as locked:
+        with exclusive(folder() / "locks" / entry.name, required=False):
             found = _ready(images, spec, entry, "")  # another process may have made it meanwhile
             if found is None:
-                for left in entry.parent.glob(f".{entry.name}.*.tmp") if locked else ():
-                    left.unlink(missing_ok=True)  # of a process that was killed
                 _make(images, sums, spec, entry)
                 found = _ready(images, spec, entry)
     if found is None:

@@ -27,6 +27,7 @@ from adapt.data.home import folder
 from runtime.errors import DataError, FormatError, StorageError
 from runtime.storage import checksummed
 from runtime.storage.locks import exclusive
+from runtime.storage.writing import remove_leftovers
 
 KIND, SCHEMA = "uda-contents", 1
 WIDTH = 32
@@ -66,6 +67,7 @@ def contents(paths: Sequence[Path]) -> Sums:
     states = _states(paths)
     root, names = _relative(paths)
     path = _index_path(root)
+    remove_leftovers(path.parent)
     sums, unknown = _known(_load(path, root), names, states)
     if not len(unknown):
         return sums

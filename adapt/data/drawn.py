@@ -23,7 +23,8 @@ from adapt.drawing.corpus import DIGIT_NAMES
 from adapt.drawing.domains import OBJECT_DOMAINS
 from adapt.drawing.shapes import TASK_CLASSES
 from runtime.errors import DataError, FormatError, StorageError
-from runtime.storage.files import read_bytes, write_bytes
+from runtime.storage.files import read_bytes
+from runtime.storage.writing import write_bytes
 
 DONE = "DONE.json"
 """Written last: a folder that has it is complete."""

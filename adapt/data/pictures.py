@@ -11,8 +11,9 @@ from pathlib import Path
 
 from adapt.data.contents import WIDTH, contents, file_sha256
 from adapt.data.home import folder as cache
-from runtime.storage.files import sibling_folder, storage_errors, sync
+from runtime.storage.files import storage_errors, sync
 from runtime.storage.locks import exclusive
+from runtime.storage.writing import remove_leftovers, sibling_folder
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def publishing(folder: Path, done: str) -> Iterator[Path]:
 
 
 def drop_damaged(folder: Path, whole: Callable[[Path], bool]) -> None:
-    """Remove a folder that is not whole, with a warning, so that it can be made again.
+    """Remove a folder that is not whole, with a warning, and what dead processes left beside it.
 
     Args:
         folder: Folder to look at; it may be missing.
@@ -76,6 +77,7 @@ def drop_damaged(folder: Path, whole: Callable[[Path], bool]) -> None:
     Raises:
         StorageError: The folder cannot be removed.
     """
+    remove_leftovers(folder.parent)
     if not os.path.lexists(folder) or whole(folder):
         return
     with exclusive(cache() / "locks" / f"{folder.name}.lock", required=False):

@@ -33,7 +33,8 @@ from adapt.data.drawn import DEMO_SETS
 from adapt.data.transforms import normalise
 from adapt.demo.zero_shot import accuracies, held_out_splits, prompts
 from adapt.drawing import jobs
-from runtime.storage.files import sha256, write_bytes
+from runtime.storage.files import sha256
+from runtime.storage.writing import write_bytes
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.frames.preprocess import read_image
-from runtime.storage.files import replacing, write_bytes
+from runtime.storage.writing import replacing, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

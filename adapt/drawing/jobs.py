@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from runtime.errors import DataError
+from runtime.storage.writing import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ def run(jobs: list[Job], label: str, workers: int = 2) -> list[tuple[np.ndarray,
     """
     console = Console(stderr=True)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    with tempfile.TemporaryDirectory() as folder, bar, ThreadPoolExecutor(workers) as pool:
+    with scratch_folder("uda-draw") as folder, bar, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task(label, total=sum(job.images for job in jobs))
 
         def finished(index: int) -> tuple[np.ndarray, ...]:
-            result = _in_child(jobs[index], Path(folder) / f"{index}.npz")
+            result = _in_child(jobs[index], folder / f"{index}.npz")
             bar.advance(task, jobs[index].images)
             return result
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapt.data.base import UNKNOWN
 from runtime.console import write_json
-from runtime.storage.files import replacing
+from runtime.storage.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,7 +27,8 @@ from runtime.errors import DataError, FormatError
 from runtime.frames.preprocess import read_image
 from runtime.models import TaskInfo, check_sha256
 from runtime.storage.fields import build
-from runtime.storage.files import read_bytes, sibling_folder, storage_errors
+from runtime.storage.files import read_bytes, storage_errors
+from runtime.storage.writing import sibling_folder
 
 MANIFEST, UNSORTED, SORTED, NONE = "manifest.json", "unsorted", "sorted", "none-of-these"
 _IGNORED = frozenset(("thumbs.db", "desktop.ini"))

@@ -12,7 +12,7 @@ from adapt.sweep.results import Result, read
 from adapt.sweep.run import Outcome
 from adapt.sweep.table import Table, tables
 from runtime.console import write_json
-from runtime.storage.files import write_bytes
+from runtime.storage.writing import write_bytes
 
 REMARKS = (
     "mean: of the columns; ±: standard deviation over the seeds",

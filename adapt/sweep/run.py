@@ -11,8 +11,9 @@ from pathlib import Path
 from adapt import methods
 from adapt.sweep.jobs import Job, quiet
 from runtime.errors import Interrupted, StorageError, TrainingError, UdaError
-from runtime.storage.files import no_empty_folder, write_bytes
+from runtime.storage.files import no_empty_folder
 from runtime.storage.locks import exclusive
+from runtime.storage.writing import write_bytes
 
 LOCK = "sweep.lock"
 FAILURE = "failure.txt"

@@ -25,7 +25,8 @@ from rich.progress import (
 )
 
 from runtime.console import printable
-from runtime.storage.files import make_folder, storage_errors, write_bytes
+from runtime.storage.files import make_folder, storage_errors
+from runtime.storage.writing import write_bytes
 
 LOG, METRICS, RESULTS = "train.log", "metrics.jsonl", "results.csv"
 _EARLY, _NEVER = 10_000, logging.CRITICAL + 1

@@ -35,6 +35,7 @@ from adapt.training.loop import Earlier, Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError
 from runtime.storage.files import no_empty_folder
 from runtime.storage.locks import exclusive
+from runtime.storage.writing import remove_leftovers
 
 LOCK = "train.lock"
 _SHOWN, _LONG = 3, 60
@@ -150,6 +151,7 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             if is_first:
                 stack.enter_context(lock)
+                remove_leftovers(folder)
         except UdaError as error:
             refused = error
         if parallel.any_process(refused is not None):

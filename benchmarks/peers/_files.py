@@ -19,7 +19,7 @@ from benchmarks.peers import DISTINCT, Files
 from export.graphs.plain import join, write_plain
 from runtime import patch
 from runtime.bundles.bundle import Bundle
-from runtime.storage.files import replacing, write_bytes
+from runtime.storage.writing import replacing, write_bytes
 
 
 def make_files(name: str, folder: Path, density: float) -> Files:

@@ -16,7 +16,7 @@ from runtime import patch
 from runtime.bundles.task import Task
 from runtime.errors import BaseModelError
 from runtime.models import Preprocess
-from runtime.storage.files import write_bytes
+from runtime.storage.writing import write_bytes
 
 _MAX_FILE = 2**31 - 2**20  # protobuf's limit, less room for the nodes
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ from runtime.backends.trt.tensors import engine_tensors
 from runtime.bundles.bundle import Bundle
 from runtime.console import ProgressCallback
 from runtime.errors import BackendError
+from runtime.storage.writing import scratch_folder
 
 if TYPE_CHECKING:
     from runtime.cuda.device import CudaDevice
@@ -98,7 +98,8 @@ def build_baked(
     from runtime.cuda.device import CudaDevice
 
     made: dict[str, str] = {}
-    with closing(CudaDevice(0)) as device, TemporaryDirectory(prefix="uda-build.") as folder:
+    store.clean()
+    with closing(CudaDevice(0)) as device, scratch_folder("uda-build") as folder:
         platform = platform_of(device)
         for name in bundle.tasks:
             graph = baked_graph(bundle, name)
@@ -114,7 +115,7 @@ def build_baked(
             precision = bundle.manifest.precision
             model = Deployed(Network.of(clip, artifact), bundle.preprocess(name), precision)
             on_progress(f"{graph.stem}: {NAME}", 0, 1)
-            built = _build(device, graph, compiler, model, profile, Path(folder) / "timing.cache")
+            built = _build(device, graph, compiler, model, profile, folder / "timing.cache")
             engine = engine_file(graph.stem, recipe, built, tested=True)
             sample = images.sample(artifact, max_images)
             verifier = Verifier(clip, artifact, sample, precision, on_progress)

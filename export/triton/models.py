@@ -14,7 +14,7 @@ from runtime.backends.trt.engine_file import EngineFile, content_of
 from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
 from runtime.errors import ConfigError
-from runtime.storage.files import write_bytes
+from runtime.storage.writing import write_bytes
 
 CONFIG = "config.pbtxt"
 VERSION = "1"

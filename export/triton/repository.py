@@ -21,7 +21,8 @@ from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
 from runtime.errors import StorageError, VerifyError
 from runtime.sessions.session import Session
-from runtime.storage.files import sibling_folder, storage_errors
+from runtime.storage.files import storage_errors
+from runtime.storage.writing import sibling_folder
 
 _FRAMES = 4
 _TOLERANCE = {"fp32": 1e-3, "bf16": 1e-3, "fp16": 5e-2}

@@ -12,14 +12,14 @@ from runtime.bundles import manifest
 from runtime.bundles.entries import FileRef
 from runtime.bundles.manifest import Manifest
 from runtime.errors import FormatError, StorageError
-from runtime.storage.files import sha256, storage_errors, sync, write_bytes
+from runtime.storage.files import sha256, storage_errors, sync
 from runtime.storage.locks import exclusive
+from runtime.storage.writing import write_bytes
 
 _log = logging.getLogger(__name__)
 
 LOCK = ".lock"
-_OURS = re.compile(r".+-[0-9a-f]{16}\.(onnx|safetensors|json)|\..+\.tmp")
-_MANIFESTS = f".{manifest.NAME}.*.tmp"
+_OURS = re.compile(r".+-[0-9a-f]{16}\.(onnx|safetensors|json)|\..+\.(tmp|lock)")
 _FOLDERS = ("base", "graphs", "tasks", "optional")
 _CHUNK = 1 << 20
 
@@ -137,7 +137,8 @@ class Staging:
             for file in folder.iterdir()
             if _OURS.fullmatch(file.name)
         ]
-        return [*inside, *self._path.glob(_MANIFESTS)]
+        names = f".{manifest.NAME}.*"
+        return [*inside, *self._path.glob(f"{names}.tmp"), *self._path.glob(f"{names}.lock")]
 
     def _named(self) -> set[Path]:
         """Return the files that the manifest on disk names; none if it cannot be read."""

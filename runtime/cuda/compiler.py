@@ -13,8 +13,9 @@ from pathlib import Path
 
 from runtime.cuda.driver import nvrtc, nvrtc_call
 from runtime.errors import BackendError, StorageError
-from runtime.storage import files
+from runtime.storage.files import cache_folder as user_cache
 from runtime.storage.trusted import read_code
+from runtime.storage.writing import remove_leftovers, write_bytes
 
 _FOLDER = Path(__file__).resolve().parent / "kernels"
 SOURCES = ("scatter.cu", "resize.cu")
@@ -26,7 +27,7 @@ _MAX_BYTES = 1 << 26
 
 def cache_folder() -> Path:
     """Return the cache of compiled kernels: `$UDA_RUNTIME_CACHE`, else `~/.cache/uda-runtime`."""
-    return files.cache_folder("UDA_RUNTIME_CACHE", "uda-runtime")
+    return user_cache("UDA_RUNTIME_CACHE", "uda-runtime")
 
 
 def compile_kernels(source: str, capability: tuple[int, int]) -> bytes:
@@ -82,11 +83,12 @@ def kernels(source: str, capability: tuple[int, int], folder: Path | None = None
         FormatError: Somebody else could have written the cached file.
     """
     path = (folder or cache_folder()) / "kernels" / f"{_key(source, capability)}.cubin"
+    remove_leftovers(path.parent)
     code = _read(path)
     if code is None:
         code = compile_kernels(source, capability)
         with contextlib.suppress(StorageError):
-            files.write_bytes(path, _digest(path, code) + code, code=True)
+            write_bytes(path, _digest(path, code) + code, code=True)
     return code
 
 

@@ -25,7 +25,7 @@ from safetensors.numpy import load, save
 from runtime.errors import FormatError
 from runtime.storage import extension
 from runtime.storage.digest import tensors_sha256
-from runtime.storage.files import write_bytes
+from runtime.storage.writing import write_bytes
 
 _META = "sealed"
 _EXTENSIBLE = 2

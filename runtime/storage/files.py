@@ -1,4 +1,4 @@
-"""Write files whole or not at all: temporary name beside the final one, sync, rename."""
+"""Make folders, read files of a bounded size, and say what went wrong."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,69 +98,6 @@ def no_empty_folder(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-@contextlib.contextmanager
-def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
-
-    A reader sees the old file or the whole new one, also after a power cut. The umask decides who
-    may read and write it.
-
-    Args:
-        path: Path of the file.
-        code: Whether the file is machine code: its folder is created for this user alone, and only
-            this user may write to the file, whatever the umask.
-
-    Raises:
-        StorageError: The file cannot be written; nothing is left behind.
-    """
-    with storage_errors(path):
-        make_folder(path.parent, *([CODE_FOLDER] if code else []))
-        temporary, mode = _temporary(path, 0o644 if code else 0o666)
-        try:
-            yield temporary
-            sync(temporary)
-            temporary.chmod(mode)  # the block may have put another file there
-            temporary.replace(path)
-            # The file is whole and in place; some network file systems cannot sync a folder.
-            with contextlib.suppress(OSError):
-                sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path, mode: int) -> tuple[Path, int]:
-    """Create an empty file beside `path`, and return it and its mode after the umask."""
-    # The system applies the umask: a program can ask for its own only by changing it, for all of
-    # its threads.
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    while True:
-        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
-        try:
-            handle = os.open(temporary, flags, mode)
-        except FileExistsError:
-            continue
-        try:
-            return temporary, stat.S_IMODE(os.fstat(handle).st_mode)
-        finally:
-            os.close(handle)
-
-
-@contextlib.contextmanager
-def sibling_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`, and remove it with its contents when the block ends.
-
-    Raises:
-        StorageError: The folder cannot be created.
-    """
-    with storage_errors(path):
-        make_folder(path.parent)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def sync(path: Path) -> None:
     """Flush a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -171,21 +105,6 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def write_bytes(path: Path, content: bytes, *, code: bool = False) -> None:
-    """Write `content` to `path` atomically.
-
-    Args:
-        path: Path of the file.
-        content: Content of the file.
-        code: Whether the file is machine code, see `replacing`.
-
-    Raises:
-        StorageError: The file cannot be written.
-    """
-    with replacing(path, code=code) as temporary:
-        temporary.write_bytes(content)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

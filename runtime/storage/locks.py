@@ -28,6 +28,7 @@ def exclusive(
     required: bool = True,
     keep: bool = True,
     busy: Callable[[str], UdaError] | None = None,
+    wanted: Path | None = None,
 ) -> Iterator[bool]:
     """Hold a lock while the block runs; wait while another process holds it, or fail at once.
 
@@ -41,6 +42,7 @@ def exclusive(
         keep: Whether to keep the file afterwards, for people to look at.
         busy: Function that returns the error to raise instead of waiting, given the holder's name:
             "process 1234 on this machine", or "another process" where that is unknown.
+        wanted: Path that errors name instead of the lock's.
 
     Yields:
         Whether the lock is held; always true if it is required.
@@ -49,16 +51,17 @@ def exclusive(
         StorageError: The file cannot be opened, or the lock is required and unavailable here.
         UdaError: From `busy`.
     """
-    with storage_errors(path):
+    with storage_errors(wanted or path):
         handle, held = _open(path, required, busy)
     try:
         if held:
             with contextlib.suppress(OSError):  # a courtesy to others; the disk may be full
-                os.ftruncate(handle, 0)
+                if os.fstat(handle).st_size:
+                    os.ftruncate(handle, 0)
                 os.write(handle, f"{os.getpid()} {socket.gethostname()}\n".encode())
         yield held
     finally:
-        if held and not keep:
+        if not keep:  # where the system has no locks nobody holds it
             with contextlib.suppress(OSError):  # a lock file that stays is in nobody's way
                 path.unlink()  # before it is closed: who holds the lock may remove the file
         os.close(handle)
@@ -69,10 +72,10 @@ def _open(path: Path, required: bool, busy: Callable[[str], UdaError] | None) ->
     # The file is truncated: a link must not lead to one of somebody else.
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     while True:
-        make_folder(path.parent)
         try:
             handle = os.open(path, flags, 0o644)
-        except FileNotFoundError:  # the holder before removed the folder
+        except FileNotFoundError:  # perhaps the holder before removed the folder
+            make_folder(path.parent)
             continue
         try:
             held = _lock(handle, path, required, busy)

@@ -9,8 +9,6 @@ import pytest
 from PIL import Image
 
 from adapt.data import cache, load_folders
-from adapt.data.base import ImageSet
-from adapt.data.contents import contents
 from runtime.errors import DataError
 from runtime.frames.preprocess import preprocess, read_image
 from runtime.models import Preprocess
@@ -124,12 +122,10 @@ def test_processes_that_build_one_entry_at_once_get_the_right_pixels(tmp_path, o
     for number, path in enumerate(paths):
         noise = np.random.default_rng(number).integers(0, 256, (30, 20, 3), np.uint8)
         Image.fromarray(noise).save(path)
-    images = ImageSet(tuple(paths), np.zeros(60, np.int64), ("a", "b"), "real")
-    left_over = (
-        own_cache / "pixels" / f".{cache._key(contents(images.paths), Preprocess(16))}.bin.x.tmp"
-    )
+    left_over = own_cache / "pixels" / f".{'0' * 64}.bin.01234567.tmp"  # of other images
     left_over.parent.mkdir(parents=True)
-    left_over.write_bytes(b"of a killed process")
+    for path in (left_over, left_over.with_suffix(".lock")):
+        path.write_bytes(b"of a killed process")
     words = [sys.executable, "-c", BUILD, str(tmp_path / "i"), str(own_cache)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     workers = [subprocess.Popen(words, **pipes) for _ in range(3)]

@@ -175,7 +175,10 @@ def test_a_build_of_baked_engines_replaces_those_of_a_former_version(world):
 
 def test_what_a_killed_build_left_goes_with_the_next_one(world, store):
     engine = built(world, store)
-    left = store.folder / f".{engine.plan_name}.abc.tmp"
-    left.write_bytes(b"half of a plan")
-    built(world, store, profile=PROFILES["server"])
-    assert not left.exists()
+    whole = {path.name for path in store.folder.iterdir()}
+    (plan,) = store.folder.glob("*.plan")
+    for left in (".lock", f".{engine.plan_name}.01234567.lock", f"{engine.slot}-{'0' * 16}.plan"):
+        (store.folder / left).write_bytes(plan.read_bytes())
+    (store.folder / f".{engine.plan_name}.01234567.tmp").write_bytes(b"half of a plan")
+    store.clean()
+    assert {path.name for path in store.folder.iterdir()} == whole

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import FormatError, StorageError
-from runtime.storage.files import cache_folder, read_bytes, storage_errors, write_bytes
+from runtime.storage.files import cache_folder, read_bytes, storage_errors
+from runtime.storage.writing import write_bytes
 
 
 def test_a_user_without_a_home_folder_is_told_to_name_a_cache(tmp_path, monkeypatch):

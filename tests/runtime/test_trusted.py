@@ -20,8 +20,9 @@ from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.store import EngineStore, store_of
 from runtime.cuda import compiler
 from runtime.errors import FormatError
-from runtime.storage.files import sha256, write_bytes
+from runtime.storage.files import sha256
 from runtime.storage.trusted import read_code
+from runtime.storage.writing import write_bytes
 
 OTHER, THIRD = 12345, 12346
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -44,7 +45,7 @@ def as_user(user: int, code: str, *arguments: object, umask: int = 0o022) -> str
         "from runtime.backends.trt.engine_file import Platform\n"
         "from runtime.backends.trt.store import EngineStore\n"
         "from runtime.errors import UdaError; from runtime.storage.trusted import read_code\n"
-        "from runtime.storage.files import write_bytes\n"
+        "from runtime.storage.writing import write_bytes\n"
         f"os.umask({umask}); user = {user}\n"
         "if user != os.geteuid():\n"
         "    os.setgroups([]); os.setresgid(user, user, user); os.setresuid(user, user, user)\n"

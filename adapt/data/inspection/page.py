@@ -13,7 +13,7 @@ import numpy as np
 from adapt.data.inspection.details import Details, sizes
 from adapt.data.inspection.sheet import sheet, spaced
 from adapt.data.inventory.summary import counted, reasons
-from runtime.storage.files import write_bytes
+from runtime.storage.writing import write_bytes
 
 _SHOWN = 50
 """Number of paths that are listed of each kind."""

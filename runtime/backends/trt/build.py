@@ -15,8 +15,8 @@ from runtime.backends.trt.profile import Profile
 from runtime.backends.trt.store import EngineStore
 from runtime.console import ProgressCallback
 from runtime.errors import BackendError, FormatError
-from runtime.storage.files import write_bytes
 from runtime.storage.trusted import read_code
+from runtime.storage.writing import write_bytes
 
 _MAX_TIMING = 1 << 28
 """Largest size of a timing cache in bytes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from runtime.backends.trt.tensors import Tensor, network_tensors, shape_of
 from runtime.console import ProgressCallback
 from runtime.errors import BackendError
 from runtime.storage.files import storage_errors
+from runtime.storage.writing import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def _parse(
 @contextmanager
 def _files(arrays: Arrays) -> Iterator[tuple[Path, dict[str, str]]]:
     """Put values into files, for the parser to read; this takes no second copy in memory."""
-    with tempfile.TemporaryDirectory(prefix="uda-build.") as name:
-        folder, files = Path(name), {}
+    with scratch_folder("uda-build") as folder:
+        files = {}
         for number, (tensor, array) in enumerate(arrays.items()):
             files[tensor] = f"w{number}"
             with storage_errors(folder / files[tensor]):

@@ -58,6 +58,7 @@ def build_all(
         StorageError: An engine cannot be written.
     """
     store = store_of(bundle.path, engines)
+    store.clean()
     if profile is not None:
         check_profile(bundle, profile)
     with ExitStack() as stack:

@@ -17,9 +17,10 @@ from runtime.backends.names import check_engines
 from runtime.backends.trt.engine_file import EngineFile, Platform, encode
 from runtime.backends.trt.folder import make
 from runtime.backends.trt.reader import EngineReader
-from runtime.errors import FormatError
-from runtime.storage.files import sha256, storage_errors, write_bytes
+from runtime.errors import FormatError, StorageError
+from runtime.storage.files import sha256, storage_errors
 from runtime.storage.locks import exclusive
+from runtime.storage.writing import remove_leftovers, write_bytes
 
 FOLDER = "engines"
 """Name of the engines' folder in a bundle, which the bundle's writers leave alone."""
@@ -40,6 +41,28 @@ class EngineStore(EngineReader):
         with exclusive(self.folder / _LOCK, required=False, keep=False):
             pass
 
+    def clean(self) -> None:
+        """Remove what killed builds left, if the folder can be written and nobody builds in it.
+
+        That is temporary files, a lock, and plans that no description names any more, or yet.
+        """
+        remove_leftovers(self.folder)
+        lock = self.folder / _LOCK
+        with contextlib.suppress(OSError, StorageError):
+            if not lock.exists() and not any(self._unnamed()):
+                return
+            with exclusive(lock, keep=False, busy=StorageError):
+                for plan in self._unnamed():
+                    plan.unlink(missing_ok=True)
+
+    def _unnamed(self) -> Iterator[Path]:
+        """Yield plans with a name of ours whose description is missing or names another."""
+        for plan in self.folder.glob(f"*-{'[0-9a-f]' * 16}.plan"):
+            described = plan.with_name(f"{plan.stem[:-17]}.json")
+            with contextlib.suppress(FormatError):  # one that cannot be read may name it
+                if not described.exists() or self.read(described).plan_name != plan.name:
+                    yield plan
+
     def install(self, engine: EngineFile, plan: bytes) -> None:
         """Install an engine in place of the former one, whose plan is removed.
 
@@ -53,12 +76,8 @@ class EngineStore(EngineReader):
                 them.
         """
         make(self.folder)
-        with exclusive(self.folder / _LOCK, required=False, keep=False) as alone:
+        with exclusive(self.folder / _LOCK, required=False, keep=False):
             path = self.path(engine)
-            with storage_errors(self.folder):
-                # Files of a killed build; without a lock they may be another build's.
-                for left in self.folder.glob(f".{engine.slot}*.tmp") if alone else ():
-                    left.unlink(missing_ok=True)
             write_bytes(path, plan, code=True)
             self.plan(engine)
             write_bytes(self.folder / f"{engine.slot}.json", encode(engine), code=True)
