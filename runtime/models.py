@@ -23,6 +23,10 @@ _TASK_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*-[A-Za-z0-9_.]+")
 _MAX_TASK_ID = 128
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_CLASSES = 100_000
+MAX_AXES = 8
+"""Most axes of a tensor."""
+MAX_ELEMENTS = 2**32 - 1
+"""Most elements of a tensor."""
 
 
 def check_sha256(value: str) -> str:
@@ -156,8 +160,14 @@ class TensorSpec:
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if any(n < 1 for n in self.shape) or self.size >= 2**32:
-            raise ValueError(f"tensor '{self.name}' has an impossible shape {self.shape}")
+        # Each axis first: the product of many long numbers takes quadratic time.
+        if (
+            len(self.shape) > MAX_AXES
+            or not all(1 <= n <= MAX_ELEMENTS for n in self.shape)
+            or self.size > MAX_ELEMENTS
+        ):
+            shown = ", ".join(f"{n:.6g}" for n in self.shape[:MAX_AXES])
+            raise ValueError(f"tensor '{self.name[:80]}' has an impossible shape ({shown})")
 
     @property
     def size(self) -> int:

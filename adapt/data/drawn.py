@@ -24,6 +24,7 @@ from adapt.drawing.domains import OBJECT_DOMAINS
 from adapt.drawing.shapes import TASK_CLASSES
 from runtime.errors import DataError, FormatError, StorageError
 from runtime.storage.files import read_bytes
+from runtime.storage.json_text import parse
 from runtime.storage.writing import write_bytes
 
 DONE = "DONE.json"
@@ -153,7 +154,7 @@ def _write_images(folder: Path, images: np.ndarray, labels: np.ndarray, name: st
 def _whole(folder: Path) -> bool:
     """Return whether the pictures are those that were drawn."""
     try:
-        summary = json.loads(read_bytes(folder / DONE, _MAX_SUMMARY))
+        summary = parse(read_bytes(folder / DONE, _MAX_SUMMARY))
         if not isinstance(summary["sha256"], str):
             return False
         if "contents" in summary:
@@ -162,7 +163,7 @@ def _whole(folder: Path) -> bool:
         if summary["sha256"] != pixel_digest(folder):
             return False
         summary["contents"] = pictures.digest(folder)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError, FormatError):
+    except (OSError, ValueError, KeyError, TypeError, DataError, FormatError):
         return False
     with contextlib.suppress(StorageError):  # it is looked at again next time
         write_bytes(folder / DONE, (json.dumps(summary, indent=2) + "\n").encode())
@@ -171,7 +172,7 @@ def _whole(folder: Path) -> bool:
 
 def _check_digest(name: str, folder: Path) -> None:
     """Warn when the cached pictures are not the ones that every figure was measured on."""
-    found = json.loads((folder / DONE).read_text())["sha256"]
+    found = parse(read_bytes(folder / DONE, _MAX_SUMMARY))["sha256"]
     expected = DEMO_SETS[name].sha256
     if found != expected:
         warnings.warn(

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,12 +27,13 @@ from runtime.frames.preprocess import read_image
 from runtime.models import TaskInfo, check_sha256
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes, storage_errors
+from runtime.storage.json_text import parse
 from runtime.storage.writing import sibling_folder
 
 MANIFEST, UNSORTED, SORTED, NONE = "manifest.json", "unsorted", "sorted", "none-of-these"
 _IGNORED = frozenset(("thumbs.db", "desktop.ini"))
 """Files that file managers leave behind, besides hidden ones."""
-_MAX_BYTES = 1 << 26
+_MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ def collect(folder: Path) -> Sorting:
             f"'{folder}' has no {MANIFEST}; pass a folder that \"uda-adapt spot-check draw\" made"
         )
     try:
-        content = json.loads(read_bytes(folder / MANIFEST, _MAX_BYTES))
-    except (ValueError, RecursionError) as error:
+        content = parse(read_bytes(folder / MANIFEST, _MAX_BYTES))
+    except ValueError as error:
         raise FormatError(f"'{folder / MANIFEST}' is not JSON; draw again") from error
     manifest = build(Manifest, content, f"'{folder / MANIFEST}'")
     known = {image.file: image.sha256 for image in manifest.images}

@@ -19,6 +19,7 @@ from adapt.settings.towers import OFF, Pixels, ResnetTower, TextTower, VitTower,
 from runtime.errors import BaseModelError, UdaError
 from runtime.storage.fields import build
 from runtime.storage.files import expanded
+from runtime.storage.json_text import parse
 
 SUFFIX = ".json"
 FEATURE = "architecture"
@@ -167,8 +168,8 @@ def _document(path: Path) -> object:
             "open_clip's JSON with --set model, and the weights with --set pretrained"
         )
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse(text)
+    except ValueError as error:
         raise BaseModelError(
             f"'{path}' is not JSON: {' '.join(str(error).split())[:200]}; correct the file"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,13 @@ from typing import Any
 from adapt.artifacts.artifact import Artifact
 from adapt.sweep.jobs import Job
 from adapt.training.journal import METRICS
+from adapt.training.record import check_row
 from runtime import patch
+from runtime.errors import FormatError
+from runtime.storage.files import read_bytes
+from runtime.storage.json_text import parse
 
+_MAX_METRICS = 1 << 28
 EPOCHS = ("last", "selected", "oracle-best")
 """Epochs whose accuracy is reported: the final one, the one that a score without labels chose, if
 one did, and the one that the target's labels would choose."""
@@ -56,10 +60,12 @@ def read(job: Job, metric: str) -> Result | None:
     if found.metrics.get("selected"):
         epochs["selected"] = found.metrics["selected"]
     try:
-        lines = job.path.with_name(METRICS).read_text(encoding="utf-8").splitlines()
-        rows = [row for row in map(json.loads, lines) if isinstance(row, dict)]
+        lines = read_bytes(job.path.with_name(METRICS), _MAX_METRICS).splitlines()
+        rows = [row for row in map(parse, lines) if isinstance(row, dict)]
+        for row in rows:
+            check_row(row, row.get("epoch", 0))
         known = [row for row in rows if isinstance(row.get(metric), float)]
-    except (OSError, ValueError):
+    except (FormatError, ValueError):
         known = []
     best = found.metrics["oracle_best"]
     if known:

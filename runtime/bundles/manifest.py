@@ -16,6 +16,7 @@ from runtime.models import BaseModel, Precision
 from runtime.storage import extension
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes, sha256
+from runtime.storage.json_text import parse
 
 KIND, SCHEMA = "uda-bundle", 3
 WRITTEN = (2, 3)
@@ -23,7 +24,11 @@ WRITTEN = (2, 3)
 FEATURES: frozenset[str] = frozenset()
 """Features that a bundle may require of this version; those of tasks are in `task.py`."""
 NAME = "manifest.json"
-_MAX_BYTES = 64 << 20
+_KEYS = frozenset(("kind", "schema", "sha256", "body"))
+MAX_BYTES = 16 << 20
+"""Largest manifest; one of 200 tasks has 140 kB."""
+_MOST = 256
+"""Most encoders, and most heads."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Manifest:
         self.optional_files()  # refuses an invalid reference
         if self.parameters < 1:
             raise ValueError(f"a base cannot have {self.parameters} entries")
+        if max(len(self.encoders), len(self.heads)) > _MOST:
+            raise ValueError(f"a bundle has at most {_MOST} encoders and {_MOST} heads")
         encoders = {encoder.graph.sha256 for encoder in self.encoders}
         heads = {head.graph.sha256 for head in self.heads}
         if len(encoders) != len(self.encoders) or len(heads) != len(self.heads):
@@ -147,7 +154,7 @@ def read(folder: Path) -> Manifest:
         )
     where = f"'{folder / NAME}'"
     try:
-        document = json.loads(read_bytes(folder / NAME, _MAX_BYTES))
+        document = parse(read_bytes(folder / NAME, MAX_BYTES))
         if not isinstance(document, dict) or document.get("kind") != KIND:
             raise FormatError(
                 f"{where} is not the manifest of a bundle; create one with `uda-export onnx`"
@@ -160,6 +167,10 @@ def read(folder: Path) -> Manifest:
         raise FormatError(
             f"{where} has schema {schema!r}, this version reads 1 to {SCHEMA}; export again, or "
             "install the version that wrote it"
+        )
+    if unknown := sorted(document.keys() - _KEYS):
+        raise FormatError(
+            f"{where}: unknown key '{unknown[0][:80]}' beside 'body'; copy the bundle again"
         )
     if document.get("sha256") != digest:
         raise FormatError(f"{where} was altered: its digest does not match; copy the bundle again")

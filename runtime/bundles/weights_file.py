@@ -17,6 +17,7 @@ from runtime.memory.weights import Weights
 from runtime.models import TensorSpec
 from runtime.storage import digest
 from runtime.storage.files import storage_errors
+from runtime.storage.header import read_header
 from runtime.workers import on_threads
 
 _DTYPES = {"F32": "float32", "F16": "float16"}
@@ -124,6 +125,8 @@ def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
             raise FormatError(
                 f"'{path}' has {path.stat().st_size} bytes, expected {size}; copy it again"
             )
+        with path.open("rb") as stream:
+            read_header(stream)
         with safe_open(path, framework="numpy") as file:
             layout = []
             for name in file.offset_keys():

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -25,6 +26,8 @@ from safetensors.numpy import load, save
 from runtime.errors import FormatError
 from runtime.storage import extension
 from runtime.storage.digest import tensors_sha256
+from runtime.storage.header import read_header
+from runtime.storage.json_text import parse
 from runtime.storage.writing import write_bytes
 
 _META = "sealed"
@@ -136,15 +139,16 @@ def read(
 def _from_disk(path: Path) -> _Raw:
     if not S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
         raise OSError("not a plain file")
+    with open(path, "rb") as stream:
+        read_header(stream)
     with safe_open(path, framework="numpy") as file:
         return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _from_bytes(content: bytes) -> _Raw:
-    tensors = load(content)
-    # The loader gives no metadata; it found the header's length and JSON to be sound.
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return header.get("__metadata__") or {}, tensors
+    header = read_header(BytesIO(content))
+    # The loader gives no metadata, but checks them.
+    return header.get("__metadata__") or {}, load(content)
 
 
 def _checked(
@@ -157,18 +161,24 @@ def _checked(
 ) -> Checksummed:
     stored, _, text = meta.get(_META, "").partition(" ")
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"'{path}' is not a {kind} file: its document is not JSON") from error
+        document = parse(text)
+    except ValueError as error:
+        raise FormatError(
+            f"'{path}' is not a {kind} file: its document is not JSON ({error}); copy it again"
+        ) from error
     if not isinstance(document, dict) or document.get("kind") != kind:
         found = document.get("kind") if isinstance(document, dict) else None
-        raise FormatError(f"'{path}' is not a {kind} file (found kind {found!r})")
+        raise FormatError(f"'{path}' is not a {kind} file (found kind {str(found)[:60]!r})")
     (oldest, newest), schema = schemas, document.get("schema")
     if type(schema) is not int or not oldest <= schema <= newest:
         reads = f"{newest}" if oldest == newest else f"{oldest} to {newest}"
         raise FormatError(
             f"'{path}' has {kind} schema {schema!r}, this version reads {reads}; make it again "
             "with this version, or install the version that wrote it"
+        )
+    if others := sorted(meta.keys() - {_META}):
+        raise FormatError(
+            f"'{path}' has the metadata '{others[0][:80]}', expected '{_META}' alone; copy it again"
         )
     digest = _digest(text, tensors)
     if stored != digest:

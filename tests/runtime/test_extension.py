@@ -191,5 +191,5 @@ def test_a_number_that_is_not_finite_is_no_optional_member(world, write_task):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json, "dumps", lambda *a, **k: dumps(*a, **{**k, "allow_nan": True}))
         checksummed.write(path, "uda-task", 2, {**file.document, **members}, file.tensors)
-    with pytest.raises(FormatError, match="'optional' holds NaN or infinity"):
+    with pytest.raises(FormatError, match="it holds Infinity, which is not JSON"):
         install(world.path, path)

@@ -17,6 +17,7 @@ from runtime.errors import FormatError
 from runtime.models import check_sha256, check_text
 from runtime.storage.fields import build
 from runtime.storage.files import sha256
+from runtime.storage.json_text import parse
 
 KIND, SCHEMA = "uda-engine", 2
 MAX_SIDECAR = 4 << 20
@@ -183,7 +184,7 @@ def decode(content: bytes, where: str) -> EngineFile:
         FormatError: It is damaged or of another version.
     """
     try:
-        document: Any = json.loads(content)
+        document: Any = parse(content)
         if not isinstance(document, dict) or document.get("kind") != KIND:
             raise FormatError(f"{where} does not describe an engine")
         schema = document.get("schema")
@@ -192,7 +193,7 @@ def decode(content: bytes, where: str) -> EngineFile:
             raise FormatError(f"{where} has schema {schema!r}{old}; this version reads {SCHEMA}")
         if document.pop("sha256", None) != _digest(document):
             raise FormatError(f"{where} was altered: its digest does not match")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FormatError(f"{where} is damaged: {error}") from error
     del document["kind"], document["schema"]
     return build(EngineFile, document, where)

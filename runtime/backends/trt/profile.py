@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from runtime.errors import ConfigError, FormatError
 from runtime.models import MAX_CLASSES, check_text
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes
+from runtime.storage.json_text import parse
 
 MAX_BATCH = 1024
 _MAX_BYTES = 1 << 16
@@ -104,8 +104,8 @@ def load(name: str) -> Profile:
         raise ConfigError(f"unknown profile '{name}'; available: {known}, or a JSON file; {hint}")
     where = f"'{name}'"
     try:
-        return build(Profile, json.loads(read_bytes(Path(name), _MAX_BYTES)), where)
-    except (ValueError, RecursionError) as error:
+        return build(Profile, parse(read_bytes(Path(name), _MAX_BYTES)), where)
+    except ValueError as error:
         raise FormatError(f"{where} is not JSON: {error}; {hint}") from error
     except FormatError as error:
         raise FormatError(f"{error}; {hint}") from error
