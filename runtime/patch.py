@@ -11,7 +11,7 @@ take few values, and deflated. Unsorted or repeated indices cannot be expressed 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,10 @@ from runtime.storage.fields import build
 
 GAPS = "patch.gaps"
 VALUES = "patch.values."
+PREFIX = "patch."
+"""Start of the names of a patch's tensors in a file."""
+_CHUNK = 1 << 18
+"""Bytes that are decompressed at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ Patch = Mapping[str, SparseTensor]
 
 
 @dataclass(frozen=True)
-class _Entry:
+class TableEntry:
+    """A line of the table that lies beside a patch's tensors: one changed tensor."""
+
     name: str
     dtype: str
     count: int
@@ -129,46 +135,78 @@ def encode(patch: Patch) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.uin
     return table, tensors
 
 
-def decode(
-    table: object, tensors: Mapping[str, NDArray[Any]], layout: Mapping[str, TensorSpec]
-) -> Patch:
-    """Return the patch that `encode` wrote, checked against the tensors it changes.
+def read_table(table: object, layout: Mapping[str, TensorSpec]) -> list[TableEntry]:
+    """Return the table of a patch, checked against the tensors that it changes.
 
     Args:
         table: First result of `encode`, read from JSON.
-        tensors: Second result of `encode`; other names are ignored.
+        layout: Layout of the base's tensors, by name.
+
+    Raises:
+        FormatError: The table is damaged, or asks for more than the base has.
+    """
+    if not isinstance(table, list):
+        raise FormatError("the patch table is not a list")
+    rows = [build(TableEntry, row, "patch table") for row in table]
+    if len({row.name for row in rows}) != len(rows):
+        raise FormatError("the patch table names a tensor twice")
+    for row in rows:
+        if row.name not in layout or layout[row.name].dtype != row.dtype:
+            raise FormatError(
+                f"the patch changes '{row.name[:80]}' ({row.dtype[:20]}), which the base lacks"
+            )
+        if not 0 < row.count <= layout[row.name].size:
+            raise FormatError(
+                f"the patch changes {row.count} of {layout[row.name].size} '{row.name}'"
+            )
+    return rows
+
+
+def count(rows: Sequence[TableEntry]) -> int:
+    """Return the number of entries that a patch with this table changes."""
+    return sum(row.count for row in rows)
+
+
+def decode(
+    rows: Sequence[TableEntry],
+    tensors: Mapping[str, NDArray[Any]],
+    layout: Mapping[str, TensorSpec],
+) -> Patch:
+    """Return the patch that `encode` wrote, checked against the tensors it changes.
+
+    Takes 8 bytes for each float32 entry, and little more while it runs.
+
+    Args:
+        rows: Table from `read_table`, for the same layout.
+        tensors: Second result of `encode`; names that do not start with `PREFIX` are ignored.
         layout: Layout of the base's tensors, by name.
 
     Raises:
         FormatError: The patch is damaged or does not fit the layout.
     """
-    if not isinstance(table, list):
-        raise FormatError("the patch table is not a list")
-    entries = [build(_Entry, row, "patch table") for row in table]
-    if len({e.name for e in entries}) != len(entries):
-        raise FormatError("the patch table names a tensor twice")
-    for e in entries:
-        if e.name not in layout or layout[e.name].dtype != e.dtype:
-            raise FormatError(f"the patch changes '{e.name}' ({e.dtype}), which the base lacks")
-        if not 0 < e.count <= layout[e.name].size:
-            raise FormatError(f"the patch changes {e.count} of {layout[e.name].size} '{e.name}'")
-    gaps = _unpack(tensors, GAPS, "<u4", sum(e.count for e in entries)).astype(np.int64)
+    names = {GAPS, *(VALUES + e.dtype for e in rows)}
+    if others := [name for name in tensors if name.startswith(PREFIX) and name not in names]:
+        raise FormatError(f"the patch has a tensor '{min(others)[:80]}', which nothing takes")
+    gaps = _unpack(tensors, GAPS, "<u4", count(rows))
     values = {
         dtype: _unpack(
-            tensors, VALUES + dtype, dtype, sum(e.count for e in entries if e.dtype == dtype)
+            tensors, VALUES + dtype, dtype, sum(e.count for e in rows if e.dtype == dtype)
         )
-        for dtype in sorted({e.dtype for e in entries})
+        for dtype in sorted({e.dtype for e in rows})
     }
     patch, start, used = {}, 0, dict.fromkeys(values, 0)
-    for e in entries:
-        indices = np.cumsum(gaps[start : start + e.count] + 1) - 1
-        if int(indices[-1]) >= layout[e.name].size:
+    for e in rows:
+        indices, first = gaps[start : start + e.count], used[e.dtype]
+        last = int(indices.sum(dtype=np.uint64)) + e.count - 1
+        if last >= layout[e.name].size:
             raise FormatError(
-                f"the patch changes entry {int(indices[-1])} of '{e.name}', which has "
-                f"{layout[e.name].size}; the file is damaged or belongs to another base"
+                f"the patch changes entry {last} of '{e.name}', which has {layout[e.name].size}; "
+                "the file is damaged or belongs to another base"
             )
-        first = used[e.dtype]
-        sparse = SparseTensor(indices.astype(np.uint32), values[e.dtype][first : first + e.count])
+        # In place, since a patch may change every entry; nothing overflows below the last one.
+        indices[1:] += 1
+        np.cumsum(indices, out=indices)
+        sparse = SparseTensor(indices, values[e.dtype][first : first + e.count])
         check(layout[e.name], sparse)
         patch[e.name] = sparse
         start += e.count
@@ -192,17 +230,32 @@ def _pack(array: NDArray[Any]) -> NDArray[np.uint8]:
     return np.frombuffer(zlib.compress(planes.tobytes(), 9), np.uint8)
 
 
-def _unpack(tensors: Mapping[str, NDArray[Any]], name: str, dtype: str, count: int) -> NDArray[Any]:
-    kind = np.dtype(dtype)
+def _unpack(tensors: Mapping[str, NDArray[Any]], name: str, dtype: str, size: int) -> NDArray[Any]:
+    """Return the `size` values of a tensor, without a second copy of their bytes."""
     packed = tensors.get(name)
     if packed is None or packed.dtype != np.uint8 or packed.ndim != 1:
         raise FormatError(f"the patch lacks its tensor '{name}'")
-    inflate = zlib.decompressobj()
+    values = np.empty(size, dtype)
+    planes = values.view(np.uint8).reshape(size, values.itemsize)
+    source, inflate, done = memoryview(np.ascontiguousarray(packed).data), zlib.decompressobj(), 0
     try:
-        content = inflate.decompress(packed.tobytes(), count * kind.itemsize + 1)
+        given: Any = b""
+        while not inflate.eof:
+            if not given:
+                given, source = source[:_CHUNK], source[_CHUNK:]
+            content = np.frombuffer(inflate.decompress(given, _CHUNK), np.uint8)
+            if not content.size and not given:  # it ends too early
+                break
+            given = inflate.unconsumed_tail
+            if done + content.size > planes.size:
+                raise FormatError(f"the patch tensor '{name}' does not hold {size} entries")
+            while content.size:
+                plane, row = divmod(done, size)
+                part, content = content[: size - row], content[size - row :]
+                planes[row : row + part.size, plane] = part
+                done += part.size
     except zlib.error as error:
         raise FormatError(f"the patch tensor '{name}' is damaged: {error}") from error
-    if len(content) != count * kind.itemsize or not inflate.eof:
-        raise FormatError(f"the patch tensor '{name}' does not hold {count} entries")
-    planes = np.frombuffer(content, np.uint8).reshape(kind.itemsize, count)
-    return np.ascontiguousarray(planes.T).reshape(-1).view(kind)
+    if done != planes.size or not inflate.eof or inflate.unused_data or source:
+        raise FormatError(f"the patch tensor '{name}' does not hold {size} entries")
+    return values

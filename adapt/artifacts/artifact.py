@@ -46,6 +46,10 @@ KIND, SCHEMA, OLDEST = "uda-artifact", 2, 1
 FEATURES = frozenset({BACKGROUND, FEATURE})
 """Features that an artifact may require of this version."""
 _HEAD, _TOKENS = "head.", "tokens."
+MOST_INFLATED = 32
+"""Most bytes that a byte of a residual may unpack to; trained weights reach 6."""
+FREE_BYTES = 1 << 20
+"""Bytes that any residual may unpack to."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -316,17 +320,32 @@ class _Document:
             layout = {n: TensorSpec(n, "float32", row[1:]) for n, row in self.residual.items()}
         except ValueError as error:
             raise FormatError(str(error)) from error
+        rows = patch.read_table(table, layout)
+        _check_tensors(tensors, patch.count(rows))
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         own["teachers"] = own.pop("guides")
         heads = {n.removeprefix(_HEAD): a for n, a in tensors.items() if n.startswith(_HEAD)}
         tokens = {n.removeprefix(_TOKENS): a for n, a in tensors.items() if n.startswith(_TOKENS)}
         return {
             **own,
-            "residual": patch.decode(table, tensors, layout),
+            "residual": patch.decode(rows, tensors, layout),
             "shapes": {name: spec.shape for name, spec in layout.items()},
             "head_tensors": heads,
             "tokens": tokens,
         }
+
+
+def _check_tensors(tensors: Mapping[str, NDArray[Any]], changed: int) -> None:
+    """Check that tensors have a meaning, and bring the bytes that so many entries need."""
+    kinds = (patch.PREFIX, _HEAD, _TOKENS)
+    if others := [name for name in tensors if not name.startswith(kinds)]:
+        raise FormatError(f"it has a tensor '{min(others)[:80]}', which nothing takes")
+    packed = sum(array.nbytes for name, array in tensors.items() if name.startswith(patch.PREFIX))
+    if 8 * changed > FREE_BYTES + MOST_INFLATED * packed:
+        raise FormatError(
+            f"{changed} changed entries in {packed} bytes are more than any training leaves; train "
+            "the task again"
+        )
 
 
 def _architecture(document: _Document, where: str) -> Architecture | None:

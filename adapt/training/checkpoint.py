@@ -115,6 +115,10 @@ def load(
         ConfigError: The file belongs to a run with other settings, another base or other data.
     """
     content = checksummed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES)
+    if others := sorted(content.document.keys() - {"identity", "progress", _MEMBERS}):
+        raise FormatError(
+            f"'{path}' has the unknown key {others[0][:_SHOWN]!r}; start anew with --restart"
+        )
     found = content.document.get("identity")
     if isinstance(found, dict) and isinstance(found.get("config"), dict):
         config = restore(type(method.config), found["config"], content.optional, f"'{path}'")
@@ -162,11 +166,17 @@ def load(
 
 
 def _check_members(path: Path, document: Mapping[str, Any], tensors: Collection[str]) -> None:
-    """Check that the optimizers' tensors are those that the file lists.
+    """Check that all tensors have a meaning, and the optimizers' are those that the file lists.
 
     Raises:
-        FormatError: A tensor is missing or not listed.
+        FormatError: A tensor is missing, not listed or unknown.
     """
+    kinds = (_STATE, _OPTIMIZER, _MOMENTUM, _AVERAGE)
+    if others := [name for name in tensors if not name.startswith(kinds)]:
+        raise FormatError(
+            f"'{path}' has a tensor {min(others)[:_SHOWN]!r}, which nothing takes; start anew with "
+            "--restart"
+        )
     if _MEMBERS not in document:
         return
     names = document[_MEMBERS]

@@ -121,7 +121,7 @@ class Bundle:
         extension.check_known(entry.requires, FEATURES, f"task '{entry.id}' of '{self.path}'")
         path = self._locate(entry.file)
         content = self._content(entry.file)
-        loaded = decode_task(content, path, self.manifest.tensors.sha256, layout)
+        loaded = decode_task(content, path, self.manifest.tensors.sha256, layout, entry)
         if entry_of(loaded, entry.file) != entry:
             raise FormatError(
                 f"'{path}' is not the file of task '{entry.id}' in this bundle; copy the bundle "
@@ -140,7 +140,13 @@ class Bundle:
             FormatError: The file is missing, damaged, or not of the size that the manifest says.
         """
         ref = self.manifest.tensors
-        return {spec.name: spec for spec in read_layout(self._locate(ref), ref.bytes)[0]}
+        layout = {spec.name: spec for spec in read_layout(self._locate(ref), ref.bytes)[0]}
+        if (entries := sum(spec.size for spec in layout.values())) != self.manifest.parameters:
+            raise FormatError(
+                f"'{self.path / ref.path}' has {entries} entries, the manifest says "
+                f"{self.manifest.parameters}; copy the bundle again"
+            )
+        return layout
 
     def weights(self) -> Weights:
         """Read the base weights into one buffer, checking their digest on the way.
@@ -148,6 +154,7 @@ class Bundle:
         Raises:
             FormatError: The file is missing, damaged, or not what the manifest says.
         """
+        self.layout()  # before memory is taken
         ref = self.manifest.tensors
         return read_weights(self._locate(ref), ref.bytes, ref.sha256)
 
@@ -161,6 +168,7 @@ class Bundle:
             FormatError: The file is missing, damaged, or not what the manifest says.
             StorageError: There is no room for the weights.
         """
+        self.layout()  # before memory is taken
         ref = self.manifest.tensors
         return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block)
 

@@ -24,7 +24,7 @@ from runtime.models import (
     check_sha256,
     check_text,
 )
-from runtime.patch import Patch, decode, encode, size
+from runtime.patch import PREFIX, Patch, count, decode, encode, read_table, size
 from runtime.storage import checksummed
 from runtime.storage.fields import build
 
@@ -124,7 +124,11 @@ def encode_task(task: Task) -> bytes:
 
 
 def decode_task(
-    content: bytes, path: Path, base_sha256: str, layout: Mapping[str, TensorSpec]
+    content: bytes,
+    path: Path,
+    base_sha256: str,
+    layout: Mapping[str, TensorSpec],
+    entry: TaskEntry | None = None,
 ) -> Task:
     """Return the task that the bytes of a task file hold, checked for one base.
 
@@ -133,6 +137,7 @@ def decode_task(
         path: Path of the file, for messages.
         base_sha256: Digest of the bundle's base.
         layout: Layout of the base's tensors.
+        entry: Entry of the manifest that names the file, if there is one.
 
     Raises:
         FormatError: The file is damaged, or belongs to another base.
@@ -143,6 +148,18 @@ def decode_task(
         raise FormatError(
             f"'{path}' patches base {document.base_sha256[:12]}, this bundle holds "
             f"{base_sha256[:12]}; export the task again with this bundle's base and precision"
+        )
+    rows = read_table(list(document.patch), layout)
+    if entry is not None and count(rows) != entry.changed:  # before memory is taken for them
+        raise FormatError(
+            f"'{path}' is not the file of task '{entry.id}' in this bundle: it changes "
+            f"{count(rows)} entries, the manifest says {entry.changed}; copy the bundle again"
+        )
+    kinds = (PREFIX, _HEAD, _TOKENS)
+    if others := [name for name in file.tensors if not name.startswith(kinds)]:
+        raise FormatError(
+            f"'{path}' has a tensor '{min(others)[:80]}', which nothing takes; export the task "
+            "again"
         )
     heads = _part(file.tensors, _HEAD)
     for name, array in heads.items():
@@ -158,7 +175,7 @@ def decode_task(
         tokens=_part(file.tensors, _TOKENS),
         head=document.head,
         head_tensors=heads,
-        patch=decode(list(document.patch), file.tensors, layout),
+        patch=decode(rows, file.tensors, layout),
         record=document.facts,
         background=document.background,
         requires=file.requires,

@@ -17,6 +17,7 @@ import itertools
 import sys
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from runtime.errors import BackendError, TaskError
 from runtime.mutex import Hold, Mutex
@@ -25,6 +26,18 @@ from runtime.strategies.base import LoadedTask
 
 Read = Callable[[], LoadedTask]
 """Reads, checks and prepares a task; may take long."""
+
+
+class Size(NamedTuple):
+    """The bytes of memory that a task takes."""
+
+    task: str
+    """Id of the task."""
+    nbytes: int
+
+
+def _size_of(loaded: LoadedTask) -> Size:
+    return Size(loaded.info.id, loaded.nbytes)
 
 
 @dataclass(eq=False)
@@ -173,6 +186,7 @@ class TaskCache:
         beside: bool = True,
         pin: bool = False,
         instead: Collection[str] = (),
+        least: Size | None = None,
     ) -> LoadedTask:
         """Return a task from memory, or read it, and let a lease hold it.
 
@@ -180,6 +194,7 @@ class TaskCache:
             key: Digest of the task's file.
             read: Function that reads the task, called if nobody is reading it already.
             lease: Lease of the calling frame.
+            least: Size that the task has at least, for which there must be room before it is read.
             beside: Whether the task must fit beside those in use, since it replaces none of them.
             pin: Whether the task will be pinned: it must then fit beside other pinned ones even if
                 it is in memory.
@@ -193,6 +208,9 @@ class TaskCache:
         lease.keys = (*lease.keys, key)  # from here on nobody evicts it
         loaded = self._lru.get(key)
         if loaded is None:
+            if least is not None:
+                with self._mutex:
+                    self._check_room(key, least, beside, instead)
             loaded = self._loads.load(
                 key,
                 lambda: self._lru.get(key),
@@ -201,10 +219,10 @@ class TaskCache:
             )
         elif pin:
             with self._mutex:
-                self._check_room(key, loaded, False, instead)
+                self._check_room(key, _size_of(loaded), False, instead)
         return loaded
 
-    def share(self, key: str, read: Read) -> Hashable:
+    def share(self, key: str, read: Read, least: Size | None = None) -> Hashable:
         """Return the `share` of a task, also after the task has left memory.
 
         Raises:
@@ -216,12 +234,12 @@ class TaskCache:
             lease = Lease()
             self.lease(lease)
             try:
-                share = self.load(key, read, lease, beside=False).share
+                share = self.load(key, read, lease, beside=False, least=least).share
             finally:
                 self.end(lease)
         return share
 
-    def prefetch(self, key: str, read: Read) -> None:
+    def prefetch(self, key: str, read: Read, least: Size | None = None) -> None:
         """Read a task on the background thread; its errors are raised when it is next needed."""
         with self._mutex:
             self._check_open()
@@ -233,7 +251,7 @@ class TaskCache:
             lease = Lease()
             self.lease(lease)
             try:
-                self.load(key, read, lease)
+                self.load(key, read, lease, least=least)
             finally:
                 self.end(lease)
 
@@ -317,7 +335,7 @@ class TaskCache:
             there = self._lru.get(key)
             if there is not None:
                 return there
-            self._check_room(key, loaded, beside, instead)
+            self._check_room(key, _size_of(loaded), beside, instead)
             self.excess = True
             self._lru.put(key, loaded)
             self._leaving.pop(loaded)
@@ -326,9 +344,7 @@ class TaskCache:
         self.trim()
         return loaded
 
-    def _check_room(
-        self, key: str, new: LoadedTask, beside: bool, instead: Collection[str]
-    ) -> None:
+    def _check_room(self, key: str, new: Size, beside: bool, instead: Collection[str]) -> None:
         if self._limit is None:
             return
         held = self._held if beside else self._pinned
@@ -342,7 +358,7 @@ class TaskCache:
             names = ", ".join(f"'{loaded.info.id}'" for loaded in others)
             stay = f", and the current and pinned ones ({names}) keep {taken}" if others else ""
             raise TaskError(
-                f"task '{new.info.id}' takes {new.nbytes} bytes{stay}; max_task_bytes is "
+                f"task '{new.task}' takes {new.nbytes} bytes{stay}; max_task_bytes is "
                 f"{self._limit}: raise it" + (", or unpin tasks" if others else "")
             )
 

@@ -130,8 +130,10 @@ class SwitchingSession:
             BackendError: The session is closed.
         """
         view = self._opened()
-        for key, read in [(view.key(task), view.reader(task)) for task in tasks]:
-            self._cache.prefetch(key, read)
+        for key, read, least in [
+            (view.key(task), view.reader(task), view.least(task)) for task in tasks
+        ]:
+            self._cache.prefetch(key, read, least)
 
     def pin(self, task: str) -> None:
         """Load a task and keep it in memory. Safe to call more than once.

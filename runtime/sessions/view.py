@@ -10,7 +10,7 @@ from typing import Any
 from runtime.bundles.bundle import Bundle
 from runtime.errors import TaskError
 from runtime.models import Preprocess
-from runtime.sessions.cache import Lease, Read, TaskCache
+from runtime.sessions.cache import Lease, Read, Size, TaskCache
 from runtime.strategies.base import LoadedTask, Strategy
 
 
@@ -56,6 +56,10 @@ class View:
         """Return a function that reads a task's file and prepares it."""
         return partial(_read, self.bundle, self._strategy, task)
 
+    def least(self, task: str) -> Size:
+        """Return the size that a task has at least in memory, as the manifest says."""
+        return Size(task, self._strategy.least_bytes(self.bundle.entry(task)))
+
     def load(self, task: str, lease: Lease, **how: Any) -> LoadedTask:
         """Load a task into memory and let a lease hold it.
 
@@ -67,7 +71,9 @@ class View:
         Raises:
             UdaError: As `TaskCache.load`.
         """
-        return self._cache.load(self.key(task), self.reader(task), lease, **how)
+        return self._cache.load(
+            self.key(task), self.reader(task), lease, least=self.least(task), **how
+        )
 
     def share(self, task: str) -> Hashable:
         """Return a value that is equal for tasks that can share an encoder pass.
@@ -75,7 +81,7 @@ class View:
         Raises:
             UdaError: As `TaskCache.share`.
         """
-        return self._cache.share(self.key(task), self.reader(task))
+        return self._cache.share(self.key(task), self.reader(task), self.least(task))
 
 
 def _read(bundle: Bundle, strategy: Strategy[Any], task: str) -> LoadedTask:

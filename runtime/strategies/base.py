@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Engine
 from runtime.bundles.bundle import Bundle
+from runtime.bundles.entries import TaskEntry
 from runtime.bundles.task import Task
 from runtime.bundles.task_checks import check_head_names
 from runtime.errors import FormatError
@@ -66,6 +67,10 @@ class Strategy(ABC, Generic[R]):
     @abstractmethod
     def form(self) -> Hashable:
         """Strategies of one kind, one base and equal forms take each other's loaded tasks."""
+
+    @abstractmethod
+    def least_bytes(self, entry: TaskEntry) -> int:
+        """Return the bytes that a task takes at least in memory, before its file is read."""
 
     @abstractmethod
     def prepare(self, task: Task, preprocess: Preprocess) -> R:

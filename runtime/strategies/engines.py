@@ -15,6 +15,7 @@ from hashlib import sha256
 from runtime.backends.base import Backend, Engine
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.constants import constants
+from runtime.bundles.entries import TaskEntry
 from runtime.bundles.task import Task
 from runtime.errors import BackendError
 from runtime.memory.weights import Weights
@@ -95,6 +96,10 @@ class EnginesStrategy(Strategy[EngineTask]):
     def form(self) -> Hashable:
         """Equal to no other: an engine runs for one session at a time."""
         return self
+
+    def least_bytes(self, entry: TaskEntry) -> int:
+        """Return the bytes of the weights in the task's own engine; 0 if it changes none."""
+        return sum(spec.nbytes for spec in self._layout.values()) if entry.changed else 0
 
     def prepare(self, task: Task, preprocess: Preprocess) -> EngineTask:
         """Build a task's engine; reads the base, whose memory is free again afterwards.

@@ -14,6 +14,7 @@ from hashlib import sha256
 
 from runtime.backends.base import Backend, Engine
 from runtime.bundles.bundle import Bundle
+from runtime.bundles.entries import TaskEntry
 from runtime.bundles.task import Task
 from runtime.errors import BackendError
 from runtime.memory.base import PlacedPatch, PlacedWeights, Tensors
@@ -112,6 +113,10 @@ class PatchStrategy(Strategy[PatchTask]):
     def form(self) -> Hashable:
         """The form of the weights, for which patches are prepared."""
         return self.weights.form
+
+    def least_bytes(self, entry: TaskEntry) -> int:
+        """Return two bytes for the value of each changed entry, and two for its place."""
+        return 4 * entry.changed
 
     def prepare(self, task: Task, preprocess: Preprocess) -> PatchTask:
         """Return a task in the backend's memory: its patch, its tokens and its head.
