@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
-import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
 from runtime.errors import UdaError
 from runtime.startup import INTERRUPTED
 from runtime.storage.writing import write_bytes
+from runtime.streams import lasting
 
 OPTIONAL = frozenset(
     "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib".split()
 )
 """Packages that only some installs have."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ProgressCallback = Callable[[str, int, int], None]
 """Called with a description of the step, how much of it is done, and how much there is."""
 
@@ -29,13 +29,24 @@ ProgressCallback = Callable[[str, int, int], None]
 class UdaGroup(click.Group):
     """A click group that prints a user's error as one line on stderr and exits with 1.
 
-    A command whose output nobody reads any more, as in `| head -1`, continues without output.
+    A command whose output cannot be written continues without it, so that its files are written,
+    and then exits with 1; unless nobody reads it any more, as in `| head -1`.
     """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
-        sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
-        return super().main(*args, **kwargs)
+        with lasting() as output:
+            try:
+                result = super().main(*args, **kwargs)
+            except SystemExit as done:
+                if done.code:
+                    raise
+                result = None
+            sys.stdout.flush()
+            if output is not None and output.failure is not None:
+                click.echo(f"error: {_lost(output.failure)}", err=True)
+                sys.exit(1)
+        return result
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
@@ -61,37 +72,12 @@ class UdaGroup(click.Group):
         sys.exit(status)
 
 
-class _Pipe(io.FileIO):
-    """A pipe that throws away what is written after its reader has closed it."""
-
-    def write(self, data: Any) -> int:
-        """Write bytes, or throw them away."""
-        try:
-            return super().write(data)
-        except BrokenPipeError:
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, self.fileno())
-            os.close(nothing)
-            return memoryview(data).nbytes
-
-
-def _lasting(stream: TextIO) -> TextIO:
-    """Return a standard stream that stays usable when its reader closes it."""
-    try:
-        mode = os.fstat(stream.fileno()).st_mode
-    except (AttributeError, OSError):  # a test's, or none
-        return stream
-    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
-        return stream
-    stream.flush()
-    raw = io.BufferedWriter(_Pipe(stream.fileno(), "wb", closefd=False))
-    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
-
-
 def _refusal(error: OSError) -> str | None:
     """Return a message for an error of the system; None where a traceback says more."""
-    if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"cannot write the output: {error.strerror}; free some space, or write elsewhere"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"cannot open a file: {error.strerror}; raise the limit (ulimit -n)"
+    if error.filename is None and error.errno in _FULL:
+        return _lost(error)
     # A file that is not there should have been looked for.
     if error.filename is None or isinstance(error, FileNotFoundError):
         return None
@@ -99,6 +85,13 @@ def _refusal(error: OSError) -> str | None:
         f"cannot use '{os.fsdecode(error.filename)}': {error.strerror}; check the path and its "
         "permissions, or choose another"
     )
+
+
+def _lost(error: OSError) -> str:
+    hint = "write it elsewhere"
+    if error.errno in _FULL:
+        hint = "free some space, or write it elsewhere"
+    return f"cannot write the output: {error.strerror}; {hint}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

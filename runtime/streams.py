@@ -1,0 +1,71 @@
+"""Standard streams on which a command cannot fail, whatever is behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+
+class Output(io.FileIO):
+    """A stream that throws away what is written after it has failed.
+
+    A pipe whose reader has gone away counts as success: `| head -1` has read enough.
+    """
+
+    failure: OSError | None = None
+    """Reason why something was not written."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or throw them away."""
+        try:
+            while (written := super().write(data)) is None:  # a pipe that is full, and not blocking
+                select.select([], [self], [])
+            return written
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                self.failure = error
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.fileno())
+            os.close(nothing)
+            return memoryview(data).nbytes
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[Output | None]:
+    """Make stdout and stderr last while the block runs, and yield what is behind stdout.
+
+    A character that the encoding lacks is escaped. A closed stream throws everything away; its
+    number is taken, so that no file that is opened gets it and what a library prints.
+    """
+    former = sys.stdout, sys.stderr
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    own = tuple(_lasting(stream) for stream in former)
+    sys.stdout, sys.stderr = own
+    try:
+        raw = getattr(getattr(own[0], "buffer", None), "raw", None)
+        yield raw if isinstance(raw, Output) else None
+    finally:
+        for stream in own:
+            stream.flush()
+        sys.stdout, sys.stderr = former
+
+
+def _lasting(stream: TextIO | None) -> TextIO:
+    if stream is None:  # closed
+        return open(os.devnull, "w")
+    try:
+        number = stream.fileno()
+    except (AttributeError, OSError):  # a test's
+        return stream
+    stream.flush()
+    raw = io.BufferedWriter(Output(number, "wb", closefd=False))
+    return io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
