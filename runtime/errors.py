@@ -5,7 +5,7 @@ UdaError
 ├── DataError       an image, a frame, a class folder or a data set is unusable
 ├── BaseModelError  base weights are missing, or are not the ones that are needed
 ├── FormatError     a file of ours is truncated, altered, hostile or of another version
-├── StorageError    the disk is full or not writable
+├── StorageError    the disk is full, not writable, or not open to this user
 ├── TaskError       a task is unknown, ambiguous or not selected
 ├── BackendError    an engine or a device cannot be used here
 ├── TrainingError   training cannot go on (a loss is not finite)
@@ -67,7 +67,7 @@ class FormatError(UdaError):
 
 
 class StorageError(UdaError):
-    """The disk is full or not writable."""
+    """The disk is full, not writable, or not open to this user."""
 
 
 class TaskError(UdaError):

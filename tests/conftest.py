@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,14 @@ def uda_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if not os.environ.get("UDA_CACHE"):
             patch.setenv("UDA_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield Path(os.environ["UDA_CACHE"])
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that every user can get to, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,7 @@ from typing import Any
 from adapt.registry import DATASETS, METHODS
 from adapt.suggest import did_you_mean
 from runtime.errors import FormatError, TaskError
+from runtime.storage import disk
 
 FILE = "artifact.safetensors"
 
@@ -75,10 +76,10 @@ def artifact_file(path: str | Path) -> Path:
         FormatError: The folder is one of several variants.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not disk.is_folder(path):
         return path
-    below = sorted(file.parent for file in path.glob(f"*/{FILE}"))
-    if below and not (path / FILE).exists():
+    below = [file.parent for file in disk.matching(path, f"*/{FILE}")]
+    if below and not disk.exists(path / FILE):
         raise FormatError(
             f"'{path}' holds no artifact itself; choose one below it: "
             f"{', '.join(str(folder) for folder in below)}"
@@ -88,7 +89,7 @@ def artifact_file(path: str | Path) -> Path:
 
 def entries(root: Path, task: str | None = None, dataset: str | None = None) -> list[Entry]:
     """Return the artifacts in a folder, of one task or data set if given, sorted by path."""
-    files = sorted(root.glob(f"*/*/*/{FILE}"))
+    files = disk.matching(root, f"*/*/*/{FILE}")
     found = [Entry(file.parts[-4], file.parts[-3], file.parts[-2], file) for file in files]
     return [
         entry for entry in found if task in (None, entry.task) and dataset in (None, entry.dataset)

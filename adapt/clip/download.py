@@ -19,6 +19,7 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import download_pretrained
 
 from runtime.errors import BaseModelError
+from runtime.storage import disk
 from runtime.storage.files import expanded
 
 PATIENCE = 5.0
@@ -69,7 +70,7 @@ def _ask_hub(repository: str, file: str) -> None:
 
 
 def _ask(url: str) -> None:
-    if (expanded("~/.cache/clip") / Path(urlsplit(url).path).name).is_file():
+    if disk.is_file(expanded("~/.cache/clip") / Path(urlsplit(url).path).name):
         return  # where open_clip looks first
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (of open_clip's own table)
     try:

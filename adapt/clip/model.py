@@ -19,6 +19,7 @@ from adapt.settings.architectures import BASE_ADVICE, QUICKGELU, SUFFIXES, check
 from adapt.settings.model_config import Architecture, is_file
 from runtime.errors import BackendError, BaseModelError
 from runtime.models import Background, BaseModel, Preprocess
+from runtime.storage import disk
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import expanded
 
@@ -151,7 +152,7 @@ def load(
         state, quick = file.state, file.openai or architecture != base
     else:
         path = expanded(pretrained)
-        if not path.is_file() and path.suffix.lower() not in SUFFIXES:
+        if not disk.is_file(path) and path.suffix.lower() not in SUFFIXES:
             raise networks.unknown_weights(architecture, pretrained, advice)
         file = weights.read(path, advice.replace("{}", architecture))
         state, quick, name = file.state, file.openai, path.name

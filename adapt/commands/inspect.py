@@ -10,6 +10,7 @@ import click
 from adapt.artifacts import store
 from runtime.console import bytes_text, printable, table
 from runtime.errors import TaskError
+from runtime.storage import disk
 
 _LISTED = 8
 """Number of artifacts below a folder that a message lists."""
@@ -19,7 +20,7 @@ _LISTED = 8
 @click.argument("artifact", type=click.Path(exists=True, path_type=Path))
 def inspect(artifact: Path) -> None:
     """Show what an artifact holds, given its file or the folder that training wrote it to."""
-    artifact = _file(artifact) if artifact.is_dir() else artifact
+    artifact = _file(artifact) if disk.is_folder(artifact) else artifact
     from adapt.artifacts.artifact import Artifact
     from adapt.artifacts.metrics import Metrics
     from adapt.data.inventory.summary import INVENTORY, line_of
@@ -73,9 +74,9 @@ def _file(folder: Path) -> Path:
     Raises:
         TaskError: The folder holds no artifact; the message lists those below it.
     """
-    if (folder / store.FILE).exists():
+    if disk.exists(folder / store.FILE):
         return folder / store.FILE
-    below = [path.parent for path in sorted(folder.rglob(store.FILE))[: _LISTED + 1]]
+    below = [path.parent for path in disk.matching(folder, f"**/{store.FILE}")[: _LISTED + 1]]
     if not below:
         raise TaskError(
             f"'{folder}' and its subfolders have no {store.FILE}; pass the folder that "

@@ -16,6 +16,7 @@ from adapt.commands.image_options import check_named, pair_loader, task_options,
 from adapt.commands.options import BUDGETS, changed, setting_options, use_threads
 from adapt.compute.rank import is_only_process, is_rank_zero, rank_zero_only
 from runtime.console import bytes_text, count_of, table
+from runtime.storage import disk
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
@@ -195,7 +196,7 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, res
     path = store.artifact_path(
         out, pair.task.dataset, pair.task.id, store.variant(method, vars(config))
     )
-    if resume and not path.exists() and not path.with_name(CHECKPOINT).exists():
+    if resume and not disk.exists(path) and not disk.exists(path.with_name(CHECKPOINT)):
         click.echo(f"resume     nothing to resume in '{path.parent}'; a new run starts")
 
 

@@ -19,6 +19,7 @@ from adapt.data import layouts, pairing
 from adapt.data.base import Domain, DomainPair, ImageSet, pick, some
 from adapt.data.class_folders import folders
 from runtime.errors import DataError
+from runtime.storage import disk
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Benchmark:
                 f"data set '{self.name}' is not part of this project; get it ({self.home}) and "
                 "pass its folder with --data ROOT"
             )
-        if not root.is_dir():
+        if not disk.is_folder(root):
             raise DataError(
                 f"'{root}' is not a folder; pass the folder of '{self.name}' with --data"
             )

@@ -30,7 +30,7 @@ from runtime.console import count_of
 from runtime.errors import DataError, FormatError, StorageError
 from runtime.frames.preprocess import read_pixels
 from runtime.models import Background, Preprocess
-from runtime.storage import checksummed
+from runtime.storage import checksummed, disk
 from runtime.storage.locks import exclusive
 from runtime.storage.writing import remove_leftovers, replacing
 
@@ -175,10 +175,10 @@ def _ready(
 ) -> Pixels | None:
     """Return the cached images, or None if they must be made (again); `note` is then logged."""
     header, content = entry.with_suffix(".safetensors"), entry.with_suffix(".bin")
-    if not os.path.isfile(header):
-        return None
     shape = (spec.size, spec.size, 3)
     try:
+        if not disk.is_file(header):
+            return None
         file = checksummed.read(header, KIND, SCHEMA)
         positions, digests = file.tensors.get("kept"), file.tensors.get("digests")
         if (
@@ -198,7 +198,7 @@ def _ready(
         )
         if array.stored != array.nbytes:
             raise FormatError(f"'{content}' has {array.stored} bytes, expected {array.nbytes}")
-    except (FormatError, OSError) as error:
+    except (FormatError, StorageError, OSError) as error:
         if note:
             _log.warning(note, error)
         return None

@@ -16,6 +16,7 @@ from adapt.suggest import did_you_mean
 from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.frames import formats
+from runtime.storage import disk
 
 _LISTS = (".csv", ".tsv", ".lst", ".list", ".json")
 """Endings that other programs give to lists of images."""
@@ -42,11 +43,11 @@ def domain_folder(root: Path, domain: str) -> Path:
             f"'{root}' has the folder '{domain}' twice, with composed and with decomposed letters; "
             f"move the images of {some([ascii(str(path)) for path in same[1:]])} to the other"
         )
-    if not folder.is_dir():
-        found = "is a file, and a list ends in .txt" if folder.is_file() else "does not exist"
-        if folder.suffix.lower() in _LISTS and not folder.exists():
+    if not disk.is_folder(folder):
+        found = "is a file, and a list ends in .txt" if disk.is_file(folder) else "does not exist"
+        if folder.suffix.lower() in _LISTS and not disk.exists(folder):
             found += "; a list file ends in .txt"
-        known = folders(root) if root.is_dir() else []
+        known = folders(root) if disk.is_folder(root) else []
         listed = (
             f"available: {', '.join(known)}" if known else f"'{root}' has no folders; check --data"
         )
@@ -122,7 +123,7 @@ def folders(folder: Path) -> list[str]:
         DataError: The folder cannot be listed.
     """
     try:
-        found = [p for p in folder.iterdir() if p.is_dir() and not folder_reason(p.name)]
+        found = [p for p in folder.iterdir() if disk.is_folder(p) and not folder_reason(p.name)]
         return sorted(p.name for p in found if not leads_up(p))
     except OSError as error:
         raise DataError(
@@ -132,7 +133,7 @@ def folders(folder: Path) -> list[str]:
 
 def leads_up(path: Path) -> bool:
     """Return whether a path is a link to a folder that it lies in."""
-    if not path.is_symlink():
+    if not disk.is_link(path):
         return False
     here, there = path.parent.resolve(), path.resolve()
     return there in (here, *here.parents)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from adapt.data.home import folder
 from runtime.errors import DataError, FormatError, StorageError
-from runtime.storage import checksummed
+from runtime.storage import checksummed, disk
 from runtime.storage.locks import exclusive
 from runtime.storage.writing import remove_leftovers
 
@@ -114,10 +114,11 @@ def stat(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except OSError as error:
-        kind = "link" if path.is_symlink() else "file"
+        hint = "check its permissions and those of the folders above it"
+        if not isinstance(error, PermissionError):
+            hint = f"repair or delete the {'link' if disk.is_link(path) else 'file'}"
         raise DataError(
-            f"cannot read the image '{path}' ({error.strerror}); repair or delete the {kind}, then "
-            "start again"
+            f"cannot read the image '{path}' ({error.strerror}); {hint}, then start again"
         ) from error
 
 
@@ -176,9 +177,9 @@ def _known(index: _Index, names: Sequence[bytes], states: States) -> tuple[Sums,
 
 def _load(path: Path, root: str, quiet: bool = False) -> _Index:
     empty = _Index({}, np.empty((0, 4), np.uint64), np.empty((0, WIDTH), np.uint8))
-    if not os.path.isfile(path):
-        return empty
     try:
+        if not disk.is_file(path):
+            return empty
         file = checksummed.read(path, KIND, SCHEMA)
         names, states, sums = (file.tensors[n] for n in ("names", "states", "sums"))
         listed = names.tobytes().split(b"\0")
@@ -187,7 +188,7 @@ def _load(path: Path, root: str, quiet: bool = False) -> _Index:
             raise FormatError(f"'{path}' has tensors of another type or shape")
         if file.document.get("folder") != root:
             raise FormatError(f"'{path}' belongs to another folder")
-    except (FormatError, KeyError) as error:
+    except (FormatError, StorageError, KeyError) as error:
         if not quiet:
             _log.warning("the images in '%s' are read again: %s", root, error)
         return empty

@@ -18,6 +18,7 @@ from adapt.data.benchmark import Benchmark, Part, among
 from adapt.data.class_folders import read_folder
 from adapt.data.digit_files import Labels, Pixels
 from runtime.errors import DataError
+from runtime.storage import disk
 
 DONE = "DONE.txt"
 """File with the digest of the pictures in a folder of the cache."""
@@ -117,7 +118,7 @@ class Digits(Benchmark):
         for name in FORMATS[domain.name].files[split]:
             names = {name + end for end in ("", ".gz", ".bz2")}
             names |= {other.replace("-idx", ".idx") for other in names}
-            path = next((p / n for p in bases for n in sorted(names) if (p / n).is_file()), None)
+            path = next((p / n for p in bases for n in sorted(names) if disk.is_file(p / n)), None)
             if path is None:
                 raise DataError(
                     f"the file '{name}' of {domain.name} not found, neither in '{root}' nor in "
@@ -149,7 +150,7 @@ def unpack(name: str, split: str, originals: tuple[Path, ...]) -> ImageSet:
             ) from error
     folder = home.folder() / "digits" / f"{name}-{split}-{digest.hexdigest()[:16]}"
     pictures.drop_damaged(folder, _whole)
-    if not folder.exists():
+    if not disk.exists(folder):
         images, labels = FORMATS[name].decode(*originals)
         with pictures.publishing(folder, DONE) as made:
             _write(images, labels, made)

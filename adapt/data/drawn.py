@@ -23,6 +23,7 @@ from adapt.drawing.corpus import DIGIT_NAMES
 from adapt.drawing.domains import OBJECT_DOMAINS
 from adapt.drawing.shapes import TASK_CLASSES
 from runtime.errors import DataError, FormatError, StorageError
+from runtime.storage import disk
 from runtime.storage.files import read_bytes
 from runtime.storage.json_text import parse
 from runtime.storage.writing import write_bytes
@@ -113,7 +114,7 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
         raise DataError(f"unknown demo data set '{name}'; choose one of {sorted(DEMO_SETS)}")
     folder = (root or home.folder()) / "demo" / f"{name}-v1"
     pictures.drop_damaged(folder, _whole)
-    if not folder.exists():
+    if not disk.exists(folder):
         results = jobs.run([part.job for part in DEMO_SETS[name].parts], f"drawing {name}", workers)
         with pictures.publishing(folder, DONE) as made:
             _write(name, results, made)

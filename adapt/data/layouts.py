@@ -17,6 +17,7 @@ from adapt.data.base import Domain, ImageSet, some
 from adapt.data.class_folders import folders, read_folder
 from adapt.data.label_names import Line
 from runtime.errors import DataError
+from runtime.storage import disk
 
 LIST_FOLDERS = ("image_list", "image_lists", "list", "lists")
 """Folders that hold list files beside the domains."""
@@ -43,7 +44,7 @@ def bases(root: Path, names: Sequence[str]) -> list[Path]:
     """
     known = {key(name) for name in names}
     found = [root, *(root / name for name in folders(root) if key(name) in known)]
-    return [path for base in found for path in (base, base / _IMAGES) if path.is_dir()]
+    return [path for base in found for path in (base, base / _IMAGES) if disk.is_folder(path)]
 
 
 def domain_folder(searched: Iterable[Path], domain: Domain) -> Path | None:
@@ -73,8 +74,8 @@ def list_file(searched: Iterable[Path], names: Iterable[str]) -> Path | None:
     """
     known = {key(name) for name in names}
     for folder in searched:
-        texts = sorted(folder.glob("*.[tT][xX][tT]")) if folder.is_dir() else []
-        same = [path for path in texts if key(path.stem) in known and path.is_file()]
+        texts = disk.matching(folder, "*.[tT][xX][tT]")
+        same = [path for path in texts if key(path.stem) in known and disk.is_file(path)]
         if len(same) > 1:
             raise DataError(
                 f"'{folder}' has several lists of one domain: {some([p.name for p in same])}; keep "

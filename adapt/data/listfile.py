@@ -23,6 +23,8 @@ from adapt.data.spelling import composed, on_disk
 from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.frames import formats
+from runtime.storage import disk
+from runtime.storage.files import open_plain
 
 _LIMIT = 256 * 2**20
 
@@ -52,7 +54,7 @@ class Files:
 
 def is_list(root: Path, name: str) -> bool:
     """Return whether a domain's name means a list file rather than a folder."""
-    return name.lower().endswith(".txt") and not on_disk(root / name).is_dir()
+    return name.lower().endswith(".txt") and not disk.is_folder(on_disk(root / name))
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -154,9 +156,10 @@ def _line(text: str) -> Line:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _LIMIT:
-            raise DataError(f"'{path}' is larger than a list of images can be")
-        return path.read_text("utf-8-sig")
+        with open_plain(path) as stream:
+            if os.fstat(stream.fileno()).st_size > _LIMIT:
+                raise DataError(f"'{path}' is larger than a list of images can be")
+            return stream.read().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read the list '{path}': {error.strerror}") from error
     except ValueError as error:
@@ -167,7 +170,7 @@ def _text(path: Path) -> str:
 
 def _classes(path: Path) -> list[str]:
     """Return the names in `classes.txt`, or nothing if there is no such file."""
-    if not path.is_file():
+    if not disk.is_file(path):
         return []
     return [composed(line.strip()) for line in _text(path).splitlines() if line.strip()]
 

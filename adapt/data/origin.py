@@ -10,6 +10,7 @@ from typing import Any
 
 from adapt.data import spelling
 from runtime.errors import FormatError
+from runtime.storage import disk
 from runtime.storage.fields import build
 
 IMAGES = "images"
@@ -68,4 +69,4 @@ def named(root: Path, name: str) -> str:
         name: Name as given; looked up in the root, then in the working folder.
     """
     inside = spelling.on_disk(root / spelling.tidy(name))
-    return name if inside.exists() else os.path.abspath(spelling.on_disk(Path(name)))
+    return name if disk.exists(inside) else os.path.abspath(spelling.on_disk(Path(name)))

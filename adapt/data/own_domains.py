@@ -16,6 +16,7 @@ from adapt.data.inventory.walk import LeftOut, walk
 from adapt.data.splits import recognised
 from runtime.console import count_of
 from runtime.errors import DataError
+from runtime.storage import disk
 
 NO_LABELS = (
     "has images but no class folders; the source needs labels: sort its images into one folder per "
@@ -114,9 +115,9 @@ def read_test(root: Path, name: str) -> ImageSet:
         DataError: There is no such folder or list, or it has no labels.
     """
     name = spelling.tidy(name)
-    inside = not os.path.isabs(name) and spelling.on_disk(root / name).exists()
+    inside = not os.path.isabs(name) and disk.exists(spelling.on_disk(root / name))
     here = Path(os.path.abspath(spelling.on_disk(Path(name))))
-    if not inside and not here.exists():
+    if not inside and not disk.exists(here):
         raise DataError(
             f"test images '{name}' not found, neither in '{root}' nor in the working folder; pass "
             "--test a folder with one folder per class, or a list file (.txt)"

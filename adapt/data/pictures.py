@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adapt.data.contents import WIDTH, contents, file_sha256
 from adapt.data.home import folder as cache
+from runtime.storage import disk
 from runtime.storage.files import storage_errors, sync
 from runtime.storage.locks import exclusive
 from runtime.storage.writing import remove_leftovers, sibling_folder
@@ -61,7 +62,7 @@ def publishing(folder: Path, done: str) -> Iterator[Path]:
         try:
             made.rename(folder)
         except OSError:
-            if not (folder / done).exists():  # else another process was faster
+            if not disk.exists(folder / done):  # else another process was faster
                 raise
         with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
             sync(folder.parent)

@@ -25,6 +25,7 @@ from runtime.console import count_of, write_json
 from runtime.errors import DataError, FormatError
 from runtime.frames.preprocess import read_image
 from runtime.models import TaskInfo, check_sha256
+from runtime.storage import disk
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes, storage_errors
 from runtime.storage.json_text import parse
@@ -102,7 +103,7 @@ def draw(pair: DomainPair, count: int, seed: int, folder: Path) -> Manifest:
         if name.startswith(".") or "/" in name or "\\" in name:
             raise DataError(f"class '{name}' cannot name a folder; rename it, without / and \\")
     with storage_errors(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if disk.exists(folder) and (not disk.is_folder(folder) or any(folder.iterdir())):
             raise DataError(f"'{folder}' is not empty; choose another --out")
         with sibling_folder(folder) as aside:
             made = aside / folder.name
@@ -152,7 +153,7 @@ def collect(folder: Path) -> Sorting:
         DataError: An image is missing, altered, present twice or foreign, or a folder is not a
             class.
     """
-    if not (folder / MANIFEST).is_file():
+    if not disk.is_file(folder / MANIFEST):
         raise FormatError(
             f"'{folder}' has no {MANIFEST}; pass a folder that \"uda-adapt spot-check draw\" made"
         )
@@ -174,7 +175,7 @@ def collect(folder: Path) -> Sorting:
         folders.append((f"{SORTED}/{path.name}", path))
     for kind, where in folders:
         for path in _listed(where):
-            if path.name not in known or not path.is_file():
+            if path.name not in known or not disk.is_file(path):
                 raise DataError(f"'{path}' was not drawn; take it out of '{folder}'")
             if path.name in found:
                 first = found[path.name][0]
@@ -201,7 +202,7 @@ def collect(folder: Path) -> Sorting:
 
 def _listed(folder: Path) -> list[Path]:
     """Return the entries of a folder, sorted, without files of file managers."""
-    if not folder.is_dir():
+    if not disk.is_folder(folder):
         return []  # emptied and deleted; what was in it is missed by name
     try:
         names = sorted(path.name for path in folder.iterdir())

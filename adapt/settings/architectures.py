@@ -14,6 +14,7 @@ from adapt.settings.towers import ResnetTower
 from adapt.suggest import did_you_mean
 from runtime.errors import BaseModelError
 from runtime.models import Interpolation
+from runtime.storage import disk
 from runtime.storage.files import expanded
 
 QUICKGELU = "-quickgelu"
@@ -139,7 +140,7 @@ def check_weights(pretrained: str, advice: str) -> None:
         BaseModelError: The weights file does not exist.
     """
     path = expanded(pretrained)
-    if path.suffix.lower() in SUFFIXES and not path.is_file():
+    if path.suffix.lower() in SUFFIXES and not disk.is_file(path):
         raise BaseModelError(f"weights file '{path}' not found; pass an existing one with {advice}")
 
 
@@ -155,7 +156,7 @@ def check_own_weights(architecture: str, pretrained: str, advice: str) -> None:
         BaseModelError: `pretrained` is not a weights file.
     """
     path = expanded(pretrained)
-    if not path.is_file() and path.suffix.lower() not in SUFFIXES:
+    if not disk.is_file(path) and path.suffix.lower() not in SUFFIXES:
         raise BaseModelError(
             f"'{pretrained[:80]}' is not a weights file, and no pretrained tag has the "
             f"architecture of '{architecture}'; pass a weights file ({', '.join(SUFFIXES)}) "

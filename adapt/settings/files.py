@@ -12,6 +12,7 @@ from adapt.settings import base_models, text
 from adapt.settings.config import TaskHeadConfig, TrainConfig
 from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
+from runtime.storage import disk
 
 PAPER = "paper"
 EXTENDS = "extends"
@@ -50,7 +51,7 @@ def file_layers(
         ConfigError: A file or a preset is unknown, or a file is damaged or has an unknown key.
     """
     path = _find(dataset, method, folder)
-    values, name = text.read(path) if path.is_file() else {}, f"{method}/{path.name}"
+    values, name = text.read(path) if disk.is_file(path) else {}, f"{method}/{path.name}"
     for_tasks, named = (text.sections(values, key, path) for key in ("tasks", "presets"))
     # Those not in use too: whoever writes the file tries one at a time.
     for section in (*for_tasks.values(), *named.values()):

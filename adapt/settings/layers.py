@@ -16,6 +16,7 @@ from adapt.settings.config import AUTO, AutoRequest, TrainConfig, may_be_auto
 from adapt.settings.files import Layer, check_keys, file_layers
 from adapt.settings.names import check_names
 from runtime.errors import ConfigError
+from runtime.storage import disk
 from runtime.storage.fields import build
 
 DEFAULT, DATA, COMMAND = "default", "data", "command line"
@@ -158,7 +159,7 @@ def shipped() -> Path:
     """Return the folder of the shipped settings: the installed package's, else the checkout's."""
     here = Path(__file__).resolve().parents[1]
     packaged = here / "configs"
-    return packaged if packaged.is_dir() else here.parent / "configs"
+    return packaged if disk.is_folder(packaged) else here.parent / "configs"
 
 
 def _command(overrides: Sequence[str]) -> Layer:

@@ -13,6 +13,7 @@ from adapt.training.journal import METRICS
 from adapt.training.record import check_row
 from runtime import patch
 from runtime.errors import FormatError
+from runtime.storage import disk
 from runtime.storage.files import read_bytes
 from runtime.storage.json_text import parse
 
@@ -53,7 +54,7 @@ def read(job: Job, metric: str) -> Result | None:
     Raises:
         FormatError: The artifact is damaged.
     """
-    if not job.path.exists():
+    if not disk.exists(job.path):
         return None
     found = Artifact.load(job.path)
     epochs = {"last": found.metrics["last"]}

@@ -11,6 +11,7 @@ from pathlib import Path
 from adapt import methods
 from adapt.sweep.jobs import Job, quiet
 from runtime.errors import Interrupted, StorageError, TrainingError, UdaError
+from runtime.storage import disk
 from runtime.storage.files import no_empty_folder
 from runtime.storage.locks import exclusive
 from runtime.storage.writing import write_bytes
@@ -115,4 +116,4 @@ def collect(outcomes: Generator[Outcome], total: int) -> Iterator[Outcome]:
 
 
 def _written(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0
+    return path.stat().st_mtime_ns if disk.exists(path) else 0

@@ -38,6 +38,7 @@ from adapt.training.estimate import seconds_per_step, summary
 from adapt.training.journal import Journal, interruptible
 from adapt.training.record import EpochRow, Meter, density, epoch_row
 from runtime.errors import DataError, FormatError, Interrupted, TrainingError
+from runtime.storage import disk
 from runtime.storage.files import storage_errors
 
 _log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class Loop:
         Raises:
             FormatError: The artifact is damaged.
         """
-        if not self.path.exists():
+        if not disk.exists(self.path):
             return None
         found = Artifact.load(self.path)
         before = identity.of_artifact(found) | {"prompts": found.prompts}

@@ -33,6 +33,7 @@ from adapt.training import checkpoint
 from adapt.training.journal import log_file
 from adapt.training.loop import Earlier, Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError
+from runtime.storage import disk
 from runtime.storage.files import no_empty_folder
 from runtime.storage.locks import exclusive
 from runtime.storage.writing import remove_leftovers
@@ -83,7 +84,7 @@ def train(
     unfinished = path.with_name(checkpoint.FILE)
     with _surroundings(path.parent, chosen) as (own, begin_log):
         # All processes must find the same: the first may remove the file meanwhile.
-        waiting = parallel.any_process(unfinished.exists())
+        waiting = parallel.any_process(disk.exists(unfinished))
         if waiting and not resume and not restart:
             raise ConfigError(
                 f"'{path.parent}' holds an unfinished run; add --resume to continue it, or "

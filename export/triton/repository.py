@@ -21,6 +21,7 @@ from runtime.backends.trt.store import EngineStore
 from runtime.bundles.bundle import Bundle
 from runtime.errors import StorageError, VerifyError
 from runtime.sessions.session import Session
+from runtime.storage import disk
 from runtime.storage.files import storage_errors
 from runtime.storage.writing import sibling_folder
 
@@ -78,7 +79,7 @@ def write_repository(
         for name in names:
             if name in made:
                 _put(stage / name, out / name, stage / f".former-{name}")
-            elif (out / name).exists():  # of a former version of the task
+            elif disk.exists(out / name):  # of a former version of the task
                 with storage_errors(out / name):
                     (out / name).rename(stage / f".former-{name}")
     return WrittenModels(tuple(models), tuple(notes))
@@ -116,14 +117,14 @@ def verify(bundle: Bundle, repository: Path, tasks: Sequence[str]) -> None:
 def _check_ours(out: Path, names: Sequence[str]) -> None:
     for folder in (out / name for name in names):
         with storage_errors(folder):
-            exists = folder.is_symlink() or folder.exists()
+            exists = disk.is_link(folder) or disk.exists(folder)
         if not exists:
             continue
         file = folder / CONFIG
         with storage_errors(file):
             ours = (
-                not folder.is_symlink()
-                and file.is_file()
+                not disk.is_link(folder)
+                and disk.is_file(file)
                 and file.read_bytes().startswith(MARK.encode())
             )
         if not ours:
@@ -137,7 +138,7 @@ def _put(made: Path, path: Path, aside: Path) -> None:
     """Rename a model to its path; restore the former one if that fails."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        former = path.exists()
+        former = disk.exists(path)
         if former:
             path.rename(aside)
         try:

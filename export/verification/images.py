@@ -20,6 +20,7 @@ from adapt.data.spelling import composed
 from export.verification.training_images import test_images
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.models import Preprocess
+from runtime.storage import disk
 
 MAX_IMAGES = 2000
 """Default number of images per task; more are thinned out evenly."""
@@ -75,8 +76,8 @@ class ImagePaths:
                     "one; name the task of each with --images TASK=PATH"
                 )
             path = Path(name)
-            listed = is_list(path.parent, path.name) and path.is_file()
-            if not name or not (path.is_dir() or listed):
+            listed = is_list(path.parent, path.name) and disk.is_file(path)
+            if not name or not (disk.is_folder(path) or listed):
                 raise ConfigError(
                     f"--images {text}: '{name}' not found; expected a folder or a list file "
                     "(.txt); check the path"

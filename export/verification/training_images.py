@@ -13,6 +13,7 @@ from adapt.data.folder import with_test
 from adapt.data.origin import IMAGES, Origin
 from adapt.data.own_domains import read_test
 from runtime.errors import ConfigError, DataError, TaskError
+from runtime.storage import disk
 
 
 def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
@@ -41,7 +42,7 @@ def test_images(artifact: Artifact, root: Path | None) -> tuple[ImageSet, str]:
         folder = Path(str(root))
     else:
         folder = Path(origin.root)
-        if not folder.is_dir():
+        if not disk.is_folder(folder):
             raise DataError(
                 f"the test images of task '{task.id}' are no longer in '{folder}'; pass the folder "
                 "where they are now with --data, or others with --images"

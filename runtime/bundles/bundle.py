@@ -29,7 +29,7 @@ from runtime.errors import FormatError, TaskError
 from runtime.graphs.check import check_graph, check_size
 from runtime.memory.weights import Weights
 from runtime.models import BaseModel, Precision, Preprocess, TensorSpec
-from runtime.storage import digest, extension
+from runtime.storage import digest, disk, extension
 from runtime.storage.files import read_bytes, sha256
 
 MAX_BYTES = 1 << 30
@@ -49,6 +49,7 @@ class Bundle:
 
         Raises:
             FormatError: There is no bundle, or its manifest is damaged or of another version.
+            StorageError: This user may not look into the folder.
         """
         folder = Path(path)
         return cls(folder, manifest.read(folder))
@@ -174,7 +175,7 @@ class Bundle:
 
     def _content(self, ref: FileRef) -> bytes:
         path = self._locate(ref)
-        if not os.path.exists(path):  # pathlib's raises for names that are too long
+        if not disk.exists(path):
             raise FormatError(
                 f"'{path}' no longer exists; if the bundle was changed since it was opened, "
                 "refresh or open it again, else copy it again"

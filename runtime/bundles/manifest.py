@@ -13,7 +13,7 @@ from runtime.bundles.entries import Encoder, FileRef, Head, TaskEntry
 from runtime.bundles.schemas import as_schema_2, extended, from_schema_1
 from runtime.errors import FormatError
 from runtime.models import BaseModel, Precision
-from runtime.storage import extension
+from runtime.storage import disk, extension
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes, sha256
 from runtime.storage.json_text import parse
@@ -135,7 +135,7 @@ def encode(manifest: Manifest) -> bytes:
 def _beside(folder: Path) -> str:
     """Return a hint for a missing bundle: a similar name, or how to create one."""
     named = folder.with_name(f"{folder.name}.bundle")  # the ending that every command shows
-    if os.path.isfile(named / NAME):
+    if disk.is_file(named / NAME):
         return f"; did you mean '{named}'"
     return "; check the path, or create one with `uda-export onnx`"
 
@@ -145,8 +145,9 @@ def read(folder: Path) -> Manifest:
 
     Raises:
         FormatError: There is none, or it is damaged, altered or of another version.
+        StorageError: This user may not look into the folder.
     """
-    if not os.path.isfile(folder / NAME):  # pathlib's raises where it may not look
+    if not disk.is_file(folder / NAME):
         if not os.path.lexists(folder):
             raise FormatError(f"the bundle '{folder}' does not exist{_beside(folder)}")
         raise FormatError(

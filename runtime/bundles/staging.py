@@ -12,6 +12,7 @@ from runtime.bundles import manifest
 from runtime.bundles.entries import FileRef
 from runtime.bundles.manifest import Manifest
 from runtime.errors import FormatError, StorageError
+from runtime.storage import disk
 from runtime.storage.files import sha256, storage_errors, sync
 from runtime.storage.locks import exclusive
 from runtime.storage.writing import write_bytes
@@ -38,7 +39,7 @@ def staging(path: Path) -> Iterator[Staging]:
             bundle, or has a link for one of a bundle's folders.
     """
     _check(path)
-    created = not path.exists()
+    created = not disk.exists(path)
     try:
         with exclusive(path / LOCK, keep=False):
             _check(path)  # another writer may have been here while this one waited
@@ -87,7 +88,7 @@ class Staging:
                 sync(target)
                 sync(target.parent)
                 return ref
-        if not target.exists():
+        if not disk.exists(target):
             self._written.append(target)
         write_bytes(target, content)
         return ref
@@ -112,20 +113,21 @@ class Staging:
         used = {self._path / ref.path for ref in content.files()}
         try:
             for file in self._leftovers():
-                if file not in used and file.is_file():
+                if file not in used and disk.is_file(file):
                     _remove(file)
-        except OSError as error:
+        except (OSError, StorageError) as error:
             _log.warning("unused files may remain in %s: %s", self._path, error)
 
     def discard(self) -> None:
         """Remove the added files that can be removed."""
-        with contextlib.suppress(OSError):  # the error that led here is the one to report
+        # The error that led here is the one to report.
+        with contextlib.suppress(OSError, StorageError):
             kept = self._named()
             for file in self._written:
                 if file not in kept:
                     file.unlink(missing_ok=True)
             for folder in (self._path / name for name in _FOLDERS):
-                if folder.is_dir() and not any(folder.iterdir()):
+                if disk.is_folder(folder) and not any(folder.iterdir()):
                     folder.rmdir()
 
     def _leftovers(self) -> list[Path]:
@@ -133,7 +135,7 @@ class Staging:
         inside = [
             file
             for folder in (self._path / name for name in _FOLDERS)
-            if folder.is_dir()
+            if disk.is_folder(folder)
             for file in folder.iterdir()
             if _OURS.fullmatch(file.name)
         ]
@@ -157,13 +159,13 @@ def _remove(file: Path) -> None:
 
 def _check(path: Path) -> None:
     for folder in (path / name for name in _FOLDERS):
-        if folder.is_symlink():
+        if disk.is_link(folder):
             raise StorageError(
                 f"'{folder}' is a link, expected a folder; copy the bundle again, or choose "
                 "another folder"
             )
-    if not (path / manifest.NAME).is_file():
-        files = (file for file in path.rglob("*") if not file.is_dir())
+    if not disk.is_file(path / manifest.NAME):
+        files = (file for file in path.rglob("*") if not disk.is_folder(file))
         foreign = next((f for f in files if f.name != LOCK and not _OURS.fullmatch(f.name)), None)
         if foreign:
             raise StorageError(
@@ -174,7 +176,7 @@ def _check(path: Path) -> None:
 
 def _holds(path: Path, content: bytes) -> bool:
     """Return whether a file has exactly this content."""
-    if not path.is_file() or path.is_symlink() or path.stat().st_size != len(content):
+    if not disk.is_file(path) or disk.is_link(path) or path.stat().st_size != len(content):
         return False
     view = memoryview(content)
     with path.open("rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import click
 
 from runtime.commands.options import BUNDLE, JSON, session_options
 from runtime.console import count_of, printable, write_json
+from runtime.storage import disk
 
 
 @click.command(short_help="Classify images.")
@@ -36,7 +38,7 @@ def predict(
     **settings: Any,
 ) -> None:
     """Classify IMAGES, which are files; an unreadable one does not stop the others."""
-    from runtime.errors import ConfigError, DataError, TaskError
+    from runtime.errors import ConfigError, DataError, StorageError, TaskError
     from runtime.frames.preprocess import read_image
     from runtime.sessions.session import Session
 
@@ -44,11 +46,12 @@ def predict(
     if json_file is not None and same(json_file) in map(same, images):
         raise ConfigError(f"'{json_file}' is one of the images; write the JSON elsewhere")
     for path in images:
-        if os.path.isdir(path):  # no error where the system refuses a path: it is one of many
-            raise DataError(
-                f"'{path}' is a folder, expected image files; name them, for example "
-                f"{_example(path)}"
-            )
+        with contextlib.suppress(StorageError):  # it is one of many, and none stops the others
+            if disk.is_folder(path):
+                raise DataError(
+                    f"'{path}' is a folder, expected image files; name them, for example "
+                    f"{_example(path)}"
+                )
     results: list[dict[str, Any]] = []
     with Session.open(bundle, **settings) as session:
         if task is not None:
@@ -87,6 +90,6 @@ def _example(folder: Path) -> str:
 
     for depth in ("*", "*/*", "*/*/*"):
         for path in sorted(folder.glob(depth)):
-            if path.suffix.lower() in formats.KNOWN and path.is_file():
+            if path.suffix.lower() in formats.KNOWN and disk.is_file(path):
                 return f"{folder / depth}{path.suffix}"
     return str(folder / "*.jpg")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.cuda.driver import nvrtc, nvrtc_call
 from runtime.errors import BackendError, StorageError
-from runtime.storage.files import cache_folder as user_cache
+from runtime.storage.caches import cache_folder as user_cache
 from runtime.storage.trusted import read_code
 from runtime.storage.writing import remove_leftovers, write_bytes
 
@@ -27,7 +27,7 @@ _MAX_BYTES = 1 << 26
 
 def cache_folder() -> Path:
     """Return the cache of compiled kernels: `$UDA_RUNTIME_CACHE`, else `~/.cache/uda-runtime`."""
-    return user_cache("UDA_RUNTIME_CACHE", "uda-runtime")
+    return user_cache("UDA_RUNTIME_CACHE")
 
 
 def compile_kernels(source: str, capability: tuple[int, int]) -> bytes:

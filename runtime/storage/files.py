@@ -9,8 +9,11 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from runtime.errors import FormatError, StorageError
+from runtime.storage import disk
+from runtime.storage.caches import variable_of
 
 CODE_FOLDER = 0o700
 """The mode of a folder that holds machine code."""
@@ -33,26 +36,6 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def cache_folder(variable: str, name: str) -> Path:
-    """Return the folder of a cache.
-
-    Args:
-        variable: Environment variable that names the folder.
-        name: Name of the folder in `~/.cache` if the variable is not set.
-
-    Raises:
-        StorageError: The variable is not set, and this user has no home folder.
-    """
-    if chosen := os.environ.get(variable):
-        return expanded(chosen)
-    try:
-        return Path.home() / ".cache" / name
-    except RuntimeError as error:
-        raise StorageError(
-            f"this user has no home folder for a cache; choose a folder with {variable}=FOLDER"
-        ) from error
-
-
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn an operating system error while writing `path` into a StorageError.
@@ -65,6 +48,8 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
         hint = _HINTS.get(error.errno or 0, "check the path or choose another folder")
+        if variable := variable_of(path):
+            hint = hint.replace("choose another folder", f"choose another with {variable}=FOLDER")
         raise StorageError(f"cannot write '{path}': {what}; {hint}") from error
 
 
@@ -89,7 +74,7 @@ def make_folder(path: Path, mode: int = 0o775) -> None:
 @contextlib.contextmanager
 def no_empty_folder(path: Path) -> Iterator[None]:
     """Remove a folder, and those above it, that are new and still empty when the block ends."""
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    new = [folder for folder in (path, *path.parents) if not disk.exists(folder)]
     try:
         yield
     finally:
@@ -114,17 +99,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
         FormatError: The file is missing, unreadable or larger, or not a plain file.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise FormatError(f"'{path}' is not a plain file; make or copy it again")
+        with open_plain(path) as stream:
             # Python makes room for all that is asked for, however small the file is.
-            content = stream.read(min(status.st_size, limit) + 1)
+            content = stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)
     except OSError as error:
-        raise FormatError(
-            f"cannot read '{path}': {error.strerror or error}; check the path and its permissions, "
-            "or make or copy it again"
-        ) from error
+        raise unreadable(path, error) from error
     if len(content) > limit:
         raise FormatError(
             f"'{path}' is larger than the {limit} bytes it may have; make or copy it again"
@@ -132,8 +111,35 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return content
 
 
+def unreadable(path: Path, error: OSError) -> FormatError:
+    """Return the error of a file of ours that the system does not read."""
+    return FormatError(
+        f"cannot read '{path}': {error.strerror or error}; check the path and its permissions, or "
+        "make or copy it again"
+    )
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a regular file for reading, without waiting for whoever writes to a named pipe.
+
+    Raises:
+        OSError: It cannot be opened, or is something else, such as a device or a socket.
+    """
+    # Looked at first, since to open a device may set it going; and again, as it may have changed.
+    if _is_plain(os.stat(path)):
+        stream = open(path, "rb", opener=_open_at_once)
+        if _is_plain(os.fstat(stream.fileno())):
+            return stream
+        stream.close()
+    raise OSError(errno.EINVAL, "not a plain file", str(path))
+
+
+def _is_plain(status: os.stat_result) -> bool:
+    # Folders too: the system has an error of its own for them.
+    return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+
+
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for a writer if it is a named pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

@@ -6,22 +6,26 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import FormatError, StorageError
-from runtime.storage.files import cache_folder, read_bytes, storage_errors
+from runtime.storage.caches import cache_folder
+from runtime.storage.files import read_bytes, storage_errors
 from runtime.storage.writing import write_bytes
 
 
 def test_a_user_without_a_home_folder_is_told_to_name_a_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.delenv("UDA_X", raising=False)
+    monkeypatch.delenv("UDA_CACHE", raising=False)
 
     def nobody(_):
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)  # as in a container that runs as any user
-    with pytest.raises(StorageError, match="no home folder .*; choose a folder with UDA_X=FOLDER"):
-        cache_folder("UDA_X", "x")
-    monkeypatch.setenv("UDA_X", str(tmp_path))
-    assert cache_folder("UDA_X", "x") == tmp_path
+    with pytest.raises(StorageError, match="this user has no home folder for a cache; .* with UDA_CACHE=FOLDER"):
+        cache_folder("UDA_CACHE")
+    monkeypatch.setenv("UDA_CACHE", str(tmp_path))
+    assert cache_folder("UDA_CACHE") == tmp_path
+    monkeypatch.setenv("UDA_CACHE", "~nobody-of-that-name/x")
+    with pytest.raises(StorageError, match="no home folder '~nobody-of-that-name' for a cache;"):
+        cache_folder("UDA_CACHE")
 
 
 def test_a_small_file_takes_little_memory_whatever_it_might_have(tmp_path):
@@ -85,5 +89,5 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path, kind):
     {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda p: p.symlink_to("/dev/zero")}[kind](
         path
     )
-    with pytest.raises(FormatError, match=f"{kind}.* (is not a plain file|Is a directory); "):
+    with pytest.raises(FormatError, match=f"{kind}.* (not a plain file|Is a directory); "):
         read_bytes(path, 9)

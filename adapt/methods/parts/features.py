@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,8 @@ from adapt.compute.inference import predict
 from adapt.data.home import folder
 from adapt.data.rows import Images
 from adapt.methods.base import Method
-from runtime.errors import BaseModelError, FormatError
-from runtime.storage import checksummed
+from runtime.errors import BaseModelError, FormatError, StorageError
+from runtime.storage import checksummed, disk
 
 if TYPE_CHECKING:
     from adapt.clip.model import Clip
@@ -127,13 +126,13 @@ class FeatureMethod(Method):
 
 
 def _read(path: Path, document: Mapping[str, Any]) -> Tensor | None:
-    if not os.path.isfile(path):  # nothing there, or what cannot be opened without waiting
-        return None
     try:
+        if not disk.is_file(path):
+            return None
         file = checksummed.read(path, KIND, SCHEMA)
         if file.document != document or not _usable(file.tensors, document["shape"]):
             raise FormatError(f"'{path}' holds other features")
-    except FormatError as error:
+    except (FormatError, StorageError) as error:
         _log.warning("features are computed again: %s", error)
         return None
     return torch.from_numpy(file.tensors[_ROWS])

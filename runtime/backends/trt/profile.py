@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ConfigError, FormatError
 from runtime.models import MAX_CLASSES, check_text
+from runtime.storage import disk
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes
 from runtime.storage.json_text import parse
@@ -99,7 +99,7 @@ def load(name: str) -> Profile:
     if name in PROFILES:
         return PROFILES[name]
     hint = f"a profile is a file like {_EXAMPLE}"
-    if not os.path.isfile(name):
+    if not disk.is_file(name):
         known = ", ".join(sorted(PROFILES))
         raise ConfigError(f"unknown profile '{name}'; available: {known}, or a JSON file; {hint}")
     where = f"'{name}'"

@@ -18,6 +18,7 @@ from runtime.backends.trt.engine_file import EngineFile, Platform, encode
 from runtime.backends.trt.folder import make
 from runtime.backends.trt.reader import EngineReader
 from runtime.errors import FormatError, StorageError
+from runtime.storage import disk
 from runtime.storage.files import sha256, storage_errors
 from runtime.storage.locks import exclusive
 from runtime.storage.writing import remove_leftovers, write_bytes
@@ -132,6 +133,6 @@ def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore
     check_engines(folder)
     extra = "" if folder is None else f" --engines {shlex.quote(str(folder))}"
     path = bundle / FOLDER if folder is None else Path(folder)
-    if folder is not None and path.is_symlink():
+    if folder is not None and disk.is_link(path):
         path = path.resolve()  # the user named it, so the link is meant
     return EngineStore(path, f"uda-runtime build {shlex.quote(str(bundle))}{extra}")

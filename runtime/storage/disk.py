@@ -1,0 +1,83 @@
+"""Look at paths, and tell what is missing from what this user may not look at.
+
+`Path.exists` and its like raise a bare PermissionError below a folder that may not be searched, and
+those of `os.path` answer that nothing is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from runtime.errors import StorageError
+from runtime.storage.caches import variable_of
+
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Errors of the system that say that there is nothing of that name."""
+
+
+def status(path: str | Path, *, follow: bool = True) -> os.stat_result | None:
+    """Return what the system says of a path; None if nothing is there.
+
+    Args:
+        path: Path to look at.
+        follow: Whether to look at what a link leads to, instead of the link.
+
+    Raises:
+        StorageError: This user may not look there.
+    """
+    try:
+        return os.stat(path, follow_symlinks=follow)
+    except ValueError:  # a null character, or letters that the system's encoding lacks
+        return None
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return None
+        raise refused(path, error) from error
+
+
+def exists(path: str | Path) -> bool:
+    """Return whether something is there that is not a broken link; raises like `status`."""
+    return status(path) is not None
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether a path is a regular file, or a link to one; raises like `status`."""
+    found = status(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether a path is a folder, or a link to one; raises like `status`."""
+    found = status(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def is_link(path: str | Path) -> bool:
+    """Return whether a path is a link, broken or not; raises like `status`."""
+    found = status(path, follow=False)
+    return found is not None and stat.S_ISLNK(found.st_mode)
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the paths in a folder, or further below, that match a pattern, sorted.
+
+    Raises:
+        StorageError: There is a folder that this user may not list.
+    """
+    try:
+        if is_folder(folder):
+            os.scandir(folder).close()  # `glob` takes what it may not list for empty
+        return sorted(folder.glob(pattern))
+    except OSError as error:
+        raise refused(folder, error) from error
+
+
+def refused(path: str | Path, error: OSError) -> StorageError:
+    """Return the error of a path that the system does not let this user read."""
+    hint = "check the permissions of the path and of the folders above it"
+    if variable := variable_of(Path(path)):
+        hint += f", or choose another cache with {variable}=FOLDER"
+    return StorageError(f"cannot read '{path}': {error.strerror or error}; {hint}")
