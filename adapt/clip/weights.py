@@ -15,7 +15,7 @@ import torch
 from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from adapt.settings.architectures import SUFFIXES, check_weights
@@ -72,7 +72,8 @@ def read(path: Path, advice: str = "--set pretrained=PATH") -> Weights:
         _check_archive(path)
     try:
         if path.suffix.lower() == ".safetensors":
-            content: object = load_file(path)
+            # Read and not mapped: a file that shrinks under a map ends the process.
+            content: object = load(path.read_bytes())
         elif archive:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # torch retires TorchScript

@@ -12,13 +12,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from adapt.settings.towers import OFF, Pixels, ResnetTower, TextTower, VitTower, ranges
 from runtime.errors import BaseModelError, UdaError
 from runtime.storage.fields import build
-from runtime.storage.files import expanded
+from runtime.storage.files import expanded, open_plain
 from runtime.storage.json_text import parse
 
 SUFFIX = ".json"
@@ -151,10 +150,7 @@ def is_file(model: str) -> bool:
 def _document(path: Path) -> object:
     path = expanded(path)
     try:
-        status = path.stat()
-        if not S_ISREG(status.st_mode):  # a named pipe would be waited for
-            raise BaseModelError(f"'{path}' is not a file; pass --set model=FILE.json")
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             text = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         why = error.strerror if isinstance(error, OSError) else error

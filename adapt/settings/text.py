@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from runtime.errors import ConfigError
+from runtime.storage.files import open_plain
 
 _SHOWN = 200
 """Number of typed characters that a message shows."""
@@ -50,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: The file cannot be read, or is not a mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
+        values = yaml.load(_content(path), _Loader)  # noqa: S506
     except _UNREADABLE as error:
         raise ConfigError(f"cannot read the settings '{path}': {_line(error)}") from error
     if values is None:  # empty, or comments alone
@@ -58,6 +59,11 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"'{path}' must hold one 'key: value' per line; correct the file")
     return values
+
+
+def _content(path: Path) -> str:
+    with open_plain(path) as stream:
+        return stream.read().decode("utf-8")
 
 
 def sections(values: dict[str, Any], name: str, path: Path) -> dict[str, dict[str, Any]]:

@@ -7,20 +7,20 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from runtime.errors import BackendError, FormatError
 from runtime.memory.weights import Weights
 from runtime.models import TensorSpec
 from runtime.storage import digest
-from runtime.storage.files import storage_errors
+from runtime.storage.files import open_plain, storage_errors, unreadable
 from runtime.storage.header import read_header
 from runtime.workers import on_threads
 
-_DTYPES = {"F32": "float32", "F16": "float16"}
+_DTYPES: dict[str, Literal["float32", "float16"]] = {"F32": "float32", "F16": "float16"}
 
 
 def read_weights(path: Path, size: int, sha256: str) -> Weights:
@@ -121,27 +121,41 @@ def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
         FormatError: The file is missing, damaged, or of another size.
     """
     try:
-        if path.stat().st_size != size:
-            raise FormatError(
-                f"'{path}' has {path.stat().st_size} bytes, expected {size}; copy it again"
-            )
-        with path.open("rb") as stream:
-            read_header(stream)
-        with safe_open(path, framework="numpy") as file:
-            layout = []
-            for name in file.offset_keys():
-                part = file.get_slice(name)
-                if part.get_dtype() not in _DTYPES:
-                    raise FormatError(f"'{path}': tensor '{name}' is {part.get_dtype()}")
-                layout.append(
-                    TensorSpec(name, _DTYPES[part.get_dtype()], tuple(part.get_shape()))  # type: ignore[arg-type]
-                )
-    except (OSError, SafetensorError, ValueError) as error:
-        raise FormatError(
-            f"'{path}' is missing or damaged ({error}); copy the bundle again"
-        ) from error
-    # The format allows no holes, so the data is the end of the file.
-    return layout, size - sum(spec.nbytes for spec in layout)
+        with open_plain(path) as file:
+            if (found := os.fstat(file.fileno()).st_size) != size:
+                raise FormatError(f"'{path}' has {found} bytes, expected {size}; copy it again")
+            return _layout(file, size)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise FormatError(f"'{path}' is damaged ({error}); copy the bundle again") from error
+
+
+def _layout(file: BinaryIO, size: int) -> tuple[list[TensorSpec], int]:
+    """Return the tensors that a header lists, in file order, and where their bytes start.
+
+    Read here, since the library maps the file, and one that shrinks meanwhile ends the process.
+
+    Raises:
+        ValueError: A tensor is neither float32 nor float16, or they do not fill the file; also
+            TypeError and KeyError.
+    """
+    header = read_header(file)
+    header.pop("__metadata__", None)
+    layout, start, end = [], file.tell(), 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        if entry["dtype"] not in _DTYPES:
+            raise ValueError(f"tensor '{name}' is {entry['dtype']}")
+        if any(type(side) is not int for side in entry["shape"]):
+            raise ValueError(f"tensor '{name}' has no whole numbers for a shape")
+        spec = TensorSpec(name, _DTYPES[entry["dtype"]], tuple(entry["shape"]))
+        if entry["data_offsets"] != [end, end + spec.nbytes]:
+            raise ValueError(f"tensor '{name}' is not where it should be")
+        layout.append(spec)
+        end += spec.nbytes
+    if start + end != size:
+        raise ValueError(f"its tensors have {end} bytes, expected {size - start}")
+    return layout, start
 
 
 def _take_all(
@@ -161,14 +175,12 @@ def _take_all(
     """
     offsets = np.cumsum([0, *(spec.nbytes for spec in layout)])[:-1].tolist()
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             number = file.fileno()
             tensors = zip(layout, offsets, strict=True)
             found = digest.combined(on_threads(lambda tensor: take(number, *tensor), tensors, 4))
     except OSError as error:
-        raise FormatError(
-            f"cannot read '{path}': {error.strerror or error}; copy the bundle again"
-        ) from error
+        raise unreadable(path, error) from error
     if found != sha256:
         raise FormatError(f"'{path}' was altered: its digest does not match; copy it again")
 

@@ -19,9 +19,12 @@ from PIL import Image, ImageOps
 
 from runtime.errors import DataError
 from runtime.models import Background
+from runtime.storage.files import open_plain
 
 MAX_PIXELS = 210_000_000
 """Most pixels of an image file: phone cameras have up to 200 million. More looks like a bomb."""
+_WHOLE = 80_000_000
+"""Pixels above which a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size, which costs little."""
 _LARGE = 32_000_000
 """Pixels above which images are decoded one at a time, so that threads do not fill the memory."""
 _BYTES = 14
@@ -45,17 +48,18 @@ def opened(path: Path) -> Iterator[Image.Image]:
         path: Path of the file.
 
     Raises:
-        DataError: The image has more pixels, or the path is not a file.
+        DataError: The image has more pixels.
+        OSError: The path cannot be read, or is not a plain file.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise DataError("it is a pipe or a device; remove it")  # which may never answer
-    with _OPENING:  # a limit of the whole program: it is lifted while a header is read, not longer
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-    with image:
+    # A stream instead of the path: Pillow maps some formats, and a file that shrinks under a map
+    # ends the process.
+    with open_plain(path) as stream:
+        with _OPENING:  # a limit of the whole program: lifted while a header is read, not longer
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(stream)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
         if image.width * image.height > MAX_PIXELS:
             raise DataError(
                 f"it has {image.width} x {image.height} pixels, too many: at most "
@@ -74,6 +78,7 @@ def rgb(image: Image.Image, background: Background) -> NDArray[np.uint8]:
     Raises:
         DataError: The range of its values is unclear, or it does not fit into the memory.
     """
+    _reduce(image)
     pixels = image.width * image.height
     if pixels <= _LARGE:
         return _rgb(image, background)
@@ -84,6 +89,14 @@ def rgb(image: Image.Image, background: Background) -> NDArray[np.uint8]:
         )
     with _ONE_LARGE:
         return _rgb(image, background)
+
+
+def _reduce(image: Image.Image) -> None:
+    """Let a large JPEG be decoded at the largest of 1/2, 1/4 and 1/8 that is not large."""
+    width, height = image.size
+    if width * height > _WHOLE:
+        shrink = next((n for n in (2, 4) if width * height <= n * n * _WHOLE), 8)
+        image.draft(None, (width // shrink, height // shrink))  # other formats ignore it
 
 
 def _memory() -> float:

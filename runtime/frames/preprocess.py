@@ -6,14 +6,13 @@ exactly the pixels the reported accuracy was measured on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from runtime.errors import DataError
 from runtime.frames import decode, formats
@@ -213,10 +212,19 @@ def read_image(
         raise DataError(f"cannot read the image '{path}': {error}") from error
     except Exception as error:  # decoders raise what they like on damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        reason = reason.replace(f" {str(path)!r}", "")  # Pillow names the file too
-        hint = formats.advice(path.suffix.lower()) or "repair or remove the file"
-        if not os.path.isfile(path):  # pathlib's raises where the system refuses a path
-            hint = "check the path"
-            if "*" in str(path):  # a shell passes on a pattern in quotes, or one without a match
-                hint = "leave out the quotes around a pattern, or check the path"
-        raise DataError(f"cannot read the image '{path}': {reason}; {hint}") from error
+        if isinstance(error, UnidentifiedImageError):
+            reason = "cannot identify image file"  # its own text shows a Python object
+        raise DataError(
+            f"cannot read the image '{path}': {reason}; {_hint(path, error)}"
+        ) from error
+
+
+def _hint(path: Path, error: Exception) -> str:
+    """Return what can help if an image file cannot be read."""
+    if isinstance(error, PermissionError):
+        return "check its permissions and those of the folders above it"
+    if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
+        if "*" in str(path):  # a shell passes on a pattern in quotes, or one without a match
+            return "leave out the quotes around a pattern, or check the path"
+        return "check the path"
+    return formats.advice(path.suffix.lower()) or "repair or remove the file"

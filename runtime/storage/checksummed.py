@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from runtime.errors import FormatError
 from runtime.storage import extension
 from runtime.storage.digest import tensors_sha256
+from runtime.storage.files import open_plain, unreadable
 from runtime.storage.header import read_header
 from runtime.storage.json_text import parse
 from runtime.storage.writing import write_bytes
@@ -34,7 +33,7 @@ _META = "sealed"
 _EXTENSIBLE = 2
 """First schema with `requires` and `optional`, of kinds that have features."""
 _OPTIONAL = f"{extension.OPTIONAL}."
-_DAMAGE = (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError)
+_DAMAGE = (SafetensorError, ValueError, TypeError, AttributeError, KeyError)
 Tensors = Mapping[str, NDArray[Any]]
 _Raw = tuple[Mapping[str, str], dict[str, NDArray[Any]]]
 """Metadata and tensors, not checked yet."""
@@ -128,21 +127,18 @@ def read(
             requires a feature that is not known.
     """
     try:
-        meta, tensors = _from_disk(path) if content is None else _from_bytes(content)
+        if content is None:
+            # Read, though it takes the file's size more for a moment: a file that shrinks while it
+            # is mapped ends the process.
+            with open_plain(path) as stream:
+                content = stream.read()
+        meta, tensors = _from_bytes(content)
+        del content
+    except OSError as error:
+        raise unreadable(path, error) from error
     except _DAMAGE as error:
-        raise FormatError(
-            f"'{path}' is missing or damaged ({error}); make or copy it again"
-        ) from error
+        raise FormatError(f"'{path}' is damaged ({error}); make or copy it again") from error
     return _checked(path, kind, (oldest or schema, schema), features, meta, tensors)
-
-
-def _from_disk(path: Path) -> _Raw:
-    if not S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
-        raise OSError("not a plain file")
-    with open(path, "rb") as stream:
-        read_header(stream)
-    with safe_open(path, framework="numpy") as file:
-        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _from_bytes(content: bytes) -> _Raw:
