@@ -6,6 +6,7 @@ use of a name does.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from adapt.artifacts.adapted import AdaptedModel, load
 
 __all__ = ["AdaptedModel", "load"]
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when a module imports open_clip
 
 
 def __getattr__(name: str) -> Any:

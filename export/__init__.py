@@ -5,6 +5,7 @@ Importing this package imports neither torch nor onnx; the first use of a name d
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from export.verification.images import ImagePaths
 
 __all__ = ["ImagePaths", "TaskReport", "export_bundle", "verify_bundle"]
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when a module imports open_clip
 
 _MODULES = {
     "ImagePaths": "export.verification.images",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when a test imports onnxruntime
+
 
 @pytest.fixture(scope="session", autouse=True)
 def uda_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

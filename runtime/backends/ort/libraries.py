@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import sys
 from functools import cache
 from importlib import import_module
@@ -22,11 +23,13 @@ _loading = Mutex()
 
 
 def onnxruntime() -> Any:
-    """Import and return ONNX Runtime.
+    """Import and return ONNX Runtime, its telemetry off unless the environment asks for it.
 
     Raises:
         BackendError: It is not installed, or broken.
     """
+    # Read when it is imported: it writes the id of a device, and looks up a host of its maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         return import_module("onnxruntime")  # here: `import runtime` does not need it
     except ImportError as error:
