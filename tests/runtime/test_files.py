@@ -19,7 +19,9 @@ def test_a_user_without_a_home_folder_is_told_to_name_a_cache(tmp_path, monkeypa
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)  # as in a container that runs as any user
-    with pytest.raises(StorageError, match="this user has no home folder for a cache; .* with UDA_CACHE=FOLDER"):
+    with pytest.raises(
+        StorageError, match="this user has no home folder for a cache; .* with UDA_CACHE=FOLDER"
+    ):
         cache_folder("UDA_CACHE")
     monkeypatch.setenv("UDA_CACHE", str(tmp_path))
     assert cache_folder("UDA_CACHE") == tmp_path
