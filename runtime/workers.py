@@ -148,14 +148,8 @@ class Workers:
         """Run calls concurrently and return their results.
 
         Raises:
-            BackendError: The process was forked from the one that has the threads.
             BaseException: As the first call that failed, after all have ended.
         """
-        if os.getpid() != self._process:
-            raise BackendError(
-                "this pool was opened before its process was forked, and threads do not come "
-                "along; open a pool in every process"
-            )
         jobs = [Job(work) for work in works]
         try:
             for job in jobs:

@@ -17,6 +17,7 @@ from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, spread
 from runtime.sessions.lending import Lending
+from runtime.sessions.origin import OneProcess
 from runtime.sessions.session import Session
 from runtime.sessions.settings import check_number, check_settings
 from runtime.sessions.sharing import SharedBase, cores, encoding
@@ -26,7 +27,7 @@ Pair = tuple[Frame, str]
 """A frame, and the id of the task that is to classify it."""
 
 
-class SessionPool:
+class SessionPool(OneProcess):
     """Runs as many frames at once as it has sessions; any thread may call it.
 
     The sessions share the tasks in memory, and those pages of the base weights (4 KiB each) that
@@ -40,8 +41,11 @@ class SessionPool:
             print(pool.predict(frame, "a-c").label)
     """
 
+    _kind = "pool"
+
     def __init__(self, sessions: Sequence[Session]) -> None:
         """Take ownership of open sessions; `SessionPool.open` opens them."""
+        super().__init__()
         self._sessions = tuple(sessions)
         self._lending = Lending(self._sessions)
         self._refreshing = Mutex()
@@ -124,6 +128,7 @@ class SessionPool:
         Raises:
             UdaError: As `Session.predict`; other calls are not affected.
         """
+        self._check_process()
         loan = self._lending.lend(task, sys._getframe())
         try:
             return loan.session.predict(frame, task)
@@ -139,6 +144,7 @@ class SessionPool:
         Raises:
             UdaError: As `Session.predict_many`, of the first part that failed.
         """
+        self._check_process()
         pairs = checked(pairs)
         bundle = self._bundle
         encodings = [encoding(bundle, task) for _, task in pairs]
@@ -161,6 +167,7 @@ class SessionPool:
         Raises:
             UdaError: As `Session.refresh`; one that failed stays as it was, the others do not.
         """
+        self._check_process()
         self._lending.check_open()
         changed: dict[str, None] = {}
         errors: list[UdaError] = []

@@ -22,6 +22,7 @@ from runtime.errors import BackendError, UdaError
 from runtime.models import TensorSpec
 from runtime.mutex import Mutex
 from runtime.sessions.cache import Holder, Lease, TaskCache
+from runtime.sessions.origin import OneProcess, keep_for_ever
 from runtime.sessions.view import View
 from runtime.strategies.base import LoadedTask, Strategy
 
@@ -29,8 +30,10 @@ T = TypeVar("T")
 S = TypeVar("S", bound="SwitchingSession")
 
 
-class SwitchingSession:
+class SwitchingSession(OneProcess):
     """The tasks of one session: the current one, those in memory, and those on disk."""
+
+    _kind = "session"
 
     def __init__(
         self, bundle: Bundle, strategy: Strategy[Any], cache: TaskCache | None = None
@@ -43,6 +46,7 @@ class SwitchingSession:
             cache: Cache of tasks, which sessions over the same base may share; None makes one
                 without a bound.
         """
+        super().__init__()
         self._strategy = strategy
         self._cache = TaskCache() if cache is None else cache
         self._view = View(bundle, strategy, self._cache)
@@ -240,9 +244,12 @@ class SwitchingSession:
         """Release the engines and the tasks. Safe to call more than once.
 
         A call that is running ends before that. From a signal handler that interrupts a call of the
-        same thread, this returns at once, and that call releases them when it ends.
+        same thread, this returns at once, and that call releases them when it ends. In a process
+        that was forked meanwhile, nothing is released.
         """
         self._closed = True
+        if self._forked:
+            return
         if self._turn.mine:
             self._deferred = True
             return
@@ -359,7 +366,12 @@ class SwitchingSession:
             self._deferred = False
             self.close()
 
+    def __del__(self) -> None:
+        if self._forked:
+            keep_for_ever(self._strategy)
+
     def _opened(self) -> View:
+        self._check_process()
         if self._closed:
             raise BackendError("the session is closed; open a new one")
         return self._view
