@@ -99,8 +99,16 @@ def scratch_folder(name: str) -> contextlib.AbstractContextManager[Path]:
 
     Args:
         name: What the folder is for.
+
+    Raises:
+        StorageError: No such place can be written.
     """
-    return sibling_folder(Path(tempfile.gettempdir()) / name)
+    try:
+        return sibling_folder(Path(tempfile.gettempdir()) / name)
+    except FileNotFoundError as error:  # Python tried every usual place
+        raise StorageError(
+            "no folder for temporary files can be written; choose one with TMPDIR=FOLDER"
+        ) from error
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:

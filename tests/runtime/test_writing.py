@@ -102,3 +102,10 @@ def test_an_error_names_the_file_that_was_wanted(tmp_path):
     with pytest.raises(StorageError, match=f"cannot write '{tmp_path}/{'a' * 250}'"):
         write_bytes(tmp_path / ("a" * 250), b"")
     assert not names(tmp_path)
+
+
+def test_where_no_temporary_files_can_be_written_a_folder_is_asked_for(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    with pytest.raises(StorageError, match="choose one with TMPDIR=FOLDER"):
+        scratch_folder("x")

@@ -50,7 +50,7 @@ class EngineStore(EngineReader):
         remove_leftovers(self.folder)
         lock = self.folder / _LOCK
         with contextlib.suppress(OSError, StorageError):
-            if not lock.exists() and not any(self._unnamed()):
+            if not disk.exists(lock) and not any(self._unnamed()):
                 return
             with exclusive(lock, keep=False, busy=StorageError):
                 for plan in self._unnamed():
@@ -61,7 +61,7 @@ class EngineStore(EngineReader):
         for plan in self.folder.glob(f"*-{'[0-9a-f]' * 16}.plan"):
             described = plan.with_name(f"{plan.stem[:-17]}.json")
             with contextlib.suppress(FormatError):  # one that cannot be read may name it
-                if not described.exists() or self.read(described).plan_name != plan.name:
+                if not disk.exists(described) or self.read(described).plan_name != plan.name:
                     yield plan
 
     def install(self, engine: EngineFile, plan: bytes) -> None:
