@@ -6,10 +6,8 @@ many kills left the old bundle and how many the new one.
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pathlib
 import shutil
 import signal
 import sys
@@ -20,59 +18,11 @@ from pathlib import Path
 import numpy as np
 from conftest import _make_world
 
+from benchmarks._kill_steps import Steps
 from runtime.bundles import bundle, manifest
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.install import install, remove, rollback
 from runtime.bundles.task import Task, encode_task
-
-_AUDITED = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
-
-
-class Steps:
-    """Counts what this process does to the disk, and kills it at one step."""
-
-    def __init__(self, kill_at: int) -> None:
-        self.kill_at, self.log = kill_at, []
-
-    def step(self, what: str, path: object) -> None:
-        if len(self.log) == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.log.append((what, str(path)))
-
-    def watch(self) -> None:
-        """Watch this process from now on; there is no way back."""
-        steps, write, fsync, opened = self, os.write, os.fsync, io.open
-
-        class InTwoParts(io.FileIO):
-            def write(self, content) -> int:
-                view = memoryview(content)
-                for part in (view[: len(view) // 2], view[len(view) // 2 :]):
-                    steps.step("write", self.name)
-                    super().write(part)
-                return len(view)
-
-        def slow_open(file, mode="r", *args, **more):
-            return InTwoParts(file, mode) if mode == "wb" else opened(file, mode, *args, **more)
-
-        def slow_write(handle: int, content: bytes) -> int:
-            self.step("write", os.readlink(f"/proc/self/fd/{handle}"))
-            return write(handle, content)
-
-        def slow_fsync(handle: int) -> None:
-            self.step("fsync", os.readlink(f"/proc/self/fd/{handle}"))
-            fsync(handle)
-
-        def audit(event: str, args: tuple) -> None:
-            if event == "open" and isinstance(args[2], int):
-                if args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                    self.step("open", args[0])
-            elif event in _AUDITED:
-                self.step(event, args[1] if event == "os.rename" else args[0])
-
-        os.write, os.fsync, io.open = slow_write, slow_fsync, slow_open
-        if accessor := getattr(pathlib, "_NormalAccessor", None):  # Python 3.10 has its own io.open
-            accessor.open = staticmethod(slow_open)
-        sys.addaudithook(audit)
 
 
 def newer(task: Task, seed: int, name: str | None = None) -> Task:
