@@ -16,6 +16,7 @@ from runtime.errors import UdaError
 from runtime.startup import INTERRUPTED
 from runtime.storage.writing import write_bytes
 from runtime.streams import lasting
+from runtime.text import printable
 
 OPTIONAL = frozenset(
     "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib".split()
@@ -44,7 +45,7 @@ class UdaGroup(click.Group):
                 result = None
             sys.stdout.flush()
             if output is not None and output.failure is not None:
-                click.echo(f"error: {_lost(output.failure)}", err=True)
+                echo(f"error: {_lost(output.failure)}", err=True)
                 sys.exit(1)
         return result
 
@@ -68,7 +69,7 @@ class UdaGroup(click.Group):
             if (refusal := _refusal(error)) is None:
                 raise
             message = refusal
-        click.echo(f"error: {printable(' '.join(message.split()))}", err=True)
+        echo(f"error: {printable(message)}", err=True)
         sys.exit(status)
 
 
@@ -96,7 +97,7 @@ def _lost(error: OSError) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return rows as aligned text columns: the first to the left, the others to the right."""
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    cells = [[printable(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
@@ -110,12 +111,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
 
 
-def printable(value: object) -> str:
-    """Return text from a file without the characters that control a terminal."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def echo(text: object = "", *, err: bool = False) -> None:
+    """Print lines, each without the characters that control a terminal.
+
+    Args:
+        text: Lines to print; those of names from files are escaped by `printable` before.
+        err: Whether to print them on stderr.
+    """
+    click.echo("\n".join(map(printable, str(text).split("\n"))), err=err)
 
 
 def count_of(count: int, noun: str) -> str:

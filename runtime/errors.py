@@ -18,6 +18,12 @@ quotes. Command lines print it as one line and exit with 1.
 
 from __future__ import annotations
 
+import re
+
+from runtime.text import printable
+
+_LINES = re.compile(r"[ \t]*[\r\n]+[ \t]*")
+
 
 def raise_interrupt(error: BaseException) -> None:
     """Raise the interrupt that a library's import turned into an error of its own, if one is."""
@@ -47,7 +53,14 @@ def raised_by(error: Exception, library: str) -> bool:
 
 
 class UdaError(Exception):
-    """The root of every error a user can cause."""
+    """The root of every error a user can cause.
+
+    A message is one line, and what it shows of a file cannot control a terminal.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        """Store a message; the lines of another library's become one."""
+        super().__init__(printable(_LINES.sub(" ", str(message).strip())))
 
 
 class ConfigError(UdaError):

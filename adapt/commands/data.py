@@ -10,8 +10,9 @@ import click
 
 from adapt.commands.image_options import data_option
 from adapt.registry import DATASETS
-from runtime.console import count_of, printable, write_json
+from runtime.console import count_of, echo, write_json
 from runtime.errors import DataError
+from runtime.text import printable
 
 if TYPE_CHECKING:
     from adapt.data.own_check import OwnReport
@@ -89,11 +90,11 @@ def check(
         found = OwnReport(checks.named(dataset, data, task), ())
     else:
         found = own(data or Path(), source, target)
-    click.echo(
+    echo(
         f"{found.report.dataset}: {count_of(len(found.report.rows), 'domain')}, "
         f"{count_of(found.report.class_count, 'class')}\n"
     )
-    click.echo(found.report.table())
+    echo(found.report.table())
     lost = {one.name: one.unreadable for one in found.details}
     if dataset and decode:
         from adapt.data.decode import decoded
@@ -107,7 +108,7 @@ def check(
         _write_json(json_file, found, lost)
     elif not page and any(len(bad) > 1 for bad in lost.values()):
         page_too = "" if dataset else "--report FILE.html or "
-        click.echo(f"to list all that cannot be read, add {page_too}--json FILE")
+        echo(f"to list all that cannot be read, add {page_too}--json FILE")
     if found.report.unusable:
         raise DataError(found.report.unusable)
 
@@ -117,11 +118,11 @@ def _print(found: OwnReport) -> None:
     from adapt.data.inventory.summary import left_out_line
 
     for one in found.details:
-        click.echo("\n" + "\n".join(map(printable, one.lines())))
+        echo("\n" + "\n".join(map(printable, one.lines())))
     if found.beside:
-        click.echo(f"\nbeside the domains: {left_out_line(found.beside)}")
+        echo(f"\nbeside the domains: {left_out_line(found.beside)}")
     if found.report.notes:
-        click.echo("\n" + "\n".join(map(printable, found.report.notes)))
+        echo("\n" + "\n".join(map(printable, found.report.notes)))
 
 
 def _write_page(page: Path, found: OwnReport) -> None:
@@ -129,7 +130,7 @@ def _write_page(page: Path, found: OwnReport) -> None:
 
     report = found.report
     write_page(page, report.dataset, found.details, report.notes, report.unusable)
-    click.echo(f"\nreport     {page}")
+    echo(f"\nreport     {page}")
 
 
 def _write_json(path: Path, found: OwnReport, lost: Unreadable) -> None:

@@ -12,7 +12,8 @@ from adapt.artifacts import store
 from adapt.commands.baselines import with_probe
 from adapt.commands.image_options import named_of, pair_loader, task_options, test_option
 from adapt.commands.options import use_threads
-from runtime.console import count_of, table, write_json
+from runtime.console import count_of, echo, table, write_json
+from runtime.text import printable
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
@@ -108,20 +109,20 @@ def _print(
         if lines[0].images
         else "no accuracy: the target has no labels"
     )
-    click.echo(f"{pair.task.dataset} {pair.task.id}: {tested}\n")
-    click.echo(table(compare.HEADER, compare.rows(lines)))
+    echo(f"{pair.task.dataset} {pair.task.id}: {tested}\n")
+    echo(table(compare.HEADER, compare.rows(lines)))
     if left_out:
-        click.echo(f"\nleft out, of another set of target classes: {', '.join(left_out)}")
+        echo(f"\nleft out, of another set of target classes: {', '.join(map(printable, left_out))}")
     for line in lines:
         if line.variant == method:
             cells, note = confusion.rows(line.confusion.lines())
-            click.echo(f"\n{method}{note and ', ' + note}:\n\n{table(confusion.HEADER, cells)}")
+            echo(f"\n{method}{note and ', ' + note}:\n\n{table(confusion.HEADER, cells)}")
 
 
 def _write_report(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None:
     """Write every variant's confusion matrix, if the target has labels."""
     if not lines[0].images:
-        click.echo(
+        echo(
             "\nreport     none: a confusion matrix needs labels; sort a few images with "
             '"uda-adapt spot-check draw"'
         )
@@ -132,7 +133,7 @@ def _write_report(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None
             f"{line.images} images"
         )
         line.confusion.write(folder / line.variant, title)
-    click.echo(f"\nreport     {folder}")
+    echo(f"\nreport     {folder}")
 
 
 def _tested(pair: DomainPair, count: int) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from adapt.artifacts import store
-from runtime.console import bytes_text, printable, table
+from runtime.console import bytes_text, echo, table
 from runtime.errors import TaskError
 from runtime.storage import disk
+from runtime.text import printable
 
 _LISTED = 8
 """Number of artifacts below a folder that a message lists."""
@@ -56,7 +57,7 @@ def inspect(artifact: Path) -> None:
         "file": bytes_text(artifact.stat().st_size),
     }
     for name, text in shown_lines.items():
-        click.echo(f"{name:<10}{text}")
+        echo(f"{name:<10}{text}")
     record = found.optional.get(SETTINGS)
     sources = record.get("sources") if isinstance(record, dict) else None
     if isinstance(sources, dict) and sources:
@@ -65,7 +66,7 @@ def inspect(artifact: Path) -> None:
             for key, value in found.config.items()
             if key in sources
         ]
-        click.echo("\n" + table(("setting", "value", "source"), rows))
+        echo("\n" + table(("setting", "value", "source"), rows))
 
 
 def _file(folder: Path) -> Path:

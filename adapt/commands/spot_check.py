@@ -8,7 +8,7 @@ import click
 
 from adapt.commands.image_options import named_of, pair_loader, task_options
 from adapt.commands.options import device_option, use_threads
-from runtime.console import count_of, table, write_json
+from runtime.console import count_of, echo, table, write_json
 
 _artifacts = click.option(
     "--artifacts",
@@ -75,10 +75,10 @@ def draw(
 
     manifest = check.draw(stored(pair_of, artifacts, dataset, method).pair, count, seed, out)
     held = "held-out target" if manifest.held_out else "target"
-    click.echo(f"drew       {count} of {manifest.population} {held} images at random")
-    click.echo(f"now        move each from '{out / check.UNSORTED}' into its class below")
-    click.echo(f"           '{out / check.SORTED}', or into '{check.NONE}'")
-    click.echo(f'then       uda-adapt spot-check score "{out}" --artifacts "{artifacts}"')
+    echo(f"drew       {count} of {manifest.population} {held} images at random")
+    echo(f"now        move each from '{out / check.UNSORTED}' into its class below")
+    echo(f"           '{out / check.SORTED}', or into '{check.NONE}'")
+    echo(f'then       uda-adapt spot-check score "{out}" --artifacts "{artifacts}"')
 
 
 @spot_check.command(short_help="Measure accuracy from your sorting.")
@@ -119,22 +119,16 @@ def score(
     sorting = check.collect(folder)
     report = spot_score.score(sorting, artifacts, methods, device, pretrained)
     task, count = sorting.manifest.task, len(sorting.paths)
-    click.echo(
-        f"{task.dataset} {task.id}: accuracy on {count_of(count, 'image')} that a person sorted\n"
-    )
-    click.echo(table(spot_score.HEADER, spot_score.rows(report)))
+    echo(f"{task.dataset} {task.id}: accuracy on {count_of(count, 'image')} that a person sorted\n")
+    echo(table(spot_score.HEADER, spot_score.rows(report)))
     if report.pairs:
-        click.echo(f"\n{table(spot_score.PAIRS, spot_score.pair_rows(report))}")
+        echo(f"\n{table(spot_score.PAIRS, spot_score.pair_rows(report))}")
     if sorting.unsorted or sorting.none:
-        click.echo("")
+        echo("")
     if sorting.unsorted:
-        click.echo(
-            f"unsorted   {count_of(sorting.unsorted, 'image')}, left out; if they are hard ones,"
-        )
-        click.echo("           the true accuracy is lower")
+        echo(f"unsorted   {count_of(sorting.unsorted, 'image')}, left out; if they are hard ones,")
+        echo("           the true accuracy is lower")
     if sorting.none:
-        click.echo(
-            f"no class   {count_of(sorting.none, 'image')}, left out: no prediction can be right"
-        )
+        echo(f"no class   {count_of(sorting.none, 'image')}, left out: no prediction can be right")
     if json_file:
         write_json(json_file, report.as_dict())

@@ -11,6 +11,8 @@ from adapt.commands.hints import SettingsCommand
 from adapt.commands.image_options import data_option
 from adapt.commands.options import changed, device_option, setting_options
 from adapt.registry import DATASETS
+from runtime.console import echo
+from runtime.text import printable
 
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job
@@ -132,7 +134,7 @@ def _follow(jobs: tuple[Job, ...], ray: str | None, workers: int | None) -> list
         for outcome in collect(found, len(jobs)):
             done.append(outcome)
             bar.update(line, completed=len(done))
-            screen.print(_line(outcome), highlight=False, markup=False, soft_wrap=True)
+            screen.print(printable(_line(outcome)), highlight=False, markup=False, soft_wrap=True)
     return done
 
 
@@ -158,10 +160,10 @@ def _end(jobs: tuple[Job, ...], outcomes: list[Outcome]) -> None:
     if found.results:
         found.write(outcomes)
         folder = jobs[0].out.parent
-        click.echo(f"{found.text()}\n\nwrote '{folder}/table.md' and '{folder}/table.json'")
+        echo(f"{found.text()}\n\nwrote '{folder}/table.md' and '{folder}/table.json'")
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
-        click.echo(f"failed: {outcome.job}: {outcome.error}", err=True)
+        echo(f"failed: {outcome.job}: {outcome.error}", err=True)
     if failed:
         raise TrainingError(
             f"{len(failed)} of {len(jobs)} runs failed, see above; run the same command again "

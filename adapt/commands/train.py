@@ -15,7 +15,7 @@ from adapt.commands.hints import SettingsCommand, export_command
 from adapt.commands.image_options import check_named, pair_loader, task_options, test_option
 from adapt.commands.options import BUDGETS, changed, setting_options, use_threads
 from adapt.compute.rank import is_only_process, is_rank_zero, rank_zero_only
-from runtime.console import bytes_text, count_of, table
+from runtime.console import bytes_text, count_of, echo, table
 from runtime.storage import disk
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ def train(
     if is_rank_zero():
         _report(run, pair, trains=cls.trains)
         if baselines and cls.trains and is_only_process():
-            click.echo(f"\n{table_of(pair, run, device, dataset)}")
-        click.echo(f"\nnext       {export_command(pair.task.id, run.path.parent.name, out)}")
+            echo(f"\n{table_of(pair, run, device, dataset)}")
+        echo(f"\nnext       {export_command(pair.task.id, run.path.parent.name, out)}")
 
 
 def _check_usage(resume: bool, restart: bool, test: str | None, source: str | None) -> None:
@@ -185,19 +185,19 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, res
     """Print a summary of the run, and its images."""
     from adapt.training.checkpoint import FILE as CHECKPOINT
 
-    click.echo(f"run        {_summary(method, pair, config)}")
+    echo(f"run        {_summary(method, pair, config)}")
     if pair.task.source == pair.task.target:
-        click.echo(
+        echo(
             "supervised source and target are the same domain: training on its labels gives the "
             "upper bound of adaptation"
         )
     if pair.inventory:
-        click.echo(f"images     {pair.inventory.line()}")
+        echo(f"images     {pair.inventory.line()}")
     path = store.artifact_path(
         out, pair.task.dataset, pair.task.id, store.variant(method, vars(config))
     )
     if resume and not disk.exists(path) and not disk.exists(path.with_name(CHECKPOINT)):
-        click.echo(f"resume     nothing to resume in '{path.parent}'; a new run starts")
+        echo(f"resume     nothing to resume in '{path.parent}'; a new run starts")
 
 
 def _report(run: Run, pair: DomainPair, trains: bool) -> None:
@@ -208,32 +208,32 @@ def _report(run: Run, pair: DomainPair, trains: bool) -> None:
     metrics = build(Metrics, run.artifact.metrics, "metrics")
     last, best, saved = metrics.last, metrics.oracle_best, metrics.saved
     if metrics.selected:
-        click.echo(f"epoch      {saved.epoch}, chosen by {metrics.selected.by} without labels")
+        echo(f"epoch      {saved.epoch}, chosen by {metrics.selected.by} without labels")
     if last.accuracy is None:
-        click.echo("accuracy   unknown: the target has no labels")
+        echo("accuracy   unknown: the target has no labels")
     else:
         chosen_one = f"{saved.accuracy:.2f} % chosen epoch, " if metrics.selected else ""
-        click.echo(
+        echo(
             f"accuracy   {chosen_one}{last.accuracy:.2f} % last epoch, {best.accuracy:.2f} % "
             f"oracle-best (epoch {best.epoch}), mean per class {saved.mean_per_class:.2f} %"
         )
         adapted_to = trains and not pair.held_out
         where = "held-out" if pair.held_out else "the very" if adapted_to else "the"
         seen = " it was adapted to" if adapted_to else ""
-        click.echo(f"           on {where} {count_of(metrics.test_images, 'target image')}{seen}")
+        echo(f"           on {where} {count_of(metrics.test_images, 'target image')}{seen}")
     if run.skipped:
         log = run.path.with_name("train.log")
-        click.echo(f"skipped    {count_of(run.skipped, 'unreadable image')}, see '{log}'")
-    click.echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
-    click.echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
+        echo(f"skipped    {count_of(run.skipped, 'unreadable image')}, see '{log}'")
+    echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
+    echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
 
 
 def _show(settings: Settings[TrainConfig]) -> None:
     if is_rank_zero():
-        click.echo(table(("setting", "value", "source"), settings.rows()))
+        echo(table(("setting", "value", "source"), settings.rows()))
         budget = settings.config.rst_density or "rst_density" in settings.auto
         if settings.config.rst and budget:
-            click.echo(f"\nrst_density is a budget, --density: {BUDGETS}")
+            echo(f"\nrst_density is a budget, --density: {BUDGETS}")
 
 
 def _summary(method: str, pair: DomainPair, config: TrainConfig) -> str:

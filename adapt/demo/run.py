@@ -20,7 +20,7 @@ import click
 
 from adapt.data import drawn
 from adapt.demo import report
-from runtime.console import UdaGroup, bytes_text, table
+from runtime.console import UdaGroup, bytes_text, echo, table
 from runtime.errors import UdaError
 
 BUNDLE = "demo.bundle"
@@ -100,7 +100,7 @@ def main(out: Path) -> None:
             f"uda-runtime predict {BUNDLE} --task {demo.task} --json seen-{demo.task}.json {files}"
         )
     shell(f"uda-runtime bench {BUNDLE} --samples 200 --batch 1 --batch 8 --json bench.json")
-    click.echo("\n" + _summary(shell))
+    echo("\n" + _summary(shell))
     page = report.write(
         out,
         [
@@ -117,8 +117,8 @@ def main(out: Path) -> None:
         shell.json("bench.json"),
         _summary(shell),
     )
-    click.echo(f"\nreport     {page}")
-    click.echo(f"took       {time.monotonic() - started:.0f} s")
+    echo(f"\nreport     {page}")
+    echo(f"took       {time.monotonic() - started:.0f} s")
 
 
 def _summary(shell: _Shell) -> str:

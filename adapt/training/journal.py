@@ -24,9 +24,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from runtime.console import printable
 from runtime.storage.files import make_folder, storage_errors
 from runtime.storage.writing import write_bytes
+from runtime.text import printable
 
 LOG, METRICS, RESULTS = "train.log", "metrics.jsonl", "results.csv"
 _EARLY, _NEVER = 10_000, logging.CRITICAL + 1
@@ -66,7 +66,7 @@ class Journal:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._bar.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def advance(self, iteration: int, losses: Mapping[str, float]) -> None:
         """Move the bar to `iteration` and show the latest total loss."""

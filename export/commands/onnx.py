@@ -10,6 +10,7 @@ import click
 
 from export.commands.options import source_options, task_options
 from export.commands.show import compare_and_show
+from runtime.console import echo
 
 if TYPE_CHECKING:
     from export import TaskReport
@@ -35,7 +36,7 @@ def onnx(out: Path, baked: bool, **selection: Any) -> None:
     rows = export_and_show(out, baked=baked, **selection)
     words = ["uda-runtime", "predict", str(out)]
     words += ["--task", rows[0].comparison.task] if len(rows) > 1 else []
-    click.echo(f"\nnext       {shlex.join(words)} IMAGES...")
+    echo(f"\nnext       {shlex.join(words)} IMAGES...")
 
 
 def export_and_show(
@@ -66,7 +67,7 @@ def export_and_show(
         return export_bundle(paths, out, baked=baked, schema=int(schema), **options)
 
     rows = compare_and_show(compare, precision=precision, **selection)
-    click.echo(f"wrote {out} ({precision}, verified against PyTorch)")
+    echo(f"wrote {out} ({precision}, verified against PyTorch)")
     for row in rows if baked else ():
-        click.echo(f"wrote {out.parent / f'{out.stem}-{row.comparison.task}.onnx'}")
+        echo(f"wrote {out.parent / f'{out.stem}-{row.comparison.task}.onnx'}")
     return rows

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from runtime.console import table
+from runtime.console import echo, table
 
 if TYPE_CHECKING:
     from export import ImagePaths, TaskReport
@@ -61,10 +59,10 @@ def compare_and_show(
 def _show(rows: Sequence[TaskReport], images: ImagePaths) -> None:
     """Print the images that were used, the comparisons, and how much of each residual survives."""
     for line in images.inventory():
-        click.echo(line)
+        echo(line)
     for row in rows:
         if row.images:
-            click.echo(f"images of {row.comparison.task}: {row.images}")
+            echo(f"images of {row.comparison.task}: {row.images}")
     results = [row.comparison for row in rows]
     header = ("task", "images", "top-1 agreement", "largest logit difference", "PyTorch", "engine")
     cells = [
@@ -78,7 +76,7 @@ def _show(rows: Sequence[TaskReport], images: ImagePaths) -> None:
         ]
         for result in results
     ]
-    click.echo(table(header, cells) + "\n")
+    echo(table(header, cells) + "\n")
     residuals = ("task", "method", "density", "patch", "survives fp32", "fp16", "bf16")
     cells = [
         [
@@ -90,7 +88,7 @@ def _show(rows: Sequence[TaskReport], images: ImagePaths) -> None:
         ]
         for row in rows
     ]
-    click.echo(table(residuals, cells) + "\n")
+    echo(table(residuals, cells) + "\n")
 
 
 def _percent(value: float | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from runtime.commands.options import BUNDLE, ENGINES
-from runtime.console import bytes_text, table
+from runtime.console import bytes_text, echo, table
 
 
 @click.command(short_help="Write a Triton model repository.")
@@ -55,7 +55,7 @@ def triton(
         [model.name, model.platform, model.classes, model.max_batch, bytes_text(model.size)]
         for model in written.models
     ]
-    click.echo(table(("model", "platform", "classes", "max batch", "size"), cells))
+    echo(table(("model", "platform", "classes", "max batch", "size"), cells))
     for note in written.notes:
-        click.echo(f"left out: {note}")
-    click.echo(f"wrote {out}")
+        echo(f"left out: {note}")
+    echo(f"wrote {out}")

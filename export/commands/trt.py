@@ -13,6 +13,7 @@ from export.commands.options import source_options, task_options
 from export.commands.show import progress_bar
 from runtime.commands.build import GPU, PROFILE, TARGET, build_and_show, render, split
 from runtime.commands.options import ENGINES
+from runtime.console import echo
 from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def trt(
     bundle = Bundle.open(path)
     if reason:
         check_profile(bundle, chosen or profiles.PROFILES[profiles.DEFAULT])
-        click.echo(f"no engine was built: {reason}\n{_on_the_device(path, profile, baked)}")
+        echo(f"no engine was built: {reason}\n{_on_the_device(path, profile, baked)}")
         return
     rows = build_and_show(bundle, chosen, wanted, device, engines)
     if compiler == _TORCH:
@@ -132,8 +133,8 @@ def _build_with_torch(
             made.extend(each)
     finally:
         if made:
-            click.echo("\n" + render([one.row for one in made]) + "\n")
-            click.echo("\n".join(one.verdict for one in made))
+            echo("\n" + render([one.row for one in made]) + "\n")
+            echo("\n".join(one.verdict for one in made))
 
 
 def _on_the_device(bundle: Path, profile: str | None, baked: bool) -> str:

@@ -9,7 +9,7 @@ import click
 
 from export.commands.options import source_options
 from export.commands.show import compare_and_show
-from runtime.console import count_of
+from runtime.console import count_of, echo
 
 if TYPE_CHECKING:
     from export import TaskReport
@@ -34,4 +34,4 @@ def verify(bundle: Path, **selection: Any) -> None:
         return verify_bundle(bundle, **options)
 
     rows = compare_and_show(compare, **selection)
-    click.echo(f"verified   {bundle}: {count_of(len(rows), 'task')} compared, none differs")
+    echo(f"verified   {bundle}: {count_of(len(rows), 'task')} compared, none differs")

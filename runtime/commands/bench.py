@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.commands.options import BUNDLE, JSON, session_options
-from runtime.console import write_json
+from runtime.console import echo, write_json
 from runtime.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def bench(
             "peak_rss_bytes": latency.peak_rss(),
             "machine": latency.machine(),
         }
-    click.echo(kind.render(report))
+    echo(kind.render(report))
     if json_file is not None:
         write_json(json_file, report)
 

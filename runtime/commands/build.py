@@ -13,7 +13,7 @@ import click
 from runtime.backends.trt.profile import DEFAULT, PROFILES
 from runtime.commands.engines import gpu_of, name_of, self_test_of
 from runtime.commands.options import BUNDLE, ENGINES, STRATEGY
-from runtime.console import ProgressCallback, bytes_text, table
+from runtime.console import ProgressCallback, bytes_text, echo, table
 from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def build_and_show(
     from runtime.backends.trt.library import library
     from runtime.backends.trt.sets import build_all
 
-    click.echo(f"library   {library()}")
+    echo(f"library   {library()}")
     rows: list[BuildResult] = []
     try:
         with _bar() as on_progress:
@@ -116,7 +116,7 @@ def build_and_show(
         ) from error
     finally:
         if rows:
-            click.echo(f"engines   {rows[0].path.parent}\n\n{render(rows)}")
+            echo(f"engines   {rows[0].path.parent}\n\n{render(rows)}")
     return rows
 
 

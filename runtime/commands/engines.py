@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from runtime.console import bytes_text, table
+from runtime.console import bytes_text, echo, table
 from runtime.errors import FormatError
+from runtime.text import printable
 
 if TYPE_CHECKING:
     from runtime.backends.trt.engine_file import EngineFile
@@ -48,17 +47,17 @@ def show_engines(bundle: Bundle, folder: str | None, check: bool) -> None:
     path, found = listed(bundle.path, folder, check=check)
     engines = [(each.engine, not each.problem) for each in found if each.engine is not None]
     if not engines and (found or folder is not None):
-        click.echo(f"\nengines   none in {path}")
+        echo(f"\nengines   none in {path}")
     if engines:
         _show(bundle, path, engines, check)
     problems = [each for each in found if each.problem]
     if problems:
-        click.echo("")
+        echo("")
     for each in problems:
         if each.damaged:
-            click.echo(f"damaged   {_plain(each.problem)}")
+            echo(f"damaged   {printable(each.problem)}")
         else:
-            click.echo(f"other     '{_plain(each.name)}' is not an engine")
+            echo(f"other     '{printable(each.name)}' is not an engine")
     damaged = sum(each.damaged for each in problems)
     if check and damaged:
         raise FormatError(
@@ -101,12 +100,10 @@ def _show(
             columns.setdefault(name, []).append(cell)
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     machine = f", and here is {here}" if here else ""
-    click.echo(f"\nengines   {len(engines)} in {folder}{machine}\n")
-    click.echo(table(list(shown), list(zip(*shown.values(), strict=True))))
+    echo(f"\nengines   {len(engines)} in {folder}{machine}\n")
+    echo(table(list(shown), list(zip(*shown.values(), strict=True))))
     if not all(engine.tested for engine, _ in engines):
-        click.echo(
-            "\nnot run: there was no such GPU where they were built; a build on one tests them"
-        )
+        echo("\nnot run: there was no such GPU where they were built; a build on one tests them")
 
 
 def _values(bundle: Bundle, engines: Sequence[EngineFile]) -> set[str]:
@@ -117,8 +114,3 @@ def _values(bundle: Bundle, engines: Sequence[EngineFile]) -> set[str]:
     if not any(engine.stem.startswith("encoder-") for engine in engines):
         return set()
     return {content_of(graph.sha256, graph.weights()) for graph in baked_graphs(bundle)}
-
-
-def _plain(text: str) -> str:
-    """Return a text with a file's name in it as one line that a terminal does not obey."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

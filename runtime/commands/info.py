@@ -9,7 +9,7 @@ import click
 
 from runtime.commands.engines import show_engines
 from runtime.commands.options import BUNDLE, ENGINES
-from runtime.console import bytes_text, count_of, table
+from runtime.console import bytes_text, count_of, echo, table
 
 if TYPE_CHECKING:
     from runtime.bundles.entries import Encoder
@@ -29,7 +29,7 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
     opened = Bundle.open(bundle)
     manifest = opened.manifest
     base = manifest.base
-    click.echo(
+    echo(
         f"base      {base.architecture} / {base.pretrained}, sha256 {base.sha256[:12]}, "
         f"{manifest.precision}, {bytes_text(manifest.tensors.bytes)}"
     )
@@ -37,12 +37,10 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
     for feature in sorted({name for task in manifest.tasks for name in task.requires}):
         who = [task.id for task in manifest.tasks if feature in task.requires]
         features.append(f"{feature} ({_some(who, len(manifest.tasks))})")
-    click.echo(
-        f"format    schema {manifest.schema}, requires {', '.join(features) or 'no feature'}"
-    )
+    echo(f"format    schema {manifest.schema}, requires {', '.join(features) or 'no feature'}")
     graphs = manifest.graphs()
     size = bytes_text(sum(ref.bytes for ref in graphs))
-    click.echo(f"graphs    {len(graphs)} without weights, {size}\n")
+    echo(f"graphs    {len(graphs)} without weights, {size}\n")
     former = {task.id: task for task in manifest.former}
     rows = [
         [
@@ -65,10 +63,10 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
         *("task", "data set", "domains", "classes", "method", "frames", "encoder", "head"),
         *("changed", "patch", "file", "former"),
     )
-    click.echo(table(header, rows))
+    echo(table(header, rows))
     removed = former.keys() - set(opened.tasks)
     if removed:
-        click.echo(f"\nremoved   {', '.join(sorted(removed))}; uda-runtime rollback brings it back")
+        echo(f"\nremoved   {', '.join(sorted(removed))}; uda-runtime rollback brings it back")
     if check:
         weights = opened.weights()
         for ref in manifest.graphs():
@@ -77,7 +75,7 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
             opened.optional(ref)
         for task in (*manifest.tasks, *manifest.former):
             weights.prepare(opened.read(task, weights.layout).patch)
-        click.echo(f"\nchecked   {count_of(len(manifest.files()), 'file')}, all whole")
+        echo(f"\nchecked   {count_of(len(manifest.files()), 'file')}, all whole")
     show_engines(opened, engines, check)
 
 

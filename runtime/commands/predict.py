@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from runtime.commands.options import BUNDLE, JSON, session_options
-from runtime.console import count_of, printable, write_json
+from runtime.console import count_of, echo, write_json
 from runtime.storage import disk
+from runtime.text import printable
 
 
 @click.command(short_help="Classify images.")
@@ -70,11 +71,11 @@ def predict(
                     raise
                 results.append({"image": str(path), "task": session.task, "error": str(error)})
                 named = "" if f"'{path}'" in str(error) else f"{path}: "
-                click.echo(printable(f"{named}error: {error}"), err=True)
+                echo(printable(f"{named}error: {error}"), err=True)
                 continue
             results.append({"image": str(path), "task": session.task, "top": best})
             scores = ", ".join(f"{label} {score:.1%}" for label, score in best)
-            click.echo(printable(f"{path}: {scores}"))
+            echo(printable(f"{path}: {scores}"))
     if json_file is not None:
         write_json(json_file, results)
     failed = sum("error" in result for result in results)

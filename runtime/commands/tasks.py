@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from runtime.console import echo
+
 _BUNDLE = click.option(
     "--bundle",
     required=True,
@@ -28,7 +30,7 @@ def install(task_file: Path, bundle: Path) -> None:
 
     entry = changing.install(bundle, task_file)
     kept = any(former.id == entry.id for former in Bundle.open(bundle).manifest.former)
-    click.echo(
+    echo(
         f"installed  {entry.id}: {entry.source} -> {entry.target}, {entry.file.sha256[:12]}"
         + (", a former version is kept" if kept else "")
     )
@@ -42,7 +44,7 @@ def remove(task: str, bundle: Path) -> None:
     from runtime.bundles import install as changing
 
     entry = changing.remove(bundle, task)
-    click.echo(f"removed    {entry.id}: {entry.source} -> {entry.target}, kept for a rollback")
+    echo(f"removed    {entry.id}: {entry.source} -> {entry.target}, kept for a rollback")
 
 
 @click.command(short_help="Restore a task's former version.")
@@ -53,4 +55,4 @@ def rollback(task: str, bundle: Path) -> None:
     from runtime.bundles import install as changing
 
     entry = changing.rollback(bundle, task)
-    click.echo(f"restored   {entry.id}: {entry.source} -> {entry.target}, {entry.file.sha256[:12]}")
+    echo(f"restored   {entry.id}: {entry.source} -> {entry.target}, {entry.file.sha256[:12]}")

@@ -135,7 +135,7 @@ def test_what_describes_no_engine_is_named_in_a_line_and_only_ours_is_damage(wor
     found = info(world.path, "--check")
     lines = found.stdout.splitlines()
     assert lines[-3:] == [
-        "other     '?[2Jred.json' is not an engine",
+        "other     '\\x1b[2Jred.json' is not an engine",
         "other     'folder.json' is not an engine",
         "other     'notes.json' is not an engine",
     ]

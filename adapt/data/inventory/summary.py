@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from adapt.data.inventory.walk import LeftOut
-from runtime.console import count_of, printable
+from runtime.console import count_of
 from runtime.frames import formats
+from runtime.text import printable
 
 INVENTORY = "inventory"
 """Key in `optional` of an artifact: value of `Inventory.as_dict`."""
