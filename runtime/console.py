@@ -14,6 +14,7 @@ import click
 
 from runtime.errors import UdaError
 from runtime.startup import INTERRUPTED
+from runtime.storage import disk
 from runtime.storage.writing import write_bytes
 from runtime.streams import lasting
 from runtime.text import printable
@@ -71,6 +72,26 @@ class UdaGroup(click.Group):
             message = refusal
         echo(f"error: {printable(message)}", err=True)
         sys.exit(status)
+
+
+class UserPath(click.Path):
+    """A path that the user gives; one that may not be looked at or read is an error of ours.
+
+    Click itself takes it for wrong usage, and says that it does not exist.
+    """
+
+    def __init__(self, *, path_type: type = Path, **checks: bool) -> None:
+        """Take click's `exists`, `file_okay` and `dir_okay`."""
+        super().__init__(readable=False, path_type=path_type, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path.
+
+        Raises:
+            StorageError: This user may not look there.
+        """
+        disk.status(value)
+        return super().convert(value, param, ctx)
 
 
 def _refusal(error: OSError) -> str | None:

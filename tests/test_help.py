@@ -31,6 +31,12 @@ def test_the_summary_of_a_command_is_never_cut(name: str) -> None:
     assert 10 < len(ALL[name].get_short_help_str(limit=1000)) <= 45
 
 
+def test_a_path_that_may_not_be_read_is_no_wrong_usage() -> None:
+    kinds = [p.type for command in ALL.values() for p in command.params]
+    paths = [kind for kind in kinds if isinstance(kind, click.Path)]
+    assert len(paths) > 20 and not any(kind.readable for kind in paths)
+
+
 GROUPS = {
     "uda-adapt": adapt,
     "uda-export": export,

@@ -10,7 +10,7 @@ import click
 
 from adapt.commands.image_options import data_option
 from adapt.registry import DATASETS
-from runtime.console import count_of, echo, write_json
+from runtime.console import UserPath, count_of, echo, write_json
 from runtime.errors import DataError
 from runtime.text import printable
 
@@ -49,7 +49,7 @@ def _html(context: click.Context, parameter: click.Parameter, page: Path | None)
 @click.option(
     "--report",
     "page",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=UserPath(dir_okay=False),
     metavar="FILE.html",
     callback=_html,
     help="Write an inventory of your own images, with contact sheets.",
@@ -57,7 +57,7 @@ def _html(context: click.Context, parameter: click.Parameter, page: Path | None)
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=UserPath(dir_okay=False),
     help="Write the counts, notes and files as JSON.",
 )
 def check(

@@ -12,7 +12,7 @@ from adapt.artifacts import store
 from adapt.commands.baselines import with_probe
 from adapt.commands.image_options import named_of, pair_loader, task_options, test_option
 from adapt.commands.options import use_threads
-from runtime.console import count_of, echo, table, write_json
+from runtime.console import UserPath, count_of, echo, table, write_json
 from runtime.text import printable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @test_option
 @click.option(
     "--artifacts",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     default="artifacts",
     show_default=True,
     help="Folder that `uda-adapt train` wrote.",
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 @click.option("--method", metavar="VARIANT", help="Also show a table of this variant's classes.")
 @click.option(
     "--report",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     help="Write every variant's confusion matrix to DIR/<variant>/confusion.json and .png.",
 )
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=UserPath(dir_okay=False),
     help="Write the table as JSON.",
 )
 def evaluate(

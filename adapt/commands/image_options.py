@@ -11,6 +11,7 @@ import click
 from adapt.artifacts import store
 from adapt.commands.options import F, device_option
 from adapt.registry import DATASETS
+from runtime.console import UserPath
 from runtime.errors import TaskError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 data_option = click.option(
     "--data",
     metavar="ROOT",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=UserPath(exists=True, file_okay=False),
     help="Folder of the data set, or of your own images: ROOT/<domain>/<class>/*.jpg.",
 )
 

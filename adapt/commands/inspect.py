@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from adapt.artifacts import store
-from runtime.console import bytes_text, echo, table
+from runtime.console import UserPath, bytes_text, echo, table
 from runtime.errors import TaskError
 from runtime.storage import disk
 from runtime.text import printable
@@ -18,7 +18,7 @@ _LISTED = 8
 
 
 @click.command(short_help="Show what an artifact holds.")
-@click.argument("artifact", type=click.Path(exists=True, path_type=Path))
+@click.argument("artifact", type=UserPath(exists=True))
 def inspect(artifact: Path) -> None:
     """Show what an artifact holds, given its file or the folder that training wrote it to."""
     artifact = _file(artifact) if disk.is_folder(artifact) else artifact

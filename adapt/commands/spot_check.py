@@ -8,11 +8,11 @@ import click
 
 from adapt.commands.image_options import named_of, pair_loader, task_options
 from adapt.commands.options import device_option, use_threads
-from runtime.console import count_of, echo, table, write_json
+from runtime.console import UserPath, count_of, echo, table, write_json
 
 _artifacts = click.option(
     "--artifacts",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     default="artifacts",
     show_default=True,
     help="Folder that `uda-adapt train` wrote.",
@@ -44,7 +44,7 @@ def spot_check() -> None:
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     required=True,
     help="New folder for the images.",
 )
@@ -82,7 +82,7 @@ def draw(
 
 
 @spot_check.command(short_help="Measure accuracy from your sorting.")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=UserPath(exists=True, file_okay=False))
 @_artifacts
 @click.option(
     "--method", "methods", metavar="VARIANT", multiple=True, help="Only this variant; repeatable."
@@ -97,7 +97,7 @@ def draw(
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=UserPath(dir_okay=False),
     help="Write the results as JSON.",
 )
 def score(

@@ -11,7 +11,7 @@ from adapt.commands.hints import SettingsCommand
 from adapt.commands.image_options import data_option
 from adapt.commands.options import changed, device_option, setting_options
 from adapt.registry import DATASETS
-from runtime.console import echo
+from runtime.console import UserPath, echo
 from runtime.text import printable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     default="sweeps",
     show_default=True,
     help="Runs and table go to OUT/<dataset>/<variant>-<digest of the settings>.",

@@ -15,7 +15,7 @@ from adapt.commands.hints import SettingsCommand, export_command
 from adapt.commands.image_options import check_named, pair_loader, task_options, test_option
 from adapt.commands.options import BUDGETS, changed, setting_options, use_threads
 from adapt.compute.rank import is_only_process, is_rank_zero, rank_zero_only
-from runtime.console import bytes_text, count_of, echo, table
+from runtime.console import UserPath, bytes_text, count_of, echo, table
 from runtime.storage import disk
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random draws.  [default: 0]")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     default="artifacts",
     show_default=True,
     help="Root folder; the artifact goes to OUT/<dataset>/<task>/<variant>.",

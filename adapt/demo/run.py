@@ -20,7 +20,7 @@ import click
 
 from adapt.data import drawn
 from adapt.demo import report
-from runtime.console import UdaGroup, bytes_text, echo, table
+from runtime.console import UdaGroup, UserPath, bytes_text, echo, table
 from runtime.errors import UdaError
 
 BUNDLE = "demo.bundle"
@@ -73,7 +73,7 @@ def samples(demo: Demo, split: str, domain: str) -> list[Path]:
 @click.group(cls=UdaGroup, invoke_without_command=True)
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     default="demo",
     show_default=True,
     help="Folder to write to.",

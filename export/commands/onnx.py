@@ -10,7 +10,7 @@ import click
 
 from export.commands.options import source_options, task_options
 from export.commands.show import compare_and_show
-from runtime.console import echo
+from runtime.console import UserPath, echo
 
 if TYPE_CHECKING:
     from export import TaskReport
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Write a bundle.")
 @task_options
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundle to write."
-)
+@click.option("--out", type=UserPath(), required=True, help="Folder of the bundle to write.")
 @click.option(
     "--baked",
     is_flag=True,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from runtime.console import UserPath
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,7 +18,7 @@ def source_options(command: F) -> F:
         [
             click.option(
                 "--artifacts",
-                type=click.Path(file_okay=False, path_type=Path),
+                type=UserPath(file_okay=False),
                 default="artifacts",
                 show_default=True,
                 help="Folder that `uda-adapt train` wrote.",
@@ -33,7 +34,7 @@ def source_options(command: F) -> F:
             click.option(
                 "--data",
                 metavar="ROOT",
-                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                type=UserPath(exists=True, file_okay=False),
                 help="Folder of the images of training if they have moved since, and of the files "
                 "in a list; the demo draws its own.",
             ),

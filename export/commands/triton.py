@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from runtime.commands.options import BUNDLE, ENGINES
-from runtime.console import bytes_text, echo, table
+from runtime.console import UserPath, bytes_text, echo, table
 
 
 @click.command(short_help="Write a Triton model repository.")
 @BUNDLE
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     required=True,
     metavar="model_repository",
     help="Model repository; other models in it stay.",

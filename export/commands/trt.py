@@ -13,7 +13,7 @@ from export.commands.options import source_options, task_options
 from export.commands.show import progress_bar
 from runtime.commands.build import GPU, PROFILE, TARGET, build_and_show, render, split
 from runtime.commands.options import ENGINES
-from runtime.console import echo
+from runtime.console import UserPath, echo
 from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _TORCH = "torch-tensorrt"
 @task_options
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Folder of the bundle to write; default: named after the first task.",
 )
 @PROFILE

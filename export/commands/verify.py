@@ -9,14 +9,14 @@ import click
 
 from export.commands.options import source_options
 from export.commands.show import compare_and_show
-from runtime.console import count_of, echo
+from runtime.console import UserPath, count_of, echo
 
 if TYPE_CHECKING:
     from export import TaskReport
 
 
 @click.command(short_help="Compare a bundle with PyTorch again.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=UserPath())
 @click.option(
     "--task",
     "tasks",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.commands.options import BUNDLE, JSON, session_options
-from runtime.console import echo, write_json
+from runtime.console import UserPath, echo, write_json
 from runtime.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--image",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Image file to use as the frame; default: noise of 640x480 pixels.",
 )
 @JSON

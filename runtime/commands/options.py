@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from runtime.backends import BACKENDS
+from runtime.console import UserPath
 from runtime.strategies import STRATEGIES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,11 +20,11 @@ def _summaries(table: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}: {entry.summary}" for name, entry in sorted(table.items()))
 
 
-BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+BUNDLE = click.argument("bundle", type=UserPath())
 JSON = click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=UserPath(dir_okay=False),
     help="Also write JSON.",
 )
 _DEVICE = click.option(
@@ -43,7 +43,7 @@ _BACKEND = click.option(
 ENGINES = click.option(
     "--engines",
     metavar="DIR",
-    type=click.Path(file_okay=False),  # not a Path, in which '' is the current folder
+    type=UserPath(file_okay=False, path_type=str),  # not a Path, in which '' is the current folder
     help=f"Folder of engines, for backend {' or '.join(_BUILT)}; default: `engines` in the bundle.",
 )
 _THREADS = click.option(

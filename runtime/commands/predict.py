@@ -17,7 +17,7 @@ from runtime.text import printable
 
 @click.command(short_help="Classify images.")
 @BUNDLE
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--task", help="Task to use, see `uda-runtime info`; default: the only one of the bundle."
 )

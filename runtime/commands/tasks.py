@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from runtime.console import echo
+from runtime.console import UserPath, echo
 
 _BUNDLE = click.option(
     "--bundle",
     required=True,
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Bundle to change; running sessions see the change at their next refresh.",
 )
 
 
 @click.command(short_help="Add a task to a bundle.")
-@click.argument("task_file", type=click.Path(path_type=Path))
+@click.argument("task_file", type=UserPath())
 @_BUNDLE
 def install(task_file: Path, bundle: Path) -> None:
     """Add the task of TASK_FILE to a bundle, or replace the task of the same id.
