@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -213,7 +214,12 @@ def _assemble(
     """Return a model with its weights on its device; `what` is the weights, for messages."""
     model = networks.build(config, architecture)
     weights.fill(model, state, what)
-    visual = model.visual
+    visual, scale = model.visual, float(model.logit_scale.detach().exp())
+    if not math.isfinite(scale):
+        raise BaseModelError(
+            f"{what}: 'logit_scale' must be a logarithm, at most 88, found "
+            f"{float(model.logit_scale.detach()):.4g}; fetch the file again"
+        )
     try:
         model = model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -228,7 +234,7 @@ def _assemble(
         visual=visual,
         image_size=size[0] if isinstance(size, (tuple, list)) else size,
         dim=config["embed_dim"],
-        logit_scale=float(model.logit_scale.exp()),
+        logit_scale=scale,
         mean=mean_std[0],
         std=mean_std[1],
         _model=model,

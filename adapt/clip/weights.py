@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 import warnings
 import zipfile
@@ -14,10 +15,10 @@ import open_clip
 import torch
 from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from adapt.clip.unwrap import unwrapped
 from adapt.settings.architectures import SUFFIXES, check_weights
 from runtime.errors import BaseModelError
 
@@ -30,6 +31,10 @@ OPENAI_ARCHIVES = frozenset(
     and (found := re.search(r"openaipublic\.azureedge\.net/.*/([0-9a-f]{64})/", url))
 )
 """SHA-256 of the TorchScript archives that OpenAI released, as open_clip's table names them."""
+
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_AXES = 8
+"""Most axes of a tensor that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,8 @@ def read(path: Path, advice: str = "--set pretrained=PATH") -> Weights:
     """Read a weights file without running code from a stranger.
 
     Takes safetensors and pickled state dicts of tensors (open_clip's, also inside a training
-    checkpoint). A TorchScript archive brings code that loading runs, so it must be one that OpenAI
-    released, by its SHA-256.
+    checkpoint, or of a compiled or data-parallel model). A TorchScript archive brings code that
+    loading runs, so it must be one that OpenAI released, by its SHA-256.
 
     Args:
         path: Weights file.
@@ -67,32 +72,26 @@ def read(path: Path, advice: str = "--set pretrained=PATH") -> Weights:
         raise BaseModelError(
             f"'{path}' is not a weights file; its name must end in {', '.join(SUFFIXES)}"
         )
+    if path.stat().st_size == 0:
+        raise BaseModelError(
+            f"cannot read the weights file '{path}': it is empty; fetch or copy it again"
+        )
     archive = _is_torchscript(path)
     if archive:
         _check_archive(path)
     try:
-        if path.suffix.lower() == ".safetensors":
-            # Read and not mapped: a file that shrinks under a map ends the process.
-            content: object = load(path.read_bytes())
-        elif archive:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # torch retires TorchScript
-                content = torch.jit.load(str(path), map_location="cpu").state_dict()
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of TorchScript and of odd tensors
+            content = _content(path, archive)
     except Exception as error:  # pickle, zip, safetensors and TorchScript share no base class
-        plain = isinstance(error, (OSError, SafetensorError)) or archive
-        hint = "" if plain else "; only state dicts of tensors are read, as a pickle can run code"
-        raise BaseModelError(
-            f"cannot read the weights file '{path}': {reason(error)}{hint}"
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise BaseModelError(f"'{path}' must hold a state dict, found a {type(content).__name__}")
-    state = dict(content)
-    if state and all(name.startswith("module.") for name in state):  # of data-parallel training
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+        why = f"{reason(error)}; fetch or copy it again"
+        if isinstance(error, pickle.UnpicklingError):  # torch advises to run the code in it
+            why = (
+                "it is damaged or holds more than tensors; only state dicts of tensors are read, "
+                "as a pickle can run code: fetch it again, or save the model's state_dict() alone"
+            )
+        raise BaseModelError(f"cannot read the weights file '{path}': {why}") from error
+    state = unwrapped(content, path)
     openai = archive or any(key in state for key in OPENAI_KEYS)
     for key in OPENAI_KEYS:
         state.pop(key, None)
@@ -127,9 +126,17 @@ def fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
         ):
             kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             raise BaseModelError(f"{where}: '{name}' must be a floating type, found {kind}")
+        if needed.is_floating_point() and tensor.dtype not in _TYPES:
+            raise BaseModelError(
+                f"{where}: '{name}' is of type {tensor.dtype}, expected float16, bfloat16, float32 "
+                "or float64; save the state dict with each tensor as .float()"
+            )
         if tensor.shape != needed.shape:
-            found, wanted = tuple(tensor.shape), tuple(needed.shape)
-            raise BaseModelError(f"{where}: '{name}' must be {wanted}, found {found}; {advice}")
+            found, wanted = tuple(tensor.shape[:_AXES]), tuple(needed.shape)
+            more = f" and {tensor.ndim - _AXES} more axes" if tensor.ndim > _AXES else ""
+            raise BaseModelError(
+                f"{where}: '{name}' must be {wanted}, found {found}{more}; {advice}"
+            )
         if not bool(tensor.isfinite().all()):
             raise BaseModelError(
                 f"{where}: '{name}' holds a value that is not finite; fetch the file again"
@@ -161,6 +168,15 @@ def _converted(model: nn.Module, state: dict[str, Tensor], where: str) -> dict[s
         if name in own and isinstance(found, Tensor) and found.numel() == 1:
             state[name] = found.reshape(own[name].shape)
     return state
+
+
+def _content(path: Path, archive: bool) -> object:
+    if path.suffix.lower() == ".safetensors":
+        # Read and not mapped: a file that shrinks under a map ends the process.
+        return load(path.read_bytes())
+    if archive:
+        return torch.jit.load(str(path), map_location="cpu").state_dict()
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _check_archive(path: Path) -> None:
