@@ -20,6 +20,7 @@ from adapt.artifacts.run import RunDescription
 from adapt.clip import model as base_models
 from adapt.clip.captions import class_prompts, fitted
 from adapt.compute import parallel
+from adapt.compute.device import seed_draws
 from adapt.compute.seeds import draw_seed
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
@@ -198,7 +199,8 @@ class Loop:
         pending: list[dict[str, Tensor]] = []
         started = time.monotonic() - self.seconds
         while (i := self.iteration) < self.total:
-            torch.manual_seed(draw_seed(config.seed, "step", i))  # dropout and the like, if any
+            # For dropout and the like, if any.
+            seed_draws(self.device, draw_seed(config.seed, "step", i))
             if i % config.iterations == 0:
                 method.start_epoch(i // config.iterations)
             method.train()

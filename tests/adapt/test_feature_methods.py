@@ -28,8 +28,9 @@ from adapt.training.train import train
 from runtime.errors import ConfigError, Interrupted
 
 SHARED = dict(
-    model="demo-rn32", pretrained="demo", batch_size=8, train_size=32, eval_batch_size=16, epochs=4
-)
+    model="demo-rn32", pretrained="demo", batch_size=8, train_size=32, eval_batch_size=16, epochs=4,
+    iterations=3,
+)  # fmt: skip
 CONFIGS: dict[str, TrainConfig] = {
     "unimos": UniMoSConfig(**SHARED, temperature=22.0, width=32, lr=0.03),
     "linear_probe": LinearProbeConfig(**SHARED),
