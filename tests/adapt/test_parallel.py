@@ -10,33 +10,35 @@ import numpy as np
 import pytest
 import torch
 
+from adapt import methods
 from adapt.artifacts.artifact import Artifact
 from adapt.compute import parallel
 from adapt.compute import rank as ranks
 from adapt.compute.parallel import processes
 from adapt.data import drawn
+from adapt.settings.layers import resolve
+from adapt.training.train import train
 from runtime.errors import BackendError
 from tests.adapt.offices import office31
+from tests.adapt.torchrun import in_two, train_in_two
 
 SETTINGS = ("epochs=2", "iterations=6", "batch_size=16", "rst_threshold=1e-5")
-SHORT = ("epochs=2", "iterations=3", "batch_size=16")
+SHORT = ("epochs=2", "iterations=3", "batch_size=16", "lr=0.001")
 
 
 WORLD = ("--dataset", "demo-digits", "--task", "f-h")
 
 
-def launch(out, processes, method="cmkd", settings=SETTINGS, images=WORLD):
+def launch(out, processes):
     drawn.render("demo-digits")  # once, before two processes want it
     torchrun = ("torch.distributed.run", f"--nproc-per-node={processes}", "-m")
     command = [
         *(sys.executable, "-m", *(torchrun if processes > 1 else ()), "adapt.cli", "train"),
-        *(*images, "--method", method, "--out", str(out)),
-        *(word for setting in settings for word in ("--set", setting)),
-        *(("--rst", "--select", "infomax") if method == "cmkd" else ()),
+        *(*WORLD, "--method", "cmkd", "--rst", "--select", "infomax", "--no-baselines"),
+        *("--out", str(out), *(word for setting in SETTINGS for word in ("--set", setting))),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
-    return done
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
 
 
 def history(root, count):
@@ -82,12 +84,14 @@ def test_both_log_the_same_losses_and_accuracies(runs):
 
 @pytest.mark.parametrize("method", ["ekda", "unimos"])
 def test_methods_that_gather_in_their_own_way_do_not_notice_two_processes(
-    method, tmp_path, uda_cache
+    method, pair, cache, tmp_path
 ):
-    for count in (1, 2):
-        shutil.rmtree(uda_cache / "features", ignore_errors=True)  # so that both compute them
-        done = launch(tmp_path / str(count), count, method, SHORT)
-        assert done.returncode == 0, done.stderr
+    config = resolve(methods.get(method).Config, "demo-digits", method, SHORT).config
+    train(method, pair, config, out=tmp_path / "1")
+    shutil.rmtree(cache / "features", ignore_errors=True)  # so that both compute them
+    errors = tmp_path / "errors.txt"
+    ended = in_two(lambda: train(method, pair, config, out=tmp_path / "2"), errors)
+    assert ended == [0, 0], errors.read_text()
     one, two = artifact(tmp_path, 1), artifact(tmp_path, 2)
     assert bool(one.tokens) == (method == "ekda")
     for own, other in ((one.head_tensors, two.head_tensors), (one.tokens, two.tokens)):
@@ -116,20 +120,24 @@ def test_only_one_process_speaks(runs):
     assert done[2].stdout.count("accuracy ") == 1
 
 
-def test_a_batch_that_cannot_be_shared_is_one_clear_line(tmp_path):
-    done = launch(tmp_path, 2, settings=("batch_size=15",))
-    assert done.returncode != 0
-    assert "error: batch_size is 15, expected a multiple of the 2 processes" in done.stderr
-    assert done.stderr.count("error: ") == 1
+def test_a_batch_that_cannot_be_shared_is_one_clear_line(images, cache, tmp_path):
+    words = ("--data", images, "--source", "day", "--target", "night", "--method", "cmkd")
+    words += ("--set", "model=demo-rn32", "--set", "pretrained=demo", "--set", "batch_size=15")
+    words += ("--out", tmp_path)
+    ended, said = train_in_two(*words, errors=tmp_path / "errors.txt")
+    assert 1 in ended and 0 not in ended
+    assert "error: batch_size is 15, expected a multiple of the 2 processes" in said
+    assert said.count("error: ") == 1
 
 
 def test_what_is_odd_about_the_data_is_told_by_one_process(tmp_path):
     office31(tmp_path / "office31")
-    words = ("--dataset", "office31", "--data", str(tmp_path / "office31"), "--task", "a-d")
-    done = launch(tmp_path, 2, "source_only", ("pretrained=nowhere",), words)
-    assert done.returncode != 0
-    assert done.stderr.count("domain 'amazon' has 8 images of 2 classes") == 1
-    assert done.stderr.count("error: ") == done.stderr.count("'nowhere' is neither a file") == 1
+    words = ("--dataset", "office31", "--data", tmp_path / "office31", "--task", "a-d")
+    words += ("--method", "source_only", "--set", "pretrained=nowhere", "--out", tmp_path)
+    ended, said = train_in_two(*words, errors=tmp_path / "errors.txt")
+    assert 1 in ended and 0 not in ended
+    assert said.count("domain 'amazon' has 8 images of 2 classes") == 1
+    assert said.count("error: ") == said.count("'nowhere' is neither a file") == 1
 
 
 def test_an_error_that_only_a_follower_has_is_told(monkeypatch):
