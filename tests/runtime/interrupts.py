@@ -17,7 +17,7 @@ ROOT = str(Path(runtime.__file__).parent)
 READERS = ("bundles", "storage", "frames", "patch.py", "models.py")
 STATELESS = tuple(f"{ROOT}/{name}" for name in READERS)
 """Code that only reads: one bytecode of many is enough."""
-ALL = bool(os.environ.get("EVERY_BYTECODE"))
+ALL = bool(os.environ.get("ACCEPTANCE"))
 """Whether to spare no time, as `make acceptance` does."""
 
 

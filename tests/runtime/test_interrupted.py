@@ -74,7 +74,7 @@ def test_a_switch_that_reads_a_file_within_a_bound(mixed, frame):
     with runtime.Session.open(mixed.path, threads=1) as free:
         bound = max(free.load("a-b"), free.load("a-f"))
     with runtime.Session.open(mixed.path, threads=1, max_task_bytes=bound) as session:
-        for _ in interrupted(lambda: session.switch("a-b"), lambda: session.switch("a-f"), step=3):
+        for _ in interrupted(lambda: session.switch("a-b"), lambda: session.switch("a-f"), step=9):
             check(session, "a-f", "a-b")
             assert session.task_bytes <= bound
 
@@ -88,7 +88,9 @@ def test_a_prediction(opened, frame):
 def test_predictions_of_several_tasks(opened, frame):
     session, check = opened
     pairs = [(frame, task) for task in ("a-c", "a-f", "a-e")]
-    for _ in interrupted(lambda: session.switch("a-b"), lambda: session.predict_many(pairs)):
+    for _ in interrupted(
+        lambda: session.switch("a-b"), lambda: session.predict_many(pairs), step=4
+    ):
         check(session, "a-f")
 
 
@@ -129,7 +131,7 @@ def test_a_refresh(world, make_world, frame, strategy):
             session.switch("a-c")
             session.pin("a-d")
 
-        step = 1 if strategy == "patch" else 5
+        step = 6 if strategy == "patch" else 12
         for _ in interrupted(back, lambda: session.refresh(bundles[1]), step=step):
             assert session.task == "a-c"
             result = elsewhere(lambda: session.predict(frame))
@@ -153,7 +155,7 @@ def test_a_current_task_that_is_removed_by_a_refresh(world, make_world, frame, s
             session.refresh(bundles[0])
             session.switch("a-c")
 
-        for _ in interrupted(back, lambda: session.refresh(bundles[1]), step=3):
+        for _ in interrupted(back, lambda: session.refresh(bundles[1]), step=8):
             if session.bundle is bundles[0]:
                 check(session, "a-c")
             else:

@@ -30,7 +30,7 @@ def opened(request, mixed, cuda):
 def test_a_switch_that_is_interrupted(opened, way):
     session, check = opened
     old, new = way
-    for _ in interrupted(lambda: session.switch(old), lambda: session.switch(new), step=3):
+    for _ in interrupted(lambda: session.switch(old), lambda: session.switch(new), step=7):
         assert session.task in way
         check(session, new)
         check.base(session)
@@ -43,7 +43,7 @@ def test_a_prediction_that_is_interrupted(opened):
     def predict() -> None:
         session.predict(frame, "a-f")
 
-    for _ in interrupted(lambda: session.switch("a-b"), predict, step=6):
+    for _ in interrupted(lambda: session.switch("a-b"), predict, step=12):
         check(session, "a-f")
 
 
@@ -54,7 +54,7 @@ def test_a_task_that_is_brought_to_the_device_when_its_call_is_interrupted(mixed
     with runtime.Session.open(
         mixed.path, threads=1, device="cuda", max_task_bytes=bound
     ) as session:
-        for _ in interrupted(lambda: session.switch("a-b"), lambda: session.switch("a-f"), step=15):
+        for _ in interrupted(lambda: session.switch("a-b"), lambda: session.switch("a-f"), step=30):
             check(session, "a-f", "a-b")
             assert session.task_bytes <= bound
 
