@@ -18,7 +18,13 @@ def uda_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep `$UDA_CACHE` if the user has one, so that its pictures are checked and reused."""
     with pytest.MonkeyPatch.context() as patch:
         if not os.environ.get("UDA_CACHE"):
-            patch.setenv("UDA_CACHE", str(tmp_path_factory.mktemp("cache")))
+            cache = tmp_path_factory.mktemp("cache")
+            if os.environ.get("PYTEST_XDIST_WORKER"):
+                # What one worker has drawn the others take.
+                drawn = tmp_path_factory.getbasetemp().parent / "drawn"
+                drawn.mkdir(exist_ok=True)
+                (cache / "demo").symlink_to(drawn)
+            patch.setenv("UDA_CACHE", str(cache))
         yield Path(os.environ["UDA_CACHE"])
 
 
