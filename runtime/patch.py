@@ -28,6 +28,9 @@ PREFIX = "patch."
 """Start of the names of a patch's tensors in a file."""
 _CHUNK = 1 << 18
 """Bytes that are decompressed at a time."""
+_SPARSE = 1 << 18
+"""Most entries that are compressed at zlib's level 9. Where training changed every weight, it would
+take 8 s per 10^7 entries, and save 1 % against level 4, which takes a sixth of that."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,8 @@ def _flat(array: NDArray[Any]) -> NDArray[Any]:
 
 def _pack(array: NDArray[Any]) -> NDArray[np.uint8]:
     planes = array.view(np.uint8).reshape(-1, array.itemsize).T
-    return np.frombuffer(zlib.compress(planes.tobytes(), 9), np.uint8)
+    level = 9 if array.size <= _SPARSE else 4
+    return np.frombuffer(zlib.compress(planes.tobytes(), level), np.uint8)
 
 
 def _unpack(tensors: Mapping[str, NDArray[Any]], name: str, dtype: str, size: int) -> NDArray[Any]:
