@@ -8,20 +8,38 @@ from typing import Any
 
 import yaml
 
-from runtime.errors import ConfigError
-from runtime.storage.files import open_plain
+from runtime.errors import ConfigError, FormatError
+from runtime.storage.files import read_bytes
 
 _SHOWN = 200
 """Number of typed characters that a message shows."""
-_UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError, AttributeError)
-"""Errors of reading YAML: the last two for deep brackets and for tags like `!!timestamp x`."""
+MAX_BYTES = 1 << 16
+"""Largest settings file; the parser takes a second for 100 kB."""
+MAX_VALUES = 10_000
+"""Most values of a settings file, those behind aliases included."""
+_UNREADABLE = (
+    *(FormatError, ValueError, yaml.YAMLError),
+    RecursionError,  # deep brackets
+    *(AttributeError, LookupError, ArithmeticError, TypeError),  # tags: `!!timestamp x`, `!!int ""`
+)
+"""Errors of reading YAML."""
 
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML that also reads `3e-6` as a number, as YAML 1.2 does.
 
-    A key that stands twice is an error, not the last one's value.
+    A key that stands twice is an error, not the last one's value. A few lines of aliases could
+    stand for more values than there is memory, so they are counted first.
     """
+
+    def get_single_node(self) -> Any:
+        """Return the document's node, whose aliases stand for a bounded number of values."""
+        node = super().get_single_node()
+        if node is not None and _values(node, {}) > MAX_VALUES:
+            raise yaml.composer.ComposerError(
+                None, None, f"its aliases stand for more than {MAX_VALUES} values", node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Return a mapping whose keys differ."""
@@ -35,6 +53,16 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(name)
         return super().construct_mapping(node, deep)
+
+
+def _values(node: Any, known: dict[int, int]) -> int:
+    """Return the number of values that a node holds, those of aliases each time they stand."""
+    if id(node) not in known:
+        known[id(node)] = MAX_VALUES + 1  # if it holds itself
+        inner: list[Any] = [] if isinstance(node, yaml.ScalarNode) else node.value
+        parts = (part for each in inner for part in (each if isinstance(each, tuple) else (each,)))
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 _Loader.add_implicit_resolver(
@@ -51,7 +79,7 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: The file cannot be read, or is not a mapping.
     """
     try:
-        values = yaml.load(_content(path), _Loader)  # noqa: S506
+        values = yaml.load(read_bytes(path, MAX_BYTES).decode(), _Loader)  # noqa: S506
     except _UNREADABLE as error:
         raise ConfigError(f"cannot read the settings '{path}': {_line(error)}") from error
     if values is None:  # empty, or comments alone
@@ -59,11 +87,6 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"'{path}' must hold one 'key: value' per line; correct the file")
     return values
-
-
-def _content(path: Path) -> str:
-    with open_plain(path) as stream:
-        return stream.read().decode("utf-8")
 
 
 def sections(values: dict[str, Any], name: str, path: Path) -> dict[str, dict[str, Any]]:
