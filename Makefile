@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # The machine may be shared: threads that wait must not burn the other core.
 export OMP_WAIT_POLICY ?= passive
 
-# Of `make fuzz` and `make soak`; `make acceptance PART=soak` takes the half hour of its own.
+# Of `make fuzz` and `make soak`; `make acceptance PART=fuzz` reads 10^5 files, PART=soak takes half
+# an hour.
 MINUTES ?= 1
 
 .PHONY: acceptance check clean constraints demo format fuzz gpu gpu-device imports lint \

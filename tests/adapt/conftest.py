@@ -93,33 +93,34 @@ def rst_config(config: CMKDConfig) -> CMKDConfig:
     return replace(config, rst=True)
 
 
+def make_clip(kind: str) -> Clip:
+    """Return a small `resnet` or `vit` CLIP with random, always equal weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIP(embed_dim=16, vision_cfg=VISION[kind], text_cfg=TEXT).eval()
+    if kind == "resnet":  # statistics that are not the initial ones
+        for module in model.visual.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.add_(0.1)
+                module.running_var.mul_(1.2)
+    digest = tensors_sha256(encoder_tensors(model.visual))
+    return Clip(
+        info=BaseModel(f"small-{kind}", "random", digest),
+        visual=model.visual,
+        image_size=32,
+        dim=16,
+        logit_scale=20.0,
+        mean=open_clip.OPENAI_DATASET_MEAN,
+        std=open_clip.OPENAI_DATASET_STD,
+        _model=model,
+        _tokenizer=open_clip.SimpleTokenizer(context_length=8),
+    )
+
+
 @pytest.fixture
 def small_clip() -> Callable[[str], Clip]:
-    """A function from `resnet` or `vit` to a small CLIP with random, always equal weights."""
-
-    def make(kind: str) -> Clip:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = CLIP(embed_dim=16, vision_cfg=VISION[kind], text_cfg=TEXT).eval()
-        if kind == "resnet":  # statistics that are not the initial ones
-            for module in model.visual.modules():
-                if isinstance(module, torch.nn.BatchNorm2d):
-                    module.running_mean.add_(0.1)
-                    module.running_var.mul_(1.2)
-        digest = tensors_sha256(encoder_tensors(model.visual))
-        return Clip(
-            info=BaseModel(f"small-{kind}", "random", digest),
-            visual=model.visual,
-            image_size=32,
-            dim=16,
-            logit_scale=20.0,
-            mean=open_clip.OPENAI_DATASET_MEAN,
-            std=open_clip.OPENAI_DATASET_STD,
-            _model=model,
-            _tokenizer=open_clip.SimpleTokenizer(context_length=8),
-        )
-
-    return make
+    """A function from `resnet` or `vit` to a small CLIP, see `make_clip`."""
+    return make_clip
 
 
 @pytest.fixture

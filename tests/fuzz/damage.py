@@ -63,6 +63,8 @@ def damage_json(document: Any, draw: np.random.Generator) -> Any:
     """Return a copy of a document with one random change."""
     changed = copy.deepcopy(document)
     places = list(_places(changed))
+    if not places:  # all of it is gone already
+        return VALUES[int(draw.integers(len(VALUES)))]
     holder, key = places[int(draw.integers(len(places)))]
     kind = int(draw.integers(4))
     if kind == 0:

@@ -1,0 +1,306 @@
+"""The readers of training: artifacts, checkpoints, settings, weights, caches and lists."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save
+
+from adapt.artifacts.artifact import FEATURES, KIND, OLDEST, SCHEMA, Artifact
+from adapt.clip import demo_weights, weights
+from adapt.data import cache, contents, digit_files, drawn, listfile
+from adapt.data.base import ImageSet
+from adapt.evaluation import spot_check
+from adapt.methods.cmkd import CMKD, CMKDConfig
+from adapt.methods.parts import features
+from adapt.optim import rst
+from adapt.optim.averaging import WeightAverage
+from adapt.optim.optimization import Optimization
+from adapt.settings import layers, model_config, text
+from adapt.sweep import results
+from adapt.training import checkpoint
+from runtime.storage import checksummed
+from tests.adapt.conftest import make_clip
+from tests.adapt.digit_originals import write_mnist, write_svhn, write_usps
+from tests.adapt.steps import METRICS, TASK
+from tests.fuzz.damage import damage
+from tests.fuzz.reading import Damage, Draw, Reader, from_file, reseal_checksummed, reseal_json
+
+ROOT = Path(__file__).parents[2]
+TRAINED = ROOT / "tests/fixtures/549a19a/trained/street/day-night"
+UNFINISHED = ROOT / "tests/fixtures/549a19a/unfinished/street/day-night/cmkd-fixmatch-rst"
+ODD = (
+    "[" * 500,
+    "&a [*a, *a]",
+    "!!timestamp x",
+    "!!int ''",
+    "!!bool x",
+    "1:1.5",
+    "{<<: {lr: 1}}",
+    "2001-12-14",
+    "0x",
+    "!!binary x",
+    "? [1]",
+    "1e999",
+    ".nan",
+    "'\\ud83d'",
+    "!!python/object:os.system x",
+    "9" * 5000,
+)
+"""Values of YAML that parsers stumble over."""
+
+
+def readers(place: Path) -> list[Reader]:
+    """Return the readers of training.
+
+    Args:
+        place: Empty folder for the files that are read.
+    """
+    artifacts = [path.read_bytes() for path in sorted(TRAINED.glob("*/artifact.safetensors"))]
+    architectures = [p.read_bytes() for p in sorted(demo_weights.ARCHITECTURES.values())]
+    demo = demo_weights.WEIGHTS["demo-rn32"].read_bytes()
+    return [
+        Reader(
+            "artifact",
+            artifacts,
+            from_file(place / "artifact", Artifact.load),
+            reseal_checksummed(KIND, SCHEMA, FEATURES, OLDEST),
+            len(demo),
+        ),
+        _checkpoint(place / "checkpoint"),
+        _settings(place / "settings"),
+        Reader(
+            "option",
+            [b"lr=3e-6", b"prompt='a photo of a {}'", b"model=ViT-B-16", b"rst=true"],
+            lambda content: text.override(content.decode(errors="surrogateescape")),
+        ),
+        Reader(
+            "model configuration",
+            architectures,
+            from_file(place / "m.json", model_config.Architecture.read),
+            reseal_json,
+        ),
+        *_weights(place),
+        Reader(
+            "demo weights",
+            [demo],
+            from_file(place / "demo", lambda file: demo_weights.load_state_dict("demo-rn32", file)),
+        ),
+        *_caches(place),
+        Reader(
+            "list of images",
+            [b"day/cup/1.jpg 0\nday/key/2.png 1\n", "tag/\u00fc b.jpg\t3\n".encode()],
+            from_file(place / "l.txt", listfile.read_lines),
+        ),
+        _spot_check(place / "spot"),
+        _metrics(place / "run"),
+        *_digits(place),
+    ]
+
+
+def _checkpoint(folder: Path) -> Reader:
+    folder.mkdir()
+    clip = make_clip("resnet")
+    config = CMKDConfig(rst=True, rst_threshold=1e-4, train_size=36)
+    method = CMKD(clip, tuple(f"a {name}" for name in TASK.classes), config)
+    projection = rst.over(method.encoder, config)
+    optimization = Optimization(method.parameter_groups(), config, projection, method.optimizer)
+    average = WeightAverage(method, optimization)
+    for optimizer in optimization._optimizers.values():
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    average.add()
+    rows = [json.loads(line) for line in (UNFINISHED / "metrics.jsonl").read_text().splitlines()]
+    progress = checkpoint.Progress(5, tuple(rows), {"source": 1.5}, 3, 0.5, {}, average.epochs)
+    identity = {
+        "method": "cmkd",
+        "task": asdict(TASK),
+        "config": asdict(config),
+        "base": asdict(clip.info),
+        "data": METRICS["data"],
+        "guides": [],
+    }
+    file = folder / checkpoint.FILE
+    checkpoint.save(file, identity, progress, method, optimization, average)
+    # As a file has them: lists for tuples.
+    return Reader(
+        "checkpoint",
+        [file.read_bytes()],
+        from_file(
+            file, lambda path: checkpoint.load(path, identity, method, optimization, average)
+        ),
+        reseal_checksummed(
+            checkpoint.KIND, checkpoint.SCHEMA, checkpoint.FEATURES, checkpoint.OLDEST
+        ),
+    )
+
+
+def _settings(folder: Path) -> Reader:
+    shutil.copytree(ROOT / "configs/base_models", folder / "base_models")
+    (folder / "cmkd").mkdir()
+    shutil.copy(ROOT / "configs/cmkd/paper.yaml", folder / "cmkd")
+    seeds = [path.read_bytes() for path in sorted((ROOT / "configs/cmkd").glob("*.yaml"))]
+    seeds = [seed for seed in seeds if b"demo" not in seed]
+
+    def odd(content: bytes, draw: Draw) -> bytes:
+        lines = content.decode().splitlines()
+        at = int(draw.integers(len(lines) + 1))
+        key = str(draw.choice(["lr", "tasks", "presets", "extends", "model", "x"]))
+        lines.insert(at, f"{key}: {draw.choice(ODD)}")
+        return damage("\n".join(lines).encode(), draw) if at % 2 else "\n".join(lines).encode()
+
+    return Reader(
+        "settings",
+        seeds,
+        from_file(
+            folder / "cmkd/d.yaml", lambda _: layers.resolve(CMKDConfig, "d", "cmkd", folder=folder)
+        ),
+        odd,
+    )
+
+
+def _weights(place: Path) -> list[Reader]:
+    model = make_clip("vit")._model
+    state = model.state_dict()
+    pickled = io.BytesIO()
+    torch.save({"state_dict": state}, pickled)
+    seeds = {".safetensors": save(state), ".pt": pickled.getvalue()}
+
+    def read(path: Path) -> None:
+        weights.fill(model, weights.read(path).state, str(path))
+
+    return [
+        Reader(f"weights in a {suffix[1:]} file", [seed], from_file(place / f"w{suffix}", read))
+        for suffix, seed in seeds.items()
+    ]
+
+
+def _pixels(place: Path, suffix: str, reseal: Damage | None = None) -> Reader:
+    """Return the reader of one of the two files of cached pixels."""
+    (place / "images").mkdir(parents=True)
+    paths = tuple(place / "images" / f"{number}.png" for number in range(3))
+    for number, path in enumerate(paths):
+        Image.fromarray(np.full((20, 20, 3), 40 * number, np.uint8)).save(path)
+        os.utime(path, (1, 1))
+    images = ImageSet(paths, np.zeros(3, np.int64), ("x",), "x")
+
+    def pixels() -> cache.Pixels:
+        os.environ["UDA_CACHE"] = str(place / "cache")
+        return cache.pixels(images, 16)
+
+    file = (place / "cache/pixels" / pixels().key).with_suffix(suffix)
+    name = "cached pixels" if suffix == ".bin" else "index of cached pixels"
+    read = from_file(file, lambda _: np.asarray(pixels().images))
+    return Reader(name, [file.read_bytes()], read, reseal)
+
+
+def _caches(place: Path) -> list[Reader]:
+    """Return the readers of caches, which are made again where they are damaged."""
+    document = {"base": "0" * 64, "shape": [4, 8], "pixels": "k"}
+    rows = np.eye(4, 8, dtype=np.float32)
+    known = checksummed.encode(
+        contents.KIND,
+        contents.SCHEMA,
+        {"folder": "/x"},
+        {
+            "names": np.frombuffer(b"a\0b", np.uint8),
+            "states": np.zeros((2, 4), np.uint64),
+            "sums": np.zeros((2, contents.WIDTH), np.uint8),
+        },
+    )
+    (place / "drawn").mkdir()
+    return [
+        _pixels(place / "pixels", ".bin"),
+        _pixels(place / "index", ".safetensors", reseal_checksummed(cache.KIND, cache.SCHEMA)),
+        Reader(
+            "cached features",
+            [checksummed.encode(features.KIND, features.SCHEMA, document, {"features": rows})],
+            from_file(place / "features", lambda file: features._read(file, document)),
+            reseal_checksummed(features.KIND, features.SCHEMA),
+        ),
+        Reader(
+            "cached digests",
+            [known],
+            from_file(place / "contents", lambda file: contents._load(file, "/x")),
+            reseal_checksummed(contents.KIND, contents.SCHEMA),
+        ),
+        Reader(
+            "drawn data set",
+            [b'{"sha256": "0", "contents": "0"}'],
+            from_file(place / "drawn" / drawn.DONE, lambda file: drawn._whole(file.parent)),
+            reseal_json,
+        ),
+    ]
+
+
+def _spot_check(folder: Path) -> Reader:
+    for name in (spot_check.UNSORTED, spot_check.SORTED, spot_check.NONE):
+        (folder / name).mkdir(parents=True)
+    manifest = {
+        "kind": "uda-spot-check",
+        "schema": 1,
+        "task": asdict(TASK),
+        "population": 3,
+        "digest": METRICS["data"]["source"],
+        "held_out": True,
+        "seed": 0,
+        "images": [],
+    }
+    return Reader(
+        "spot check",
+        [json.dumps(manifest).encode()],
+        from_file(folder / spot_check.MANIFEST, lambda file: spot_check.collect(file.parent)),
+        reseal_json,
+    )
+
+
+def _metrics(folder: Path) -> Reader:
+    folder.mkdir()
+    shutil.copy(TRAINED / "zero_shot/artifact.safetensors", folder)
+    job: Any = SimpleNamespace(
+        path=folder / "artifact.safetensors", task="day-night", config=SimpleNamespace(seed=0)
+    )
+
+    def read(_: Path) -> None:
+        found = results.read(job, "accuracy")
+        for epoch in results.EPOCHS if found else ():
+            found.figure(epoch, "accuracy", "classes", "cup")
+
+    def reseal(content: bytes, draw: Draw) -> bytes:
+        return b"\n".join(reseal_json(line, draw) for line in content.splitlines())
+
+    seeds = [(UNFINISHED / "metrics.jsonl").read_bytes()]
+    return Reader("metrics", seeds, from_file(folder / "metrics.jsonl", read), reseal)
+
+
+def _digits(place: Path) -> list[Reader]:
+    """Return the readers of MNIST's, USPS's and SVHN's own files."""
+    found = []
+    for name, write in (("mnist", write_mnist), ("usps", write_usps), ("svhn", write_svhn)):
+        folder = place / name
+        folder.mkdir()
+        write(folder)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        read: Callable[..., object] = getattr(digit_files, name)
+        if name == "mnist":
+            images = next(path for path in files if "train-images" in path.name)
+            labels = next(path for path in files if "train-labels" in path.name)
+            own = from_file(images, lambda file, labels=labels: digit_files.mnist(file, labels))
+            seeds = [images.read_bytes()]
+        else:
+            own, seeds = from_file(files[0], read), [files[0].read_bytes()]
+        found.append(Reader(f"{name}'s images", seeds, own))
+    return found
