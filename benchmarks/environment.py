@@ -270,7 +270,7 @@ def _on_disk(world: World, command: str, size: int) -> tuple[Ended, int]:
         _mount("none", str(disk), "tmpfs", 0)
         shutil.copytree(world.root / "open/b", disk / "b")
         _mount(None, str(disk), None, _REMOUNT, f"size={_used(disk) + size}")
-        world.environment(**{name: str(disk) for name in ("HOME", "TMPDIR", "UDA_CACHE")})
+        world.environment(HOME=str(disk), TMPDIR=str(disk))
         os.chdir(disk)
 
     def look() -> None:  # others cannot see this disk

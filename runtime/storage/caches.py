@@ -10,6 +10,8 @@ from runtime.errors import StorageError
 
 CACHES = {"UDA_CACHE": "uda-adapt", "UDA_RUNTIME_CACHE": "uda-runtime"}
 """Folders in `~/.cache`, by the environment variable that names another."""
+_INSIDE = frozenset(("contents", "demo", "digits", "features", "kernels", "locks", "pixels"))
+"""Folders in a cache; what else there is in the folder that a user names is the user's."""
 
 
 def cache_folder(variable: str) -> Path:
@@ -35,6 +37,8 @@ def variable_of(path: Path) -> str | None:
     """Return the environment variable that moves a path, or None if it is not in a cache."""
     for variable in CACHES:
         with contextlib.suppress(StorageError):
-            if path.is_relative_to(cache_folder(variable)):
+            folder = cache_folder(variable)
+            inside = path.relative_to(folder).parts[:1] if path.is_relative_to(folder) else ()
+            if _INSIDE.intersection(inside):
                 return variable
     return None
