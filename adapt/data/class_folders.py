@@ -135,7 +135,7 @@ def leads_up(path: Path) -> bool:
     """Return whether a path is a link to a folder that it lies in."""
     if not disk.is_link(path):
         return False
-    here, there = path.parent.resolve(), path.resolve()
+    here, there = disk.real(path.parent), disk.real(path)
     return there in (here, *here.parents)
 
 

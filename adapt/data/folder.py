@@ -21,6 +21,7 @@ from adapt.data.origin import Origin, absolute, named
 from adapt.data.own_domains import NO_LABELS, OwnDomain, check_side, read_side
 from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
+from runtime.storage import disk
 
 __all__ = ["load_folders", "read_domain", "read_folder", "with_test"]
 
@@ -62,7 +63,7 @@ def load_folders(
             f"the target '{target}' has a test split of its own, '{unlabelled.test_name}', so none "
             "can be held out; pass --set holdout=0"
         )
-    dataset = spelling.short(root.resolve().name, "-").lstrip(".") or "folder"
+    dataset = spelling.short(disk.real(root).name, "-").lstrip(".") or "folder"
     called = zip((source, target), spelling.tails(source, target), strict=True)
     sides_of = zip(called, (labelled.train, unlabelled.train), strict=True)
     (one, first), (other, second) = (_called(root, *names, part) for names, part in sides_of)
@@ -162,7 +163,7 @@ def _called(root: Path, name: str, tail: str, images: ImageSet) -> tuple[ImageSe
 
 def _same(root: Path, source: str, target: str) -> bool:
     one, other = (spelling.on_disk(root / spelling.tidy(name)) for name in (source, target))
-    return one.resolve() == other.resolve()
+    return disk.real(one) == disk.real(other)
 
 
 def _side(role: Role, name: str, images: ImageSet) -> Side:

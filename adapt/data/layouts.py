@@ -55,7 +55,7 @@ def domain_folder(searched: Iterable[Path], domain: Domain) -> Path | None:
     """
     for base in searched:
         same = [base / name for name in folders(base) if key(name) in keys(domain)]
-        if len({path.resolve() for path in same}) > 1:
+        if len({disk.real(path) for path in same}) > 1:
             raise DataError(
                 f"'{base}' has several folders of the domain '{domain.name}': "
                 f"{some([path.name for path in same])}; keep one of them"

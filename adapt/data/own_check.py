@@ -18,6 +18,7 @@ from adapt.data.inventory.walk import LOOP, LeftOut, walk
 from adapt.data.origin import absolute
 from adapt.data.own_domains import NO_LABELS, OwnDomain, read_side
 from runtime.errors import DataError
+from runtime.storage import disk
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def own(root: Path, source: str | None = None, target: str | None = None) -> Own
         return {"train": _count(domain.train), "test": _count(domain.test)}
 
     rows = [row_of(name, "-", None, partial(survey, name)) for name in chosen]
-    report = report_of(root.resolve().name or "folder", rows, (), 0, every=bool(names))
+    report = report_of(disk.real(root).name or "folder", rows, (), 0, every=bool(names))
     details = tuple(Details.of(name, domain) for name, domain in usable.items())
     notes = [f"{found.name}: {warning}" for found in details for warning in found.warnings()]
     refusals = [reason for found in details if (reason := found.refusal())]

@@ -165,7 +165,7 @@ def _other_images(artifact: Artifact, folder: Path, root: Path | None) -> ImageS
 
 
 def _read(folder: Path, root: Path | None) -> OwnDomain:
-    path = folder.resolve()
+    path = disk.real(folder)
     if root is not None and is_list(path.parent, path.name):
         return read_side(root, str(path))
     return read_side(path.parent, path.name)

@@ -188,13 +188,7 @@ class Bundle:
     def _locate(self, ref: FileRef) -> Path:
         path = self.path / ref.path
         # A link must not lead a device to a file outside of what it was given.
-        try:
-            inside = path.resolve().is_relative_to(self.path.resolve())
-        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-            raise FormatError(
-                f"'{path}' is not a valid link ({error}); copy the bundle again"
-            ) from error
-        if not inside:
+        if not disk.real(path).is_relative_to(disk.real(self.path)):
             raise FormatError(f"'{path}' is a link out of the bundle; copy the bundle again")
         return path
 

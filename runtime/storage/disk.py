@@ -61,6 +61,14 @@ def is_link(path: str | Path) -> bool:
     return found is not None and stat.S_ISLNK(found.st_mode)
 
 
+def real(path: str | Path) -> Path:
+    """Return a path without links, absolute; the rest of it as it is where links lead in a circle.
+
+    `Path.resolve` raises a RuntimeError there.
+    """
+    return Path(os.path.realpath(path))
+
+
 def matching(folder: Path, pattern: str) -> list[Path]:
     """Return the paths in a folder, or further below, that match a pattern, sorted.
 

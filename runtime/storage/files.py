@@ -24,7 +24,10 @@ _HINTS = {
         (errno.EROFS, errno.EACCES, errno.EPERM), "choose another folder or make it writable"
     ),
     **dict.fromkeys(
-        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        (
+            *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+            *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+        ),
         "choose another name",
     ),
 }

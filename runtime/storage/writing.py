@@ -8,6 +8,7 @@ who writes the same file, or calls `remove_leftovers`, removes the former alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.errors import StorageError
+from runtime.storage import disk
 from runtime.storage.files import CODE_FOLDER, make_folder, storage_errors, sync
 from runtime.storage.locks import exclusive
 
@@ -57,10 +59,15 @@ def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
             this user may write to the file, whatever the umask.
 
     Raises:
-        StorageError: The file cannot be written; nothing is left behind.
+        StorageError: The file cannot be written, or is something else, such as a device; nothing is
+            left behind.
     """
     with storage_errors(path):
         make_folder(path.parent, *([CODE_FOLDER] if code else []))
+        found = disk.status(path)
+        if found is not None and not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            # A file that takes the name of a device, such as /dev/null, would put an end to it.
+            raise OSError(errno.EINVAL, "not a plain file")
         with _temporary(path) as temporary:
             try:
                 mode = _create(temporary, 0o644 if code else 0o666)

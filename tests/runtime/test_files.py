@@ -93,3 +93,12 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path, kind):
     )
     with pytest.raises(FormatError, match=f"{kind}.* (not a plain file|Is a directory); "):
         read_bytes(path, 9)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_file_takes_the_place_of_nothing_but_a_file(tmp_path, kind):
+    path = tmp_path / kind
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/null")
+    with pytest.raises(StorageError, match="not a plain file; choose another name"):
+        write_bytes(path, b"new")
+    assert os.listdir(tmp_path) == [kind] and not path.is_file()

@@ -195,5 +195,5 @@ def test_files_that_are_links_in_a_ring_are_refused(world):
         (file,) = (world.path / "tasks").glob("a-b-*")
         file.unlink()
         file.symlink_to(file.name)
-        with pytest.raises(FormatError, match="is not a valid link|no longer exists"):
+        with pytest.raises(FormatError, match="no longer exists"):
             session.switch("a-b")

@@ -134,5 +134,5 @@ def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore
     extra = "" if folder is None else f" --engines {shlex.quote(str(folder))}"
     path = bundle / FOLDER if folder is None else Path(folder)
     if folder is not None and disk.is_link(path):
-        path = path.resolve()  # the user named it, so the link is meant
+        path = disk.real(path)  # the user named it, so the link is meant
     return EngineStore(path, f"uda-runtime build {shlex.quote(str(bundle))}{extra}")
