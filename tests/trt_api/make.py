@@ -26,7 +26,7 @@ WHEELS = (
 STUB = Path(__file__).parent / "tensorrt" / "__init__.pyi"
 CLASSES = frozenset(
     "Builder BuilderFlag DataType Dims ExecutionContextAllocationStrategy IBuilderConfig "
-    "ICudaEngine IExecutionContext IHostMemory ILogger INetworkDefinition "
+    "ICudaEngine IExecutionContext IHostMemory ILogger INetworkDefinition MemoryPoolType "
     "IOptimizationProfile IProgressMonitor ITensor ITimingCache NetworkDefinitionCreationFlag "
     "OnnxParser ParserError Runtime TensorIOMode".split()
 )

@@ -15,11 +15,14 @@ from runtime.backends.ort.engine import OrtEngine
 from runtime.backends.ort.libraries import onnxruntime, preload
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError, raised_by
+from runtime.graphs.check import MAX_LIVE
 from runtime.memory.base import Memory
 from runtime.memory.blocked import block_size
 from runtime.memory.device import DeviceMemory
 from runtime.memory.host import HostMemory
 
+MAX_ARENA = 32 * 4 * MAX_LIVE
+"""Most bytes of a GPU that a session takes: 32 frames of the largest graph that may be opened."""
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -92,6 +95,7 @@ class OrtBackend:
             "device_id": str(self._device.index),
             # So that frames and switches keep their order.
             "user_compute_stream": str(self._device.stream),
+            "gpu_mem_limit": str(MAX_ARENA),
             # To measure every algorithm takes seconds, for each batch size anew.
             "cudnn_conv_algo_search": "HEURISTIC",
         }

@@ -22,6 +22,10 @@ from runtime.errors import BackendError
 from runtime.storage.files import storage_errors
 from runtime.storage.writing import scratch_folder
 
+WORKSPACE = 1 << 30
+"""Most bytes of a GPU that a layer of an engine may take beside its values; the library would take
+all that there is."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -84,6 +88,7 @@ def build(
         network = builder.create_network(flags)
         _parse(graph, baked, network, messages)
         config = builder.create_builder_config()
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
         if not options.tf32:
             config.clear_flag(trt.BuilderFlag.TF32)
         progress = monitor(on_progress, stopped)  # the configuration does not keep it alive

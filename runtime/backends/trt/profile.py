@@ -13,7 +13,7 @@ from runtime.storage.files import read_bytes
 from runtime.storage.json_text import parse
 
 MAX_BATCH = 1024
-_MAX_BYTES = 1 << 16
+MAX_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def load(name: str) -> Profile:
         raise ConfigError(f"unknown profile '{name}'; available: {known}, or a JSON file; {hint}")
     where = f"'{name}'"
     try:
-        return build(Profile, parse(read_bytes(Path(name), _MAX_BYTES)), where)
+        return build(Profile, parse(read_bytes(Path(name), MAX_BYTES)), where)
     except ValueError as error:
         raise FormatError(f"{where} is not JSON: {error}; {hint}") from error
     except FormatError as error:
