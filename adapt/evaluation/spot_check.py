@@ -34,7 +34,7 @@ from runtime.storage.writing import sibling_folder
 MANIFEST, UNSORTED, SORTED, NONE = "manifest.json", "unsorted", "sorted", "none-of-these"
 _IGNORED = frozenset(("thumbs.db", "desktop.ini"))
 """Files that file managers leave behind, besides hidden ones."""
-_MAX_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def collect(folder: Path) -> Sorting:
             f"'{folder}' has no {MANIFEST}; pass a folder that \"uda-adapt spot-check draw\" made"
         )
     try:
-        content = parse(read_bytes(folder / MANIFEST, _MAX_BYTES))
+        content = parse(read_bytes(folder / MANIFEST, MAX_BYTES))
     except ValueError as error:
         raise FormatError(f"'{folder / MANIFEST}' is not JSON; draw again") from error
     manifest = build(Manifest, content, f"'{folder / MANIFEST}'")

@@ -26,7 +26,7 @@ FEATURE = "architecture"
 SUPPORTED = (
     "open_clip's own ViT with a class token and its ModifiedResNet, with open_clip's own text tower"
 )
-_MAX_BYTES = 1 << 16
+MAX_BYTES = 1 << 16
 _SHOWN = 60
 _FROM_WEIGHTS = "init_logit_scale"
 """A field whose value the weights replace."""
@@ -151,16 +151,16 @@ def _document(path: Path) -> object:
     path = expanded(path)
     try:
         with open_plain(path) as file:
-            text = file.read(_MAX_BYTES + 1)
+            text = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         why = error.strerror if isinstance(error, OSError) else error
         raise BaseModelError(
             f"cannot read the model configuration '{path}': {why}; pass an "
             "existing one with --set model=FILE.json"
         ) from error
-    if len(text) > _MAX_BYTES:
+    if len(text) > MAX_BYTES:
         raise BaseModelError(
-            f"'{path}' is larger than the {_MAX_BYTES // 1024} kB of a model configuration; pass "
+            f"'{path}' is larger than the {MAX_BYTES // 1024} kB of a model configuration; pass "
             "open_clip's JSON with --set model, and the weights with --set pretrained"
         )
     try:

@@ -17,7 +17,7 @@ from runtime.storage import disk
 from runtime.storage.files import read_bytes
 from runtime.storage.json_text import parse
 
-_MAX_METRICS = 1 << 28
+MAX_METRICS = 1 << 28
 EPOCHS = ("last", "selected", "oracle-best")
 """Epochs whose accuracy is reported: the final one, the one that a score without labels chose, if
 one did, and the one that the target's labels would choose."""
@@ -61,7 +61,7 @@ def read(job: Job, metric: str) -> Result | None:
     if found.metrics.get("selected"):
         epochs["selected"] = found.metrics["selected"]
     try:
-        lines = read_bytes(job.path.with_name(METRICS), _MAX_METRICS).splitlines()
+        lines = read_bytes(job.path.with_name(METRICS), MAX_METRICS).splitlines()
         rows = [row for row in map(parse, lines) if isinstance(row, dict)]
         for row in rows:
             check_row(row, row.get("epoch", 0))

@@ -19,7 +19,7 @@ from runtime.storage import extension
 
 CLASSES = -1
 """Axis length in a head's shapes that stands for the number of a task's classes."""
-_MAX_TOKENS = 1 << 24
+MAX_TOKENS = 1 << 24
 _MAX_FILE = 1 << 63
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
@@ -62,9 +62,9 @@ class Encoder:
         self.preprocess("squash", "bilinear")
         check_text(*self.tokens)
         shapes = [TensorSpec(name, "float32", shape) for name, shape in self.tokens.items()]
-        if any(len(s.shape) != 2 for s in shapes) or sum(s.size for s in shapes) > _MAX_TOKENS:
+        if any(len(s.shape) != 2 for s in shapes) or sum(s.size for s in shapes) > MAX_TOKENS:
             raise ValueError(
-                f"an encoder takes tokens (n, width), at most {_MAX_TOKENS} values together"
+                f"an encoder takes tokens (n, width), at most {MAX_TOKENS} values together"
             )
 
     def preprocess(self, resize: Resize, interpolation: Interpolation) -> Preprocess:

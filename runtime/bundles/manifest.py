@@ -27,7 +27,7 @@ NAME = "manifest.json"
 _KEYS = frozenset(("kind", "schema", "sha256", "body"))
 MAX_BYTES = 16 << 20
 """Largest manifest; one of 200 tasks has 140 kB."""
-_MOST = 256
+MAX_GRAPHS = 256
 """Most encoders, and most heads."""
 
 
@@ -65,8 +65,8 @@ class Manifest:
         self.optional_files()  # refuses an invalid reference
         if self.parameters < 1:
             raise ValueError(f"a base cannot have {self.parameters} entries")
-        if max(len(self.encoders), len(self.heads)) > _MOST:
-            raise ValueError(f"a bundle has at most {_MOST} encoders and {_MOST} heads")
+        if max(len(self.encoders), len(self.heads)) > MAX_GRAPHS:
+            raise ValueError(f"a bundle has at most {MAX_GRAPHS} encoders and {MAX_GRAPHS} heads")
         encoders = {encoder.graph.sha256 for encoder in self.encoders}
         heads = {head.graph.sha256 for head in self.heads}
         if len(encoders) != len(self.encoders) or len(heads) != len(self.heads):
