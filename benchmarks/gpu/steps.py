@@ -72,7 +72,7 @@ PARTS = {
             (*TRAINING, "click", "numpy"),
             benchmark=("training", "--folder", "artifacts/benchmarks", "--device", "cuda")
             + ("--case", "vit32", "--no-memory"),
-            rehearsal=("training", "--folder", "artifacts/benchmarks", "--case", "demo")
+            rehearsal=("training", "--folder", "artifacts/benchmarks", "--case", "small")
             + ("--no-memory",),
         ),
     ),
