@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adapt.child import ChildError, call
 from runtime.errors import DataError
+from runtime.storage.writing import scratch_folder
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -75,15 +77,20 @@ def svhn(path: Path) -> tuple[Pixels, Labels]:
     Raises:
         DataError: The file is damaged.
     """
-    pixels = _matlab(path, "X")
+    pixels, labels = _matlab(path, "X", "y")
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or pixels.shape[2] != 3:
         raise _damaged(path, f"'X' is {pixels.dtype} {pixels.shape}, not uint8 (32, 32, 3, N)")
-    return _same_length(np.moveaxis(pixels, 3, 0), svhn_labels(path), path)
+    return _same_length(np.moveaxis(pixels, 3, 0), _svhn_labels(labels, path), path)
 
 
 def svhn_labels(path: Path) -> Labels:
     """Return the labels (N,) of an SVHN file, 0 to 9."""
-    labels = _whole(_matlab(path, "y").reshape(-1), path)
+    (labels,) = _matlab(path, "y")
+    return _svhn_labels(labels, path)
+
+
+def _svhn_labels(found: NDArray[Any], path: Path) -> Labels:
+    labels = _whole(found.reshape(-1), path)
     return _checked(np.where(labels == 10, 0, labels), path)
 
 
@@ -102,14 +109,30 @@ def _idx(path: Path, dimensions: int) -> Pixels:
     return data.reshape(sizes)
 
 
-def _matlab(path: Path, name: str) -> NDArray[Any]:
+def _matlab(path: Path, *names: str) -> tuple[NDArray[Any], ...]:
+    """Return variables of a MATLAB file, read in a child, since a damaged file crashes SciPy."""
+    try:
+        with scratch_folder("uda-matlab") as folder:
+            return call(f"{__name__}:read_matlab", (str(path), *names), folder / "found.npz")
+    except ChildError as error:
+        wanted = "' and '".join(names)
+        raise _damaged(path, f"no MATLAB 5 file with '{wanted}': {error}") from error
+
+
+def read_matlab(path: str, *names: str) -> tuple[NDArray[Any], ...]:
+    """Return variables of a MATLAB file; raises what SciPy likes, or crashes, where it is damaged.
+
+    Args:
+        path: Path of the file.
+        names: Names of the variables.
+    """
     from scipy.io import loadmat  # comes with scikit-learn; slow to import
 
-    try:
-        found: NDArray[Any] = loadmat(path, variable_names=[name])[name]
-    except Exception as error:  # the reader raises what it likes on damaged files
-        raise _damaged(path, f"no MATLAB 5 file with '{name}': {error or 'cut off'}") from error
-    return found
+    found = loadmat(path, variable_names=names)
+    for name in names:
+        if found[name].dtype.kind not in "uif":  # an object would travel as a pickle
+            raise TypeError(f"'{name}' holds no numbers")
+    return tuple(found[name] for name in names)
 
 
 def _unpacked(path: Path, opener: Callable[[Path, str], Any]) -> bytes:

@@ -21,6 +21,7 @@ from adapt.evaluation.evaluate import Scores, score
 from adapt.methods.base import Method
 from adapt.methods.heads import CosineHead
 from adapt.settings.config import TrainConfig
+from runtime.errors import TrainingError
 
 
 class Evaluator:
@@ -62,19 +63,39 @@ class Evaluator:
         return pixels(images, size, config.resize, config.interpolation, config.background)
 
     def __call__(self) -> tuple[Scores | None, dict[str, float]]:
-        """Return the scores on the test images, and the label-free ones by name."""
+        """Return the scores on the test images, and the label-free ones by name.
+
+        Raises:
+            TrainingError: A prediction is not finite, as after a step that was too large.
+        """
         method = self._method.eval()
         target = self._see(self._target)
-        logits = self._classify(target)
+        logits = self._finite(self._classify(target))
         label_free = {}
         if method.trains:
-            clip_logits = self._clip_head(target)
+            clip_logits = self._finite(self._clip_head(target))
             label_free = selection.scores(logits.cpu(), clip_logits=clip_logits.cpu())
         if not self.known:
             return None, label_free
         if self._target is not self.test:
-            logits = self._classify(self._see(self.test))
+            logits = self._finite(self._classify(self._see(self.test)))
         return score(logits.cpu(), self.truth, self._classes), label_free
+
+    def _finite(self, logits: Tensor) -> Tensor:
+        """Return logits, none of which is infinite or not a number.
+
+        Raises:
+            TrainingError: One is; finite weights may be as large as that.
+        """
+        if bool(logits.isfinite().all()):
+            return logits
+        config = self._config
+        hint = (
+            f"lower the learning rate (lr={config.lr:g})"
+            if self._method.trains
+            else (f"check the weights '{config.pretrained}', or fetch them again")
+        )
+        raise TrainingError(f"a prediction is not finite; {hint}; no artifact was written")
 
     def seconds(self) -> float:
         """Estimate the seconds of one call from the second of two batches of the target.

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from runtime.errors import ConfigError, FormatError
+from runtime.errors import ConfigError, FormatError, UdaError
 from runtime.storage.files import read_bytes
 
 _SHOWN = 200
@@ -140,4 +140,9 @@ def _text(value: Any) -> Any:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[: 2 * _SHOWN]
+    if isinstance(error, RecursionError):
+        return "brackets lie too deep; correct the file"
+    plain = isinstance(error, (UdaError, ValueError, yaml.YAMLError))
+    # Others tell of the loader, not of the file: 'NoneType' object has no attribute 'groupdict'.
+    text = str(error) if plain else f"a value is not what its tag says ({type(error).__name__})"
+    return " ".join(text.split())[: 2 * _SHOWN]

@@ -173,6 +173,16 @@ def test_a_loss_that_is_not_finite_stops_training_and_writes_no_artifact(
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_a_prediction_that_is_not_finite_stops_training_and_writes_no_artifact(
+    pair: DomainPair, config: CMKDConfig, tmp_path: Path
+) -> None:
+    """Weights that are finite and huge, as after one step that is too large."""
+    diverged = replace(config, lr=1e3, epochs=1, iterations=1)
+    with pytest.raises(TrainingError, match=r"a prediction is not finite; lower .* \(lr=1000\)"):
+        train("cmkd", pair, diverged, out=tmp_path)
+    assert not list(tmp_path.rglob("artifact.safetensors"))
+
+
 def test_a_finished_artifact_stays_until_the_new_one_is_whole(
     pair: DomainPair, config: CMKDConfig, tmp_path: Path
 ) -> None:

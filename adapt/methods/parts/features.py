@@ -30,6 +30,7 @@ from adapt.data.rows import Images
 from adapt.methods.base import Method
 from runtime.errors import BaseModelError, FormatError, StorageError
 from runtime.storage import checksummed, disk
+from runtime.storage.writing import remove_leftovers
 
 if TYPE_CHECKING:
     from adapt.clip.model import Clip
@@ -87,6 +88,7 @@ class FeatureMethod(Method):
         }
         text = json.dumps(document, sort_keys=True)
         path = folder() / "features" / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
+        remove_leftovers(path.parent)
         features = _read(path, document)
         lacking = parallel.any_process(features is None)  # under torchrun all compute, or none
         if features is None or lacking:

@@ -1,0 +1,62 @@
+"""Call a function that returns arrays in a fresh interpreter.
+
+That works from a script without a `__main__` guard, beside torch's threads and on every platform,
+which a forked or spawned pool does not; and where the function crashes, this process does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ChildError(Exception):
+    """The function failed; the message is the last line that it wrote, or how it ended."""
+
+
+def call(function: str, arguments: tuple[str | int, ...], out: Path) -> tuple[NDArray[Any], ...]:
+    """Return the arrays that a function returns.
+
+    Args:
+        function: Function as `module:function`.
+        arguments: Its arguments.
+        out: File to take the arrays, ending in `.npz`.
+
+    Raises:
+        ChildError: The function failed.
+    """
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    child = subprocess.run(
+        [sys.executable, "-m", __name__, function, json.dumps(arguments), str(out)],
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    if child.returncode < 0:
+        raise ChildError(f"it crashed with {signal.Signals(-child.returncode).name}")
+    if child.returncode:
+        said = child.stderr.strip().splitlines() or [f"exit status {child.returncode}"]
+        raise ChildError(said[-1])
+    with np.load(out) as arrays:
+        return tuple(arrays[name] for name in arrays.files)
+
+
+def _main(function: str, arguments: str, out: str) -> None:
+    module, name = function.split(":")
+    arrays = getattr(importlib.import_module(module), name)(*json.loads(arguments))
+    np.savez(out, *arrays)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
