@@ -96,8 +96,8 @@ class UserPath(click.Path):
 
 def _refusal(error: OSError) -> str | None:
     """Return a message for an error of the system; None where a traceback says more."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"cannot open a file: {error.strerror}; raise the limit (ulimit -n)"
+    if disk.exhausted(error):
+        return f"cannot open a file: {error.strerror}; {disk.MORE_FILES}"
     if error.filename is None and error.errno in _FULL:
         return _lost(error)
     # A file that is not there should have been looked for.

@@ -1,8 +1,9 @@
-"""Call functions as a user who is not root, in a forked process."""
+"""Call functions in a forked process, as a user who is not root or with few files to open."""
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 
 import pytest
@@ -16,12 +17,32 @@ needs_root = pytest.mark.skipif(
 
 def as_stranger(call: Callable[[], object]) -> str:
     """Return the error that a call ends with as another user, `Type: message`; empty for none."""
+
+    def become() -> None:
+        os.setgroups([])
+        os.setresgid(STRANGER, STRANGER, STRANGER)
+        os.setresuid(STRANGER, STRANGER, STRANGER)
+
+    return in_child(become, call)
+
+
+def with_files(count: int, call: Callable[[], object]) -> str:
+    """Return the error of a call that may open a number of files, as `as_stranger` does."""
+
+    def limit() -> None:
+        first = os.dup(0)  # the lowest number that is free
+        os.close(first)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first + count, first + count))
+
+    return in_child(limit, call)
+
+
+def in_child(before: Callable[[], object], call: Callable[[], object]) -> str:
+    """Return the error that a call ends with in a forked process."""
     reading, writing = os.pipe()
     if not (child := os.fork()):
         try:
-            os.setgroups([])
-            os.setresgid(STRANGER, STRANGER, STRANGER)
-            os.setresuid(STRANGER, STRANGER, STRANGER)
+            before()
             call()
         except BaseException as error:
             os.write(writing, f"{type(error).__name__}: {error}".encode())

@@ -6,16 +6,18 @@ rows of words that occur in a caption or a prompt were ever trained; only those 
 """
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from runtime.errors import BaseModelError
+from runtime.storage.header import read_header
 from runtime.storage.writing import replacing
 
 FOLDER = Path(__file__).resolve().parents[1] / "demo"
@@ -105,10 +107,10 @@ def save_state_dict(
 
 def _read(path: Path, name: str) -> dict[str, Tensor]:
     try:
-        with safe_open(path, framework="pt") as file:
-            made_for = (file.metadata() or {}).get("architecture")
-            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        content = path.read_bytes()
+        made_for = read_header(BytesIO(content)).get("__metadata__", {}).get("architecture")
+        stored = load(content)
+    except (OSError, SafetensorError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     if made_for != name:
         raise _damaged(path, f"it must hold '{name}', found '{made_for}'")

@@ -123,11 +123,17 @@ def stat(path: Path) -> os.stat_result:
 
 
 def file_sha256(path: Path) -> bytes | None:
-    """Return the SHA-256 of a file's content; None if it is not a regular, readable file."""
+    """Return the SHA-256 of a file's content; None if it is not a regular, readable file.
+
+    Raises:
+        StorageError: Too many files are open.
+    """
     try:
         # A named pipe without a writer would be waited for.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
+    except OSError as error:
+        if disk.exhausted(error):  # else a good image would be left out
+            raise disk.refused(path, error) from error
         return None
     try:
         if not S_ISREG(os.fstat(handle).st_mode):

@@ -18,6 +18,7 @@ from runtime.errors import DataError
 from runtime.frames import decode, formats
 from runtime.frames.resize import by_pillow, resizer
 from runtime.models import Background, Preprocess
+from runtime.storage import disk
 
 Frame: TypeAlias = "NDArray[np.uint8] | str | Path | Image.Image"
 """(H, W, 3) uint8 RGB, an image file's path, or an image of Pillow's."""
@@ -200,6 +201,7 @@ def read_image(
     Raises:
         DataError: The file is missing, no image, truncated or absurdly large, or its values have
             no meaning as brightness.
+        StorageError: Too many files are open.
     """
     path = Path(path)
     formats.register()
@@ -211,6 +213,8 @@ def read_image(
     except DataError as error:
         raise DataError(f"cannot read the image '{path}': {error}") from error
     except Exception as error:  # decoders raise what they like on damaged files
+        if disk.exhausted(error):
+            raise disk.refused(path, error) from error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "cannot identify image file"  # its own text shows a Python object

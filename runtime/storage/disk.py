@@ -10,10 +10,13 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import TypeGuard
 
 from runtime.errors import StorageError
 from runtime.storage.caches import variable_of
 
+MORE_FILES = "raise the limit (ulimit -n)"
+"""The hint where a process may open no more files."""
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """Errors of the system that say that there is nothing of that name."""
 
@@ -83,9 +86,16 @@ def matching(folder: Path, pattern: str) -> list[Path]:
         raise refused(folder, error) from error
 
 
+def exhausted(error: BaseException) -> TypeGuard[OSError]:
+    """Return whether a file cannot be opened because too many are, which says nothing of it."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 def refused(path: str | Path, error: OSError) -> StorageError:
     """Return the error of a path that the system does not let this user read."""
     hint = "check the permissions of the path and of the folders above it"
-    if variable := variable_of(Path(path)):
+    if exhausted(error):
+        hint = MORE_FILES
+    elif variable := variable_of(Path(path)):
         hint += f", or choose another cache with {variable}=FOLDER"
     return StorageError(f"cannot read '{path}': {error.strerror or error}; {hint}")

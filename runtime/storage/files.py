@@ -20,6 +20,7 @@ CODE_FOLDER = 0o700
 _HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another folder"),
     errno.EFBIG: "choose another folder or raise the limit (ulimit -f)",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), disk.MORE_FILES),
     **dict.fromkeys(
         (errno.EROFS, errno.EACCES, errno.EPERM), "choose another folder or make it writable"
     ),
@@ -116,10 +117,10 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 def unreadable(path: Path, error: OSError) -> FormatError:
     """Return the error of a file of ours that the system does not read."""
-    return FormatError(
-        f"cannot read '{path}': {error.strerror or error}; check the path and its permissions, or "
-        "make or copy it again"
-    )
+    hint = "check the path and its permissions, or make or copy it again"
+    if disk.exhausted(error):
+        hint = disk.MORE_FILES
+    return FormatError(f"cannot read '{path}': {error.strerror or error}; {hint}")
 
 
 def open_plain(path: Path) -> BinaryIO:

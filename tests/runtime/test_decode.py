@@ -79,6 +79,15 @@ def test_a_photograph_of_200_megapixels_is_read_without_a_warning(tmp_path):
     assert limit == Image.MAX_IMAGE_PIXELS  # that of the program around
 
 
+def test_a_jpeg_of_108_megapixels_is_decoded_at_half_its_size(tmp_path):
+    picture = Image.linear_gradient("L").resize((12000, 9000))
+    picture.save(tmp_path / "108.jpg", quality=95)
+    found = read_image(tmp_path / "108.jpg")
+    assert found.shape == (4500, 6000, 3)
+    want = np.asarray(picture.reduce(2), np.int16)
+    assert np.abs(found[..., 0] - want).max() <= 2
+
+
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
     png(tmp_path / "bomb.png", 8, 2, np.zeros((1, 1, 3), int))
     content = bytearray((tmp_path / "bomb.png").read_bytes())

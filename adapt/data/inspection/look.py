@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.errors import DataError
+from runtime.errors import DataError, StorageError
+from runtime.frames.decode import opened
 from runtime.frames.preprocess import read_image
+from runtime.storage import disk
 
 _GREY = frozenset(("1", "L", "LA", "La", "I", "F"))
 _BLANK = 2
@@ -46,14 +48,18 @@ def look_at(paths: Sequence[Path]) -> list[Look]:
 def _look(path: Path) -> Look:
     try:
         pixels = read_image(path)
-        with Image.open(path) as image:
+        with opened(path) as image:
             size, mode = image.size, image.mode
             deep = mode[0] in "IF" or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
             grey = mode in _GREY or mode.startswith("I;")
             return Look(size, _transparent(image), deep, grey, _blank(pixels))
     except DataError as error:
         return Look(problem=str(error))
+    except StorageError:  # it says nothing of the file
+        raise
     except Exception as error:  # decoders raise what they like; `read_image` allowed the file
+        if disk.exhausted(error):
+            raise disk.refused(path, error) from error
         return Look(problem=f"cannot read the image '{path}': {error}")
 
 

@@ -18,6 +18,7 @@ from adapt.data.inventory.names import file_reason, folder_reason, kind
 from runtime.errors import DataError
 from runtime.frames import formats
 from runtime.frames.decode import MAX_PIXELS
+from runtime.storage import disk
 
 LOOP = "links to a folder above"
 AGAIN = "links to what is taken already"
@@ -118,8 +119,8 @@ class _Walk:
             path, group = waiting.popleft()
             try:
                 entries = sorted(os.scandir(path), key=lambda entry: entry.name)
-            except OSError:
-                if path == first:
+            except OSError as error:
+                if path == first or disk.exhausted(error):
                     raise
                 self._leave(path, UNREADABLE)
                 continue
