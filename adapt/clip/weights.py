@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import re
 import warnings
@@ -21,7 +22,10 @@ from torch import Tensor, nn
 from adapt.clip.unwrap import unwrapped
 from adapt.settings.architectures import SUFFIXES, check_weights
 from runtime.errors import BaseModelError
+from runtime.storage.header import read_header
 
+MOST_INFLATED, FREE_BYTES = 2, 1 << 20
+"""Bytes that a byte of an archive may unpack to, and bytes that any may."""
 OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
 """Entries that only OpenAI's own files have; they hold no weights."""
 OPENAI_ARCHIVES = frozenset(
@@ -173,10 +177,29 @@ def _converted(model: nn.Module, state: dict[str, Tensor], where: str) -> dict[s
 def _content(path: Path, archive: bool) -> object:
     if path.suffix.lower() == ".safetensors":
         # Read and not mapped: a file that shrinks under a map ends the process.
-        return load(path.read_bytes())
+        content = path.read_bytes()
+        read_header(io.BytesIO(content))
+        return load(content)
+    _check_inflated(path)
     if archive:
         return torch.jit.load(str(path), map_location="cpu").state_dict()
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_inflated(path: Path) -> None:
+    """Check that an archive holds no more than its bytes justify; torch stores tensors as they are.
+
+    Raises:
+        ValueError: It unpacks to more.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            inside = sum(each.file_size for each in file.infolist())
+    except zipfile.BadZipFile:  # an older pickle, which is not compressed
+        return
+    size = path.stat().st_size
+    if inside > MOST_INFLATED * size + FREE_BYTES:
+        raise ValueError(f"its {size} bytes unpack to {inside}, as torch writes none")
 
 
 def _check_archive(path: Path) -> None:

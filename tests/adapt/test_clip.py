@@ -1,6 +1,7 @@
 import re
 import time
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,19 @@ def test_an_archive_that_is_not_openais_is_not_loaded(vit_state, tmp_path):
     openai_archive(vit_state, tmp_path / "other.pt")
     with pytest.raises(BaseModelError, match=r"TorchScript archive.*none of the 9 .*safetensors"):
         clip.load(VIT, str(tmp_path / "other.pt"))
+
+
+def test_an_archive_that_unpacks_to_more_than_torch_writes_is_refused_before(tmp_path):
+    torch.save({"w": torch.zeros(1_500_000)}, tmp_path / "stored.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pt") as stored,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in stored.namelist():
+            bomb.writestr(name, stored.read(name))
+    assert weights.read(tmp_path / "stored.pt").state["w"].numel() == 1_500_000
+    with pytest.raises(BaseModelError, match=r"bytes unpack to 6\d{6}, as torch writes none"):
+        weights.read(tmp_path / "bomb.pt")
 
 
 def test_openais_archives_are_known_by_their_digests():
