@@ -73,7 +73,7 @@ def run(job: Job) -> Outcome:
         note = job.path.with_name(FAILURE)
         see = f"see '{note}'"
         try:
-            write_bytes(note, traceback.format_exc().encode())
+            write_bytes(note, traceback.format_exc().encode(errors="backslashreplace"))
         except StorageError as full:
             see = f"its traceback is lost: {full}"
         message = f"{type(error).__name__}: {error}; {see}"

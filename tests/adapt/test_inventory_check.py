@@ -48,6 +48,14 @@ def check(*words):
     return CliRunner().invoke(main, ["data", "check", *map(str, words)])
 
 
+def test_a_name_that_is_not_text_is_escaped_on_the_page(root, tmp_path):
+    folder, page = root / "day" / "circle", tmp_path / "r.html"
+    shutil.copy(folder / "0.png", folder / os.fsdecode(b"\xff.png"))
+    result = check("--data", root, "--report", page)
+    assert result.exit_code == 0, result.output
+    assert "\\udcff.png" in page.read_text("utf-8")
+
+
 def test_names_of_files_cannot_steer_the_terminal_or_the_log(root, tmp_path):
     for name in ("circle", "square"):  # copies of each other, of one colour
         picture(root / "day" / name / "\a工.png", tint=9)

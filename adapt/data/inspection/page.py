@@ -63,7 +63,8 @@ def write_page(
         "<meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<title>{_text(title)}: inventory</title><style>{_STYLE}</style>"
     )
-    write_bytes(path, "\n".join([head, *filter(None, body)]).encode())
+    page = "\n".join([head, *filter(None, body)])
+    write_bytes(path, page.encode(errors="backslashreplace"))  # not every name of a file is text
 
 
 def _domains(details: Sequence[Details]) -> str:
