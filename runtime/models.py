@@ -62,7 +62,9 @@ def check_text(*values: str) -> None:
     """
     for value in values:
         if not value or not value.isprintable():
-            raise ValueError(f"{value[:40]!r} is not a name: it is empty or has control characters")
+            raise ValueError(
+                f"{value[:40]!a} is not a name: it is empty, not UTF-8, or has control characters"
+            )
 
 
 @dataclass(frozen=True)

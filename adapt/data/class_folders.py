@@ -11,7 +11,7 @@ from adapt.data.base import UNKNOWN, ImageSet, some
 from adapt.data.inventory.names import folder_reason
 from adapt.data.inventory.summary import counted, reasons
 from adapt.data.inventory.walk import LeftOut, Tree, walk
-from adapt.data.spelling import composed, on_disk, spellings
+from adapt.data.spelling import check_name, composed, on_disk, spellings
 from adapt.suggest import did_you_mean
 from runtime.console import count_of
 from runtime.errors import DataError
@@ -96,6 +96,8 @@ def read_tree(
             f"'{folder}' holds no images ({kinds}), neither directly nor in folders"
             + _instead(tree.left_out)
         )
+    for name in names:
+        check_name(name, "class folder", folder / name)
     files = _by_class(tree)
     empty = [name for name, found in files.items() if not found]
     if empty:

@@ -83,6 +83,7 @@ def read_side(root: Path, name: str, *, lenient: bool = False) -> OwnDomain:
         images, left_out = listfile.take_list(root, name)
         return OwnDomain(images, train_name=name, left_out=left_out)
     folder = domain_folder(root, name)
+    spelling.check_name(name, "domain folder", folder)
     findings: list[str] | None = [] if lenient else None
     found = recognised(folders(folder))
     if found is None:

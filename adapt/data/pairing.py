@@ -122,7 +122,7 @@ def _info(task: str, dataset: str, source: ImageSet, target: ImageSet) -> TaskIn
         return TaskInfo(task, dataset, source.domain, target.domain, source.classes)
     except ValueError as error:
         raise TaskError(
-            f"domains '{source.domain}' and '{target.domain}' make no task id: {error}"
+            f"domains '{source.domain}' and '{target.domain}' make no task: {error}; rename it"
         ) from error
 
 

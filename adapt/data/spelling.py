@@ -12,6 +12,8 @@ import re
 import unicodedata
 from pathlib import Path
 
+from runtime.errors import DataError
+
 _DIGITS = 8
 """Digits of the hash in the short name of a folder whose letters a task id cannot have."""
 
@@ -19,6 +21,30 @@ _DIGITS = 8
 def composed(name: str) -> str:
     """Return a name in composed letters."""
     return unicodedata.normalize("NFC", name)
+
+
+def check_name(name: str, what: str, path: Path) -> None:
+    """Check that the name of a folder can name a domain or a class.
+
+    Args:
+        name: Name of the folder.
+        what: What the folder is, `class folder`, for messages.
+        path: Path of the folder, for messages.
+
+    Raises:
+        DataError: The name is not UTF-8, as after unpacking an old archive, or has control
+            characters.
+    """
+    shown = ascii(str(path))
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("ascii", "backslashreplace")
+        raise DataError(
+            f"the name of the {what} '{shown}' is not UTF-8 text; rename the folder"
+        ) from error
+    if not name.isprintable():
+        raise DataError(f"the name of the {what} {shown} has control characters; rename the folder")
 
 
 def tidy(name: str) -> str:

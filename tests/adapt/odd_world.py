@@ -13,7 +13,7 @@ HEIC = b"\0\0\0\x18ftypheic" + bytes(99)
 def picture(path, seed=0, mode="RGB", size=(24, 24), tint=None):
     """Write a noisy picture whose content depends on its path's last three names and `seed`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([seed, *"/".join(path.parts[-4:]).encode()])
+    rng = np.random.default_rng([seed, *os.fsencode("/".join(path.parts[-4:]))])
     pixels = rng.integers(0, 120, (size[1], size[0], 3)).astype(np.uint8)
     pixels[..., CLASSES.index(path.parent.name) if path.parent.name in CLASSES else 0] += 90
     kind = {".jfif": "JPEG", ".jpe": "JPEG"}.get(path.suffix.lower())

@@ -1,5 +1,6 @@
 """Names of folders: slashes, composed and decomposed letters, other scripts."""
 
+import os
 import unicodedata
 
 import pytest
@@ -97,3 +98,25 @@ def test_no_remedy_deletes_the_result_of_other_domains(tmp_path, cache):
             pair = load_folders(root, "a_b", "c")
             train("zero_shot", pair, config, out=tmp_path / "out", **words)
         assert "--restart" not in str(caught.value) and done.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["class", "domain"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (b"caf\xe9", r"/caf\xe9' is not UTF-8 text; rename the folder"),  # from an old archive
+        (b"a\x1b[1mb", r"/a\x1b[1mb' has control characters; rename the folder"),
+    ],
+)
+def test_a_folder_whose_name_cannot_be_shown_is_named_with_the_reason(
+    tmp_path, what, name, message
+):
+    odd = os.fsdecode(name)
+    one, label = ("a", odd) if what == "class" else (odd, "clé")
+    for folder in (one, "b"):
+        for inner in (label, "étoile"):
+            picture(tmp_path / folder / inner / "0.png")
+    with pytest.raises(DataError) as error:
+        load_folders(tmp_path, one, "b")
+    assert str(error.value).startswith(f"the name of the {what} folder '{tmp_path}")
+    assert message in str(error.value)
