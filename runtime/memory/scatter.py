@@ -64,14 +64,21 @@ def with_fillers(
         undo: (n,) the base's values there.
         base_values: Function that returns the base's values for a type and sorted indices.
     """
-    gaps = np.diff(indices, prepend=0)
-    fillers = np.maximum(gaps - 1, 0) // _MAX_GAP
-    if fillers.any():
-        where = np.repeat(np.arange(gaps.size), fillers)
+    gaps = _gaps(indices)
+    wide = np.flatnonzero(gaps > _MAX_GAP)
+    if wide.size:
+        fillers = (gaps[wide] - 1) // _MAX_GAP
+        where = np.repeat(wide, fillers)
         step = np.arange(where.size) - np.repeat(np.cumsum(fillers) - fillers, fillers) + 1
-        extra = (indices - gaps)[where] + step * _MAX_GAP
+        extra = indices[where] - gaps[where] + step * _MAX_GAP
         same = base_values(dtype, extra)
         indices = np.insert(indices, where, extra)
         values, undo = np.insert(values, where, same), np.insert(undo, where, same)
-        gaps = np.diff(indices, prepend=0)
+        gaps = _gaps(indices)
     return Scatter(dtype, gaps.astype(np.uint16), values, undo)
+
+
+def _gaps(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    gaps = indices.copy()
+    gaps[1:] -= indices[:-1]
+    return gaps

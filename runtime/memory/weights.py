@@ -145,8 +145,12 @@ class Weights:
             by_type.setdefault(self.layout[name].dtype, []).append((self._offsets[name], name))
         scatters = []
         for dtype, starts in by_type.items():
-            parts = [self._placed(n, patch[n], start) for start, n in sorted(starts)]
-            indices, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+            count = sum(patch[name].indices.size for _, name in starts)
+            # Filled piece by piece: a patch of all entries would else be there twice.
+            indices, values, end = np.empty(count, np.int64), np.empty(count, dtype), 0
+            for start, name in sorted(starts):
+                here = slice(end, end := end + patch[name].indices.size)
+                indices[here], values[here] = self._placed(name, patch[name], start)
             undo = self._base_values(dtype, indices)
             scatter = with_fillers(dtype, indices, values, undo, self._base_values)
             self._reserve(dtype, scatter.gaps.size)

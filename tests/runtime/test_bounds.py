@@ -19,6 +19,7 @@ from runtime.bundles import manifest
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import KIND, decode_task, encode_task
 from runtime.errors import FormatError, TaskError
+from runtime.memory.weights import Weights
 from runtime.models import TensorSpec
 from runtime.storage import checksummed, json_text
 from runtime.storage.files import sha256
@@ -105,6 +106,12 @@ def test_a_patch_takes_three_times_its_base_and_nothing_where_the_task_may_not_b
     tracemalloc.stop()
     assert patch.size(decoded) == size and int(decoded["w"].indices[-1]) == size - 1
     assert peak < 3 * 4 * size
+    weights = Weights(np.zeros(4 * size, np.uint8), [*layout.values()])
+    tracemalloc.start()
+    weights.prepare(decoded)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 7 * 4 * size
     with runtime.Session.open(world.path, max_task_bytes=3) as session:
         for file in (world.path / "tasks").iterdir():
             file.unlink()  # that there is no room is known without them
