@@ -37,6 +37,7 @@ from runtime.benchmark.latency import machine
 from runtime.console import table, write_json
 
 KILLS = 500
+SHOWN = ("steps", "kills", "lost", "left_over", "seconds")
 _DIGEST = re.compile("[0-9a-f]{16,}")
 _KNOWN = {"cache/contents", "cache/contents/*.safetensors"}
 """Digests of files that are known once the files are two seconds old, so later runs have more."""
@@ -197,6 +198,8 @@ def measure(kills: int, only: tuple[str, ...] = ()) -> dict[str, Counts]:
                 trial.kill(index * trial.counts.steps // wanted)
             trial.counts.seconds = round(time.monotonic() - started, 1)
             rows[title] = trial.counts
+            found = {key: getattr(trial.counts, key) for key in SHOWN}
+            click.echo(f"{title}: {found}", err=True)  # the whole takes half an hour
     return rows
 
 
@@ -209,9 +212,8 @@ def main(kills: int, only: tuple[str, ...], json_file: Path | None) -> None:
     here = Path.cwd()
     rows = measure(kills, only)
     os.chdir(here)
-    keys = ("steps", "kills", "lost", "left_over", "seconds")
-    lines = [[name, *(str(getattr(row, key)) for key in keys)] for name, row in rows.items()]
-    click.echo(table(("", "steps", "kills", "lost", "left over", "seconds"), lines))
+    lines = [[name, *(str(getattr(row, key)) for key in SHOWN)] for name, row in rows.items()]
+    click.echo(table(("", *(key.replace("_", " ") for key in SHOWN)), lines))
     for name, row in rows.items():
         for note in row.notes:
             click.echo(f"{name}: {note}", err=True)
