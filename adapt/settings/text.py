@@ -10,6 +10,7 @@ import yaml
 
 from runtime.errors import ConfigError, FormatError, UdaError
 from runtime.storage.files import read_bytes
+from runtime.storage.json_text import MAX_DIGITS
 
 _SHOWN = 200
 """Number of typed characters that a message shows."""
@@ -41,6 +42,14 @@ class _Loader(yaml.SafeLoader):
             )
         return node
 
+    def construct_yaml_int(self, node: Any) -> Any:
+        """Return a whole number; one of many digits takes quadratic time, and cannot be shown."""
+        if len(node.value) > MAX_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a whole number has {len(node.value)} characters", node.start_mark
+            )
+        return super().construct_yaml_int(node)
+
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Return a mapping whose keys differ."""
         given = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
@@ -65,6 +74,7 @@ def _values(node: Any, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),

@@ -57,6 +57,7 @@ ODD = (
     "'\\ud83d'",
     "!!python/object:os.system x",
     "9" * 5000,
+    "0x" + "f" * 5000,
 )
 """Values of YAML that parsers stumble over."""
 
