@@ -7,7 +7,14 @@ import sys
 import pytest
 
 from benchmarks import environment
-from benchmarks.environment import Ended, World, full_disks, read_only, strangers
+from benchmarks._surroundings import (
+    Ended,
+    World,
+    full_disks,
+    preload,
+    read_only,
+    strangers,
+)
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="needs root of a Linux machine"
@@ -20,7 +27,7 @@ def world(tmp_path_factory):
     for folder in (path, path.parent, path.parent.parent):
         folder.chmod(0o755)
     made = World(path)
-    environment.preload(made, environment.LOADING[2:3])
+    preload(made, environment.LOADING[2:3])
     return made
 
 
