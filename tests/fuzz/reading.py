@@ -31,6 +31,9 @@ class Reader:
     base: int = 0
     """Bytes of the base that the file belongs to, which justify memory as well."""
 
+    share: float = 1.0
+    """Loads of this reader for each of another one; few where a load starts a process."""
+
     def damaged(self, draw: Draw) -> bytes:
         """Return a damaged copy of a seed, half of them with a right digest."""
         seed = self.seeds[int(draw.integers(len(self.seeds)))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import resource
 import select
@@ -109,14 +110,15 @@ def fuzz(
         workers: Number of processes.
     """
     tallies = [Tally() for _ in readers]
-    each = -(-loads // len(readers)) if loads else 1 << 62
+    unit = loads / sum(reader.share for reader in readers) if loads else float(1 << 62)
+    each = [math.ceil(unit * reader.share) for reader in readers]
     following, running = [0] * len(readers), list[_Worker]()
     while True:
         busy = {worker.reader for worker in running}
-        free = [i for i, at in enumerate(following) if at < each and i not in busy]
-        free.sort(key=lambda i: following[i])
+        free = [i for i, at in enumerate(following) if at < each[i] and i not in busy]
+        free.sort(key=lambda i: following[i] / readers[i].share)
         for i in free[: workers - len(running)] if time.monotonic() < until else ():
-            end = min(following[i] + BLOCK, each)
+            end = min(following[i] + math.ceil(BLOCK * readers[i].share), each[i])
             running.append(_start(readers[i], i, seed, following[i], end))
         if not running:
             return {reader.name: tally for reader, tally in zip(readers, tallies, strict=True)}
