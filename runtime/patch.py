@@ -10,7 +10,6 @@ take few values, and deflated. Unsorted or repeated indices cannot be expressed 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,17 +19,13 @@ from numpy.typing import NDArray
 
 from runtime.errors import FormatError
 from runtime.models import TensorSpec
+from runtime.packing import pack, unpack
 from runtime.storage.fields import build
 
 GAPS = "patch.gaps"
 VALUES = "patch.values."
 PREFIX = "patch."
 """Start of the names of a patch's tensors in a file."""
-_CHUNK = 1 << 18
-"""Bytes that are decompressed at a time."""
-_SPARSE = 1 << 18
-"""Most entries that are compressed at zlib's level 9. Where training changed every weight, it would
-take 8 s per 10^7 entries, and save 1 % against level 4, which takes a sixth of that."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +126,10 @@ def encode(patch: Patch) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.uin
         for n in names
     ]
     gaps = [_gaps(patch[n].indices) for n in names]
-    tensors = {GAPS: _pack(np.concatenate([np.empty(0, np.uint32), *gaps]).astype("<u4"))}
+    tensors = {GAPS: pack(np.concatenate([np.empty(0, np.uint32), *gaps]).astype("<u4"))}
     for dtype in sorted({patch[n].values.dtype.name for n in names}):
         values = [patch[n].values for n in names if patch[n].values.dtype == dtype]
-        tensors[VALUES + dtype] = _pack(np.concatenate(values))
+        tensors[VALUES + dtype] = pack(np.concatenate(values))
     return table, tensors
 
 
@@ -190,9 +185,9 @@ def decode(
     names = {GAPS, *(VALUES + e.dtype for e in rows)}
     if others := [name for name in tensors if name.startswith(PREFIX) and name not in names]:
         raise FormatError(f"the patch has a tensor '{min(others)[:80]}', which nothing takes")
-    gaps = _unpack(tensors, GAPS, "<u4", count(rows))
+    gaps = unpack(tensors, GAPS, "<u4", count(rows))
     values = {
-        dtype: _unpack(
+        dtype: unpack(
             tensors, VALUES + dtype, dtype, sum(e.count for e in rows if e.dtype == dtype)
         )
         for dtype in sorted({e.dtype for e in rows})
@@ -226,40 +221,3 @@ def _gaps(indices: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 def _flat(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array).reshape(-1)
-
-
-def _pack(array: NDArray[Any]) -> NDArray[np.uint8]:
-    planes = array.view(np.uint8).reshape(-1, array.itemsize).T
-    level = 9 if array.size <= _SPARSE else 4
-    return np.frombuffer(zlib.compress(planes.tobytes(), level), np.uint8)
-
-
-def _unpack(tensors: Mapping[str, NDArray[Any]], name: str, dtype: str, size: int) -> NDArray[Any]:
-    """Return the `size` values of a tensor, without a second copy of their bytes."""
-    packed = tensors.get(name)
-    if packed is None or packed.dtype != np.uint8 or packed.ndim != 1:
-        raise FormatError(f"the patch lacks its tensor '{name}'")
-    values = np.empty(size, dtype)
-    planes = values.view(np.uint8).reshape(size, values.itemsize)
-    source, inflate, done = memoryview(np.ascontiguousarray(packed).data), zlib.decompressobj(), 0
-    try:
-        given: Any = b""
-        while not inflate.eof:
-            if not given:
-                given, source = source[:_CHUNK], source[_CHUNK:]
-            content = np.frombuffer(inflate.decompress(given, _CHUNK), np.uint8)
-            if not content.size and not given:  # it ends too early
-                break
-            given = inflate.unconsumed_tail
-            if done + content.size > planes.size:
-                raise FormatError(f"the patch tensor '{name}' does not hold {size} entries")
-            while content.size:
-                plane, row = divmod(done, size)
-                part, content = content[: size - row], content[size - row :]
-                planes[row : row + part.size, plane] = part
-                done += part.size
-    except zlib.error as error:
-        raise FormatError(f"the patch tensor '{name}' is damaged: {error}") from error
-    if done != planes.size or not inflate.eof or inflate.unused_data or source:
-        raise FormatError(f"the patch tensor '{name}' does not hold {size} entries")
-    return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,12 +213,7 @@ def _assemble(
     """Return a model with its weights on its device; `what` is the weights, for messages."""
     model = networks.build(config, architecture)
     weights.fill(model, state, what)
-    visual, scale = model.visual, float(model.logit_scale.detach().exp())
-    if not math.isfinite(scale):
-        raise BaseModelError(
-            f"{what}: 'logit_scale' must be a logarithm, at most 88, found "
-            f"{float(model.logit_scale.detach()):.4g}; fetch the file again"
-        )
+    visual, scale = model.visual, weights.logit_scale(model, what)
     try:
         model = model.to(device).eval()
     except (RuntimeError, AssertionError) as error:

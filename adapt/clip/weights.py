@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import pickle
 import re
 import warnings
@@ -223,3 +224,23 @@ def _is_torchscript(path: Path) -> bool:
             return any(name.endswith("/constants.pkl") for name in file.namelist())
     except (OSError, ValueError, zipfile.BadZipFile):
         return False
+
+
+def logit_scale(model: nn.Module, what: str) -> float:
+    """Return the factor that a model's cosines are multiplied with.
+
+    Args:
+        model: CLIP with its weights.
+        what: Name of the weights, for messages.
+
+    Raises:
+        BaseModelError: It is not finite.
+    """
+    logarithm = torch.as_tensor(model.logit_scale).detach()
+    scale = float(logarithm.exp())
+    if not math.isfinite(scale):
+        raise BaseModelError(
+            f"{what}: 'logit_scale' must be a logarithm, at most 88, found "
+            f"{float(logarithm):.4g}; fetch the file again"
+        )
+    return scale

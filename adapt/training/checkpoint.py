@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adapt.methods.base import Method
@@ -129,15 +130,37 @@ def load(
     except FormatError as error:
         raise FormatError(f"{error}; start anew with --restart") from error
     _check_members(path, content.document, content.tensors)
+    optimizer_state = _restore(path, content.tensors, method, optimization)
+    means = {
+        name.removeprefix(_AVERAGE): torch.from_numpy(array)
+        for name, array in content.tensors.items()
+        if name.startswith(_AVERAGE)
+    }
+    try:
+        optimization.load_state(optimizer_state)
+        optimization.scale = progress.scale
+        average.load_state(progress.averaged, means)
+    except FormatError as error:
+        raise FormatError(f"'{path}': {error}; start anew with --restart") from error
+    return progress
+
+
+def _restore(
+    path: Path,
+    tensors: Mapping[str, NDArray[Any]],
+    method: Method,
+    optimization: Optimization,
+) -> dict[str, Tensor]:
+    """Restore the method in place, and return the state of its optimizers."""
     state = _state(method)
     optimizer_state: dict[str, Tensor] = {}
-    stored = {name.removeprefix(_STATE) for name in content.tensors if name.startswith(_STATE)}
+    stored = {name.removeprefix(_STATE) for name in tensors if name.startswith(_STATE)}
     if stored != state.keys():
         raise FormatError(
             f"'{path}' lacks '{min(stored ^ state.keys())}'; start anew with --restart"
         )
     with torch.no_grad(), optimization.masters():
-        for name, array in content.tensors.items():
+        for name, array in tensors.items():
             tensor = torch.from_numpy(array)
             if name.startswith(_STATE):
                 own = state[name.removeprefix(_STATE)]
@@ -151,18 +174,7 @@ def load(
             elif name.startswith(_MOMENTUM):  # schema 1, which had SGD alone
                 key = f"{name.removeprefix(_MOMENTUM)}.momentum_buffer"
                 optimizer_state[key] = tensor
-    means = {
-        name.removeprefix(_AVERAGE): torch.from_numpy(array)
-        for name, array in content.tensors.items()
-        if name.startswith(_AVERAGE)
-    }
-    try:
-        optimization.load_state(optimizer_state)
-        optimization.scale = progress.scale
-        average.load_state(progress.averaged, means)
-    except FormatError as error:
-        raise FormatError(f"'{path}': {error}; start anew with --restart") from error
-    return progress
+    return optimizer_state
 
 
 def _check_members(path: Path, document: Mapping[str, Any], tensors: Collection[str]) -> None:

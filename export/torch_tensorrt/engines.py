@@ -94,7 +94,7 @@ def build_baked(
         FormatError: The engine's inputs or outputs are not those of the bundle.
         VerifyError: A task was exported from another artifact, or does not agree with PyTorch.
     """
-    compiler = check_compiler(())
+    compiler, precision = check_compiler(()), bundle.manifest.precision
     from runtime.cuda.device import CudaDevice
 
     made: dict[str, str] = {}
@@ -112,7 +112,6 @@ def build_baked(
             store.reserve()
             artifact = Source.of(bundle.task(name, bundle.layout()), artifacts).artifact
             clip = load_base(artifact, pretrained)
-            precision = bundle.manifest.precision
             model = Deployed(Network.of(clip, artifact), bundle.preprocess(name), precision)
             on_progress(f"{graph.stem}: {NAME}", 0, 1)
             built = _build(device, graph, compiler, model, profile, folder / "timing.cache")

@@ -155,16 +155,7 @@ def decode_task(
             f"'{path}' is not the file of task '{entry.id}' in this bundle: it changes "
             f"{count(rows)} entries, the manifest says {entry.changed}; copy the bundle again"
         )
-    kinds = (PREFIX, _HEAD, _TOKENS)
-    if others := [name for name in file.tensors if not name.startswith(kinds)]:
-        raise FormatError(
-            f"'{path}' has a tensor '{min(others)[:80]}', which nothing takes; export the task "
-            "again"
-        )
-    heads = _part(file.tensors, _HEAD)
-    for name, array in heads.items():
-        if array.dtype != np.float32 or not bool(np.isfinite(array).all()):
-            raise FormatError(f"'{path}': head tensor '{name}' is not finite float32")
+    _check_tensors(path, file.tensors)
     task = Task(
         info=document.info,
         method=document.method,
@@ -174,7 +165,7 @@ def decode_task(
         encoder=document.encoder,
         tokens=_part(file.tensors, _TOKENS),
         head=document.head,
-        head_tensors=heads,
+        head_tensors=_part(file.tensors, _HEAD),
         patch=decode(rows, file.tensors, layout),
         record=document.facts,
         background=document.background,
@@ -185,6 +176,19 @@ def decode_task(
     )
     _check_background(task)
     return task
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Check that all tensors have a meaning, and that those of the head are finite float32."""
+    kinds = (PREFIX, _HEAD, _TOKENS)
+    if others := [name for name in tensors if not name.startswith(kinds)]:
+        raise FormatError(
+            f"'{path}' has a tensor '{min(others)[:80]}', which nothing takes; export the task "
+            "again"
+        )
+    for name, array in _part(tensors, _HEAD).items():
+        if array.dtype != np.float32 or not bool(np.isfinite(array).all()):
+            raise FormatError(f"'{path}': head tensor '{name}' is not finite float32")
 
 
 def entry_of(task: Task, file: FileRef) -> TaskEntry:

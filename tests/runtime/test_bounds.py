@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as draw
 
 import runtime
-from runtime import patch
+from runtime import packing, patch
 from runtime.bundles import manifest
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import KIND, decode_task, encode_task
@@ -121,7 +121,7 @@ def test_a_patch_takes_three_times_its_base_and_nothing_where_the_task_may_not_b
 
 
 @pytest.mark.parametrize("extra", [b"", b"\0", zlib.compress(b"x")])
-@pytest.mark.parametrize("size", [1, 7, patch._CHUNK, patch._CHUNK + 1])
+@pytest.mark.parametrize("size", [1, 7, packing._CHUNK, packing._CHUNK + 1])
 def test_a_patch_holds_its_entries_and_no_byte_more(size, extra):
     table, tensors = everywhere(size)
     tensors = {n: np.concatenate([t, np.frombuffer(extra, np.uint8)]) for n, t in tensors.items()}
