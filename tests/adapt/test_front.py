@@ -48,7 +48,7 @@ NAMES = {
         ["--set", "model=~nobody-here/a.json"],
         "cannot read the model configuration '~nobody-here/a.json'",
     ),
-    "too long": (["--set", f"pretrained={'x' * 300}.pt"], "File name too long; check the path and"),
+    "too long": (["--set", f"pretrained={'x' * 300}.pt"], "x.pt' not found"),
     "device": (["--device", "gpu"], "unknown device 'gpu'; use cpu, cuda or cuda:N"),
 }
 """Refused by whatever takes settings."""
@@ -64,8 +64,11 @@ CASES = {
     ),
     "list": (["train", *OWN[:-1], "no.txt", "--out", "{out}"], "list file 'no.txt' not found"),
     "test": ([*TRAIN, "--test", "nowhere"], "test images 'nowhere' not found"),
-    "long domain": (["train", *OWN[:-1], "x" * 300, "--out", "{out}"], "File name too long; check"),
-    "long test": ([*TRAIN, "--test", "x" * 300], "File name too long; check"),
+    "long domain": (
+        ["train", *OWN[:-1], "x" * 300, "--out", "{out}"],
+        "x' does not exist; available: day",
+    ),
+    "long test": ([*TRAIN, "--test", "x" * 300], "nor in the working folder; pass --test a folder"),
     "folder": (["train", "--data", "nowhere", *OWN[2:]], "'nowhere' does not exist"),
     "data set": (["train", "--dataset", "digit", "--task", "m-u"], "unknown data set 'digit'"),
     "task": (["train", "--dataset", "digits", "--task", "m-x"], "'digits' has no task 'm-x'"),
