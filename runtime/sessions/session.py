@@ -206,7 +206,7 @@ class Session(SwitchingSession):
 
         def classify(loaded: LoadedTask) -> NDArray[np.float32]:
             size = loaded.preprocess.size
-            if not isinstance(pixels, np.ndarray):
+            if not hasattr(pixels, "dtype"):
                 raise DataError(f"pixels must be an array, found {type(pixels).__name__}")
             if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3) or not len(pixels):
                 raise DataError(

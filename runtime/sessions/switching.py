@@ -11,6 +11,7 @@ way of a switch, from a task's id through the cache and the strategy, is read in
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
@@ -371,7 +372,8 @@ class SwitchingSession(OneProcess):
             keep_for_ever(self._strategy)
 
     def _opened(self) -> View:
-        self._check_process()
+        if os.getpid() != self._process:
+            self._check_process()
         if self._closed:
             raise BackendError("the session is closed; open a new one")
         return self._view

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from runtime.errors import StorageError
 from runtime.storage import disk
+from runtime.storage.caches import variable_of
 from runtime.storage.files import CODE_FOLDER, make_folder, storage_errors, sync
 from runtime.storage.locks import exclusive
 
@@ -59,13 +60,14 @@ def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
             this user may write to the file, whatever the umask.
 
     Raises:
-        StorageError: The file cannot be written, or is something else, such as a device; nothing is
-            left behind.
+        StorageError: The file cannot be written, or is something else, such as a device, and not in
+            a cache; nothing is left behind.
     """
     with storage_errors(path):
         make_folder(path.parent, *([CODE_FOLDER] if code else []))
         found = disk.status(path)
-        if found is not None and not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        plain = found is None or stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
+        if not plain and variable_of(path) is None:  # in a cache everything is ours
             # A file that takes the name of a device, such as /dev/null, would put an end to it.
             raise OSError(errno.EINVAL, "not a plain file")
         with _temporary(path) as temporary:

@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], Any, str]] = {
     "no square": (("vision_cfg", "image_size"), [32, 64], "'image_size' must be int, found list"),
     "stages": (("vision_cfg", "layers"), [1, 1, 1], "'layers' must be 4 numbers in 1..256"),
     "no tower": (("vision_cfg",), 3, "'vision_cfg': expected an object, found int"),
-    "ratio": (("text_cfg", "mlp_ratio"), float("inf"), "'mlp_ratio' must be finite"),
+    "ratio": (("text_cfg", "mlp_ratio"), float("inf"), "is not JSON: it holds Infinity"),
 }
 
 

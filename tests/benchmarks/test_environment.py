@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -22,13 +24,13 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    path = tmp_path_factory.mktemp("world")
-    for folder in (path, path.parent, path.parent.parent):
-        folder.chmod(0o755)
-    made = World(path)
-    preload(made, environment.LOADING[2:3])
-    return made
+def world():
+    # pytest's own folders are closed to others, and it closes them again.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        made = World(Path(folder))
+        preload(made, environment.LOADING[2:3])
+        yield made
 
 
 def codes(ended):

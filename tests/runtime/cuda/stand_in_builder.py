@@ -42,6 +42,10 @@ class BuilderFlag(enum.Enum):
     TF32 = 0
 
 
+class MemoryPoolType(enum.Enum):
+    WORKSPACE = 0
+
+
 class NetworkDefinitionCreationFlag(enum.IntEnum):
     STRONGLY_TYPED = 1
 
@@ -114,6 +118,10 @@ class IBuilderConfig:
         self.spans: dict[str, tuple[int, int]] = {}
         self.flags: set[BuilderFlag] = {BuilderFlag.TF32}
         self.progress_monitor: IProgressMonitor | None = None
+        self.limits: dict[MemoryPoolType, int] = {}
+
+    def set_memory_pool_limit(self, pool: MemoryPoolType, pool_size: int) -> None:
+        self.limits[pool] = pool_size
 
     def clear_flag(self, flag: BuilderFlag) -> None:
         self.flags.discard(flag)
@@ -162,6 +170,7 @@ class Builder:
         self, network: INetworkDefinition, config: IBuilderConfig
     ) -> bytes | None:
         assert not config.flags, "TF32 rounds a residual away"
+        assert config.limits, "a graph decides how much memory it takes"
         cache = config.cache or ITimingCache(_GPU, [])
         for node in network.model.graph.node:
             key = hashlib.sha256(node.SerializeToString()).hexdigest()
