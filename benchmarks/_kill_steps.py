@@ -1,4 +1,4 @@
-"""Count what a process does to the disk, and kill it at one of these steps."""
+"""Count the disk operations of a process, and kill it at one of them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _AUDITED = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.tr
 
 
 class Steps:
-    """Steps of this process on the disk; for a forked child, since there is no way back."""
+    """Disk operations of this process; for a forked child, since watching cannot be undone."""
 
     def __init__(self, kill_at: int, below: Path | None = None) -> None:
-        """Choose a step.
+        """Choose the step to be killed at.
 
         Args:
-            kill_at: Number of steps to do; before the next one the process ends. -1 for all.
+            kill_at: Number of steps before the process is killed; -1 for never.
             below: Folder to watch; None for the whole disk.
         """
         self.kill_at, self.log = kill_at, list[tuple[str, str]]()

@@ -47,7 +47,7 @@ class Command:
     """Function that reads what must be whole, and returns the versions that it finds."""
 
     def __call__(self) -> None:
-        """Run in the working folder; a `SystemExit` has the status of a failure."""
+        """Run in the working folder; raises SystemExit if the command fails."""
         try:
             self.program(list(self.arguments))
         except SystemExit as end:
@@ -59,7 +59,12 @@ _ONE = ("onnx", "--task", "day-night", "--out", BUNDLE, "--baked", "--max-images
 
 
 def prepare(root: Path, start: str) -> None:
-    """Make the folder that a command starts from, and images."""
+    """Make the folder that a command starts from, and images.
+
+    Args:
+        root: Folder to make them in.
+        start: Name of the folder.
+    """
     (root / start).mkdir(exist_ok=True)
     if not (root / "images").exists():
         for domain, tint in (("day", 60), ("night", 10)):
@@ -175,7 +180,7 @@ def _artifacts(work: Path) -> Any:
 
 
 def use(work: Path) -> None:
-    """Let this process keep caches and temporary files in a folder, and work there."""
+    """Put the caches, temporary files and working folder of this process into a folder."""
     for name, variable in (("tmp", "TMPDIR"), ("cache", "UDA_CACHE")):
         (work / name).mkdir(exist_ok=True)
         os.environ[variable] = str(work / name)

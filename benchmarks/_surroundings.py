@@ -1,4 +1,4 @@
-"""Run commands in forked processes: as another user, on small disks, where nothing may be written.
+"""Run commands in forked processes as another user, on small disks and on a read-only root.
 
 For `benchmarks.environment`; longer than most files, as all of them need the same world.
 """
@@ -52,7 +52,7 @@ class Ended:
 
     @property
     def fault(self) -> str:
-        """What is wrong with the way it ended; empty if nothing is."""
+        """Description of what is wrong with the way it ended; empty if nothing is."""
         lines = self.said.splitlines()
         errors = [line for line in lines if line.startswith("error: ")]
         if self.code == -signal.SIGALRM:
@@ -65,10 +65,10 @@ class Ended:
 
 
 class World:
-    """Bundles, artifacts and images in folders that are open or closed to others."""
+    """Bundles, artifacts and images in folders that other users may or may not read."""
 
     def __init__(self, root: Path) -> None:
-        """Copy the fixtures into a folder that every user can get to."""
+        """Copy the fixtures into a folder that every user can reach."""
         names = ("open", "closed", "mine", "disk")
         self.root, self.places = root, {name: str(root / name) for name in names}
         for name in names:
@@ -100,10 +100,10 @@ class World:
         after: Callable[[], object] = lambda: None,
         stdout: str = os.devnull,
     ) -> Ended:
-        """Run a command in a forked process, which has the libraries in memory already.
+        """Run a command in a forked process, in which the libraries are loaded already.
 
         Args:
-            command: One of the commands above.
+            command: Command to run, as in `benchmarks.environment`.
             before: Function to call first, in the process.
             after: Function to call last, in the process.
             stdout: File that stdout goes to.
@@ -142,7 +142,7 @@ class World:
 
 
 def strangers(world: World, commands: Sequence[str]) -> list[Ended]:
-    """Run commands as another user, every second one without a cache that can be written."""
+    """Run commands as another user, every second one without a writable cache."""
 
     def become(index: int) -> None:
         os.chdir("/")
@@ -158,7 +158,13 @@ def strangers(world: World, commands: Sequence[str]) -> list[Ended]:
 
 
 def full_disks(world: World, commands: Sequence[str], sizes: int) -> list[Ended]:
-    """Run each command on disks of so many sizes, the largest of which has room for everything."""
+    """Run each command on disks of several sizes, the largest of which has room for everything.
+
+    Args:
+        world: Files that the commands use.
+        commands: Commands to run.
+        sizes: Number of disks for each command.
+    """
     found = []
     for command in commands:
         needed = (
@@ -171,7 +177,7 @@ def full_disks(world: World, commands: Sequence[str], sizes: int) -> list[Ended]
 
 
 def read_only(world: World, commands: Sequence[str]) -> list[Ended]:
-    """Run commands where no disk can be written."""
+    """Run commands where no disk is writable."""
 
     def lock() -> None:
         _unshare()
@@ -185,7 +191,7 @@ def read_only(world: World, commands: Sequence[str]) -> list[Ended]:
 
 
 def _on_disk(world: World, command: str, size: int) -> tuple[Ended, int]:
-    """Run a command on a disk of some bytes, and return how it ended and the bytes in use."""
+    """Run a command on a disk of `size` free bytes; return how it ended and the bytes in use."""
     disk = Path(world.places["disk"])
     note = world.root / "used"
 
@@ -223,7 +229,7 @@ def _new_task() -> bytes:
 
 
 def _damage(path: Path) -> str:
-    """Return what is wrong with a bundle; empty if it is whole, and nothing was left beside it."""
+    """Return what is wrong with a bundle; empty if it is whole, without leftovers."""
     try:
         bundle = Bundle.open(path)
         layout = bundle.weights().layout
@@ -260,7 +266,7 @@ def _mount(what: str | None, where: str, kind: str | None, flags: int, data: str
 
 
 def preload(world: World, commands: Sequence[str]) -> None:
-    """Import what commands import, once for all: a stranger may not be allowed to read Python."""
+    """Import what commands import once for all, as a stranger may not be able to read Python."""
     for command in commands:
         note = world.root / "modules"
         world.run(
@@ -269,5 +275,5 @@ def preload(world: World, commands: Sequence[str]) -> None:
             lambda: note.write_text("\n".join(sys.modules)),  # noqa: B023
         )
         for name in note.read_text().splitlines():
-            with contextlib.suppress(Exception):  # one that was imported in a way of its own
+            with contextlib.suppress(Exception):  # some modules cannot be imported by name
                 import_module(name)

@@ -1,10 +1,10 @@
-"""Run commands where nobody planned for them: as another user, on full disks, on a read-only root.
+"""Run commands in hostile surroundings: as another user, on full disks, on a read-only root.
 
     python -m benchmarks.environment [--json FILE]
 
 `make acceptance PART=environment` runs this, as root of a Linux machine. 30 commands of the three
-programs run as a user who has no home folder and may read little; others on 30 small disks that get
-full at one step after the other; others where nothing may be written. Each must succeed, or exit
+programs run as a user who has no home folder and few permissions; others on 30 small disks that
+fill up at different steps; others where nothing is writable. Each must succeed, or exit
 with 1 and one line that starts with `error: `, within a minute, and a bundle on a full disk must
 stay whole. Exits with 1 if one does not.
 """
@@ -55,7 +55,7 @@ STRANGERS = (
     "export onnx {onnx} --artifacts {closed}/trained --out {mine}/new.bundle",
     "export verify {open}/b --artifacts {closed}/trained",
 )
-"""Commands of a stranger; {closed} and what is not in {mine} may not be written, or not read."""
+"""Commands of a stranger, who may not read {closed}, and may write to {mine} alone."""
 FILLING = (
     "runtime predict {open}/b {open}/x.png --task day-night --json {disk}/out.json",
     "runtime install {open}/task.safetensors --bundle {disk}/b",
@@ -63,7 +63,7 @@ FILLING = (
     "adapt train {train} --out {disk}/runs",
     "export onnx {onnx} --artifacts {open}/trained --out {disk}/new.bundle",
 )
-"""Commands on a disk that gets full; stdout, home, cache and temporary files are on it too."""
+"""Commands on a disk that fills up; stdout, home, cache and temporary files are on it too."""
 READ_ONLY = (
     "runtime predict {open}/b {open}/x.png --task day-night",
     "runtime predict {open}/b {open}/x.png --task day-night --json {mine}/out.json",
@@ -76,7 +76,7 @@ READ_ONLY = (
     "export onnx {onnx} --artifacts {open}/trained --out {mine}/new.bundle",
     "export verify {open}/b --artifacts {open}/trained --images {open}/street/night",
 )
-"""Commands where no disk can be written."""
+"""Commands where no disk is writable."""
 LOADING = (
     "runtime info {open}/b",
     "runtime bench {open}/b --samples 10 --warmup 1",
@@ -87,16 +87,20 @@ LOADING = (
     "export onnx {onnx} --artifacts {open}/trained --out {mine}/first.bundle",
     "export verify {mine}/first.bundle --artifacts {open}/trained --images {open}/street/night",
 )
-"""Commands that import what the others do."""
+"""Commands that together import what all commands do."""
 
 
 @click.command()
-@click.option("--sizes", type=click.IntRange(min=2), default=6, help="Disks of each command.")
+@click.option(
+    "--sizes", type=click.IntRange(min=2), default=6, help="Number of disks for each command."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(sizes: int, json_file: Path | None) -> None:
     """Run commands as another user, on full disks and on a read-only root."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        raise click.ClickException("this needs root of a Linux machine, to become others")
+        raise click.ClickException(
+            "this needs root on Linux, to run as another user; run it with sudo on a Linux machine"
+        )
     with tempfile.TemporaryDirectory() as name:
         world = World(Path(name))
         preload(world, LOADING)

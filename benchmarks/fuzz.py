@@ -1,12 +1,12 @@
-"""Fuzz every reader of files from outside: whatever a file holds, the only error is a `UdaError`.
+"""Fuzz every reader of untrusted files: whatever a file holds, the only error is a `UdaError`.
 
     python -m benchmarks.fuzz [--loads 100000 | --minutes 20] [--seed N] [--json FILE]
 
-Damages files of every kind at random, their bytes and, where a format has a digest, what lies
-behind a right one. Each is read in a forked worker (`tests/fuzz/workers.py`), which bounds its time
-and its memory. Exits with 1 if a reader raises anything else, ends its process, or takes more than
-2 s or 3 times its file or its base; the file is kept in `artifacts/fuzz`. The same seed damages the
-same files.
+Damages files of every kind at random: their bytes and, where a format has a digest, the content
+under a digest that is right. Each is read in a forked worker (`tests/fuzz/workers.py`), which
+bounds its time and its memory. Exits with 1 if a reader raises anything else, ends its process, or
+takes more than 2 s or 3 times its file or its base; the file is kept in `artifacts/fuzz`. The same
+seed damages the same files.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ KEPT = Path("artifacts/fuzz")
 
 @click.command()
 @click.option("--loads", type=click.IntRange(min=1), default=100_000, show_default=True)
-@click.option("--minutes", type=click.FloatRange(min=0.01), help="Time to fuzz, whatever --loads.")
-@click.option("--only", help="Fuzz readers with this in their names alone.")
+@click.option("--minutes", type=click.FloatRange(min=0.01), help="Time to fuzz; replaces --loads.")
+@click.option("--only", help="Fuzz only readers whose names contain this.")
 @click.option("--seed", type=int, help="Seed of the damage; default: another one each time.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(
     loads: int, minutes: float | None, only: str | None, seed: int | None, json_file: Path | None
 ) -> None:
-    """Damage files at random, and fail if a reader neither refuses nor accepts one."""
+    """Damage files at random; fail if a reader neither accepts nor refuses one."""
     from tests.fuzz import of_runtime, of_training
     from tests.fuzz.workers import fuzz
 

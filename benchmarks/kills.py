@@ -1,4 +1,4 @@
-"""Kill commands at chosen steps on the disk; nothing may be lost or left over after the next run.
+"""Kill commands at disk operations; nothing may be lost, or left over after the next run.
 
     python -m benchmarks.kills [--kills 500] [--json FILE]
 
@@ -40,7 +40,7 @@ KILLS = 500
 SHOWN = ("steps", "kills", "lost", "left_over", "seconds")
 _DIGEST = re.compile("[0-9a-f]{16,}")
 _KNOWN = {"cache/contents", "cache/contents/*.safetensors"}
-"""Digests of files that are known once the files are two seconds old, so later runs have more."""
+"""Cache of digests: those of files are stored once the files are two seconds old."""
 
 
 @dataclass
@@ -53,14 +53,19 @@ class Counts:
     lost: int = 0
     """Kills after which something was not whole, or the next run failed or had another result."""
     left_over: int = 0
-    """Kills after whose next run there were other files than after a run that was not killed."""
+    """Kills after which the next run left other files than a run that was not killed."""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     """What was lost or left over."""
 
 
 def in_child(function: Callable[[], Any], log: Path) -> tuple[int, Any]:
-    """Run a function in a forked process; return its exit status, -9 if killed, and its result."""
+    """Run a function in a forked process; return its exit status, -9 if killed, and its result.
+
+    Args:
+        function: Function whose result can be JSON.
+        log: File for the output; the result goes to a file beside it.
+    """
     result = log.with_suffix(".json")
     child = os.fork()
     if child == 0:
@@ -88,7 +93,7 @@ class Trial:
         """Run the command once to its end.
 
         Args:
-            root: Folder with the one that the command starts from.
+            root: Folder that holds the one the command starts from.
             command: Command to kill.
         """
         self.command, self.counts = command, Counts()
@@ -100,7 +105,7 @@ class Trial:
         self.new, self.names = self.state(), self.listing()
 
     def fresh(self) -> None:
-        """Start from a new copy."""
+        """Copy the start folder anew."""
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.copytree(self.start, self.work)
 
@@ -125,10 +130,10 @@ class Trial:
         return found
 
     def state(self) -> Any:
-        """Return what is whole.
+        """Return the versions of what is whole.
 
         Raises:
-            RuntimeError: Something is not.
+            RuntimeError: Something is damaged.
         """
         status, found = in_child(lambda: self.command.state(self.work), self.log)
         if status:
@@ -141,7 +146,7 @@ class Trial:
         return sorted({_DIGEST.sub("*", path) for path in below} - _KNOWN)
 
     def kill(self, step: int) -> None:
-        """Kill the command at a step, look, run it again, and look again."""
+        """Kill the command at a step, check what is left, run it again, and check again."""
         counts = self.counts
         self.fresh()
         if self.run(step) is not None:
@@ -175,9 +180,14 @@ class Trial:
 
 
 def measure(kills: int, only: tuple[str, ...] = ()) -> dict[str, Counts]:
-    """Return the counts of each command after so many kills of all of them together."""
+    """Return the counts of each command.
+
+    Args:
+        kills: Number of kills of all commands together.
+        only: Names of commands to kill; all if empty.
+    """
     torch.set_num_threads(1)
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # which would write a file of its own
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # its file would be left over
     rows = {}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name).resolve()
@@ -199,7 +209,7 @@ def measure(kills: int, only: tuple[str, ...] = ()) -> dict[str, Counts]:
             trial.counts.seconds = round(time.monotonic() - started, 1)
             rows[title] = trial.counts
             found = {key: getattr(trial.counts, key) for key in SHOWN}
-            click.echo(f"{title}: {found}", err=True)  # the whole takes half an hour
+            click.echo(f"{title}: {found}", err=True)  # all of them take half an hour
     return rows
 
 
@@ -208,7 +218,7 @@ def measure(kills: int, only: tuple[str, ...] = ()) -> dict[str, Counts]:
 @click.option("--only", multiple=True, help="Command to kill; repeatable. Default: all.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(kills: int, only: tuple[str, ...], json_file: Path | None) -> None:
-    """Kill commands at chosen steps on the disk."""
+    """Kill commands at disk operations."""
     here = Path.cwd()
     rows = measure(kills, only)
     os.chdir(here)
