@@ -1,7 +1,7 @@
 """Call a function that returns arrays in a fresh interpreter.
 
-That works from a script without a `__main__` guard, beside torch's threads and on every platform,
-which a forked or spawned pool does not; and where the function crashes, this process does not.
+This works from a script without a `__main__` guard, beside torch's threads and on every platform,
+which a forked or spawned pool does not; and if the function crashes, this process does not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 
 class ChildError(Exception):
-    """The function failed; the message is the last line that it wrote, or how it ended."""
+    """The function failed; the message is the last line on its stderr, or how it ended."""
 
 
 def call(function: str, arguments: tuple[str | int, ...], out: Path) -> tuple[NDArray[Any], ...]:
@@ -28,8 +28,8 @@ def call(function: str, arguments: tuple[str | int, ...], out: Path) -> tuple[ND
 
     Args:
         function: Function as `module:function`.
-        arguments: Its arguments.
-        out: File to take the arrays, ending in `.npz`.
+        arguments: Arguments of the function.
+        out: File to exchange the arrays through, ending in `.npz`.
 
     Raises:
         ChildError: The function failed.

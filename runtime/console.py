@@ -32,7 +32,7 @@ class UdaGroup(click.Group):
     """A click group that prints a user's error as one line on stderr and exits with 1.
 
     A command whose output cannot be written continues without it, so that its files are written,
-    and then exits with 1; unless nobody reads it any more, as in `| head -1`.
+    and then exits with 1. A pipe that its reader has closed, as in `| head -1`, is not an error.
     """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -75,20 +75,25 @@ class UdaGroup(click.Group):
 
 
 class UserPath(click.Path):
-    """A path that the user gives; one that may not be looked at or read is an error of ours.
+    """A path argument; denied access is a StorageError.
 
-    Click itself takes it for wrong usage, and says that it does not exist.
+    Click would report wrong usage, and say that the path does not exist.
     """
 
     def __init__(self, *, path_type: type = Path, **checks: bool) -> None:
-        """Take click's `exists`, `file_okay` and `dir_okay`."""
+        """Choose what to check.
+
+        Args:
+            path_type: Type of the value.
+            checks: Click's `exists`, `file_okay` and `dir_okay`.
+        """
         super().__init__(readable=False, path_type=path_type, **checks)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path.
 
         Raises:
-            StorageError: This user may not look there.
+            StorageError: Access is denied.
         """
         disk.status(value)
         return super().convert(value, param, ctx)
@@ -96,8 +101,8 @@ class UserPath(click.Path):
 
 def _refusal(error: OSError) -> str | None:
     """Return a message for an error of the system; None where a traceback says more."""
-    if disk.exhausted(error):
-        return f"cannot open a file: {error.strerror}; {disk.MORE_FILES}"
+    if disk.too_many_open(error):
+        return f"cannot open a file: {error.strerror}; {disk.ULIMIT_HINT}"
     if error.filename is None and error.errno in _FULL:
         return _lost(error)
     # A file that is not there should have been looked for.
@@ -136,7 +141,7 @@ def echo(text: object = "", *, err: bool = False) -> None:
     """Print lines, each without the characters that control a terminal.
 
     Args:
-        text: Lines to print; those of names from files are escaped by `printable` before.
+        text: Lines to print; line breaks in names from files must be escaped beforehand.
         err: Whether to print them on stderr.
     """
     click.echo("\n".join(map(printable, str(text).split("\n"))), err=err)

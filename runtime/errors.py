@@ -5,7 +5,7 @@ UdaError
 ├── DataError       an image, a frame, a class folder or a data set is unusable
 ├── BaseModelError  base weights are missing, or are not the ones that are needed
 ├── FormatError     a file of ours is truncated, altered, hostile or of another version
-├── StorageError    the disk is full, not writable, or not open to this user
+├── StorageError    the disk is full, not writable, or access is denied
 ├── TaskError       a task is unknown, ambiguous or not selected
 ├── BackendError    an engine or a device cannot be used here
 ├── TrainingError   training cannot go on (a loss is not finite)
@@ -55,11 +55,15 @@ def raised_by(error: Exception, library: str) -> bool:
 class UdaError(Exception):
     """The root of every error a user can cause.
 
-    A message is one line, and what it shows of a file cannot control a terminal.
+    A message is one line, in which control characters are escaped.
     """
 
     def __init__(self, message: object = "") -> None:
-        """Store a message; the lines of another library's become one."""
+        """Store a message.
+
+        Args:
+            message: Text of the message; line breaks become spaces.
+        """
         super().__init__(printable(_LINES.sub(" ", str(message).strip())))
 
 
@@ -80,7 +84,7 @@ class FormatError(UdaError):
 
 
 class StorageError(UdaError):
-    """The disk is full, not writable, or not open to this user."""
+    """The disk is full, not writable, or access is denied."""
 
 
 class TaskError(UdaError):

@@ -43,7 +43,7 @@ Patch = Mapping[str, SparseTensor]
 
 @dataclass(frozen=True)
 class TableEntry:
-    """A line of the table that lies beside a patch's tensors: one changed tensor."""
+    """A row of the table that is stored beside a patch's tensors: one changed tensor."""
 
     name: str
     dtype: str
@@ -141,7 +141,7 @@ def read_table(table: object, layout: Mapping[str, TensorSpec]) -> list[TableEnt
         layout: Layout of the base's tensors, by name.
 
     Raises:
-        FormatError: The table is damaged, or asks for more than the base has.
+        FormatError: The table is damaged, or names tensors or entries that the base lacks.
     """
     if not isinstance(table, list):
         raise FormatError("the patch table is not a list")
@@ -172,7 +172,7 @@ def decode(
 ) -> Patch:
     """Return the patch that `encode` wrote, checked against the tensors it changes.
 
-    Takes 8 bytes for each float32 entry, and little more while it runs.
+    Takes 8 bytes of memory per float32 entry, and little more while it runs.
 
     Args:
         rows: Table from `read_table`, for the same layout.
@@ -184,7 +184,7 @@ def decode(
     """
     names = {GAPS, *(VALUES + e.dtype for e in rows)}
     if others := [name for name in tensors if name.startswith(PREFIX) and name not in names]:
-        raise FormatError(f"the patch has a tensor '{min(others)[:80]}', which nothing takes")
+        raise FormatError(f"the patch has an unknown tensor '{min(others)[:80]}'")
     gaps = unpack(tensors, GAPS, "<u4", count(rows))
     values = {
         dtype: unpack(

@@ -1,4 +1,4 @@
-"""Standard streams on which a command cannot fail, whatever is behind them."""
+"""Standard streams whose failures do not stop a command."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any, TextIO
 
 
 class Output(io.FileIO):
-    """A stream that throws away what is written after it has failed.
+    """A stream that discards what is written after it has failed.
 
-    A pipe whose reader has gone away counts as success: `| head -1` has read enough.
+    A pipe that its reader has closed counts as success: `| head -1` has read enough.
     """
 
     failure: OSError | None = None
     """Reason why something was not written."""
 
     def write(self, data: Any) -> int:
-        """Write bytes, or throw them away."""
+        """Write bytes, or discard them."""
         try:
             while (written := super().write(data)) is None:  # a pipe that is full, and not blocking
                 select.select([], [self], [])
@@ -37,10 +37,10 @@ class Output(io.FileIO):
 
 @contextlib.contextmanager
 def lasting() -> Iterator[Output | None]:
-    """Make stdout and stderr last while the block runs, and yield what is behind stdout.
+    """Keep stdout and stderr usable while the block runs, and yield the raw stream of stdout.
 
-    A character that the encoding lacks is escaped. A closed stream throws everything away; its
-    number is taken, so that no file that is opened gets it and what a library prints.
+    A character that the encoding lacks is escaped. A closed stream discards everything; its
+    descriptor is taken, so that no file opened later gets it, and with it what a library prints.
     """
     former = sys.stdout, sys.stderr
     for number in range(3):

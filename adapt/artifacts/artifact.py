@@ -46,7 +46,7 @@ KIND, SCHEMA, OLDEST = "uda-artifact", 2, 1
 FEATURES = frozenset({BACKGROUND, FEATURE})
 """Features that an artifact may require of this version."""
 _HEAD, _TOKENS = "head.", "tokens."
-MOST_INFLATED = 32
+MAX_RATIO = 32
 """Most bytes that a byte of a residual may unpack to; trained weights reach 6."""
 FREE_BYTES = 1 << 20
 """Bytes that any residual may unpack to."""
@@ -336,15 +336,15 @@ class _Document:
 
 
 def _check_tensors(tensors: Mapping[str, NDArray[Any]], changed: int) -> None:
-    """Check that tensors have a meaning, and bring the bytes that so many entries need."""
+    """Check that every tensor is known, and that the patch has the bytes its entries need."""
     kinds = (patch.PREFIX, _HEAD, _TOKENS)
     if others := [name for name in tensors if not name.startswith(kinds)]:
-        raise FormatError(f"it has a tensor '{min(others)[:80]}', which nothing takes")
+        raise FormatError(f"it has an unknown tensor '{min(others)[:80]}'; train the task again")
     packed = sum(array.nbytes for name, array in tensors.items() if name.startswith(patch.PREFIX))
-    if 8 * changed > FREE_BYTES + MOST_INFLATED * packed:
+    if 8 * changed > FREE_BYTES + MAX_RATIO * packed:
         raise FormatError(
-            f"{changed} changed entries in {packed} bytes are more than any training leaves; train "
-            "the task again"
+            f"its {packed} bytes of patch unpack to {8 * changed}, expected at most "
+            f"{FREE_BYTES + MAX_RATIO * packed}; train the task again"
         )
 
 

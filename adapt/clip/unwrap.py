@@ -1,4 +1,4 @@
-"""Find the state dict of a model in what training put around it."""
+"""Find the state dict of a model in a training checkpoint."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from torch import Tensor
 from runtime.errors import BaseModelError
 
 _WRAPPERS = ("state_dict", "model")
-"""Keys under which training checkpoints hold a state dict, also in each other."""
+"""Keys under which training checkpoints hold a state dict, possibly nested."""
 _LAYERS = 4
+"""Most levels of such keys."""
 _COMPILED = "_orig_mod."
-"""Part of a name that torch.compile adds, for the whole model or a part of it."""
+"""Part that torch.compile adds to the names of a compiled model or module."""
 _PREFIXES = ("model.", "module.", "model.")
-"""Starts of all names, of Lightning's modules and of data-parallel training."""
+"""Prefixes that Lightning modules and data-parallel training give all names, outermost first."""
 
 
 def unwrapped(content: object, path: Path) -> dict[str, Tensor]:
-    """Return the state dict in the content of a file, under the model's own names.
+    """Return the state dict in the content of a file, with the model's own names.
 
     Args:
         content: Content of the file.
@@ -51,7 +52,7 @@ def unwrapped(content: object, path: Path) -> dict[str, Tensor]:
             "state_dict() of one model"
         )
     for name, tensor in state.items():
-        if isinstance(tensor, Tensor) and (odd := _odd(tensor)):
+        if isinstance(tensor, Tensor) and (odd := _not_dense(tensor)):
             raise BaseModelError(
                 f"'{path}': '{name[:200]}' is {odd}, expected a dense tensor with values; save the "
                 "state_dict() of a dense model that was loaded whole"
@@ -62,8 +63,8 @@ def unwrapped(content: object, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _odd(tensor: Tensor) -> str:
-    """Return what a tensor is that has no shape and values of its own; empty for a plain one."""
+def _not_dense(tensor: Tensor) -> str:
+    """Return what a tensor is instead of dense; empty if it is dense."""
     if tensor.is_meta:
         return "a tensor without values (device 'meta')"
     if tensor.is_nested:

@@ -25,8 +25,8 @@ from adapt.settings.architectures import SUFFIXES, check_weights
 from runtime.errors import BaseModelError
 from runtime.storage.header import read_header
 
-MOST_INFLATED, FREE_BYTES = 2, 1 << 20
-"""Bytes that a byte of an archive may unpack to, and bytes that any may."""
+MAX_RATIO, FREE_BYTES = 2, 1 << 20
+"""Most bytes that a byte of an archive may unpack to, and bytes that any archive may unpack to."""
 OPENAI_KEYS = ("input_resolution", "context_length", "vocab_size")
 """Entries that only OpenAI's own files have; they hold no weights."""
 OPENAI_ARCHIVES = frozenset(
@@ -38,6 +38,7 @@ OPENAI_ARCHIVES = frozenset(
 """SHA-256 of the TorchScript archives that OpenAI released, as open_clip's table names them."""
 
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Floating types that weights may have."""
 _AXES = 8
 """Most axes of a tensor that a message shows."""
 
@@ -177,7 +178,7 @@ def _converted(model: nn.Module, state: dict[str, Tensor], where: str) -> dict[s
 
 def _content(path: Path, archive: bool) -> object:
     if path.suffix.lower() == ".safetensors":
-        # Read and not mapped: a file that shrinks under a map ends the process.
+        # Read and not mapped: a mapped file that is truncated kills the process.
         content = path.read_bytes()
         read_header(io.BytesIO(content))
         return load(content)
@@ -188,10 +189,10 @@ def _content(path: Path, archive: bool) -> object:
 
 
 def _check_inflated(path: Path) -> None:
-    """Check that an archive holds no more than its bytes justify; torch stores tensors as they are.
+    """Check the decompressed size of an archive, in which torch compresses nothing.
 
     Raises:
-        ValueError: It unpacks to more.
+        ValueError: The archive unpacks to too many bytes.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -199,8 +200,9 @@ def _check_inflated(path: Path) -> None:
     except zipfile.BadZipFile:  # an older pickle, which is not compressed
         return
     size = path.stat().st_size
-    if inside > MOST_INFLATED * size + FREE_BYTES:
-        raise ValueError(f"its {size} bytes unpack to {inside}, as torch writes none")
+    most = MAX_RATIO * size + FREE_BYTES
+    if inside > most:
+        raise ValueError(f"its {size} bytes unpack to {inside}, expected at most {most}")
 
 
 def _check_archive(path: Path) -> None:
@@ -227,14 +229,14 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def logit_scale(model: nn.Module, what: str) -> float:
-    """Return the factor that a model's cosines are multiplied with.
+    """Return the factor that multiplies a model's cosine similarities.
 
     Args:
         model: CLIP with its weights.
         what: Name of the weights, for messages.
 
     Raises:
-        BaseModelError: It is not finite.
+        BaseModelError: The factor is not finite.
     """
     logarithm = torch.as_tensor(model.logit_scale).detach()
     scale = float(logarithm.exp())

@@ -30,14 +30,14 @@ def select(name: str) -> torch.device:
     return torch.device(name)
 
 
-def seed_draws(device: torch.device, seed: int) -> None:
+def seed_generators(device: torch.device, seed: int) -> None:
     """Seed the default random generators of the CPU and of a device, as `torch.manual_seed` does.
 
-    Torch's own writes down a stack trace for each kind of accelerator that this process has not
-    started, which takes 3 to 5 ms a call.
+    `torch.manual_seed` also records a stack trace for each kind of accelerator that is not
+    initialised, which takes 3 to 5 ms per call.
 
     Args:
-        device: Device to compute on; if a GPU, PyTorch has started it.
+        device: Device to compute on; a GPU must be initialised.
         seed: Seed in [0, 2^63).
     """
     torch.default_generator.manual_seed(seed)

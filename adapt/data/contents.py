@@ -132,7 +132,7 @@ def file_sha256(path: Path) -> bytes | None:
         # A named pipe without a writer would be waited for.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
-        if disk.exhausted(error):  # else a good image would be left out
+        if disk.too_many_open(error):  # else a good image would be left out
             raise disk.refused(path, error) from error
         return None
     try:

@@ -120,7 +120,7 @@ def _matlab(path: Path, *names: str) -> tuple[NDArray[Any], ...]:
 
 
 def read_matlab(path: str, *names: str) -> tuple[NDArray[Any], ...]:
-    """Return variables of a MATLAB file; raises what SciPy likes, or crashes, where it is damaged.
+    """Return variables of a MATLAB file; a damaged file raises any exception, or crashes SciPy.
 
     Args:
         path: Path of the file.
@@ -131,7 +131,7 @@ def read_matlab(path: str, *names: str) -> tuple[NDArray[Any], ...]:
     found = loadmat(path, variable_names=names)
     for name in names:
         if found[name].dtype.kind not in "uif":  # an object would travel as a pickle
-            raise TypeError(f"'{name}' holds no numbers")
+            raise TypeError(f"'{name}' is not numeric")
     return tuple(found[name] for name in names)
 
 

@@ -122,7 +122,8 @@ def _info(task: str, dataset: str, source: ImageSet, target: ImageSet) -> TaskIn
         return TaskInfo(task, dataset, source.domain, target.domain, source.classes)
     except ValueError as error:
         raise TaskError(
-            f"domains '{source.domain}' and '{target.domain}' make no task: {error}; rename it"
+            f"domains '{source.domain}' and '{target.domain}' cannot form a task: {error}; rename "
+            "the domain"
         ) from error
 
 

@@ -69,7 +69,7 @@ def publishing(folder: Path, done: str) -> Iterator[Path]:
 
 
 def drop_damaged(folder: Path, whole: Callable[[Path], bool]) -> None:
-    """Remove a folder that is not whole, with a warning, and what dead processes left beside it.
+    """Remove an incomplete folder, with a warning, and what killed processes left beside it.
 
     Args:
         folder: Folder to look at; it may be missing.

@@ -28,7 +28,7 @@ def check_name(name: str, what: str, path: Path) -> None:
 
     Args:
         name: Name of the folder.
-        what: What the folder is, `class folder`, for messages.
+        what: Kind of folder, such as `class folder`, for messages.
         path: Path of the folder, for messages.
 
     Raises:

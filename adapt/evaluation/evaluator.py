@@ -82,10 +82,10 @@ class Evaluator:
         return score(logits.cpu(), self.truth, self._classes), label_free
 
     def _finite(self, logits: Tensor) -> Tensor:
-        """Return logits, none of which is infinite or not a number.
+        """Return the logits if all are finite.
 
         Raises:
-            TrainingError: One is; finite weights may be as large as that.
+            TrainingError: A logit is not finite, as finite weights can overflow.
         """
         if bool(logits.isfinite().all()):
             return logits
@@ -93,7 +93,7 @@ class Evaluator:
         hint = (
             f"lower the learning rate (lr={config.lr:g})"
             if self._method.trains
-            else (f"check the weights '{config.pretrained}', or fetch them again")
+            else f"check the weights '{config.pretrained}', or fetch them again"
         )
         raise TrainingError(f"a prediction is not finite; {hint}; no artifact was written")
 

@@ -29,25 +29,26 @@ _UNREADABLE = (
 class _Loader(yaml.SafeLoader):
     """Safe YAML that also reads `3e-6` as a number, as YAML 1.2 does.
 
-    A key that stands twice is an error, not the last one's value. A few lines of aliases could
-    stand for more values than there is memory, so they are counted first.
+    A duplicate key is an error, not the last one's value. A few lines of aliases could expand to
+    more values than fit into memory, so they are counted first.
     """
 
     def get_single_node(self) -> Any:
-        """Return the document's node, whose aliases stand for a bounded number of values."""
+        """Return the document's node, whose aliases expand to a bounded number of values."""
         node = super().get_single_node()
         if node is not None and _values(node, {}) > MAX_VALUES:
             raise yaml.composer.ComposerError(
-                None, None, f"its aliases stand for more than {MAX_VALUES} values", node.start_mark
+                None, None, f"its aliases expand to more than {MAX_VALUES} values", node.start_mark
             )
         return node
 
     def construct_yaml_int(self, node: Any) -> Any:
-        """Return a whole number; one of many digits takes quadratic time, and cannot be shown."""
+        """Return a whole number of bounded length; parsing takes quadratic time."""
         if len(node.value) > MAX_DIGITS:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"a whole number has {len(node.value)} characters", node.start_mark
+            found = (
+                f"a whole number has {len(node.value)} characters, expected at most {MAX_DIGITS}"
             )
+            raise yaml.constructor.ConstructorError(None, None, found, node.start_mark)
         return super().construct_yaml_int(node)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -65,7 +66,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _values(node: Any, known: dict[int, int]) -> int:
-    """Return the number of values that a node holds, those of aliases each time they stand."""
+    """Return the number of values of a node; those of an alias count each time it is used."""
     if id(node) not in known:
         known[id(node)] = MAX_VALUES + 1  # if it holds itself
         inner: list[Any] = [] if isinstance(node, yaml.ScalarNode) else node.value
@@ -151,8 +152,8 @@ def _text(value: Any) -> Any:
 
 def _line(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "brackets lie too deep; correct the file"
+        return "brackets are nested too deeply; correct the file"
     plain = isinstance(error, (UdaError, ValueError, yaml.YAMLError))
-    # Others tell of the loader, not of the file: 'NoneType' object has no attribute 'groupdict'.
-    text = str(error) if plain else f"a value is not what its tag says ({type(error).__name__})"
+    # Others describe the loader, not the file: 'NoneType' object has no attribute 'groupdict'.
+    text = str(error) if plain else f"a value does not fit its tag ({type(error).__name__})"
     return " ".join(text.split())[: 2 * _SHOWN]

@@ -178,7 +178,7 @@ def _restore(
 
 
 def _check_members(path: Path, document: Mapping[str, Any], tensors: Collection[str]) -> None:
-    """Check that all tensors have a meaning, and the optimizers' are those that the file lists.
+    """Check that every tensor is known, and that the optimizers' are those that the file lists.
 
     Raises:
         FormatError: A tensor is missing, not listed or unknown.
@@ -186,8 +186,7 @@ def _check_members(path: Path, document: Mapping[str, Any], tensors: Collection[
     kinds = (_STATE, _OPTIMIZER, _MOMENTUM, _AVERAGE)
     if others := [name for name in tensors if not name.startswith(kinds)]:
         raise FormatError(
-            f"'{path}' has a tensor {min(others)[:_SHOWN]!r}, which nothing takes; start anew with "
-            "--restart"
+            f"'{path}' has an unknown tensor {min(others)[:_SHOWN]!r}; start anew with --restart"
         )
     if _MEMBERS not in document:
         return

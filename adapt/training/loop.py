@@ -20,7 +20,7 @@ from adapt.artifacts.run import RunDescription
 from adapt.clip import model as base_models
 from adapt.clip.captions import class_prompts, fitted
 from adapt.compute import parallel
-from adapt.compute.device import seed_draws
+from adapt.compute.device import seed_generators
 from adapt.compute.seeds import draw_seed
 from adapt.data import DomainPair
 from adapt.data.cache import pixels
@@ -200,7 +200,7 @@ class Loop:
         started = time.monotonic() - self.seconds
         while (i := self.iteration) < self.total:
             # For dropout and the like, if any.
-            seed_draws(self.device, draw_seed(config.seed, "step", i))
+            seed_generators(self.device, draw_seed(config.seed, "step", i))
             if i % config.iterations == 0:
                 method.start_epoch(i // config.iterations)
             method.train()

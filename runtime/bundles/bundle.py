@@ -49,7 +49,7 @@ class Bundle:
 
         Raises:
             FormatError: There is no bundle, or its manifest is damaged or of another version.
-            StorageError: This user may not look into the folder.
+            StorageError: Access to the folder is denied.
         """
         folder = Path(path)
         return cls(folder, manifest.read(folder))

@@ -66,7 +66,10 @@ class Manifest:
         if self.parameters < 1:
             raise ValueError(f"a base cannot have {self.parameters} entries")
         if max(len(self.encoders), len(self.heads)) > MAX_GRAPHS:
-            raise ValueError(f"a bundle has at most {MAX_GRAPHS} encoders and {MAX_GRAPHS} heads")
+            raise ValueError(
+                f"expected at most {MAX_GRAPHS} encoders and heads each, found "
+                f"{len(self.encoders)} and {len(self.heads)}"
+            )
         encoders = {encoder.graph.sha256 for encoder in self.encoders}
         heads = {head.graph.sha256 for head in self.heads}
         if len(encoders) != len(self.encoders) or len(heads) != len(self.heads):
@@ -145,7 +148,7 @@ def read(folder: Path) -> Manifest:
 
     Raises:
         FormatError: There is none, or it is damaged, altered or of another version.
-        StorageError: This user may not look into the folder.
+        StorageError: Access to the folder is denied.
     """
     if not disk.is_file(folder / NAME):
         if not os.path.lexists(folder):

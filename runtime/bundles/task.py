@@ -179,12 +179,11 @@ def decode_task(
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Check that all tensors have a meaning, and that those of the head are finite float32."""
+    """Check that every tensor is known, and that those of the head are finite float32."""
     kinds = (PREFIX, _HEAD, _TOKENS)
     if others := [name for name in tensors if not name.startswith(kinds)]:
         raise FormatError(
-            f"'{path}' has a tensor '{min(others)[:80]}', which nothing takes; export the task "
-            "again"
+            f"'{path}' has an unknown tensor '{min(others)[:80]}'; export the task again"
         )
     for name, array in _part(tensors, _HEAD).items():
         if array.dtype != np.float32 or not bool(np.isfinite(array).all()):

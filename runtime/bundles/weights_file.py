@@ -134,23 +134,24 @@ def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
 def _layout(file: BinaryIO, size: int) -> tuple[list[TensorSpec], int]:
     """Return the tensors that a header lists, in file order, and where their bytes start.
 
-    Read here, since the library maps the file, and one that shrinks meanwhile ends the process.
+    Parsed here since the library maps the file: one that is truncated meanwhile kills the process.
 
     Raises:
-        ValueError: A tensor is neither float32 nor float16, or they do not fill the file; also
-            TypeError and KeyError.
+        ValueError: A tensor is neither float32 nor float16, or the tensors do not fill the file.
+        TypeError: A field has the wrong type.
+        KeyError: A field is missing.
     """
     header = read_header(file)
     header.pop("__metadata__", None)
     layout, start, end = [], file.tell(), 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         if entry["dtype"] not in _DTYPES:
-            raise ValueError(f"tensor '{name}' is {entry['dtype']}")
+            raise ValueError(f"tensor '{name}' is {entry['dtype']}, expected F32 or F16")
         if any(type(side) is not int for side in entry["shape"]):
-            raise ValueError(f"tensor '{name}' has no whole numbers for a shape")
+            raise ValueError(f"the shape of tensor '{name}' is not a list of whole numbers")
         spec = TensorSpec(name, _DTYPES[entry["dtype"]], tuple(entry["shape"]))
         if entry["data_offsets"] != [end, end + spec.nbytes]:
-            raise ValueError(f"tensor '{name}' is not where it should be")
+            raise ValueError(f"tensor '{name}' does not start at byte {end}, or has another length")
         layout.append(spec)
         end += spec.nbytes
     if start + end != size:

@@ -49,10 +49,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
     Raises:
         DataError: The image has more pixels.
-        OSError: The path cannot be read, or is not a plain file.
+        OSError: The path cannot be read, or is not a regular file.
     """
-    # A stream instead of the path: Pillow maps some formats, and a file that shrinks under a map
-    # ends the process.
+    # A stream instead of the path: Pillow maps some formats, and a mapped file that is truncated
+    # kills the process.
     with open_plain(path) as stream:
         with _OPENING:  # a limit of the whole program: lifted while a header is read, not longer
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

@@ -213,7 +213,7 @@ def read_image(
     except DataError as error:
         raise DataError(f"cannot read the image '{path}': {error}") from error
     except Exception as error:  # decoders raise what they like on damaged files
-        if disk.exhausted(error):
+        if disk.too_many_open(error):
             raise disk.refused(path, error) from error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):

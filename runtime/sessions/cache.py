@@ -186,7 +186,7 @@ class TaskCache:
         beside: bool = True,
         pin: bool = False,
         instead: Collection[str] = (),
-        least: Size | None = None,
+        min_size: Size | None = None,
     ) -> LoadedTask:
         """Return a task from memory, or read it, and let a lease hold it.
 
@@ -194,7 +194,7 @@ class TaskCache:
             key: Digest of the task's file.
             read: Function that reads the task, called if nobody is reading it already.
             lease: Lease of the calling frame.
-            least: Size that the task has at least, for which there must be room before it is read.
+            min_size: Lower bound of the task's size; there must be room for it before it is read.
             beside: Whether the task must fit beside those in use, since it replaces none of them.
             pin: Whether the task will be pinned: it must then fit beside other pinned ones even if
                 it is in memory.
@@ -208,9 +208,9 @@ class TaskCache:
         lease.keys = (*lease.keys, key)  # from here on nobody evicts it
         loaded = self._lru.get(key)
         if loaded is None:
-            if least is not None:
+            if min_size is not None:
                 with self._mutex:
-                    self._check_room(key, least, beside, instead)
+                    self._check_room(key, min_size, beside, instead)
             loaded = self._loads.load(
                 key,
                 lambda: self._lru.get(key),
@@ -222,7 +222,7 @@ class TaskCache:
                 self._check_room(key, _size_of(loaded), False, instead)
         return loaded
 
-    def share(self, key: str, read: Read, least: Size | None = None) -> Hashable:
+    def share(self, key: str, read: Read, min_size: Size | None = None) -> Hashable:
         """Return the `share` of a task, also after the task has left memory.
 
         Raises:
@@ -234,12 +234,12 @@ class TaskCache:
             lease = Lease()
             self.lease(lease)
             try:
-                share = self.load(key, read, lease, beside=False, least=least).share
+                share = self.load(key, read, lease, beside=False, min_size=min_size).share
             finally:
                 self.end(lease)
         return share
 
-    def prefetch(self, key: str, read: Read, least: Size | None = None) -> None:
+    def prefetch(self, key: str, read: Read, min_size: Size | None = None) -> None:
         """Read a task on the background thread; its errors are raised when it is next needed."""
         with self._mutex:
             self._check_open()
@@ -251,7 +251,7 @@ class TaskCache:
             lease = Lease()
             self.lease(lease)
             try:
-                self.load(key, read, lease, least=least)
+                self.load(key, read, lease, min_size=min_size)
             finally:
                 self.end(lease)
 

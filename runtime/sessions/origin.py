@@ -1,4 +1,4 @@
-"""Bind an object to the process that opened it: engines and threads do not come along in a fork."""
+"""Bind an object to the process that opened it, as engines and threads do not survive a fork."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NoReturn, SupportsIndex
 from runtime.errors import BackendError
 
 
-class OneProcess:
-    """An object of one process, which can be neither copied nor sent to another process."""
+class ProcessBound:
+    """An object of one process, which can be neither copied nor pickled."""
 
     _kind = "object"
     """Name of the object in messages."""
@@ -20,7 +20,7 @@ class OneProcess:
 
     @property
     def _forked(self) -> bool:
-        """Whether this is a process that was forked from the one that opened the object."""
+        """Whether this process was forked from the one that opened the object."""
         return os.getpid() != self._process
 
     def _check_process(self) -> None:
@@ -31,8 +31,8 @@ class OneProcess:
         """
         if self._forked:
             raise BackendError(
-                f"this {self._kind} was opened before its process was forked, and its engines and "
-                f"threads do not come along; open a {self._kind} in every process"
+                f"this {self._kind} was opened before its process was forked, and engines and "
+                f"threads do not survive a fork; open a {self._kind} in each process"
             )
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
@@ -42,9 +42,9 @@ class OneProcess:
         )
 
 
-def keep_for_ever(value: object) -> None:
-    """Let an object never be released: a library's threads, for which its end would wait, are gone.
+def leak(value: object) -> None:
+    """Never release an object, since its end would wait for threads that a forked process lacks.
 
-    For a forked process: the memory is the other one's until somebody writes to it.
+    The memory is shared with the parent until one of them writes to it.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))

@@ -17,7 +17,7 @@ from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, spread
 from runtime.sessions.lending import Lending
-from runtime.sessions.origin import OneProcess
+from runtime.sessions.origin import ProcessBound
 from runtime.sessions.session import Session
 from runtime.sessions.settings import check_number, check_settings
 from runtime.sessions.sharing import SharedBase, cores, encoding
@@ -27,7 +27,7 @@ Pair = tuple[Frame, str]
 """A frame, and the id of the task that is to classify it."""
 
 
-class SessionPool(OneProcess):
+class SessionPool(ProcessBound):
     """Runs as many frames at once as it has sessions; any thread may call it.
 
     The sessions share the tasks in memory, and those pages of the base weights (4 KiB each) that

@@ -23,7 +23,7 @@ from runtime.errors import BackendError, UdaError
 from runtime.models import TensorSpec
 from runtime.mutex import Mutex
 from runtime.sessions.cache import Holder, Lease, TaskCache
-from runtime.sessions.origin import OneProcess, keep_for_ever
+from runtime.sessions.origin import ProcessBound, leak
 from runtime.sessions.view import View
 from runtime.strategies.base import LoadedTask, Strategy
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound="SwitchingSession")
 
 
-class SwitchingSession(OneProcess):
+class SwitchingSession(ProcessBound):
     """The tasks of one session: the current one, those in memory, and those on disk."""
 
     _kind = "session"
@@ -135,10 +135,10 @@ class SwitchingSession(OneProcess):
             BackendError: The session is closed.
         """
         view = self._opened()
-        for key, read, least in [
-            (view.key(task), view.reader(task), view.least(task)) for task in tasks
+        for key, read, min_size in [
+            (view.key(task), view.reader(task), view.min_size(task)) for task in tasks
         ]:
-            self._cache.prefetch(key, read, least)
+            self._cache.prefetch(key, read, min_size)
 
     def pin(self, task: str) -> None:
         """Load a task and keep it in memory. Safe to call more than once.
@@ -369,7 +369,7 @@ class SwitchingSession(OneProcess):
 
     def __del__(self) -> None:
         if self._forked:
-            keep_for_ever(self._strategy)
+            leak(self._strategy)
 
     def _opened(self) -> View:
         if os.getpid() != self._process:

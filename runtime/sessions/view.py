@@ -56,9 +56,9 @@ class View:
         """Return a function that reads a task's file and prepares it."""
         return partial(_read, self.bundle, self._strategy, task)
 
-    def least(self, task: str) -> Size:
-        """Return the size that a task has at least in memory, as the manifest says."""
-        return Size(task, self._strategy.least_bytes(self.bundle.entry(task)))
+    def min_size(self, task: str) -> Size:
+        """Return a lower bound of a task's size in memory, from the manifest."""
+        return Size(task, self._strategy.min_bytes(self.bundle.entry(task)))
 
     def load(self, task: str, lease: Lease, **how: Any) -> LoadedTask:
         """Load a task into memory and let a lease hold it.
@@ -72,7 +72,7 @@ class View:
             UdaError: As `TaskCache.load`.
         """
         return self._cache.load(
-            self.key(task), self.reader(task), lease, least=self.least(task), **how
+            self.key(task), self.reader(task), lease, min_size=self.min_size(task), **how
         )
 
     def share(self, task: str) -> Hashable:
@@ -81,7 +81,7 @@ class View:
         Raises:
             UdaError: As `TaskCache.share`.
         """
-        return self._cache.share(self.key(task), self.reader(task), self.least(task))
+        return self._cache.share(self.key(task), self.reader(task), self.min_size(task))
 
 
 def _read(bundle: Bundle, strategy: Strategy[Any], task: str) -> LoadedTask:

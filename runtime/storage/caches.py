@@ -11,7 +11,7 @@ from runtime.errors import StorageError
 CACHES = {"UDA_CACHE": "uda-adapt", "UDA_RUNTIME_CACHE": "uda-runtime"}
 """Folders in `~/.cache`, by the environment variable that names another."""
 _INSIDE = frozenset(("contents", "demo", "digits", "features", "kernels", "locks", "pixels"))
-"""Folders in a cache; what else there is in the folder that a user names is the user's."""
+"""Folders in a cache; anything else in a folder that the user chose belongs to the user."""
 
 
 def cache_folder(variable: str) -> Path:
@@ -21,7 +21,7 @@ def cache_folder(variable: str) -> Path:
         variable: A key of `CACHES`.
 
     Raises:
-        StorageError: There is no such home folder as is needed.
+        StorageError: The home folder is unknown.
     """
     chosen = os.environ.get(variable)
     folder = Path(os.path.expanduser(chosen or "~/.cache")) / ("" if chosen else CACHES[variable])

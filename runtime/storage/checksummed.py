@@ -128,8 +128,8 @@ def read(
     """
     try:
         if content is None:
-            # Read, though it takes the file's size more for a moment: a file that shrinks while it
-            # is mapped ends the process.
+            # Read and not mapped, at the cost of the file's size in memory for a moment: a mapped
+            # file that is truncated kills the process.
             with open_plain(path) as stream:
                 content = stream.read()
         meta, tensors = _from_bytes(content)
@@ -143,7 +143,7 @@ def read(
 
 def _from_bytes(content: bytes) -> _Raw:
     header = read_header(BytesIO(content))
-    # The loader gives no metadata, but checks them.
+    # The loader checks the metadata, but does not return it.
     return header.get("__metadata__") or {}, load(content)
 
 
@@ -174,7 +174,8 @@ def _checked(
         )
     if others := sorted(meta.keys() - {_META}):
         raise FormatError(
-            f"'{path}' has the metadata '{others[0][:80]}', expected '{_META}' alone; copy it again"
+            f"'{path}' has unknown metadata '{others[0][:80]}', expected '{_META}' alone; copy it "
+            "again"
         )
     digest = _digest(text, tensors)
     if stored != digest:

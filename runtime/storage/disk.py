@@ -1,7 +1,7 @@
-"""Look at paths, and tell what is missing from what this user may not look at.
+"""Query paths, and tell a missing path from one to which access is denied.
 
-`Path.exists` and its like raise a bare PermissionError below a folder that may not be searched, and
-those of `os.path` answer that nothing is there.
+Below a folder that may not be searched, `Path.exists` and its like raise a bare PermissionError,
+and those of `os.path` answer that nothing is there.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing import TypeGuard
 from runtime.errors import StorageError
 from runtime.storage.caches import variable_of
 
-MORE_FILES = "raise the limit (ulimit -n)"
+ULIMIT_HINT = "raise the limit (ulimit -n)"
 """The hint where a process may open no more files."""
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """Errors of the system that say that there is nothing of that name."""
 
 
 def status(path: str | Path, *, follow: bool = True) -> os.stat_result | None:
-    """Return what the system says of a path; None if nothing is there.
+    """Return the status of a path; None if nothing is there.
 
     Args:
-        path: Path to look at.
-        follow: Whether to look at what a link leads to, instead of the link.
+        path: Path to query.
+        follow: Whether to follow a link, instead of querying the link itself.
 
     Raises:
-        StorageError: This user may not look there.
+        StorageError: Access is denied.
     """
     try:
         return os.stat(path, follow_symlinks=follow)
-    except ValueError:  # a null character, or letters that the system's encoding lacks
+    except ValueError:  # a null character, or one that the system's encoding lacks
         return None
     except OSError as error:
         if error.errno in _NOTHING:
@@ -65,7 +65,7 @@ def is_link(path: str | Path) -> bool:
 
 
 def real(path: str | Path) -> Path:
-    """Return a path without links, absolute; the rest of it as it is where links lead in a circle.
+    """Return an absolute path without links; links in a circle stay as they are.
 
     `Path.resolve` raises a RuntimeError there.
     """
@@ -76,7 +76,7 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     """Return the paths in a folder, or further below, that match a pattern, sorted.
 
     Raises:
-        StorageError: There is a folder that this user may not list.
+        StorageError: The folder cannot be listed.
     """
     try:
         if is_folder(folder):
@@ -86,16 +86,16 @@ def matching(folder: Path, pattern: str) -> list[Path]:
         raise refused(folder, error) from error
 
 
-def exhausted(error: BaseException) -> TypeGuard[OSError]:
-    """Return whether a file cannot be opened because too many are, which says nothing of it."""
+def too_many_open(error: BaseException) -> TypeGuard[OSError]:
+    """Return whether an error says that too many files are open, and nothing about the file."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def refused(path: str | Path, error: OSError) -> StorageError:
-    """Return the error of a path that the system does not let this user read."""
+    """Return the StorageError for a path that the system refuses to read."""
     hint = "check the permissions of the path and of the folders above it"
-    if exhausted(error):
-        hint = MORE_FILES
+    if too_many_open(error):
+        hint = ULIMIT_HINT
     elif variable := variable_of(Path(path)):
         hint += f", or choose another cache with {variable}=FOLDER"
     return StorageError(f"cannot read '{path}': {error.strerror or error}; {hint}")

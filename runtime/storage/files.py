@@ -1,4 +1,4 @@
-"""Make folders, read files of a bounded size, and say what went wrong."""
+"""Create folders, read files of bounded size, and turn system errors into ours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CODE_FOLDER = 0o700
 _HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another folder"),
     errno.EFBIG: "choose another folder or raise the limit (ulimit -f)",
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), disk.MORE_FILES),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), disk.ULIMIT_HINT),
     **dict.fromkeys(
         (errno.EROFS, errno.EACCES, errno.EPERM), "choose another folder or make it writable"
     ),
@@ -116,20 +116,20 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def unreadable(path: Path, error: OSError) -> FormatError:
-    """Return the error of a file of ours that the system does not read."""
+    """Return the FormatError for a file of ours that the system refuses to read."""
     hint = "check the path and its permissions, or make or copy it again"
-    if disk.exhausted(error):
-        hint = disk.MORE_FILES
+    if disk.too_many_open(error):
+        hint = disk.ULIMIT_HINT
     return FormatError(f"cannot read '{path}': {error.strerror or error}; {hint}")
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a regular file for reading, without waiting for whoever writes to a named pipe.
+    """Open a regular file for reading; never wait for the writer of a named pipe.
 
     Raises:
         OSError: It cannot be opened, or is something else, such as a device or a socket.
     """
-    # Looked at first, since to open a device may set it going; and again, as it may have changed.
+    # Checked before, as opening a device may start it; and after, as the path may have changed.
     if _is_plain(os.stat(path)):
         stream = open(path, "rb", opener=_open_at_once)
         if _is_plain(os.fstat(stream.fileno())):

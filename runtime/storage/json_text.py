@@ -14,9 +14,9 @@ MAX_DIGITS = 20
 MAX_DEPTH = 32
 """Most levels of nested lists and objects."""
 FREE_VALUES = 1 << 16
-"""Commas and opening brackets that a text of any length may have."""
+"""Number of commas and opening brackets that a text of any length may have."""
 BYTES_PER_VALUE = 8
-"""Bytes of text that justify one more comma or bracket."""
+"""Bytes of text that allow one more comma or bracket."""
 
 
 def parse(text: bytes | str) -> Any:
@@ -32,7 +32,7 @@ def parse(text: bytes | str) -> Any:
     count = text.count(",") + text.count("[") + text.count("{")
     most = FREE_VALUES + len(text) // BYTES_PER_VALUE
     if count > most:
-        raise ValueError(f"it has {count} commas and brackets, at most {most} are allowed")
+        raise ValueError(f"it has {count} commas and brackets, expected at most {most}")
     try:
         value = json.loads(text, parse_int=_whole, parse_constant=_refuse)
     except RecursionError as error:
@@ -53,7 +53,7 @@ def parse(text: bytes | str) -> Any:
 def _whole(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise ValueError(
-            f"a whole number has {len(text)} characters, at most {MAX_DIGITS} are allowed"
+            f"a whole number has {len(text)} characters, expected at most {MAX_DIGITS}"
         )
     return int(text)
 

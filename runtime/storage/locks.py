@@ -42,7 +42,7 @@ def exclusive(
         keep: Whether to keep the file afterwards, for people to look at.
         busy: Function that returns the error to raise instead of waiting, given the holder's name:
             "process 1234 on this machine", or "another process" where that is unknown.
-        wanted: Path that errors name instead of the lock's.
+        wanted: Path to name in errors instead of the lock's.
 
     Yields:
         Whether the lock is held; always true if it is required.
@@ -61,7 +61,7 @@ def exclusive(
                 os.write(handle, f"{os.getpid()} {socket.gethostname()}\n".encode())
         yield held
     finally:
-        if not keep:  # where the system has no locks nobody holds it
+        if not keep:  # also where the system has no locks, and so nobody holds it
             with contextlib.suppress(OSError):  # a lock file that stays is in nobody's way
                 path.unlink()  # before it is closed: who holds the lock may remove the file
         os.close(handle)
@@ -74,7 +74,7 @@ def _open(path: Path, required: bool, busy: Callable[[str], UdaError] | None) ->
     while True:
         try:
             handle = os.open(path, flags, 0o644)
-        except FileNotFoundError:  # perhaps the holder before removed the folder
+        except FileNotFoundError:  # the previous holder may have removed the folder
             make_folder(path.parent)
             continue
         try:

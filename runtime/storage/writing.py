@@ -1,8 +1,8 @@
 """Write files and folders whole or not at all: temporary name beside the final one, sync, rename.
 
 A process that is killed leaves its temporary files. Each has a lock file beside it, which the
-process holds, so that others can tell the leftovers of a dead process from the files of a live one:
-who writes the same file, or calls `remove_leftovers`, removes the former alone.
+process holds, so that others can tell the leftovers of a dead process from the files of a live one.
+The next writer of the same file, or `remove_leftovers`, removes the former alone.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
         found = disk.status(path)
         plain = found is None or stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
         if not plain and variable_of(path) is None:  # in a cache everything is ours
-            # A file that takes the name of a device, such as /dev/null, would put an end to it.
+            # Renaming a file to a device, such as /dev/null, would replace the device.
             raise OSError(errno.EINVAL, "not a plain file")
         with _temporary(path) as temporary:
             try:
@@ -104,13 +104,13 @@ def sibling_folder(path: Path) -> Iterator[Path]:
 
 
 def scratch_folder(name: str) -> contextlib.AbstractContextManager[Path]:
-    """Return a context that yields an empty folder where the system keeps temporary files.
+    """Return a context manager of an empty folder in the system's folder for temporary files.
 
     Args:
-        name: What the folder is for.
+        name: Name that the folder's own begins with.
 
     Raises:
-        StorageError: No such place can be written.
+        StorageError: No folder for temporary files can be written.
     """
     try:
         return sibling_folder(Path(tempfile.gettempdir()) / name)
@@ -151,7 +151,7 @@ def _remove(lock: Path) -> None:
         except NotADirectoryError:
             temporary.unlink()
         except FileNotFoundError:
-            pass  # its process was killed before it made it, or after it renamed it
+            pass  # its process was killed before creating it, or after renaming it
         lock.unlink()
 
 
@@ -165,7 +165,7 @@ def _temporary(path: Path) -> Iterator[Path]:
             held = exclusive(lock, required=False, keep=False, busy=_Held, wanted=path)
             try:
                 stack.enter_context(held)
-            except _Held:  # another process just looks whether it is a leftover
+            except _Held:  # another process is checking whether it is a leftover
                 continue
             temporary = lock.with_suffix(".tmp")
             if not os.path.lexists(temporary):

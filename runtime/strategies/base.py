@@ -69,8 +69,8 @@ class Strategy(ABC, Generic[R]):
         """Strategies of one kind, one base and equal forms take each other's loaded tasks."""
 
     @abstractmethod
-    def least_bytes(self, entry: TaskEntry) -> int:
-        """Return the bytes that a task takes at least in memory, before its file is read."""
+    def min_bytes(self, entry: TaskEntry) -> int:
+        """Return a lower bound of a task's bytes in memory, before its file is read."""
 
     @abstractmethod
     def prepare(self, task: Task, preprocess: Preprocess) -> R:

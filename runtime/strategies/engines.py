@@ -97,7 +97,7 @@ class EnginesStrategy(Strategy[EngineTask]):
         """Equal to no other: an engine runs for one session at a time."""
         return self
 
-    def least_bytes(self, entry: TaskEntry) -> int:
+    def min_bytes(self, entry: TaskEntry) -> int:
         """Return the bytes of the weights in the task's own engine; 0 if it changes none."""
         return sum(spec.nbytes for spec in self._layout.values()) if entry.changed else 0
 

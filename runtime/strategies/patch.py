@@ -114,7 +114,7 @@ class PatchStrategy(Strategy[PatchTask]):
         """The form of the weights, for which patches are prepared."""
         return self.weights.form
 
-    def least_bytes(self, entry: TaskEntry) -> int:
+    def min_bytes(self, entry: TaskEntry) -> int:
         """Return two bytes for the value of each changed entry, and two for its place."""
         return 4 * entry.changed
 

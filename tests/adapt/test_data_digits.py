@@ -189,7 +189,7 @@ def test_labels_that_are_no_digits_are_refused(root):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.array([["one"], ["two"]], object), "'y' holds no numbers; download it again"),
+        (np.array([["one"], ["two"]], object), "'y' is not numeric; download it again"),
         (np.array([[1.5], [2.0]]), "labels are not whole numbers; download it again"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_name_that_makes_no_id_is_a_task_error(root):
     same = load_folders(root, "Art", f"../{root.name}/Real World")
     assert same.task == load_folders(root, "Art", "Real World").task
     (root / "Art").rename(root / ("a" * 250))
-    with pytest.raises(TaskError, match="make no task"):
+    with pytest.raises(TaskError, match="cannot form a task"):
         load_folders(root, "a" * 250, "Real World")
 
 

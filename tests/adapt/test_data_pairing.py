@@ -86,5 +86,5 @@ def test_a_source_with_one_unlabelled_image_is_refused():
 
 def test_names_that_a_terminal_would_obey_make_no_task():
     bad = images("art", ("a", "b\x1b[2J"))
-    with pytest.raises(TaskError, match="make no task: .* control characters"):
+    with pytest.raises(TaskError, match="cannot form a task: .* control characters"):
         make("a-w", "shop", bad, bad)

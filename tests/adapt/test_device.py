@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adapt.compute.device import seed_draws
+from adapt.compute.device import seed_generators
 from adapt.compute.seeds import draw_seed
 
 
@@ -16,7 +16,7 @@ def test_a_seed_gives_the_draws_that_torch_gives_for_it(device: str) -> None:
         draws = []
         torch.zeros(1, device=place)
         with torch.random.fork_rng(devices=[0] if device == "cuda" else []):
-            for set_seed in (torch.manual_seed, lambda one: seed_draws(place, one)):
+            for set_seed in (torch.manual_seed, lambda one: seed_generators(place, one)):
                 set_seed(seed)
                 draws.append((torch.rand(3), torch.rand(3, device=place).cpu()))
         for one, other in zip(*draws, strict=True):

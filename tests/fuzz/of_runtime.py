@@ -57,7 +57,7 @@ def readers(place: Path) -> list[Reader]:
             "manifest",
             [(bundle.path / manifest.NAME).read_bytes()],
             from_file(world.path / manifest.NAME, lambda _: _open(world)),
-            _reseal_manifest,
+            _rehash_manifest,
             base,
         ),
         Reader(
@@ -79,7 +79,7 @@ def readers(place: Path) -> list[Reader]:
                 f"graph of {'an' if kind == 'encoder' else 'a'} {kind}",
                 [bundle.graph(ref)],
                 lambda content, kind=kind: _run(content, kind),
-                _reseal_graph,
+                _rehash_graph,
             )
             for ref, kind in (
                 (bundle.manifest.encoders[1].graph, "encoder"),
@@ -95,7 +95,7 @@ def readers(place: Path) -> list[Reader]:
             "description of an engine",
             [engine_file.encode(_engine())],
             lambda content: engine_file.decode(content, "'file'"),
-            _reseal_engine,
+            _rehash_engine,
         ),
         Reader(
             "profile",
@@ -161,7 +161,7 @@ def _pictures() -> Iterator[bytes]:
         yield stream.getvalue()
 
 
-def _reseal_manifest(content: bytes, draw: Draw) -> bytes:
+def _rehash_manifest(content: bytes, draw: Draw) -> bytes:
     document = json.loads(content)
     for _ in range(int(draw.integers(1, 3))):
         document["body"] = damage_json(document["body"], draw)
@@ -169,7 +169,7 @@ def _reseal_manifest(content: bytes, draw: Draw) -> bytes:
     return json.dumps({**document, "sha256": sha256(text.encode())}).encode()
 
 
-def _reseal_engine(content: bytes, draw: Draw) -> bytes:
+def _rehash_engine(content: bytes, draw: Draw) -> bytes:
     document = damage_json(json.loads(content), draw)
     if not isinstance(document, dict):
         return json.dumps(document).encode()
@@ -181,7 +181,7 @@ def _reseal_engine(content: bytes, draw: Draw) -> bytes:
     return json.dumps({**document, "sha256": engine_file._digest(document)}).encode()
 
 
-def _reseal_graph(content: bytes, draw: Draw) -> bytes:
+def _rehash_graph(content: bytes, draw: Draw) -> bytes:
     """Damage the meaning of a graph: operators, names, shapes, attributes and constants."""
     model = onnx.load_from_string(content)
     graph = model.graph

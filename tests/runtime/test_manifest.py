@@ -48,7 +48,7 @@ def test_a_path_that_leads_out_of_the_bundle_is_refused(world, path):
         (lambda b: b.update(parameters=0), "a base cannot have 0 entries"),
         (lambda b: b["tasks"][0].update(changed=-1), "cannot change -1 of"),
         (lambda b: b["tasks"][1].update(changed=10**19), "'a-c' cannot change 1000"),
-        (lambda b: b["tasks"][1].update(changed=10**20), "has 21 characters, at most 20"),
+        (lambda b: b["tasks"][1].update(changed=10**20), "has 21 characters, expected at most 20"),
         (lambda b: b["encoders"][0].update(size=10**9), "outside 8..4096"),
         (lambda b: b["encoders"][0].update(mean=["0", 0, 0]), "must be float"),
         (lambda b: b["encoders"][0].update(std=[1, 0, 1]), "std above 0"),

@@ -58,7 +58,7 @@ def _look(path: Path) -> Look:
     except StorageError:  # it says nothing of the file
         raise
     except Exception as error:  # decoders raise what they like; `read_image` allowed the file
-        if disk.exhausted(error):
+        if disk.too_many_open(error):
             raise disk.refused(path, error) from error
         return Look(problem=f"cannot read the image '{path}': {error}")
 

@@ -120,7 +120,7 @@ class _Walk:
             try:
                 entries = sorted(os.scandir(path), key=lambda entry: entry.name)
             except OSError as error:
-                if path == first or disk.exhausted(error):
+                if path == first or disk.too_many_open(error):
                     raise
                 self._leave(path, UNREADABLE)
                 continue

@@ -22,7 +22,7 @@ from runtime.memory.device import DeviceMemory
 from runtime.memory.host import HostMemory
 
 MAX_ARENA = 32 * 4 * MAX_LIVE
-"""Most bytes of a GPU that a session takes: 32 frames of the largest graph that may be opened."""
+"""Most bytes of GPU memory that ONNX Runtime may take: 32 frames of the largest graph allowed."""
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 

@@ -28,7 +28,7 @@ def onnxruntime() -> Any:
     Raises:
         BackendError: It is not installed, or broken.
     """
-    # Read when it is imported: it writes the id of a device, and looks up a host of its maker.
+    # Read at import: telemetry writes a device id to the disk and looks up a host of the vendor.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         return import_module("onnxruntime")  # here: `import runtime` does not need it

@@ -23,8 +23,7 @@ from runtime.storage.files import storage_errors
 from runtime.storage.writing import scratch_folder
 
 WORKSPACE = 1 << 30
-"""Most bytes of a GPU that a layer of an engine may take beside its values; the library would take
-all that there is."""
+"""Most bytes of GPU memory that a layer may take as workspace; TensorRT's default is all of it."""
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,9 @@ class EngineStore(EngineReader):
             pass
 
     def clean(self) -> None:
-        """Remove what killed builds left, if the folder can be written and nobody builds in it.
+        """Remove what killed builds left behind, unless the folder is read-only or in use.
 
-        That is temporary files, a lock, and plans that no description names any more, or yet.
+        Removes temporary files, the lock, and plans that no description names.
         """
         remove_leftovers(self.folder)
         lock = self.folder / _LOCK
@@ -57,7 +57,7 @@ class EngineStore(EngineReader):
                     plan.unlink(missing_ok=True)
 
     def _unnamed(self) -> Iterator[Path]:
-        """Yield plans with a name of ours whose description is missing or names another."""
+        """Yield plans with a name of ours whose description is missing or names another plan."""
         for plan in self.folder.glob(f"*-{'[0-9a-f]' * 16}.plan"):
             described = plan.with_name(f"{plan.stem[:-17]}.json")
             with contextlib.suppress(FormatError):  # one that cannot be read may name it
