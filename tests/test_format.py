@@ -163,7 +163,7 @@ def test_a_bundle_that_must_be_refused_is(copy, name):
             opened.task(task, opened.layout())
 
 
-def reseal(module, content, change=lambda d, t: None, schema=None, metadata=()):
+def rehash(module, content, change=lambda d, t: None, schema=None, metadata=()):
     """Return a checksummed file with a right digest over what a change leaves."""
     file = checksummed.read(
         Path("x"), module.KIND, module.SCHEMA, oldest=1, features=module.FEATURES, content=content
@@ -203,10 +203,10 @@ FILES = {
 @pytest.mark.parametrize("kind", ["task", "artifact", "checkpoint"])
 def test_a_checksummed_file_that_must_be_refused_is(made, kind, name):
     module, content, read = made.kinds[kind]
-    read(reseal(module, content))
+    read(rehash(module, content))
     how, message = FILES[name]
     with pytest.raises(FormatError, match=message):
-        read(reseal(module, content, **how))
+        read(rehash(module, content, **how))
 
 
 def spoil(name, value):
@@ -255,7 +255,7 @@ def test_a_task_file_that_must_be_refused_is(made, name):
     module, content, read = made.kinds["task"]
     change, message = TASKS[name]
     with pytest.raises(FormatError, match=message):
-        read(reseal(module, content, change))
+        read(rehash(module, content, change))
 
 
 ARTIFACTS = {
@@ -276,7 +276,7 @@ def test_an_artifact_that_must_be_refused_is(made, name):
         ARTIFACTS[name](document, tensors)
 
     with pytest.raises(FormatError):
-        read(reseal(module, content, change))
+        read(rehash(module, content, change))
 
 
 def test_a_residual_that_unpacks_to_gigabytes_is_refused_before(made):
@@ -288,10 +288,10 @@ def test_a_residual_that_unpacks_to_gigabytes_is_refused_before(made):
         document["parameters"] = 10**10
 
     with pytest.raises(FormatError, match="bytes of patch unpack to"):
-        read(reseal(module, content, change))
+        read(rehash(module, content, change))
 
 
-def seal_engine(change, key=True):
+def engine_json(change, key=True):
     document = json.loads(engine_file.encode(_engine()))
     change(document)
     document.pop("sha256", None)
@@ -303,25 +303,25 @@ def seal_engine(change, key=True):
 
 ENGINES = {
     **{
-        f"schema {value!r}": (seal_engine(lambda d, v=value: d.update(schema=v)), "has schema")
+        f"schema {value!r}": (engine_json(lambda d, v=value: d.update(schema=v)), "has schema")
         for value in (True, 2.0, 1, 3, "2")
     },
-    "another kind": (seal_engine(lambda d: d.update(kind="x")), "does not describe an engine"),
-    "an unknown key": (seal_engine(lambda d: d.update(x=1)), "unknown key 'x'"),
-    "an unknown key in the recipe": (seal_engine(lambda d: d["recipe"].update(x=1)), "unknown key"),
-    "a missing key": (seal_engine(lambda d: d.pop("tested")), "'tested' is missing"),
-    "another key": (seal_engine(lambda d: d.update(key="0" * 64), key=False), "its key is not"),
+    "another kind": (engine_json(lambda d: d.update(kind="x")), "does not describe an engine"),
+    "an unknown key": (engine_json(lambda d: d.update(x=1)), "unknown key 'x'"),
+    "an unknown key in the recipe": (engine_json(lambda d: d["recipe"].update(x=1)), "unknown key"),
+    "a missing key": (engine_json(lambda d: d.pop("tested")), "'tested' is missing"),
+    "another key": (engine_json(lambda d: d.update(key="0" * 64), key=False), "its key is not"),
     "another digest": (
         engine_file.encode(_engine()).replace(b'"seconds": 1.5', b'"seconds": 2.5'),
         "digest does not match",
     ),
-    "a plan of no bytes": (seal_engine(lambda d: d["plan"].update(bytes=0)), "cannot have 0"),
+    "a plan of no bytes": (engine_json(lambda d: d["plan"].update(bytes=0)), "cannot have 0"),
 }
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_description_of_an_engine_that_must_be_refused_is(name):
-    engine_file.decode(seal_engine(lambda d: None), "'x'")
+    engine_file.decode(engine_json(lambda d: None), "'x'")
     content, message = ENGINES[name]
     with pytest.raises(FormatError, match=message):
         engine_file.decode(content, "'x'")

@@ -166,7 +166,7 @@ def test_another_architecture_under_the_same_name_is_another_base(
 def test_an_artifact_whose_architecture_was_altered_is_refused(trained: Path) -> None:
     features = {BACKGROUND, "architecture"}
 
-    def reseal(change: Any) -> None:
+    def rehash(change: Any) -> None:
         file = checksummed.read(trained, "uda-artifact", 2, features=features)
         document = dict(file.document)
         requires = change(document) or file.requires
@@ -182,7 +182,7 @@ def test_an_artifact_whose_architecture_was_altered_is_refused(trained: Path) ->
         lambda d: d["base"].update(architecture="ViT-B-16"): "the base is ViT-B-16, but the",
         lambda d: ("background",): "goes with the feature",
     }.items():
-        reseal(change)
+        rehash(change)
         with pytest.raises(FormatError, match=message):
             Artifact.load(trained)
         trained.write_bytes(whole)

@@ -61,7 +61,7 @@ def test_a_missing_artifact_is_named(tmp_path):
         Artifact.load(tmp_path / "nowhere.safetensors")
 
 
-def reseal(written, tmp_path, change, kind="uda-artifact", schema=2):
+def rehash(written, tmp_path, change, kind="uda-artifact", schema=2):
     """Return a file whose digest is right and whose content someone chose."""
     path = tmp_path / FILE
     path.write_bytes(written)
@@ -75,9 +75,9 @@ def reseal(written, tmp_path, change, kind="uda-artifact", schema=2):
 
 def test_another_kind_and_another_schema_are_refused(written, tmp_path):
     with pytest.raises(FormatError, match="not a uda-artifact file.*'uda-task'"):
-        Artifact.load(reseal(written, tmp_path, lambda d, t: None, kind="uda-task"))
+        Artifact.load(rehash(written, tmp_path, lambda d, t: None, kind="uda-task"))
     with pytest.raises(FormatError, match="schema 3, this version reads 1 to 2"):
-        Artifact.load(reseal(written, tmp_path, lambda d, t: None, schema=3))
+        Artifact.load(rehash(written, tmp_path, lambda d, t: None, schema=3))
 
 
 def test_a_plain_safetensors_file_is_refused(tmp_path):
@@ -229,7 +229,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_artifact_with_a_right_digest_is_refused(name, written, tmp_path):
     change, message = HOSTILE[name]
-    path = reseal(written, tmp_path, change)
+    path = rehash(written, tmp_path, change)
     with pytest.raises(FormatError, match=message) as caught:
         Artifact.load(path)
     assert FILE in str(caught.value)
@@ -243,6 +243,6 @@ def test_a_hostile_artifact_with_a_right_digest_is_refused(name, written, tmp_pa
     ],
 )
 def test_an_artifact_that_lies_about_its_base_is_refused(change, message, written, files, tmp_path):
-    read = Artifact.load(reseal(written, tmp_path, change))
+    read = Artifact.load(rehash(written, tmp_path, change))
     with pytest.raises(FormatError, match=message):
         merged(load("demo-rn32", files), read)

@@ -27,7 +27,7 @@ from runtime.graphs.check import Kind, check_graph
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 from tests.fuzz.damage import damage_json
-from tests.fuzz.reading import Draw, Reader, from_file, reseal_checksummed, reseal_json
+from tests.fuzz.reading import Draw, Reader, from_file, rehash_checksummed, rehash_json
 from tests.runtime.conftest import SIZE, World, _make_world
 
 MOST_VALUES = 1 << 20
@@ -48,7 +48,7 @@ def readers(place: Path) -> list[Reader]:
     layout, identity, path = bundle.layout(), bundle.manifest.tensors.sha256, place / "file"
     base = bundle.manifest.tensors.bytes
     tasks = [(bundle.path / entry.file.path).read_bytes() for entry in bundle.manifest.tasks]
-    reseal_task = reseal_checksummed(KIND, SCHEMA, FEATURES, OLDEST)
+    rehash_task = rehash_checksummed(KIND, SCHEMA, FEATURES, OLDEST)
     tensors = {f"{n}.weight": np.full((4, n + 1), n, np.float32) for n in range(3)}
     span = {"min": 1, "opt": 4, "max": 16}
     profiles = json.dumps({"name": "k", "batch": span, "classes": span | {"min": 2}}).encode()
@@ -64,14 +64,14 @@ def readers(place: Path) -> list[Reader]:
             "task file",
             tasks,
             lambda content: decode_task(content, path, identity, layout),
-            reseal_task,
+            rehash_task,
             base,
         ),
         Reader(
             "install",
             tasks,
             from_file(place / "task", lambda file: install.install(other.path, file)),
-            reseal_task,
+            rehash_task,
             base,
         ),
         *(
@@ -101,7 +101,7 @@ def readers(place: Path) -> list[Reader]:
             "profile",
             [profiles],
             from_file(place / "p.json", lambda file: profile.load(str(file))),
-            reseal_json,
+            rehash_json,
         ),
         Reader("image", list(_pictures()), from_file(place / "image", _read_image)),
     ]

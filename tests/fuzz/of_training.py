@@ -35,7 +35,7 @@ from tests.adapt.conftest import make_clip
 from tests.adapt.digit_originals import write_mnist, write_svhn, write_usps
 from tests.adapt.steps import METRICS, TASK
 from tests.fuzz.damage import damage
-from tests.fuzz.reading import Damage, Draw, Reader, from_file, reseal_checksummed, reseal_json
+from tests.fuzz.reading import Damage, Draw, Reader, from_file, rehash_checksummed, rehash_json
 
 ROOT = Path(__file__).parents[2]
 TRAINED = ROOT / "tests/fixtures/549a19a/trained/street/day-night"
@@ -76,7 +76,7 @@ def readers(place: Path) -> list[Reader]:
             "artifact",
             artifacts,
             from_file(place / "artifact", Artifact.load),
-            reseal_checksummed(KIND, SCHEMA, FEATURES, OLDEST),
+            rehash_checksummed(KIND, SCHEMA, FEATURES, OLDEST),
             len(demo),
         ),
         _checkpoint(place / "checkpoint"),
@@ -90,7 +90,7 @@ def readers(place: Path) -> list[Reader]:
             "model configuration",
             architectures,
             from_file(place / "m.json", model_config.Architecture.read),
-            reseal_json,
+            rehash_json,
         ),
         *_weights(place),
         Reader(
@@ -143,7 +143,7 @@ def _checkpoint(folder: Path) -> Reader:
         from_file(
             file, lambda path: checkpoint.load(path, identity, method, optimization, average)
         ),
-        reseal_checksummed(
+        rehash_checksummed(
             checkpoint.KIND, checkpoint.SCHEMA, checkpoint.FEATURES, checkpoint.OLDEST
         ),
     )
@@ -189,7 +189,7 @@ def _weights(place: Path) -> list[Reader]:
     ]
 
 
-def _pixels(place: Path, suffix: str, reseal: Damage | None = None) -> Reader:
+def _pixels(place: Path, suffix: str, rehash: Damage | None = None) -> Reader:
     """Return the reader of one of the two files of cached pixels."""
     (place / "images").mkdir(parents=True)
     paths = tuple(place / "images" / f"{number}.png" for number in range(3))
@@ -205,7 +205,7 @@ def _pixels(place: Path, suffix: str, reseal: Damage | None = None) -> Reader:
     file = (place / "cache/pixels" / pixels().key).with_suffix(suffix)
     name = "cached pixels" if suffix == ".bin" else "index of cached pixels"
     read = from_file(file, lambda _: np.asarray(pixels().images))
-    return Reader(name, [file.read_bytes()], read, reseal)
+    return Reader(name, [file.read_bytes()], read, rehash)
 
 
 def _caches(place: Path) -> list[Reader]:
@@ -225,24 +225,24 @@ def _caches(place: Path) -> list[Reader]:
     (place / "drawn").mkdir()
     return [
         _pixels(place / "pixels", ".bin"),
-        _pixels(place / "index", ".safetensors", reseal_checksummed(cache.KIND, cache.SCHEMA)),
+        _pixels(place / "index", ".safetensors", rehash_checksummed(cache.KIND, cache.SCHEMA)),
         Reader(
             "cached features",
             [checksummed.encode(features.KIND, features.SCHEMA, document, {"features": rows})],
             from_file(place / "features", lambda file: features._read(file, document)),
-            reseal_checksummed(features.KIND, features.SCHEMA),
+            rehash_checksummed(features.KIND, features.SCHEMA),
         ),
         Reader(
             "cached digests",
             [known],
             from_file(place / "contents", lambda file: contents._load(file, "/x")),
-            reseal_checksummed(contents.KIND, contents.SCHEMA),
+            rehash_checksummed(contents.KIND, contents.SCHEMA),
         ),
         Reader(
             "drawn data set",
             [b'{"sha256": "0", "contents": "0"}'],
             from_file(place / "drawn" / drawn.DONE, lambda file: drawn._whole(file.parent)),
-            reseal_json,
+            rehash_json,
         ),
     ]
 
@@ -264,7 +264,7 @@ def _spot_check(folder: Path) -> Reader:
         "spot check",
         [json.dumps(manifest).encode()],
         from_file(folder / spot_check.MANIFEST, lambda file: spot_check.collect(file.parent)),
-        reseal_json,
+        rehash_json,
     )
 
 
@@ -280,11 +280,11 @@ def _metrics(folder: Path) -> Reader:
         for epoch in results.EPOCHS if found else ():
             found.figure(epoch, "accuracy", "classes", "cup")
 
-    def reseal(content: bytes, draw: Draw) -> bytes:
-        return b"\n".join(reseal_json(line, draw) for line in content.splitlines())
+    def rehash(content: bytes, draw: Draw) -> bytes:
+        return b"\n".join(rehash_json(line, draw) for line in content.splitlines())
 
     seeds = [(UNFINISHED / "metrics.jsonl").read_bytes()]
-    return Reader("metrics", seeds, from_file(folder / "metrics.jsonl", read), reseal)
+    return Reader("metrics", seeds, from_file(folder / "metrics.jsonl", read), rehash)
 
 
 def _digits(place: Path) -> list[Reader]:

@@ -26,7 +26,7 @@ class Reader:
     """Whole files that it accepts."""
     read: Callable[[bytes], object]
     """Reads a file of this content; must return or raise a `UdaError`."""
-    reseal: Damage | None = None
+    rehash: Damage | None = None
     """Damages what lies behind a digest, and makes the digest right."""
     base: int = 0
     """Bytes of the base that the file belongs to, which justify memory as well."""
@@ -37,8 +37,8 @@ class Reader:
     def damaged(self, draw: Draw) -> bytes:
         """Return a damaged copy of a seed, half of them with a right digest."""
         seed = self.seeds[int(draw.integers(len(self.seeds)))]
-        sealed = self.reseal is not None and draw.random() < 0.5
-        return self.reseal(seed, draw) if sealed and self.reseal else damage(seed, draw)
+        rehashed = self.rehash is not None and draw.random() < 0.5
+        return self.rehash(seed, draw) if rehashed and self.rehash else damage(seed, draw)
 
 
 def from_file(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], object]:
@@ -51,17 +51,17 @@ def from_file(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], o
     return write_and_read
 
 
-def reseal_json(content: bytes, draw: Draw) -> bytes:
+def rehash_json(content: bytes, draw: Draw) -> bytes:
     """Damage a JSON document that has no digest."""
     return json.dumps(damage_json(json.loads(content), draw)).encode()
 
 
-def reseal_checksummed(
+def rehash_checksummed(
     kind: str, schema: int, features: Collection[str] | None = None, oldest: int | None = None
 ) -> Damage:
     """Return the function that damages a checksummed file's document or one of its tensors."""
 
-    def reseal(content: bytes, draw: Draw) -> bytes:
+    def rehash(content: bytes, draw: Draw) -> bytes:
         file = checksummed.read(
             Path("seed"), kind, schema, oldest=oldest, features=features, content=content
         )
@@ -77,7 +77,7 @@ def reseal_checksummed(
                 _damage_tensor(tensors, draw)
         return checksummed.encode(kind, file.schema, document, tensors)
 
-    return reseal
+    return rehash
 
 
 def _damage_tensor(tensors: dict[str, Any], draw: Draw) -> None:

@@ -49,8 +49,8 @@ def test_what_lies_behind_a_digest_is_reached(readers):
         reasons = set()
         for seed in range(15):
             draw = np.random.default_rng(seed)
-            content = reader.reseal(reader.seeds[0], draw)
-            assert content == reader.reseal(reader.seeds[0], np.random.default_rng(seed))
+            content = reader.rehash(reader.seeds[0], draw)
+            assert content == reader.rehash(reader.seeds[0], np.random.default_rng(seed))
             try:
                 reader.read(content)
             except UdaError as error:

@@ -35,7 +35,7 @@ def refused(path, file, error, message):
     assert "\n" not in str(caught.value)
 
 
-def resealed(task, schema=2, **changes):
+def rehashed(task, schema=2, **changes):
     """Return a task file with another document and a matching digest."""
     content = checksummed.read(Path("x"), "uda-task", 2, features=(), content=encode_task(task))
     document = {**content.document, "requires": [], "optional": {}, **changes}
@@ -86,20 +86,20 @@ def test_a_file_that_does_not_fit_its_head_or_encoder_is_refused(mixed, write_ta
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda t: resealed(t, schema=3), "uda-task schema 3, this version reads 1 to 2"),
-        (lambda t: resealed(t, schema=True), "uda-task schema True, this version reads 1 to 2"),
-        (lambda t: resealed(t, schema=1), "unknown key 'optional'"),
-        (lambda t: resealed(t, requires=["depth"]), "requires the feature 'depth', which this"),
-        (lambda t: resealed(t, requires=["b", "a"]), "'requires' must be a sorted list"),
-        (lambda t: resealed(t, requires=["A b"]), "'requires' must be a sorted list"),
-        (lambda t: resealed(t, requires="depth"), "'requires' must be a sorted list"),
-        (lambda t: resealed(t, requires=None), "'requires' must be a sorted list"),
-        (lambda t: resealed(t, optional=[1]), "'optional' must be an object"),
-        (lambda t: resealed(t, optional={"a": nested(16)}), "at most 16 levels deep"),
-        (lambda t: resealed(t, info={**info(t), "id": "../../a-b"}), "not a task id"),
-        (lambda t: resealed(t, info={**info(t), "id": "/a-b"}), "not a task id"),
-        (lambda t: resealed(t, info={**info(t), "id": "a-" + "b" * 300}), "not a task id"),
-        (lambda t: resealed(t, info={**info(t), "source": "\x1b[2J"}), "is not a name"),
+        (lambda t: rehashed(t, schema=3), "uda-task schema 3, this version reads 1 to 2"),
+        (lambda t: rehashed(t, schema=True), "uda-task schema True, this version reads 1 to 2"),
+        (lambda t: rehashed(t, schema=1), "unknown key 'optional'"),
+        (lambda t: rehashed(t, requires=["depth"]), "requires the feature 'depth', which this"),
+        (lambda t: rehashed(t, requires=["b", "a"]), "'requires' must be a sorted list"),
+        (lambda t: rehashed(t, requires=["A b"]), "'requires' must be a sorted list"),
+        (lambda t: rehashed(t, requires="depth"), "'requires' must be a sorted list"),
+        (lambda t: rehashed(t, requires=None), "'requires' must be a sorted list"),
+        (lambda t: rehashed(t, optional=[1]), "'optional' must be an object"),
+        (lambda t: rehashed(t, optional={"a": nested(16)}), "at most 16 levels deep"),
+        (lambda t: rehashed(t, info={**info(t), "id": "../../a-b"}), "not a task id"),
+        (lambda t: rehashed(t, info={**info(t), "id": "/a-b"}), "not a task id"),
+        (lambda t: rehashed(t, info={**info(t), "id": "a-" + "b" * 300}), "not a task id"),
+        (lambda t: rehashed(t, info={**info(t), "source": "\x1b[2J"}), "is not a name"),
         (lambda t: encode_task(t)[:-1], "damaged"),
         (lambda t: encode_task(t)[:-1] + b"\x00", "was altered: its digest does not match"),
         (lambda t: b"", "damaged"),
