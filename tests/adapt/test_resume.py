@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from adapt.training import checkpoint, identity
 from adapt.training.train import train
 from runtime.errors import ConfigError, DataError, FormatError, TrainingError
 from runtime.storage import checksummed
+from tests.adapt.forks import start
 
 CLASSES = ("bee", "cup", "dog")
 CHECKPOINT = Path("street") / "day-night" / "cmkd-rst" / "checkpoint.safetensors"
@@ -125,23 +124,12 @@ def test_kill_9_and_resume_equal_an_uninterrupted_run(
 ) -> None:
     config = replace(rst_config, epochs=6)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    code = f"""if True:
-        import torch
-        from pathlib import Path
-        from adapt.data import load_folders
-        from adapt.methods.cmkd import CMKDConfig
-        from adapt.training.train import train
-
-        torch.set_num_threads(1)
-        pair = load_folders(Path({str(images)!r}), "day", "night")
-        train("cmkd", pair, {config!r}, out=Path({str(cut)!r}))
-    """
-    process = subprocess.Popen([sys.executable, "-c", code])
+    child = start(lambda: train("cmkd", pair, config, out=cut), tmp_path / "errors.txt")
     deadline = time.monotonic() + 120
     while not (cut / CHECKPOINT).exists() and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
     assert (cut / CHECKPOINT).exists() and not list(cut.rglob("artifact.safetensors"))
     resumed = train("cmkd", pair, config, out=cut, resume=True)
     expected = train("cmkd", pair, config, out=whole)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
+import os
+import resource
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from adapt.training.estimate import duration
 from adapt.training.loop import Loop
 from adapt.training.train import Run, train
 from runtime.errors import BackendError, ConfigError, DataError, StorageError, TrainingError
+from tests.adapt.forks import command, start
 
 CPU = torch.device("cpu")
 
@@ -272,15 +274,6 @@ def test_the_supervised_bound_is_the_task_from_a_domain_to_itself(
     assert bound["held_out"] is True and bound["test_images"] == len(pair.test) == 8
 
 
-FULL_DISK = """
-import resource, signal, sys
-from adapt.cli import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-main(sys.argv[2:])
-"""
-
-
 @pytest.mark.parametrize("limit", [100, 300_000])
 def test_a_full_disk_is_one_clear_line_and_leaves_the_old_artifact(
     images: Path, pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, limit: int
@@ -291,13 +284,18 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_old_artifact(
     words = [f"--set={key}={value}" for key, value in settings.items() if key != "rst"]
     words += ["--rst", "--out", str(tmp_path), "--threads", "1", "--restart"]
     words += ["--data", str(images), "--source", "day", "--target", "night"]
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(limit), "train", *words],
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr and "Logging error" not in done.stderr
-    last = done.stderr.strip().splitlines()[-1]
+
+    def fill() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        command("train", *words)
+
+    errors = tmp_path / "errors.txt"
+    _, status = os.waitpid(start(fill, errors), 0)
+    said = errors.read_text()
+    assert os.waitstatus_to_exitcode(status) == 1, said
+    assert "Traceback" not in said and "Logging error" not in said
+    last = said.strip().splitlines()[-1]
     assert last.startswith("error: cannot write '") and "File too large; choose" in last
     assert run.path.read_bytes() == before
     assert not list(tmp_path.rglob("*.tmp"))

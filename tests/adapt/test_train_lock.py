@@ -17,7 +17,7 @@ from adapt.methods.cmkd import CMKDConfig
 from adapt.training.train import LOCK, train
 from runtime.errors import ConfigError, StorageError
 from runtime.storage.locks import exclusive
-from tests.adapt.torchrun import train_in_two
+from tests.adapt.forks import train_in_two
 
 RUN = Path("street") / "day-night" / "cmkd"
 TRAIN = """if True:
