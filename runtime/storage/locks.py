@@ -17,8 +17,21 @@ _TRIES, _PAUSE = 10, 0.02
 """Number of attempts to read the holder of a lock, and seconds between them."""
 _DIGITS = 9
 """Length of the longest process id that is believed."""
+_open_locks: set[int] = set()
+"""Lock files that this process has open."""
 
 _log = logging.getLogger(__name__)
+
+
+def _forked() -> None:
+    """Close what a forked process inherits: else it would hold its parent's locks, and longer."""
+    for handle in _open_locks:
+        os.close(handle)
+    _open_locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @contextlib.contextmanager
@@ -61,10 +74,11 @@ def exclusive(
                 os.write(handle, f"{os.getpid()} {socket.gethostname()}\n".encode())
         yield held
     finally:
-        if not keep:  # also where the system has no locks, and so nobody holds it
-            with contextlib.suppress(OSError):  # a lock file that stays is in nobody's way
-                path.unlink()  # before it is closed: who holds the lock may remove the file
-        os.close(handle)
+        if handle in _open_locks:  # else a process forked meanwhile ends a block of its parent's
+            if not keep:  # also where the system has no locks, and so nobody holds it
+                with contextlib.suppress(OSError):  # a lock file that stays is in nobody's way
+                    path.unlink()  # before it is closed: who holds the lock may remove the file
+            _close(handle)
 
 
 def _open(path: Path, required: bool, busy: Callable[[str], UdaError] | None) -> tuple[int, bool]:
@@ -74,6 +88,7 @@ def _open(path: Path, required: bool, busy: Callable[[str], UdaError] | None) ->
     while True:
         try:
             handle = os.open(path, flags, 0o644)
+            _open_locks.add(handle)
         except FileNotFoundError:  # the previous holder may have removed the folder
             make_folder(path.parent)
             continue
@@ -82,9 +97,14 @@ def _open(path: Path, required: bool, busy: Callable[[str], UdaError] | None) ->
             if not held or _is_at(handle, path):
                 return handle, held
         except BaseException:
-            os.close(handle)
+            _close(handle)
             raise
-        os.close(handle)  # the holder before removed it: others lock the file that is there now
+        _close(handle)  # the holder before removed it: others lock the file that is there now
+
+
+def _close(handle: int) -> None:
+    _open_locks.discard(handle)  # first: another thread may get its number at once
+    os.close(handle)
 
 
 def _lock(handle: int, path: Path, required: bool, busy: Callable[[str], UdaError] | None) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from runtime.errors import ConfigError, StorageError
 from runtime.storage.locks import exclusive
+from runtime.storage.writing import remove_leftovers, sibling_folder
 
 
 def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
@@ -36,6 +37,44 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
     os.waitpid(child, 0)
     waiter.join(10)
     assert len(ended) == 1 and path.read_text().split()[0] == str(os.getpid())
+
+
+def test_a_lock_ends_with_its_process_though_one_forked_from_it_lives_on(tmp_path):
+    (ready, say), (left, leave) = os.pipe(), os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        with exclusive(tmp_path / "lock"), sibling_folder(tmp_path / "out"):
+            if os.fork():
+                time.sleep(60)
+            os.close(leave)
+            os.write(say, b"1")
+            os.read(left, 1)  # until the test ends
+            os._exit(0)
+    os.read(ready, 1)
+    with pytest.raises(ConfigError, match=f"process {holder} on this machine"):
+        with exclusive(tmp_path / "lock", busy=ConfigError):
+            pass
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    with exclusive(tmp_path / "lock", busy=ConfigError):
+        remove_leftovers(tmp_path, "out")
+    assert os.listdir(tmp_path) == ["lock"]
+    for end in (ready, say, left, leave):
+        os.close(end)
+
+
+def test_a_forked_process_that_leaves_a_block_leaves_the_lock_alone(tmp_path):
+    path = tmp_path / "lock"
+    try:
+        with exclusive(path, keep=False):
+            if (child := os.fork()) == 0:
+                raise InterruptedError
+            assert os.waitpid(child, 0)[1] == 0
+            with pytest.raises(ConfigError, match=f"process {os.getpid()} on this machine"):
+                with exclusive(path, busy=ConfigError):
+                    pass
+    except InterruptedError:
+        os._exit(0)
 
 
 def test_without_locks_optional_ones_are_not_held_and_required_ones_an_error(tmp_path, monkeypatch):
