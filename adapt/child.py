@@ -6,6 +6,7 @@ which a forked or spawned pool does not; and if the function crashes, this proce
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -17,6 +18,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_MEMORY = 2 << 30
+"""Most bytes that a call may take: a damaged or packed file may ask for more than there are."""
+_START = "import sys; sys.path[:] = sys.argv.pop(1).split({!r}); from {} import main; main()"
+"""Program of the interpreter: with the caller's path, and not the folder that it is called in."""
 
 
 class ChildError(Exception):
@@ -35,9 +41,10 @@ def call(function: str, arguments: tuple[str | int, ...], out: Path) -> tuple[ND
         ChildError: The function failed.
     """
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    start = [sys.executable, "-I", "-c", _START.format(os.pathsep, __name__)]
     child = subprocess.run(
-        [sys.executable, "-m", __name__, function, json.dumps(arguments), str(out)],
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        [*start, paths, function, json.dumps(arguments), str(out)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -52,11 +59,13 @@ def call(function: str, arguments: tuple[str | int, ...], out: Path) -> tuple[ND
         return tuple(arrays[name] for name in arrays.files)
 
 
-def _main(function: str, arguments: str, out: str) -> None:
+def main() -> None:
+    """Call the function that the arguments of the interpreter name, and write what it returns."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # not on Windows; limited before
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+    function, arguments, out = sys.argv[1:]
     module, name = function.split(":")
     arrays = getattr(importlib.import_module(module), name)(*json.loads(arguments))
     np.savez(out, *arrays)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
