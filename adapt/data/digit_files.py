@@ -20,8 +20,8 @@ from runtime.storage.writing import scratch_folder
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-_LIMIT = 2**30
-"""Bytes that a packed file may have when unpacked."""
+_LIMIT = 2**26
+"""Bytes that a packed file may have when unpacked; the largest, MNIST's images, has 2**25.5."""
 _USPS_SIDE = 16
 
 
@@ -144,7 +144,8 @@ def _unpacked(path: Path, opener: Callable[[Path, str], Any]) -> bytes:
 
 
 def _whole(numbers: NDArray[Any], path: Path) -> Labels:
-    if numbers.dtype.kind not in "uif" or not (numbers == np.round(numbers)).all():
+    whole = numbers.dtype.kind in "uif" and np.isfinite(numbers).all()
+    if not whole or not (numbers == np.round(numbers)).all():
         raise _damaged(path, "labels are not whole numbers")
     return numbers.astype(np.int64)
 

@@ -1,6 +1,7 @@
 """MNIST, USPS and SVHN from miniatures of their original files."""
 
 import bz2
+import gzip
 import subprocess
 import sys
 
@@ -191,6 +192,7 @@ def test_labels_that_are_no_digits_are_refused(root):
     [
         (np.array([["one"], ["two"]], object), "'y' is not numeric; download it again"),
         (np.array([[1.5], [2.0]]), "labels are not whole numbers; download it again"),
+        (np.array([[np.inf], [2.0]]), "labels are not whole numbers; download it again"),
     ],
 )
 def test_labels_that_are_no_numbers_are_refused(labels, message, root):
@@ -225,6 +227,16 @@ def test_usps_numbers_that_make_no_sense_are_refused(position, word, message, ro
     path.write_bytes(bz2.compress(b" ".join(words)))
     with pytest.raises(DataError, match=message):
         data.load("digits", "u-m", root=root)
+
+
+def test_a_packed_file_larger_than_any_original_is_not_unpacked(root):
+    path = next(root.rglob("train-images-idx3-ubyte*"))
+    path.unlink()
+    with gzip.open(path.with_name("train-images-idx3-ubyte.gz"), "wb", 1) as stream:
+        for _ in range(65):
+            stream.write(bytes(2**20))
+    with pytest.raises(DataError, match=f"it unpacks to more than {2**26} bytes; download it"):
+        data.load("digits", "m-u", root=root)
 
 
 def test_other_pictures_than_colour_ones_are_refused(root):
