@@ -22,10 +22,9 @@ from typing import Any
 
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import encode_task
+from tests.users import become_stranger
 
 FIXTURES = Path(__file__).parents[1] / "tests/fixtures/549a19a"
-STRANGER = 12345
-"""A user without a passwd entry."""
 PATIENCE = 60
 """Seconds after which a command counts as hung."""
 _NEWNS, _REMOUNT, _BIND, _PRIVATE, _READ_ONLY = 0x20000, 32, 4096, 0x44000, 1
@@ -146,9 +145,7 @@ def strangers(world: World, commands: Sequence[str]) -> list[Ended]:
 
     def become(index: int) -> None:
         os.chdir("/")
-        os.setgroups([])
-        os.setresgid(STRANGER, STRANGER, STRANGER)
-        os.setresuid(STRANGER, STRANGER, STRANGER)
+        become_stranger()
         world.environment(**({} if index % 2 else {"UDA_CACHE": f"{world.places['mine']}/cache"}))
 
     return [

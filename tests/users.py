@@ -17,13 +17,14 @@ needs_root = pytest.mark.skipif(
 
 def as_stranger(call: Callable[[], object]) -> str:
     """Return the error that a call ends with as another user, `Type: message`; empty for none."""
+    return in_child(become_stranger, call)
 
-    def become() -> None:
-        os.setgroups([])
-        os.setresgid(STRANGER, STRANGER, STRANGER)
-        os.setresuid(STRANGER, STRANGER, STRANGER)
 
-    return in_child(become, call)
+def become_stranger() -> None:
+    """Turn this process, of root, into another user's; there is no way back."""
+    os.setgroups([])
+    os.setresgid(STRANGER, STRANGER, STRANGER)
+    os.setresuid(STRANGER, STRANGER, STRANGER)
 
 
 def with_files(count: int, call: Callable[[], object]) -> str:

@@ -49,9 +49,6 @@ def readers(place: Path) -> list[Reader]:
     base = bundle.manifest.tensors.bytes
     tasks = [(bundle.path / entry.file.path).read_bytes() for entry in bundle.manifest.tasks]
     rehash_task = rehash_checksummed(KIND, SCHEMA, FEATURES, OLDEST)
-    tensors = {f"{n}.weight": np.full((4, n + 1), n, np.float32) for n in range(3)}
-    span = {"min": 1, "opt": 4, "max": 16}
-    profiles = json.dumps({"name": "k", "batch": span, "classes": span | {"min": 2}}).encode()
     return [
         Reader(
             "manifest",
@@ -86,6 +83,16 @@ def readers(place: Path) -> list[Reader]:
                 (bundle.manifest.heads[1].graph, "head"),
             )
         ),
+        *_others(place),
+    ]
+
+
+def _others(place: Path) -> list[Reader]:
+    """Return the readers of files that need no bundle around them."""
+    tensors = {f"{n}.weight": np.full((4, n + 1), n, np.float32) for n in range(3)}
+    span = {"min": 1, "opt": 4, "max": 16}
+    profiles = json.dumps({"name": "k", "batch": span, "classes": span | {"min": 2}}).encode()
+    return [
         Reader(
             "base weights",
             [save(tensors)],

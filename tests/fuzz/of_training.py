@@ -1,4 +1,7 @@
-"""The readers of training: artifacts, checkpoints, settings, weights, caches and lists."""
+"""The readers of training: artifacts, checkpoints, settings, weights, caches and lists.
+
+Longer than most files: each kind of file needs whole ones to start from.
+"""
 
 from __future__ import annotations
 
