@@ -74,6 +74,7 @@ def artifact_file(path: str | Path) -> Path:
 
     Raises:
         FormatError: The folder is one of several variants.
+        StorageError: The folder cannot be listed.
     """
     path = Path(path)
     if not disk.is_folder(path):
@@ -88,7 +89,11 @@ def artifact_file(path: str | Path) -> Path:
 
 
 def entries(root: Path, task: str | None = None, dataset: str | None = None) -> list[Entry]:
-    """Return the artifacts in a folder, of one task or data set if given, sorted by path."""
+    """Return the artifacts in a folder, of one task or data set if given, sorted by path.
+
+    Raises:
+        StorageError: The folder cannot be listed.
+    """
     files = disk.matching(root, f"*/*/*/{FILE}")
     found = [Entry(file.parts[-4], file.parts[-3], file.parts[-2], file) for file in files]
     return [

@@ -84,7 +84,11 @@ def svhn(path: Path) -> tuple[Pixels, Labels]:
 
 
 def svhn_labels(path: Path) -> Labels:
-    """Return the labels (N,) of an SVHN file, 0 to 9."""
+    """Return the labels (N,) of an SVHN file, 0 to 9.
+
+    Raises:
+        DataError: The file is damaged.
+    """
     (labels,) = _matlab(path, "y")
     return _svhn_labels(labels, path)
 

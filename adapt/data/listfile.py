@@ -24,7 +24,7 @@ from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.frames import formats
 from runtime.storage import disk
-from runtime.storage.files import open_plain
+from runtime.storage.files import open_regular
 
 _LIMIT = 256 * 2**20
 
@@ -156,7 +156,7 @@ def _line(text: str) -> Line:
 
 def _text(path: Path) -> str:
     try:
-        with open_plain(path) as stream:
+        with open_regular(path) as stream:
             if os.fstat(stream.fileno()).st_size > _LIMIT:
                 raise DataError(f"'{path}' is larger than a list of images can be")
             return stream.read().decode("utf-8-sig")

@@ -17,7 +17,7 @@ from typing import Any
 from adapt.settings.towers import OFF, Pixels, ResnetTower, TextTower, VitTower, ranges
 from runtime.errors import BaseModelError, UdaError
 from runtime.storage.fields import build
-from runtime.storage.files import expanded, open_plain
+from runtime.storage.files import expanded, open_regular
 from runtime.storage.json_text import parse
 
 SUFFIX = ".json"
@@ -150,7 +150,7 @@ def is_file(model: str) -> bool:
 def _document(path: Path) -> object:
     path = expanded(path)
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             text = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         why = error.strerror if isinstance(error, OSError) else error

@@ -16,7 +16,7 @@ from runtime.errors import BackendError, FormatError
 from runtime.memory.weights import Weights
 from runtime.models import TensorSpec
 from runtime.storage import digest
-from runtime.storage.files import open_plain, storage_errors, unreadable
+from runtime.storage.files import open_regular, storage_errors, unreadable
 from runtime.storage.header import read_header
 from runtime.workers import on_threads
 
@@ -121,7 +121,7 @@ def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
         FormatError: The file is missing, damaged, or of another size.
     """
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             if (found := os.fstat(file.fileno()).st_size) != size:
                 raise FormatError(f"'{path}' has {found} bytes, expected {size}; copy it again")
             return _layout(file, size)
@@ -176,7 +176,7 @@ def _take_all(
     """
     offsets = np.cumsum([0, *(spec.nbytes for spec in layout)])[:-1].tolist()
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             number = file.fileno()
             tensors = zip(layout, offsets, strict=True)
             found = digest.combined(on_threads(lambda tensor: take(number, *tensor), tensors, 4))

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from runtime.errors import DataError
 from runtime.models import Background
-from runtime.storage.files import open_plain
+from runtime.storage.files import open_regular
 
 MAX_PIXELS = 210_000_000
 """Most pixels of an image file: phone cameras have up to 200 million. More looks like a bomb."""
@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """
     # A stream instead of the path: Pillow maps some formats, and a mapped file that is truncated
     # kills the process.
-    with open_plain(path) as stream:
+    with open_regular(path) as stream:
         with _OPENING:  # a limit of the whole program: lifted while a header is read, not longer
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:

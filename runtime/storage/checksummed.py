@@ -24,7 +24,7 @@ from safetensors.numpy import load, save
 from runtime.errors import FormatError
 from runtime.storage import extension
 from runtime.storage.digest import tensors_sha256
-from runtime.storage.files import open_plain, unreadable
+from runtime.storage.files import open_regular, unreadable
 from runtime.storage.header import read_header
 from runtime.storage.json_text import parse
 from runtime.storage.writing import write_bytes
@@ -130,7 +130,7 @@ def read(
         if content is None:
             # Read and not mapped, at the cost of the file's size in memory for a moment: a mapped
             # file that is truncated kills the process.
-            with open_plain(path) as stream:
+            with open_regular(path) as stream:
                 content = stream.read()
         meta, tensors = _from_bytes(content)
         del content

@@ -77,7 +77,11 @@ def make_folder(path: Path, mode: int = 0o775) -> None:
 
 @contextlib.contextmanager
 def no_empty_folder(path: Path) -> Iterator[None]:
-    """Remove a folder, and those above it, that are new and still empty when the block ends."""
+    """Remove a folder, and those above it, that are new and still empty when the block ends.
+
+    Raises:
+        StorageError: Access to a folder is denied.
+    """
     new = [folder for folder in (path, *path.parents) if not disk.exists(folder)]
     try:
         yield
@@ -100,10 +104,10 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """Return the content of a file of at most `limit` bytes.
 
     Raises:
-        FormatError: The file is missing, unreadable or larger, or not a plain file.
+        FormatError: The file is missing, unreadable or larger, or not a regular file.
     """
     try:
-        with open_plain(path) as stream:
+        with open_regular(path) as stream:
             # Python makes room for all that is asked for, however small the file is.
             content = stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)
     except OSError as error:
@@ -123,22 +127,22 @@ def unreadable(path: Path, error: OSError) -> FormatError:
     return FormatError(f"cannot read '{path}': {error.strerror or error}; {hint}")
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; never wait for the writer of a named pipe.
 
     Raises:
         OSError: It cannot be opened, or is something else, such as a device or a socket.
     """
     # Checked before, as opening a device may start it; and after, as the path may have changed.
-    if _is_plain(os.stat(path)):
+    if _is_regular(os.stat(path)):
         stream = open(path, "rb", opener=_open_at_once)
-        if _is_plain(os.fstat(stream.fileno())):
+        if _is_regular(os.fstat(stream.fileno())):
             return stream
         stream.close()
-    raise OSError(errno.EINVAL, "not a plain file", str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
-def _is_plain(status: os.stat_result) -> bool:
+def _is_regular(status: os.stat_result) -> bool:
     # Folders too: the system has an error of its own for them.
     return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 

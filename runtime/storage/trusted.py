@@ -127,4 +127,4 @@ def _user(number: int) -> str:
 def _kind(found: os.stat_result) -> str:
     if stat.S_ISLNK(found.st_mode):
         return "a link"
-    return "a folder" if stat.S_ISDIR(found.st_mode) else "not a plain file"
+    return "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"

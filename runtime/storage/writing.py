@@ -69,7 +69,7 @@ def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
         plain = found is None or stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
         if not plain and variable_of(path) is None:  # in a cache everything is ours
             # Renaming a file to a device, such as /dev/null, would replace the device.
-            raise OSError(errno.EINVAL, "not a plain file")
+            raise OSError(errno.EINVAL, "not a regular file")
         with _temporary(path) as temporary:
             try:
                 mode = _create(temporary, 0o644 if code else 0o666)

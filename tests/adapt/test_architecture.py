@@ -97,7 +97,7 @@ def test_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="No such file.*--set model=FILE.json"):
         Architecture.read(tmp_path / "m.json")
     os.mkfifo(tmp_path / "pipe.json")  # opening it would wait for a writer
-    with pytest.raises(BaseModelError, match="not a plain file"):
+    with pytest.raises(BaseModelError, match="not a regular file"):
         Architecture.read(tmp_path / "pipe.json")
     with pytest.raises(BaseModelError, match="cannot read .* null byte"):
         Architecture.read(tmp_path / "\0.json")

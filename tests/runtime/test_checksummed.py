@@ -67,5 +67,5 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
 def test_a_named_pipe_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FormatError, match="cannot read .*: not a plain file; check the path"):
+    with pytest.raises(FormatError, match="cannot read .*: not a regular file; check the path"):
         checksummed.read(tmp_path / "pipe", "uda-task", 2)

@@ -105,7 +105,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
 
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.png")
-    with pytest.raises(DataError, match=r"x\.png': not a plain file; check the path"):
+    with pytest.raises(DataError, match=r"x\.png': not a regular file; check the path"):
         read_image(tmp_path / "x.png")
 
 

@@ -91,7 +91,7 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path, kind):
     {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda p: p.symlink_to("/dev/zero")}[kind](
         path
     )
-    with pytest.raises(FormatError, match=f"{kind}.* (not a plain file|Is a directory); "):
+    with pytest.raises(FormatError, match=f"{kind}.* (not a regular file|Is a directory); "):
         read_bytes(path, 9)
 
 
@@ -99,6 +99,6 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path, kind):
 def test_a_file_takes_the_place_of_nothing_but_a_file(tmp_path, kind):
     path = tmp_path / kind
     os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/null")
-    with pytest.raises(StorageError, match="not a plain file; choose another name"):
+    with pytest.raises(StorageError, match="not a regular file; choose another name"):
         write_bytes(path, b"new")
     assert os.listdir(tmp_path) == [kind] and not path.is_file()

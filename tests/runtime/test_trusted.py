@@ -192,7 +192,7 @@ def test_a_pipe_is_refused_at_once(kept, folder):
     kept.path.unlink()
     os.mkfifo(kept.path)
     start = time.perf_counter()
-    assert "is not a plain file" in refused(kept, folder)
+    assert "is not a regular file" in refused(kept, folder)
     assert time.perf_counter() - start < 1
 
 
