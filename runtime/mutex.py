@@ -19,7 +19,7 @@ from runtime.errors import BackendError
 _PATIENCE = 0.1
 """Seconds after which a waiting thread checks whether the holder was interrupted."""
 _forks = 0
-"""How often this process was forked from another one: threads do not come along."""
+"""How often this process was forked from another one: threads do not survive a fork."""
 
 
 def _forked() -> None:

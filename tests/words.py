@@ -32,6 +32,7 @@ GIVEN_UP = {
     r"\b(place|about)( = |: [A-Z])|\bstore\.place\b": "what it is: a path, a position, a status",
     r"\b(Run|Data)Facts\b|\bclass (Row|Plan)\b": "a name for each thing",
     r"\bgo(ing)?_on\b|\bto go on\b": "resume",
+    r"\bcome along\b|\bmay not look\b|\bnothing takes\b": "survives, access is denied, unknown",
 }
 ROOT = Path(__file__).resolve().parent.parent
 EVERYWHERE = ("runtime", "adapt", "export", "examples", "README.md", "CONTRIBUTING.md")

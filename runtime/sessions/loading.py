@@ -96,7 +96,7 @@ class Background:
         """Drop queued jobs, and wait for the running one. Safe to call more than once."""
         self._closed = True
         self._jobs.put(None)
-        if os.getpid() == self._process:  # threads do not come along in a fork
+        if os.getpid() == self._process:  # threads do not survive a fork
             self._worker.join()
         atexit.unregister(self.close)
 
