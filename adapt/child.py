@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MEMORY = 2 << 30
-"""Most bytes that a call may take: a damaged or packed file may ask for more than there are."""
+"""Most bytes of memory for a call; a damaged or compressed file may ask for more than there are."""
 _START = "import sys; sys.path[:] = sys.argv.pop(1).split({!r}); from {} import main; main()"
-"""Program of the interpreter: with the caller's path, and not the folder that it is called in."""
+"""Program of the interpreter, with the caller's module path and without the working folder."""
 
 
 class ChildError(Exception):
@@ -60,7 +60,7 @@ def call(function: str, arguments: tuple[str | int, ...], out: Path) -> tuple[ND
 
 
 def main() -> None:
-    """Call the function that the arguments of the interpreter name, and write what it returns."""
+    """Call the function named on the command line, and write the arrays that it returns."""
     with contextlib.suppress(ImportError, OSError, ValueError):  # not on Windows; limited before
         import resource
 

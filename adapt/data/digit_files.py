@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 _LIMIT = 2**26
-"""Bytes that a packed file may have when unpacked; the largest, MNIST's images, has 2**25.5."""
+"""Most bytes that a compressed file may unpack to; the largest, MNIST's images, has 2**25.5."""
 _USPS_SIDE = 16
 
 

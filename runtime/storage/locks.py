@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def _forked() -> None:
-    """Close what a forked process inherits: else it would hold its parent's locks, and longer."""
+    """Close the inherited lock files, since they would hold the parent's locks beyond its end."""
     for handle in _open_locks:
         os.close(handle)
     _open_locks.clear()
@@ -74,7 +74,7 @@ def exclusive(
                 os.write(handle, f"{os.getpid()} {socket.gethostname()}\n".encode())
         yield held
     finally:
-        if handle in _open_locks:  # else a process forked meanwhile ends a block of its parent's
+        if handle in _open_locks:  # a process forked in the block must not release it
             if not keep:  # also where the system has no locks, and so nobody holds it
                 with contextlib.suppress(OSError):  # a lock file that stays is in nobody's way
                     path.unlink()  # before it is closed: who holds the lock may remove the file
