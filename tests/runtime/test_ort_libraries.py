@@ -112,3 +112,22 @@ def test_a_broken_onnxruntime_is_not_said_to_be_missing(tmp_path, monkeypatch):
     text = "raise ImportError('libm.so.7: cannot open shared object file')\n"
     with pytest.raises(BackendError, match=r"cannot import onnxruntime: libm\.so\.7.*again"):
         imported(tmp_path, monkeypatch, text)
+
+
+COMPILE = """
+from runtime.backends.ort import libraries
+from runtime.cuda import compiler
+
+class Library:
+    def preload_dlls(self):
+        pass
+
+libraries.preload(Library())
+print(compiler.compile_kernels("resize.cu", (8, 7))[:4])
+"""
+
+
+def test_our_kernels_compile_in_a_process_that_has_onnx_runtimes_libraries():
+    """In one of its own: what another test has loaded stays."""
+    done = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "b'\\x7fELF'\n"), done.stderr

@@ -16,8 +16,11 @@ from typing import Any, TextIO
 from runtime.errors import BackendError, raise_interrupt
 from runtime.mutex import Mutex
 
-_NEEDED = ("cublasLt", "cublas", "nvrtc", "curand", "cufft", "cudart", "cudnn")
-"""Libraries that the CUDA provider is linked to, each after those that it needs."""
+_NEEDED = ("cublasLt", "cublas", "nvrtc-builtins", "nvrtc", "curand", "cufft", "cudart", "cudnn")
+"""Libraries that the CUDA provider is linked to, each after those that it needs.
+
+NVRTC looks for its builtins when it first compiles, by name, and not beside itself.
+"""
 _loading = Mutex()
 """Sessions may be opened in several threads, and all of them write to one stdout."""
 
