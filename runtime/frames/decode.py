@@ -48,7 +48,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         path: Path of the file.
 
     Raises:
-        DataError: The image has more pixels.
+        DataError: The image has more pixels, or is PostScript.
         OSError: The path cannot be read, or is not a regular file.
     """
     # A stream instead of the path: Pillow maps some formats, and a mapped file that is truncated
@@ -60,6 +60,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
                 image = Image.open(stream)
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
+        if image.format == "EPS":  # whatever it is called; Pillow would start Ghostscript
+            raise DataError("it is PostScript, a program to run; convert it to PNG")
         if image.width * image.height > MAX_PIXELS:
             raise DataError(
                 f"it has {image.width} x {image.height} pixels, too many: at most "

@@ -116,3 +116,15 @@ def test_what_the_memory_cannot_hold_is_refused_before_it_is_decoded(tmp_path, m
     with pytest.raises(DataError, match=r"6000 x 6000 pixels, too many for the 0\.2 GiB of memory"):
         read_image(tmp_path / "x.png")
     assert read_image(tmp_path / "small.png").shape == (HEIGHT, WIDTH, 3)
+
+
+def test_postscript_under_another_name_starts_no_program(tmp_path, monkeypatch):
+    (tmp_path / "gs").write_text(f"#!/bin/sh\necho ran >> '{tmp_path}/ran'\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # whether there is one
+    header = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    (tmp_path / "x.png").write_text(f"{header}{{}} loop\n")
+    with pytest.raises(DataError, match="'.*x.png': it is PostScript, .*; convert it to PNG"):
+        read_image(tmp_path / "x.png")
+    assert not (tmp_path / "ran").exists()
