@@ -37,10 +37,15 @@ class _Loader(yaml.SafeLoader):
         """Return the document's node, whose aliases expand to a bounded number of values."""
         node = super().get_single_node()
         if node is not None and _values(node, {}) > MAX_VALUES:
-            raise yaml.composer.ComposerError(
-                None, None, f"its aliases expand to more than {MAX_VALUES} values", node.start_mark
-            )
+            found = f"it holds more than {MAX_VALUES} values, aliases expanded"
+            raise yaml.composer.ComposerError(None, None, found, node.start_mark)
         return node
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Return the text of a scalar; half of a character is an error, as nothing can print it."""
+        text = super().construct_scalar(node)
+        text.encode()
+        return text
 
     def construct_yaml_int(self, node: Any) -> Any:
         """Return a whole number of bounded length; parsing takes quadratic time."""
@@ -132,7 +137,7 @@ def override(text: str) -> tuple[str, Any]:
     loader = _Loader("")
     try:
         if value[0] in "'\"":
-            return key, _text(yaml.load(value, _Loader))  # noqa: S506
+            return key, yaml.load(value, _Loader)  # noqa: S506
         # A scalar and nothing else: prompts and paths may hold ': ', '{' or '['.
         tag = loader.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
         return key, loader.construct_object(yaml.ScalarNode(tag, value))
@@ -142,12 +147,6 @@ def override(text: str) -> tuple[str, Any]:
         ) from error
     finally:
         loader.dispose()
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, str):
-        value.encode()  # raises a ValueError for half of a character, which nothing can print
-    return value
 
 
 def _line(error: Exception) -> str:
