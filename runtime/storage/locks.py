@@ -85,11 +85,15 @@ def _open(path: Path, required: bool, busy: Callable[[str], UdaError] | None) ->
     """Return the open lock file, and whether it is locked."""
     # The file is truncated: a link must not lead to one of somebody else.
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    missing = 0
     while True:
         try:
             handle = os.open(path, flags, 0o644)
             _open_locks.add(handle)
         except FileNotFoundError:  # the previous holder may have removed the folder
+            missing += 1
+            if missing > _TRIES:  # nothing can be made there: a working folder that is gone, /proc
+                raise
             make_folder(path.parent)
             continue
         try:

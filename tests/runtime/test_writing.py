@@ -5,6 +5,7 @@ import signal
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,12 @@ def test_where_no_temporary_files_can_be_written_a_folder_is_asked_for(monkeypat
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nowhere"])
     with pytest.raises(StorageError, match="choose one with TMPDIR=FOLDER"):
         scratch_folder("x")
+
+
+@pytest.mark.parametrize("path", ["here", "/proc/here"])
+def test_where_nothing_can_be_made_a_write_fails_at_once(path, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(StorageError, match=f"cannot write '{path}': No such file or directory; "):
+        write_bytes(Path(path), b"content")
