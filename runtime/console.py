@@ -105,6 +105,8 @@ def _refusal(error: OSError) -> str | None:
         return f"cannot open a file: {error.strerror}; {disk.ULIMIT_HINT}"
     if error.filename is None and error.errno in _FULL:
         return _lost(error)
+    if error.filename is None and isinstance(error, FileNotFoundError):  # a relative path's
+        return "the working folder does not exist any more; change to another (cd FOLDER)"
     # A file that is not there should have been looked for.
     if error.filename is None or isinstance(error, FileNotFoundError):
         return None

@@ -43,6 +43,15 @@ def test_predict_prints_what_the_session_says(world, image, frame, tmp_path):
     assert json.loads(out.read_text())[0]["top"][0][0] == best
 
 
+def test_a_working_folder_that_is_removed_is_named(world, image, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = run("predict", world.path, image, "--task", "a-d", "--json", "out.json")
+    assert result.exit_code == 1
+    assert result.output.startswith("error: the working folder does not exist any more; change to")
+
+
 def test_an_unreadable_image_keeps_no_other_from_being_classified(world, image, tmp_path):
     broken, out = tmp_path / "broken.jpg", tmp_path / "out.json"
     broken.write_bytes(image.read_bytes()[:40])
