@@ -85,6 +85,6 @@ def test_interrupts_at_random_moments_change_no_answer_of_trained_tasks(world, m
             with Session.open(made, threads=1, strategy=strategy) as session:
                 for task in session.tasks:
                     session.load(task)
-                storm.switches(session, 5_000 if ALL else 1_500)
+                storm.switches(session, 5_000 if ALL else 2_500)
     assert storm.counts.faults == 0, storm.counts
     assert storm.counts.interrupts >= 50 and storm.counts.answers >= 50
