@@ -71,6 +71,7 @@ def readers(place: Path) -> list[Reader]:
     Args:
         place: Empty folder for the files that are read.
     """
+    torch.set_num_threads(1)  # a fork would wait for the threads of its parent
     artifacts = [path.read_bytes() for path in sorted(TRAINED.glob("*/artifact.safetensors"))]
     architectures = [p.read_bytes() for p in sorted(demo_weights.ARCHITECTURES.values())]
     demo = demo_weights.WEIGHTS["demo-rn32"].read_bytes()
