@@ -21,7 +21,7 @@ def as_stranger(call: Callable[[], object]) -> str:
 
 
 def become_stranger() -> None:
-    """Turn this process, of root, into another user's; there is no way back."""
+    """Give up root for another user's identity, until the process ends."""
     os.setgroups([])
     os.setresgid(STRANGER, STRANGER, STRANGER)
     os.setresuid(STRANGER, STRANGER, STRANGER)

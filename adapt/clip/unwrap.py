@@ -27,7 +27,7 @@ def unwrapped(content: object, path: Path) -> dict[str, Tensor]:
         path: Path of the file, for messages.
 
     Raises:
-        BaseModelError: There are no tensors by name, or one is not dense.
+        BaseModelError: The file holds no named tensors, or one of them is not dense.
     """
     for _ in range(_LAYERS):
         for key in _WRAPPERS:

@@ -34,7 +34,7 @@ def seed_generators(device: torch.device, seed: int) -> None:
     """Seed the default random generators of the CPU and of a device, as `torch.manual_seed` does.
 
     `torch.manual_seed` also records a stack trace for each kind of accelerator that is not
-    initialised, which takes 3 to 5 ms per call.
+    initialised, which takes 0.6 ms per call in a training.
 
     Args:
         device: Device to compute on; a GPU must be initialised.

@@ -26,7 +26,7 @@ def cache_folder(variable: str) -> Path:
     chosen = os.environ.get(variable)
     folder = Path(os.path.expanduser(chosen or "~/.cache")) / ("" if chosen else CACHES[variable])
     if folder.parts[0].startswith("~"):  # as it stands where the system knows no such home
-        found = f"there is no home folder '{folder.parts[0]}'"
+        found = f"no home folder '{folder.parts[0]}'"
         if not chosen:
             found = "this user has no home folder"
         raise StorageError(f"{found} for a cache; choose a folder with {variable}=FOLDER")

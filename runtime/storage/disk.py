@@ -18,7 +18,7 @@ from runtime.storage.caches import variable_of
 ULIMIT_HINT = "raise the limit (ulimit -n)"
 """The hint where a process may open no more files."""
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-"""Errors of the system that say that there is nothing of that name."""
+"""Error numbers of the system for a path that does not exist."""
 
 
 def status(path: str | Path, *, follow: bool = True) -> os.stat_result | None:

@@ -42,7 +42,7 @@ BLOCK = 100
 
 @dataclass
 class Tally:
-    """What became of the loads of one reader."""
+    """Outcomes of the loads of one reader."""
 
     counts: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0

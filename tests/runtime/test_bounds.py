@@ -114,7 +114,7 @@ def test_a_patch_takes_three_times_its_base_and_nothing_where_the_task_may_not_b
     assert peak < 7 * 4 * size
     with runtime.Session.open(world.path, max_task_bytes=3) as session:
         for file in (world.path / "tasks").iterdir():
-            file.unlink()  # that there is no room is known without them
+            file.unlink()  # the manifest alone says that there is no room
         for act in (session.switch, session.load, session.pin):
             with pytest.raises(TaskError, match=r"task 'a-b' takes \d+ bytes; max_task_bytes is 3"):
                 act("a-b")
