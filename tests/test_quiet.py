@@ -17,12 +17,17 @@ needs_strace = pytest.mark.skipif(
 )
 CHANGES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|mkdir|rename|link|unlink|chmod|truncate|mknod")
 OFF = "HF_HUB_DISABLE_TELEMETRY"
-SWITCHES = {"ORT_DISABLE_TELEMETRY", OFF, "RAY_USAGE_STATS_ENABLED"}
+NEEDED = {"HOME", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH"}
 
 
 def environment(**more):
-    """Return this process' environment without what conftest.py switched off in it."""
-    return {k: v for k, v in os.environ.items() if k not in SWITCHES} | more
+    """Return a user's environment: without what conftest.py switched off, and without CI.
+
+    ONNX Runtime sends nothing where a variable such as CI is set, whatever we do. Python may not
+    write bytecode, which the traces would show.
+    """
+    kept = {k: v for k, v in os.environ.items() if k in NEEDED}
+    return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | more
 
 
 @pytest.fixture
