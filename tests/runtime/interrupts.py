@@ -47,6 +47,7 @@ class Tracer:
     def _enter(self, frame, event, argument):
         if not frame.f_code.co_filename.startswith(ROOT):
             return None
+        frame.f_trace = self._opcode  # Python 3.13 takes the next line only from a traced frame
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return self._opcode
 
