@@ -228,10 +228,18 @@ def run_tests(*words: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit that is checked out, with a mark if files were changed since."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    found = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
+    """Return the commit that is checked out, with a mark if files were changed since.
+
+    The results of other parts, which lie in the repository too, change no figure.
+    """
+
+    def git(*words: str) -> str:
+        found = subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True)
+        return found.stdout.strip()
+
+    checked_out = git("rev-parse", "HEAD")
+    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    return (checked_out or "unknown") + ("-dirty" if changed else "")
 
 
 @click.command()
