@@ -27,6 +27,9 @@ from runtime.storage.locks import exclusive
 _LOCK = re.compile(r"\.(.+)\.[0-9a-f]{8}\.lock", re.DOTALL)
 """Name of the lock of a temporary file, which ends in `tmp` instead; the group is the final one."""
 
+_TEMPORARY = ("/tmp", "/var/tmp", "/usr/tmp", os.curdir)
+"""Folders for temporary files where the environment names none, as Python's `tempfile` has them."""
+
 
 class _Held(StorageError):
     """Another process holds the lock."""
@@ -112,12 +115,14 @@ def scratch_folder(name: str) -> contextlib.AbstractContextManager[Path]:
     Raises:
         StorageError: No folder for temporary files can be written.
     """
-    try:
-        return sibling_folder(Path(tempfile.gettempdir()) / name)
-    except FileNotFoundError as error:  # Python tried every usual place
-        raise StorageError(
-            "no folder for temporary files can be written; choose one with TMPDIR=FOLDER"
-        ) from error
+    # `tempfile.gettempdir` tries a folder with a file that a killed process leaves for ever.
+    chosen = (tempfile.tempdir, *(os.environ.get(key) for key in ("TMPDIR", "TEMP", "TMP")))
+    for folder in filter(None, (*chosen, *_TEMPORARY)):
+        if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return sibling_folder(Path(os.fsdecode(folder)).absolute() / name)
+    raise StorageError(
+        "no folder for temporary files can be written; choose one with TMPDIR=FOLDER"
+    )
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:

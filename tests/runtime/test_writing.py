@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -78,6 +79,21 @@ def test_a_scratch_folder_of_a_dead_process_goes_with_the_next(tmp_path, monkeyp
     assert not names(tmp_path)
 
 
+def test_a_scratch_folder_makes_nothing_else(tmp_path):
+    """Python's own search for one tries it with a file, which a killed process leaves."""
+    code = """
+import sys
+made = []
+sys.addaudithook(lambda event, args: made.append(args[0]) if event == "open" and args[2] & 64 else 0)
+from runtime.storage.writing import scratch_folder
+with scratch_folder("uda-work"):
+    print([name for name in made if "uda-work" not in str(name)])
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.stdout == b"[]\n", done.stderr
+
+
 def test_where_the_disk_has_no_locks_nothing_is_taken_for_a_leftover(tmp_path, monkeypatch):
     kill(started(lambda: replacing(tmp_path / "a")))
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
@@ -107,7 +123,9 @@ def test_an_error_names_the_file_that_was_wanted(tmp_path):
 
 def test_where_no_temporary_files_can_be_written_a_folder_is_asked_for(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    monkeypatch.setattr("runtime.storage.writing._TEMPORARY", ("/proc/nowhere",))
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, "")
     with pytest.raises(StorageError, match="choose one with TMPDIR=FOLDER"):
         scratch_folder("x")
 
