@@ -82,9 +82,14 @@ def test_a_scratch_folder_of_a_dead_process_goes_with_the_next(tmp_path, monkeyp
 def test_a_scratch_folder_makes_nothing_else(tmp_path):
     """Python's own search for one tries it with a file, which a killed process leaves."""
     code = """
-import sys
+import os, sys
 made = []
-sys.addaudithook(lambda event, args: made.append(args[0]) if event == "open" and args[2] & 64 else 0)
+
+def hook(event, args):
+    if event == "open" and args[2] & os.O_CREAT:
+        made.append(args[0])
+
+sys.addaudithook(hook)
 from runtime.storage.writing import scratch_folder
 with scratch_folder("uda-work"):
     print([name for name in made if "uda-work" not in str(name)])
