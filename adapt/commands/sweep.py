@@ -125,7 +125,7 @@ def _follow(jobs: tuple[Job, ...], ray: str | None, workers: int | None) -> list
     screen = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
     done: list[Outcome] = []
-    with Progress(*columns, console=screen) as bar:
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
         line = bar.add_task("sweep", total=len(jobs))
         if ray is None:
             found = in_turn(jobs, lambda job: bar.update(line, description=str(job)))

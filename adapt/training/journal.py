@@ -35,7 +35,7 @@ _log = logging.getLogger("adapt")
 
 
 class Journal:
-    """Writes metrics.jsonl and results.csv into a folder, logs, and shows a bar on stderr."""
+    """Writes metrics.jsonl and results.csv into a folder, logs, and shows progress on stderr."""
 
     def __init__(self, folder: Path | None, total: int, show: bool) -> None:
         """Prepare a progress bar.
@@ -43,17 +43,18 @@ class Journal:
         Args:
             folder: Folder to write to; None writes nothing, for all ranks but 0.
             total: Number of iterations.
-            show: Whether to show a progress bar.
+            show: Whether to show progress: a bar on a terminal, else a line per epoch.
         """
         self._folder, self._show = folder, show
+        console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-            disable=not show,
+            console=console,
+            disable=not show or not console.is_terminal,  # rich would leave a last bar in a log
         )
         self._id = self._bar.add_task("training", total=total or 1, note="")
 

@@ -50,6 +50,7 @@ def trained(images: Path, cache: Path, tmp_path: Path) -> Path:
 def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path: Path) -> None:
     result = call("train", *own_images(images, "--rst", "--seed", 4, "--out", tmp_path), *quick())
     assert result.exit_code == 0
+    assert "epoch 1: accuracy" in result.stderr and "━" not in result.stderr  # not a terminal
     summary, baselines, following = result.stdout.split("\n\n")
     assert following == (
         f"next       uda-export onnx --task day-night=cmkd-rst --artifacts {tmp_path} "

@@ -168,7 +168,7 @@ def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(root, cache, tmp_pa
     stopped = sweep(*line, code=1)
     assert "interrupted in a-d seed 0, everything is saved; run the same comm" in stopped.output
     assert checkpoint.exists() and not cut[1].path.exists()
-    sweep(*line)
+    assert "━" not in sweep(*line).output  # not a terminal
     assert cut[0].path.read_bytes() == whole[0].path.read_bytes() and cut[1].path.exists()
     assert "resumed at iteration" in cut[0].path.with_name("train.log").read_text()
 
