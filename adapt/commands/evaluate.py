@@ -142,5 +142,5 @@ def _tested(pair: DomainPair, count: int) -> str:
         seen = "" if pair.held_out else ", some of which are among the target's"
         return f"{count_of(count, 'image')} of '{pair.test.domain}'{seen}"
     if pair.held_out:
-        return f"held-out {count_of(count, 'target image')}"
-    return f"the very {count_of(count, 'target image')} it was adapted to"
+        return count_of(count, "held-out target image")
+    return f"the same {count_of(count, 'target image')} it was adapted to"

@@ -217,10 +217,11 @@ def _report(run: Run, pair: DomainPair, trains: bool) -> None:
             f"accuracy   {chosen_one}{last.accuracy:.2f} % last epoch, {best.accuracy:.2f} % "
             f"oracle-best (epoch {best.epoch}), mean per class {saved.mean_per_class:.2f} %"
         )
-        adapted_to = trains and not pair.held_out
-        where = "held-out" if pair.held_out else "the very" if adapted_to else "the"
-        seen = " it was adapted to" if adapted_to else ""
-        echo(f"           on {where} {count_of(metrics.test_images, 'target image')}{seen}")
+        noun = "held-out target image" if pair.held_out else "target image"
+        tested = count_of(metrics.test_images, noun)
+        if trains and not pair.held_out:
+            tested = f"the same {tested} it was adapted to"
+        echo(f"           on {tested}")
     if run.skipped:
         log = run.path.with_name("train.log")
         echo(f"skipped    {count_of(run.skipped, 'unreadable image')}, see '{log}'")

@@ -43,9 +43,9 @@ def decoded(
             notes.append(f"{note}'{bad[0]}'")
         if any(_share(side, bad) >= UNREADABLE for side in sides):
             unusable = unusable or (
-                f"{len(bad)} of {row.images:,} images of '{row.domain}' cannot be read, training "
-                f"leaves out less than {100 * UNREADABLE:g} %; repair or remove them, the first "
-                f"is '{bad[0]}'"
+                f"{len(bad)} of {row.images:,} images of '{row.domain}' cannot be read; training "
+                f"tolerates less than {100 * UNREADABLE:g} %; repair or remove them, the first is "
+                f"'{bad[0]}'"
             )
     return replace(report, notes=tuple(notes), unusable=unusable), lost
 

@@ -17,7 +17,7 @@ from runtime.storage.writing import write_bytes
 REMARKS = (
     "mean: of the columns; ±: standard deviation over the seeds",
     "last: the final epoch; oracle-best: the one that the target's labels would choose, which is "
-    "what papers print, mostly of one run",
+    "what papers print, mostly for a single run",
     "M param.: stored for all tasks, in millions",
 )
 HELD_OUT = (

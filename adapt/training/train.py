@@ -219,7 +219,7 @@ def _differences(different: Mapping[str, tuple[object, object]]) -> str:
     }
     kinds = dict.fromkeys(key.partition(".")[0] for key in different)
     parts = parts or [f"other {what.get(kind, kind)}" for kind in kinds if kind != "config"]
-    more = f" and {len(parts) - _SHOWN} more differences" if len(parts) > _SHOWN else ""
+    more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
     return ", ".join(parts[:_SHOWN]) + more
 
 

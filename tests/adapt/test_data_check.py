@@ -111,7 +111,7 @@ def test_images_that_training_would_refuse_make_a_data_set_unusable(home, tmp_pa
     words = ("--data", home, "--source", "Art", "--target", "Clipart")
     result = call(*words)
     assert result.exit_code == 1 and result.stderr.count("\n") == 1
-    assert "2 of 5 images of 'Art' cannot be read, training leaves out less than 1 %" in (
+    assert "2 of 5 images of 'Art' cannot be read; training tolerates less than 1 %" in (
         result.stderr
     )
     assert "--report FILE.html or --json FILE" in result.stdout

@@ -156,7 +156,7 @@ def test_training_and_eval_take_test_images_of_ones_own(root, tmp_path, uda_cach
     assert result.exit_code == 0, result.output
     line = "source day/train 9, target night/train 9, held-out test fog.txt 6 images; nothing left"
     assert f"images     {line} out\n" in result.output
-    assert "on held-out 6 target images" in result.output
+    assert "on 6 held-out target images" in result.output
     folder = out / "shop" / "day_train-night_train" / "zero_shot"
     assert f"images: {line} out" in (folder / "train.log").read_text()
     inventory = Artifact.load(folder / "artifact.safetensors").optional["inventory"]

@@ -125,9 +125,9 @@ class Details:
             lost = len(bad & set(images.paths)) if images else 0
             if images and lost and lost >= UNREADABLE * len(images):
                 return (
-                    f"{lost} of {count_of(len(images), 'image')} of '{self.name}' cannot be read, "
-                    f"training leaves out less than {100 * UNREADABLE:g} %; repair or remove "
-                    f"them, the first is '{self.unreadable[0]}'"
+                    f"{lost} of {count_of(len(images), 'image')} of '{self.name}' cannot be read; "
+                    f"training tolerates less than {100 * UNREADABLE:g} %; repair or remove them, "
+                    f"the first is '{self.unreadable[0]}'"
                 )
         return None
 
