@@ -53,10 +53,10 @@ def test_what_json_writes_comes_back(value):
     ],
 )
 def test_a_text_that_would_cost_more_than_its_bytes_is_refused_at_once(text, message):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError, match=message):
         json_text.parse(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_the_largest_number_and_depth_are_taken():

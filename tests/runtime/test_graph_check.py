@@ -401,10 +401,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_graph_that_no_export_writes_is_refused_with_what_is_wrong(name):
     model, message = HOSTILE[name]
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FormatError, match=message) as error:
         check_graph(model.SerializeToString(), "head", "graphs/head.onnx")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     text = str(error.value)
     assert text.startswith("'graphs/head.onnx' is not a graph that may be opened: ")
     assert text.endswith("; export the bundle again, or get it from someone you trust")
@@ -459,10 +459,10 @@ WIRE = {
 def test_bytes_that_readers_could_take_for_different_graphs_are_refused(name):
     change, message = WIRE[name]
     content = change(plain().SerializeToString()) if callable(change) else change
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FormatError, match=message):
         check_graph(content, "head", "g")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("kind", ["encoder", "head"])
@@ -476,12 +476,12 @@ def test_flipped_and_missing_bytes_are_one_error_or_a_graph_within_bounds(kind):
             changed[rng.integers(len(changed))] = rng.integers(256)
         if rng.random() < 0.2:
             del changed[rng.integers(len(changed)) :]
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             check_graph(bytes(changed), kind, "g")
         except FormatError:
             refused += 1
-        assert time.perf_counter() - start < 0.5
+        assert time.process_time() - start < 0.5
     assert refused > 700
 
 
