@@ -67,7 +67,7 @@ def evaluate(
     Each figure is "overall / mean per class", in percent. "accuracy" is measured now, with the
     weights of the artifact: those of the epoch that was chosen without labels, or of the last one.
     "last" is the final epoch. "oracle-best" is the epoch that the test labels would have chosen,
-    which papers print and which you cannot know without labels.
+    of those within a --density; papers print it, and you cannot know it without labels.
     """
     if task is not None and dataset is None and not (source or target):
         dataset = named_of(artifacts, task)

@@ -213,9 +213,12 @@ def _report(run: Run, pair: DomainPair, trains: bool) -> None:
         echo("accuracy   unknown: the target has no labels")
     else:
         chosen_one = f"{saved.accuracy:.2f} % chosen epoch, " if metrics.selected else ""
+        config = run.artifact.config
+        # Early epochs may change more weights and be better, as their lines above show.
+        within = " of those within the budget" if config["rst"] and config["rst_density"] else ""
         echo(
             f"accuracy   {chosen_one}{last.accuracy:.2f} % last epoch, {best.accuracy:.2f} % "
-            f"oracle-best (epoch {best.epoch}), mean per class {saved.mean_per_class:.2f} %"
+            f"oracle-best (epoch {best.epoch}{within}), mean per class {saved.mean_per_class:.2f} %"
         )
         noun = "held-out target image" if pair.held_out else "target image"
         tested = count_of(metrics.test_images, noun)

@@ -153,8 +153,11 @@ def test_train_starts_with_its_budget_and_says_that_one_domain_is_supervised(
     assert second.startswith(
         "supervised source and target are the same domain: training on its labels"
     )
+    within = " of those within the budget), mean"
+    assert re.search(rf"% oracle-best \(epoch \d+{re.escape(within)}", result.stdout)
     plain = call("train", *own_images(images, "--out", tmp_path), *quick())
     assert plain.stdout.startswith("run        cmkd on street day-night, seed 0\nimages     source")
+    assert within not in plain.stdout
 
 
 def test_eval_of_a_variant_that_is_not_there_says_which_are(trained: Path, images: Path) -> None:
