@@ -96,7 +96,7 @@ def test_tensorrt_comes_before_tensorrt_rtx(tmp_path):
 
 def test_without_a_library_the_error_says_what_to_install(tmp_path):
     found = run(tmp_path, ASK)
-    assert found.startswith("BackendError ") and "pip install '.[tensorrt-rtx]'" in found
+    assert found.startswith("BackendError ") and "pip install '.[tensorrt]'" in found
 
 
 def test_a_broken_library_is_not_passed_over(tmp_path):

@@ -43,8 +43,8 @@ lose the bias of a matrix product, and no engine is built with it here."""
 _UNFIT = ("sm75",)
 """Targets for which TensorRT-RTX refuses float32 products of matrices, and every head has one."""
 _INSTALL = (
-    "install NVIDIA's TensorRT (JetPack has it; a venv there needs --system-site-packages), or "
-    "run: pip install '.[tensorrt-rtx]'"
+    "on a Jetson, use JetPack's own (in a venv made with --system-site-packages); elsewhere run "
+    "pip install '.[tensorrt]', or '.[tensorrt-rtx]' for TensorRT-RTX"
 )
 _KEPT = 200
 
