@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt.commands.hints import SettingsCommand
-from adapt.commands.image_options import data_option
 from adapt.commands.options import changed, device_option, setting_options
 from adapt.registry import DATASETS
 from runtime.console import UserPath, echo
@@ -21,7 +20,12 @@ if TYPE_CHECKING:
 
 @click.command(cls=SettingsCommand, short_help="Run every task and seed, print a table.")
 @click.option("--dataset", metavar="NAME", required=True, help=f"One of {', '.join(DATASETS)}.")
-@data_option
+@click.option(
+    "--data",
+    metavar="ROOT",
+    type=UserPath(exists=True, file_okay=False),
+    help="Folder of the data set; the demo draws its own.",
+)
 @click.option(
     "--tasks",
     default="all",
