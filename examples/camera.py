@@ -173,37 +173,47 @@ def _opened(path: Path) -> TextIO:
     "--task",
     "tasks",
     multiple=True,
-    help="A task to go through; may be repeated, all if not given.",
+    help="Task to classify by; repeatable; default: all, one after another.",
 )
 @click.option(
     "--every",
     type=click.IntRange(min=0),
     default=90,
     show_default=True,
-    help="Frames of the camera until the next task; 0 stays with the first.",
+    help="Number of frames until the next task; 0 keeps the first.",
 )
 @click.option(
     "--queue",
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="Frames that may wait.",
+    help="Largest number of waiting frames; the oldest is dropped.",
 )
-@click.option("--frames", type=click.IntRange(min=1), help="End after so many frames.")
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    help="Number of frames to capture; default: until the source ends.",
+)
 @click.option(
     "--pace",
     type=click.FloatRange(min=0),
-    help="Frames a second from a file, 0 for as fast as possible; its own if not given.",
+    help="Frames per second of a file, 0 for as fast as possible; default: its own rate.",
 )
-@click.option("--window", is_flag=True, help="Show the frames; not with opencv-python-headless.")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write them to an AVI."
+    "--window",
+    is_flag=True,
+    help="Show the frames in a window, which opencv-python-headless cannot.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Video to write, with the predictions drawn in (.avi).",
 )
 @click.option(
     "--log",
     "log_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A line of JSON a frame.",
+    help="File of JSON lines to write, one per frame.",
 )
 @runtime.session_options
 def main(
