@@ -209,7 +209,7 @@ def main(folder: Path, minutes: float, json_file: Path | None) -> None:
         sys.exit(1)
     total = sum(report["calls"].values())
     steady = "memory and p99 steady" if report["p99_checked"] else "memory steady"
-    click.echo(f"\n{total:,} calls in {minutes:g} minutes: no wrong result, {steady}")
+    click.echo(f"\n{total:,} calls in {minutes:g} min: no wrong result, {steady}")
 
 
 if __name__ == "__main__":

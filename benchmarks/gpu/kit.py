@@ -92,7 +92,7 @@ def pack(site: Path, files: list[Path], archive: Path) -> None:
         for path in files:
             tar.add(path, path.relative_to(site).as_posix())
     nbytes = archive.stat().st_size
-    print(f"{archive}: {nbytes / (1 << 20):.1f} MiB, {len(files)} files")
+    print(f"{archive}: {nbytes / (1 << 20):.1f} MiB, files: {len(files)}")
     if nbytes > LIMIT:
         raise SystemExit(f"error: {archive} is larger than {LIMIT >> 20} MiB; name fewer wheels")
 

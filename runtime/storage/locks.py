@@ -132,7 +132,7 @@ def _lock(handle: int, path: Path, required: bool, busy: Callable[[str], UdaErro
                 time.sleep(_PAUSE)  # it says who it is as soon as it has the lock
         if busy is not None:
             raise busy(holder or "another process")
-        _log.warning("waiting for %s, which works here: %s", holder or "another process", path)
+        _log.warning("waiting for %s, which is using '%s'", holder or "another process", path)
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:
         if required:
