@@ -80,11 +80,16 @@ def check(path: Path, found: object, needed: Mapping[str, Any]) -> None:
         ConfigError: The identities differ.
     """
     for key, (before, now) in differences(found, needed).items():
-        what = ": other images or labels" if key.startswith("data.") else ""
+        area, _, name = key[:_SHOWN].partition(".")
+        if area == "data":  # both values are digests
+            raise ConfigError(
+                f"cannot resume from '{path}': it was made with other {name} images or labels; "
+                "use those, or start anew with --restart"
+            )
         raise ConfigError(
             f"cannot resume from '{path}': it was made with {key[:_SHOWN]} = {before!r:.{_SHOWN}}, "
-            f"this run has {now!r:.{_SHOWN}}{what}; use the same settings and data, or start anew "
-            "with --restart"
+            f"this run has {now!r:.{_SHOWN}}; use the same settings and data, or start anew with "
+            "--restart"
         )
 
 
