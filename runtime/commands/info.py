@@ -75,7 +75,7 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
             opened.optional(ref)
         for task in (*manifest.tasks, *manifest.former):
             weights.prepare(opened.read(task, weights.layout).patch)
-        echo(f"\nchecked   {count_of(len(manifest.files()), 'file')}, all whole")
+        echo(f"\nchecked   {count_of(len(manifest.files()), 'file')}, all intact")
     show_engines(opened, engines, check)
 
 

@@ -215,7 +215,7 @@ def test_the_command_line_installs_shows_rolls_back_and_removes(world, write_tas
         f"installed  a-b: alpha -> target 0, {version}, a former version is kept\n"
     )
     assert old in line_of(world.path, "a-b") and line_of(world.path, "a-c").endswith(" -")
-    assert "checked   7 files, all whole" in run("info", world.path, "--check").output
+    assert "checked   7 files, all intact" in run("info", world.path, "--check").output
     result = run("rollback", "a-b", "--bundle", world.path)
     assert result.output == f"restored   a-b: alpha -> target 0, {old}\n"
     assert version in line_of(world.path, "a-b")

@@ -226,4 +226,4 @@ def test_info_shows_method_encoder_head_and_frames_of_every_task(mixed):
         assert ("crop 16, bicubic" if prompted else "squash 16, bilinear") in line
         assert f" {'affine' if 'bias' in task.head_tensors else 'linear'}  " in line
         assert f"  {changed}  " in line
-    assert "checked   10 files, all whole" in result.output
+    assert "checked   10 files, all intact" in result.output

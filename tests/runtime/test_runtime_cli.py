@@ -31,7 +31,7 @@ def test_info_lists_every_task_and_check_reads_every_file(world):
     assert result.exit_code == 0
     for task in world.tasks.values():
         assert f"{task.info.source} -> {task.info.target}" in result.output
-    assert "checked   6 files, all whole" in result.output
+    assert "checked   6 files, all intact" in result.output
 
 
 def test_predict_prints_what_the_session_says(world, image, frame, tmp_path):
