@@ -127,7 +127,7 @@ def resolve(
     where = f"settings {method}/{dataset}"
     upper = [*file_layers(cls, dataset, method, folder, task, presets), _command(overrides)]
     for layer in upper:
-        check_keys(cls, layer.values, where, method)
+        check_keys(cls, layer.values, "--set" if layer.name == COMMAND else where, method)
     lower = [Layer(DEFAULT, _defaults(cls))]
     # The base model is known first, through all layers; then it may recommend the rest.
     model, pretrained = (_last([*lower, *upper], key) for key in ("model", "pretrained"))
@@ -140,6 +140,8 @@ def resolve(
     for layer in (*lower, *upper):
         values |= layer.values
         sources |= dict.fromkeys(layer.values, layer.name)
+    if overrides:
+        where += " and command line"
     auto = tuple(key for key in may_be_auto(cls) if values[key] == AUTO)
     config = build(cls, {k: v for k, v in values.items() if k not in auto}, where, ConfigError)
     check_names(config)

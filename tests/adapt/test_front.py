@@ -27,8 +27,8 @@ SHOW = ["train", "--show-settings"]
 SWEEP = ["sweep", "--dataset", "demo-digits", "--out", "{out}"]
 EVAL = ["eval", "--artifacts", "{out}"]
 NAMES = {
-    "key": (["--set", "epoch=3"], "unknown key 'epoch'; did you mean 'epochs'"),
-    "type": (["--set", "epochs=many"], "'epochs' must be int"),
+    "key": (["--set", "epoch=3"], "--set: unknown key 'epoch'; did you mean 'epochs'"),
+    "type": (["--set", "epochs=many"], " and command line: 'epochs' must be int"),
     "value": (["--set", "lr=-1"], "'lr' must be above 0"),
     "tag and value": (
         ["--set", "model=ViT-B-32", "--set", "pretrained=laion2b_s34b_b79k", "--set", "lr=-1"],
