@@ -44,6 +44,18 @@ def test_a_clean_folder_says_that_nothing_is_left_out(root):
     assert line == "source day 12, target night 12 images; nothing left out"
 
 
+def test_files_that_vanish_during_the_walk_end_nothing(root):
+    os.symlink("../../night/circle/0.png", root / "day" / "circle" / "link.png")
+    os.symlink("gone.png", root / "day" / "circle" / "late.png")
+    (root / "day" / "circle" / "gone.png").write_bytes((root / "day/circle/0.png").read_bytes())
+    work = walks._Walk(root / "day", recursive=True)
+    work.folder(str(root / "day"), "")
+    (root / "day" / "circle" / "gone.png").unlink()
+    work.follow()
+    assert str(root / "day" / "circle" / "link.png") in work.images["circle"]
+    assert [(left.path.name, left.reason) for left in work.left_out] == [("late.png", walks.BROKEN)]
+
+
 def test_a_link_never_gives_an_image_twice_or_another_label(root):
     for link, target in (
         ("day/circle/up", ".."),

@@ -146,12 +146,14 @@ class _Walk:
                 self._linked_folder(path, group, (status.st_dev, status.st_ino))
             else:
                 linked.append((path, group))
-        taken = {_identity(p) for found in self.images.values() for p in found} if linked else set()
+        listed = (path for found in self.images.values() for path in found)
+        taken = {_identity_or_none(path) for path in listed} if linked else set()
         for path, group in linked:
-            if _identity(path) in taken:
+            identity = _identity_or_none(path)
+            if identity is not None and identity in taken:
                 self._leave(path, AGAIN)
             else:
-                taken.add(_identity(path))
+                taken.add(identity)
                 self._file(path, os.path.basename(path), group)
 
     def _inner(
@@ -214,6 +216,14 @@ class _Walk:
 def _identity(path: str | Path) -> Identity:
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def _identity_or_none(path: str) -> Identity | None:
+    """Return a file's identity, or None if it has vanished since it was listed."""
+    try:
+        return _identity(path)
+    except OSError:
+        return None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
