@@ -171,7 +171,7 @@ def figure(confusion: Confusion, title: str) -> Figure:
     unnamed = "" if size <= _LABELS else ", by position"
     axis.set_xlabel(f"predicted class{unnamed}")
     axis.set_ylabel(f"true class{unnamed}")
-    axis.set_title(title, fontsize=10, parse_math=False)
+    picture.suptitle(title, fontsize=10, parse_math=False, wrap=True)  # wider than few classes are
     return picture
 
 
