@@ -243,7 +243,7 @@ def test_bundle_without_tasks_is_refused(tmp_path):
 
 
 def test_without_images_nothing_is_exported(world, tmp_path):
-    with pytest.raises(DataError, match="to verify task 'p-a' on; pass --images.*'a'"):
+    with pytest.raises(DataError, match="not found for task 'p-a'; pass --images.*'a'"):
         export_bundle([artifact(world)], tmp_path / "o")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images"):

@@ -208,7 +208,7 @@ def test_what_cannot_be_a_place_is_not_remembered(document: object, world: Path)
     artifact = artifact_of(world)
     artifact = replace(artifact, optional={**artifact.optional, IMAGES: document})
     with pytest.raises(
-        DataError, match="images of 'street' not found to verify task 'day-night'.*--images"
+        DataError, match="images of 'street' not found for task 'day-night'; pass --images"
     ):
         ImagePaths().sample(artifact)
 
