@@ -11,7 +11,7 @@ import click
 from adapt.artifacts import store
 from adapt.commands.baselines import with_probe
 from adapt.commands.image_options import named_of, pair_loader, task_options, test_option
-from adapt.commands.options import use_threads
+from adapt.commands.options import artifacts_option, use_threads
 from runtime.console import UserPath, count_of, echo, table, write_json
 from runtime.text import printable
 
@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 @click.command("eval", short_help="Compare the trained variants of a task.")
 @task_options
 @test_option
-@click.option(
-    "--artifacts",
-    type=UserPath(file_okay=False),
-    default="artifacts",
-    show_default=True,
-    help="Folder that `uda-adapt train` wrote.",
-)
+@artifacts_option()
 @click.option(
     "--pretrained",
     metavar="FILE",

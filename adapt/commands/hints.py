@@ -1,24 +1,33 @@
-"""Suggest the next command, and the setting that an unknown option means."""
+"""Suggest the next command, and the setting or the new option that an unknown option means."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import fields
 from pathlib import Path
 
 import click
 
+from adapt.artifacts import store
 from adapt.registry import METHODS, imported
+from runtime.models import TaskInfo
+from runtime.text import shell_command
+
+RENAMED = {"--out": "--artifacts"}
+"""Former options by their new names."""
 
 
 class SettingsCommand(click.Command):
-    """A command that explains `--set` when a setting is passed as an option."""
+    """A command that explains `--set` to those who pass a setting as an option, and new names."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments, or refuse an option."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
+            if new := RENAMED.get(error.option_name):
+                raise click.UsageError(
+                    f"'{error.option_name}' is now called '{new}'; pass {new} instead", ctx
+                ) from error
             name = error.option_name.lstrip("-").replace("-", "_")
             configs = [imported(method.config) for method in METHODS.values()]
             if name not in {field.name for config in configs for field in fields(config)}:
@@ -28,14 +37,16 @@ class SettingsCommand(click.Command):
             ) from error
 
 
-def export_command(task: str, variant: str, out: Path) -> str:
+def export_command(task: TaskInfo, variant: str, root: Path) -> str:
     """Return the command that exports a trained task.
 
     Args:
-        task: Id of the task.
+        task: Task that was trained.
         variant: Variant of the artifact.
-        out: Root folder of the artifacts.
+        root: Root folder of the artifacts.
     """
-    words = ["uda-export", "onnx", "--task", f"{task}={variant}"]
-    words += [] if str(out) == "artifacts" else ["--artifacts", str(out)]
-    return shlex.join([*words, "--out", f"{task}.bundle"])
+    words = ["uda-export", "onnx", "--task", f"{task.id}={variant}"]
+    if {entry.dataset for entry in store.entries(root, task.id)} - {task.dataset}:
+        words += ["--dataset", task.dataset]  # several have a task of that id
+    words += [] if str(root) == "artifacts" else ["--artifacts", str(root)]
+    return shell_command([*words, "--out", f"{task.id}.bundle"])

@@ -11,6 +11,7 @@ from adapt.methods import METHODS
 from adapt.settings.names import check_device
 from adapt.settings.selectors import SELECTORS
 from adapt.suggest import did_you_mean
+from runtime.console import UserPath
 
 BUDGETS = (
     "on 713 drawings per domain, 1.5% reached 61.2% accuracy in a file of 97 kB, 0.5% reached "
@@ -45,6 +46,21 @@ device_option = click.option(
     callback=_device,
     help="Device to compute on: cpu, cuda or cuda:N; an unavailable one is an error.",
 )
+
+
+def artifacts_option(text: str = "Folder that `uda-adapt train` wrote.") -> Callable[[F], F]:
+    """Return the option that names the root folder of artifacts.
+
+    Args:
+        text: Help text.
+    """
+    return click.option(
+        "--artifacts",
+        type=UserPath(file_okay=False),
+        default="artifacts",
+        show_default=True,
+        help=text,
+    )
 
 
 def setting_options(command: F) -> F:

@@ -13,9 +13,15 @@ from adapt.artifacts import store
 from adapt.commands.baselines import table_of
 from adapt.commands.hints import SettingsCommand, export_command
 from adapt.commands.image_options import check_named, pair_loader, task_options, test_option
-from adapt.commands.options import BUDGETS, changed, setting_options, use_threads
+from adapt.commands.options import (
+    BUDGETS,
+    artifacts_option,
+    changed,
+    setting_options,
+    use_threads,
+)
 from adapt.compute.rank import is_only_process, is_rank_zero, rank_zero_only
-from runtime.console import UserPath, bytes_text, count_of, echo, table
+from runtime.console import bytes_text, count_of, echo, table
 from runtime.storage import disk
 
 if TYPE_CHECKING:
@@ -31,13 +37,7 @@ if TYPE_CHECKING:
 @test_option
 @setting_options
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random draws.  [default: 0]")
-@click.option(
-    "--out",
-    type=UserPath(file_okay=False),
-    default="artifacts",
-    show_default=True,
-    help="Root folder; the artifact goes to OUT/<dataset>/<task>/<variant>.",
-)
+@artifacts_option("Root folder; the artifact goes to ARTIFACTS/<dataset>/<task>/<variant>.")
 @click.option(
     "--resume",
     is_flag=True,
@@ -78,7 +78,7 @@ def train(
     presets: tuple[str, ...],
     seed: int | None,
     overrides: tuple[str, ...],
-    out: Path,
+    artifacts: Path,
     resume: bool,
     restart: bool,
     show_settings: bool,
@@ -114,12 +114,12 @@ def train(
     resolved = resolved.with_data(cls.from_data, len(pair.source), len(pair.target))
     if show_settings:
         return _show(resolved)
-    run = _train(method, cls, pair, resolved, out, device, resume, restart)
+    run = _train(method, cls, pair, resolved, artifacts, device, resume, restart)
     if is_rank_zero():
         _report(run, pair, trains=cls.trains)
         if baselines and cls.trains and is_only_process():
             echo(f"\n{table_of(pair, run, device, dataset)}")
-        echo(f"\nnext       {export_command(pair.task.id, run.path.parent.name, out)}")
+        echo(f"\nnext       {export_command(pair.task, run.path.parent.name, artifacts)}")
 
 
 def _check_usage(resume: bool, restart: bool, test: str | None, source: str | None) -> None:
@@ -158,7 +158,7 @@ def _train(
     cls: type[Method],
     pair: DomainPair,
     resolved: Settings[TrainConfig],
-    out: Path,
+    root: Path,
     device: str,
     resume: bool,
     restart: bool,
@@ -174,14 +174,14 @@ def _train(
         check_crops(resolved, size or config.train_size)
         check_passes(resolved, max(len(pair.source), len(pair.target)))
     if is_rank_zero():
-        _announce(method, pair, config, out, resume)
+        _announce(method, pair, config, root, resume)
     return training.train(
-        method, pair, config, out=out, device=device, resume=resume, restart=restart, show=True,
+        method, pair, config, out=root, device=device, resume=resume, restart=restart, show=True,
         record=resolved.record(),
     )  # fmt: skip
 
 
-def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, resume: bool) -> None:
+def _announce(method: str, pair: DomainPair, config: TrainConfig, root: Path, resume: bool) -> None:
     """Print a summary of the run, and its images."""
     from adapt.training.checkpoint import FILE as CHECKPOINT
 
@@ -194,7 +194,7 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, res
     if pair.inventory:
         echo(f"images     {pair.inventory.line()}")
     path = store.artifact_path(
-        out, pair.task.dataset, pair.task.id, store.variant(method, vars(config))
+        root, pair.task.dataset, pair.task.id, store.variant(method, vars(config))
     )
     if resume and not disk.exists(path) and not disk.exists(path.with_name(CHECKPOINT)):
         echo(f"resume     nothing to resume in '{path.parent}'; a new run starts")

@@ -16,8 +16,10 @@ from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
 from adapt.clip import demo_weights as demo
 from adapt.commands.baselines import verdict
+from adapt.commands.hints import export_command
 from export.cli import main as exporting
 from runtime.cli import main as running
+from runtime.models import TaskInfo
 from tests.adapt.conftest import draw
 
 QUICK = (
@@ -42,13 +44,15 @@ def quick(*settings: str) -> list[str]:
 def trained(images: Path, cache: Path, tmp_path: Path) -> Path:
     """A folder with one artifact of CMKD under RST."""
     out = tmp_path / "artifacts"
-    result = call("train", *own_images(images, "--rst", "--out", out), *quick())
+    result = call("train", *own_images(images, "--rst", "--artifacts", out), *quick())
     assert result.exit_code == 0, result.output
     return out
 
 
 def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path: Path) -> None:
-    result = call("train", *own_images(images, "--rst", "--seed", 4, "--out", tmp_path), *quick())
+    result = call(
+        "train", *own_images(images, "--rst", "--seed", 4, "--artifacts", tmp_path), *quick()
+    )
     assert result.exit_code == 0
     summary, baselines, following = result.stdout.split("\n\n")
     assert following == (
@@ -67,14 +71,14 @@ def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path:
     assert verdict.startswith(("better than its baselines", "NOT better than"))
     assert [p.name for p in path.parent.parent.iterdir()] == ["cmkd-rst"]  # baselines leave nothing
     assert ("--set fixmatch=0.5" in verdict) == verdict.startswith("NOT")
-    words = ("--rst", "--seed", 5, "--out", tmp_path / "x", "--no-baselines")
+    words = ("--rst", "--seed", 5, "--artifacts", tmp_path / "x", "--no-baselines")
     assert "zero_shot" not in call("train", *own_images(images, *words), *quick()).stdout
 
 
 def test_a_linear_probe_is_compared_with_zero_shot_too(
     images: Path, cache: Path, tmp_path: Path
 ) -> None:
-    words = ("--method", "linear_probe", "--out", tmp_path)
+    words = ("--method", "linear_probe", "--artifacts", tmp_path)
     own = [word for setting in QUICK[:4] for word in ("--set", setting)]
     result = call("train", *own_images(images, *words), *own)
     *table, verdict = result.stdout.split("\n\n")[1].splitlines()
@@ -92,7 +96,7 @@ def test_show_settings_with_rst_says_what_both_ends_of_the_budget_give() -> None
 def test_eval_compares_zero_shot_with_every_variant(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
-    words = own_images(images, "--method", "source_only", "--out", trained)
+    words = own_images(images, "--method", "source_only", "--artifacts", trained)
     call("train", *words, *quick("epochs=3", "select=infomax"))
     file, report = tmp_path / "out.json", tmp_path / "report"
     words = own_images(images, "--artifacts", trained, "--json", file, "--report", report)
@@ -131,7 +135,7 @@ def test_a_report_of_an_unlabelled_target_says_why_there_is_none(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     words = ("--data", images, "--source", "day", "--target", "fog", "--threads", 1)
-    assert call("train", *words, "--out", trained, *quick()).exit_code == 0
+    assert call("train", *words, "--artifacts", trained, *quick()).exit_code == 0
     result = call("eval", *words, "--artifacts", trained, "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output
     assert "report     none: a confusion matrix needs labels; sort a few" in result.stdout
@@ -142,7 +146,7 @@ def test_train_starts_with_its_budget_and_says_that_one_domain_is_supervised(
     images: Path, cache: Path, tmp_path: Path
 ) -> None:
     words = ("--data", images, "--source", "day", "--target", "day", "--threads", 1)
-    result = call("train", *words, "--density", "0.1", "--out", tmp_path, *quick())
+    result = call("train", *words, "--density", "0.1", "--artifacts", tmp_path, *quick())
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()[:2]
     assert first == (
@@ -152,7 +156,7 @@ def test_train_starts_with_its_budget_and_says_that_one_domain_is_supervised(
     assert second.startswith(
         "supervised source and target are the same domain: training on its labels"
     )
-    plain = call("train", *own_images(images, "--out", tmp_path), *quick())
+    plain = call("train", *own_images(images, "--artifacts", tmp_path), *quick())
     assert plain.stdout.startswith("run        cmkd on street day-night, seed 0\nimages     source")
 
 
@@ -169,7 +173,7 @@ def test_eval_finds_moved_weights_with_pretrained(
     here, moved = tmp_path / "here.safetensors", tmp_path / "moved.safetensors"
     state = demo.load_state_dict("demo-rn32")
     save_file(state, here)
-    words = own_images(images, "--out", tmp_path)
+    words = own_images(images, "--artifacts", tmp_path)
     assert call("train", *words, *quick(f"pretrained={here}")).exit_code == 0
     here.rename(moved)
     words = own_images(images, "--artifacts", tmp_path)
@@ -188,7 +192,7 @@ def test_train_ends_with_the_number_of_unreadable_images(cache: Path, tmp_path: 
     draw(root, "day", 60, count=34)
     draw(root, "night", 10, count=34)
     (root / "day" / "cup" / "cup3.png").write_bytes(b"no image")
-    result = call("train", *own_images(root, "--out", tmp_path), *quick())
+    result = call("train", *own_images(root, "--artifacts", tmp_path), *quick())
     assert result.exit_code == 0, result.output
     log = tmp_path / "street" / "day-night" / "cmkd" / "train.log"
     assert f"skipped    1 unreadable image, see '{log}'" in result.stdout
@@ -235,7 +239,7 @@ def test_inspect_prints_what_an_artifact_is(trained: Path) -> None:
 def test_what_does_not_train_says_so_and_has_no_losses(
     images: Path, cache: Path, tmp_path: Path
 ) -> None:
-    words = ("--method", "zero_shot", "--out", tmp_path)
+    words = ("--method", "zero_shot", "--artifacts", tmp_path)
     result = call("train", *own_images(images, *words), *quick()[: 2 * 2])
     assert result.exit_code == 0, result.output
     assert "on the 27 target images\n" in result.stdout and "adapted" not in result.stdout
@@ -243,7 +247,7 @@ def test_what_does_not_train_says_so_and_has_no_losses(
 
 
 def test_resume_without_a_run_says_that_a_new_one_starts(trained: Path, images: Path) -> None:
-    words = own_images(images, "--rst", "--resume", "--no-baselines", "--out")
+    words = own_images(images, "--rst", "--resume", "--no-baselines", "--artifacts")
     assert "resume  " not in call("train", *words, trained, *quick()).stdout
     started = call("train", *words, trained.with_name("other"), *quick())
     assert started.exit_code == 0 and "day-night/cmkd-rst'; a new run starts\n" in started.stdout
@@ -311,7 +315,7 @@ def test_wrong_usage_exits_with_two(words: list[str]) -> None:
 
 
 def test_options_win_over_set(images: Path, cache: Path, tmp_path: Path) -> None:
-    words = own_images(images, "--out", tmp_path, "--seed", 7)
+    words = own_images(images, "--artifacts", tmp_path, "--seed", 7)
     result = call("train", *words, *quick("seed=3", "rst=true"), "--no-rst")
     assert result.exit_code == 0, result.output
     path = tmp_path / "street" / "day-night" / "cmkd" / "artifact.safetensors"
@@ -322,6 +326,26 @@ def test_a_setting_typed_as_an_option_says_how_to_set_it() -> None:
     result = call("train", "--head-lr-multiplier", "3")
     assert result.exit_code == 2 and "pass --set head_lr_multiplier=VALUE" in result.stderr
     assert "--set" not in call("train", "--nothing", "3").stderr
+
+
+def test_a_renamed_option_is_refused_with_its_new_name() -> None:
+    for words in (("--out", "a"), ("--out=a",)):
+        result = call("train", *words)
+        assert result.exit_code == 2
+        assert "'--out' is now called '--artifacts'; pass --artifacts instead" in result.stderr
+
+
+def test_the_command_that_train_proposes_names_its_task_whatever_else_there_is(
+    tmp_path: Path,
+) -> None:
+    odd = tmp_path / "my runs\n\x1b[2J"
+    fixed, place = r"uda-export onnx --task a-b=cmkd", r"/my runs\012\033[2J' --out a-b.bundle"
+    for dataset, more in (("street", ""), ("shop", " --dataset shop")):
+        path = odd / dataset / "a-b" / "cmkd" / "artifact.safetensors"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        shown = export_command(TaskInfo("a-b", dataset, "a", "b", ("x", "y")), "cmkd", odd)
+        assert shown == f"{fixed}{more} --artifacts $'{tmp_path}{place}"
 
 
 @pytest.mark.parametrize("group", [main, exporting, running])

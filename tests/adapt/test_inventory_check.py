@@ -64,7 +64,7 @@ def test_names_of_files_cannot_steer_the_terminal_or_the_log(root, tmp_path):
     assert "\\x07工.png" in result.output
     train = "train --source day --target night --method zero_shot --no-baselines".split()
     settings = ["--set", "model=demo-rn32", "--set", "pretrained=demo"]
-    result = CliRunner().invoke(main, [*train, *settings, "--data", root, "--out", tmp_path])
+    result = CliRunner().invoke(main, [*train, *settings, "--data", root, "--artifacts", tmp_path])
     assert result.exit_code == 0, result.output
     log = next(tmp_path.glob("*/*/*/train.log")).read_text("utf-8")
     for text in (result.stderr, log):

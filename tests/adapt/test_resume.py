@@ -416,7 +416,7 @@ def test_a_finished_run_of_other_settings_or_images_is_replaced_only_by_restart(
     first = train("cmkd", pair, rst_config, out=tmp_path)
     before = first.path.read_bytes()
     other = replace(rst_config, seed=1, lr=2e-3)
-    lines = r"trained with lr 0.001 \(now 0.002\), seed 0 \(now 1\); add --restart .*another --out"
+    lines = r"trained with lr 0.001 \(now 0.002\), seed 0 \(now 1\); add --restart .* another --art"
     with pytest.raises(ConfigError, match=lines):
         train("cmkd", pair, other, out=tmp_path, resume=resume)
     fewer = replace(pair, target=pair.target.subset(pair.target.labels.nonzero()[0]))

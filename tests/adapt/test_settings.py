@@ -249,7 +249,14 @@ def test_an_artifact_keeps_values_and_sources(pair, tmp_path):
 
 
 def test_show_settings_prints_every_value_with_its_source_and_trains_nothing(images, tmp_path):
-    args = ["train", "--show-settings", "--method", "linear_probe", "--out", str(tmp_path / "a")]
+    args = [
+        "train",
+        "--show-settings",
+        "--method",
+        "linear_probe",
+        "--artifacts",
+        str(tmp_path / "a"),
+    ]
     own = ["--data", str(images), "--source", "day", "--target", "night"]
     own += ["--set", "model=demo-rn32", "--set", "batch_size=9"]
     done = CliRunner().invoke(main, [*args, *own], catch_exceptions=False)

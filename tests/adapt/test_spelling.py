@@ -83,7 +83,7 @@ def test_a_path_is_spelled_as_the_disk_does(tmp_path):
     assert tidy("./a//b/") == "a/b" and tidy(DECOMPOSED) == COMPOSED and tidy("") == ""
 
 
-OTHER = "holds another task, 'a b' to 'c'.*another --out"
+OTHER = "holds another task, 'a b' to 'c'.*another --artifacts"
 
 
 def test_no_remedy_deletes_the_result_of_other_domains(tmp_path, cache):

@@ -152,7 +152,7 @@ def test_training_and_eval_take_test_images_of_ones_own(root, tmp_path, uda_cach
     (root / "fog.txt").write_text("".join(lines))
     where = ("--data", root, "--source", "day/train", "--target", "night/train", "--threads", 1)
     out = tmp_path / "out"
-    result = call("train", *where, *MODEL, "--test", "fog.txt", "--out", out)
+    result = call("train", *where, *MODEL, "--test", "fog.txt", "--artifacts", out)
     assert result.exit_code == 0, result.output
     line = "source day/train 9, target night/train 9, held-out test fog.txt 6 images; nothing left"
     assert f"images     {line} out\n" in result.output

@@ -267,7 +267,7 @@ def test_the_commands_guide_from_draw_to_figures(
     drawn = call("spot-check", "draw", *own, "--count", 10, "--out", folder)
     assert drawn.exit_code == 0, drawn.output
     assert "10 of 27 target images at random" in drawn.stdout
-    assert f'uda-adapt spot-check score "{folder}" --artifacts "{trained}"' in drawn.stdout
+    assert f"uda-adapt spot-check score {folder} --artifacts {trained}\n" in drawn.stdout
     sort(folder, pair, 8)
     (folder / UNSORTED / "010.png").rename(folder / NONE / "010.png")
     words = ("spot-check", "score", folder, "--artifacts", trained, "--threads", 1)

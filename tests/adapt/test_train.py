@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_old_artifact(
     before = run.path.read_bytes()
     settings = {**asdict(rst_config), "seed": 1}
     words = [f"--set={key}={value}" for key, value in settings.items() if key != "rst"]
-    words += ["--rst", "--out", str(tmp_path), "--threads", "1", "--restart"]
+    words += ["--rst", "--artifacts", str(tmp_path), "--threads", "1", "--restart"]
     words += ["--data", str(images), "--source", "day", "--target", "night"]
 
     def fill() -> None:
