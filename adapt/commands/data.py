@@ -115,7 +115,7 @@ def check(
 
 def _print(found: OwnReport) -> None:
     """Print the content of each domain, and warnings."""
-    from adapt.data.inventory.summary import left_out_line
+    from runtime.inventory.left_out import left_out_line
 
     for one in found.details:
         echo("\n" + "\n".join(map(printable, one.lines())))
@@ -134,7 +134,7 @@ def _write_page(page: Path, found: OwnReport) -> None:
 
 
 def _write_json(path: Path, found: OwnReport, lost: Unreadable) -> None:
-    from adapt.data.inventory.summary import counted
+    from runtime.inventory.left_out import counted
 
     more = {
         "unreadable": {domain: [str(path) for path in bad] for domain, bad in lost.items()},

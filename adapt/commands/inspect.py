@@ -24,7 +24,7 @@ def inspect(artifact: Path) -> None:
     artifact = _file(artifact) if disk.is_folder(artifact) else artifact
     from adapt.artifacts.artifact import Artifact
     from adapt.artifacts.metrics import Metrics
-    from adapt.data.inventory.summary import INVENTORY, line_of
+    from adapt.data.inventory import INVENTORY, line_of
     from adapt.data.origin import IMAGES, Origin
     from adapt.settings.layers import shown
     from adapt.settings.stored import SETTINGS

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adapt.data import digests
 from adapt.data.contents import contents, stat
-from adapt.data.inventory.summary import Inventory
+from adapt.data.inventory import Inventory
 from adapt.data.origin import Origin
 from runtime.errors import DataError, TaskError
 from runtime.models import TaskInfo

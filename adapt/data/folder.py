@@ -1,7 +1,7 @@
 """Load tasks of the user's own images, from two domain folders or list files.
 
 A domain is `ROOT/<domain>/<class>/*.jpg`, or `ROOT/<domain>/{train,val,test}/<class>/*.jpg`; a
-target may also be `ROOT/<domain>/*.jpg`. `adapt.data.inventory` says what is taken of it.
+target may also be `ROOT/<domain>/*.jpg`. `runtime.inventory` says what is taken of it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 from adapt.data import pairing, spelling
 from adapt.data.base import DomainPair, ImageSet
 from adapt.data.class_folders import read_domain, read_folder
-from adapt.data.inventory.summary import Inventory, Role, Side
-from adapt.data.inventory.walk import LeftOut
+from adapt.data.inventory import Inventory, Role, Side
 from adapt.data.origin import Origin, absolute, named
 from adapt.data.own_domains import NO_LABELS, OwnDomain, check_side, read_side
 from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
+from runtime.inventory.left_out import LeftOut
 from runtime.storage import disk
+from runtime.storage.spelling import on_disk
 
 __all__ = ["load_folders", "read_domain", "read_folder", "with_test"]
 
@@ -162,7 +163,7 @@ def _called(root: Path, name: str, tail: str, images: ImageSet) -> tuple[ImageSe
 
 
 def _same(root: Path, source: str, target: str) -> bool:
-    one, other = (spelling.on_disk(root / spelling.tidy(name)) for name in (source, target))
+    one, other = (on_disk(root / spelling.tidy(name)) for name in (source, target))
     return disk.real(one) == disk.real(other)
 
 

@@ -13,10 +13,11 @@ from adapt.data.benchmark import count
 from adapt.data.check import DomainCheck, Report, report_of, row_of
 from adapt.data.class_folders import folders, leads_up
 from adapt.data.inspection.details import Details, across
-from adapt.data.inventory.walk import LOOP, LeftOut, walk
 from adapt.data.origin import absolute
 from adapt.data.own_domains import NO_LABELS, OwnDomain, read_side
 from runtime.errors import DataError
+from runtime.inventory.left_out import LeftOut
+from runtime.inventory.walk import LOOP, walk
 from runtime.storage import disk
 from runtime.text import quoted
 

@@ -15,7 +15,8 @@ from adapt.cli import main
 from adapt.data import load_folders
 from adapt.data.inspection.repeats import warnings
 from adapt.data.inspection.sheet import COLUMNS, ROWS, sheet, spaced
-from adapt.data.inventory.summary import line_of, reasons
+from adapt.data.inventory import line_of
+from runtime.inventory.left_out import reasons
 from tests.adapt.odd_world import CLASSES, clutter, domain, picture
 
 pytestmark = pytest.mark.usefixtures("uda_cache", "without_heif")

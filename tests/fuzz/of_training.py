@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from adapt.artifacts.artifact import FEATURES, KIND, OLDEST, SCHEMA, Artifact
 from adapt.clip import demo_weights, weights
-from adapt.data import cache, contents, digit_files, drawn, listfile
+from adapt.data import cache, contents, digit_files, drawn
 from adapt.data.base import ImageSet
 from adapt.evaluation import spot_check
 from adapt.methods.cmkd import CMKD, CMKDConfig
@@ -33,6 +33,7 @@ from adapt.optim.optimization import Optimization
 from adapt.settings import layers, model_config, text
 from adapt.sweep import results
 from adapt.training import checkpoint
+from runtime.inventory import lists
 from runtime.storage import checksummed
 from tests.adapt.conftest import make_clip
 from tests.adapt.digit_originals import write_mnist, write_svhn, write_usps
@@ -106,7 +107,7 @@ def readers(place: Path) -> list[Reader]:
         Reader(
             "list of images",
             [b"day/cup/1.jpg 0\nday/key/2.png 1\n", "tag/\u00fc b.jpg\t3\n".encode()],
-            from_file(place / "l.txt", listfile.read_lines),
+            from_file(place / "l.txt", lists.read_lines),
         ),
         _spot_check(place / "spot"),
         _metrics(place / "run"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from adapt.data.inspection.details import Details, sizes
 from adapt.data.inspection.sheet import sheet, spaced
-from adapt.data.inventory.summary import counted, reasons
+from runtime.inventory.left_out import counted, reasons
 from runtime.storage.writing import write_bytes
 
 _SHOWN = 50

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
-from adapt.data.inventory.names import file_reason, folder_reason, kind
 from runtime.errors import DataError
 from runtime.frames import formats
 from runtime.frames.decode import MAX_PIXELS
+from runtime.inventory.left_out import LeftOut
+from runtime.inventory.names import file_reason, folder_reason, kind
 from runtime.storage import disk
 
 LOOP = "links to a folder above"
@@ -31,17 +32,6 @@ MAX_BYTES = 8 * MAX_PIXELS
 """Largest image file: as many pixels as are read, of four channels of 16 bits."""
 Identity = tuple[int, int]
 """Device and inode: equal for one folder under two names."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A file or a folder that was not taken."""
-
-    path: Path
-    reason: str
-    """A label for a count, like `hidden` or `.heic`."""
-    files: int = 1
-    """Number of files it stands for."""
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from adapt.data.inventory.walk import LeftOut
-from runtime.console import count_of
-from runtime.frames import formats
+from runtime.inventory.left_out import LeftOut, counted, left_out_line
 from runtime.text import printable
 
 INVENTORY = "inventory"
 """Key in `optional` of an artifact: value of `Inventory.as_dict`."""
-_ENDINGS = 5
-"""Number of file endings that one line names; the others are summed up."""
 Role = Literal["source", "target", "test"]
 
 
@@ -82,34 +77,3 @@ def spread(per_class: Sequence[int]) -> dict[str, Any]:
         return {}
     middle = statistics.median(per_class)
     return {"per_class": {"min": min(per_class), "median": middle, "max": max(per_class)}}
-
-
-def counted(left_out: Iterable[LeftOut]) -> dict[str, int]:
-    """Return how many files were left out, by reason, the most frequent first."""
-    counts: Counter[str] = Counter()
-    for left in dict.fromkeys(left_out):
-        counts[left.reason] += left.files
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def left_out_line(left_out: Iterable[LeftOut]) -> str:
-    """Return left-out files in one line: `left out 12: .heic 10 (install ...), hidden 2`."""
-    counts = counted(left_out)
-    if not counts:
-        return "nothing left out"
-    return f"left out {sum(counts.values()):,}: {reasons(counts)}"
-
-
-def reasons(counts: Mapping[str, int]) -> str:
-    """Return reasons with their counts, and advice where there is some."""
-    parts = []
-    endings = [reason for reason in counts if reason.startswith(".")]  # the most frequent first
-    for reason, count in counts.items():
-        if reason in endings[_ENDINGS:]:
-            continue
-        advice = formats.advice(reason)
-        parts.append(f"{reason} {count:,}" + (f" ({advice})" if advice else ""))
-    if rest := endings[_ENDINGS:]:
-        files = sum(counts[ending] for ending in rest)
-        parts.append(f"{count_of(len(rest), 'more ending')} {files:,}")
-    return ", ".join(parts)

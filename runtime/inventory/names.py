@@ -1,4 +1,4 @@
-"""Recognise files and folders that hold no training images: hidden, system, thumbnails."""
+"""Recognise files and folders that hold no images of the user: hidden, system, thumbnails."""
 
 from __future__ import annotations
 
