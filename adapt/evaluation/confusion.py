@@ -54,8 +54,15 @@ class Confusion:
     @classmethod
     def of(cls, logits: Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> Confusion:
         """Return the confusion of logits (N, K) on labels (N,); UNKNOWN (-1) rows do not count."""
+        return cls.counted(logits.argmax(-1).numpy(), labels, classes)
+
+    @classmethod
+    def counted(
+        cls, predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
+    ) -> Confusion:
+        """Return the confusion of predicted classes (N,), otherwise like `of`."""
         known, size = labels != UNKNOWN, len(classes)
-        pairs = labels[known] * size + logits.argmax(-1).numpy()[known]
+        pairs = labels[known] * size + predicted[known]
         counts = np.bincount(pairs, minlength=size**2).reshape(size, size)
         return cls(tuple(classes), counts)
 

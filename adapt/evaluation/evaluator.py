@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ class Evaluator:
         seen = sum(both.values()) if self.known else len(self._target.images)
         return seconds * seen / len(some)
 
-    def _style(self) -> dict[str, Sequence[float]]:
+    def _style(self) -> dict[str, Any]:
         return {"mean": self._clip.mean, "std": self._clip.std}
 
     def _see(self, images: Pixels) -> Tensor:
