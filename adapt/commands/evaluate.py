@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt.artifacts import store
-from adapt.commands.baselines import with_probe
 from adapt.commands.image_options import named_of, pair_loader, task_options, test_option
 from adapt.commands.options import artifacts_option, use_threads
 from runtime.console import UserPath, count_of, echo, table, write_json
@@ -78,6 +77,7 @@ def evaluate(
     # Torch takes seconds to import: all that can be refused without it has been.
     from adapt.compute.device import select
     from adapt.evaluation import compare
+    from adapt.training.probe import with_probe
 
     select(device)
     use_threads(threads)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt.artifacts import store
-from adapt.commands.baselines import table_of
+from adapt.commands.baselines import with_baselines
 from adapt.commands.hints import SettingsCommand, export_command
 from adapt.commands.image_options import check_named, pair_loader, task_options, test_option
 from adapt.commands.options import (
@@ -118,7 +118,7 @@ def train(
     if is_rank_zero():
         _report(run, pair, trains=cls.trains)
         if baselines and cls.trains and is_only_process():
-            echo(f"\n{table_of(pair, run, device, dataset)}")
+            with_baselines(pair, run, device, dataset)
         echo(f"\nnext       {export_command(pair.task, run.path.parent.name, artifacts)}")
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
 from adapt.clip import demo_weights as demo
-from adapt.commands.baselines import verdict
 from adapt.commands.hints import export_command
+from adapt.evaluation.verdict import verdict
 from export.cli import main as exporting
 from runtime.cli import main as running
 from runtime.models import TaskInfo
