@@ -30,6 +30,7 @@ from adapt.data import DomainPair
 from adapt.settings.config import TrainConfig
 from adapt.settings.limits import check_startable
 from adapt.training import checkpoint
+from adapt.training.identity import described
 from adapt.training.journal import log_file
 from adapt.training.loop import Earlier, Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError
@@ -39,8 +40,6 @@ from runtime.storage.locks import exclusive
 from runtime.storage.writing import remove_leftovers
 
 LOCK = "train.lock"
-_SHOWN, _LONG = 3, 60
-"""Number of differences, and of characters of a value, that a message shows."""
 
 
 def train(
@@ -184,7 +183,7 @@ def _in_the_way(loop: Loop, resume: bool, option: str) -> Run | None:
     done, different = found
     if different:
         raise ConfigError(
-            f"'{done.path}' was trained with {_differences(different)}; add --restart to replace "
+            f"'{done.path}' was trained with {described(different)}; add --restart to replace "
             f"it, or choose another {option}"
         )
     return done if resume else None
@@ -206,26 +205,3 @@ def _check_same_domains(loop: Loop, earlier: Earlier | None, option: str) -> Non
             f"the same id as '{now.source}' to '{now.target}'; choose another {option}, or "
             "rename a folder"
         )
-
-
-def _differences(different: Mapping[str, tuple[object, object]]) -> str:
-    """Return the first differences for people; settings alone, if some differ."""
-    settings = {
-        k.removeprefix("config."): v for k, v in different.items() if k.startswith("config.")
-    }
-    parts = [f"{key} {_short(old)} (now {_short(new)})" for key, (old, new) in settings.items()]
-    what = {
-        "data": "images",
-        "task": "domains or classes",
-        "base": "base weights",
-        "guides": "teacher",
-    }
-    kinds = dict.fromkeys(key.partition(".")[0] for key in different)
-    parts = parts or [f"other {what.get(kind, kind)}" for kind in kinds if kind != "config"]
-    more = f" and {len(parts) - _SHOWN} more differences" if len(parts) > _SHOWN else ""
-    return ", ".join(parts[:_SHOWN]) + more
-
-
-def _short(value: object) -> str:
-    text = "unset" if value is None else str(value)
-    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
