@@ -59,6 +59,8 @@ class UdaGroup(click.Group):
             message, status = "interrupted", INTERRUPTED
         except UdaError as error:
             message = str(error)
+        except click.NoSuchOption as error:
+            raise _missing_space(error) from error
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] not in OPTIONAL:
                 raise
@@ -72,6 +74,24 @@ class UdaGroup(click.Group):
             message = refusal
         echo(f"error: {printable(message)}", err=True)
         sys.exit(status)
+
+
+def _missing_space(error: click.NoSuchOption) -> click.UsageError:
+    """Return an error for an option with its value right behind it, or the error as it is."""
+    given = error.option_name
+    options = [
+        name
+        for parameter in (error.ctx.command.params if error.ctx else ())
+        if isinstance(parameter, click.Option) and not parameter.is_flag
+        for name in parameter.opts
+        if given.startswith(name) and not (given[len(name)].isalpha() or given[len(name)] in "-_")
+    ]
+    if not options:
+        return error
+    return click.UsageError(
+        f"no such option '{printable(given)}'; a space is missing after {max(options, key=len)}",
+        error.ctx,
+    )
 
 
 class UserPath(click.Path):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from adapt.cli import main as adapt
 from export.cli import main as export
@@ -61,3 +62,14 @@ def options(command: click.Command) -> list[click.Option]:
 @pytest.mark.parametrize("name", ALL)
 def test_every_option_says_what_it_is(name: str) -> None:
     assert [one.opts[0] for one in options(ALL[name]) if not one.help] == []
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if options(ALL[name])])
+def test_a_value_without_a_space_before_it_is_explained(name: str) -> None:
+    program, *words = name.split()
+    for option in options(ALL[name]):
+        wrong = [*words, f"{option.opts[0]}/tmp/\x1b[2J x"]
+        result = CliRunner().invoke(GROUPS[program], wrong)
+        assert result.exit_code == 2 and "\x1b" not in result.stderr
+        hint = f"'{option.opts[0]}/tmp/\\x1b[2J x'; a space is missing after {option.opts[0]}\n"
+        assert (hint in result.stderr) != option.is_flag
