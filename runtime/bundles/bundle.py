@@ -104,6 +104,18 @@ class Bundle:
         """
         return self._content(ref)
 
+    def check(self, ref: FileRef) -> None:
+        """Check the digest of a file; of the base's, which is large, only the header and the size.
+
+        Raises:
+            FormatError: The file is missing or altered.
+            StorageError: Access to the file is denied.
+        """
+        if ref == self.manifest.tensors:
+            self.layout()
+        else:
+            self._content(ref)
+
     def task(self, task: str, layout: Mapping[str, TensorSpec]) -> Task:
         """Read a task's file and check it against the base's layout and its encoder.
 
