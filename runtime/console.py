@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ OPTIONAL = frozenset(
 )
 """Packages that only some installs have."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+STDOUT = Path("-")
+"""Stands for the standard output where a command takes the path of a file to write."""
 ProgressCallback = Callable[[str, int, int], None]
 """Called with a description of the step, how much of it is done, and how much there is."""
 
@@ -159,6 +162,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
 
 
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return rows as the lines of a Markdown table."""
+    lines = [header, ["---"] * len(header), *([markdown_text(cell) for cell in r] for r in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown_text(value: object) -> str:
+    """Return text that Markdown shows as it is."""
+    # An underscore within a word is one; at its end it would be emphasis.
+    return re.sub(r"([\\`*|<>\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", printable(value))
+
+
 def echo(text: object = "", *, err: bool = False) -> None:
     """Print lines, each without the characters that control a terminal.
 
@@ -190,10 +205,34 @@ def bytes_text(count: int) -> str:
     return f"{value:.2f} GB"
 
 
+def as_json(document: Any) -> str:
+    """Return a JSON document for programs as text."""
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document for programs, atomically.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    write_bytes(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+    write_bytes(path, as_json(document).encode())
+
+
+def publish(text: str, documents: Mapping[Path | None, str]) -> None:
+    """Write documents to files, and print a text; or instead of it the document of the path `-`.
+
+    Args:
+        text: Lines for people.
+        documents: Contents by path; what has no path is dropped.
+
+    Raises:
+        StorageError: A file cannot be written; the text was printed.
+    """
+    if STDOUT in documents:
+        click.echo(documents[STDOUT], nl=False)
+    else:
+        echo(text)
+    for path, content in documents.items():
+        if path not in (None, STDOUT):
+            write_bytes(path, content.encode())

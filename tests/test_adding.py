@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -45,6 +46,16 @@ from runtime.backends.ort.backend import OrtBackend
 class FooBackend(OrtBackend):
     pass
 """,
+    "runtime/backends/bar.py": """
+import os
+
+from runtime.backends.ort.backend import OrtBackend
+
+
+class BarBackend(OrtBackend):
+    def open(self, graph, **more):
+        os.abort()
+""",
 }
 LINES = {
     "adapt/registry.py": {
@@ -56,6 +67,7 @@ LINES = {
     "runtime/backends/__init__.py": {
         "BACKENDS = {\n": (
             '    "foo": Entry("runtime.backends.foo:FooBackend", "a new one", ("a",), ("cpu",)),\n'
+            '    "bar": Entry("runtime.backends.bar:BarBackend", "it crashes", ("a",), ("cpu",)),\n'
         ),
     },
 }
@@ -101,7 +113,7 @@ def test_a_new_method_has_its_settings_on_a_new_data_set(copy: Path) -> None:
 
 def test_a_new_backend_is_a_choice_with_its_help(copy: Path) -> None:
     done = run(copy, "-m", "runtime.cli", "predict", "--help")
-    assert "[foo|ort|trt]" in done.stdout and "foo: a new one" in done.stdout
+    assert "[bar|foo|ort|trt]" in done.stdout and "foo: a new one" in done.stdout
 
 
 def test_a_new_backend_opens_where_its_line_says_and_nowhere_else(copy: Path) -> None:
@@ -109,3 +121,17 @@ def test_a_new_backend_opens_where_its_line_says_and_nowhere_else(copy: Path) ->
     done = [run(copy, "-c", code.format(device)) for device in ("cpu", "cuda:1")]
     assert done[0].stdout == "cpu\n", done[0].stderr
     assert "'foo' runs on the CPU, found device 'cuda:1'; pass --device cpu" in done[1].stderr
+
+
+def test_a_new_backend_is_compared_and_one_that_crashes_is_left_out(copy: Path) -> None:
+    bundle = REPOSITORY / "tests/fixtures/549a19a/bundle"
+    options = ("--device", "cpu", "--strategy", "patch", "--samples", "2", "--warmup", "0")
+    done = run(copy, *("-m", "runtime", "bench", str(bundle), "--compare"), *options, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["name"] for row in found["rows"]] == ["ort cpu patch", "foo cpu patch"]
+    assert [row["reference"] for row in found["rows"]] == [True, False]
+    assert found["rows"][1]["answers"]["same_top_class"] == 2 * 16
+    (crashed,) = (left for left in found["left_out"] if left["what"] == "bar cpu patch")
+    assert "its process crashed (Aborted)" in crashed["reason"]
+    assert f"run: uda-runtime bench {bundle} --backend bar --device cpu" in crashed["reason"]

@@ -11,7 +11,7 @@ from adapt.artifacts import store
 from adapt.published import By, Published, PublishedRow
 from adapt.sweep.jobs import Job
 from adapt.sweep.results import EPOCHS, Result
-from runtime.console import table
+from runtime.console import markdown_table, table
 
 CPRS = frozenset(f"{s}-{t}" for s in "cprs" for t in "cprs" if s != t)
 """DomainNet tasks that some papers restrict themselves to."""
@@ -56,9 +56,8 @@ class Table:
 
     def markdown(self) -> str:
         """Return all lines as a Markdown table."""
-        rows = [list(self._header), ["---"] * len(self._header)]
-        rows += [line.cells(self.columns) for line in self.lines]
-        return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
+        rows = [line.cells(self.columns) for line in self.lines]
+        return markdown_table(self._header, rows) + "\n"
 
     def notes(self) -> list[str]:
         """Return the notes on comparability, a line each."""

@@ -45,7 +45,34 @@ BACKENDS = {
     ),
 }
 
+DEFAULT = "ort"
+"""Backend of whoever names none."""
+
 _PLACES = {"cpu": "the CPU", "cuda": "a GPU"}
+
+
+def entry_for(name: str, device: str) -> Entry:
+    """Return a backend's entry, if it runs on that kind of device.
+
+    Args:
+        name: Name of the backend.
+        device: Name of the device; whether it exists is not looked at.
+
+    Raises:
+        BackendError: The name is unknown, or the backend runs on other kinds of devices.
+    """
+    if not isinstance(device, str):
+        raise BackendError(f"a device is named by a text, as 'cpu' or 'cuda:1'; found {device!r}")
+    if name not in BACKENDS:
+        raise BackendError(f"unknown backend '{name}'; available: {', '.join(sorted(BACKENDS))}")
+    entry, kind = BACKENDS[name], device.partition(":")[0]
+    if kind in _PLACES and kind not in entry.devices:
+        places = " or ".join(_PLACES[each] for each in entry.devices)
+        raise BackendError(
+            f"backend '{name}' runs on {places}, found device '{device}'; "
+            f"pass --device {entry.devices[0]}"
+        )
+    return entry
 
 
 def load(
@@ -70,17 +97,7 @@ def load(
         BackendError: The name is unknown, the library is missing or the device cannot be used.
     """
     check_engines(engines)
-    if not isinstance(device, str):
-        raise BackendError(f"a device is named by a text, as 'cpu' or 'cuda:1'; found {device!r}")
-    if name not in BACKENDS:
-        raise BackendError(f"unknown backend '{name}'; available: {', '.join(sorted(BACKENDS))}")
-    entry, kind = BACKENDS[name], device.partition(":")[0]
-    if kind in _PLACES and kind not in entry.devices:
-        places = " or ".join(_PLACES[each] for each in entry.devices)
-        raise BackendError(
-            f"backend '{name}' runs on {places}, found device '{device}'; "
-            f"pass --device {entry.devices[0]}"
-        )
+    entry = entry_for(name, device)
     module, attribute = entry.path.split(":")
     backend: Backend = getattr(import_module(module), attribute)(device, threads, bundle, engines)
     return backend

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import click
 
 from runtime.backends import BACKENDS
+from runtime.backends import DEFAULT as DEFAULT_BACKEND
 from runtime.console import UserPath
+from runtime.strategies import DEFAULT as DEFAULT_STRATEGY
 from runtime.strategies import STRATEGIES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +38,7 @@ _DEVICE = click.option(
 _BACKEND = click.option(
     "--backend",
     type=click.Choice(sorted(BACKENDS)),
-    default="ort",
+    default=DEFAULT_BACKEND,
     show_default=True,
     help=f"Backend. {_summaries(BACKENDS)}.",
 )
@@ -54,7 +56,7 @@ _THREADS = click.option(
 STRATEGY = click.option(
     "--strategy",
     type=click.Choice(sorted(STRATEGIES)),
-    default="patch",
+    default=DEFAULT_STRATEGY,
     show_default=True,
     help=f"Strategy for holding tasks. {_summaries(STRATEGIES)}.",
 )

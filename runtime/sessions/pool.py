@@ -58,10 +58,10 @@ class SessionPool(ProcessBound):
         *,
         sessions: int = 2,
         devices: Sequence[str] = ("cpu",),
-        backend: str = "ort",
+        backend: str = backends.DEFAULT,
         threads: int | None = None,
         blocked: bool = True,
-        strategy: str = "patch",
+        strategy: str = strategies.DEFAULT,
         max_task_bytes: int | None = None,
         engines: str | os.PathLike[str] | None = None,
     ) -> SessionPool:

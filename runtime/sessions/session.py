@@ -45,11 +45,11 @@ class Session(SwitchingSession):
         cls,
         path: str | os.PathLike[str],
         *,
-        backend: str = "ort",
+        backend: str = backends.DEFAULT,
         device: str = "cpu",
         threads: int | None = None,
         blocked: bool = True,
-        strategy: str = "patch",
+        strategy: str = strategies.DEFAULT,
         max_task_bytes: int | None = None,
         engines: str | os.PathLike[str] | None = None,
     ) -> Session:
