@@ -35,7 +35,7 @@ def put_folder(made: Path, path: Path) -> None:
     if not disk.exists(path):
         made.rename(path)
     elif not exchange(made, path):
-        aside = made.with_name(f".former-{made.name}")
+        aside = made.with_name(".former")
         path.rename(aside)
         try:
             made.rename(path)
