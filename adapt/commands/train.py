@@ -164,15 +164,12 @@ def _train(
     restart: bool,
 ) -> Run:
     """Check the settings that depend on the images, print them, and train."""
-    from adapt.settings.architectures import QUICKGELU, image_size
-    from adapt.settings.limits import check_crops, check_passes
+    from adapt.settings.limits import check_data
     from adapt.training import train as training
 
     config = resolved.config
-    if cls.trains and cls.uses_images:
-        size = image_size(config.model.removesuffix(QUICKGELU))
-        check_crops(resolved, size or config.train_size)
-        check_passes(resolved, max(len(pair.source), len(pair.target)))
+    if cls.trains:
+        check_data(resolved, len(pair.source), len(pair.target), uses_images=cls.uses_images)
     if is_rank_zero():
         _announce(method, pair, config, root, resume)
     return training.train(
