@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
+import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from runtime.errors import UdaError
+from runtime.errors import DataError, UdaError
 from runtime.startup import INTERRUPTED
 from runtime.storage import disk
 from runtime.storage.writing import write_bytes
@@ -98,9 +98,9 @@ def _missing_space(error: click.NoSuchOption) -> click.UsageError:
 
 
 class UserPath(click.Path):
-    """A path argument; denied access is a StorageError.
+    """A path argument; one that cannot be used is an error like any other, in one line.
 
-    Click would report wrong usage, and say that the path does not exist.
+    Click would report wrong usage, and say that a path to which access is denied does not exist.
     """
 
     def __init__(self, *, path_type: type = Path, **checks: bool) -> None:
@@ -108,7 +108,7 @@ class UserPath(click.Path):
 
         Args:
             path_type: Type of the value.
-            checks: Click's `exists`, `file_okay` and `dir_okay`.
+            checks: Click's `exists`, `file_okay`, `dir_okay` and `allow_dash`.
         """
         super().__init__(readable=False, path_type=path_type, **checks)
 
@@ -117,8 +117,21 @@ class UserPath(click.Path):
 
         Raises:
             StorageError: Access is denied.
+            DataError: Nothing is there, or a file instead of a folder, or the other way round.
         """
-        disk.status(value)
+        found = disk.status(value)
+        problem = ""
+        if self.allow_dash and value == str(STDOUT):
+            pass
+        elif found is None:
+            problem = "does not exist" if self.exists else ""
+        elif stat.S_ISREG(found.st_mode) and not self.file_okay:
+            problem = "is a file, expected a folder"
+        elif stat.S_ISDIR(found.st_mode) and not self.dir_okay:
+            problem = "is a folder, expected a file"
+        if problem:
+            what = param.opts[0] if isinstance(param, click.Option) else "the path"
+            raise DataError(f"'{os.fspath(value)}' {problem}; check {what}")
         return super().convert(value, param, ctx)
 
 
@@ -160,18 +173,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
     rule = "  ".join("-" * w for w in widths)
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return rows as the lines of a Markdown table."""
-    lines = [header, ["---"] * len(header), *([markdown_text(cell) for cell in r] for r in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def markdown_text(value: object) -> str:
-    """Return text that Markdown shows as it is."""
-    # An underscore within a word is one; at its end it would be emphasis.
-    return re.sub(r"([\\`*|<>\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", printable(value))
 
 
 def echo(text: object = "", *, err: bool = False) -> None:

@@ -11,7 +11,8 @@ from adapt.artifacts import store
 from adapt.published import By, Published, PublishedRow
 from adapt.sweep.jobs import Job
 from adapt.sweep.results import EPOCHS, Result
-from runtime.console import markdown_table, table
+from runtime.console import table
+from runtime.markdown import markdown_table
 
 CPRS = frozenset(f"{s}-{t}" for s in "cprs" for t in "cprs" if s != t)
 """DomainNet tasks that some papers restrict themselves to."""

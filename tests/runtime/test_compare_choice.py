@@ -8,7 +8,7 @@ import pytest
 from runtime.benchmark.compare import show
 from runtime.benchmark.compare.agreement import Agreement, problem, summed
 from runtime.benchmark.compare.choice import choose, ratio
-from runtime.console import markdown_text
+from runtime.markdown import markdown_text
 
 
 def row(name, ms, memory=100, problem="", **more):

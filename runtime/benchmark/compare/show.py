@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from runtime.benchmark.latency import machine_text
-from runtime.console import bytes_text, count_of, markdown_table, markdown_text, table
+from runtime.console import bytes_text, count_of, table
+from runtime.markdown import markdown_table, markdown_text
 from runtime.text import printable
 
 Values = dict[str, Any]
