@@ -17,6 +17,8 @@ from runtime.errors import FormatError, TaskError
 from runtime.storage import disk
 
 FILE = "artifact.safetensors"
+ROOT = "artifacts"
+"""Default root folder."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def family(method: str, config: Mapping[str, Any]) -> str:
     return "-".join([method, *(name for name, there in added.items() if there)])
 
 
-def _baseline(variant: str) -> bool:
+def is_baseline(variant: str) -> bool:
+    """Return whether a variant is of a method that others are compared with."""
     method = METHODS.get(variant.partition("-")[0])
     return method is not None and method.baseline
 
@@ -104,7 +107,7 @@ def entries(root: Path, task: str | None = None, dataset: str | None = None) -> 
 def variants(root: Path, dataset: str, task: str) -> dict[str, Path]:
     """Return the artifact files of a task by variant, baselines first."""
     found = {entry.variant: entry.path for entry in entries(root, task, dataset)}
-    return {name: found[name] for name in sorted(found, key=lambda n: (not _baseline(n), n))}
+    return {name: found[name] for name in sorted(found, key=lambda n: (not is_baseline(n), n))}
 
 
 def dataset_of(root: Path, task: str) -> str:
@@ -145,7 +148,7 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
     if method is not None:
         chosen = {name: path for name, path in known.items() if name == method}
     elif len(known) > 1:
-        adapted = {name: path for name, path in known.items() if not _baseline(name)}
+        adapted = {name: path for name, path in known.items() if not is_baseline(name)}
         chosen = adapted or known
     if len(chosen) == 1:
         return next(iter(chosen.values()))

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from adapt.artifacts import store
 from adapt.methods import METHODS
 from adapt.settings.names import check_device
 from adapt.settings.selectors import SELECTORS
@@ -57,7 +58,7 @@ def artifacts_option(text: str = "Folder that `uda-adapt train` wrote.") -> Call
     return click.option(
         "--artifacts",
         type=UserPath(file_okay=False),
-        default="artifacts",
+        default=store.ROOT,
         show_default=True,
         help=text,
     )

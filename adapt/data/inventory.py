@@ -71,6 +71,28 @@ def line_of(document: object) -> str | None:
     return f"{', '.join(taken)}; left out: {left_out or 'nothing'}"
 
 
+def rows_of(document: object) -> list[tuple[str, str, str, str]]:
+    """Return role, name, images and images per class of the sides that an artifact has kept.
+
+    Args:
+        document: As for `line_of`.
+    """
+    rows = []
+    for role in get_args(Role):
+        side = document.get(role) if isinstance(document, dict) else None
+        if isinstance(side, dict):
+            counts = side.get("per_class")
+            counts = counts if isinstance(counts, dict) else {}
+            shown = " / ".join(_number(counts.get(key)) for key in ("min", "median", "max"))
+            per_class = shown if counts else "no labels"
+            rows.append((role, str(side.get("name")), str(side.get("images")), per_class))
+    return rows
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else "-"
+
+
 def spread(per_class: Sequence[int]) -> dict[str, Any]:
     """Return the least, the median and the largest number of images of a class."""
     if not per_class:

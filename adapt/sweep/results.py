@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,12 @@ from typing import Any
 
 from adapt.artifacts.artifact import Artifact
 from adapt.sweep.jobs import Job
-from adapt.training.journal import METRICS
-from adapt.training.record import check_row
+from adapt.training.history import read_history
+from adapt.training.record import EpochRow
 from runtime import patch
 from runtime.errors import FormatError
 from runtime.storage import disk
-from runtime.storage.files import read_bytes
-from runtime.storage.json_text import parse
 
-MAX_METRICS = 1 << 28
 EPOCHS = ("last", "selected", "oracle-best")
 """Epochs whose accuracy is reported: the final one, the one that a score without labels chose, if
 one did, and the one that the target's labels would choose."""
@@ -60,14 +58,10 @@ def read(job: Job, metric: str) -> Result | None:
     epochs = {"last": found.metrics["last"]}
     if found.metrics.get("selected"):
         epochs["selected"] = found.metrics["selected"]
-    try:
-        lines = read_bytes(job.path.with_name(METRICS), MAX_METRICS).splitlines()
-        rows = [row for row in map(parse, lines) if isinstance(row, dict)]
-        for row in rows:
-            check_row(row, row.get("epoch", 0))
+    known: list[EpochRow] = []
+    with contextlib.suppress(FormatError):
+        rows = read_history(job.path.parent)
         known = [row for row in rows if isinstance(row.get(metric), float)]
-    except (FormatError, ValueError):
-        known = []
     best = found.metrics["oracle_best"]
     if known:
         epochs["oracle-best"] = max(known, key=lambda row: row[metric])

@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
 from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.metrics import Digests, Last, Metrics, OracleBest, Selected
 from adapt.cli import main
 from adapt.clip import demo_weights as demo
 from adapt.commands.hints import export_command
+from adapt.commands.run_tables import epochs_table
 from adapt.evaluation.verdict import verdict
 from export.cli import main as exporting
 from runtime.cli import main as running
@@ -232,8 +234,56 @@ def test_inspect_prints_what_an_artifact_is(trained: Path) -> None:
     assert above.exit_code == 1
     assert f"pass one below it: '{trained / 'street' / 'day-night' / 'cmkd-rst'}'" in (above.stderr)
     assert re.search(r"^rst +true +command line$", result.stdout, re.M)
-    assert "3: bee, cup, dog" in result.stdout
+    assert re.search(r"^batch_size +8 +command line$", result.stdout, re.M)
+    assert re.search(r"^momentum +0.9 +default$", result.stdout, re.M)
+    assert re.search(r"^rst_density +\S+ +data$", result.stdout, re.M)
+    assert "\nclasses   3: bee, cup, dog\n" in result.stdout
+    for role, domain in (("source", "day"), ("target", "night")):
+        assert re.search(rf"^{role} +{domain} +27 +9 / 9 / 9$", result.stdout, re.M)
+    assert "\nleft out: nothing\n" in result.stdout
     assert "demo-rn32/demo" in result.stdout and "oracle-best" in result.stdout
+
+
+def test_inspect_shows_the_losses_of_every_epoch_or_says_why_not(
+    images: Path, cache: Path, tmp_path: Path
+) -> None:
+    words = own_images(images, "--artifacts", tmp_path, "--no-baselines")
+    assert call("train", *words, *quick("epochs=3", "iterations=2")).exit_code == 0
+    folder = tmp_path / "street" / "day-night" / "cmkd"
+    history = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in history.read_text().splitlines()]
+    shown = [line.split() for line in call("inspect", folder).stdout.splitlines()]
+    start = next(n for n, words in enumerate(shown) if words[:3] == ["epoch", "loss", "source"])
+    for row, cells in zip(rows, shown[start + 2 :], strict=True):
+        losses = [f"{value:.4f}" for value in row["losses"].values()]
+        assert cells[: 2 + len(losses)] == [
+            *(str(row["epoch"]), *losses, f"{row['accuracy']:.2f}"),
+        ]
+    saved = Artifact.load(folder / "artifact.safetensors").metrics["selected"]["epoch"]
+    assert [w[0] for w in shown[start + 2 :] if "saved" in " ".join(w)] == [str(saved)]
+    history.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+    assert f"losses    unknown: the history in '{folder}' is of" in call("inspect", folder).stdout
+    history.write_text("{}\n")
+    assert f"losses    unknown: '{history}' is damaged: row 0" in call("inspect", folder).stdout
+    history.unlink()
+    alone = call("inspect", folder)
+    assert alone.exit_code == 0 and f"unknown: cannot read '{history}'" in alone.stdout
+
+
+def test_a_long_history_is_thinned_but_for_the_epochs_that_matter() -> None:
+    numbers = {"losses": {"source": 1.0}, "accuracy": 50.0, "density": 0.0}
+    history = [{"epoch": number, **numbers} for number in range(1, 1001)]
+    digests = Digests(*("0" * 64,) * 3)
+    known = (77, 50.0, 50.0, {"a": 50.0})
+    metrics = Metrics(
+        Last(1000, *known[1:]), OracleBest(13, 50.0), 0.0, True, 9, digests,
+        Selected("infomax", *known),
+    )  # fmt: skip
+    lines = epochs_table(history, metrics).splitlines()
+    marked = {line.split()[-1]: line.split()[0] for line in lines[2:-1]}
+    assert marked["saved"] == "77" and marked["oracle-best"] == "13"
+    assert lines[-2].split()[0] == "1000" and len(lines) < 50
+    assert lines[-1] == f"{1000 - (len(lines) - 3)} epochs between these left out"
 
 
 def test_what_does_not_train_says_so_and_has_no_losses(

@@ -161,7 +161,8 @@ def test_test_images_of_their_own_are_remembered(
     saved = Origin.of(Artifact.load(path).optional[IMAGES])
     assert saved == Origin(f"{tmp_path}/street", "day", "night", f"{tmp_path}/elsewhere")
     output = run(adapt_main, "inspect", path)
-    assert f"data      {tmp_path}/street\n" in output
+    words = f"--data {tmp_path}/street --source day --target night --test {tmp_path}/elsewhere"
+    assert f"\ndata      {words}\n" in output
     shutil.rmtree("street/night")  # adapted to, not tested on
     draw(tmp_path / "street", "night", 99, count=1)
     monkeypatch.chdir(made)
