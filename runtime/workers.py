@@ -133,6 +133,13 @@ def on_threads(work: Callable[[S], T], items: Iterable[S], count: int) -> list[T
         raise
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Workers:
     """A pool of threads; the locks of `concurrent.futures` stay held after an interrupt."""
 
@@ -163,6 +170,14 @@ class Workers:
                 job.drop()
             raise
         return [job.take() for job in jobs]
+
+    def submit(self, work: Callable[[], T]) -> Job[T]:
+        """Queue a call for the next thread that is free, and return its job."""
+        job = Job(work)
+        self._jobs.put(job)  # type: ignore[arg-type]
+        if self._closed:  # meanwhile, perhaps before it was put there
+            self.close()
+        return job
 
     def close(self) -> None:
         """Wait for running jobs and end the threads. Safe to call more than once."""

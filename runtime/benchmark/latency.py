@@ -19,7 +19,7 @@ from runtime.backends import BACKENDS
 from runtime.console import bytes_text, table
 from runtime.frames.preprocess import preprocess
 from runtime.sessions.session import Session
-from runtime.sessions.sharing import cores
+from runtime.workers import cores
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ NAMES = "classes.txt"
 """Class names beside a list, one per line: the first is label 0."""
 UNLABELLED = "-1"
 """Label of an image that has none."""
+_ENDINGS = formats.KNOWN | formats.VIDEO
 _LIMIT = 256 * 2**20
 
 
@@ -57,8 +58,8 @@ def read_lines(path: Path) -> list[Line]:
     """Return the lines of a list.
 
     A label is what follows the last blank, or the last tab if there is one, so that paths may have
-    blanks (`Real World/Mug/1.jpg 3`). A line that ends like an image file has no label; nor has one
-    whose label is -1.
+    blanks (`Real World/Mug/1.jpg 3`). A line that ends like an image or a video has no label; nor
+    has one whose label is -1.
 
     Raises:
         DataError: The file is missing, too large, empty or not UTF-8 text, or only some lines have
@@ -91,7 +92,7 @@ def read_names(path: Path) -> list[str]:
 
 def _line(text: str) -> Line:
     text = text.strip().replace("\\", "/")
-    if "\t" not in text and os.path.splitext(text)[1].lower() in formats.KNOWN:
+    if "\t" not in text and os.path.splitext(text)[1].lower() in _ENDINGS:
         return Line(text, None)
     parts = text.rsplit("\t", 1) if "\t" in text else text.rsplit(None, 1)
     label = composed(parts[1].strip()) if len(parts) == 2 else None

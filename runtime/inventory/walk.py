@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -46,17 +46,18 @@ class Tree:
     """Files left out, sorted by path."""
 
 
-def walk(root: Path, *, recursive: bool = True) -> Tree:
+def walk(root: Path, *, recursive: bool = True, also: Collection[str] = ()) -> Tree:
     """List the files below a folder.
 
     Args:
         root: Folder to list.
         recursive: Whether to list the files of its folders, rather than their names alone.
+        also: Endings, in lower case, of files to take besides images, of any size.
 
     Raises:
         DataError: The folder cannot be listed.
     """
-    work = _Walk(root, recursive)
+    work = _Walk(root, recursive, also)
     try:
         work.folder(str(root), "")
     except OSError as error:
@@ -71,15 +72,35 @@ def walk(root: Path, *, recursive: bool = True) -> Tree:
     )
 
 
-def screened(path: str) -> str | None:
-    """Return why a file that is called like an image is left out, or None if it is taken."""
+def reason_of(path: str, also: Collection[str] = ()) -> str | None:
+    """Return why a file is left out, or None if it is taken.
+
+    Args:
+        path: Path of the file.
+        also: Endings of files to take besides images, see `walk`.
+    """
+    name = os.path.basename(path)
+    ending = os.path.splitext(name)[1].lower()
+    reason, most = file_reason(name), None if ending in also else MAX_BYTES
+    if reason is None and ending not in also and ending not in formats.readable():
+        reason = SPECIAL if screened(path) == SPECIAL else kind(name)
+    return reason or screened(path, most)
+
+
+def screened(path: str, most: int | None = MAX_BYTES) -> str | None:
+    """Return why a file that is called like an image is left out, or None if it is taken.
+
+    Args:
+        path: Path of the file.
+        most: Largest number of bytes; None for no bound.
+    """
     try:
         status = os.stat(path)
     except OSError:
         return BROKEN if os.path.islink(path) else UNREADABLE
     if not S_ISREG(status.st_mode):
         return SPECIAL
-    if status.st_size > MAX_BYTES:
+    if most is not None and status.st_size > most:
         return TOO_LARGE
     readable = os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
     return None if readable else UNREADABLE
@@ -88,8 +109,8 @@ def screened(path: str) -> str | None:
 class _Walk:
     """One walk; links are followed last, when everything else is known."""
 
-    def __init__(self, root: Path, recursive: bool) -> None:
-        self.root, self.recursive = str(root), recursive
+    def __init__(self, root: Path, recursive: bool, also: Collection[str]) -> None:
+        self.root, self.recursive, self.also = str(root), recursive, also
         self.images: dict[str, list[str]] = {}
         self.folders: set[str] = set()
         self.left_out: list[LeftOut] = []
@@ -120,7 +141,7 @@ class _Walk:
                 if is_folder or entry.is_symlink():
                     self._inner(entry, group, is_folder, waiting)
                 else:
-                    self._file(entry.path, entry.name, group)
+                    self._file(entry.path, group)
 
     def follow(self) -> None:
         """Take the targets of links, unless they are taken already."""
@@ -142,7 +163,7 @@ class _Walk:
                 self._leave(path, AGAIN)
             else:
                 taken.add(_identity(path))
-                self._file(path, os.path.basename(path), group)
+                self._file(path, group)
 
     def _inner(
         self, entry: os.DirEntry[str], group: str, is_folder: bool, waiting: deque[tuple[str, str]]
@@ -186,11 +207,8 @@ class _Walk:
             return len({entry.name for entry in entries} & self.folders) > 1
         return False
 
-    def _file(self, path: str, name: str, group: str) -> None:
-        reason = file_reason(name)
-        if reason is None and os.path.splitext(name)[1].lower() not in formats.readable():
-            reason = SPECIAL if screened(path) == SPECIAL else kind(name)
-        reason = reason or screened(path)
+    def _file(self, path: str, group: str) -> None:
+        reason = reason_of(path, self.also)
         if reason is None:
             self.images.setdefault(group, []).append(path)
         else:

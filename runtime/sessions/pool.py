@@ -20,8 +20,8 @@ from runtime.sessions.lending import Lending
 from runtime.sessions.origin import ProcessBound
 from runtime.sessions.session import Session
 from runtime.sessions.settings import check_number, check_settings
-from runtime.sessions.sharing import SharedBase, cores, encoding
-from runtime.workers import Workers
+from runtime.sessions.sharing import SharedBase, encoding
+from runtime.workers import Workers, cores
 
 Pair = tuple[Frame, str]
 """A frame, and the id of the task that is to classify it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 
 from runtime.errors import ConfigError
-from runtime.sessions.sharing import cores
+from runtime.workers import cores
 
 
 def check_settings(threads: object, max_task_bytes: object) -> None:

@@ -1,0 +1,94 @@
+"""Take the images and videos that match a pattern which no shell has expanded."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from runtime.errors import DataError
+from runtime.inventory.left_out import LeftOut
+from runtime.inventory.names import folder_reason
+from runtime.inventory.walk import reason_of, walk
+from runtime.sources.base import Input
+from runtime.sources.folder import take_folder
+from runtime.sources.found import Found, also, failed, parent
+from runtime.storage import disk
+from runtime.storage.files import expanded
+
+_ANY = "**"
+
+
+def is_pattern(word: str) -> bool:
+    """Return whether a word that is not an existing path can match several."""
+    return glob.has_magic(word)
+
+
+def take_pattern(word: str, recursive: bool) -> Found:
+    """Return the images and videos that match a pattern, and those in folders that match.
+
+    Args:
+        word: Pattern of `*`, `?` and `[...]`, where `**` stands for any number of folders.
+        recursive: Whether to enter the folders of folders that match.
+    """
+    parts = expanded(word).parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    base = os.path.join("", *parts[:fixed])
+    if _ANY in parts:
+        found = _below(parts, base)
+    else:
+        found = Found()
+        for path in sorted(glob.glob(os.path.join("", *parts))):
+            found.add(_match(path, base, recursive))
+    if not found.inputs and not found.left_out and not found.closed:
+        return failed(word, DataError(f"no file matches '{word}'; check the pattern"))
+    return found.or_error(word, f"'{word}' matches no images or videos")
+
+
+def _match(path: str, base: str, recursive: bool) -> Found:
+    """Return what one path stands for that matches."""
+    name = os.path.basename(path)
+    inside = Path(os.path.relpath(path, base or ".")).as_posix()
+    if disk.is_folder(path):
+        reason = folder_reason(name, inside_class=True)
+        if reason is not None:
+            return Found(left_out=[LeftOut(Path(path), reason)])
+        found = take_folder(path, recursive, f"{inside}/")
+        found.inputs = [given for given in found.inputs if given.error is None]
+        return found
+    reason = reason_of(path, also())
+    if reason is not None:
+        return Found(left_out=[LeftOut(Path(path), reason)])
+    return Found([Input(path, inside, parent(path))])
+
+
+def _below(parts: Sequence[str], base: str) -> Found:
+    """Return the files below folders that match; links in a circle are followed once."""
+    start = list(parts).index(_ANY)
+    pattern, found = parts[start:], Found()
+    head = os.path.join("", *parts[:start])
+    for folder in sorted(glob.glob(head)) if head else ["."]:
+        if not disk.is_folder(folder):
+            continue
+        tree = walk(Path(folder), also=also())
+        for path in sorted(path for paths in tree.images.values() for path in paths):
+            if _fits(Path(os.path.relpath(path, folder)).parts, pattern):
+                inside = Path(os.path.relpath(path, base or ".")).as_posix()
+                found.inputs.append(Input(str(path), inside, parent(str(path))))
+        for left in tree.left_out:
+            inner = Path(os.path.relpath(left.path, folder)).parts
+            # A folder that is left out may hold files that match.
+            if _fits(inner, pattern) or not left.reason.startswith("."):
+                found.left_out.append(left)
+    return found
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether the parts of a path match those of a pattern."""
+    if not pattern:
+        return not parts
+    if pattern[0] == _ANY:
+        return any(_fits(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
