@@ -58,8 +58,8 @@ class UdaGroup(click.Group):
         status = 1
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            message, status = "interrupted", INTERRUPTED
+        except KeyboardInterrupt as error:  # Python's own says nothing
+            message, status = str(error) or "interrupted", INTERRUPTED
         except UdaError as error:
             message = str(error)
         except click.NoSuchOption as error:
@@ -183,6 +183,11 @@ def echo(text: object = "", *, err: bool = False) -> None:
         err: Whether to print them on stderr.
     """
     click.echo("\n".join(map(printable, str(text).split("\n"))), err=err)
+
+
+def erase_line() -> None:
+    """Erase the line of a bar on stderr, which is a terminal, so that another can be printed."""
+    click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def count_of(count: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
@@ -10,6 +11,7 @@ import click
 from runtime.backends import BACKENDS
 from runtime.backends import DEFAULT as DEFAULT_BACKEND
 from runtime.console import UserPath
+from runtime.outputs import OUTPUTS
 from runtime.strategies import DEFAULT as DEFAULT_STRATEGY
 from runtime.strategies import STRATEGIES
 
@@ -60,6 +62,28 @@ STRATEGY = click.option(
     show_default=True,
     help=f"Strategy for holding tasks. {_summaries(STRATEGIES)}.",
 )
+
+
+def output_options(command: F) -> F:
+    """Add an option for each of `OUTPUTS`; the command gets those that were given as `targets`."""
+
+    @wraps(command)
+    def run(**values: Any) -> Any:
+        paths = {name: values.pop(f"{name}_path") for name in OUTPUTS}
+        given = {name: path for name, path in paths.items() if path is not None}
+        return command(targets=given, **values)
+
+    options: Any = run
+    for name, entry in reversed(list(OUTPUTS.items())):
+        options = click.option(
+            f"--{name}",
+            f"{name}_path",
+            metavar="DIR" if entry.folder else "FILE",
+            type=UserPath(file_okay=not entry.folder, dir_okay=entry.folder),
+            help=entry.summary,
+        )(options)
+    decorated: F = options
+    return decorated
 
 
 def session_options(command: F) -> F:
