@@ -79,7 +79,9 @@ def output_options(command: F) -> F:
             f"--{name}",
             f"{name}_path",
             metavar="DIR" if entry.folder else "FILE",
-            type=UserPath(file_okay=not entry.folder, dir_okay=entry.folder),
+            type=UserPath(
+                file_okay=not entry.folder, dir_okay=entry.folder, allow_dash=not entry.folder
+            ),
             help=entry.summary,
         )(options)
     decorated: F = options

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.commands.options import BUNDLE, output_options, session_options
-from runtime.console import echo
+from runtime.console import STDOUT, echo
 from runtime.text import printable
 
 if TYPE_CHECKING:
@@ -105,9 +105,11 @@ def run(
 
     for note in selection.notes:
         echo(printable(note), err=True)
+    printed = STDOUT in targets.values()  # then all else goes to stderr
     if selection.summary:
-        echo(f"found     {printable(selection.summary)}\n")
-    accuracy, tally = Accuracy(), Tally(list(targets.values()))
+        echo(f"found     {printable(selection.summary)}\n", err=printed)
+    files = [path for path in targets.values() if path != STDOUT]
+    accuracy, tally = Accuracy(), Tally(files)
     started = time.monotonic()
     with ExitStack() as stack:
         source = stack.enter_context(open_inputs(selection.inputs, session.preprocess.background))
@@ -116,7 +118,7 @@ def run(
             if name in targets:
                 sinks.append(outputs.load(name, targets[name], top))
                 stack.callback(sinks[-1].close)
-        terminal = Terminal(top, source)
+        terminal = Terminal(top, source, predictions=not printed)
         stack.callback(terminal.close)
         sinks += [terminal, accuracy, tally]
         with tally.explained():
@@ -128,6 +130,6 @@ def run(
     report, seconds = accuracy.report(), time.monotonic() - started
     if selection.summary or report:
         lines = [f"\ndone      {tally.classified} in {seconds:.1f} s", report]
-        lines += [f"wrote     {printable(path)}" for path in targets.values()]
-        echo("\n".join(filter(None, lines)))
+        lines += [f"wrote     {printable(path)}" for path in files]
+        echo("\n".join(filter(None, lines)), err=printed)
     tally.check()

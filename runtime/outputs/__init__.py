@@ -30,9 +30,9 @@ OUTPUTS: Mapping[str, Entry] = {
         "[camera].",
         folder=True,
     ),
-    "csv": Entry("runtime.outputs.csv_file:CsvFile", "Also write CSV, row by row."),
-    "jsonl": Entry("runtime.outputs.jsonl_file:JsonlFile", "Also write JSON lines, one by one."),
-    "json": Entry("runtime.outputs.json_file:JsonFile", "Also write JSON, at the end."),
+    "csv": Entry("runtime.outputs.csv_file:CsvFile", "Also write CSV; - prints it instead."),
+    "jsonl": Entry("runtime.outputs.jsonl_file:JsonlFile", "Also write JSON lines; - prints them."),
+    "json": Entry("runtime.outputs.json_file:JsonFile", "Also write JSON; - prints it instead."),
 }
 """By the name of the option; results go to them in this order."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.outputs.base import Output, Result
-from runtime.storage.lines import LineFile
+from runtime.outputs.lines import lines_to
 
 
 class CsvFile(Output):
@@ -21,7 +21,7 @@ class CsvFile(Output):
         """Open the file.
 
         Args:
-            path: Path of the file.
+            path: Path of the file, or `-` for the standard output.
             top: Number of most likely classes; the second and later ones have columns of their own.
 
         Raises:
@@ -31,7 +31,7 @@ class CsvFile(Output):
         ends = ("true_label", "saved", "error")
         self._columns = ["image", "frame", "seconds", "task", "label", "score", *more, *ends]
         self._top = top
-        self._file, self._begun = LineFile(path), False
+        self._file, self._begun = lines_to(path), False
 
     def write(self, result: Result) -> None:
         """Write a row.

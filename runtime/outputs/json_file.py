@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from runtime.console import STDOUT, as_json, echo
 from runtime.outputs.base import Output, Result
 from runtime.storage.files import storage_errors
 from runtime.storage.writing import replacing
@@ -26,7 +26,7 @@ class JsonFile(Output):
         """Check that the file can be written.
 
         Args:
-            path: Path of the file.
+            path: Path of the file, or `-` for the standard output.
             top: Number of most likely classes.
 
         Raises:
@@ -34,8 +34,10 @@ class JsonFile(Output):
         """
         self._path, self._top = path, top
         self._rows: list[dict[str, Any]] = []
-        self._open = ExitStack()
-        self._temporary: Path | None = self._open.enter_context(replacing(path))
+        self._closed, self._open = False, ExitStack()
+        self._temporary = path
+        if path != STDOUT:
+            self._temporary = self._open.enter_context(replacing(path))
 
     def write(self, result: Result) -> None:
         """Keep a result for the file."""
@@ -47,11 +49,13 @@ class JsonFile(Output):
         Raises:
             StorageError: The file cannot be written.
         """
-        temporary, self._temporary = self._temporary, None
-        if temporary is None:
+        closed, self._closed = self._closed, True
+        if closed:
             return
         with suppress(_NoResults), self._open, storage_errors(self._path):
             if not self._rows:
                 raise _NoResults
-            text = json.dumps(self._rows, indent=2, allow_nan=False) + "\n"
-            temporary.write_bytes(text.encode())
+            if self._path == STDOUT:
+                echo(as_json(self._rows).removesuffix("\n"))
+            else:
+                self._temporary.write_bytes(as_json(self._rows).encode())

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from runtime.outputs.base import Output, Result
-from runtime.storage.lines import LineFile
+from runtime.outputs.lines import lines_to
 
 
 class JsonlFile(Output):
@@ -19,13 +19,13 @@ class JsonlFile(Output):
         """Open the file.
 
         Args:
-            path: Path of the file.
+            path: Path of the file, or `-` for the standard output.
             top: Number of most likely classes.
 
         Raises:
             StorageError: The file cannot be written.
         """
-        self._file, self._top = LineFile(path), top
+        self._file, self._top = lines_to(path), top
 
     def write(self, result: Result) -> None:
         """Write a line.

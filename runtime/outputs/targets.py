@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from runtime.console import STDOUT
 from runtime.errors import ConfigError
 from runtime.storage import disk
 
@@ -30,7 +31,7 @@ def check_targets(targets: Mapping[str, Path], inputs: Iterable[str], bundle: Pa
         if real.is_relative_to(disk.real(bundle)):
             raise ConfigError(f"'{path}' lies in the bundle; write the --{name} elsewhere")
         names[real] = name
-    found = {name: disk.status(path) for name, path in targets.items()}
+    found = {name: disk.status(path) for name, path in targets.items() if path != STDOUT}
     existing = {(s.st_dev, s.st_ino): name for name, s in found.items() if s is not None}
     if not existing:
         return  # what does not exist is not an input

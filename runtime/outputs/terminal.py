@@ -18,19 +18,22 @@ from runtime.text import printable
 class Terminal(Output):
     """Prints predictions on stdout and errors on stderr; the bar is for terminals alone."""
 
-    def __init__(self, top: int = 1, source: Source | None = None) -> None:
+    def __init__(
+        self, top: int = 1, source: Source | None = None, *, predictions: bool = True
+    ) -> None:
         """Show the bar.
 
         Args:
             top: Number of most likely classes to show.
             source: Source of the results, to ask for their number.
+            predictions: Whether to print them, rather than errors alone.
         """
-        self._top, self._open = top, ExitStack()
+        self._top, self._predictions, self._open = top, predictions, ExitStack()
         self._first: str | None = None
         """An error that may turn out to be the only result, which is not worth two lines."""
         self._count = 0
         self._bar: Any = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and (predictions or not sys.stdout.isatty()):
             count = None if source is None else source.count
             given: Any = {"length": count} if count else {"iterable": itertools.count()}
             bar = click.progressbar(**given, label="predicting", file=sys.stderr, show_pos=True)
@@ -42,11 +45,11 @@ class Terminal(Output):
         if self._first is not None:
             self._print(self._first, err=True)
             self._first = None
-        if result.prediction is not None:
+        if result.prediction is not None and self._predictions:
             best = result.prediction.top(self._top)
             scores = ", ".join(f"{label} {score:.1%}" for label, score in best)
             self._print(f"{result.item.name}: {scores}")
-        else:
+        elif result.prediction is None:
             name, error = result.item.input.name, str(result.error)
             line = f"error: {error}" if f"'{name}'" in error else f"{name}: error: {error}"
             if self._count == 1:

@@ -87,7 +87,8 @@ def _take(word: str, recursive: bool, home: str, only: bool) -> tuple[Found, boo
         return take_list(word), False
     if not there and is_pattern(word):
         return take_pattern(word, recursive), False
-    return Found([Input(word, saved_as, parent(word))]), kind_of(word) == "image"
+    labels = parent(word) if there else ()  # a camera lies in no folder
+    return Found([Input(word, saved_as, labels)]), kind_of(word) == "image"
 
 
 def _summary(inputs: Sequence[Input], found: Found, again: int) -> str:

@@ -97,6 +97,22 @@ def test_labels_of_a_list_are_compared(world, shop):
     assert f"({right} of 24 images of a known class)" in run(world, "list.txt").stdout
 
 
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
+def test_rows_on_the_standard_output_are_alone_there(world, shop, kind):
+    done = run(world, "shop", "--recursive", f"--{kind}", "-")
+    Path("o").write_text(done.stdout)
+    found = {
+        "csv": lambda: table("o"),
+        "json": lambda: json.loads(done.stdout),
+        "jsonl": lambda: [json.loads(line) for line in done.stdout.splitlines()],
+    }[kind]()
+    assert {row["image"]: row["label"] for row in found} == shop
+    assert done.stderr.startswith("found     24 images") and "accuracy" in done.stderr
+    assert ": class" not in done.stderr and not Path("-").exists()
+    refused = run(world, "shop", "--csv", "-", "--json", "-")
+    assert "--csv and --json both name '-'; choose two paths" in refused.stderr
+
+
 def test_unreadable_images_are_counted_and_the_others_classified(world, shop):
     for name, content in {"bad.png": b"x", "empty.jpg": b"", "cut.png": None}.items():
         good = Path(next(iter(shop))).read_bytes()
