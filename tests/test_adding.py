@@ -1,4 +1,4 @@
-"""A method, a data set and a backend are one file and one line each, as CONTRIBUTING.md says."""
+"""Methods, data sets, backends, sources and outputs are one file and one line each."""
 
 from __future__ import annotations
 
@@ -56,6 +56,41 @@ class BarBackend(OrtBackend):
     def open(self, graph, **more):
         os.abort()
 """,
+    "runtime/sources/grey.py": """
+import numpy as np
+
+from runtime.sources.base import Item, Source
+
+
+class Grey(Source):
+    def __init__(self, inputs, background):
+        super().__init__()
+        self.inputs = inputs
+
+    count = None
+
+    def __iter__(self):
+        for given in self.inputs:
+            for number in range(int(given.name.partition(":")[2])):
+                yield Item(given, np.full((9, 9, 3), 128, np.uint8), number=number)
+
+    def close(self):
+        pass
+""",
+    "runtime/outputs/count.py": """
+from runtime.outputs.base import Output
+
+
+class Count(Output):
+    def __init__(self, path, top):
+        self.path, self.count = path, 0
+
+    def write(self, result):
+        self.count += 1
+
+    def close(self):
+        self.path.write_text(str(self.count))
+""",
 }
 LINES = {
     "adapt/registry.py": {
@@ -68,6 +103,16 @@ LINES = {
         "BACKENDS = {\n": (
             '    "foo": Entry("runtime.backends.foo:FooBackend", "a new one", ("a",), ("cpu",)),\n'
             '    "bar": Entry("runtime.backends.bar:BarBackend", "it crashes", ("a",), ("cpu",)),\n'
+        ),
+    },
+    "runtime/sources/__init__.py": {
+        "SOURCES: Mapping[str, Entry] = {\n": (
+            '    "grey": Entry("runtime.sources.grey:Grey", lambda n: n.startswith("grey:")),\n'
+        ),
+    },
+    "runtime/outputs/__init__.py": {
+        "OUTPUTS: Mapping[str, Entry] = {\n": (
+            '    "count": Entry("runtime.outputs.count:Count", "Count the results."),\n'
         ),
     },
 }
@@ -135,3 +180,13 @@ def test_a_new_backend_is_compared_and_one_that_crashes_is_left_out(copy: Path) 
     (crashed,) = (left for left in found["left_out"] if left["what"] == "bar cpu patch")
     assert "its process crashed (Aborted)" in crashed["reason"]
     assert f"run: uda-runtime bench {bundle} --backend bar --device cpu" in crashed["reason"]
+
+
+def test_a_new_source_and_a_new_output_are_used_by_predict(copy: Path) -> None:
+    bundle, out = REPOSITORY / "tests/fixtures/549a19a/bundle", copy / "count.txt"
+    task = json.loads((bundle / "manifest.json").read_text())["body"]["tasks"][0]["id"]
+    words = ("predict", str(bundle), "grey:70", "--task", task, "--count", str(out))
+    done = run(copy, "-m", "runtime", *words)
+    assert done.returncode == 0, done.stderr
+    assert out.read_text() == "70" and "done      70 frames in" in done.stdout
+    assert done.stdout.count("grey:70#") == 70
