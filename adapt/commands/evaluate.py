@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt.artifacts import store
-from adapt.commands.image_options import named_of, pair_loader, task_options, test_option
+from adapt.commands.image_options import task_options, test_option
 from adapt.commands.options import artifacts_option, use_threads
+from adapt.commands.stored_images import stored_images
 from runtime.console import UserPath, count_of, echo, table, write_json
 from runtime.text import printable
 
@@ -57,21 +58,20 @@ def evaluate(
 ) -> None:
     """Compare zero-shot CLIP with every trained variant of a task.
 
+    Without options that name images, those are taken that the artifacts remember; --data says where
+    they have moved to. --task may be left out if the artifacts are of one task.
+
     Each figure is "overall / mean per class", in percent. "accuracy" is measured now, with the
     weights of the artifact: those of the epoch that was chosen without labels, or of the last one.
     "last" is the final epoch. "oracle-best" is the epoch that the test labels would have chosen,
     which papers print and which you cannot know without labels.
     """
-    if task is not None and dataset is None and not (source or target):
-        dataset = named_of(artifacts, task)
-    pair_of = pair_loader(dataset, task, data, source, target, test)
-    from adapt.evaluation.stored import stored
     from adapt.settings.architectures import check_weights
 
     if pretrained:
         check_weights(pretrained, "--pretrained PATH")
-    found = stored(pair_of, artifacts, dataset, method)
-    pair = found.pair
+    found = stored_images(artifacts, dataset, task, data, source, target, test, method)
+    pair, dataset = found.pair, found.dataset
     if dataset is None and not found.files:  # nothing is fetched to find its base
         store.find(artifacts, pair.task.id, pair.task.dataset)
     # Torch takes seconds to import: all that can be refused without it has been.
@@ -84,6 +84,8 @@ def evaluate(
     settings = {**found.settings, "pretrained": pretrained or found.settings["pretrained"]}
     with with_probe(pair, found.files, settings, device, dataset) as files:
         lines = compare.compare(pair, files, found.zero_shot, device, pretrained)
+    if found.which:
+        echo(f"images     {found.which}")
     _print(pair, lines, method, found.left_out)
     if report:
         _write_report(report, pair, lines)

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapt.artifacts import store
 from adapt.commands.options import F, device_option
 from adapt.registry import DATASETS
 from runtime.console import UserPath
-from runtime.errors import TaskError
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
@@ -62,21 +60,6 @@ test_option = click.option(
     help="Your own labelled images to test on: a folder with one folder per class, or a list file "
     "(.txt), in --data or elsewhere.",
 )
-
-
-def named_of(artifacts: Path, task: str) -> str:
-    """Return the named data set of a task that has artifacts.
-
-    Raises:
-        TaskError: No data set, several or one of own images has artifacts of the task.
-    """
-    found = store.dataset_of(artifacts, task)
-    if found not in DATASETS:
-        raise TaskError(
-            f"task '{task}' in '{artifacts}' was trained on your own images ('{found}'); "
-            "pass --data ROOT --source DOMAIN --target DOMAIN, without --task"
-        )
-    return found
 
 
 def check_named(dataset: str | None, task: str | None) -> None:

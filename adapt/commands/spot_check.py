@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from adapt.commands.image_options import named_of, pair_loader, task_options
+from adapt.commands.image_options import task_options
 from adapt.commands.options import artifacts_option, device_option, use_threads
+from adapt.commands.stored_images import stored_images
 from runtime.console import UserPath, count_of, echo, table, write_json
 from runtime.text import shell_command
 
@@ -60,13 +61,10 @@ def draw(
     They are drawn from the held-out images, if training held some out.
     """
     del device, threads
-    if task is not None and dataset is None and not (source or target):
-        dataset = named_of(artifacts, task)
-    pair_of = pair_loader(dataset, task, data, source, target)
+    found = stored_images(artifacts, dataset, task, data, source, target, method=method)
     from adapt.evaluation import spot_check as check
-    from adapt.evaluation.stored import stored
 
-    manifest = check.draw(stored(pair_of, artifacts, dataset, method).pair, count, seed, out)
+    manifest = check.draw(found.pair, count, seed, out)
     held = "held-out target" if manifest.held_out else "target"
     echo(f"drew       {count} of {manifest.population} {held} images at random")
     echo(f"now        move each from '{out / check.UNSORTED}' into its class below")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from adapt import data
@@ -12,12 +13,17 @@ from adapt.data.drawn import DEMO_SETS
 from adapt.data.folder import with_test
 from adapt.data.origin import IMAGES, Origin
 from adapt.data.own_domains import read_test
+from adapt.settings.stored import partial_classes
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.storage import disk
 
 
 def training_images(
-    artifact: Artifact, root: Path | None = None, *, option: str | None = None
+    artifact: Artifact,
+    root: Path | None = None,
+    *,
+    option: str | None = None,
+    test: str | None = None,
 ) -> tuple[DomainPair, str]:
     """Return a task's images, as training split them, and a description of those to test on.
 
@@ -26,14 +32,16 @@ def training_images(
         root: Folder of the data set, or one that holds it. None takes the folder that the artifact
             names.
         option: Option that names other images, for messages; None where there is none.
+        test: Other images to test on, as for `--test`; those of training may then have changed.
 
     Raises:
         DataError: The images are not found, or the test images are not those that the artifact was
             tested on.
     """
     task, origin = artifact.task, Origin.of(artifact.optional.get(IMAGES))
-    drawn = task.dataset in DEMO_SETS and (origin is None or origin.source is None)
-    if drawn:
+    if test is not None:
+        return _with_test(artifact, origin, root, option, test)
+    if _drawn(artifact, origin):
         return _load(artifact, None, None), f"test images of '{task.dataset}', drawn"
     folder = _folder(artifact, origin, root, option)
     if origin is None:
@@ -53,6 +61,27 @@ def training_images(
             f"{where} have changed since it was trained; {advice}, or train the task again"
         )
     return pair, f"the test images of training, in '{folder / (origin.test or '')}'"
+
+
+def is_own(artifact: Artifact) -> bool:
+    """Return whether an artifact was trained on the user's own images."""
+    origin = Origin.of(artifact.optional.get(IMAGES))
+    return artifact.task.dataset not in data.DATASETS if origin is None else bool(origin.source)
+
+
+def _drawn(artifact: Artifact, origin: Origin | None) -> bool:
+    return artifact.task.dataset in DEMO_SETS and (origin is None or origin.source is None)
+
+
+def _with_test(
+    artifact: Artifact, origin: Origin | None, root: Path | None, option: str | None, test: str
+) -> tuple[DomainPair, str]:
+    folder = None if _drawn(artifact, origin) else _folder(artifact, origin, root, option)
+    pair = _load(artifact, origin and replace(origin, test=None), folder)
+    given = read_test(folder or Path(), test)
+    classes = partial_classes(artifact.config)
+    pair = with_test(pair, given, test, target_classes=classes, given=True)
+    return pair, f"the classes of training, in '{folder}'; the test images in '{test}'"
 
 
 def _folder(
@@ -85,7 +114,7 @@ def _folder(
 def _load(artifact: Artifact, origin: Origin | None, root: Path | None) -> DomainPair:
     """Return the images of a task, as training loaded them."""
     task, config = artifact.task, artifact.config
-    partial = config["target_classes"] if config["partial"] else None
+    partial = partial_classes(config)
     split = {"holdout": config["holdout"], "seed": artifact.seed, "target_classes": partial}
     if origin is None or origin.source is None or origin.target is None or root is None:
         pair = data.load(task.dataset, task.id, root=root, **split)
@@ -99,4 +128,4 @@ def _load(artifact: Artifact, origin: Origin | None, root: Path | None) -> Domai
             f"data set '{task.dataset}' has other classes than the artifact of '{task.id}'; "
             "train the task again"
         )
-    return pair
+    return replace(pair, task=task)  # a folder that was renamed is another data set by its name

@@ -16,6 +16,7 @@ from adapt.clip.captions import class_prompts, fitting
 from adapt.clip.model import Clip
 from adapt.compute.inference import predict
 from adapt.data import digests
+from adapt.data.origin import IMAGES, Origin
 from adapt.data.rows import Images
 from adapt.evaluation.stored import ZERO_SHOT
 from adapt.methods.heads import CosineHead
@@ -23,6 +24,7 @@ from adapt.optim.grid import Grid
 from adapt.settings.model_config import Architecture, is_file
 from runtime.errors import DataError, FormatError
 from runtime.models import Preprocess, TaskInfo
+from runtime.text import quoted
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +98,21 @@ def check(task: TaskInfo, files: Mapping[str, Path], digest: str | None) -> None
             )
         if digest is not None and not digests.same(artifact.metrics["data"]["test"], digest):
             raise DataError(
-                f"'{path}' kept other target images out of its training (holdout "
-                f"{artifact.config['holdout']:g}, seed {artifact.seed}) than are tested here, or "
-                "the images or their labels have changed; pass the --test that it was trained "
-                "with, train all variants with the same --seed and holdout, or move this one away"
+                f"'{path}' was trained and tested on {_tested(artifact)}, or move it away"
             )
+
+
+def _tested(artifact: Artifact) -> str:
+    """Return what other images an artifact was tested on, and advice."""
+    origin, holdout = Origin.of(artifact.optional.get(IMAGES)), artifact.config["holdout"]
+    if origin is not None and origin.test is not None:
+        return f"other images, those in '{origin.test}'; pass --test {quoted(origin.test)}"
+    if not holdout:
+        return "other images or labels than these; train it again"
+    return (
+        f"other images or labels than these (holdout {holdout:g}, seed {artifact.seed}); train all "
+        "variants with the same --seed and holdout"
+    )
 
 
 def variants(

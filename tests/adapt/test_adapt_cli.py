@@ -341,14 +341,6 @@ def test_a_mistyped_name_or_share_says_what_was_meant(
     assert "no-rst" not in result.stderr or "--no-rst" in words
 
 
-def test_eval_by_the_task_of_ones_own_images_asks_for_their_place(trained: Path) -> None:
-    result = call("eval", "--task", "day-night", "--artifacts", trained)
-    assert result.exit_code == 1
-    assert (
-        "trained on your own images ('street')" in result.stderr and "--data ROOT" in result.stderr
-    )
-
-
 @pytest.mark.parametrize(
     "words",
     [

@@ -165,7 +165,9 @@ def test_an_artifact_that_may_have_learnt_the_images_is_refused(
     held_out = load_folders(images, "day", "night", holdout=0.3)
     draw(held_out, 5, 0, folder)
     sort(folder, held_out)
-    with pytest.raises(DataError, match="kept other target images out of its training"):
+    with pytest.raises(
+        DataError, match="was trained and tested on other images or labels than these; train"
+    ):
         score(collect(folder), trained)
 
 
