@@ -44,8 +44,7 @@ def _results(session: Session, items: Sequence[Item]) -> Iterator[Result]:
     for item in items:
         found = item.error if item.frame is None else next(predictions)
         if isinstance(found, Prediction):
-            classes = found.classes
-            true = next((label for label in item.input.labels if label in classes), None)
+            true = item.input.label_of(found.classes)
             yield Result(item, found.task, found, true_label=true)
         else:
             yield Result(item, session.task or "", error=found)

@@ -15,9 +15,6 @@ from runtime.console import UserPath, as_json, publish
 from runtime.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from runtime.bundles.bundle import Bundle
 
 _BY_USER = ParameterSource.COMMANDLINE
@@ -70,7 +67,15 @@ _BY_USER = ParameterSource.COMMANDLINE
 @click.option(
     "--image",
     type=UserPath(),
-    help="Image file to use as the frame; default: noise of 640x480 pixels.",
+    help="Image file to use as the frame; default: noise of 640x480 pixels, or the first of "
+    "--images.",
+)
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="PATH",
+    help="Images to compare the answers on, with --compare: a file, a folder with all its folders, "
+    "a pattern or a list file; repeatable; default: noise.",
 )
 @click.option(
     "--json",
@@ -112,16 +117,18 @@ def bench(
             raise ConfigError("--frames does not go with --compare; leave one of them out")
         named = {name: options.pop(name) for name in ("backend", "device", "strategy")}
         only = {name: value if name in by_user else None for name, value in named.items()}
-        frame = frame_of(options.pop("image"))
         options.pop("frames")
-        run(bundles, json_file, markdown_file, only=only, frame=frame, **options)
+        targets = {"json": json_file, "markdown": markdown_file}
+        given = {name: path for name, path in targets.items() if path is not None}
+        run(bundles, given, only=only, **options)
         return
     if len(bundles) > 1:
         raise ConfigError(
             f"expected one bundle, found {len(bundles)}; add --compare to measure them together"
         )
-    if markdown_file is not None:
-        raise ConfigError("--markdown goes with --compare; add that, or leave out --markdown")
+    for option, value in (("--markdown", markdown_file), ("--images", options.pop("images"))):
+        if value:
+            raise ConfigError(f"{option} goes with --compare; add that, or leave out {option}")
     _measure(bundles[0], json_file, **options)
 
 
@@ -141,6 +148,7 @@ def _measure(
     """Measure one way to run a bundle, in this process."""
     from runtime.benchmark import latency
     from runtime.benchmark import tasks as mixes
+    from runtime.benchmark.frame import frame_of
     from runtime.bundles.bundle import Bundle
     from runtime.sessions.session import Session
 
@@ -193,14 +201,3 @@ def _chosen(bundle: Bundle, tasks: tuple[str, ...], count: int | None) -> tuple[
             f"--tasks {count} needs as many tasks, found {len(chosen)} in '{bundle.path}'"
         )
     return chosen[:count]
-
-
-def frame_of(image: Path | None) -> NDArray[np.uint8]:
-    """Return the frame of an image file; noise without one."""
-    import numpy as np
-
-    from runtime.frames.preprocess import read_image
-
-    if image is None:
-        return np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    return read_image(image)

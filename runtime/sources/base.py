@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -28,6 +28,10 @@ class Input:
     """Names that may be its true class, the most likely first: its label in a list, or folders."""
     error: UdaError | None = None
     """Why it cannot be opened, where that is known beforehand."""
+
+    def label_of(self, classes: Collection[str]) -> str | None:
+        """Return its true class, or None if no label is one of the classes."""
+        return next((label for label in self.labels if label in classes), None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from runtime.benchmark.compare.bundles import common_tasks
 from runtime.benchmark.compare.candidates import Candidate, candidates, missing_precisions
@@ -103,7 +104,7 @@ def test_a_candidate_that_is_killed_is_left_out_and_the_others_are_measured(worl
         compared.answer(noise(forms), 16)
         other = compared._processes[compared.measured[1].candidate]._process
     assert other.poll() is not None, "none outlives the comparison"
-    found = report(compared, noise=True, interrupted=False, left_out=[], frame="20x20")
+    found = report(compared, noise=True, interrupted=False, left_out=[])
     (row,) = found["rows"]
     assert row["strategy"] == "engines" and row["predict_ms"]["samples"] == 3
     (left,) = found["left_out"]
@@ -175,9 +176,46 @@ def test_an_interrupt_shows_what_was_measured(world, tmp_path):
         assert line, "it ended before"
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors.splitlines()[-1] == "error: interrupted"
+    assert process.returncode == 130 and errors.splitlines()[-1] == (
+        "error: interrupted; what was measured until then is shown above"
+    )
     assert "ort cpu patch" in output and "interrupted: this is what was measured" in output
     assert json.loads(out.read_text())["interrupted"] is True
+
+
+def test_answers_to_images_are_compared_for_the_tasks_that_their_folders_fit(world, tmp_path):
+    task = world.tasks["a-c"]
+    other = replace(
+        world.tasks["a-b"], info=replace(world.tasks["a-b"].info, classes=("cat", "dog"))
+    )
+    path = rewritten(world, "pets.bundle", [other, task])
+    root, right = tmp_path / "root", 0
+    draw = np.random.default_rng(1)
+    for number in range(9):
+        label = number % len(task.info.classes)
+        frame = draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        (folder := root / task.info.classes[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame).save(folder / f"{number}.png")
+        right += int(world.logits("a-c", frame[None]).argmax()) == label
+    (folder / "broken.png").write_bytes(b"no image")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "notes.xyz").touch()
+    Image.new("RGB", (16, 16)).save(root / "loose.png")
+    out = tmp_path / "found.json"
+    done = run("bench", path, *QUICK, "--device", "cpu", "--images", root, "--json", out)
+    assert done.exit_code == 0, done.output
+    assert "found 11 images; left out 2: .xyz 1, pipes and devices 1" in done.stderr
+    found = json.loads(out.read_text())
+    assert found["compared_on"] == "images" and found["frame"] == "16x16"
+    assert [*found["unread"]] == [str(folder / "broken.png")]
+    assert "1 image could not be compared, the first: cannot read the image" in done.stdout
+    for row in found["rows"]:
+        assert row["answers_by_task"].keys() == {"a-c"}
+        counts = row["answers"]
+        assert (counts["frames"], counts["same_top_class"]) == (10, 10)
+        assert (counts["labelled"], counts["right"]) == (9, right)
+        assert counts["accuracy"] == pytest.approx(100 * right / 9)
+    assert f"{100 * right / 9:.1f} %" in done.stdout and "10/10" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -187,13 +225,18 @@ def test_an_interrupt_shows_what_was_measured(world, tmp_path):
         (["--markdown", "x.md"], "--markdown goes with --compare"),
         (["--compare", "--frames", "2"], "--frames does not go with --compare"),
         (["--compare", "--batch", "2", "--batch", "3"], "--compare takes one --batch, found 2"),
-        (["--compare", "--json", "x", "--markdown", "x"], "name the same file"),
+        (["--compare", "--json", "x", "--markdown", "x"], "--json and --markdown both name 'x'"),
+        (["--compare", "--json", "-", "--markdown", "-"], "both name '-'; choose two paths"),
+        (["--images", "x"], "--images goes with --compare"),
+        (["--compare", "--images", "nowhere"], "none of the images can be read, the first: "),
         (["--compare", "WORLD"], "is named twice"),
         (["--compare", "nowhere"], "the bundle 'nowhere' does not exist"),
         (["--compare", "--task", "x-y"], "has no task 'x-y'; available: a-b, a-c, a-d"),
         (["--compare", "--tasks", "9"], "--tasks 9 needs as many tasks, found 3"),
         (["--compare", "--device", "npu"], "unknown device 'npu'; available: cpu, cuda"),
         (["--compare", "--backend", "trt", "--device", "cpu"], "backend 'trt' runs on a GPU"),
+        (["--compare", "--threads", "100000"], "threads must be a whole number from 1 to"),
+        (["--compare", "--engines", ""], "the folder of engines must have a name"),
         (["--compare", "CLASSES"], "task 'a-b' has other classes in"),
     ],
 )

@@ -148,6 +148,7 @@ REPORT = {
     "sentences": ["none"],
     "interrupted": False,
     "compared_on": "noise",
+    "unread": {},
 }
 
 

@@ -115,10 +115,13 @@ class Comparison:
 
         Args:
             questions: Questions, each asked as soon as it comes.
-            count: Number of questions, for the progress.
+            count: Number of questions as far as it is known, for the progress.
+
+        Raises:
+            StorageError: An image cannot be read since too many files are open.
         """
         for number, question in enumerate(questions):
-            self._on_progress("comparing answers", number, count)
+            self._on_progress("comparing answers", min(number, count), count)
             expected: NDArray[np.float64] | None = None
             for each in sorted(self.running, key=lambda each: each is not self.reference):
                 try:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from runtime import interpreter
 
 _TRIAL = "runtime.benchmark.compare.trial"
+_PATIENCE = 5.0
+"""Seconds to wait for the end of a process that was killed."""
 _SHOWN = 400
 """Most bytes of the last line of a process that failed."""
 
@@ -92,7 +94,8 @@ class TrialProcess:
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):  # what was not sent is not wanted
                     stream.close()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may hang in a driver
+            self._process.wait(_PATIENCE)
         self._said.close()
 
     def _end(self) -> str:

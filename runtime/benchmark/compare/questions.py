@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +12,8 @@ from runtime.bundles.bundle import Bundle
 from runtime.errors import TaskError
 from runtime.models import Preprocess, TaskInfo
 
-NOISE = 16
-"""Frames of noise for each task."""
+_NOISE, _TOTAL = 16, 64
+"""Most frames of noise for each task, and about as many in all, but one for each."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,18 @@ def form_of(bundles: Sequence[Bundle], task: str) -> Form:
     return Form(first.info, spec)
 
 
-def noise(forms: Sequence[Form]) -> Iterator[Question]:
-    """Yield frames of noise for each task, of the size that its encoder takes.
+def noise(forms: Sequence[Form]) -> list[Question]:
+    """Return frames of noise for each task, of the size that its encoder takes.
 
     Larger ones would come out of the resizing as even grey.
     """
-    for form in forms:
-        draw, side = np.random.default_rng(0), form.preprocess.size
-        for number in range(NOISE):
-            frame = draw.integers(0, 256, (side, side, 3), dtype=np.uint8)
-            yield Question(f"noise {number}", form.info.id, frame)
+    count = max(1, min(_NOISE, _TOTAL // len(forms)))
+    return [
+        Question(f"noise {number}", form.info.id, frame)
+        for form in forms
+        for number, frame in enumerate(
+            np.random.default_rng(0).integers(
+                0, 256, (count, form.preprocess.size, form.preprocess.size, 3), dtype=np.uint8
+            )
+        )
+    ]

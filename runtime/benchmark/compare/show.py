@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from typing import Any
 
 from runtime.benchmark.latency import machine_text
@@ -58,29 +59,36 @@ def _conditions(report: Values) -> Iterator[str]:
     """Yield what the numbers mean, and how they were measured."""
     if report["interrupted"]:
         yield "interrupted: this is what was measured until then"
-    tasks = report["tasks"]
-    named = ", ".join(tasks[:_SHOWN]) + (", ..." if len(tasks) > _SHOWN else "")
+    for name, reason in list(report["unread"].items())[:1]:
+        named = "" if f"'{name}'" in reason else f"{name}: "
+        count = count_of(len(report["unread"]), "image")
+        yield f"{count} could not be compared, the first: {named}{reason}"
     reference = next((row for row in report["rows"] if row["reference"]), None)
     if reference is not None and reference["answers"]:
-        counts = reference["answers"]
-        of = count_of(counts["frames"], "image")
-        if report["compared_on"] == "noise":
-            of = f"{counts['frames']:,} frames of noise"
+        counts, what = reference["answers"], report["compared_on"]
+        by = _named(reference["answers_by_task"])
         yield (
-            f"answers to {of}, compared with those of {reference['name']} in "
-            f"{reference['precision']}, whose logits spread over {counts['spread']:.3g}"
+            f"{count_of(counts['frames'], 'answer')} to {what}, by {by}, compared with those of "
+            f"{reference['name']} in {reference['precision']}, whose logits "
+            f"spread over {counts['spread']:.3g}"
         )
-        if report["compared_on"] == "noise":
+        if what == "noise":
             yield "noise shows that the numbers agree; pass --images to compare what you classify"
     yield (
         f"{report['samples']} predictions each, in {count_of(report['rounds'], 'round')} over the "
         f"candidates in random order (seed {report['seed']}), after {report['warmup']} to warm up; "
         f"images/s in batches of {report['batch']}"
     )
+    tasks = f"{count_of(len(report['tasks']), 'task')} in memory ({_named(report['tasks'])})"
     yield (
-        f"{count_of(len(tasks), 'task')} in memory ({named}), frame {report['frame']}, threads "
-        f"{report['threads'] or 'default'}; {machine_text(report['machine'])}"
+        f"{tasks}, frame {report['frame']}, threads {report['threads'] or 'default'}; "
+        f"{machine_text(report['machine'])}"
     )
+
+
+def _named(tasks: Collection[str]) -> str:
+    """Return the names of tasks as text, at most a few of them."""
+    return ", ".join([*islice(tasks, _SHOWN), *(["..."] if len(tasks) > _SHOWN else [])])
 
 
 def _ms(times: Values | None, which: str) -> str:
