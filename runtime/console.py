@@ -21,7 +21,7 @@ from runtime.streams import lasting
 from runtime.text import printable
 
 OPTIONAL = frozenset(
-    "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib".split()
+    "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib jinja2".split()
 )
 """Packages that only some installs have."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -5,7 +5,7 @@ A name from a command line is compared with the folders there are, never made pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +19,8 @@ from runtime.storage import disk
 FILE = "artifact.safetensors"
 ROOT = "artifacts"
 """Default root folder."""
+MOST_OF_A_PAGE = 200
+"""Most artifacts of a report."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,36 @@ def artifact_file(path: str | Path) -> Path:
             f"{', '.join(str(folder) for folder in below)}"
         )
     return path / FILE
+
+
+def artifact_files(paths: Iterable[Path]) -> list[Path]:
+    """Return the artifacts of some paths, each once: files, and folders with all that is below.
+
+    Args:
+        paths: Artifacts, folders of variants, of tasks, or roots.
+
+    Raises:
+        TaskError: A path does not exist, or has no artifact, or there are too many of them.
+        StorageError: A folder cannot be listed.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not disk.exists(path):
+            raise TaskError(f"'{path}' does not exist; pass what `uda-adapt train` wrote")
+        files = disk.matching(path, f"**/{FILE}") if disk.is_folder(path) else [path]
+        if not files:
+            raise TaskError(
+                f"'{path}' and its subfolders have no {FILE}; pass the folder that "
+                "`uda-adapt train` wrote"
+            )
+        for file in files:
+            found.setdefault(disk.real(file), file)
+    if len(found) > MOST_OF_A_PAGE:
+        raise TaskError(
+            f"{len(found)} artifacts are more than the {MOST_OF_A_PAGE} that one page holds; pass "
+            "fewer folders"
+        )
+    return list(found.values())
 
 
 def entries(root: Path, task: str | None = None, dataset: str | None = None) -> list[Entry]:

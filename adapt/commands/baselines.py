@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from runtime.console import echo, table
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from adapt.training.loop import Run
 
 
-def with_baselines(pair: DomainPair, run: Run, device: str, dataset: str | None) -> list[Line]:
+def with_baselines(
+    pair: DomainPair, run: Run, device: str, dataset: str | None, *, probe: bool
+) -> list[Line]:
     """Print and return the comparison of a run with its baselines; none where they cannot be used.
 
     Args:
@@ -21,6 +24,7 @@ def with_baselines(pair: DomainPair, run: Run, device: str, dataset: str | None)
         run: Finished run.
         device: Device to compute on.
         dataset: Name of the data set; None for own images.
+        probe: Whether to compare with a linear probe too, and to print the table.
     """
     from adapt.evaluation import compare
     from adapt.evaluation.stored import zero_shot_settings
@@ -28,13 +32,16 @@ def with_baselines(pair: DomainPair, run: Run, device: str, dataset: str | None)
     from adapt.training.probe import with_probe
 
     variant, settings = run.path.parent.name, run.artifact.config
+    files = {variant: run.path}
+    baselines = with_probe(pair, files, settings, device, dataset)
     try:
-        with with_probe(pair, {variant: run.path}, settings, device, dataset) as files:
+        with baselines if probe else contextlib.nullcontext(files) as every:
             zero_shot = zero_shot_settings(dataset, run.artifact)
-            lines = compare.compare(pair, files, zero_shot, device)
+            lines = compare.compare(pair, every, zero_shot, device)
     except UdaError as error:  # the run itself is saved
         echo(f"\nbaselines  none: {error}")
         return []
-    rows = table(compare.HEADER, compare.rows(lines))
-    echo(f"\n{rows}\n{verdict(lines, variant, settings)}")
+    if probe:
+        rows = table(compare.HEADER, compare.rows(lines))
+        echo(f"\n{rows}\n{verdict(lines, variant, settings)}")
     return lines

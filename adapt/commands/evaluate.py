@@ -11,6 +11,7 @@ import click
 from adapt.artifacts import store
 from adapt.commands.image_options import task_options, test_option
 from adapt.commands.options import artifacts_option, use_threads
+from adapt.commands.pages import no_images_option, page_option, write_page
 from adapt.commands.stored_images import stored_images
 from runtime.console import UserPath, count_of, echo, table, write_json
 from runtime.text import printable
@@ -30,9 +31,15 @@ if TYPE_CHECKING:
     help="Weights of the base model, if they are not where training found them.",
 )
 @click.option("--method", metavar="VARIANT", help="Also show a table of this variant's classes.")
+@page_option(
+    "beside the task's artifacts",
+    "; for the confusion matrices in a folder, pass --confusion DIR",
+)
+@no_images_option
 @click.option(
-    "--report",
+    "--confusion",
     type=UserPath(file_okay=False),
+    metavar="DIR",
     help="Write every variant's confusion matrix to DIR/<variant>/confusion.json and .png.",
 )
 @click.option(
@@ -53,7 +60,9 @@ def evaluate(
     artifacts: Path,
     pretrained: str | None,
     method: str | None,
-    report: Path | None,
+    page: Path | None,
+    no_images: bool,
+    confusion: Path | None,
     json_file: Path | None,
 ) -> None:
     """Compare zero-shot CLIP with every trained variant of a task.
@@ -87,11 +96,15 @@ def evaluate(
     if found.which:
         echo(f"images     {found.which}")
     _print(pair, lines, method, found.left_out)
-    if report:
-        _write_report(report, pair, lines)
+    if confusion:
+        _write_confusion(confusion, pair, lines)
     if json_file:
         document = {"dataset": pair.task.dataset, "task": pair.task.id, "held_out": pair.held_out}
         write_json(json_file, document | {"variants": [line.as_dict() for line in lines]})
+    if page:
+        folder = artifacts / pair.task.dataset / pair.task.id
+        echo()
+        write_page(page, folder, pair, found.files, lines, not no_images)
 
 
 def _print(
@@ -115,11 +128,11 @@ def _print(
             echo(f"\n{method}{note and ', ' + note}:\n\n{table(confusion.HEADER, cells)}")
 
 
-def _write_report(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None:
+def _write_confusion(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None:
     """Write every variant's confusion matrix, if the target has labels."""
     if not lines[0].images:
         echo(
-            "\nreport     none: a confusion matrix needs labels; sort a few images with "
+            "\nconfusion  none: a confusion matrix needs labels; sort a few images with "
             '"uda-adapt spot-check draw"'
         )
         return
@@ -129,7 +142,7 @@ def _write_report(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None
             f"{line.images} images"
         )
         line.confusion.write(folder / line.variant, title)
-    echo(f"\nreport     {folder}")
+    echo(f"\nconfusion  {folder}")
 
 
 def _tested(pair: DomainPair, count: int) -> str:

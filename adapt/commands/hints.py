@@ -1,16 +1,12 @@
-"""Suggest the next command, and the setting or the new option that an unknown option means."""
+"""Suggest the setting or the new option that an unknown option means."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 import click
 
-from adapt.artifacts import store
 from adapt.registry import METHODS, imported
-from runtime.models import TaskInfo
-from runtime.text import shell_command
 
 RENAMED = {"--out": "--artifacts"}
 """Former options by their new names."""
@@ -35,18 +31,3 @@ class SettingsCommand(click.Command):
             raise click.UsageError(
                 f"'{error.option_name}' is a setting, not an option; pass --set {name}=VALUE", ctx
             ) from error
-
-
-def export_command(task: TaskInfo, variant: str, root: Path) -> str:
-    """Return the command that exports a trained task.
-
-    Args:
-        task: Task that was trained.
-        variant: Variant of the artifact.
-        root: Root folder of the artifacts.
-    """
-    words = ["uda-export", "onnx", "--task", f"{task.id}={variant}"]
-    if {entry.dataset for entry in store.entries(root, task.id)} - {task.dataset}:
-        words += ["--dataset", task.dataset]  # several have a task of that id
-    words += [] if str(root) == "artifacts" else ["--artifacts", str(root)]
-    return shell_command([*words, "--out", f"{task.id}.bundle"])

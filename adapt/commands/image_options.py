@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapt.commands.options import F, device_option
+from adapt.commands.options import F, device_option, threads_option
 from adapt.registry import DATASETS
 from runtime.console import UserPath
 
@@ -43,11 +43,7 @@ def task_options(command: F) -> F:
                 help="Unlabelled domain of your own images: a folder or a list file.",
             ),
             device_option,
-            click.option(
-                "--threads",
-                type=click.IntRange(min=1),
-                help="CPU threads; torch chooses by default.",
-            ),
+            threads_option,
         ]
     ):
         command = option(command)

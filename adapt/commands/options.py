@@ -64,6 +64,13 @@ def artifacts_option(text: str = "Folder that `uda-adapt train` wrote.") -> Call
     )
 
 
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads; torch chooses by default.",
+)
+
+
 def setting_options(command: F) -> F:
     """Add the options that choose a method and its settings."""
     for option in reversed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import click
 
 from adapt.artifacts import store
 from adapt.commands.baselines import with_baselines
-from adapt.commands.hints import SettingsCommand, export_command
+from adapt.commands.hints import SettingsCommand
 from adapt.commands.image_options import check_named, pair_loader, task_options, test_option
 from adapt.commands.options import (
     BUDGETS,
@@ -20,12 +20,14 @@ from adapt.commands.options import (
     setting_options,
     use_threads,
 )
+from adapt.commands.pages import no_images_option, page_option, write_page
 from adapt.compute.rank import is_only_process, is_rank_zero, rank_zero_only
 from runtime.console import bytes_text, count_of, echo, table
 from runtime.storage import disk
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
+    from adapt.evaluation.compare import Line
     from adapt.methods.base import Method
     from adapt.settings.config import TrainConfig
     from adapt.settings.layers import Settings
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Finally compare with zero-shot CLIP and a linear probe.",
 )
+@page_option("beside the artifact")
+@no_images_option
 @rank_zero_only()
 def train(
     dataset: str | None,
@@ -83,6 +87,8 @@ def train(
     restart: bool,
     show_settings: bool,
     baselines: bool,
+    page: Path | None,
+    no_images: bool,
 ) -> None:
     """Adapt to one task and write its artifact.
 
@@ -96,6 +102,7 @@ def train(
     else:
         pair_of = pair_loader(dataset, task, data, source, target, test)
     from adapt import methods
+    from adapt.artifacts.reproduce import export_command
     from adapt.settings.layers import resolve
     from adapt.settings.limits import check_startable
 
@@ -117,9 +124,13 @@ def train(
     run = _train(method, cls, pair, resolved, artifacts, device, resume, restart)
     if is_rank_zero():
         _report(run, pair, trains=cls.trains)
-        if baselines and cls.trains and is_only_process():
-            with_baselines(pair, run, device, dataset)
+        lines: Sequence[Line] = ()
+        if (baselines and cls.trains or page) and is_only_process():
+            lines = with_baselines(pair, run, device, dataset, probe=baselines and cls.trains)
         echo(f"\nnext       {export_command(pair.task, run.path.parent.name, artifacts)}")
+        if page:
+            files = {run.path.parent.name: run.path}
+            write_page(page, run.path.parent, pair, files, lines, not no_images)
 
 
 def _check_usage(resume: bool, restart: bool, test: str | None, source: str | None) -> None:

@@ -31,8 +31,8 @@ class ClassLine:
     """The figures of one class, in percent; None where there is nothing to divide by."""
 
     name: str
-    images: int
-    """Number of images of the class."""
+    images: int | None
+    """Number of images of the class; None if unknown."""
     recall: float | None
     """Share of its images that were recognised."""
     precision: float | None

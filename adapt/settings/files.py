@@ -15,6 +15,8 @@ from runtime.errors import ConfigError
 from runtime.storage import disk
 
 PAPER = "paper"
+PRESET = ", preset "
+"""Text between the file and the preset in the name of a layer."""
 EXTENDS = "extends"
 """Key of a data set's file that names another one below it: `extends: paper`."""
 
@@ -75,7 +77,7 @@ def file_layers(
                 f"the settings {method}/{dataset} have no preset '{preset[:40]}'"
                 f"{did_you_mean(preset, named)}; available: {', '.join(named) or 'none'}"
             )
-        yield Layer(f"{name}, preset {preset}", named[preset])
+        yield Layer(f"{name}{PRESET}{preset}", named[preset])
 
 
 def _find(dataset: str, method: str, folder: Path) -> Path:

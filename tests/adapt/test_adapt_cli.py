@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.metrics import Digests, Last, Metrics, OracleBest, Selected
+from adapt.artifacts.reproduce import export_command
 from adapt.cli import main
 from adapt.clip import demo_weights as demo
-from adapt.commands.hints import export_command
 from adapt.commands.run_tables import epochs_table
 from adapt.evaluation.verdict import verdict
 from export.cli import main as exporting
@@ -100,8 +100,8 @@ def test_eval_compares_zero_shot_with_every_variant(
 ) -> None:
     words = own_images(images, "--method", "source_only", "--artifacts", trained)
     call("train", *words, *quick("epochs=3", "select=infomax"))
-    file, report = tmp_path / "out.json", tmp_path / "report"
-    words = own_images(images, "--artifacts", trained, "--json", file, "--report", report)
+    file, folder = tmp_path / "out.json", tmp_path / "confusion"
+    words = own_images(images, "--artifacts", trained, "--json", file, "--confusion", folder)
     result = call("eval", *words, "--method", "cmkd-rst")
     assert result.exit_code == 0, result.output
     table, _, classes = result.stdout.partition("cmkd-rst:")
@@ -126,22 +126,22 @@ def test_eval_compares_zero_shot_with_every_variant(
     best = metrics["oracle_best"]["mean_per_class"]
     assert lines[1]["oracle_best_mean_per_class"] == best
     for line in lines:
-        found = json.loads((report / line["variant"] / "confusion.json").read_text())
+        found = json.loads((folder / line["variant"] / "confusion.json").read_text())
         assert found["accuracy"] == line["accuracy"]
         assert found["mean_per_class"] == line["mean_per_class"]
         assert sum(map(sum, found["counts"])) == line["images"] == 27
-        assert (report / line["variant"] / "confusion.png").stat().st_size > 1000
+        assert (folder / line["variant"] / "confusion.png").stat().st_size > 1000
 
 
-def test_a_report_of_an_unlabelled_target_says_why_there_is_none(
+def test_the_confusion_of_an_unlabelled_target_is_none_for_a_reason(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     words = ("--data", images, "--source", "day", "--target", "fog", "--threads", 1)
     assert call("train", *words, "--artifacts", trained, *quick()).exit_code == 0
-    result = call("eval", *words, "--artifacts", trained, "--report", tmp_path / "report")
+    result = call("eval", *words, "--artifacts", trained, "--confusion", tmp_path / "folder")
     assert result.exit_code == 0, result.output
-    assert "report     none: a confusion matrix needs labels; sort a few" in result.stdout
-    assert not (tmp_path / "report").exists()
+    assert "confusion  none: a confusion matrix needs labels; sort a few" in result.stdout
+    assert not (tmp_path / "folder").exists()
 
 
 def test_train_starts_with_its_budget_and_says_that_one_domain_is_supervised(
