@@ -48,7 +48,8 @@ _BY_USER = ParameterSource.COMMANDLINE
     "batches",
     multiple=True,
     type=click.IntRange(1, 1024),
-    help="Number of frames in a call; repeatable; default: 1. Not with --tasks.",
+    help="Number of frames in a call; repeatable; default: 1. Not with --tasks. With --compare a "
+    "single one, for images/s; default: 8.",
 )
 @click.option(
     "--samples",

@@ -104,6 +104,7 @@ def _images(
 
     Raises:
         ConfigError: A target is one of the images, lies in a bundle, or is named twice.
+        DataError: None of the images can be read.
     """
     from runtime.benchmark.compare.images import ImageQuestions
     from runtime.outputs.targets import check_targets
@@ -115,11 +116,13 @@ def _images(
         check_targets(targets, read, bundle)
     if selection is None:
         return None
+    asked = ImageQuestions(selection.inputs, forms)
+    asked.first()  # before anything is said: an error is then the only line
     for note in selection.notes:
         echo(printable(note), err=True)
     if selection.summary:
         echo(printable(f"found {selection.summary}"), err=True)
-    return ImageQuestions(selection.inputs, forms)
+    return asked
 
 
 def _finished(comparison: Comparison, questions: list[Question] | ImageQuestions) -> bool:

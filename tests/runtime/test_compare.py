@@ -80,7 +80,8 @@ def test_what_does_not_run_here_is_a_line_with_its_reason_and_is_not_tried_twice
     first, second, *_ = found["left_out"]
     assert first["what"] == "ort cuda patch, ort cuda engines"
     assert second["what"] == "trt cuda patch, trt cuda engines"
-    assert "driver (libcuda.so.1)" in first["reason"] and "install it" in first["reason"]
+    # What is missing first, onnxruntime-gpu, TensorRT or the driver, depends on the machine.
+    assert "; install" in first["reason"] and "install" in second["reason"]
     assert done.stderr.splitlines()[-1] == (
         "error: none of these ways runs here; see above for the reasons"
     )

@@ -93,19 +93,19 @@ def labels(candidates: Sequence[Candidate]) -> dict[Candidate, str]:
 
 def missing_precisions(bundles: Sequence[Bundle]) -> list[LeftOut]:
     """Return the precisions that none of the bundles has, and the command that exports them."""
-    there = {bundle.manifest.precision for bundle in bundles}
+    there = dict.fromkeys(bundle.manifest.precision for bundle in bundles)
     missing = [name for name in get_args(Precision) if name not in there]
     if not missing:
         return []
-    of = "a bundle has" if len(bundles) == 1 else "these bundles have"
+    what = "the bundle is" if len(bundles) == 1 else "the bundles are"
     command = shell_command(
         ["uda-runtime", "bench", *(b.path for b in bundles), "NEW", "--compare"]
     )
     return [
         {
             "what": f"precision {', '.join(missing)}",
-            "reason": f"{of} another; export the tasks again with --precision {missing[0]} --out "
-            f"NEW, then run: {command}",
+            "reason": f"{what} in {' and '.join(there)}; export the tasks again with --precision "
+            f"{missing[0]} --out NEW, then run: {command}",
         }
     ]
 
