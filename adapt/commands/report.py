@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,9 +11,6 @@ from adapt.commands.options import artifacts_option, device_option, threads_opti
 from adapt.commands.pages import NAME, PagePath, no_images_option
 from adapt.commands.progress import progress_bar
 from runtime.console import UserPath, count_of, echo
-
-if TYPE_CHECKING:
-    from adapt.report.runs import Run
 
 
 @click.command(short_help="Write a page about finished runs.")
@@ -69,49 +64,23 @@ def report(
         check_weights(pretrained, "--pretrained PATH")
     # Torch takes seconds to import: all that can be refused without it has been.
     from adapt.compute.device import select
-    from adapt.report.runs import by_task
-    from adapt.report.tasks import evaluated
-    from adapt.report.write import write
+    from adapt.report.finished import write_finished
     from runtime.errors import FormatError
 
     select(device)
     use_threads(threads)
-    runs, damaged = _read(files)
     with progress_bar() as on_progress:
-        tasks = [
-            evaluated(
-                group, root=data, device=device, pretrained=pretrained, on_progress=on_progress
-            )
-            for group in by_task(runs)
-        ]
-    for task in tasks:
+        found = write_finished(
+            out, files, title=title, images=not no_images, root=data, device=device,
+            pretrained=pretrained, on_progress=on_progress,
+        )  # fmt: skip
+    for task in found.tasks:
         for note in task.notes:
             echo(f"{task.task.dataset} {task.task.id}: {note}", err=True)
-    write(out, tasks, title=title, notes=damaged, images=not no_images)
-    echo(f"report     {out}: {count_of(len(runs), 'artifact')} of {count_of(len(tasks), 'task')}")
-    if damaged:
+    what = f"{count_of(found.runs, 'artifact')} of {count_of(len(found.tasks), 'task')}"
+    echo(f"report     {out}: {what}")
+    if found.damaged:
         raise FormatError(
-            f"{len(damaged)} of {len(files)} artifacts cannot be read, the first: {damaged[0]}"
+            f"{len(found.damaged)} of {len(files)} artifacts cannot be read, the first: "
+            f"{found.damaged[0]}"
         )
-
-
-def _read(files: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """Return the runs that can be read, and why others cannot.
-
-    Raises:
-        FormatError: None of them can be read.
-    """
-    from adapt.report.runs import Run
-    from runtime.errors import FormatError
-
-    runs, damaged = list[Run](), list[str]()
-    for file in files:
-        try:
-            runs.append(Run.read(file))
-        except FormatError as error:
-            if len(files) == 1:
-                raise
-            damaged.append(str(error))
-    if not runs:
-        raise FormatError(f"none of {len(files)} artifacts can be read, the first: {damaged[0]}")
-    return runs, damaged

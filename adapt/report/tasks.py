@@ -51,14 +51,13 @@ def known(pair: DomainPair, files: Mapping[str, Path], lines: Sequence[Line]) ->
     return TaskReport(pair.task, runs, pair, lines, image_notes(pair))
 
 
-def without_evaluation(runs: Sequence[Run], note: str) -> TaskReport:
+def without_evaluation(runs: Sequence[Run]) -> TaskReport:
     """Return a task with what its artifacts say alone.
 
     Args:
         runs: Runs of one task.
-        note: Reason why nothing is evaluated.
     """
-    return TaskReport(runs[0].task, runs, notes=[note])
+    return TaskReport(runs[0].task, runs)
 
 
 def evaluated(
