@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.backends.names import check_engines
 from runtime.commands.progress import step_bar
 from runtime.console import as_json, echo, publish
-from runtime.errors import BackendError, ConfigError
+from runtime.errors import BackendError, ConfigError, UdaError
 from runtime.text import printable
 
 if TYPE_CHECKING:
@@ -67,17 +67,19 @@ def compare(
     frame = frame_of(image) if image is not None or asked is None else asked.first()
     whole = ComparePlan(chosen, batch=next(iter(batches), _BATCH), **plan)
     with step_bar() as on_progress, Comparison(whole, ways, frame, on_progress) as comparison:
-        interrupted = not _finished(comparison, noise(forms) if asked is None else asked)
+        early = _run(comparison, noise(forms) if asked is None else asked)
     found = report(
         comparison,
         noise=asked is None,
-        interrupted=interrupted,
+        interrupted=early is not None,
         left_out=[*missing_precisions(bundles), *left_out],
         bundles=[str(path) for path in paths],
         frame=f"{frame.shape[1]}x{frame.shape[0]}",
         unread={**comparison.unusable_frames, **({} if asked is None else asked.unread)},
     )
     _publish(found, targets)
+    if early is not None:
+        raise early
 
 
 def _check(batches: Sequence[int], *, threads: int | None, engines: str | None, **_: Any) -> None:
@@ -125,15 +127,25 @@ def _images(
     return asked
 
 
-def _finished(comparison: Comparison, questions: list[Question] | ImageQuestions) -> bool:
-    """Take all measurements; return whether none was interrupted."""
+def _run(
+    comparison: Comparison, questions: list[Question] | ImageQuestions
+) -> KeyboardInterrupt | UdaError | None:
+    """Take all measurements; return what ended them early.
+
+    Raises:
+        UdaError: Nothing can be measured.
+    """
     try:
         comparison.start()
         comparison.measure()
         comparison.answer(questions, len(questions))
     except KeyboardInterrupt:
-        return False
-    return True
+        return KeyboardInterrupt("interrupted; what was measured until then is shown above")
+    except UdaError as error:
+        if not any(each.turns for each in comparison.measured):
+            raise
+        return error
+    return None
 
 
 def _publish(found: dict[str, Any], targets: Mapping[str, Path]) -> None:
@@ -141,14 +153,11 @@ def _publish(found: dict[str, Any], targets: Mapping[str, Path]) -> None:
 
     Raises:
         StorageError: A file cannot be written; the report was printed.
-        KeyboardInterrupt: It was interrupted.
         BackendError: Nothing runs here.
     """
     from runtime.benchmark.compare import show
 
     contents = {"json": as_json, "markdown": show.markdown}
     publish(show.text(found), {path: contents[kind](found) for kind, path in targets.items()})
-    if found["interrupted"]:
-        raise KeyboardInterrupt("interrupted; what was measured until then is shown above")
-    if not found["rows"]:
+    if not found["rows"] and not found["interrupted"]:
         raise BackendError("none of these ways runs here; see above for the reasons")

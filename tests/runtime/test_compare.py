@@ -24,7 +24,8 @@ from runtime.benchmark.compare.trial import Trial
 from runtime.bundles import bundle as bundles
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main
-from runtime.errors import BackendError, DataError, TaskError
+from runtime.commands.compare import _run as run_to_the_end
+from runtime.errors import BackendError, DataError, StorageError, TaskError
 from tests.runtime.helpers import newer
 
 ROOT = Path(__file__).parents[2]
@@ -111,8 +112,29 @@ def test_a_candidate_that_is_killed_is_left_out_and_the_others_are_measured(worl
     (left,) = found["left_out"]
     assert left["what"] == "ort cpu patch"
     assert left["reason"].startswith("its process was killed, as the system does where memory")
-    # It was the reference.
-    assert found["choice"] is None and "the reference failed" in found["sentences"][0]
+    assert row["reference"], "another one takes its place"
+    assert found["rows"][found["choice"]] is row and "the only one that" in found["sentences"][0]
+
+
+def test_a_candidate_that_ends_while_it_answers_keeps_what_was_compared(world):
+    forms = [form_of([Bundle.open(world.path)], task) for task in ("a-b", "a-c")]
+
+    def asked():
+        for number, question in enumerate(noise(forms)):
+            if number == 16:
+                first = compared._processes[compared.measured[0].candidate]._process
+                os.kill(first.pid, signal.SIGKILL)
+                first.wait()
+            yield question
+
+    with comparison(world) as compared:
+        compared.start()
+        compared.measure()
+        compared.answer(asked(), 32)
+    found = report(compared, noise=True, interrupted=False, left_out=[])
+    (row,) = found["rows"]
+    assert row["answers"]["frames"] == 16, "those that the reference gave as well"
+    assert row["problem"] == "" and found["choice"] == 0
 
 
 def test_a_process_that_fails_says_so_with_its_last_words(world):
@@ -160,6 +182,24 @@ def test_a_frame_that_no_task_can_use_ends_it_with_one_line(mixed):
         compared.plan = replace(compared.plan, tasks=("a-c",))
         with pytest.raises(DataError, match="900 x 2 pixels is too narrow to crop"):
             compared.start()
+
+
+class Fewer(list):
+    """Questions of which the last ones cannot be read."""
+
+    def __iter__(self):
+        yield from list.__iter__(self)
+        raise StorageError("cannot read 'x.png': too many open files; raise the limit (ulimit -n)")
+
+
+def test_images_that_cannot_be_read_any_more_keep_what_was_measured(world):
+    questions = Fewer(noise([form_of([Bundle.open(world.path)], "a-c")]))
+    with comparison(world) as compared:
+        early = run_to_the_end(compared, questions)
+    assert isinstance(early, StorageError)
+    found = report(compared, noise=False, interrupted=True, left_out=[])
+    assert [row["answers"]["frames"] for row in found["rows"]] == [16, 16]
+    assert found["choice"] is not None
 
 
 def test_an_interrupt_shows_what_was_measured(world, tmp_path):

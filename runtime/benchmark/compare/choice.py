@@ -117,4 +117,4 @@ def _nothing(rows: Sequence[dict[str, Any]], interrupted: bool) -> str:
         return "nothing can be chosen: it was interrupted before speed and answers were compared"
     if not rows:
         return "nothing can be chosen: nothing runs here, see the reasons"
-    return "nothing can be chosen: the reference failed before the answers were compared"
+    return "nothing can be chosen: every way failed before the answers were compared"

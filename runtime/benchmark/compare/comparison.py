@@ -48,7 +48,7 @@ class Comparison:
         self.plan, self._frame, self._on_progress = plan, frame, on_progress
         self.measured = [Measured(candidate) for candidate in candidates]
         self.reference: Measured | None = None
-        """The candidate that the others are compared with; None until some run."""
+        """The candidate whose answers the others are compared with; None until they answer."""
         self.unusable_frames: dict[str, str] = {}
         """Reasons by the name of the frame."""
         self._processes: dict[Candidate, TrialProcess] = {}
@@ -59,7 +59,7 @@ class Comparison:
         return [each for each in self.measured if each.candidate in self._processes]
 
     def start(self) -> None:
-        """Open every candidate, one after the other, and choose the reference.
+        """Open every candidate, one after the other.
 
         Raises:
             DataError: The frame cannot be used.
@@ -82,12 +82,6 @@ class Comparison:
                     unusable[own.backend, own.device] = str(failure)
             else:
                 self._note_memory(each, each.opened)
-        # The sort is stable: the first of equals.
-        order = sorted(
-            self.running,
-            key=lambda each: (each.candidate.precision != "fp32", not each.candidate.default),
-        )
-        self.reference = order[0] if order else None
 
     def measure(self) -> None:
         """Measure speed in rounds, in which each candidate has a turn."""
@@ -111,7 +105,9 @@ class Comparison:
                     each.turns[number] = reply
 
     def answer(self, questions: Iterable[Question], count: int) -> None:
-        """Let every candidate answer the same questions, the reference first.
+        """Let every candidate answer the same questions, first the one that is the reference.
+
+        That is the default way to run a bundle in fp32, or else the first that runs.
 
         Args:
             questions: Questions, each asked as soon as it comes.
@@ -120,6 +116,12 @@ class Comparison:
         Raises:
             StorageError: An image cannot be read since too many files are open.
         """
+        # The sort is stable: the first of equals.
+        order = sorted(
+            self.running,
+            key=lambda each: (each.candidate.precision != "fp32", not each.candidate.default),
+        )
+        self.reference = order[0] if order else None
         for number, question in enumerate(questions):
             self._on_progress("comparing answers", min(number, count), count)
             expected: NDArray[np.float64] | None = None
