@@ -163,8 +163,9 @@ def test_a_trial_answers_as_numpy_computes(world, frame, strategy):
         }
         assert trial.opened["task_bytes"] == trial.session.task_bytes > 0
         assert sorted(trial.session.resident) == ["a-b", "a-c"]
+        assert trial.memory()["device_bytes"] is None
     finally:
-        trial.session.close()
+        trial.close()
 
 
 def test_tasks_that_do_not_fit_into_the_memory_are_refused_before_it_is_full(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from runtime import backends
 from runtime.backends.names import index_of
 from runtime.benchmark.latency import peak_rss, timed
+from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError, DataError, UdaError
 from runtime.sessions.session import Session
 
@@ -46,7 +47,8 @@ class Trial:
         self._tasks, self._batch = setup["tasks"], setup["batch"]
         self._frames = [frame] * self._batch
         self._draw = np.random.default_rng(0)
-        self._meter = _device_meter(setup["session"])
+        self._device = _device(setup["session"]["device"])
+        self._free = 0 if self._device is None else self._device.free_bytes()
         start = time.perf_counter()
         self.session = Session.open(**setup["session"])
         opened = time.perf_counter()
@@ -97,8 +99,16 @@ class Trial:
 
     def memory(self) -> dict[str, int | None]:
         """Return the largest resident memory of this process, and what it holds on the GPU."""
-        device = None if self._meter is None else self._meter()
-        return {"peak_rss_bytes": peak_rss(), "device_bytes": device}
+        taken = None
+        if self._device is not None:
+            taken = max(self._free - self._device.free_bytes(), 0)
+        return {"peak_rss_bytes": peak_rss(), "device_bytes": taken}
+
+    def close(self) -> None:
+        """Close the session and the device. Safe to call more than once."""
+        self.session.close()
+        if self._device is not None:
+            self._device.close()
 
     def _load(self) -> None:
         """Bring all tasks into memory.
@@ -135,16 +145,12 @@ class Trial:
             call()
 
 
-def _device_meter(session: dict[str, Any]) -> Callable[[], int] | None:
-    """Return a function of the bytes taken on the GPU since now; None on the CPU."""
-    if session["device"] == "cpu":
+def _device(name: str) -> CudaDevice | None:
+    """Return the GPU of a name, to ask for its memory; None for the CPU."""
+    if name == "cpu":
         return None
-    from runtime.cuda.device import CudaDevice
-
     with contextlib.suppress(BackendError):  # the session says better what is missing
-        device = CudaDevice(index_of(session["device"]) or 0)
-        before = device.free_bytes()
-        return lambda: max(before - device.free_bytes(), 0)
+        return CudaDevice(index_of(name) or 0)
     return None
 
 

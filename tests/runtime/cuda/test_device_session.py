@@ -40,12 +40,10 @@ def test_a_comparison_counts_what_a_candidate_takes_on_the_device(world, cuda):
     setup = {"session": session, "tasks": ["a-b", "a-c"], "batch": 2, "warmup": 1}
     trial = Trial(setup, camera(1)[0])
     try:
-        taken = trial.memory()["device_bytes"]
         weights = sum(spec.nbytes for spec in trial.session.layout.values())
-        assert taken >= weights + trial.session.task_bytes
+        assert trial.memory()["device_bytes"] >= weights + trial.session.task_bytes
     finally:
-        trial.session.close()
-    assert trial.memory()["device_bytes"] < weights
+        trial.close()
 
 
 @pytest.mark.parametrize("strategy", ["patch", "engines"])
