@@ -11,11 +11,8 @@ from runtime.sessions.session import Session
 from runtime.sources.ahead import ROOM
 from runtime.sources.base import Item
 
-BATCH = 32
-"""Default number of frames in a batch."""
 
-
-def classify(session: Session, items: Iterable[Item], batch: int = BATCH) -> Iterator[Result]:
+def classify(session: Session, items: Iterable[Item], batch: int) -> Iterator[Result]:
     """Yield a result for each item, in order; an item without a frame has its error as result.
 
     A batch has fewer frames where these are so large that they would fill the memory.

@@ -128,8 +128,10 @@ def run(
     for note in source.notes:
         echo(printable(note), err=True)
     report, seconds = accuracy.report(), time.monotonic() - started
-    if selection.summary or report:
-        lines = [f"\ndone      {tally.classified} in {seconds:.1f} s", report]
-        lines += [f"wrote     {printable(path)}" for path in files]
+    if tally.good and (selection.summary or report):
+        lines = [f"done      {tally.classified} in {seconds:.1f} s"]
+        lines += [*(f"wrote     {printable(path)}" for path in files), report]
+        if not printed:
+            echo()
         echo("\n".join(filter(None, lines)), err=printed)
     tally.check()

@@ -106,7 +106,9 @@ def _text(path: Path) -> str:
                 raise DataError(f"'{path}' is larger than a list of images can be")
             return stream.read().decode("utf-8-sig")
     except OSError as error:
-        raise DataError(f"cannot read the list '{path}': {error.strerror}") from error
+        raise DataError(
+            f"cannot read the list '{path}': {error.strerror}; check the path"
+        ) from error
     except ValueError as error:
         raise DataError(
             f"the list '{path}' is not UTF-8 text: {error}; save it as UTF-8"

@@ -91,6 +91,7 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """Return as much of a text as fits into a width, in pixels."""
     if font.getlength(text) <= width:
         return text
+    text = text[: width // 2]  # no letter is narrower than two pixels
     while text and font.getlength(f"{text}...") > width:
         text = text[:-1]
     return f"{text}..."

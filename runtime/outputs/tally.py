@@ -69,7 +69,9 @@ class Tally(Output):
             )
 
     def _so_far(self) -> str:
-        done = f"; {count_of(self.good + self.failed, self._noun)} done"
-        if self._paths and self.good + self.failed:
-            done += f", see {' and '.join(repr(str(path)) for path in self._paths)}"
+        total = self.good + self.failed
+        done = f"; {count_of(total, self._noun)} done"
+        *names, last = (f"'{path}'" for path in self._paths) if self._paths and total else [""]
+        if last:
+            done += f", see {', '.join(names)}{' and ' if names else ''}{last}"
         return done

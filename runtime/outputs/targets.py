@@ -1,7 +1,8 @@
-"""Check that outputs overwrite neither inputs nor each other nor a bundle."""
+"""Check that outputs overwrite neither inputs nor each other, nor a bundle or what is printed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,7 +21,8 @@ def check_targets(targets: Mapping[str, Path], inputs: Iterable[str], bundle: Pa
         bundle: Folder of the bundle.
 
     Raises:
-        ConfigError: A path is an input, lies in the bundle, or is that of another output.
+        ConfigError: A path is an input, lies in the bundle, or is that of another output or of the
+            standard output.
         StorageError: Access to a path is denied.
     """
     names: dict[Path, str] = {}
@@ -35,6 +37,13 @@ def check_targets(targets: Mapping[str, Path], inputs: Iterable[str], bundle: Pa
     existing = {(s.st_dev, s.st_ino): name for name, s in found.items() if s is not None}
     if not existing:
         return  # what does not exist is not an input
+    with contextlib.suppress(OSError):  # closed
+        output = os.fstat(1)
+        if name := existing.get((output.st_dev, output.st_ino), ""):
+            raise ConfigError(
+                f"the standard output goes to '{targets[name]}' already; choose another --{name}, "
+                "or - to have nothing else there"
+            )
     for given in inputs:
         try:
             status = os.stat(given)

@@ -50,7 +50,7 @@ class Terminal(Output):
             scores = ", ".join(f"{label} {score:.1%}" for label, score in best)
             self._print(f"{result.item.name}: {scores}")
         elif result.prediction is None:
-            name, error = result.item.input.name, str(result.error)
+            name, error = printable(result.item.input.name), str(result.error)
             line = f"error: {error}" if f"'{name}'" in error else f"{name}: error: {error}"
             if self._count == 1:
                 self._first = line

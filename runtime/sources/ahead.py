@@ -46,9 +46,9 @@ class Ahead(Generic[S, T]):
         """
         self._call, self._size = call, size
         self._arguments = enumerate(arguments)
-        self._jobs: deque[Job[T]] = deque()
+        self._jobs: deque[tuple[int, Job[T]]] = deque()
         self._adding = allocate_lock()  # held by the threads alone, which nothing interrupts
-        self._made = self._given = self._number = 0
+        self._made = self._given = 0
         self._closed = False
         self._workers = Workers(threads)
 
@@ -67,26 +67,33 @@ class Ahead(Generic[S, T]):
                 number, argument = next(self._arguments)
             except StopIteration:
                 break
-            self._jobs.append(self._workers.submit(partial(self._run, number, argument)))
+            job = self._workers.submit(partial(self._run, number, argument))
+            self._jobs.append((number, job))
         if not self._jobs:
             raise StopIteration
-        result = self._jobs[0].take()
+        result = self._jobs[0][1].take()
         self._jobs.popleft()
         self._given += self._size(result)
-        self._number += 1
         return result
 
     def close(self) -> None:
         """Cancel what has not begun, and wait for the rest. Safe to call more than once."""
         self._closed = True
-        for job in self._jobs:
+        for _, job in self._jobs:
             job.drop()
         self._workers.close()
 
     def _run(self, number: int, argument: S) -> T:
-        while self._made - self._given > ROOM and number != self._number and not self._closed:
+        while self._made - self._given > ROOM and self._can_wait(number):
             time.sleep(_PAUSE)
         result = self._call(argument)
         with self._adding:
             self._made += self._size(result)
         return result
+
+    def _can_wait(self, number: int) -> bool:
+        """Return whether another result is asked for before that of a call."""
+        try:
+            return self._jobs[0][0] < number and not self._closed
+        except IndexError:  # none is left, or it was not noted yet
+            return False

@@ -42,9 +42,15 @@ def take_pattern(word: str, recursive: bool) -> Found:
         found = Found()
         for path in sorted(glob.glob(os.path.join("", *parts))):
             found.add(_match(path, base, recursive))
-    if not found.inputs and not found.left_out and not found.closed:
-        return failed(word, DataError(f"no file matches '{word}'; check the pattern"))
-    return found.or_error(word, f"'{word}' matches no images or videos")
+    if found.inputs or found.left_out or found.closed:
+        return found.or_error(word, f"'{word}' matches no images or videos")
+    error = DataError(f"no file matches '{word}'; check the pattern")
+    if base and disk.is_folder(base):
+        try:
+            walk(Path(base), recursive=False)
+        except DataError as denied:  # `glob` takes what it may not list for empty
+            error = denied
+    return failed(word, error)
 
 
 def _match(path: str, base: str, recursive: bool) -> Found:

@@ -36,7 +36,8 @@ class Selection:
     notes: tuple[str, ...]
     """What a user should know, one line each."""
     summary: str
-    """What was taken and what was left out, in one line; empty if every word is a file."""
+    """What was taken and what was left out, in one line; empty if every word is a file, or if
+    nothing was taken: the errors then say so."""
     lists: tuple[str, ...]
     """List files that were read."""
 
@@ -61,7 +62,8 @@ def select(words: Sequence[str], recursive: bool = False) -> Selection:
     inputs, again = tuple(once.values()), len(whole.inputs) - len(once)
     if not opencv.available() and any(left.reason in formats.VIDEO for left in whole.left_out):
         whole.notes.append(f"videos are left out; {opencv.ADVICE} to read them")
-    summary = "" if plain and not again else _summary(inputs, whole, again)
+    usable = any(given.error is None for given in inputs)
+    summary = _summary(inputs, whole, again) if usable and not (plain and not again) else ""
     return Selection(inputs, tuple(whole.notes), summary, tuple(lists))
 
 

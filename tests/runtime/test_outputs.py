@@ -141,7 +141,10 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
 
 
 def test_pictures_are_saved_under_their_names_and_never_over_another(tmp_path):
-    names = ["x/a.jpg", "x/a.jpg", "X/A.jpg", "b.heic", "c.gif", "plain"]
+    kinds = {".jfif": "JPEG", ".tif": "TIFF", ".bmp": "BMP", ".webp": "WEBP"}
+    kinds |= {".jpg": "JPEG", ".png": "PNG"}
+    others = [f"d{ending}" for ending in kinds]
+    names = ["x/a.jpg", "x/a.jpg", "X/A.jpg", "b.heic", "c.gif", "plain", *others]
     sink = Annotated(tmp_path / "out")
     saved = []
     for name in names:
@@ -151,12 +154,13 @@ def test_pictures_are_saved_under_their_names_and_never_over_another(tmp_path):
     sink.write(failure())
     sink.close()
     expected = ["x/a.jpg", "x/a-2.jpg", "X/A-3.jpg", "b.heic.png", "c.gif.png", "plain.png"]
+    expected += others
     assert saved == [str(tmp_path / "out" / name) for name in expected]
     files = sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert list(map(str, files)) == sorted(saved)
     for path in files:
         with Image.open(path) as image:
-            assert image.format == {".jpg": "JPEG", ".png": "PNG"}[path.suffix]
+            assert image.format == kinds[path.suffix] and image.size >= (320, 256)
 
 
 def test_a_folder_with_files_is_not_saved_to(tmp_path):

@@ -246,7 +246,7 @@ def test_ctrl_c_keeps_the_results_so_far(world, many, tmp_path):
     document = json.loads(outs["json"].read_text())
     assert child.returncode == 130
     assert said.startswith("error: interrupted; ") and said.count("\n") == 1
-    assert f"see '{outs['csv']}' and '{outs['jsonl']}' and '{outs['json']}'" in said
+    assert f"see '{outs['csv']}', '{outs['jsonl']}' and '{outs['json']}'" in said
     assert 4 <= len(document) < 3000
     assert abs(len(rows) - len(document)) <= 1 and abs(len(lines) - len(document)) <= 1
     assert [json.loads(line)["image"] for line in lines][: len(document)] == [
