@@ -63,15 +63,15 @@ def predict(
     from runtime.sources.select import select
 
     with Session.open(bundle, **settings) as session:
-        _choose(session, task)
+        top = min(top, session.bundle.entry(_choose(session, task)).classes)
         selection = select(images, recursive)
         read = [*(given.name for given in selection.inputs), *selection.lists]
         check_targets(targets, read, bundle)
         run(session, selection, targets, top, batch)
 
 
-def _choose(session: Session, task: str | None) -> None:
-    """Switch to a task, or check that the bundle has only one.
+def _choose(session: Session, task: str | None) -> str:
+    """Switch to a task, or check that the bundle has only one, and return its id.
 
     Raises:
         TaskError: The bundle has no such task, or several and none was named.
@@ -80,11 +80,12 @@ def _choose(session: Session, task: str | None) -> None:
 
     if task is not None:
         session.switch(task)
-    elif session.task is None:
+    if session.task is None:
         raise TaskError(
             f"no task is selected; available: {', '.join(session.tasks)}; name one, for "
             f"example --task {session.tasks[0]}"
         )
+    return session.task
 
 
 def run(

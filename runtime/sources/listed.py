@@ -54,7 +54,7 @@ def _labels(
         return [parent(name) for name in names]
     home = os.path.abspath(path.parent)
     folders = [
-        None if os.path.dirname(os.path.abspath(name)) == home else parent(name)[0]
+        None if os.path.dirname(os.path.abspath(name)) == home else next(iter(parent(name)), None)
         for name in names
     ]
     try:

@@ -6,19 +6,22 @@ import glob
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from itertools import groupby
 from pathlib import Path
 
 from runtime.errors import DataError
 from runtime.inventory.left_out import LeftOut
-from runtime.inventory.names import folder_reason
-from runtime.inventory.walk import reason_of, walk
+from runtime.inventory.names import HIDDEN, SYSTEM, THUMBNAILS, folder_reason
+from runtime.inventory.walk import AGAIN, CLASSES, LOOP, UNREADABLE, reason_of, walk
 from runtime.sources.base import Input
-from runtime.sources.folder import take_folder
-from runtime.sources.found import Found, also, failed, parent
+from runtime.sources.folder import labels_of, take_folder
+from runtime.sources.found import Found, also, failed
 from runtime.storage import disk
 from runtime.storage.files import expanded
 
 _ANY = "**"
+_FOLDERS = (HIDDEN, THUMBNAILS, SYSTEM, LOOP, AGAIN, CLASSES, UNREADABLE)
+"""Reasons that leave out whole folders, which may hold files that match."""
 
 
 def is_pattern(word: str) -> bool:
@@ -55,38 +58,44 @@ def take_pattern(word: str, recursive: bool) -> Found:
 
 def _match(path: str, base: str, recursive: bool) -> Found:
     """Return what one path stands for that matches."""
-    name = os.path.basename(path)
-    inside = Path(os.path.relpath(path, base or ".")).as_posix()
     if disk.is_folder(path):
-        reason = folder_reason(name, inside_class=True)
+        reason = folder_reason(os.path.basename(path), inside_class=True)
         if reason is not None:
             return Found(left_out=[LeftOut(Path(path), reason)])
-        found = take_folder(path, recursive, f"{inside}/")
+        found = take_folder(path, recursive, f"{_input(path, base).saved_as}/")
         found.inputs = [given for given in found.inputs if given.error is None]
         return found
     reason = reason_of(path, also())
     if reason is not None:
         return Found(left_out=[LeftOut(Path(path), reason)])
-    return Found([Input(path, inside, parent(path))])
+    return Found([_input(path, base)])
+
+
+def _input(path: str, base: str) -> Input:
+    """Return a path that matches, with its names below the part of the pattern that is fixed."""
+    inside = os.path.relpath(path, base or ".")
+    return Input(path, Path(inside).as_posix(), labels_of(base or ".", inside))
 
 
 def _below(parts: Sequence[str], base: str) -> Found:
     """Return the files below folders that match; links in a circle are followed once."""
-    start = list(parts).index(_ANY)
-    pattern, found = parts[start:], Found()
+    start, found = list(parts).index(_ANY), Found()
+    pattern = [part for part, _ in groupby(parts[start:])]  # `**/**` is `**`
     head = os.path.join("", *parts[:start])
     for folder in sorted(glob.glob(head)) if head else ["."]:
         if not disk.is_folder(folder):
             continue
-        tree = walk(Path(folder), also=also())
+        try:
+            tree = walk(Path(folder), also=also())
+        except DataError as error:
+            found.add(failed(folder, error))
+            continue
         for path in sorted(path for paths in tree.images.values() for path in paths):
             if _fits(Path(os.path.relpath(path, folder)).parts, pattern):
-                inside = Path(os.path.relpath(path, base or ".")).as_posix()
-                found.inputs.append(Input(str(path), inside, parent(str(path))))
+                found.inputs.append(_input(str(path), base))
         for left in tree.left_out:
             inner = Path(os.path.relpath(left.path, folder)).parts
-            # A folder that is left out may hold files that match.
-            if _fits(inner, pattern) or not left.reason.startswith("."):
+            if _fits(inner, pattern) or left.reason in _FOLDERS:
                 found.left_out.append(left)
     return found
 

@@ -76,6 +76,12 @@ def test_a_folder_gives_a_row_for_each_image(world, shop, batch):
         assert line.startswith(f"{name}: {label} ")
 
 
+def test_no_more_classes_are_shown_than_the_task_has(world, shop):
+    done = run(world, "shop", "--recursive", "--csv", "o.csv", "--top", 10**9)
+    columns = [name for name in table("o.csv")[0] if name.startswith("score")]
+    assert done.exit_code == 0 and columns == ["score", "score_2", "score_3", "score_4"]
+
+
 def test_the_accuracy_is_printed_where_folders_are_classes(world, shop):
     right = sum(Path(name).parent.name == label for name, label in shop.items())
     done = run(world, "shop", "--recursive")

@@ -89,6 +89,8 @@ def test_what_a_pattern_matches_is_left_out_by_the_rules_of_folders(shop):
     found = select(["shop/*"])
     assert names(found) == ["shop/cup/a.png", "shop/key/a.png", "shop/loose.png"]
     assert [given.labels for given in found.inputs] == [("cup",), ("key",), ("shop",)]
+    (nested,) = select(["shop/**/b.png"]).inputs
+    assert nested.labels == ("cup", "deep", "shop") and nested.saved_as == "cup/deep/b.png"
     assert "left out 2: .txt 1, thumbnails 1" in found.summary
 
 
