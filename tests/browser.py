@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ _FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-extensions"),
     *("--disable-dev-shm-usage", "--remote-debugging-pipe"),
 )
-_TIMEOUT = 120
+# Chromium reads commands from 3 and answers on 4; dash has no numbers above 9 for them.
+_START = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+os.dup2(high[0], 3)
+os.dup2(high[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -134,9 +142,8 @@ def browser(profile: Path) -> Iterator[Browser]:
     ours_in, theirs_out = os.pipe()
 
     environment = {**os.environ, "HOME": str(profile), "XDG_CONFIG_HOME": str(profile)}
-    # Chromium reads commands from 3 and answers on 4.
-    pipes = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-    command = ["sh", "-c", pipes, "sh", CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"]
+    start = [sys.executable, "-c", _START, str(theirs_in), str(theirs_out)]
+    command = [*start, CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"]
     with (profile / "log").open("wb") as log:
         process = subprocess.Popen(
             command, pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ import click
 from adapt.artifacts import store
 from adapt.commands.options import artifacts_option, device_option, threads_option, use_threads
 from adapt.commands.pages import NAME, PagePath, no_images_option
-from adapt.commands.progress import progress_bar
+from adapt.progress import progress_bar
 from runtime.console import UserPath, count_of, echo
 
 

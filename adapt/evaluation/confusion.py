@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ WORST = 10
 """Number of classes shown when there are more than twice as many."""
 _NUMBERS, _LABELS = 20, 80
 """Largest numbers of classes whose counts, and whose names, fit into the picture."""
+_PER_INCH = 7
+"""Letters of the title that fit into an inch, wide ones among them."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,8 @@ def figure(confusion: Confusion, title: str) -> Figure:
     unnamed = "" if size <= _LABELS else ", by position"
     axis.set_xlabel(f"predicted class{unnamed}")
     axis.set_ylabel(f"true class{unnamed}")
-    axis.set_title(title, fontsize=10, parse_math=False)
+    lines = textwrap.wrap(title, int(side * _PER_INCH)) or [""]
+    picture.suptitle("\n".join(lines), fontsize=10, parse_math=False)
     return picture
 
 

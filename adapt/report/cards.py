@@ -22,13 +22,15 @@ _SIDE = 144
 
 @dataclass(frozen=True)
 class Card:
-    """One test image with its prediction."""
+    """One image with its prediction, or with its label alone."""
 
     thumbnail: Thumbnail
     predicted: str
-    score: float
-    second: str
-    second_score: float
+    """Predicted class, or the label where there is no score."""
+    score: float | None
+    second: str | None
+    """Second class; None if that is unknown, like its score."""
+    second_score: float | None
     true: str | None
     """Class by its label; None if that is unknown."""
 

@@ -59,6 +59,7 @@ class Matrix:
 def matrix(confusion: Confusion) -> Matrix:
     """Return a matrix of at most `MOST` classes: those that are confused the most."""
     counts, names, note, picture = confusion.counts, confusion.classes, "", None
+    own = len(names)  # classes of their own; beyond are all others, right and wrong ones
     pairs = _pairs(confusion)
     if len(names) > MOST:
         wrong = counts - np.diag(np.diag(counts))
@@ -69,12 +70,12 @@ def matrix(confusion: Confusion) -> Matrix:
             f"the {len(chosen)} of {len(names)} classes with the most mistakes; '{_OTHERS}' are "
             "all the rest"
         )
-        names = (*(names[i] for i in chosen), _OTHERS)
+        names, own = (*(names[i] for i in chosen), _OTHERS), len(chosen)
         picture = _picture(confusion.counts)
     total = np.maximum(counts.sum(1), 1)
     rows = tuple(
         tuple(
-            Cell(int(count), float(count / total[row]), row == column)
+            Cell(int(count), float(count / total[row]), row == column < own)
             for column, count in enumerate(line)
         )
         for row, line in enumerate(counts)

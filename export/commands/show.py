@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt.commands.progress import progress_bar
+from adapt.progress import progress_bar
 from runtime.console import echo, table
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapt.commands.progress import progress_bar
+from adapt.progress import progress_bar
 from export.commands.onnx import export_and_show
 from export.commands.options import source_options, task_options
 from runtime.commands.build import GPU, PROFILE, TARGET, build_and_show, render, split
