@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -117,6 +118,30 @@ def test_rows_on_the_standard_output_are_alone_there(world, shop, kind):
     assert ": class" not in done.stderr and not Path("-").exists()
     refused = run(world, "shop", "--csv", "-", "--json", "-")
     assert "--csv and --json both name '-'; choose two paths" in refused.stderr
+
+
+def in_terminal(command):
+    """Return what a command writes to a terminal."""
+    reading, terminal = pty.openpty()
+    child = subprocess.Popen(command, stdout=terminal, stderr=terminal, stdin=subprocess.DEVNULL)
+    os.close(terminal)
+    found = b""
+    try:
+        while part := os.read(reading, 1 << 16):
+            found += part
+    except OSError:  # Linux' way to say that nobody writes any more
+        pass
+    os.close(reading)
+    assert child.wait() == 0, found
+    return found.decode()
+
+
+def test_a_terminal_shows_how_far_it_is(world, shop):
+    words = ["predict", world.path, "shop", "--recursive", "--task", TASK]
+    shown = in_terminal([sys.executable, "-m", "runtime", *map(str, words)])
+    name, label = list(shop.items())[-1]
+    assert f"\r\x1b[K{name}: {label} " in shown  # in the place of the bar, which comes again
+    assert "23/24" in shown and "24/24" in shown.rpartition(name)[2]
 
 
 def test_unreadable_images_are_counted_and_the_others_classified(world, shop):
