@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends import BACKENDS
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = {
     "adapt/methods/foo.py": """
@@ -158,7 +160,8 @@ def test_a_new_method_has_its_settings_on_a_new_data_set(copy: Path) -> None:
 
 def test_a_new_backend_is_a_choice_with_its_help(copy: Path) -> None:
     done = run(copy, "-m", "runtime.cli", "predict", "--help")
-    assert "[bar|foo|ort|trt]" in done.stdout and "foo: a new one" in done.stdout
+    choices = "|".join(sorted([*BACKENDS, "bar", "foo"]))
+    assert f"[{choices}]" in done.stdout and "foo: a new one" in done.stdout
 
 
 def test_a_new_backend_opens_where_its_line_says_and_nowhere_else(copy: Path) -> None:

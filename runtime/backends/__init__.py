@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.backends.names import check_engines
 from runtime.errors import BackendError
+from runtime.models import Precision
 
 if TYPE_CHECKING:
     from runtime.backends.base import Backend
@@ -35,6 +36,12 @@ BACKENDS = {
         "ONNX Runtime, on the CPU or a GPU",
         packages=("onnxruntime-gpu", "onnxruntime"),
         devices=("cpu", "cuda"),
+    ),
+    "openvino": Entry(
+        "runtime.backends.openvino.backend:OpenvinoBackend",
+        "OpenVINO, on the CPU",
+        packages=("openvino",),
+        devices=("cpu",),
     ),
     "trt": Entry(
         "runtime.backends.trt.backend:TrtBackend",
@@ -81,6 +88,7 @@ def load(
     threads: int | None,
     bundle: Path | None = None,
     engines: str | os.PathLike[str] | None = None,
+    precision: Precision = "fp32",
 ) -> Backend:
     """Return the backend `name` for a device.
 
@@ -91,6 +99,7 @@ def load(
         bundle: Folder of the bundle whose graphs it opens, for a backend whose engines are built
             before; None if it opens graphs as they are.
         engines: Folder of engines that were built; None is the bundle's own.
+        precision: Precision of the bundle's weights, for a backend that multiplies in it.
 
     Raises:
         ConfigError: The folder of engines has no name.
@@ -99,5 +108,6 @@ def load(
     check_engines(engines)
     entry = entry_for(name, device)
     module, attribute = entry.path.split(":")
-    backend: Backend = getattr(import_module(module), attribute)(device, threads, bundle, engines)
+    kind_of_backend = getattr(import_module(module), attribute)
+    backend: Backend = kind_of_backend(device, threads, bundle, engines, precision)
     return backend

@@ -89,14 +89,14 @@ class SessionPool(ProcessBound):
         assigned = _assign(sessions, devices)
         check_settings(threads, max_task_bytes)
         bundle = Bundle.open(path)
-        base = SharedBase(bundle)
+        base, precision = SharedBase(bundle), bundle.manifest.precision
         each = {"cpu": max(1, cores() // max(1, assigned.count("cpu")))}
         caches: dict[Hashable, TaskCache] = {}
         opened: list[Session] = []
         try:
             for device in assigned:
                 own = threads or each.get(device)
-                runs = backends.load(backend, device, own, bundle.path, engines)
+                runs = backends.load(backend, device, own, bundle.path, engines, precision)
                 held = strategies.load(strategy, bundle, runs, blocked, base.read)
                 shared = caches.setdefault(held.form, TaskCache(max_task_bytes))
                 opened.append(Session(bundle, held, shared))

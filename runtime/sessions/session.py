@@ -79,7 +79,8 @@ class Session(SwitchingSession):
         """
         check_settings(threads, max_task_bytes)
         bundle = Bundle.open(path)
-        opened = backends.load(backend, device, threads, bundle.path, engines)
+        precision = bundle.manifest.precision
+        opened = backends.load(backend, device, threads, bundle.path, engines, precision)
         session = cls(
             bundle, strategies.load(strategy, bundle, opened, blocked), TaskCache(max_task_bytes)
         )
