@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
+import threading
 from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Generic, TypeVar
 
 from runtime.errors import BackendError
@@ -27,7 +28,7 @@ class Worker:
         """Start the thread."""
         self._work = run
         self._ended = Bell()
-        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         # `start` waits until the thread runs; interrupted there, it may leave it waiting for ever.
         start_new_thread(self._thread.start, ())
 
@@ -196,3 +197,9 @@ class Workers:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job.run()
+
+
+def lower_priority() -> None:
+    """Lower this thread's priority below those that classify frames, where threads have one."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

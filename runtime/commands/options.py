@@ -62,6 +62,14 @@ STRATEGY = click.option(
     show_default=True,
     help=f"Strategy for holding tasks. {_summaries(STRATEGIES)}.",
 )
+_VERIFY = click.option(
+    "--verify",
+    type=click.Choice(["changed", "full"]),
+    default="changed",
+    show_default=True,
+    help="Verify the base before it is used: if it changed since you last did, otherwise in the "
+    "background; or always.",
+)
 
 
 def output_options(command: F) -> F:
@@ -90,6 +98,6 @@ def output_options(command: F) -> F:
 
 def session_options(command: F) -> F:
     """Add the options of `Session.open`, named like its arguments."""
-    for option in (ENGINES, STRATEGY, _THREADS, _DEVICE, _BACKEND):
+    for option in (ENGINES, STRATEGY, _VERIFY, _THREADS, _DEVICE, _BACKEND):
         command = option(command)
     return command

@@ -19,7 +19,7 @@ from runtime.sessions.grouping import checked, spread
 from runtime.sessions.lending import Lending
 from runtime.sessions.origin import ProcessBound
 from runtime.sessions.session import Session
-from runtime.sessions.settings import check_number, check_settings
+from runtime.sessions.settings import Verify, check_number, check_settings
 from runtime.sessions.sharing import SharedBase, encoding
 from runtime.workers import Workers, cores
 
@@ -64,6 +64,7 @@ class SessionPool(ProcessBound):
         strategy: str = strategies.DEFAULT,
         max_task_bytes: int | None = None,
         engines: str | os.PathLike[str] | None = None,
+        verify: Verify = "changed",
     ) -> SessionPool:
         """Open a bundle with several sessions; the base weights are read once for all of them.
 
@@ -78,6 +79,7 @@ class SessionPool(ProcessBound):
             max_task_bytes: Largest number of bytes of tasks in memory, for all sessions that share
                 them. The current tasks of all sessions may take more.
             engines: As for `Session.open`.
+            verify: As for `Session.open`.
 
         Raises:
             ConfigError: There are fewer sessions than devices, or none; or `threads` or
@@ -87,8 +89,10 @@ class SessionPool(ProcessBound):
             BackendError: The backend, a device or the strategy cannot be used here.
         """
         assigned = _assign(sessions, devices)
-        check_settings(threads, max_task_bytes)
+        check_settings(threads, max_task_bytes, verify)
         bundle = Bundle.open(path)
+        if verify == "changed":
+            bundle.trust_former_checks()
         base, precision = SharedBase(bundle), bundle.manifest.precision
         each = {"cpu": max(1, cores() // max(1, assigned.count("cpu")))}
         caches: dict[Hashable, TaskCache] = {}
@@ -103,6 +107,7 @@ class SessionPool(ProcessBound):
         except BaseException:
             for session in opened:
                 session.close()
+            bundle.end_check()
             raise
         finally:
             base.close()
