@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from adapt.methods.heads import TaskHead
 from benchmarks._models import CLASSES, Model
 from benchmarks._random import random_tower
-from runtime.backends.openvino.library import openvino
+from runtime.backends.openvino.library import core
 from runtime.models import Precision
 from runtime.sessions.session import Session
 
@@ -42,14 +42,13 @@ def bare_onnxruntime(baked: Path, threads: int) -> Predict:
 
 def bare_openvino(baked: Path, threads: int, precision: Precision) -> Predict:
     """Open the same graph with OpenVINO."""
-    library = openvino()
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
     }
-    compiled = library.Core().compile_model(baked, "CPU", settings)
+    compiled = core().compile_model(baked, "CPU", settings)
     request = compiled.create_infer_request()
     return lambda pixels: request.infer({"pixels": pixels})["logits"].copy()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -107,3 +110,23 @@ def test_a_processor_without_bf16_is_refused_and_named():
     check_bf16("fp32", ["FP32"])
     with pytest.raises(BackendError, match=r"\(it has FP32, INT8\).* --backend ort"):
         check_bf16("bf16", ["INT8", "FP32"])
+
+
+def test_a_signal_after_two_sessions_reaches_its_handler(world):
+    """In a process of its own: with two cores, it would die of the signal."""
+    code = """
+import faulthandler, signal, sys, runtime
+faulthandler.enable()  # its handlers, as Python's own, run on the thread's stack for signals
+heard = []
+signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+one, two = (runtime.Session.open(sys.argv[1], backend="openvino", threads=1) for _ in range(2))
+one.close()
+del one
+two.close()
+del two
+signal.raise_signal(signal.SIGUSR1)
+print(len(heard))
+"""
+    words = [sys.executable, "-c", code, str(world.path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

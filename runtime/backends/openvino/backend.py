@@ -9,7 +9,7 @@ from runtime.backends.base import Arrays
 from runtime.backends.names import index_of
 from runtime.backends.openvino.constants import replace_inputs
 from runtime.backends.openvino.engine import OpenvinoEngine
-from runtime.backends.openvino.library import openvino
+from runtime.backends.openvino.library import core, openvino
 from runtime.errors import BackendError, FormatError
 from runtime.memory.host import HostMemory
 from runtime.models import Precision
@@ -43,7 +43,7 @@ class OpenvinoBackend:
         if index_of(device) is not None:
             raise BackendError(f"backend 'openvino' runs on the CPU, found device '{device}'")
         self._ov = openvino()
-        self._core = self._ov.Core()
+        self._core = core()
         self.version = f"openvino {self._ov.__version__.partition('-')[0]}"
         self.device = device
         self.block = 1  # it lays out constant filters itself

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -33,6 +34,20 @@ def openvino() -> Any:
             "backend 'openvino' needs openvino, which is not installed; "
             "run: pip install '.[openvino]'"
         ) from error
+
+
+@cache
+def core() -> Any:
+    """Return the one core of this process, which lives as long as it does.
+
+    Each core gives the thread that makes it a stack for signals, and takes back the stack before
+    it when it ends. Two that end in the order in which they began leave one that is freed already:
+    the next signal, such as Ctrl-C, would kill the process.
+
+    Raises:
+        BackendError: OpenVINO is not installed, or broken.
+    """
+    return openvino().Core()
 
 
 @contextlib.contextmanager
