@@ -43,7 +43,7 @@ class Bundle:
     def __init__(self, path: Path, content: Manifest) -> None:
         self.path, self.manifest = path, content
         self._tasks = {entry.id: entry for entry in content.tasks}
-        self.check: BaseCheck | None = None
+        self.base_check: BaseCheck | None = None
         """Check of the base by which it may be used before it is verified; None verifies first."""
 
     @classmethod
@@ -172,7 +172,7 @@ class Bundle:
         """
         self.layout()  # before memory is taken
         ref = self.manifest.tensors
-        return read_weights(self._locate(ref), ref.bytes, ref.sha256, self.check)
+        return read_weights(self._locate(ref), ref.bytes, ref.sha256, self.base_check)
 
     def shared_weights(self, block: int) -> SharedWeights:
         """Read the base weights once for several users, checking their digest on the way.
@@ -186,7 +186,7 @@ class Bundle:
         """
         self.layout()  # before memory is taken
         ref = self.manifest.tensors
-        return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block, self.check)
+        return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block, self.base_check)
 
     def check_base(self) -> None:
         """Read the base and check its digest, a tensor at a time, whatever was checked before.
@@ -200,12 +200,12 @@ class Bundle:
     def trust_former_checks(self) -> None:
         """Let the base be used before it is verified if this user verified it at a former start."""
         ref = self.manifest.tensors
-        self.check = BaseCheck(self._locate(ref), ref)
+        self.base_check = BaseCheck(self._locate(ref), ref)
 
     def end_check(self) -> None:
         """End what verifies the base in the background, if no session is left to do so."""
-        if self.check is not None:
-            self.check.close()
+        if self.base_check is not None:
+            self.base_check.close()
 
     def _content(self, ref: FileRef) -> bytes:
         path = self._locate(ref)

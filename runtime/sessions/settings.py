@@ -12,7 +12,7 @@ Verify = Literal["changed", "full"]
 """When the base is verified before it is used, see `Session.open`."""
 
 
-def check_settings(threads: object, max_task_bytes: object, verify: object) -> None:
+def check_settings(threads: object, max_task_bytes: object, verify: object = "changed") -> None:
     """Check the settings that `Session.open` and `SessionPool.open` have in common.
 
     Args:

@@ -60,9 +60,9 @@ class SwitchingSession(ProcessBound):
         self._changing = Mutex()
         """Held by the call that changes pins or the view; it may take the turn meanwhile."""
         self._cache.join(self._held, self._view.keys.values())
-        self._check = bundle.check
-        if self._check is not None:
-            self._check.join()
+        self._base_check = bundle.base_check
+        if self._base_check is not None:
+            self._base_check.join()
 
     @property
     def bundle(self) -> Bundle:
@@ -364,7 +364,7 @@ class SwitchingSession(ProcessBound):
         self._held.coming = ()
         self._cache.leave(self._held)
         self._strategy.close()
-        check, self._check = self._check, None
+        check, self._base_check = self._base_check, None
         if check is not None:
             check.leave()
 
@@ -382,8 +382,9 @@ class SwitchingSession(ProcessBound):
             self._check_process()
         if self._closed:
             raise BackendError("the session is closed; open a new one")
-        if self._check is not None and self._check.error is not None:
-            raise FormatError(str(self._check.error))
+        check = self._base_check  # read once: another thread may close the session
+        if check is not None and check.error is not None:
+            raise FormatError(str(check.error))
         return self._view
 
 

@@ -29,7 +29,7 @@ def every_base(monkeypatch, tmp_path):
 def started(path: Path, **settings: object) -> runtime.Session:
     """Return a session once its work in the background has ended."""
     session = runtime.Session.open(path, threads=1, **settings)
-    worker = session.bundle.check and session.bundle.check._worker
+    worker = session.bundle.base_check and session.bundle.base_check._worker
     if worker:
         worker.join()
     return session
@@ -72,7 +72,7 @@ def test_a_sound_base_goes_on_after_its_check_in_the_background(world):
     started(world.path).close()
     before = stamp_of(world.path).read_bytes()
     with started(world.path) as session:
-        check = session.bundle.check
+        check = session.bundle.base_check
         assert check._verified is None and check._worker is not None  # believed, then verified
         expected = runtime.Session.open(world.path, verify="full").predict(FRAME, "a-b").logits
         np.testing.assert_array_equal(session.predict(FRAME, "a-b").logits, expected)
@@ -107,7 +107,7 @@ def test_a_copy_in_its_place_is_verified(world):
     base.unlink()
     base.write_bytes(content)
     with started(world.path) as session:
-        assert session.bundle.check._verified is not None
+        assert session.bundle.base_check._verified is not None
 
 
 def test_after_a_crash_of_the_machine_the_base_is_verified(world):
@@ -132,7 +132,7 @@ def test_the_marker_of_a_killed_process_of_this_boot_is_no_crash(world):
     dead = marker.with_name(f"{name}.{boot}.99999999.{token}")
     dead.touch()
     with started(world.path) as session:
-        assert session.bundle.check._verified is None
+        assert session.bundle.base_check._verified is None
     assert not dead.exists()
 
 
@@ -149,7 +149,7 @@ def test_a_damaged_stamp_is_not_believed(world, content):
     started(world.path).close()
     stamp_of(world.path).write_bytes(content)
     with started(world.path) as session:
-        assert session.bundle.check._verified is not None
+        assert session.bundle.base_check._verified is not None
 
 
 def test_a_base_that_was_just_written_gets_no_stamp(world, monkeypatch):
@@ -163,7 +163,7 @@ def test_without_a_place_for_stamps_the_base_is_verified(world, monkeypatch):
     monkeypatch.setenv("UDA_RUNTIME_CACHE", "/proc/none")
     for _ in range(2):
         with started(world.path) as session:
-            assert session.bundle.check._verified is not None
+            assert session.bundle.base_check._verified is not None
 
 
 @pytest.mark.parametrize("strategy", ["patch", "engines"])
