@@ -165,6 +165,7 @@ class Comparison:
             "strategy": own.strategy,
             "threads": plan.threads,
             "engines": plan.engines,
+            "verify": plan.verify,
         }
         return process.ask(
             "open",

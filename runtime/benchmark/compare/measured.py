@@ -26,6 +26,8 @@ class ComparePlan:
     """Number of predictions before these; each turn warms up as well."""
     threads: int | None = None
     engines: str | None = None
+    verify: str = "changed"
+    """As for `Session.open`."""
     seed: int = 0
 
     @property
