@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from runtime.backends import BACKENDS
 from runtime.benchmark.compare.bundles import common_tasks
 from runtime.benchmark.compare.candidates import Candidate, candidates, missing_precisions
 from runtime.benchmark.compare.comparison import Comparison
@@ -46,7 +47,8 @@ def rewritten(world, name, tasks, precision="fp32"):
 def test_two_bundles_and_every_strategy_in_one_table(world, tmp_path):
     other = rewritten(world, "other.bundle", (newer(task) for task in world.tasks.values()))
     files = tmp_path / "found.json", tmp_path / "found.md"
-    options = ("--device", "cpu", "--batch", 2, "--json", files[0], "--markdown", files[1])
+    only = ("--backend", "ort", "--device", "cpu")
+    options = (*only, "--batch", 2, "--json", files[0], "--markdown", files[1])
     done = run("bench", world.path, other, *QUICK, *options)
     assert done.exit_code == 0, done.output
     found = json.loads(files[0].read_text())
@@ -90,7 +92,7 @@ def test_what_does_not_run_here_is_a_line_with_its_reason_and_is_not_tried_twice
 
 
 def comparison(world, **plan):
-    ways = candidates([Bundle.open(world.path)], device="cpu")
+    ways = candidates([Bundle.open(world.path)], backend="ort", device="cpu")
     plan = ComparePlan(tuple(world.tasks), samples=3, warmup=0, threads=1, **plan)
     frame = np.zeros((20, 20, 3), np.uint8)
     return Comparison(plan, ways, frame, lambda *step: None)
@@ -311,7 +313,8 @@ def test_the_defaults_come_first_and_what_is_named_is_all_that_is_tried(world):
     assert every[0] == Candidate(world.path, "fp32", "ort", "cpu", "patch") and every[0].default
     assert {own.name for own in every} == {
         f"{backend} {device} {strategy}"
-        for backend, device in (("ort", "cpu"), ("ort", "cuda"), ("trt", "cuda"))
+        for backend, entry in BACKENDS.items()
+        for device in entry.devices
         for strategy in ("patch", "engines")
     }
     (only,) = candidates(opened, backend="trt", device="cuda:1", strategy="engines")
