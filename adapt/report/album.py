@@ -20,6 +20,7 @@ from runtime.models import Background
 MAX_BYTES = 12 << 20
 """Bytes of all thumbnails of a page; in the page they take a third more."""
 _QUALITY = 80
+_TOO_MANY = "left out of a large page"
 _TINY = 48
 """Longest side in pixels up to which an image is enlarged without smoothing."""
 
@@ -63,6 +64,9 @@ class Album:
         names = [path_name(path) for path in paths]
         if not self.images:
             return [Thumbnail(name) for name in names]
+        if self.left_out:  # nothing is read that would not be shown
+            self.left_out += len(paths)
+            return [Thumbnail(name, problem=_TOO_MANY) for name in names]
         with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
             found = list(pool.map(lambda path: _jpeg(path, side, background), paths))
         return [self._take(name, *one) for name, one in zip(names, found, strict=True)]
@@ -72,7 +76,7 @@ class Album:
             return Thumbnail(name, problem="cannot be read")
         if len(content) > self._left:
             self.left_out += 1
-            return Thumbnail(name, problem="left out of a large page")
+            return Thumbnail(name, problem=_TOO_MANY)
         self._left -= len(content)
         self.shown += 1
         return Thumbnail(name, data_uri("jpeg", content), longest <= _TINY)

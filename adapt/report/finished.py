@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapt.report.runs import Run, by_task
@@ -11,6 +11,12 @@ from adapt.report.tasks import TaskReport, evaluated, without_evaluation
 from adapt.report.write import Table, write
 from runtime.console import ProgressCallback
 from runtime.errors import FormatError
+from runtime.models import TaskInfo
+
+_OTHER_IMAGES = (
+    "these artifacts were tested on other images than those of this task above, for example with "
+    "another seed of a holdout"
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,11 @@ def write_finished(
         else without_evaluation(group)
         for group in by_task(runs)
     ]
+    seen = set[TaskInfo]()
+    for number, task in enumerate(tasks):
+        if task.task in seen:
+            tasks[number] = replace(task, notes=[_OTHER_IMAGES, *task.notes])
+        seen.add(task.task)
     write(path, tasks, title=title, tables=tables, notes=damaged, images=images)
     return Finished(tasks, damaged)
 

@@ -8,6 +8,7 @@ forbids scripts and every address.
 from __future__ import annotations
 
 import datetime
+import functools
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ def render(template: str, **values: Any) -> str:
         template: Name of a file in `adapt/report/templates`.
         values: Values that the template uses.
     """
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("adapt.report"),
         autoescape=True,
@@ -34,8 +40,8 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["count"] = lambda number: f"{number:,}"
-    return environment.get_template(template).render(values)
+    environment.filters["count"] = "{:,}".format
+    return environment
 
 
 def save(path: Path, page: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from adapt.artifacts import store
 from adapt.artifacts.reproduce import artifacts_option, export_command, image_options, train_command
+from adapt.data import DomainPair
 from adapt.evaluation.compare import Line
 from adapt.evaluation.confusion import ClassLine
 from adapt.evaluation.verdict import verdict
@@ -22,6 +23,7 @@ from adapt.report.matrix import Matrix, matrix
 from adapt.report.runs import Run
 from adapt.report.tasks import TaskReport
 from adapt.settings.layers import DEFAULT, shown
+from runtime.console import count_of
 from runtime.errors import StorageError
 from runtime.text import shell_command
 
@@ -37,6 +39,8 @@ class Section:
     run: Run
     row: VariantRow
     verdict: str
+    tested: str
+    """Images that the accuracy was measured on."""
     curves: Sequence[Curve]
     matrix: Matrix | None
     worst: Sequence[ClassLine]
@@ -83,6 +87,7 @@ def section(
         run=run,
         row=row,
         verdict=verdict(found.lines, run.label, run.config) if several else "",
+        tested=_tested(run, line, found.pair),
         curves=drawn,
         matrix=matrix(line.confusion) if line is not None and line.images else None,
         worst=worst,
@@ -94,6 +99,15 @@ def section(
         defaults=[setting for setting in settings if setting[2] == DEFAULT],
         commands=_commands(run),
     )
+
+
+def _tested(run: Run, line: Line | None, pair: DomainPair | None) -> str:
+    """Return a description of the test images, and whether training saw them."""
+    count, held_out = run.metrics.test_images, run.metrics.held_out
+    if line is not None and pair is not None:
+        count, held_out = len(line.predictions.positions), pair.held_out
+    adapted = "" if held_out else " it was adapted to"
+    return f"{count_of(count, 'held-out image' if held_out else 'image')}{adapted}"
 
 
 def _classes(line: Line | None, run: Run) -> tuple[Sequence[ClassLine], Sequence[ClassLine]]:
