@@ -96,30 +96,20 @@ def pair_loader(
 
     def load(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
         from adapt import data as images
+        from adapt.data.folder import load_own, with_given
 
         if data and source and target:
-            return images.load_folders(
-                data, source, target, holdout=holdout, seed=seed, target_classes=target_classes
-            )
-        return images.load(
+            return load_own(
+                data, source, target, test,
+                holdout=holdout, seed=seed, target_classes=target_classes,
+            )  # fmt: skip
+        pair = images.load(
             str(dataset), str(task),
             root=data, holdout=holdout, seed=seed, target_classes=target_classes,
         )  # fmt: skip
+        return with_given(pair, data or Path(), test, target_classes) if test else pair
 
-    if test is None:
-        return load
-
-    def load_tested(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
-        from adapt.data.folder import with_test
-        from adapt.data.own_domains import read_test
-
-        images = read_test(data or Path(), test)
-        return with_test(
-            load(holdout, seed, target_classes), images, test,
-            target_classes=target_classes, given=True,
-        )  # fmt: skip
-
-    return load_tested
+    return load
 
 
 def _problem(

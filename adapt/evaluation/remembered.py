@@ -10,9 +10,8 @@ from adapt.artifacts.artifact import Artifact
 from adapt.data import digests
 from adapt.data.base import DomainPair
 from adapt.data.drawn import DEMO_SETS
-from adapt.data.folder import with_test
+from adapt.data.folder import load_own, with_given
 from adapt.data.origin import IMAGES, Origin
-from adapt.data.own_domains import read_test
 from adapt.settings.stored import partial_classes
 from runtime.errors import ConfigError, DataError, TaskError
 from runtime.storage import disk
@@ -78,10 +77,9 @@ def _with_test(
 ) -> tuple[DomainPair, str]:
     folder = None if _drawn(artifact, origin) else _folder(artifact, origin, root, option)
     pair = _load(artifact, origin and replace(origin, test=None), folder)
-    given = read_test(folder or Path(), test)
-    classes = partial_classes(artifact.config)
-    pair = with_test(pair, given, test, target_classes=classes, given=True)
-    return pair, f"the classes of training, in '{folder}'; the test images in '{test}'"
+    pair = with_given(pair, folder or Path(), test, partial_classes(artifact.config))
+    of = f"in '{folder}'" if folder else f"of '{artifact.task.dataset}', drawn"
+    return pair, f"the classes of training, {of}; the test images in '{test}'"
 
 
 def _folder(
@@ -119,10 +117,7 @@ def _load(artifact: Artifact, origin: Origin | None, root: Path | None) -> Domai
     if origin is None or origin.source is None or origin.target is None or root is None:
         pair = data.load(task.dataset, task.id, root=root, **split)
     else:
-        pair = data.load_folders(root, origin.source, origin.target, **split)
-        if origin.test is not None:
-            given = read_test(root, origin.test)
-            pair = with_test(pair, given, origin.test, target_classes=partial, given=True)
+        pair = load_own(root, origin.source, origin.target, origin.test, **split)
     if pair.task.classes != task.classes:
         raise DataError(
             f"data set '{task.dataset}' has other classes than the artifact of '{task.id}'; "
