@@ -8,8 +8,11 @@ import click
 
 from adapt.registry import METHODS, imported
 
-RENAMED = {"--out": "--artifacts"}
-"""Former options by their new names."""
+RENAMED = {
+    "--out": "'--out' is now called '--artifacts'; pass --artifacts instead",
+    "--artifacts": "a sweep writes tables beside its artifacts; pass --out instead",
+}
+"""What to pass instead of options that a command no longer has, or that others have."""
 
 
 class SettingsCommand(click.Command):
@@ -20,10 +23,8 @@ class SettingsCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if new := RENAMED.get(error.option_name):
-                raise click.UsageError(
-                    f"'{error.option_name}' is now called '{new}'; pass {new} instead", ctx
-                ) from error
+            if instead := RENAMED.get(error.option_name):
+                raise click.UsageError(instead, ctx) from error
             name = error.option_name.lstrip("-").replace("-", "_")
             configs = [imported(method.config) for method in METHODS.values()]
             if name not in {field.name for config in configs for field in fields(config)}:

@@ -17,6 +17,7 @@ from adapt.commands.options import (
     BUDGETS,
     artifacts_option,
     changed,
+    method_option,
     setting_options,
     use_threads,
 )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @click.command(cls=SettingsCommand, short_help="Adapt to one task.")
 @task_options
 @test_option
+@method_option
 @setting_options
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random draws.  [default: 0]")
 @artifacts_option("Root folder; the artifact goes to ARTIFACTS/<dataset>/<task>/<variant>.")

@@ -21,6 +21,7 @@ from adapt.evaluation.evaluate import Scores, score
 from adapt.methods.base import Method
 from adapt.methods.heads import CosineHead
 from adapt.settings.config import TrainConfig
+from adapt.settings.selectors import INFOMAX
 from runtime.errors import TrainingError
 
 
@@ -71,7 +72,8 @@ class Evaluator:
         method = self._method.eval()
         target = self._see(self._target)
         logits = self._finite(self._classify(target))
-        label_free = {}
+        # Of what does not train, no epoch is chosen; one score compares it with what does.
+        label_free = {INFOMAX: selection.information_maximisation(logits.cpu())}
         if method.trains:
             clip_logits = self._finite(self._clip_head(target))
             label_free = selection.scores(logits.cpu(), clip_logits=clip_logits.cpu())

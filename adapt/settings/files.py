@@ -80,6 +80,22 @@ def file_layers(
         yield Layer(f"{name}{PRESET}{preset}", named[preset])
 
 
+def preset_names(dataset: str, method: str, folder: Path) -> tuple[str, ...]:
+    """Return the names of the presets in a data set's file.
+
+    Args:
+        dataset: Name of the data set.
+        method: Name of the method.
+        folder: Folder of the settings files.
+
+    Raises:
+        ConfigError: The file is unknown or damaged.
+    """
+    path = _find(dataset, method, folder)
+    values = text.read(path) if disk.is_file(path) else {}
+    return tuple(text.sections(values, "presets", path))
+
+
 def _find(dataset: str, method: str, folder: Path) -> Path:
     every = [
         path

@@ -16,8 +16,8 @@ from runtime.storage.writing import write_bytes
 
 REMARKS = (
     "mean: of the columns; ±: standard deviation over the seeds",
-    "last: the final epoch; oracle-best: the one that the target's labels would choose, which is "
-    "what papers print, mostly of one run",
+    "last: the final epoch; chosen: the one that a score without labels chose; oracle-best: the "
+    "one that the target's labels would choose, which is what papers print, mostly of one run",
     "M param.: stored for all tasks, in millions",
 )
 HELD_OUT = (
@@ -55,6 +55,11 @@ class Report:
             if any(label.endswith(f"[{key}]") for label in labels)
         ]
         return cls(jobs, results, made, sources)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no run has finished."""
+        return not self.results
 
     @property
     def title(self) -> str:

@@ -36,10 +36,21 @@ class Result:
     base: str
     """SHA-256 of the base model."""
 
+    @property
+    def saved(self) -> str:
+        """Name of the epoch whose weights the artifact has."""
+        return "selected" if "selected" in self.epochs else "last"
+
     def figure(self, epoch: str, metric: str, by: str, column: str) -> float | None:
-        """Return the recall of class `column` if `by` is `classes`, else the metric."""
+        """Return the recall of class `column` if `by` is `classes`, else the metric.
+
+        The metric may also be a score without labels, such as `infomax`.
+        """
         row = self.epochs.get(epoch, {})
-        return (row.get("per_class") or {}).get(column) if by == "classes" else row.get(metric)
+        if by == "classes":
+            return (row.get("per_class") or {}).get(column)
+        found: float | None = row.get(metric, row.get("scores", {}).get(metric))
+        return found
 
 
 def read(job: Job, metric: str) -> Result | None:
@@ -47,7 +58,7 @@ def read(job: Job, metric: str) -> Result | None:
 
     Args:
         job: Run to read.
-        metric: Figure that the oracle looks at, `accuracy` or `mean_per_class`.
+        metric: Figure that the oracle looks at, `accuracy`, `mean_per_class` or one without labels.
 
     Raises:
         FormatError: The artifact is damaged.
@@ -55,13 +66,16 @@ def read(job: Job, metric: str) -> Result | None:
     if not disk.exists(job.path):
         return None
     found = Artifact.load(job.path)
-    epochs = {"last": found.metrics["last"]}
-    if found.metrics.get("selected"):
-        epochs["selected"] = found.metrics["selected"]
-    known: list[EpochRow] = []
+    rows: list[EpochRow] = []
     with contextlib.suppress(FormatError):
         rows = read_history(job.path.parent)
-        known = [row for row in rows if isinstance(row.get(metric), float)]
+    known = [row for row in rows if isinstance(row.get(metric), float)]
+    scores = {row["epoch"]: row["scores"] for row in rows}
+    epochs = {
+        name: {**part, "scores": scores.get(part["epoch"], {})}
+        for name in ("last", "selected")
+        if (part := found.metrics.get(name))
+    }
     best = found.metrics["oracle_best"]
     if known:
         epochs["oracle-best"] = max(known, key=lambda row: row[metric])

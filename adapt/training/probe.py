@@ -12,7 +12,9 @@ from typing import Any
 from adapt import methods
 from adapt.data import DomainPair
 from adapt.evaluation.variants import architecture_of
-from adapt.settings.layers import resolve
+from adapt.settings.config import TrainConfig
+from adapt.settings.layers import Settings, resolve
+from adapt.settings.limits import SMALLEST_BATCH
 from adapt.settings.model_config import SUFFIX
 from adapt.training.train import train
 from runtime.storage.writing import scratch_folder
@@ -23,6 +25,29 @@ SHARED = (
     *("background", "holdout", "seed", "eval_batch_size"),
 )
 """Settings that the probe takes from the variants it is compared with."""
+
+
+def probe_settings(
+    dataset: str | None, settings: Mapping[str, Any], sources: int, targets: int
+) -> Settings[TrainConfig]:
+    """Return the settings of a probe beside a variant.
+
+    Args:
+        dataset: Name of the data set; None for own images.
+        settings: Settings of the variant.
+        sources: Number of source images.
+        targets: Number of target images.
+
+    Raises:
+        ConfigError: A value that the number of images decides is impossible.
+    """
+    method = methods.get(PROBE)
+    resolved = resolve(method.Config, dataset or "folder", PROBE)
+    names = {field.name for field in fields(resolved.config)}
+    shared = {key: settings[key] for key in SHARED if key in settings and key in names}
+    size = max(min(resolved.config.batch_size, sources, targets), SMALLEST_BATCH)
+    resolved = replace(resolved, config=replace(resolved.config, **shared, batch_size=size))
+    return resolved.with_data(method.from_data, sources, targets)
 
 
 @contextlib.contextmanager
@@ -51,18 +76,13 @@ def with_probe(
     if PROBE in files:
         yield files
         return
-    method = methods.get(PROBE)
-    resolved = resolve(method.Config, dataset or "folder", PROBE)
-    names = {field.name for field in fields(resolved.config)}
-    shared = {key: settings[key] for key in SHARED if key in settings and key in names}
-    size = max(min(resolved.config.batch_size, len(pair.source), len(pair.target)), 2)
     own = architecture_of(files, settings["model"])
     with scratch_folder("uda-baselines") as folder:
         if own:
-            shared["model"] = str(folder / f"{own.name}{SUFFIX}")
-            Path(shared["model"]).write_text(json.dumps(own.as_dict()))
-        resolved = replace(resolved, config=replace(resolved.config, **shared, batch_size=size))
-        config = resolved.with_data(method.from_data, len(pair.source), len(pair.target)).config
+            moved = folder / f"{own.name}{SUFFIX}"
+            moved.write_text(json.dumps(own.as_dict()))
+            settings = {**settings, "model": str(moved)}
+        config = probe_settings(dataset, settings, len(pair.source), len(pair.target)).config
         path = train(PROBE, pair, config, out=folder, device=device).path
         # Tables keep this order, and people read baselines first.
         yield {PROBE: path, **files}
