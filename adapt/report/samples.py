@@ -26,7 +26,8 @@ class Column:
     """Samples of one class in one domain."""
 
     domain: str
-    images: int
+    images: int | None
+    """Number of images; None where the domain has no labels, or none without."""
     samples: Sequence[Thumbnail]
 
 
@@ -62,9 +63,10 @@ def samples(
         for domain, images in domains:
             members = _members(images, name)
             chosen = [images.paths[members[i]] for i in _spaced(len(members))]
-            columns.append(
-                Column(domain, len(members), album.thumbnails(chosen, _SIDE, background))
-            )
+            shown = album.thumbnails(chosen, _SIDE, background)
+            apart = not name or bool((images.labels == UNKNOWN).all())
+            count = None if apart and not shown else len(members)
+            columns.append(Column(domain, count, shown))
         rows.append(ClassRow(name, columns))
     return rows, len(names)
 

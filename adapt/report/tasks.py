@@ -48,7 +48,7 @@ def known(pair: DomainPair, files: Mapping[str, Path], lines: Sequence[Line]) ->
         FormatError: An artifact is damaged.
     """
     runs = [Run.read(path, label) for label, path in files.items()]
-    return TaskReport(pair.task, runs, pair, lines, image_notes(pair))
+    return TaskReport(pair.task, runs, pair, lines, image_notes(pair, lines))
 
 
 def without_evaluation(runs: Sequence[Run]) -> TaskReport:
@@ -104,14 +104,22 @@ def evaluated(
         ) from error
     except UdaError as error:
         notes.append(f"not evaluated: {error}")
-    return TaskReport(task, runs, pair, lines, [*notes, *image_notes(pair)])
+    return TaskReport(task, runs, pair, lines, [*notes, *image_notes(pair, lines)])
 
 
-def image_notes(pair: DomainPair | None) -> list[str]:
-    """Return warnings about the images of a task, such as copies in training and test."""
+def image_notes(pair: DomainPair | None, lines: Sequence[Line]) -> list[str]:
+    """Return warnings about the images of a task: unreadable ones, copies in training and test.
+
+    Args:
+        pair: Images of the task.
+        lines: Evaluation of its test images.
+    """
     if pair is None:
         return []
+    found = []
+    if lines and (lost := len(pair.test) - len(lines[0].predictions.positions)):
+        found.append(f"{lost:,} of {len(pair.test):,} test images cannot be read and are left out")
     try:
-        return warnings(pair)
+        return found + warnings(pair)
     except UdaError as error:
-        return [str(error)]
+        return [*found, str(error)]
