@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from adapt.commands.pages import NAME
 from adapt.progress import progress_bar
 from runtime.console import echo
-from runtime.errors import Interrupted, TrainingError, UdaError
+from runtime.errors import FormatError, Interrupted, TrainingError, UdaError
 from runtime.storage import disk
 
 if TYPE_CHECKING:
@@ -75,10 +75,15 @@ def _write_page(report: OwnReport | Report, jobs: Sequence[Job], device: str, im
 
     seed, page = jobs[0].config.seed, jobs[0].out.parent / NAME
     files = [job.path for job in jobs if job.config.seed == seed and disk.exists(job.path)]
-    notes = [f"The table is of all seeds, what follows it of seed {seed}."]
+    notes, runs = [f"The table is of all seeds, what follows it of seed {seed}."], list[Run]()
+    for file in files:
+        try:
+            runs.append(Run.read(file))
+        except FormatError as error:  # that of its run, too
+            notes.append(str(error))
     try:
         with progress_bar() as on_progress:
-            groups = by_task([Run.read(file) for file in files])
+            groups = by_task(runs)
             tasks = [evaluated(one, device=device, on_progress=on_progress) for one in groups]
         tables = [
             Table(report.title, table.header, table.rows(), (*report.remarks, *table.notes()))

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from adapt import methods
 from adapt.data import DomainPair, spelling
 from adapt.data.folder import load_own
 from adapt.data.origin import named
 from adapt.evaluation.stored import ZERO_SHOT
 from adapt.settings import text
 from adapt.settings.config import TrainConfig
-from adapt.settings.files import preset_names
-from adapt.settings.layers import Settings, resolve, shipped
-from adapt.settings.limits import check_data, check_startable
+from adapt.settings.limits import check_startable
 from adapt.sweep.jobs import Job, OwnImages, check_once, quiet
+from adapt.sweep.own_settings import resolve_each, with_images, zero_shot
 from runtime.errors import ConfigError
 from runtime.storage.files import sha256
 
-FOLDER = "folder"
-"""Name of the settings files for own images."""
 PROBE = "linear_probe"
-_SPARSE = ("rst", "rst_density", "rst_threshold", "rst_allow_rounding")
-"""Settings without a meaning where the encoder stays as it is."""
-_BASE = ("model", "pretrained")
+FIRST = (ZERO_SHOT, PROBE, "source_only")
+"""Methods that come first, as people read baselines first."""
 
 
 @dataclass(frozen=True)
@@ -89,81 +85,30 @@ def plan_own(
     )
     check_once(method=names, source=sources, target=targets, seed=seeds)
     given = [(text.override(one)[0], one) for one in settings]
-    resolved, notes = _resolve(names, given, presets)
-    first = next(iter(resolved.values()))
+    resolved, notes = resolve_each(names, given, presets)
+    first = next((found for name, found in resolved.items() if name != ZERO_SHOT), None)
+    first = first or resolved[ZERO_SHOT]
     added = [name for name in (ZERO_SHOT, PROBE) if baselines and name not in names]
-    if ZERO_SHOT in added:
-        resolved[ZERO_SHOT] = _zero_shot(first.config, given)
+    if ZERO_SHOT in (*added, *names):  # the same whether it is named or not
+        resolved[ZERO_SHOT] = zero_shot(first.config, given, presets)
     for name, found in resolved.items():
         check_startable(found.config, name, device)
     test = test and named(root, test)
     with quiet():  # `check` warns of the images
         pairs = _pairs(root, sources, targets, test, first.config, seeds[0])
+    ranked = [name for name in FIRST if name in (*added, *names)]
+    ranked += [name for name in names if name not in FIRST]
     folder = out / next(iter(pairs.values()))[1].task.dataset / _name(given, presets, test)
-    jobs: list[Job] = []
-    for task, (own, pair) in pairs.items():
-        for name, found in _of_task([*added, *names], resolved, pair).items():
-            # Zero-shot CLIP depends on the seed through the held-out images alone.
-            once = name == ZERO_SHOT and not found.config.holdout
-            jobs += [
-                Job(
-                    name, pair.task.dataset, task, found.with_seed(seed), folder / f"seed{seed}",
-                    device, root, threads, own, restart,
-                )
-                for seed in (seeds[:1] if once else seeds)
-            ]  # fmt: skip
-    jobs.sort(key=lambda job: seeds.index(job.config.seed))
+    job = partial(Job, device=device, root=root, threads=threads, restart=restart)
+    jobs = [
+        job(name, pair.task.dataset, task, found.with_seed(seed), folder / f"seed{seed}", own=own)
+        for task, (own, pair) in pairs.items()
+        for name, found in with_images(ranked, resolved, first.config, pair).items()
+        # Zero-shot CLIP depends on the seed through the held-out images alone.
+        for seed in (seeds if name != ZERO_SHOT or found.config.holdout else seeds[:1])
+    ]
+    jobs.sort(key=lambda one: seeds.index(one.config.seed))
     return OwnSweep(tuple(jobs), {task: pair for task, (_, pair) in pairs.items()}, notes)
-
-
-def _resolve(
-    names: Sequence[str], given: Sequence[tuple[str, str]], presets: Sequence[str]
-) -> tuple[dict[str, Settings[TrainConfig]], tuple[str, ...]]:
-    """Return the settings of each method, with those of the command line that it has, and notes."""
-    classes = {name: methods.get_config(name) for name in names}
-    keys = {name: {field.name for field in fields(cls)} for name, cls in classes.items()}
-    keys = {n: k - {*_SPARSE} if classes[n].leaves_encoder else k for n, k in keys.items()}
-    settings, notes = _of_each(given, keys)
-    known = {name: preset_names(FOLDER, name, shipped()) for name in names}
-    chosen, more = _of_each([(preset, f"preset {preset}") for preset in presets], known)
-    own = {name: [one.removeprefix("preset ") for one in chosen[name]] for name in names}
-    found = {
-        name: resolve(cls, FOLDER, name, [*settings[name], "seed=0"], presets=own[name])
-        for name, cls in classes.items()
-    }
-    return found, (*notes, *more)
-
-
-def _of_each(
-    given: Sequence[tuple[str, str]], known: Mapping[str, Collection[str]]
-) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-    """Return the texts of the keys that each method knows, and notes on what some do not know.
-
-    What no method knows is given to the first, whose error says what is wrong.
-
-    Args:
-        given: Keys and texts.
-        known: Known keys by method.
-    """
-    found: dict[str, list[str]] = {name: [] for name in known}
-    notes: list[str] = []
-    for key, one in given:
-        able = [name for name in known if key in known[name]]
-        lacking = [name for name in known if name not in able]
-        if able and lacking and one != "rst=false":  # which all of them do anyway
-            notes.append(f"{one} is not for {', '.join(lacking)}")
-        for name in able or lacking[:1]:
-            found[name].append(one)
-    return found, tuple(dict.fromkeys(notes))
-
-
-def _zero_shot(config: TrainConfig, given: Sequence[tuple[str, str]]) -> Settings[TrainConfig]:
-    """Return the settings of zero-shot CLIP on a base model, with what the user named of them."""
-    from adapt.training.probe import SHARED
-
-    base = [f"{key}={json.dumps(getattr(config, key), ensure_ascii=False)}" for key in _BASE]
-    own = [one for key, one in given if key in SHARED and key not in _BASE]
-    return resolve(methods.get_config(ZERO_SHOT), FOLDER, ZERO_SHOT, [*base, *own, "seed=0"])
 
 
 def _pairs(
@@ -192,30 +137,6 @@ def _pairs(
             found[pair.task.id] = OwnImages(source, target, test), pair
     if not found:
         raise ConfigError("--source and --target name the same domain; pass another target")
-    return found
-
-
-def _of_task(
-    names: Sequence[str], resolved: Mapping[str, Settings[TrainConfig]], pair: DomainPair
-) -> dict[str, Settings[TrainConfig]]:
-    """Return the settings of each method on a task, with what its images decide.
-
-    Raises:
-        DataError: A domain is too small for a batch.
-        ConfigError: Crops show too little of an image, or images would be seen too often.
-    """
-    from adapt.training.probe import probe_settings  # imports torch
-
-    count = len(pair.source), len(pair.target)
-    first, found = next(iter(resolved.values())), dict[str, Settings[TrainConfig]]()
-    for name in names:
-        cls = methods.get(name)
-        if name in resolved:
-            found[name] = resolved[name].with_data(cls.from_data, *count)
-        else:
-            found[name] = probe_settings(None, vars(first.config), *count)
-        if cls.trains:
-            check_data(found[name], *count, uses_images=cls.uses_images)
     return found
 
 

@@ -48,11 +48,7 @@ class OwnReport:
 
     @classmethod
     def of(cls, sweep: OwnSweep) -> OwnReport:
-        """Read the artifacts of the runs.
-
-        Raises:
-            FormatError: An artifact is damaged.
-        """
+        """Read the artifacts of the runs."""
         metrics = {
             task: ACCURACY if (pair.test.labels != UNKNOWN).any() else INFOMAX
             for task, pair in sweep.pairs.items()

@@ -38,11 +38,7 @@ class Report:
 
     @classmethod
     def of(cls, jobs: Sequence[Job]) -> Report:
-        """Read the artifacts of the runs.
-
-        Raises:
-            FormatError: An artifact is damaged.
-        """
+        """Read the artifacts of the runs."""
         name = jobs[0].dataset
         known = published.load(name)
         metric = known.metric if known else "accuracy"

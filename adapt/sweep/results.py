@@ -14,7 +14,6 @@ from adapt.training.history import read_history
 from adapt.training.record import EpochRow
 from runtime import patch
 from runtime.errors import FormatError
-from runtime.storage import disk
 
 EPOCHS = ("last", "selected", "oracle-best")
 """Epochs whose accuracy is reported: the final one, the one that a score without labels chose, if
@@ -54,18 +53,18 @@ class Result:
 
 
 def read(job: Job, metric: str) -> Result | None:
-    """Return the result of a run; None if it is not finished.
+    """Return the result of a run; None if it is not finished, or its artifact is damaged.
+
+    A damaged artifact is the error of its run, which has looked for it.
 
     Args:
         job: Run to read.
         metric: Figure that the oracle looks at, `accuracy`, `mean_per_class` or one without labels.
-
-    Raises:
-        FormatError: The artifact is damaged.
     """
-    if not disk.exists(job.path):
+    try:
+        found = Artifact.load(job.path)
+    except FormatError:
         return None
-    found = Artifact.load(job.path)
     rows: list[EpochRow] = []
     with contextlib.suppress(FormatError):
         rows = read_history(job.path.parent)

@@ -11,6 +11,7 @@ from adapt.artifacts.artifact import Artifact
 from adapt.data import digests
 from adapt.data.base import DomainPair
 from adapt.settings.config import TrainConfig
+from runtime.console import count_of
 from runtime.errors import ConfigError
 from runtime.models import BaseModel
 
@@ -112,8 +113,8 @@ def described(different: Mapping[str, tuple[object, object]]) -> str:
         roles = ", ".join(k.removeprefix("data.") for k in different if k.startswith("data."))
         known = {**_KINDS, "data": f"other images or labels ({_short(roles)})"}
         parts = [known.get(kind, f"another '{_short(kind)}'") for kind in kinds]
-    more = f" and {len(parts) - _SHOWN} more differences" if len(parts) > _SHOWN else ""
-    return ", ".join(parts[:_SHOWN]) + more
+    more = len(parts) - _SHOWN
+    return ", ".join(parts[:_SHOWN]) + (f" and {count_of(more, 'more difference')}" * (more > 0))
 
 
 def _short(value: object) -> str:

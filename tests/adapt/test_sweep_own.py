@@ -308,3 +308,38 @@ def test_a_domain_may_have_a_comma_in_its_name(tmp_path: Path, uda_cache: Path) 
         draw(root, name, 60, count=3)
     words = ("--target", "rain, snow", "--method", "zero_shot", "--no-baselines", "--no-report")
     assert "day-rain__snow zero_shot seed 0" in sweep(root, tmp_path, *words).stderr
+
+
+def test_zero_shot_is_the_same_whether_it_is_named_or_not(images: Path, tmp_path: Path) -> None:
+    kinds = [("cmkd",), ("unimos", "zero_shot", "cmkd"), ("zero_shot",)]
+    found = [planned(images, tmp_path, *names, settings=["prompt=a {}"]) for names in kinds]
+    zero_shot = {
+        (job.task, job.path, json.dumps(job.settings.values(), sort_keys=True))
+        for sweep in found
+        for job in sweep.jobs
+        if job.method == "zero_shot"
+    }
+    assert len(zero_shot) == 2  # one for each task
+    assert [job.method for job in found[1].jobs][:4] == [
+        "zero_shot",
+        "linear_probe",
+        "unimos",
+        "cmkd",
+    ]
+
+
+def test_a_damaged_artifact_costs_no_other_run_its_line_and_no_page(
+    images: Path, swept: tuple[Path, Result], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(swept[0], tmp_path / "street" / swept[0].name)
+    path = folder / "seed0/street/day-night/source_only/artifact.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    result = sweep(images, tmp_path, *WORDS, "--target", "night", "--seeds", "0,1", code=1)
+    assert result.stderr.count(f"failed: day-night source_only seed 0: '{path}' was altered") == 1
+    assert "error: 1 of 5 runs failed, see above" in result.stderr
+    (table,) = json.loads((folder / "table.json").read_text())["tables"]
+    lines = {line["label"]: line["values"] for line in table["lines"]}
+    assert len(lines["source_only, last"]["day-night"]) == 1
+    assert "was altered" in (folder / "report.html").read_text()
