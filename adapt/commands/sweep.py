@@ -132,6 +132,7 @@ def sweep(
             plan(
                 name, dataset, chosen, numbers, out=out, settings=settings, presets=presets,
                 device=device, root=data, threads=threads, restart=restart,
+                several=len(method_names) > 1,
             )
             for name in method_names
         ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adapt.commands.pages import NAME
@@ -72,23 +73,27 @@ def _write_page(report: OwnReport | Report, jobs: Sequence[Job], device: str, im
     from adapt.report.runs import Run, by_task
     from adapt.report.tasks import evaluated
     from adapt.report.write import Table, write
+    from adapt.sweep.jobs import quiet
 
     seed, page = jobs[0].config.seed, jobs[0].out.parent / NAME
     files = [job.path for job in jobs if job.config.seed == seed and disk.exists(job.path)]
-    notes, runs = [f"The table is of all seeds, what follows it of seed {seed}."], list[Run]()
+    notes, runs = list[str](), list[Run]()
     for file in files:
         try:
             runs.append(Run.read(file))
         except FormatError as error:  # that of its run, too
             notes.append(str(error))
     try:
-        with progress_bar() as on_progress:
+        with quiet(), progress_bar() as on_progress:  # `check` has warned of the images
             groups = by_task(runs)
             tasks = [evaluated(one, device=device, on_progress=on_progress) for one in groups]
         tables = [
-            Table(report.title, table.header, table.rows(), (*report.remarks, *table.notes()))
+            Table(report.title, table.header, table.rows(), table.notes())
             for table in report.tables
         ]
+        seeds = f"this table is of all seeds, what follows it of seed {seed}"
+        remarks = (*tables[-1].notes, seeds, *report.remarks, *report.verdicts())
+        tables[-1] = replace(tables[-1], notes=remarks)
         write(page, tasks, title=report.title, tables=tables, notes=notes, images=images)
     except Interrupted:
         raise

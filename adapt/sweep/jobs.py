@@ -50,6 +50,8 @@ class Job:
     """The user's own images; None for a named data set."""
     restart: bool = False
     """Whether to train again what was trained before."""
+    several: bool = False
+    """Whether the sweep has several methods, so that messages name the variant too."""
 
     @property
     def config(self) -> TrainConfig:
@@ -67,7 +69,7 @@ class Job:
         return store.variant(self.method, asdict(self.config))
 
     def __str__(self) -> str:
-        variant = f" {self.variant}" if self.own else ""
+        variant = f" {self.variant}" if self.several else ""
         return f"{self.task}{variant} seed {self.config.seed}"
 
     def load(self) -> data.DomainPair:
@@ -97,6 +99,7 @@ def plan(
     root: Path | None = None,
     threads: int | None = None,
     restart: bool = False,
+    several: bool = False,
 ) -> tuple[Job, ...]:
     """Return the runs of a sweep, all tasks of a seed before the next seed.
 
@@ -112,6 +115,7 @@ def plan(
         root: Folder of the data set.
         threads: CPU threads of each run.
         restart: Whether to train again what was trained before.
+        several: Whether other methods are swept too.
 
     Raises:
         ConfigError: A setting is unknown, or a task or seed is given twice.
@@ -138,6 +142,7 @@ def plan(
         Job(
             method, dataset, task, resolved[task].with_seed(seed),
             folder / f"seed{seed}", device, root, threads, restart=restart,
+            several=several,
         )
         for seed in seeds
         for task in chosen

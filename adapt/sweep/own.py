@@ -99,7 +99,7 @@ def plan_own(
     ranked = [name for name in FIRST if name in (*added, *names)]
     ranked += [name for name in names if name not in FIRST]
     folder = out / next(iter(pairs.values()))[1].task.dataset / _name(given, presets, test)
-    job = partial(Job, device=device, root=root, threads=threads, restart=restart)
+    job = partial(Job, device=device, root=root, threads=threads, restart=restart, several=True)
     jobs = [
         job(name, pair.task.dataset, task, found.with_seed(seed), folder / f"seed{seed}", own=own)
         for task, (own, pair) in pairs.items()

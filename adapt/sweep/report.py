@@ -64,6 +64,10 @@ class Report:
         of = ", ".join(map(str, seeds))
         return f"{self.jobs[0].dataset}, {self.jobs[0].config.model}, seeds {of}"
 
+    def verdicts(self) -> Sequence[str]:
+        """Return a line for each method where it is better than others; none beside papers'."""
+        return ()
+
     @property
     def remarks(self) -> Sequence[str]:
         """Explanations that apply to every line."""

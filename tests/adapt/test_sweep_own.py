@@ -199,6 +199,7 @@ def test_the_page_has_the_tables_and_the_runs_of_the_first_seed(
     page = (folder / "report.html").read_text()
     assert f"report     {folder / 'report.html'}" in result.stdout
     assert "source_only, chosen" in page and "of all seeds, what follows it of seed 0" in page
+    assert "whoever picks a method by them has used these labels" in page
 
 
 def test_the_same_command_finds_everything_and_more_trains_the_rest(
