@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime import interpreter
+
 _MEMORY = 2 << 30
 """Most bytes of memory for a call; a damaged or compressed file may ask for more than there are."""
-_START = "import sys; sys.path[:] = sys.argv.pop(1).split({!r}); from {} import main; main()"
-"""Program of the interpreter, with the caller's module path and without the working folder."""
 
 
 class ChildError(Exception):
@@ -40,10 +40,8 @@ def call(function: str, arguments: tuple[str | int, ...], out: Path) -> tuple[ND
     Raises:
         ChildError: The function failed.
     """
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    start = [sys.executable, "-I", "-c", _START.format(os.pathsep, __name__)]
     child = subprocess.run(
-        [*start, paths, function, json.dumps(arguments), str(out)],
+        interpreter.command(__name__, function, json.dumps(arguments), str(out)),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

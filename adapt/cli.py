@@ -7,6 +7,7 @@ import click
 from adapt.commands.data import data
 from adapt.commands.evaluate import evaluate
 from adapt.commands.inspect import inspect
+from adapt.commands.report import report
 from adapt.commands.spot_check import spot_check
 from adapt.commands.sweep import sweep
 from adapt.commands.train import train
@@ -19,7 +20,7 @@ def main() -> None:
     """Adapt CLIP's image encoder to an unlabelled domain."""
 
 
-for _command in (train, sweep, evaluate, spot_check, inspect, data):
+for _command in (train, sweep, evaluate, report, spot_check, inspect, data):
     main.add_command(_command)
 
 if __name__ == "__main__":  # for torchrun -m adapt.cli

@@ -1,131 +1,249 @@
-"""Compare `Session.predict` with a bare ONNX Runtime call on the baked model.
+"""Compare sessions with bare runtimes and PyTorch: predictions, and opening.
 
-    python -m benchmarks.latency [--samples 30] [--json FILE]
+    python -m benchmarks.latency [--samples 30] [--runs 3] [--json FILE] [--plot FILE]
 
-Full-size models with random weights, 224 x 224 frames, two CPU threads. Both sides do the same work
-on the same frames, one after the other in one run; the ratio is the median over the pairs. The
-baked model is the strongest peer there is: the same graph with constant weights, which ONNX Runtime
-packs and lays out as it likes, with neither preprocessing nor class names around it.
+Full-size models with random weights, 224 x 224 frames, two CPU threads. All sides do the same work
+on the same frames, interleaved in one run; a ratio is the median over the turns, to bare ONNX
+Runtime in float32. Each run opens everything anew: the table has the median of the runs and their
+range. The bare peers run the same graph with constant weights, packed as they like, with neither
+preprocessing nor class names around it; they cannot switch.
+
+The bound is the processor's own: the multiplications of a frame at the rate of the largest matrix
+product that PyTorch does in that precision, measured in the same run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
+import torch
 
+from benchmarks import _sides
+from benchmarks._energy import Energy
 from benchmarks._models import Model, make_model
 from runtime.benchmark.latency import machine, summary, timed
 from runtime.console import table, write_json
+from runtime.errors import UdaError
+from runtime.models import Precision
 from runtime.sessions.session import Session
 
 THREADS = 2
-TARGETS = {("ViT-B-16", 1): 1.05, ("RN50", 1): 1.08}
-OPEN_TARGET = 0.6
+TARGETS = {
+    ("ViT-B-16", 1, "fp32", "session ort"): 1.05,
+    ("RN50", 1, "fp32", "session ort"): 1.08,
+    ("ViT-B-16", 1, "fp32", "session openvino"): 0.9,
+    ("ViT-B-16", 1, "bf16", "session openvino"): 0.6,
+}
+OPEN_TARGETS = {"second start": 0.6, "full verification": 0.9}
+GIGA = {"ViT-B-16": 17.56, "ViT-B-32": 4.41, "RN50": 5.42}
+"""Multiplications and additions of a 224 x 224 frame, 10^9 of each."""
 
 
-def open_baked(path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def pairs(ours: Callable[[], object], theirs: Callable[[], object], samples: int) -> dict[str, Any]:
-    """Time both, interleaved and in changing order, and return their summaries and the ratio."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(samples):
-        for side in (0, 1) if number % 2 else (1, 0):
-            times[side].append(timed((ours, theirs)[side]))
-    ratios = np.array(times[0]) / np.array(times[1])
-    return {
-        "session": summary(times[0]),
-        "bare": summary(times[1]),
-        "ratio": float(np.median(ratios)),
-        "ratio_of_minima": min(times[0]) / min(times[1]),
+def open_sides(
+    stack: ExitStack, model: Model, name: str, precision: Precision, reference: Model
+) -> tuple[dict[str, _sides.Predict], dict[str, str]]:
+    """Open every side; return those that run here, and why others do not."""
+    ready: dict[str, _sides.Predict] = {}
+    left_out: dict[str, str] = {}
+    openers = {
+        _sides.BARE: partial(_sides.bare_onnxruntime, reference.baked, THREADS),
+        "OpenVINO, bare": partial(_sides.bare_openvino, model.baked, THREADS, precision),
+        "PyTorch, eager": partial(_sides.pytorch, name, precision, False),
+        "PyTorch, compiled": partial(_sides.pytorch, name, precision, True),
     }
+    for backend in ("ort", "openvino"):
+        try:
+            opened = stack.enter_context(_sides.session(backend, model, THREADS))
+        except UdaError as error:
+            left_out[f"session {backend}"] = str(error)
+            continue
+        ready[f"session {backend}"] = opened
+    return ready | {side: opener() for side, opener in openers.items()}, left_out
 
 
-def measure_predict(model: Model, name: str, batch: int, samples: int) -> dict[str, Any]:
-    frames = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)
-    baked = open_baked(model.baked)
-    with Session.open(model.bundle, threads=THREADS) as session:
-        session.switch(model.tasks[0])
+def measure(
+    name: str, precision: Precision, batches: tuple[int, ...], samples: int, folder: Path
+) -> list[dict[str, Any]]:
+    """Time all sides of a model, interleaved; return a row for each side and batch."""
+    model = make_model(name, folder, precision=precision)
+    reference = make_model(name, folder)
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        ready, left_out = open_sides(stack, model, name, precision, reference)
+        for batch in batches:
+            shape = (batch, 224, 224, 3)
+            frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+            bound = 2 * GIGA[name] * batch / _gigaflops(precision) if name in GIGA else None
+            for _ in range(2):
+                logits = {side: predict(frames) for side, predict in ready.items()}
+            times: dict[str, list[float]] = {side: [] for side in ready}
+            energies: dict[str, list[float]] = {side: [] for side in ready}
+            draw = np.random.default_rng(1)
+            for _ in range(max(4, samples // batch)):
+                for side in draw.permutation(list(ready)).tolist():
+                    with Energy() as energy:
+                        times[side].append(timed(lambda: ready[side](frames)))  # noqa: B023
+                    energies[side].append(energy.joules)
+            bare = np.array(times[_sides.BARE])
+            for side, taken in times.items():
+                rows.append(
+                    {
+                        "model": name,
+                        "precision": precision,
+                        "batch": batch,
+                        "side": side,
+                        "ms": summary(taken),
+                        "ratio": float(np.median(np.array(taken) / bare)),
+                        "target": TARGETS.get((name, batch, precision, side)),
+                        "bound_ms": None if bound is None else 1e3 * bound,
+                        "joules": _known_median(energies[side]),
+                        "difference": float(np.abs(logits[side] - logits[_sides.BARE]).max())
+                        if not side.startswith("PyTorch")
+                        else None,
+                        "spread": float(logits[_sides.BARE].std()),
+                    }
+                )
+        rows += [
+            {"model": name, "precision": precision, "side": side, "left_out": reason}
+            for side, reason in left_out.items()
+        ]
+    return rows
 
-        def ours() -> NDArray[np.float32]:
-            return np.stack([p.logits for p in session.predict_batch(list(frames))])
 
-        def theirs() -> NDArray[np.float32]:
-            logits: NDArray[np.float32] = baked.run(["logits"], {"pixels": frames})[0]
-            return logits
+def measure_open(name: str, samples: int, folder: Path) -> list[dict[str, Any]]:
+    """Time opening and the first prediction, against a bare session on the baked graph."""
+    model = make_model(name, folder)
+    frame = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
 
-        difference = float(np.abs(ours() - theirs()).max())
-        for _ in range(2):
-            ours(), theirs()
-        found = pairs(ours, theirs, samples)
-    target = TARGETS.get((name, batch))
-    return {"model": name, "batch": batch, "difference": difference, "target": target, **found}
-
-
-def measure_open(model: Model, name: str, samples: int) -> dict[str, Any]:
-    frame = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-
-    def ours() -> None:
-        with Session.open(model.bundle, threads=THREADS) as session:
+    def ours(**settings: Any) -> None:
+        with Session.open(model.bundle, threads=THREADS, **settings) as session:
             session.switch(model.tasks[0])
-            session.predict(frame)
+            session.predict(frame[0])
 
-    def theirs() -> None:
-        open_baked(model.baked).run(["logits"], {"pixels": frame[None]})
+    sides = {
+        "second start": ours,
+        "full verification": partial(ours, verify="full"),
+        "second start, openvino": partial(ours, backend="openvino"),
+        _sides.BARE: lambda: _sides.bare_onnxruntime(model.baked, THREADS)(frame),
+    }
+    if name.startswith("RN"):
+        del sides["second start, openvino"]
+    for side in sides.values():  # so that all read from the page cache, and there is a stamp
+        side()
+    times: dict[str, list[float]] = {side: [] for side in sides}
+    draw = np.random.default_rng(1)
+    for _ in range(max(4, samples // 3)):
+        for side in draw.permutation(list(sides)).tolist():
+            times[side].append(timed(sides[side]))
+    bare = np.array(times[_sides.BARE])
+    return [
+        {
+            "model": name,
+            "precision": "fp32",
+            "batch": "open",
+            "side": side,
+            "ms": summary(taken),
+            "ratio": float(np.median(np.array(taken) / bare)),
+            "target": OPEN_TARGETS.get(side) if name == "ViT-B-16" else None,
+        }
+        for side, taken in times.items()
+    ]
 
-    ours(), theirs()  # so that both read from the page cache
-    return {"model": name, "target": OPEN_TARGET, **pairs(ours, theirs, samples)}
+
+def _gigaflops(precision: Precision) -> float:
+    """Return the rate of this processor's largest matrix product, multiplications and additions."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(2048, 2048).to(kind) for _ in range(2))
+    with torch.inference_mode():
+        seconds = min(timed(lambda: a @ b) for _ in range(5))
+    return 2 * 2048**3 / seconds / 1e9
+
+
+def _known_median(values: list[float]) -> float | None:
+    return None if np.isnan(values).any() else float(np.median(values))
+
+
+def over_runs(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return each row with the median of its ratio over the runs, and the range."""
+    merged = []
+    for same in zip(*runs, strict=True):
+        row = dict(same[0])
+        if "ratio" in row:
+            ratios = [each["ratio"] for each in same]
+            medians = [each["ms"]["p50"] for each in same]
+            row |= {"ratio": float(np.median(ratios)), "ratios": ratios, "p50s": medians}
+        merged.append(row)
+    return merged
 
 
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("artifacts/benchmarks"))
-@click.option("--model", "names", multiple=True, default=("ViT-B-16", "RN50"), show_default=True)
+@click.option("--model", "names", multiple=True, default=tuple(GIGA), show_default=True)
+@click.option("--precision", "precisions", multiple=True, default=("fp32", "bf16"))
 @click.option("--batch", "batches", multiple=True, type=click.IntRange(1), default=(1, 8))
 @click.option("--samples", type=click.IntRange(min=4), default=30, show_default=True)
+@click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path))
 def main(
     folder: Path,
     names: tuple[str, ...],
+    precisions: tuple[Precision, ...],
     batches: tuple[int, ...],
     samples: int,
+    runs: int,
     json_file: Path | None,
+    plot_file: Path | None,
 ) -> None:
     """Measure predictions, and opening with the first prediction, at full size."""
-    predictions, opens = [], []
-    for name in names:
-        model = make_model(name, folder)
-        for batch in batches:
-            count = max(4, samples // batch)
-            predictions.append(measure_predict(model, name, batch, count))
-        opens.append(measure_open(model, name, max(4, samples // 6)))
-    rows = [_row(f"{r['model']} batch {r['batch']}", r) for r in predictions]
-    rows += [_row(f"{r['model']} open + first", r) for r in opens]
-    header = ("", "session p50", "p90", "bare p50", "p90", "ratio", "of minima", "target", "n")
-    click.echo(table(header, rows))
-    click.echo(f"\nmilliseconds, {THREADS} threads; ratio: median over interleaved pairs")
+    torch.set_num_threads(THREADS)
+    found = []
+    for number in range(runs):
+        rows: list[dict[str, Any]] = []
+        for name in names:
+            for precision in precisions:
+                rows += measure(name, precision, batches, samples, folder)
+            rows += measure_open(name, samples, folder)
+        found.append(rows)
+        click.echo(f"run {number + 1} of {runs} done", err=True)
+    merged = over_runs(found)
+    shown = [_row(row) for row in merged if "ratio" in row]
+    header = ("", "side", "p50", "range", "ratio", "range", "target", "bound", "J", "difference")
+    click.echo(table(header, shown))
+    for row in merged:
+        if "left_out" in row:
+            click.echo(f"{row['model']} {row['precision']}, {row['side']}: {row['left_out']}")
+    click.echo(f"\nmilliseconds, {THREADS} threads; median of {runs} runs, and their range")
     if json_file:
-        document = {"predict": predictions, "open": opens, "threads": THREADS}
-        write_json(json_file, {**document, "machine": machine()})
+        write_json(json_file, {"rows": merged, "threads": THREADS, "machine": machine()})
+    if plot_file:
+        from benchmarks._latency_plot import draw
+
+        draw(merged, plot_file)
 
 
-def _row(name: str, result: dict[str, Any]) -> list[str]:
-    target = result["target"]
+def _row(row: dict[str, Any]) -> list[str]:
+    what = "open + first" if row["batch"] == "open" else f"batch {row['batch']}"
+
+    def shown(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
     return [
-        name,
-        *(f"{result[side][p]:.1f}" for side in ("session", "bare") for p in ("p50", "p90")),
-        f"{result['ratio']:.3f} x",
-        f"{result['ratio_of_minima']:.3f} x",
-        "-" if target is None else f"{target:.2f} x",
-        str(result["session"]["samples"]),
+        f"{row['model']} {row['precision']} {what}",
+        row["side"],
+        f"{float(np.median(row['p50s'])):.1f}",
+        f"{min(row['p50s']):.1f}-{max(row['p50s']):.1f}",
+        f"{row['ratio']:.3f} x",
+        f"{min(row['ratios']):.3f}-{max(row['ratios']):.3f}",
+        shown(row["target"], ".2f"),
+        shown(row.get("bound_ms"), ".1f"),
+        shown(row.get("joules"), ".2f"),
+        shown(row.get("difference"), ".1e"),
     ]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from adapt.clip.model import encoder_tensors
-from adapt.optim.grid import Grid, on_grid, rounded
+from adapt.optim.grid import Grid, on_grid, visible_share
 from export.graphs.builder import Arrays
 from export.graphs.encoder import deploy_tensors
 from export.graphs.encoders.base import Form
@@ -66,9 +66,8 @@ def task_patch(form: Form, base: Arrays, merged: Tower, precision: Precision) ->
 def survival(form: Form, base: Tower, residual: Patch, grid: Grid) -> float:
     """Return the share of a residual's entries that are still visible on a precision's grid.
 
-    An entry is visible if its new value and the base's value, both rounded, differ. It is counted
-    on the tower's own tensors, before any folding; tensors that stay float32 at every precision
-    (LayerNorm's) keep all their entries. An empty residual has survived.
+    See `adapt.optim.grid.visible_share`. Counted on the tower's own tensors, before any folding;
+    LayerNorm's, which stay float32, keep all their entries.
 
     Args:
         form: Deployable form of the tower.
@@ -76,13 +75,7 @@ def survival(form: Form, base: Tower, residual: Patch, grid: Grid) -> float:
         residual: Sparse new values, as in an artifact.
         grid: Precision to round to.
     """
-    visible = total = 0
-    for name, sparse in residual.items():
-        old = base[name].reshape(-1)[sparse.indices]
-        stored: Grid = "fp32" if form.stays_float32(name) else grid
-        visible += int(np.count_nonzero(rounded(old, stored) != rounded(sparse.values, stored)))
-        total += sparse.indices.size
-    return visible / total if total else 1.0
+    return visible_share(base, residual, grid, form.stays_float32)
 
 
 def density(changes: Patch, tensors: Mapping[str, NDArray[Any]]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,6 +108,7 @@ def verify_bundle(
     images: ImagePaths | None = None,
     max_images: int = MAX_IMAGES,
     pretrained: str | Path | None = None,
+    session: Mapping[str, Any] | None = None,
     on_progress: ProgressCallback = lambda what, done, total: None,
 ) -> list[TaskReport]:
     """Compare a bundle that `export_bundle` wrote with PyTorch again.
@@ -119,6 +120,7 @@ def verify_bundle(
         images: Images to compare on; None takes the test images of training.
         max_images: Largest number of images per task; more are thinned out evenly.
         pretrained: Weights of the base, if they are not where training found them.
+        session: Arguments of `runtime.Session.open`, such as the backend; None for its defaults.
         on_progress: Progress callback.
 
     Returns:
@@ -129,20 +131,21 @@ def verify_bundle(
         DataError: No images to compare on were found.
         FormatError: The bundle was not written by `export_bundle`, or is damaged.
         TaskError: The bundle has no such task, its artifact is gone, or `images` names another.
+        BackendError: The backend, the device or the strategy cannot be used here.
         VerifyError: A task was exported from another artifact, or does not agree with PyTorch.
     """
     reports, clip = [], None
-    with Session.open(path) as session:
-        precision = session.bundle.manifest.precision
+    with Session.open(path, **(session or {})) as opened:
+        precision = opened.bundle.manifest.precision
         images = images or ImagePaths()
-        images.check(tasks or session.tasks)
-        for name in tasks or session.tasks:
-            task = session.bundle.task(name, session.layout)
+        images.check(tasks or opened.tasks)
+        for name in tasks or opened.tasks:
+            task = opened.bundle.task(name, opened.layout)
             source = Source.of(task, Path(artifacts))
             clip = clip or load_base(source.artifact, pretrained)
             sample = images.sample(source.artifact, max_images)
             verifier = Verifier(clip, source.artifact, sample, precision, on_progress)
-            found = _check(verifier, session)
+            found = _check(verifier, opened)
             reports.append(TaskReport(found, TaskRecord.of(task), sample.which))
     return reports
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from runtime.errors import UdaError
+from runtime.errors import DataError, UdaError
 from runtime.startup import INTERRUPTED
 from runtime.storage import disk
 from runtime.storage.writing import write_bytes
@@ -20,10 +21,12 @@ from runtime.streams import lasting
 from runtime.text import printable
 
 OPTIONAL = frozenset(
-    "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib".split()
+    "torch torchvision open_clip onnx onnxruntime yaml rich scipy sklearn matplotlib jinja2".split()
 )
 """Packages that only some installs have."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+STDOUT = Path("-")
+"""Stands for the standard output where a command takes the path of a file to write."""
 ProgressCallback = Callable[[str, int, int], None]
 """Called with a description of the step, how much of it is done, and how much there is."""
 
@@ -55,10 +58,12 @@ class UdaGroup(click.Group):
         status = 1
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            message, status = "interrupted", INTERRUPTED
+        except KeyboardInterrupt as error:  # Python's own says nothing
+            message, status = str(error) or "interrupted", INTERRUPTED
         except UdaError as error:
             message = str(error)
+        except click.NoSuchOption as error:
+            raise _missing_space(error) from error
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] not in OPTIONAL:
                 raise
@@ -74,10 +79,28 @@ class UdaGroup(click.Group):
         sys.exit(status)
 
 
-class UserPath(click.Path):
-    """A path argument; denied access is a StorageError.
+def _missing_space(error: click.NoSuchOption) -> click.UsageError:
+    """Return an error for an option with its value right behind it, or the error as it is."""
+    given = error.option_name
+    options = [
+        name
+        for parameter in (error.ctx.command.params if error.ctx else ())
+        if isinstance(parameter, click.Option) and not parameter.is_flag
+        for name in parameter.opts
+        if given.startswith(name) and not (given[len(name)].isalpha() or given[len(name)] in "-_")
+    ]
+    if not options:
+        return error
+    return click.UsageError(
+        f"no such option '{printable(given)}'; a space is missing after {max(options, key=len)}",
+        error.ctx,
+    )
 
-    Click would report wrong usage, and say that the path does not exist.
+
+class UserPath(click.Path):
+    """A path argument; one that cannot be used is an error like any other, in one line.
+
+    Click would report wrong usage, and say that a path to which access is denied does not exist.
     """
 
     def __init__(self, *, path_type: type = Path, **checks: bool) -> None:
@@ -85,7 +108,7 @@ class UserPath(click.Path):
 
         Args:
             path_type: Type of the value.
-            checks: Click's `exists`, `file_okay` and `dir_okay`.
+            checks: Click's `exists`, `file_okay`, `dir_okay` and `allow_dash`.
         """
         super().__init__(readable=False, path_type=path_type, **checks)
 
@@ -94,8 +117,21 @@ class UserPath(click.Path):
 
         Raises:
             StorageError: Access is denied.
+            DataError: Nothing is there, or a file instead of a folder, or the other way round.
         """
-        disk.status(value)
+        found = disk.status(value)
+        problem = ""
+        if self.allow_dash and value == str(STDOUT):
+            pass
+        elif found is None:
+            problem = "does not exist" if self.exists else ""
+        elif stat.S_ISREG(found.st_mode) and not self.file_okay:
+            problem = "is a file, expected a folder"
+        elif stat.S_ISDIR(found.st_mode) and not self.dir_okay:
+            problem = "is a folder, expected a file"
+        if problem:
+            what = param.opts[0] if isinstance(param, click.Option) else "the path"
+            raise DataError(f"'{os.fspath(value)}' {problem}; check {what}")
         return super().convert(value, param, ctx)
 
 
@@ -149,6 +185,11 @@ def echo(text: object = "", *, err: bool = False) -> None:
     click.echo("\n".join(map(printable, str(text).split("\n"))), err=err)
 
 
+def erase_line() -> None:
+    """Erase the line of a bar on stderr, which is a terminal, so that another can be printed."""
+    click.echo("\r\x1b[K", nl=False, err=True)
+
+
 def count_of(count: int, noun: str) -> str:
     """Return a number of things for people: `1 image`, `1,234 images`, `2 classes`.
 
@@ -170,10 +211,34 @@ def bytes_text(count: int) -> str:
     return f"{value:.2f} GB"
 
 
+def as_json(document: Any) -> str:
+    """Return a JSON document for programs as text."""
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document for programs, atomically.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    write_bytes(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+    write_bytes(path, as_json(document).encode())
+
+
+def publish(text: str, documents: Mapping[Path | None, str]) -> None:
+    """Write documents to files, and print a text; or instead of it the document of the path `-`.
+
+    Args:
+        text: Lines for people.
+        documents: Contents by path; what has no path is dropped.
+
+    Raises:
+        StorageError: A file cannot be written; the text was printed.
+    """
+    if STDOUT in documents:
+        click.echo(documents[STDOUT], nl=False)
+    else:
+        echo(text)
+    for path, content in documents.items():
+        if path not in (None, STDOUT):
+            write_bytes(path, content.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,3 +58,19 @@ class Prediction:
         scores = self.scores
         order = np.argsort(-scores, kind="stable")[:count]
         return [(self.classes[i], float(scores[i])) for i in order]
+
+    def to_dict(self, top: int = 1) -> dict[str, Any]:
+        """Return the prediction as a row for a table or a line of JSON.
+
+        Args:
+            top: Number of classes in `top`, as for the method of that name.
+
+        Returns:
+            `task`, `label`, `score`, and `top`: pairs of a class and its score, best first.
+
+        Raises:
+            ConfigError: The number is below 1.
+        """
+        best = self.top(top)
+        label, score = best[0]
+        return {"task": self.task, "label": label, "score": score, "top": best}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
+import threading
 from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Generic, TypeVar
 
 from runtime.errors import BackendError
@@ -27,7 +28,7 @@ class Worker:
         """Start the thread."""
         self._work = run
         self._ended = Bell()
-        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         # `start` waits until the thread runs; interrupted there, it may leave it waiting for ever.
         start_new_thread(self._thread.start, ())
 
@@ -133,6 +134,13 @@ def on_threads(work: Callable[[S], T], items: Iterable[S], count: int) -> list[T
         raise
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Workers:
     """A pool of threads; the locks of `concurrent.futures` stay held after an interrupt."""
 
@@ -164,6 +172,14 @@ class Workers:
             raise
         return [job.take() for job in jobs]
 
+    def submit(self, work: Callable[[], T]) -> Job[T]:
+        """Queue a call for the next thread that is free, and return its job."""
+        job = Job(work)
+        self._jobs.put(job)  # type: ignore[arg-type]
+        if self._closed:  # meanwhile, perhaps before it was put there
+            self.close()
+        return job
+
     def close(self) -> None:
         """Wait for running jobs and end the threads. Safe to call more than once."""
         self._closed = True
@@ -181,3 +197,9 @@ class Workers:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job.run()
+
+
+def lower_priority() -> None:
+    """Lower this thread's priority below those that classify frames, where threads have one."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

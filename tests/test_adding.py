@@ -1,7 +1,8 @@
-"""A method, a data set and a backend are one file and one line each, as CONTRIBUTING.md says."""
+"""Methods, data sets, backends, sources and outputs are one file and one line each."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from runtime.backends import BACKENDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = {
@@ -45,6 +48,51 @@ from runtime.backends.ort.backend import OrtBackend
 class FooBackend(OrtBackend):
     pass
 """,
+    "runtime/backends/bar.py": """
+import os
+
+from runtime.backends.ort.backend import OrtBackend
+
+
+class BarBackend(OrtBackend):
+    def open(self, graph, **more):
+        os.abort()
+""",
+    "runtime/sources/grey.py": """
+import numpy as np
+
+from runtime.sources.base import Item, Source
+
+
+class Grey(Source):
+    def __init__(self, inputs, background):
+        super().__init__()
+        self.inputs = inputs
+
+    count = None
+
+    def __iter__(self):
+        for given in self.inputs:
+            for number in range(int(given.name.partition(":")[2])):
+                yield Item(given, np.full((9, 9, 3), 128, np.uint8), number=number)
+
+    def close(self):
+        pass
+""",
+    "runtime/outputs/count.py": """
+from runtime.outputs.base import Output
+
+
+class Count(Output):
+    def __init__(self, path, top):
+        self.path, self.count = path, 0
+
+    def write(self, result):
+        self.count += 1
+
+    def close(self):
+        self.path.write_text(str(self.count))
+""",
 }
 LINES = {
     "adapt/registry.py": {
@@ -56,6 +104,17 @@ LINES = {
     "runtime/backends/__init__.py": {
         "BACKENDS = {\n": (
             '    "foo": Entry("runtime.backends.foo:FooBackend", "a new one", ("a",), ("cpu",)),\n'
+            '    "bar": Entry("runtime.backends.bar:BarBackend", "it crashes", ("a",), ("cpu",)),\n'
+        ),
+    },
+    "runtime/sources/__init__.py": {
+        "SOURCES: Mapping[str, Entry] = {\n": (
+            '    "grey": Entry("runtime.sources.grey:Grey", lambda n: n.startswith("grey:")),\n'
+        ),
+    },
+    "runtime/outputs/__init__.py": {
+        "OUTPUTS: Mapping[str, Entry] = {\n": (
+            '    "count": Entry("runtime.outputs.count:Count", "Count the results."),\n'
         ),
     },
 }
@@ -101,7 +160,8 @@ def test_a_new_method_has_its_settings_on_a_new_data_set(copy: Path) -> None:
 
 def test_a_new_backend_is_a_choice_with_its_help(copy: Path) -> None:
     done = run(copy, "-m", "runtime.cli", "predict", "--help")
-    assert "[foo|ort|trt]" in done.stdout and "foo: a new one" in done.stdout
+    choices = "|".join(sorted([*BACKENDS, "bar", "foo"]))
+    assert f"[{choices}]" in done.stdout and "foo: a new one" in done.stdout
 
 
 def test_a_new_backend_opens_where_its_line_says_and_nowhere_else(copy: Path) -> None:
@@ -109,3 +169,27 @@ def test_a_new_backend_opens_where_its_line_says_and_nowhere_else(copy: Path) ->
     done = [run(copy, "-c", code.format(device)) for device in ("cpu", "cuda:1")]
     assert done[0].stdout == "cpu\n", done[0].stderr
     assert "'foo' runs on the CPU, found device 'cuda:1'; pass --device cpu" in done[1].stderr
+
+
+def test_a_new_backend_is_compared_and_one_that_crashes_is_left_out(copy: Path) -> None:
+    bundle = REPOSITORY / "tests/fixtures/549a19a/bundle"
+    options = ("--device", "cpu", "--strategy", "patch", "--samples", "2", "--warmup", "0")
+    done = run(copy, *("-m", "runtime", "bench", str(bundle), "--compare"), *options, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["name"] for row in found["rows"]] == ["ort cpu patch", "foo cpu patch"]
+    assert [row["reference"] for row in found["rows"]] == [True, False]
+    assert found["rows"][1]["answers"]["same_top_class"] == 2 * 16
+    (crashed,) = (left for left in found["left_out"] if left["what"] == "bar cpu patch")
+    assert "its process crashed (Aborted)" in crashed["reason"]
+    assert f"run: uda-runtime bench {bundle} --backend bar --device cpu" in crashed["reason"]
+
+
+def test_a_new_source_and_a_new_output_are_used_by_predict(copy: Path) -> None:
+    bundle, out = REPOSITORY / "tests/fixtures/549a19a/bundle", copy / "count.txt"
+    task = json.loads((bundle / "manifest.json").read_text())["body"]["tasks"][0]["id"]
+    words = ("predict", str(bundle), "grey:70", "--task", task, "--count", str(out))
+    done = run(copy, "-m", "runtime", *words)
+    assert done.returncode == 0, done.stderr
+    assert out.read_text() == "70" and "done      70 frames in" in done.stdout
+    assert done.stdout.count("grey:70#") == 70

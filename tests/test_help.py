@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from adapt.cli import main as adapt
 from export.cli import main as export
 from runtime.cli import main as runtime
+from runtime.console import UserPath
 
 
 def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
@@ -37,6 +40,33 @@ def test_a_path_that_may_not_be_read_is_no_wrong_usage() -> None:
     assert len(paths) > 20 and not any(kind.readable for kind in paths)
 
 
+def wrong_paths(kind: UserPath, folder: Path) -> dict[str, str]:
+    """Return paths that an argument refuses, with what is said of each."""
+    (folder / "file").touch()
+    wrong = {str(folder / "nowhere"): "does not exist"} if kind.exists else {}
+    if not kind.file_okay:
+        wrong[str(folder / "file")] = "is a file, expected a folder"
+    if not kind.dir_okay:
+        wrong[str(folder)] = "is a folder, expected a file"
+    return wrong
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_path_that_cannot_be_used_is_one_line_and_no_wrong_usage(
+    name: str, tmp_path: Path
+) -> None:
+    program, *words = name.split()
+    for param in ALL[name].params:
+        if not isinstance(param.type, UserPath):
+            continue
+        option = [param.opts[0]] if isinstance(param, click.Option) else []
+        for path, text in wrong_paths(param.type, tmp_path).items():
+            done = CliRunner().invoke(GROUPS[program], [*words, *option, path])
+            assert done.exit_code == 1
+            what = option[0] if option else "the path"
+            assert done.stderr == f"error: '{path}' {text}; check {what}\n"
+
+
 GROUPS = {
     "uda-adapt": adapt,
     "uda-export": export,
@@ -61,3 +91,14 @@ def options(command: click.Command) -> list[click.Option]:
 @pytest.mark.parametrize("name", ALL)
 def test_every_option_says_what_it_is(name: str) -> None:
     assert [one.opts[0] for one in options(ALL[name]) if not one.help] == []
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if options(ALL[name])])
+def test_a_value_without_a_space_before_it_is_explained(name: str) -> None:
+    program, *words = name.split()
+    for option in options(ALL[name]):
+        wrong = [*words, f"{option.opts[0]}/tmp/\x1b[2J x"]
+        result = CliRunner().invoke(GROUPS[program], wrong)
+        assert result.exit_code == 2 and "\x1b" not in result.stderr
+        hint = f"'{option.opts[0]}/tmp/\\x1b[2J x'; a space is missing after {option.opts[0]}\n"
+        assert (hint in result.stderr) != option.is_flag

@@ -12,7 +12,7 @@ FUNCTIONS = {"exists", "isfile", "isdir"}
 """Of `os.path`, which answer that nothing is there."""
 OTHERS = {"disk", "loader", "Path(__file__)"}
 """The module, YAML's loader, and our own folders."""
-ENTRIES = "adapt/data/inventory/walk.py"
+ENTRIES = "runtime/inventory/walk.py"
 """Asks entries of `os.scandir`, which know the answer, and has a reason for each that is denied."""
 
 

@@ -41,7 +41,7 @@ def test_a_file_of_the_users_own_walks_the_whole_pipeline(
     for method in ("zero_shot", "linear_probe", "cmkd", "cmkd --rst", "unimos"):
         run(
             *(adapt_main, "train", *images, "--method", *method.split()),
-            *("--out", tmp_path / "artifacts", "--no-baselines"),
+            *("--artifacts", tmp_path / "artifacts", "--no-baselines"),
             *("--set", f"model={config}", "--set", f"pretrained={weights}", "--threads", 1),
             *("--set", "epochs=1", "--set", "iterations=2", "--set", "batch_size=4"),
         )

@@ -9,6 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
+from runtime.backends import BACKENDS
 from tests.runtime.conftest import _make_world
 
 STRACE = shutil.which("strace")
@@ -37,11 +38,11 @@ def traced(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
     (tmp_path / "home").mkdir()
 
-    def predict(**more):
+    def predict(*options, **more):
         words = ["predict", bundle, tmp_path / "x.png", "--task", "a-b", "--json", tmp_path / "out"]
         trace = [STRACE, "-f", "-qq", "-e", "trace=%network,%file", "-o", tmp_path / "trace"]
         subprocess.run(
-            [*trace, sys.executable, "-m", "runtime", *words],
+            [*trace, sys.executable, "-m", "runtime", *words, *options],
             env=environment(HOME=str(tmp_path / "home"), **more),
             check=True,
             capture_output=True,
@@ -56,8 +57,9 @@ def traced(tmp_path):
 
 
 @needs_strace
-def test_a_prediction_opens_no_socket_and_writes_what_was_asked_for(traced, tmp_path):
-    sockets, changes = traced()
+@pytest.mark.parametrize("backend", [n for n, own in BACKENDS.items() if "cpu" in own.devices])
+def test_a_prediction_opens_no_socket_and_writes_what_was_asked_for(traced, tmp_path, backend):
+    sockets, changes = traced("--backend", backend)
     assert sockets == []
     assert changes and all(f"{tmp_path}/" in call and "out" in call for call in changes)
     assert list((tmp_path / "home").iterdir()) == []

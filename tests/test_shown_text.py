@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from runtime import console, errors
 from runtime.backends.trt import engine_file
 from runtime.bundles.bundle import Bundle
 from runtime.cli import main as device
+from runtime.text import quoted, shell_command
 from tests.runtime.conftest import _make_world
 from tests.runtime.helpers import rewrite
 
@@ -51,6 +55,25 @@ def test_tables_lines_and_logs_escape_what_they_show(capsys):
     assert capsys.readouterr().out.count("\n") == 3
     record = logging.LogRecord("adapt", logging.WARNING, "", 0, "left out: %s", (EVIL,), None)
     assert clean(_Line("%(message)s").format(record))
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash, as people's shells are")
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("plain", "two words", "it's", "", "~", "-x", "$HOME `id` $(id)", "犬 é", "a\\b"),
+        *("a\nb", "\x1b[2J\x07", "it's\t\\n1\x1b1", "\u202e\u2028x", os.fsdecode(b"caf\xe9")),
+    ],
+)
+def test_a_command_to_copy_survives_the_shell_and_controls_no_terminal(word):
+    shown = shell_command(["printf", "%s/", "a", word])
+    assert shown.isprintable()
+    done = subprocess.run(["bash", "-c", shown], capture_output=True, check=True)
+    assert done.stdout == b"a/" + os.fsencode(word) + b"/"
+
+
+def test_a_letter_that_no_path_has_is_shown_too():
+    assert quoted(EVIL).isprintable() and "\\ud800" in quoted(EVIL)
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapt.clip import model as base_models
 from adapt.clip.model import Clip, encoder_tensors
 from adapt.methods.heads import head_dim
-from adapt.optim.grid import on_grid
+from adapt.optim.grid import GRIDS, Grid, float32_names, on_grid, visible_share
 from runtime import patch
 from runtime.errors import BaseModelError, FormatError
 from runtime.models import BaseModel
@@ -103,6 +104,23 @@ def merged(clip: Clip, artifact: Artifact) -> dict[str, NDArray[np.float32]]:
     if dim != clip.dim:
         raise FormatError(f"the artifact's head takes {dim} features, the encoder gives {clip.dim}")
     return patch.merge(on_grid(tensors, clip.visual, artifact.config["grid"]), artifact.residual)
+
+
+def survival(clip: Clip, artifact: Artifact) -> dict[Grid, float]:
+    """Return the share of the changed weights that an export at each precision keeps.
+
+    Args:
+        clip: Base model of the artifact.
+        artifact: Artifact whose residual fits the base.
+    """
+    exact = float32_names(clip.visual)
+    # BatchNorm is folded into the filters, unless the task was trained on a grid.
+    folded = any(isinstance(module, _BatchNorm) for module in clip.visual.modules())
+    if folded and artifact.config["grid"] == "fp32":
+        exact = frozenset()
+    tensors = encoder_tensors(clip.visual)
+    found = artifact.residual
+    return {grid: visible_share(tensors, found, grid, exact.__contains__) for grid in GRIDS}
 
 
 def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:

@@ -5,7 +5,7 @@ A name from a command line is compared with the folders there are, never made pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +17,10 @@ from runtime.errors import FormatError, TaskError
 from runtime.storage import disk
 
 FILE = "artifact.safetensors"
+ROOT = "artifacts"
+"""Default root folder."""
+MOST_OF_A_PAGE = 200
+"""Most artifacts of a report."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def family(method: str, config: Mapping[str, Any]) -> str:
     return "-".join([method, *(name for name, there in added.items() if there)])
 
 
-def _baseline(variant: str) -> bool:
+def is_baseline(variant: str) -> bool:
+    """Return whether a variant is of a method that others are compared with."""
     method = METHODS.get(variant.partition("-")[0])
     return method is not None and method.baseline
 
@@ -88,6 +93,36 @@ def artifact_file(path: str | Path) -> Path:
     return path / FILE
 
 
+def artifact_files(paths: Iterable[Path]) -> list[Path]:
+    """Return the artifacts of some paths, each once: files, and folders with all that is below.
+
+    Args:
+        paths: Artifacts, folders of variants, of tasks, or roots.
+
+    Raises:
+        TaskError: A path does not exist, or has no artifact, or there are too many of them.
+        StorageError: A folder cannot be listed.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not disk.exists(path):
+            raise TaskError(f"'{path}' does not exist; pass what `uda-adapt train` wrote")
+        files = disk.matching(path, f"**/{FILE}") if disk.is_folder(path) else [path]
+        if not files:
+            raise TaskError(
+                f"'{path}' and its subfolders have no {FILE}; pass the folder that "
+                "`uda-adapt train` wrote"
+            )
+        for file in files:
+            found.setdefault(disk.real(file), file)
+    if len(found) > MOST_OF_A_PAGE:
+        raise TaskError(
+            f"{len(found)} artifacts are more than the {MOST_OF_A_PAGE} that one page holds; pass "
+            "fewer folders"
+        )
+    return list(found.values())
+
+
 def entries(root: Path, task: str | None = None, dataset: str | None = None) -> list[Entry]:
     """Return the artifacts in a folder, of one task or data set if given, sorted by path.
 
@@ -104,7 +139,7 @@ def entries(root: Path, task: str | None = None, dataset: str | None = None) -> 
 def variants(root: Path, dataset: str, task: str) -> dict[str, Path]:
     """Return the artifact files of a task by variant, baselines first."""
     found = {entry.variant: entry.path for entry in entries(root, task, dataset)}
-    return {name: found[name] for name in sorted(found, key=lambda n: (not _baseline(n), n))}
+    return {name: found[name] for name in sorted(found, key=lambda n: (not is_baseline(n), n))}
 
 
 def dataset_of(root: Path, task: str) -> str:
@@ -145,7 +180,7 @@ def find(root: Path, task: str, dataset: str | None = None, method: str | None =
     if method is not None:
         chosen = {name: path for name, path in known.items() if name == method}
     elif len(known) > 1:
-        adapted = {name: path for name, path in known.items() if not _baseline(name)}
+        adapted = {name: path for name, path in known.items() if not is_baseline(name)}
         chosen = adapted or known
     if len(chosen) == 1:
         return next(iter(chosen.values()))

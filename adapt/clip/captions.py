@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adapt.settings.config import TrainConfig
-from runtime.errors import DataError
+from runtime.errors import BaseModelError, DataError
 
 if TYPE_CHECKING:
     from adapt.clip.model import Clip
@@ -19,6 +19,8 @@ C = TypeVar("C", bound=TrainConfig)
 _log = logging.getLogger(__name__)
 SHORTER = ("a photo of {a} {}", "{a} {}", "{}")
 """Templates to fall back to where a longer one does not fit."""
+_SHOWN = 80
+"""Characters of a class name that a message shows."""
 
 
 def class_prompts(classes: Sequence[str], template: str, domain: str = "") -> tuple[str, ...]:
@@ -72,9 +74,9 @@ def fitting(
     """
     from adapt.clip.prompts import leading_words
 
-    for candidate in (template, *SHORTER):
-        enough = candidate == template or leading_words(clip, candidate) >= words
-        if enough and clip.fits(class_prompts(classes, candidate, domain)):
+    shorter = [short for short in SHORTER if leading_words(clip, short) >= words]
+    for candidate in (template, *shorter):
+        if clip.fits(class_prompts(classes, candidate, domain)):
             if candidate != template:
                 _log.warning(
                     "the prompt '%s' is too long for the text encoder of %s with these class "
@@ -82,8 +84,12 @@ def fitting(
                     *(template, clip.info.architecture, candidate),
                 )
             return candidate
-    clip.tokenize(class_prompts(classes, template, domain))  # says what does not fit
-    return template
+    prompts = dict(zip(classes, class_prompts(classes, shorter[-1], domain), strict=True))
+    longest = next(name for name in prompts if not clip.fits([prompts[name]]))
+    raise BaseModelError(
+        f"the class name '{longest[:_SHOWN]}' is too long for the text encoder of "
+        f"{clip.info.architecture}, even with the prompt '{shorter[-1]}'; shorten the class name"
+    )
 
 
 def fitted(clip: Clip, classes: Sequence[str], config: C, domain: str) -> C:
@@ -107,10 +113,12 @@ def fitted(clip: Clip, classes: Sequence[str], config: C, domain: str) -> C:
     fits = min(learned, leading_words(clip, prompt))
     if prompt == config.prompt or fits == learned:
         return replace(config, prompt=prompt)
+    # Shorter names make room for the wanted prompt only if it fits at all.
+    names_are_long = clip.fits(class_prompts(("x",), config.prompt, domain))
     _log.warning(
-        "the prompt '%s' has room for n_ctx=%d learned words instead of %d; shorten the class "
-        "names for more",
+        "the prompt '%s' has room for n_ctx=%d learned words instead of %d; %s may have more",
         *(prompt, fits, learned),
+        "shorter class names" if names_are_long else "another, shorter prompt",
     )
     changes: dict[str, Any] = {"prompt": prompt, "n_ctx": fits}
     return replace(config, **changes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt.commands.image_options import data_option
+from adapt.commands.pages import PagePath, no_images_option
 from adapt.registry import DATASETS
 from runtime.console import UserPath, count_of, echo, write_json
 from runtime.errors import DataError
@@ -26,15 +27,6 @@ def data() -> None:
     """Look at data sets before training on them."""
 
 
-def _html(context: click.Context, parameter: click.Parameter, page: Path | None) -> Path | None:
-    """Refuse a page that no browser would open as one."""
-    if page is not None and page.suffix.lower() not in (".html", ".htm"):
-        raise click.UsageError(
-            f"--report must end in .html, found '{page}'; pass --report {page}.html"
-        )
-    return page
-
-
 @data.command(short_help="Count and check a data set's images.")
 @click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}.")
 @data_option
@@ -49,11 +41,11 @@ def _html(context: click.Context, parameter: click.Parameter, page: Path | None)
 @click.option(
     "--report",
     "page",
-    type=UserPath(dir_okay=False),
+    type=PagePath(),
     metavar="FILE.html",
-    callback=_html,
-    help="Write an inventory of your own images, with contact sheets.",
+    help="Write an inventory of your own images, with samples of every class.",
 )
+@no_images_option
 @click.option(
     "--json",
     "json_file",
@@ -68,6 +60,7 @@ def check(
     target: str | None,
     decode: bool,
     page: Path | None,
+    no_images: bool,
     json_file: Path | None,
 ) -> None:
     """Check your own images, or compare a data set with what was published.
@@ -103,7 +96,7 @@ def check(
         found = replace(found, report=report)
     _print(found)
     if page:
-        _write_page(page, found)
+        _write_page(page, found, not no_images)
     if json_file:
         _write_json(json_file, found, lost)
     elif not page and any(len(bad) > 1 for bad in lost.values()):
@@ -115,7 +108,7 @@ def check(
 
 def _print(found: OwnReport) -> None:
     """Print the content of each domain, and warnings."""
-    from adapt.data.inventory.summary import left_out_line
+    from runtime.inventory.left_out import left_out_line
 
     for one in found.details:
         echo("\n" + "\n".join(map(printable, one.lines())))
@@ -125,16 +118,18 @@ def _print(found: OwnReport) -> None:
         echo("\n" + "\n".join(map(printable, found.report.notes)))
 
 
-def _write_page(page: Path, found: OwnReport) -> None:
-    from adapt.data.inspection.page import write_page
+def _write_page(page: Path, found: OwnReport, images: bool) -> None:
+    from adapt.report.inventory import write_inventory
 
     report = found.report
-    write_page(page, report.dataset, found.details, report.notes, report.unusable)
+    write_inventory(
+        page, report.dataset, found.details, report.notes, report.unusable, images=images
+    )
     echo(f"\nreport     {page}")
 
 
 def _write_json(path: Path, found: OwnReport, lost: Unreadable) -> None:
-    from adapt.data.inventory.summary import counted
+    from runtime.inventory.left_out import counted
 
     more = {
         "unreadable": {domain: [str(path) for path in bad] for domain, bad in lost.items()},

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from adapt.artifacts import store
-from adapt.commands.baselines import with_probe
-from adapt.commands.image_options import named_of, pair_loader, task_options, test_option
-from adapt.commands.options import use_threads
+from adapt.commands.image_options import task_options, test_option
+from adapt.commands.options import artifacts_option, use_threads
+from adapt.commands.pages import no_images_option, page_option, write_page
+from adapt.commands.stored_images import stored_images
 from runtime.console import UserPath, count_of, echo, table, write_json
 from runtime.text import printable
 
@@ -23,22 +24,22 @@ if TYPE_CHECKING:
 @click.command("eval", short_help="Compare the trained variants of a task.")
 @task_options
 @test_option
-@click.option(
-    "--artifacts",
-    type=UserPath(file_okay=False),
-    default="artifacts",
-    show_default=True,
-    help="Folder that `uda-adapt train` wrote.",
-)
+@artifacts_option()
 @click.option(
     "--pretrained",
     metavar="FILE",
     help="Weights of the base model, if they are not where training found them.",
 )
 @click.option("--method", metavar="VARIANT", help="Also show a table of this variant's classes.")
+@page_option(
+    "beside the task's artifacts",
+    "; for the confusion matrices in a folder, pass --confusion DIR",
+)
+@no_images_option
 @click.option(
-    "--report",
+    "--confusion",
     type=UserPath(file_okay=False),
+    metavar="DIR",
     help="Write every variant's confusion matrix to DIR/<variant>/confusion.json and .png.",
 )
 @click.option(
@@ -59,43 +60,51 @@ def evaluate(
     artifacts: Path,
     pretrained: str | None,
     method: str | None,
-    report: Path | None,
+    page: Path | None,
+    no_images: bool,
+    confusion: Path | None,
     json_file: Path | None,
 ) -> None:
     """Compare zero-shot CLIP with every trained variant of a task.
+
+    Without options that name images, those are taken that the artifacts remember; --data says where
+    they have moved to. --task may be left out if the artifacts are of one task.
 
     Each figure is "overall / mean per class", in percent. "accuracy" is measured now, with the
     weights of the artifact: those of the epoch that was chosen without labels, or of the last one.
     "last" is the final epoch. "oracle-best" is the epoch that the test labels would have chosen,
     of those within a --density; papers print it, and you cannot know it without labels.
     """
-    if task is not None and dataset is None and not (source or target):
-        dataset = named_of(artifacts, task)
-    pair_of = pair_loader(dataset, task, data, source, target, test)
-    from adapt.evaluation.stored import stored
     from adapt.settings.architectures import check_weights
 
     if pretrained:
         check_weights(pretrained, "--pretrained PATH")
-    found = stored(pair_of, artifacts, dataset, method)
-    pair = found.pair
+    found = stored_images(artifacts, dataset, task, data, source, target, test, method)
+    pair, dataset = found.pair, found.dataset
     if dataset is None and not found.files:  # nothing is fetched to find its base
         store.find(artifacts, pair.task.id, pair.task.dataset)
     # Torch takes seconds to import: all that can be refused without it has been.
     from adapt.compute.device import select
     from adapt.evaluation import compare
+    from adapt.training.probe import with_probe
 
     select(device)
     use_threads(threads)
     settings = {**found.settings, "pretrained": pretrained or found.settings["pretrained"]}
     with with_probe(pair, found.files, settings, device, dataset) as files:
         lines = compare.compare(pair, files, found.zero_shot, device, pretrained)
+    if found.which:
+        echo(f"images     {found.which}")
     _print(pair, lines, method, found.left_out)
-    if report:
-        _write_report(report, pair, lines)
+    if confusion:
+        _write_confusion(confusion, pair, lines)
     if json_file:
         document = {"dataset": pair.task.dataset, "task": pair.task.id, "held_out": pair.held_out}
         write_json(json_file, document | {"variants": [line.as_dict() for line in lines]})
+    if page:
+        folder = artifacts / pair.task.dataset / pair.task.id
+        echo()
+        write_page(page, folder, pair, found.files, lines, not no_images)
 
 
 def _print(
@@ -119,11 +128,11 @@ def _print(
             echo(f"\n{method}{note and ', ' + note}:\n\n{table(confusion.HEADER, cells)}")
 
 
-def _write_report(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None:
+def _write_confusion(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None:
     """Write every variant's confusion matrix, if the target has labels."""
     if not lines[0].images:
         echo(
-            "\nreport     none: a confusion matrix needs labels; sort a few images with "
+            "\nconfusion  none: a confusion matrix needs labels; sort a few images with "
             '"uda-adapt spot-check draw"'
         )
         return
@@ -133,7 +142,7 @@ def _write_report(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None
             f"{line.images} images"
         )
         line.confusion.write(folder / line.variant, title)
-    echo(f"\nreport     {folder}")
+    echo(f"\nconfusion  {folder}")
 
 
 def _tested(pair: DomainPair, count: int) -> str:

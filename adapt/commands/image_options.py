@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapt.artifacts import store
-from adapt.commands.options import F, device_option
+from adapt.commands.options import F, device_option, threads_option
 from adapt.registry import DATASETS
 from runtime.console import UserPath
-from runtime.errors import TaskError
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
@@ -45,11 +43,7 @@ def task_options(command: F) -> F:
                 help="Unlabelled domain of your own images: a folder or a list file.",
             ),
             device_option,
-            click.option(
-                "--threads",
-                type=click.IntRange(min=1),
-                help="CPU threads; torch chooses by default.",
-            ),
+            threads_option,
         ]
     ):
         command = option(command)
@@ -62,21 +56,6 @@ test_option = click.option(
     help="Your own labelled images to test on: a folder with one folder per class, or a list file "
     "(.txt), in --data or elsewhere.",
 )
-
-
-def named_of(artifacts: Path, task: str) -> str:
-    """Return the named data set of a task that has artifacts.
-
-    Raises:
-        TaskError: No data set, several or one of own images has artifacts of the task.
-    """
-    found = store.dataset_of(artifacts, task)
-    if found not in DATASETS:
-        raise TaskError(
-            f"task '{task}' in '{artifacts}' was trained on your own images ('{found}'); "
-            "pass --data ROOT --source DOMAIN --target DOMAIN, without --task"
-        )
-    return found
 
 
 def check_named(dataset: str | None, task: str | None) -> None:
@@ -117,30 +96,20 @@ def pair_loader(
 
     def load(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
         from adapt import data as images
+        from adapt.data.folder import load_own, with_given
 
         if data and source and target:
-            return images.load_folders(
-                data, source, target, holdout=holdout, seed=seed, target_classes=target_classes
-            )
-        return images.load(
+            return load_own(
+                data, source, target, test,
+                holdout=holdout, seed=seed, target_classes=target_classes,
+            )  # fmt: skip
+        pair = images.load(
             str(dataset), str(task),
             root=data, holdout=holdout, seed=seed, target_classes=target_classes,
         )  # fmt: skip
+        return with_given(pair, data or Path(), test, target_classes) if test else pair
 
-    if test is None:
-        return load
-
-    def load_tested(holdout: float, seed: int, target_classes: int | None = None) -> DomainPair:
-        from adapt.data.folder import with_test
-        from adapt.data.own_domains import read_test
-
-        images = read_test(data or Path(), test)
-        return with_test(
-            load(holdout, seed, target_classes), images, test,
-            target_classes=target_classes, given=True,
-        )  # fmt: skip
-
-    return load_tested
+    return load
 
 
 def _problem(

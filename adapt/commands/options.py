@@ -7,10 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
+from adapt.artifacts import store
 from adapt.methods import METHODS
 from adapt.settings.names import check_device
 from adapt.settings.selectors import SELECTORS
 from adapt.suggest import did_you_mean
+from runtime.console import UserPath
 
 BUDGETS = (
     "on 713 drawings per domain, 1.5% reached 61.2% accuracy in a file of 97 kB, 0.5% reached "
@@ -32,6 +34,19 @@ class _Method(click.Choice):  # type: ignore[type-arg]  # generic since click 8.
             raise click.BadParameter(f"{error.message.rstrip('.')}{hint}", ctx, param) from error
 
 
+class _Methods(_Method):
+    """Methods with commas between them."""
+
+    name = "methods"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a tuple of methods, or refuse the value."""
+        if isinstance(value, tuple):
+            return value
+        names = [name.strip() for name in str(value).split(",") if name.strip()]
+        return tuple(super(_Methods, self).convert(name, param, ctx) for name in names or [""])
+
+
 def _device(context: click.Context, parameter: click.Parameter, name: str) -> str:
     """Check the name of a device, without torch."""
     check_device(name)
@@ -47,17 +62,48 @@ device_option = click.option(
 )
 
 
+def artifacts_option(text: str = "Folder that `uda-adapt train` wrote.") -> Callable[[F], F]:
+    """Return the option that names the root folder of artifacts.
+
+    Args:
+        text: Help text.
+    """
+    return click.option(
+        "--artifacts",
+        type=UserPath(file_okay=False),
+        default=store.ROOT,
+        show_default=True,
+        help=text,
+    )
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads; torch chooses by default.",
+)
+method_option = click.option(
+    "--method",
+    type=_Method(sorted(METHODS)),
+    default="cmkd",
+    show_default=True,
+    help="Method of adaptation.",
+)
+methods_option = click.option(
+    "--method",
+    "method_names",
+    metavar="METHOD[,METHOD]",
+    type=_Methods(sorted(METHODS)),
+    default="cmkd",
+    show_default=True,
+    help=f"Methods of adaptation: {', '.join(sorted(METHODS))}.",
+)
+
+
 def setting_options(command: F) -> F:
-    """Add the options that choose a method and its settings."""
+    """Add the options that change the settings of a method."""
     for option in reversed(
         [
-            click.option(
-                "--method",
-                type=_Method(sorted(METHODS)),
-                default="cmkd",
-                show_default=True,
-                help="Method of adaptation.",
-            ),
             click.option("--rst/--no-rst", default=None, help="Keep the encoder's changes sparse."),
             click.option(
                 "--density",

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import click
 
-from adapt.commands.image_options import named_of, pair_loader, task_options
-from adapt.commands.options import device_option, use_threads
+from adapt.commands.image_options import task_options
+from adapt.commands.options import artifacts_option, device_option, use_threads
+from adapt.commands.stored_images import stored_images
 from runtime.console import UserPath, count_of, echo, table, write_json
-
-_artifacts = click.option(
-    "--artifacts",
-    type=UserPath(file_okay=False),
-    default="artifacts",
-    show_default=True,
-    help="Folder that `uda-adapt train` wrote.",
-)
+from runtime.text import shell_command
 
 
 @click.group("spot-check", short_help="Measure accuracy without labels.")
@@ -26,7 +20,7 @@ def spot_check() -> None:
 
 @spot_check.command(short_help="Copy random target images to sort.")
 @task_options
-@_artifacts
+@artifacts_option()
 @click.option(
     "--method",
     metavar="VARIANT",
@@ -67,23 +61,21 @@ def draw(
     They are drawn from the held-out images, if training held some out.
     """
     del device, threads
-    if task is not None and dataset is None and not (source or target):
-        dataset = named_of(artifacts, task)
-    pair_of = pair_loader(dataset, task, data, source, target)
+    found = stored_images(artifacts, dataset, task, data, source, target, method=method)
     from adapt.evaluation import spot_check as check
-    from adapt.evaluation.stored import stored
 
-    manifest = check.draw(stored(pair_of, artifacts, dataset, method).pair, count, seed, out)
+    manifest = check.draw(found.pair, count, seed, out)
     held = "held-out target" if manifest.held_out else "target"
     echo(f"drew       {count} of {manifest.population} {held} images at random")
     echo(f"now        move each from '{out / check.UNSORTED}' into its class below")
     echo(f"           '{out / check.SORTED}', or into '{check.NONE}'")
-    echo(f'then       uda-adapt spot-check score "{out}" --artifacts "{artifacts}"')
+    score_it = shell_command(("uda-adapt", "spot-check", "score", out, "--artifacts", artifacts))
+    echo(f"then       {score_it}")
 
 
 @spot_check.command(short_help="Measure accuracy from your sorting.")
 @click.argument("folder", type=UserPath(exists=True, file_okay=False))
-@_artifacts
+@artifacts_option()
 @click.option(
     "--method", "methods", metavar="VARIANT", multiple=True, help="Only this variant; repeatable."
 )

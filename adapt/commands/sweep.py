@@ -1,37 +1,48 @@
-"""`uda-adapt sweep`: run every task with every seed, and print the paper's table."""
+"""`uda-adapt sweep`: run every task, method and seed, and print a table."""
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from adapt.commands.hints import SettingsCommand
-from adapt.commands.options import changed, device_option, setting_options
+from adapt.commands.image_options import data_option, test_option
+from adapt.commands.options import changed, device_option, methods_option, setting_options
+from adapt.commands.pages import no_images_option
 from adapt.registry import DATASETS
 from runtime.console import UserPath, echo
-from runtime.text import printable
+from runtime.storage import disk
 
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job
-    from adapt.sweep.run import Outcome
+    from adapt.sweep.own import OwnSweep
 
 
 @click.command(cls=SettingsCommand, short_help="Run every task and seed, print a table.")
-@click.option("--dataset", metavar="NAME", required=True, help=f"One of {', '.join(DATASETS)}.")
-@click.option(
-    "--data",
-    metavar="ROOT",
-    type=UserPath(exists=True, file_okay=False),
-    help="Folder of the data set; the demo draws its own.",
-)
+@click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}.")
+@data_option
 @click.option(
     "--tasks",
     default="all",
     show_default=True,
-    help="Tasks like a-c,a-p, or all tasks of the papers.",
+    help="Tasks of the data set, like a-c,a-p, or all tasks of the papers.",
 )
+@click.option(
+    "--source",
+    metavar="DOMAIN[,DOMAIN]",
+    help="Labelled domains of your own images: folders or list files. Of several, each goes with "
+    "every other target.",
+)
+@click.option(
+    "--target",
+    metavar="DOMAIN[,DOMAIN]",
+    help="Unlabelled domains of your own images, likewise.",
+)
+@test_option
+@methods_option
 @click.option("--seeds", default="0,1,2", show_default=True, help="Seeds of all random draws.")
 @setting_options
 @device_option
@@ -53,13 +64,30 @@ if TYPE_CHECKING:
     type=UserPath(file_okay=False),
     default="sweeps",
     show_default=True,
-    help="Runs and table go to OUT/<dataset>/<variant>-<digest of the settings>.",
+    help="Runs and tables go to OUT/<data set>/<name>-<digest of the settings>, each seed into a "
+    "folder of artifacts.",
 )
+@click.option("--restart", is_flag=True, help="Train again what was trained or begun before.")
+@click.option(
+    "--no-baselines",
+    is_flag=True,
+    help="Leave out zero-shot CLIP and the linear probe beside methods on your own images.",
+)
+@click.option(
+    "--report/--no-report",
+    default=None,
+    help="Write a page with the table and the runs of the first seed: report.html in the sweep's "
+    "folder. Default: for your own images.",
+)
+@no_images_option
 def sweep(
-    dataset: str,
+    dataset: str | None,
     data: Path | None,
-    method: str,
     tasks: str,
+    source: str | None,
+    target: str | None,
+    test: str | None,
+    method_names: tuple[str, ...],
     seeds: str,
     rst: bool | None,
     density: str | None,
@@ -72,8 +100,15 @@ def sweep(
     ray: str | None,
     workers: int | None,
     out: Path,
+    restart: bool,
+    no_baselines: bool,
+    report: bool | None,
+    no_images: bool,
 ) -> None:
-    """Run every task with every seed and print the paper's table.
+    """Run every task with every method and seed, and print one table.
+
+    Of a paper's data set, it is the paper's table beside the published rows; of your own images, it
+    is that of the methods beside zero-shot CLIP and a linear probe.
 
     Run the same command again to continue: finished runs are not repeated, interrupted ones resume.
     """
@@ -81,24 +116,98 @@ def sweep(
         raise click.UsageError(
             "--workers needs --ray without an address; a running cluster has its own workers"
         )
+    _check_usage(dataset, data, tasks, source, target, test, no_baselines)
+    from adapt.commands.sweep_end import end
+    from adapt.commands.sweep_progress import follow
     from adapt.sweep import cluster
     from adapt.sweep.jobs import check, plan
+    from adapt.sweep.own import plan_own
     from runtime.errors import Interrupted
 
-    jobs = plan(
-        method, dataset, () if tasks == "all" else _list(tasks), _seeds(seeds), out=out,
-        settings=changed(overrides, rst, density, grid, select), presets=presets,
-        device=device, root=data, threads=threads,
-    )  # fmt: skip
+    numbers, settings = _seeds(seeds), changed(overrides, rst, density, grid, select)
+    plans: list[OwnSweep | tuple[Job, ...]]
+    if dataset is not None:
+        chosen = () if tasks == "all" else _list(tasks)
+        plans = [
+            plan(
+                name, dataset, chosen, numbers, out=out, settings=settings, presets=presets,
+                device=device, root=data, threads=threads, restart=restart,
+                several=len(method_names) > 1,
+            )
+            for name in method_names
+        ]  # fmt: skip
+    else:
+        root = data or Path()
+        own = plan_own(
+            method_names, root, _domains(root, source), _domains(root, target), numbers, out=out,
+            settings=settings, presets=presets, test=test, baselines=not no_baselines,
+            device=device, threads=threads, restart=restart,
+        )  # fmt: skip
+        _announce(own)
+        plans = [own]
+    jobs = tuple(chain(*(one if isinstance(one, tuple) else one.jobs for one in plans)))
     if ray is not None:
         cluster.need_ray()
+    here = ray in (None, "local")
+    pages = dataset is None if report is None else report
     try:
-        check(jobs, here=ray in (None, "local"))
-        _end(jobs, _follow(jobs, ray, workers))
+        check(jobs, here=here)
+        outcomes = follow(jobs, ray, workers)
+        end(plans, outcomes, device if here else "cpu", pages, not no_images)
     except KeyboardInterrupt as error:  # between two runs, or while the table is made
         raise Interrupted(
             "interrupted between two runs; run the same command again to continue"
         ) from error
+
+
+def _check_usage(
+    dataset: str | None,
+    data: Path | None,
+    tasks: str,
+    source: str | None,
+    target: str | None,
+    test: str | None,
+    no_baselines: bool,
+) -> None:
+    """Refuse options that name no images, or do not go together."""
+    if dataset is not None:
+        own = {"--source": source, "--target": target, "--test": test}
+        own["--no-baselines"] = "" if no_baselines else None
+        if wrong := [name for name, value in own.items() if value is not None]:
+            raise click.UsageError(
+                f"{wrong[0]} is for your own images, --dataset {dataset} for a known data set"
+            )
+        return
+    if data is None or not source or not target:
+        raise click.UsageError(
+            "say what to sweep: --dataset NAME, or your own images with --data ROOT --source "
+            "DOMAIN --target DOMAIN[,DOMAIN]"
+        )
+    if tasks != "all":
+        raise click.UsageError(
+            f"--tasks {tasks} needs the --dataset that the tasks belong to; own images have "
+            "--source and --target"
+        )
+    if test is not None and max(len(_domains(data, source)), len(_domains(data, target))) > 1:
+        raise click.UsageError("--test is for one source and one target; sweep them one by one")
+
+
+def _announce(own: OwnSweep) -> None:
+    """Print the runs, the images of every task, and what is not for all methods."""
+    variants = dict.fromkeys(job.variant for job in own.jobs)
+    echo(f"runs       {len(own.jobs)}: {', '.join(variants)}; into '{own.folder}'")
+    for task, pair in own.pairs.items():
+        if pair.inventory:
+            echo(f"images     {task}: {pair.inventory.line()}")
+    for note in own.notes:
+        echo(f"settings   {note}")
+
+
+def _domains(root: Path, text: str | None) -> list[str]:
+    """Return the domains of an option; a folder may have a comma in its name."""
+    if text and disk.exists(root / text):
+        return [text]
+    return _list(text or "")
 
 
 def _list(text: str) -> list[str]:
@@ -115,61 +224,3 @@ def _seeds(text: str) -> list[int]:
             f"'{text}' is not a list of numbers like 0,1,2", param_hint="--seeds"
         )
     return seeds
-
-
-def _follow(jobs: tuple[Job, ...], ray: str | None, workers: int | None) -> list[Outcome]:
-    """Do all runs, show a progress bar, and return their outcomes."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeElapsedColumn as Elapsed
-
-    from adapt.sweep import cluster
-    from adapt.sweep.run import collect, in_turn
-
-    screen = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
-    done: list[Outcome] = []
-    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
-        line = bar.add_task("sweep", total=len(jobs))
-        if ray is None:
-            found = in_turn(jobs, lambda job: bar.update(line, description=str(job)))
-        else:
-            found = cluster.outcomes(jobs, ray, workers)
-        for outcome in collect(found, len(jobs)):
-            done.append(outcome)
-            bar.update(line, completed=len(done))
-            screen.print(printable(_line(outcome)), highlight=False, markup=False, soft_wrap=True)
-    return done
-
-
-def _line(outcome: Outcome) -> str:
-    if outcome.error:
-        return f"{outcome.job}: failed: {outcome.error}"
-    seen = "no labels" if outcome.accuracy is None else f"{outcome.accuracy:.2f} % last epoch"
-    if outcome.chosen is not None:
-        seen = f"{outcome.chosen:.2f} % chosen epoch, {seen}"
-    return f"{outcome.job}: {seen}{'' if outcome.fresh else ' (was there)'}"
-
-
-def _end(jobs: tuple[Job, ...], outcomes: list[Outcome]) -> None:
-    """Print and write the table.
-
-    Raises:
-        TrainingError: A run failed.
-    """
-    from adapt.sweep.report import Report
-    from runtime.errors import TrainingError
-
-    found = Report.of(jobs)
-    if found.results:
-        found.write(outcomes)
-        folder = jobs[0].out.parent
-        echo(f"{found.text()}\n\nwrote '{folder}/table.md' and '{folder}/table.json'")
-    failed = [outcome for outcome in outcomes if outcome.error]
-    for outcome in failed:
-        echo(f"failed: {outcome.job}: {outcome.error}", err=True)
-    if failed:
-        raise TrainingError(
-            f"{len(failed)} of {len(jobs)} runs failed, see above; run the same command again "
-            "to repeat them alone"
-        )

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from adapt.artifacts import store
-from adapt.commands.baselines import table_of
-from adapt.commands.hints import SettingsCommand, export_command
+from adapt.commands.baselines import with_baselines
+from adapt.commands.hints import SettingsCommand
 from adapt.commands.image_options import check_named, pair_loader, task_options, test_option
-from adapt.commands.options import BUDGETS, changed, setting_options, use_threads
+from adapt.commands.options import (
+    BUDGETS,
+    artifacts_option,
+    changed,
+    method_option,
+    setting_options,
+    use_threads,
+)
+from adapt.commands.pages import no_images_option, page_option, write_page
 from adapt.compute.rank import is_only_process, is_rank_zero, rank_zero_only
-from runtime.console import UserPath, bytes_text, count_of, echo, table
+from runtime.console import bytes_text, count_of, echo, table
 from runtime.storage import disk
 
 if TYPE_CHECKING:
     from adapt.data import DomainPair
+    from adapt.evaluation.compare import Line
     from adapt.methods.base import Method
     from adapt.settings.config import TrainConfig
     from adapt.settings.layers import Settings
@@ -29,15 +38,10 @@ if TYPE_CHECKING:
 @click.command(cls=SettingsCommand, short_help="Adapt to one task.")
 @task_options
 @test_option
+@method_option
 @setting_options
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random draws.  [default: 0]")
-@click.option(
-    "--out",
-    type=UserPath(file_okay=False),
-    default="artifacts",
-    show_default=True,
-    help="Root folder; the artifact goes to OUT/<dataset>/<task>/<variant>.",
-)
+@artifacts_option("Root folder; the artifact goes to ARTIFACTS/<dataset>/<task>/<variant>.")
 @click.option(
     "--resume",
     is_flag=True,
@@ -60,6 +64,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Finally compare with zero-shot CLIP and a linear probe.",
 )
+@page_option("beside the artifact")
+@no_images_option
 @rank_zero_only()
 def train(
     dataset: str | None,
@@ -78,11 +84,13 @@ def train(
     presets: tuple[str, ...],
     seed: int | None,
     overrides: tuple[str, ...],
-    out: Path,
+    artifacts: Path,
     resume: bool,
     restart: bool,
     show_settings: bool,
     baselines: bool,
+    page: Path | None,
+    no_images: bool,
 ) -> None:
     """Adapt to one task and write its artifact.
 
@@ -96,6 +104,7 @@ def train(
     else:
         pair_of = pair_loader(dataset, task, data, source, target, test)
     from adapt import methods
+    from adapt.artifacts.reproduce import export_command
     from adapt.settings.layers import resolve
     from adapt.settings.limits import check_startable
 
@@ -114,12 +123,16 @@ def train(
     resolved = resolved.with_data(cls.from_data, len(pair.source), len(pair.target))
     if show_settings:
         return _show(resolved)
-    run = _train(method, cls, pair, resolved, out, device, resume, restart)
+    run = _train(method, cls, pair, resolved, artifacts, device, resume, restart)
     if is_rank_zero():
         _report(run, pair, trains=cls.trains)
-        if baselines and cls.trains and is_only_process():
-            echo(f"\n{table_of(pair, run, device, dataset)}")
-        echo(f"\nnext       {export_command(pair.task.id, run.path.parent.name, out)}")
+        lines: Sequence[Line] = ()
+        if (baselines and cls.trains or page) and is_only_process():
+            lines = with_baselines(pair, run, device, dataset, probe=baselines and cls.trains)
+        echo(f"\nnext       {export_command(pair.task, run.path.parent.name, artifacts)}")
+        if page:
+            files = {run.path.parent.name: run.path}
+            write_page(page, run.path.parent, pair, files, lines, not no_images)
 
 
 def _check_usage(resume: bool, restart: bool, test: str | None, source: str | None) -> None:
@@ -158,30 +171,27 @@ def _train(
     cls: type[Method],
     pair: DomainPair,
     resolved: Settings[TrainConfig],
-    out: Path,
+    root: Path,
     device: str,
     resume: bool,
     restart: bool,
 ) -> Run:
     """Check the settings that depend on the images, print them, and train."""
-    from adapt.settings.architectures import QUICKGELU, image_size
-    from adapt.settings.limits import check_crops, check_passes
+    from adapt.settings.limits import check_data
     from adapt.training import train as training
 
     config = resolved.config
-    if cls.trains and cls.uses_images:
-        size = image_size(config.model.removesuffix(QUICKGELU))
-        check_crops(resolved, size or config.train_size)
-        check_passes(resolved, max(len(pair.source), len(pair.target)))
+    if cls.trains:
+        check_data(resolved, len(pair.source), len(pair.target), uses_images=cls.uses_images)
     if is_rank_zero():
-        _announce(method, pair, config, out, resume)
+        _announce(method, pair, config, root, resume)
     return training.train(
-        method, pair, config, out=out, device=device, resume=resume, restart=restart, show=True,
+        method, pair, config, out=root, device=device, resume=resume, restart=restart, show=True,
         record=resolved.record(),
     )  # fmt: skip
 
 
-def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, resume: bool) -> None:
+def _announce(method: str, pair: DomainPair, config: TrainConfig, root: Path, resume: bool) -> None:
     """Print a summary of the run, and its images."""
     from adapt.training.checkpoint import FILE as CHECKPOINT
 
@@ -194,7 +204,7 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, out: Path, res
     if pair.inventory:
         echo(f"images     {pair.inventory.line()}")
     path = store.artifact_path(
-        out, pair.task.dataset, pair.task.id, store.variant(method, vars(config))
+        root, pair.task.dataset, pair.task.id, store.variant(method, vars(config))
     )
     if resume and not disk.exists(path) and not disk.exists(path.with_name(CHECKPOINT)):
         echo(f"resume     nothing to resume in '{path.parent}'; a new run starts")

@@ -20,6 +20,7 @@ def predict(
     *,
     mean: Sequence[float],
     std: Sequence[float],
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """Return the logits (N, C), on the CPU, of pixels (N, S, S, 3) uint8 RGB.
 
@@ -30,6 +31,7 @@ def predict(
         device: Device of `logits`.
         mean: Mean of RGB in [0, 1] that the base model expects.
         std: Standard deviation that the base model expects.
+        on_batch: Function called with the number of images done, and of all.
     """
     parts = []
     with torch.inference_mode():
@@ -37,4 +39,5 @@ def predict(
             # A copy: the pixels may be read-only, which torch warns about.
             chunk = torch.from_numpy(np.array(pixels[start : start + batch_size]))
             parts.append(logits(normalise(chunk.to(device), mean, std)).float().cpu())
+            on_batch(start + len(chunk), len(pixels))
     return torch.cat(parts)

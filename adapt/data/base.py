@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adapt.data import digests
 from adapt.data.contents import contents, stat
-from adapt.data.inventory.summary import Inventory
+from adapt.data.inventory import Inventory
 from adapt.data.origin import Origin
 from runtime.errors import DataError, TaskError
 from runtime.models import TaskInfo
@@ -169,7 +169,10 @@ def split(images: ImageSet, holdout: float, seed: int) -> tuple[ImageSet, ImageS
         DataError: There are too few images.
     """
     if len(images) < 2:
-        raise DataError(f"domain '{images.domain}' has {len(images)} image; holding out needs two")
+        raise DataError(
+            f"domain '{images.domain}' has {len(images)} image; holding out needs two: add "
+            "images, or pass --set holdout=0"
+        )
     count = min(max(round(len(images) * holdout), 1), len(images) - 1)
     order = np.random.default_rng(seed).permutation(len(images))
     return images.subset(np.sort(order[count:])), images.subset(np.sort(order[:count]))

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from adapt.data.base import UNKNOWN, ImageSet, some
-from adapt.data.inventory.names import folder_reason
-from adapt.data.inventory.summary import counted, reasons
-from adapt.data.inventory.walk import LeftOut, Tree, walk
-from adapt.data.spelling import check_name, composed, on_disk, spellings
+from adapt.data.spelling import check_name
 from adapt.suggest import did_you_mean
 from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.frames import formats
+from runtime.inventory.left_out import LeftOut, counted, reasons
+from runtime.inventory.names import folder_reason
+from runtime.inventory.walk import Tree, walk
 from runtime.storage import disk
+from runtime.storage.spelling import composed, on_disk, spellings
 
 _LISTS = (".csv", ".tsv", ".lst", ".list", ".json")
 """Endings that other programs give to lists of images."""
@@ -68,7 +69,7 @@ def read_tree(
     """Return the images of a folder, sorted by path, and the files that are left out.
 
     Images directly in the folder are unlabelled: labels are -1 and `classes` is empty. What
-    `adapt.data.inventory` leaves out is left out. A class folder may have folders inside.
+    `runtime.inventory` leaves out is left out. A class folder may have folders inside.
 
     Args:
         folder: Folder of class folders, or of images.

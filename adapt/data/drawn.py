@@ -24,7 +24,7 @@ from adapt.drawing.domains import OBJECT_DOMAINS
 from adapt.drawing.shapes import TASK_CLASSES
 from runtime.errors import DataError, FormatError, StorageError
 from runtime.storage import disk
-from runtime.storage.files import read_bytes
+from runtime.storage.files import open_regular, read_bytes
 from runtime.storage.json_text import parse
 from runtime.storage.writing import write_bytes
 
@@ -123,10 +123,14 @@ def render(name: str, root: Path | None = None, workers: int = 2) -> Path:
 
 
 def pixel_digest(folder: Path) -> str:
-    """Return the SHA-256 over the relative path and the decoded pixels of every PNG in a folder."""
+    """Return the SHA-256 over the relative path and the decoded pixels of every PNG in a folder.
+
+    Raises:
+        OSError: A file cannot be read, or is something else, such as a named pipe.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.png"), key=lambda path: path.relative_to(folder).as_posix()):
-        with Image.open(path) as image:
+        with open_regular(path) as stream, Image.open(stream) as image:
             pixels = np.asarray(image.convert("RGB"))
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + pixels.tobytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Load tasks of the user's own images, from two domain folders or list files.
 
 A domain is `ROOT/<domain>/<class>/*.jpg`, or `ROOT/<domain>/{train,val,test}/<class>/*.jpg`; a
-target may also be `ROOT/<domain>/*.jpg`. `adapt.data.inventory` says what is taken of it.
+target may also be `ROOT/<domain>/*.jpg`. `runtime.inventory` says what is taken of it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import numpy as np
 from adapt.data import pairing, spelling
 from adapt.data.base import DomainPair, ImageSet
 from adapt.data.class_folders import read_domain, read_folder
-from adapt.data.inventory.summary import Inventory, Role, Side
-from adapt.data.inventory.walk import LeftOut
+from adapt.data.inventory import Inventory, Role, Side
 from adapt.data.origin import Origin, absolute, named
-from adapt.data.own_domains import NO_LABELS, OwnDomain, check_side, read_side
+from adapt.data.own_domains import NO_LABELS, OwnDomain, check_side, read_side, read_test
 from runtime.console import count_of
 from runtime.errors import ConfigError, DataError
+from runtime.inventory.left_out import LeftOut
 from runtime.storage import disk
+from runtime.storage.spelling import on_disk
 
-__all__ = ["load_folders", "read_domain", "read_folder", "with_test"]
+__all__ = ["load_folders", "load_own", "read_domain", "read_folder", "with_test"]
 
 
 def load_folders(
@@ -83,6 +84,48 @@ def load_folders(
     if unlabelled.test is None:
         return pair
     return with_test(pair, unlabelled.test, unlabelled.test_name, target_classes=target_classes)
+
+
+def load_own(
+    root: Path,
+    source: str,
+    target: str,
+    test: str | None = None,
+    *,
+    holdout: float = 0.0,
+    seed: int = 0,
+    target_classes: int | None = None,
+) -> DomainPair:
+    """Return the task of two domains, tested on other images where `test` names some.
+
+    Args:
+        root: Folder of the data set.
+        source: Labelled domain, as for `load_folders`.
+        target: Unlabelled domain, likewise.
+        test: Labelled images to test on: a folder or a list file, in the root or elsewhere.
+        holdout: Share of the target to keep for evaluation.
+        seed: Seed of the split.
+        target_classes: Number of target classes, see `adapt.data.pairing.match`.
+
+    Raises:
+        UdaError: As `load_folders`, `with_test` and `read_test`.
+    """
+    pair = load_folders(
+        root, source, target, holdout=holdout, seed=seed, target_classes=target_classes
+    )
+    return pair if test is None else with_given(pair, root, test, target_classes)
+
+
+def with_given(
+    pair: DomainPair, root: Path, test: str, target_classes: int | None = None
+) -> DomainPair:
+    """Return a task that is tested on a folder or a list file, in the root or elsewhere.
+
+    Raises:
+        UdaError: As `with_test` and `read_test`.
+    """
+    images = read_test(root, test)
+    return with_test(pair, images, test, target_classes=target_classes, given=True)
 
 
 def with_test(
@@ -162,7 +205,7 @@ def _called(root: Path, name: str, tail: str, images: ImageSet) -> tuple[ImageSe
 
 
 def _same(root: Path, source: str, target: str) -> bool:
-    one, other = (spelling.on_disk(root / spelling.tidy(name)) for name in (source, target))
+    one, other = (on_disk(root / spelling.tidy(name)) for name in (source, target))
     return disk.real(one) == disk.real(other)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from adapt.data import label_names, listfile
 from adapt.data.base import Domain, ImageSet, some
 from adapt.data.class_folders import folders, read_folder
-from adapt.data.label_names import Line
 from runtime.errors import DataError
+from runtime.inventory.lists import Files, Line, read_lines
 from runtime.storage import disk
 
 LIST_FOLDERS = ("image_list", "image_lists", "list", "lists")
@@ -108,12 +108,12 @@ def read_listed(path: Path, folder: Path, domain: Domain, numbered: Sequence[str
     Raises:
         DataError: The list is damaged, an image does not exist, or labels have no names.
     """
-    lines = listfile.read_lines(path)
+    lines = read_lines(path)
     if lines[0].label is None:
         raise DataError(
             f"the list '{path}' of domain '{domain.name}' has no labels; give it 'path label' lines"
         )
-    files, home = listfile.Files(), str(folder)
+    files, home = Files(), str(folder)
     found: list[str] = []
     missing: list[str] = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""Read list files: one image per line, `path label` or `path class_name`, or `path` for a target.
+"""Take the images of list files: `path label` or `path class_name`, or `path` for a target.
 
 Nothing in a list is trusted: its images lie below the data set's folder, or it is refused. Label
 numbers of two lists may disagree, so a class is known by its name: the folder of its images, or its
@@ -15,70 +15,20 @@ import numpy as np
 
 from adapt.data import label_names
 from adapt.data.base import UNKNOWN, ImageSet, some
-from adapt.data.inventory.names import kind
-from adapt.data.inventory.summary import counted, reasons
-from adapt.data.inventory.walk import LeftOut, screened
-from adapt.data.label_names import Line
-from adapt.data.spelling import composed, on_disk
 from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.frames import formats
+from runtime.inventory.left_out import LeftOut, counted, reasons
+from runtime.inventory.lists import Files, Line, read_lines, read_names
+from runtime.inventory.names import kind
+from runtime.inventory.walk import screened
 from runtime.storage import disk
-from runtime.storage.files import open_regular
-
-_LIMIT = 256 * 2**20
-
-
-class Files:
-    """Existence of files, with each folder listed once: lists have 100,000s of lines."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, frozenset[str]] = {}
-
-    def __contains__(self, path: str) -> bool:
-        folder, name = os.path.split(path)
-        if folder not in self._known:
-            try:
-                self._known[folder] = frozenset(os.listdir(folder))
-            except (OSError, ValueError):  # no such folder, or no possible name of one
-                self._known[folder] = frozenset()
-        return name in self._known[folder]
-
-    def spelled(self, path: str) -> str | None:
-        """Return a path as the disk spells it, composed or not; None if it does not exist."""
-        if path in self:
-            return path
-        other = path if path.isascii() else str(on_disk(Path(path)))
-        return other if other in self else None
+from runtime.storage.spelling import composed, on_disk
 
 
 def is_list(root: Path, name: str) -> bool:
     """Return whether a domain's name means a list file rather than a folder."""
     return name.lower().endswith(".txt") and not disk.is_folder(on_disk(root / name))
-
-
-def read_lines(path: Path) -> list[Line]:
-    """Return the lines of a list.
-
-    A label is what follows the last blank, or the last tab if there is one, so that paths may have
-    blanks (`Real World/Mug/1.jpg 3`). A line that ends like an image file has no label; nor has one
-    whose label is -1.
-
-    Raises:
-        DataError: The file is missing, too large, empty or not UTF-8 text, or only some lines have
-            labels.
-    """
-    lines = [_line(text) for text in _text(path).splitlines() if text.strip()]
-    if not lines:
-        raise DataError(f"the list '{path}' is empty; give it one 'path label' per line")
-    bare = sum(line.label is None for line in lines)
-    if 0 < bare < len(lines):
-        first = next(line.path for line in lines if line.label is None)
-        raise DataError(
-            f"{bare} of {count_of(len(lines), 'line')} of '{path}' have no label, the first: "
-            f"'{first}'; label every line, or none of a target"
-        )
-    return lines
 
 
 def find_list(root: Path, name: str) -> Path:
@@ -128,8 +78,8 @@ def take_list(root: Path, name: str) -> tuple[ImageSet, tuple[LeftOut, ...]]:
     if lines[0].label is None:
         return ImageSet(paths, np.full(len(paths), UNKNOWN), (), domain), left_out
     folders = [_folder(image, root) for image in located]
-    named = _classes(path.with_name(label_names.NAMES))
-    return label_names.labelled(paths, lines, folders, domain, path, named), left_out
+    numbered = read_names(path)
+    return label_names.labelled(paths, lines, folders, domain, path, numbered), left_out
 
 
 def check_found(missing: Sequence[str], path: Path, looked: str) -> None:
@@ -143,36 +93,6 @@ def check_found(missing: Sequence[str], path: Path, looked: str) -> None:
             f"the list '{path}' names {count_of(len(missing), 'image')} not found in {looked}, the "
             f"first: {some(missing, 1).split(' and ')[0]}; complete the images, or repair the list"
         )
-
-
-def _line(text: str) -> Line:
-    text = text.strip().replace("\\", "/")
-    if "\t" not in text and os.path.splitext(text)[1].lower() in formats.KNOWN:
-        return Line(text, None)
-    parts = text.rsplit("\t", 1) if "\t" in text else text.rsplit(None, 1)
-    label = composed(parts[1].strip()) if len(parts) == 2 else None
-    return Line(parts[0].strip(), None if label == str(UNKNOWN) else label)
-
-
-def _text(path: Path) -> str:
-    try:
-        with open_regular(path) as stream:
-            if os.fstat(stream.fileno()).st_size > _LIMIT:
-                raise DataError(f"'{path}' is larger than a list of images can be")
-            return stream.read().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"cannot read the list '{path}': {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(
-            f"the list '{path}' is not UTF-8 text: {error}; save it as UTF-8"
-        ) from error
-
-
-def _classes(path: Path) -> list[str]:
-    """Return the names in `classes.txt`, or nothing if there is no such file."""
-    if not disk.is_file(path):
-        return []
-    return [composed(line.strip()) for line in _text(path).splitlines() if line.strip()]
 
 
 def _locate(lines: Sequence[Line], root: Path, path: Path) -> list[str]:

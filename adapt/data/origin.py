@@ -12,6 +12,7 @@ from adapt.data import spelling
 from runtime.errors import FormatError
 from runtime.storage import disk
 from runtime.storage.fields import build
+from runtime.storage.spelling import on_disk
 
 IMAGES = "images"
 """Key in `optional` of an artifact: value of `Origin.as_dict`."""
@@ -58,7 +59,7 @@ class Origin:
 
 def absolute(root: Path) -> str:
     """Return the path of a data set's folder as it is remembered: links stay links."""
-    return os.path.abspath(spelling.on_disk(root))
+    return os.path.abspath(on_disk(root))
 
 
 def named(root: Path, name: str) -> str:
@@ -68,5 +69,5 @@ def named(root: Path, name: str) -> str:
         root: Folder of the data set.
         name: Name as given; looked up in the root, then in the working folder.
     """
-    inside = spelling.on_disk(root / spelling.tidy(name))
-    return name if disk.exists(inside) else os.path.abspath(spelling.on_disk(Path(name)))
+    inside = on_disk(root / spelling.tidy(name))
+    return name if disk.exists(inside) else os.path.abspath(on_disk(Path(name)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,11 +13,13 @@ from adapt.data.benchmark import count
 from adapt.data.check import DomainCheck, Report, report_of, row_of
 from adapt.data.class_folders import folders, leads_up
 from adapt.data.inspection.details import Details, across
-from adapt.data.inventory.walk import LOOP, LeftOut, walk
 from adapt.data.origin import absolute
 from adapt.data.own_domains import NO_LABELS, OwnDomain, read_side
 from runtime.errors import DataError
+from runtime.inventory.left_out import LeftOut
+from runtime.inventory.walk import LOOP, walk
 from runtime.storage import disk
+from runtime.text import quoted
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _unlabelled(root: Path, source: str | None, rows: list[DomainCheck], every: 
     if source is not None and source not in labelled:
         return f"the source '{root / source}' {NO_LABELS}"
     if every and not labelled:
-        above = shlex.quote(str(Path(absolute(root)).parent))
+        above = quoted(Path(absolute(root)).parent)
         return (
             f"no folder of '{root}' has class folders, expected ROOT/<domain>/<class>/*.jpg; if "
             f"'{root}' is itself a domain, pass --data {above}"

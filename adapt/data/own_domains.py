@@ -12,11 +12,13 @@ import numpy as np
 from adapt.data import listfile, spelling
 from adapt.data.base import UNKNOWN, ImageSet
 from adapt.data.class_folders import domain_folder, folders, read_tree
-from adapt.data.inventory.walk import LeftOut, walk
 from adapt.data.splits import recognised
 from runtime.console import count_of
 from runtime.errors import DataError
+from runtime.inventory.left_out import LeftOut
+from runtime.inventory.walk import walk
 from runtime.storage import disk
+from runtime.storage.spelling import on_disk
 
 NO_LABELS = (
     "has images but no class folders; the source needs labels: sort its images into one folder per "
@@ -116,8 +118,8 @@ def read_test(root: Path, name: str) -> ImageSet:
         DataError: There is no such folder or list, or it has no labels.
     """
     name = spelling.tidy(name)
-    inside = not os.path.isabs(name) and disk.exists(spelling.on_disk(root / name))
-    here = Path(os.path.abspath(spelling.on_disk(Path(name))))
+    inside = not os.path.isabs(name) and disk.exists(on_disk(root / name))
+    here = Path(os.path.abspath(on_disk(Path(name))))
     if not inside and not disk.exists(here):
         raise DataError(
             f"test images '{name}' not found, neither in '{root}' nor in the working folder; pass "

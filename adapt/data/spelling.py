@@ -1,26 +1,17 @@
-"""Normalise folder names: composed letters, no stray slashes, short names for task ids.
-
-A Mac writes accents as letters of their own (NFD), everybody else composes them (NFC).
-"""
+"""Normalise folder names: composed letters, no stray slashes, short names for task ids."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
-import unicodedata
 from pathlib import Path
 
 from runtime.errors import DataError
+from runtime.storage.spelling import composed
 
 _DIGITS = 8
 """Digits of the hash in the short name of a folder whose letters a task id cannot have."""
-
-
-def composed(name: str) -> str:
-    """Return a name in composed letters."""
-    return unicodedata.normalize("NFC", name)
 
 
 def check_name(name: str, what: str, path: Path) -> None:
@@ -80,25 +71,6 @@ def tails(*names: str) -> tuple[str, ...]:
         if len(set(found)) == len(set(names)):
             return found
     return names
-
-
-def on_disk(path: Path) -> Path:
-    """Return a path as the disk spells it, or as it is if there is none in either spelling."""
-    if str(path).isascii() or os.path.lexists(path):
-        return path
-    return next(iter(spellings(path)), path)
-
-
-def spellings(path: Path) -> list[Path]:
-    """Return the existing spellings of a path, with composed and decomposed letters, sorted."""
-    if str(path).isascii():
-        return [path] if os.path.lexists(path) else []
-    found, wanted = [], composed(path.name)
-    for parent in spellings(path.parent):
-        with contextlib.suppress(OSError):
-            same = sorted(name for name in os.listdir(parent) if composed(name) == wanted)
-            found += [parent / name for name in same]
-    return found
 
 
 def mark(path: Path) -> str:

@@ -18,12 +18,16 @@ from typing import Any
 
 import click
 
+from adapt.artifacts import store
 from adapt.data import drawn
 from adapt.demo import report
+from adapt.progress import progress_bar
 from runtime.console import UdaGroup, UserPath, bytes_text, echo, table
 from runtime.errors import UdaError
 
 BUNDLE = "demo.bundle"
+VARIANTS = ("source_only", "cmkd-rst")
+"""Variants that the demo trains."""
 
 
 @dataclass(frozen=True)
@@ -101,24 +105,28 @@ def main(out: Path) -> None:
         )
     shell(f"uda-runtime bench {BUNDLE} --samples 200 --batch 1 --batch 8 --json bench.json")
     echo("\n" + _summary(shell))
-    page = report.write(
-        out,
-        [
-            report.Chapter(
-                demo.task,
-                demo.story,
-                samples(demo, "train", demo.source),
-                shell.json(f"seen-{demo.task}.json"),
-                shell.json(f"eval-{demo.task}.json"),
-                out,
-            )
-            for demo in DEMOS
-        ],
-        shell.json("bench.json"),
-        _summary(shell),
-    )
+    with progress_bar() as on_progress:
+        page = report.write(
+            out,
+            [_chapter(demo, out, shell) for demo in DEMOS],
+            shell.json("bench.json"),
+            _summary(shell),
+            on_progress,
+        )
     echo(f"\nreport     {page}")
     echo(f"took       {time.monotonic() - started:.0f} s")
+
+
+def _chapter(demo: Demo, out: Path, shell: _Shell) -> report.Chapter:
+    root = out / store.ROOT
+    return report.Chapter(
+        demo.task,
+        demo.story,
+        [store.find(root, demo.task, demo.dataset, variant) for variant in VARIANTS],
+        samples(demo, "train", demo.source),
+        shell.json(f"seen-{demo.task}.json"),
+        out,
+    )
 
 
 def _summary(shell: _Shell) -> str:

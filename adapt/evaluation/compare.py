@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from adapt.compute.device import exact_float32
 from adapt.data import DomainPair, digests
 from adapt.data.cache import pixels
 from adapt.evaluation.confusion import Confusion
-from adapt.evaluation.selection import information_maximisation
+from adapt.evaluation.predictions import Predictions, predictions
 from adapt.evaluation.variants import Variant, check, variants
-from runtime.console import bytes_text
+from adapt.optim.grid import Grid
+from runtime.console import ProgressCallback, bytes_text
 from runtime.storage.fields import build
 
 HEADER = (
@@ -51,14 +53,17 @@ class Line:
     """Number of labelled test images."""
     infomax: float
     """Information maximisation of the predictions, in nats: a score that needs no labels."""
+    survival: Mapping[Grid, float] | None = field(compare=False)
+    """Share of the changed weights that each precision keeps; None where none changed."""
     confusion: Confusion = field(repr=False, compare=False)
+    predictions: Predictions = field(repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the line without its confusion matrix, JSON-serialisable."""
-        return {k: v for k, v in vars(self).items() if k != "confusion"}
+        """Return the line without what is kept per image, JSON-serialisable."""
+        left_out = ("confusion", "predictions")
+        return {k: v for k, v in vars(self).items() if k not in left_out}
 
 
-@exact_float32()
 def compare(
     pair: DomainPair,
     files: Mapping[str, Path],
@@ -66,7 +71,21 @@ def compare(
     device: str = "cpu",
     pretrained: str | None = None,
 ) -> list[Line]:
-    """Evaluate zero-shot CLIP and every trained variant.
+    """Evaluate zero-shot CLIP and every trained variant; see `lines`."""
+    return list(lines(pair, files, settings, device, pretrained))
+
+
+def lines(
+    pair: DomainPair,
+    files: Mapping[str, Path],
+    settings: Mapping[str, Any],
+    device: str = "cpu",
+    pretrained: str | None = None,
+    *,
+    reuse: bool = False,
+    on_progress: ProgressCallback = lambda what, done, total: None,
+) -> Iterator[Line]:
+    """Yield zero-shot CLIP and every trained variant, each evaluated.
 
     Args:
         pair: Images of the task; only `test` is read.
@@ -74,59 +93,57 @@ def compare(
         settings: Settings of zero-shot CLIP, and those that `pair` was split with.
         device: Device to compute on.
         pretrained: Weights of the bases, if they have moved since training.
+        reuse: Whether predictions of an earlier evaluation may be taken.
+        on_progress: Progress callback.
 
     Raises:
         DataError: An artifact was tested on other images, so it may have been trained on these.
         UdaError: An artifact is damaged, belongs to another task's classes, or its base is missing.
     """
     check(pair.task, files, None if pair.given else pair.test.digest())
-    return [
-        _line(variant, pair, files.get(variant.name))
-        for variant in variants(pair.task, files, settings, device, pretrained)
-    ]
+    classes = len(pair.task.classes)
+    with exact_float32():
+        for variant in variants(pair.task, files, settings, device, pretrained):
+            spec = variant.preprocess
+            test = pixels(pair.test, spec.size, spec.resize, spec.interpolation, spec.background)
+            on_batch = partial(on_progress, f"{pair.task.id}: {variant.name}")
+            found = predictions(variant, test, classes, reuse=reuse, on_batch=on_batch)
+            yield _line(variant, pair, files.get(variant.name), found)
 
 
-def _line(variant: Variant, pair: DomainPair, path: Path | None) -> Line:
-    spec, artifact = variant.preprocess, variant.artifact
-    test = pixels(pair.test, spec.size, spec.resize, spec.interpolation, spec.background)
-    logits, labels = variant.logits(test.images), pair.test.labels[test.positions]
-    found = Confusion.of(logits, labels, pair.task.classes)
-    here = found.accuracy, found.mean_per_class
-    infomax = round(information_maximisation(logits), 4)
-    if artifact is None or path is None:
-        return Line(
-            *(variant.name, variant.base, None, None, None),
-            *here,
-            *here,
-            *here,
-            0.0,
-            None,
-            found.images,
-            infomax,
-            found,
-        )
-    metrics = build(Metrics, artifact.metrics, "metrics")
-    # What training measured on other test images says nothing about these.
-    same = not pair.given or digests.same(artifact.metrics["data"]["test"], pair.test.digest())
-    last = vars(metrics.last) if same else {}
-    best = vars(metrics.oracle_best) if same else {}
+def _line(variant: Variant, pair: DomainPair, path: Path | None, found: Predictions) -> Line:
+    labels, artifact = pair.test.labels[found.positions], variant.artifact
+    confusion = Confusion.counted(found.classes[:, 0], labels, pair.task.classes)
+    accuracy, mean_per_class = confusion.accuracy, confusion.mean_per_class
+    seed = epoch = selected_by = size = None
+    last: Mapping[str, Any] = {"accuracy": accuracy, "mean_per_class": mean_per_class}
+    best = last
+    if artifact is not None and path is not None:
+        metrics = build(Metrics, artifact.metrics, "metrics")
+        # What training measured on other test images says nothing about these.
+        same = not pair.given or digests.same(artifact.metrics["data"]["test"], pair.test.digest())
+        last, best = (vars(metrics.last), vars(metrics.oracle_best)) if same else ({}, {})
+        seed, size, epoch = artifact.seed, path.stat().st_size, metrics.saved.epoch
+        selected_by = metrics.selected.by if metrics.selected else "last"
     return Line(
         variant=variant.name,
         base=variant.base,
-        seed=artifact.seed,
-        epoch=metrics.saved.epoch,
-        selected_by=metrics.selected.by if metrics.selected else "last",
-        accuracy=found.accuracy,
-        mean_per_class=found.mean_per_class,
+        seed=seed,
+        epoch=epoch,
+        selected_by=selected_by,
+        accuracy=accuracy,
+        mean_per_class=mean_per_class,
         last=last.get("accuracy"),
         last_mean_per_class=last.get("mean_per_class"),
         oracle_best=best.get("accuracy"),
         oracle_best_mean_per_class=best.get("mean_per_class"),
-        density=artifact.density,
-        file_bytes=path.stat().st_size,
-        images=found.images,
-        infomax=infomax,
-        confusion=found,
+        density=artifact.density if artifact else 0.0,
+        file_bytes=size,
+        images=confusion.images,
+        infomax=found.infomax,
+        survival=variant.survival,
+        confusion=confusion,
+        predictions=found,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ WORST = 10
 """Number of classes shown when there are more than twice as many."""
 _NUMBERS, _LABELS = 20, 80
 """Largest numbers of classes whose counts, and whose names, fit into the picture."""
+_PER_INCH = 7
+"""Letters of the title that fit into an inch, wide ones among them."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class ClassLine:
     """The figures of one class, in percent; None where there is nothing to divide by."""
 
     name: str
-    images: int
-    """Number of images of the class."""
+    images: int | None
+    """Number of images of the class; None if unknown."""
     recall: float | None
     """Share of its images that were recognised."""
     precision: float | None
@@ -54,8 +57,15 @@ class Confusion:
     @classmethod
     def of(cls, logits: Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> Confusion:
         """Return the confusion of logits (N, K) on labels (N,); UNKNOWN (-1) rows do not count."""
+        return cls.counted(logits.argmax(-1).numpy(), labels, classes)
+
+    @classmethod
+    def counted(
+        cls, predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
+    ) -> Confusion:
+        """Return the confusion of predicted classes (N,), otherwise like `of`."""
         known, size = labels != UNKNOWN, len(classes)
-        pairs = labels[known] * size + logits.argmax(-1).numpy()[known]
+        pairs = labels[known] * size + predicted[known]
         counts = np.bincount(pairs, minlength=size**2).reshape(size, size)
         return cls(tuple(classes), counts)
 
@@ -171,7 +181,8 @@ def figure(confusion: Confusion, title: str) -> Figure:
     unnamed = "" if size <= _LABELS else ", by position"
     axis.set_xlabel(f"predicted class{unnamed}")
     axis.set_ylabel(f"true class{unnamed}")
-    picture.suptitle(title, fontsize=10, parse_math=False, wrap=True)  # wider than few classes are
+    lines = textwrap.wrap(title, int(side * _PER_INCH)) or [""]
+    picture.suptitle("\n".join(lines), fontsize=10, parse_math=False)
     return picture
 
 

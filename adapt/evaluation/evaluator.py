@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from adapt.evaluation.evaluate import Scores, score
 from adapt.methods.base import Method
 from adapt.methods.heads import CosineHead
 from adapt.settings.config import TrainConfig
+from adapt.settings.selectors import INFOMAX
 from runtime.errors import TrainingError
 
 
@@ -71,7 +72,8 @@ class Evaluator:
         method = self._method.eval()
         target = self._see(self._target)
         logits = self._finite(self._classify(target))
-        label_free = {}
+        # Of what does not train, no epoch is chosen; one score compares it with what does.
+        label_free = {INFOMAX: selection.information_maximisation(logits.cpu())}
         if method.trains:
             clip_logits = self._finite(self._clip_head(target))
             label_free = selection.scores(logits.cpu(), clip_logits=clip_logits.cpu())
@@ -116,7 +118,7 @@ class Evaluator:
         seen = sum(both.values()) if self.known else len(self._target.images)
         return seconds * seen / len(some)
 
-    def _style(self) -> dict[str, Sequence[float]]:
+    def _style(self) -> dict[str, Any]:
         return {"mean": self._clip.mean, "std": self._clip.std}
 
     def _see(self, images: Pixels) -> Tensor:

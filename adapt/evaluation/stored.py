@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from adapt.artifacts import store
 from adapt.data import DomainPair
 from adapt.settings.architectures import SUFFIXES
 from adapt.settings.layers import COMMAND, resolve
-from adapt.settings.stored import sources_of
+from adapt.settings.stored import partial_classes, sources_of
 
 if TYPE_CHECKING:
     from adapt.artifacts.artifact import Artifact
@@ -35,8 +35,12 @@ class Stored:
     """Settings that the images were split with."""
     zero_shot: Mapping[str, Any]
     """Settings of zero-shot CLIP."""
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
     """Variants that were trained for another set of target classes."""
+    dataset: str | None = None
+    """Name of the data set; None for the user's own images."""
+    which: str = ""
+    """Description of the images where the artifact remembered them; empty if they were named."""
 
 
 def stored(
@@ -60,18 +64,69 @@ def stored(
     if method is not None and method != ZERO_SHOT:
         store.find(root, pair.task.id, pair.task.dataset, method)
     if not files:
-        return Stored(pair, {}, settings, settings, ())
+        return Stored(pair, {}, settings, settings, dataset=dataset)
+    artifact = _first(files, method)
+    config = artifact.config
+    pair = pair_of(config["holdout"], config["seed"], partial_classes(config))
+    return _stored(pair, files, artifact, method, dataset)
+
+
+def remembered(
+    root: Path,
+    dataset: str,
+    task: str,
+    method: str | None = None,
+    data: Path | None = None,
+    test: str | None = None,
+) -> Stored:
+    """Return the images of a task from where its artifact says that they are.
+
+    Args:
+        root: Folder of the artifacts.
+        dataset: Data set of the task; it may be the user's own.
+        task: Id of a task that has artifacts of that data set.
+        method: Variant whose images are taken; None: the first one.
+        data: Folder of the data set if it has moved since training.
+        test: Other images to test on, as for `--test`.
+
+    Raises:
+        TaskError: The task has no artifact of the method.
+        DataError: The images are gone, or have changed.
+        UdaError: Images or artifacts are unusable.
+    """
+    files = store.variants(root, dataset, task)
+    if method is not None and method != ZERO_SHOT:
+        store.find(root, task, dataset, method)
+    from adapt.evaluation.remembered import is_own, training_images
+
+    artifact = _first(files, method)
+    pair, which = training_images(artifact, data, option="--test", test=test)
+    known = None if is_own(artifact) else dataset
+    return replace(_stored(pair, files, artifact, method, known), which=which)
+
+
+def _first(files: Mapping[str, Path], method: str | None) -> Artifact:
+    """Return the artifact of a variant, or the first one."""
     from adapt.artifacts.artifact import Artifact  # imports torch
 
-    artifact = Artifact.load(files.get(method or "", next(iter(files.values()))))
+    return Artifact.load(files.get(method or "", next(iter(files.values()))))
+
+
+def _stored(
+    pair: DomainPair,
+    files: Mapping[str, Path],
+    artifact: Artifact,
+    method: str | None,
+    dataset: str | None,
+) -> Stored:
+    """Return images with the variants that have the same target classes as an artifact."""
     settings = dict(artifact.config)
-    partial = settings["target_classes"] if settings["partial"] else None
-    pair = pair_of(settings["holdout"], settings["seed"], partial)
     same = {n: p for n, p in files.items() if ("partial" in n.split("-")) == settings["partial"]}
     if method is None and ZERO_SHOT in same:
-        artifact = Artifact.load(same[ZERO_SHOT])
+        artifact = _first(same, ZERO_SHOT)
     left_out = tuple(files.keys() - same.keys())
-    return Stored(pair, same, settings, zero_shot_settings(dataset, artifact), left_out)
+    zero_shot = zero_shot_settings(dataset, artifact)
+    return Stored(pair, same, settings, zero_shot, left_out, dataset)
 
 
 def default_settings(dataset: str | None) -> dict[str, Any]:

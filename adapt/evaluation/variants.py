@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapt.artifacts.artifact import Artifact
-from adapt.artifacts.merge import Network, load_base, same_base
+from adapt.artifacts.merge import Network, load_base, same_base, survival
 from adapt.clip import model as base_models
 from adapt.clip.captions import class_prompts, fitting
 from adapt.clip.model import Clip
 from adapt.compute.inference import predict
 from adapt.data import digests
+from adapt.data.origin import IMAGES, Origin
 from adapt.data.rows import Images
 from adapt.evaluation.stored import ZERO_SHOT
 from adapt.methods.heads import CosineHead
+from adapt.optim.grid import Grid
 from adapt.settings.model_config import Architecture, is_file
 from runtime.errors import DataError, FormatError
 from runtime.models import Preprocess, TaskInfo
+from runtime.text import quoted
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +41,22 @@ class Variant:
     preprocess: Preprocess
     batch_size: int
     device: str
+    survival: Mapping[Grid, float] | None = None
+    """Share of the changed weights that each precision keeps; None where none can change."""
 
-    def logits(self, pixels: Images) -> Tensor:
-        """Return the logits (N, K), on the CPU, of pixels (N, S, S, 3) uint8 RGB."""
-        mean, std = self.preprocess.mean, self.preprocess.std
-        return predict(self.network, pixels, self.batch_size, self.device, mean=mean, std=std)
+    def logits(
+        self, pixels: Images, on_batch: Callable[[int, int], None] = lambda done, total: None
+    ) -> Tensor:
+        """Return the logits (N, K), on the CPU, of pixels (N, S, S, 3) uint8 RGB.
+
+        Args:
+            pixels: Images as `preprocess` makes them.
+            on_batch: Function called with the number of images done, and of all.
+        """
+        return predict(
+            self.network, pixels, self.batch_size, self.device,
+            mean=self.preprocess.mean, std=self.preprocess.std, on_batch=on_batch,
+        )  # fmt: skip
 
 
 def architecture_of(files: Mapping[str, Path], model: str) -> Architecture | None:
@@ -84,11 +98,21 @@ def check(task: TaskInfo, files: Mapping[str, Path], digest: str | None) -> None
             )
         if digest is not None and not digests.same(artifact.metrics["data"]["test"], digest):
             raise DataError(
-                f"'{path}' kept other target images out of its training (holdout "
-                f"{artifact.config['holdout']:g}, seed {artifact.seed}) than are tested here, or "
-                "the images or their labels have changed; pass the --test that it was trained "
-                "with, train all variants with the same --seed and holdout, or move this one away"
+                f"'{path}' was trained and tested on {_tested(artifact)}, or move it away"
             )
+
+
+def _tested(artifact: Artifact) -> str:
+    """Return what other images an artifact was tested on, and advice."""
+    origin, holdout = Origin.of(artifact.optional.get(IMAGES)), artifact.config["holdout"]
+    if origin is not None and origin.test is not None:
+        return f"other images, those in '{origin.test}'; pass --test {quoted(origin.test)}"
+    if not holdout:
+        return "other images or labels than these; train it again"
+    return (
+        f"other images or labels than these (holdout {holdout:g}, seed {artifact.seed}); train all "
+        "variants with the same --seed and holdout"
+    )
 
 
 def variants(
@@ -139,12 +163,14 @@ def variants(
     for name, path in files.items():
         if name != ZERO_SHOT:
             artifact = Artifact.load(path)
+            own_base = base(artifact)
             yield Variant(
                 name=name,
                 base=artifact.base.architecture,
                 artifact=artifact,
-                network=Network.of(base(artifact), artifact).to(device),
+                network=Network.of(own_base, artifact).to(device),
                 preprocess=artifact.preprocess,
                 batch_size=artifact.config["eval_batch_size"],
                 device=device,
+                survival=survival(own_base, artifact) if artifact.residual else None,
             )

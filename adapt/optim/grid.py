@@ -6,7 +6,7 @@ the cast that a device needs. A run that trains on this grid sees the weights th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from runtime.patch import Patch
 
 Grid = Literal["fp32", "fp16", "bf16"]
 GRIDS: tuple[Grid, ...] = ("fp32", "fp16", "bf16")
@@ -62,6 +64,32 @@ def on_grid(
     """
     exact = float32_names(encoder)
     return {name: a if name in exact else rounded(a, grid) for name, a in tensors.items()}
+
+
+def visible_share(
+    base: Mapping[str, NDArray[np.float32]],
+    residual: Patch,
+    grid: Grid,
+    stays_float32: Callable[[str], bool],
+) -> float:
+    """Return the share of a residual's entries that are still visible on a precision's grid.
+
+    An entry is visible if its new value and the base's value, both rounded, differ. An empty
+    residual has survived.
+
+    Args:
+        base: Tensors of the base encoder.
+        residual: Sparse new values, as in an artifact.
+        grid: Precision to round to.
+        stays_float32: Function that returns whether a tensor is float32 at every precision.
+    """
+    visible = total = 0
+    for name, sparse in residual.items():
+        old = base[name].reshape(-1)[sparse.indices]
+        stored: Grid = "fp32" if stays_float32(name) else grid
+        visible += int(np.count_nonzero(rounded(old, stored) != rounded(sparse.values, stored)))
+        total += sparse.indices.size
+    return visible / total if total else 1.0
 
 
 @torch.no_grad()

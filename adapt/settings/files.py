@@ -15,6 +15,8 @@ from runtime.errors import ConfigError
 from runtime.storage import disk
 
 PAPER = "paper"
+PRESET = ", preset "
+"""Text between the file and the preset in the name of a layer."""
 EXTENDS = "extends"
 """Key of a data set's file that names another one below it: `extends: paper`."""
 
@@ -75,7 +77,23 @@ def file_layers(
                 f"the settings {method}/{dataset} have no preset '{preset[:40]}'"
                 f"{did_you_mean(preset, named)}; available: {', '.join(named) or 'none'}"
             )
-        yield Layer(f"{name}, preset {preset}", named[preset])
+        yield Layer(f"{name}{PRESET}{preset}", named[preset])
+
+
+def preset_names(dataset: str, method: str, folder: Path) -> tuple[str, ...]:
+    """Return the names of the presets in a data set's file.
+
+    Args:
+        dataset: Name of the data set.
+        method: Name of the method.
+        folder: Folder of the settings files.
+
+    Raises:
+        ConfigError: The file is unknown or damaged.
+    """
+    path = _find(dataset, method, folder)
+    values = text.read(path) if disk.is_file(path) else {}
+    return tuple(text.sections(values, "presets", path))
 
 
 def _find(dataset: str, method: str, folder: Path) -> Path:

@@ -4,16 +4,44 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 
-from adapt.settings.architectures import train_size
+from adapt.settings.architectures import QUICKGELU, image_size, train_size
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import COMMAND, Settings
 from adapt.settings.length import MOST_PASSES
 from adapt.settings.names import check_names
-from runtime.errors import BackendError, ConfigError
+from runtime.console import count_of
+from runtime.errors import BackendError, ConfigError, DataError
 
 LARGEST_CROP = 1.5
 """Largest training size over input size: above, a crop shows too little of an image."""
+
+SMALLEST_BATCH = 2
+"""Smallest number of images in a batch: BatchNorm needs two."""
+
+
+def check_data(
+    settings: Settings[TrainConfig], sources: int, targets: int, *, uses_images: bool
+) -> None:
+    """Check the settings of a run against its images, before the base model is loaded.
+
+    Args:
+        settings: Settings of the run, with what the data decide.
+        sources: Number of labelled training images.
+        targets: Number of unlabelled training images.
+        uses_images: Whether the method trains on images, not on features of whole ones.
+
+    Raises:
+        ConfigError: Crops show too little of an image, or images would be seen too often.
+        DataError: There are fewer images than a batch takes.
+    """
+    config = settings.config
+    check_batch(config.batch_size, {"source": sources, "target": targets})
+    if uses_images:
+        size = image_size(config.model.removesuffix(QUICKGELU))
+        check_crops(settings, size or config.train_size)
+        check_passes(settings, max(sources, targets))
 
 
 def check_crops(settings: Settings[TrainConfig], image_size: int) -> None:
@@ -54,6 +82,27 @@ def check_passes(settings: Settings[TrainConfig], images: int) -> None:
             f"{config.epochs} epochs of {config.iterations} iterations would be {passes:.0f} "
             f"passes over {images} images, at most {MOST_PASSES} are useful; add images, or set "
             f"the length by name: --set epochs={max(config.epochs * MOST_PASSES // int(passes), 1)}"
+        )
+
+
+def check_batch(batch_size: int, images: Mapping[str, int]) -> None:
+    """Refuse a domain with fewer images than a batch takes, the smallest domain first.
+
+    Args:
+        batch_size: Images per batch.
+        images: Number of training images by role.
+
+    Raises:
+        DataError: A domain has too few images; one has too few for any batch.
+    """
+    role = min(images, key=lambda name: images[name])
+    found = f"the {role} has {count_of(images[role], 'training image')}"
+    if images[role] < SMALLEST_BATCH:
+        raise DataError(f"{found}, training needs {SMALLEST_BATCH} or more; add images")
+    if images[role] < batch_size:
+        raise DataError(
+            f"{found}, a batch takes {batch_size}; add images, or pass --set "
+            f"batch_size={images[role]} or less"
         )
 
 

@@ -9,9 +9,10 @@ from runtime.errors import ConfigError
 
 LAST = "last"
 """Selector that takes the last epoch."""
+INFOMAX = "infomax"
 SELECTORS: Mapping[str, bool] = {
     "entropy": False,
-    "infomax": True,
+    INFOMAX: True,
     "snd": True,
     "nuclear": True,
     "agreement": True,

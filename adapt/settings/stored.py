@@ -67,6 +67,12 @@ def sources_of(optional: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return sources if isinstance(sources, Mapping) else None
 
 
+def partial_classes(config: Mapping[str, Any]) -> int | None:
+    """Return the number of target classes that settings ask for; None if both domains have all."""
+    found: int = config["target_classes"]
+    return found if config["partial"] else None
+
+
 def _inherited(cls: type[TrainConfig], name: str) -> dict[str, Any]:
     """Return a mapping that every class of a configuration may add to."""
     return {k: v for c in reversed(cls.__mro__) for k, v in vars(c).get(name, {}).items()}

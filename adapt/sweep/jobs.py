@@ -11,11 +11,24 @@ from pathlib import Path
 
 from adapt import data, methods
 from adapt.artifacts import store
+from adapt.data.folder import load_own
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import Settings, resolve
 from adapt.settings.limits import check_startable
 from runtime.errors import ConfigError
 from runtime.storage.files import sha256
+
+
+@dataclass(frozen=True)
+class OwnImages:
+    """The user's own images of a task, in the folder of a job."""
+
+    source: str
+    """Labelled domain: a folder or a list file."""
+    target: str
+    """Unlabelled domain, likewise."""
+    test: str | None = None
+    """Other labelled images to test on, in the root or absolute."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,12 @@ class Job:
     """Folder of the data set, where it needs one."""
     threads: int | None = None
     """CPU threads; None leaves the choice to torch."""
+    own: OwnImages | None = None
+    """The user's own images; None for a named data set."""
+    restart: bool = False
+    """Whether to train again what was trained before."""
+    several: bool = False
+    """Whether the sweep has several methods, so that messages name the variant too."""
 
     @property
     def config(self) -> TrainConfig:
@@ -42,15 +61,25 @@ class Job:
     @property
     def path(self) -> Path:
         """Path of its artifact."""
-        variant = store.variant(self.method, asdict(self.config))
-        return store.artifact_path(self.out, self.dataset, self.task, variant)
+        return store.artifact_path(self.out, self.dataset, self.task, self.variant)
+
+    @property
+    def variant(self) -> str:
+        """Name of its method with what was added to it."""
+        return store.variant(self.method, asdict(self.config))
 
     def __str__(self) -> str:
-        return f"{self.task} seed {self.config.seed}"
+        variant = f" {self.variant}" if self.several else ""
+        return f"{self.task}{variant} seed {self.config.seed}"
 
     def load(self) -> data.DomainPair:
         """Return the images of the run."""
         config = self.config
+        if self.own is not None and self.root is not None:
+            return load_own(
+                self.root, self.own.source, self.own.target, self.own.test,
+                holdout=config.holdout, seed=config.seed, target_classes=config.pair_classes,
+            )  # fmt: skip
         return data.load(
             self.dataset, self.task, root=self.root, holdout=config.holdout, seed=config.seed,
             target_classes=config.pair_classes,
@@ -69,6 +98,8 @@ def plan(
     device: str = "cpu",
     root: Path | None = None,
     threads: int | None = None,
+    restart: bool = False,
+    several: bool = False,
 ) -> tuple[Job, ...]:
     """Return the runs of a sweep, all tasks of a seed before the next seed.
 
@@ -83,6 +114,8 @@ def plan(
         device: Device of each run, `cpu`, `cuda` or `cuda:N`.
         root: Folder of the data set.
         threads: CPU threads of each run.
+        restart: Whether to train again what was trained before.
+        several: Whether other methods are swept too.
 
     Raises:
         ConfigError: A setting is unknown, or a task or seed is given twice.
@@ -93,10 +126,7 @@ def plan(
     chosen = tuple(tasks) or every
     for task in chosen:
         data.check_task(dataset, task)
-    for name, values in (("task", chosen), ("seed", seeds)):
-        twice = [value for value in values if list(values).count(value) > 1]
-        if twice:
-            raise ConfigError(f"{name} '{twice[0]}' given twice; pass each {name} once")
+    check_once(task=chosen, seed=seeds)
     resolved = {
         task: resolve(cls, dataset, method, [*settings, "seed=0"], task=task, presets=presets)
         for task in dict.fromkeys((*every, *chosen))
@@ -111,11 +141,24 @@ def plan(
     return tuple(
         Job(
             method, dataset, task, resolved[task].with_seed(seed),
-            folder / f"seed{seed}", device, root, threads,
+            folder / f"seed{seed}", device, root, threads, restart=restart,
+            several=several,
         )
         for seed in seeds
         for task in chosen
     )  # fmt: skip
+
+
+def check_once(**lists: Sequence[object]) -> None:
+    """Check that each value of some lists is given once.
+
+    Raises:
+        ConfigError: One is given twice.
+    """
+    for name, values in lists.items():
+        twice = [value for value in values if list(values).count(value) > 1]
+        if twice:
+            raise ConfigError(f"{name} '{twice[0]}' given twice; pass each {name} once")
 
 
 def check(jobs: Iterable[Job], here: bool = True) -> None:
@@ -128,8 +171,9 @@ def check(jobs: Iterable[Job], here: bool = True) -> None:
     Raises:
         UdaError: Images, base model, device or precision cannot be used.
     """
+    jobs = list(jobs)
     by_task = {job.task: job for job in jobs}
-    models = {(job.config.model, job.config.pretrained) for job in by_task.values()}
+    models = {(job.config.model, job.config.pretrained) for job in jobs}
     with _each_warning_once():
         for job in by_task.values():
             job.load()

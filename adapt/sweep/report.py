@@ -16,8 +16,8 @@ from runtime.storage.writing import write_bytes
 
 REMARKS = (
     "mean: of the columns; ±: standard deviation over the seeds",
-    "last: the final epoch; oracle-best: the one that the target's labels would choose, which is "
-    "what papers print, mostly for a single run",
+    "last: the final epoch; chosen: the one that a score without labels chose; oracle-best: the "
+    "one that the target's labels would choose, which is what papers print, mostly for one run",
     "M param.: stored for all tasks, in millions",
 )
 HELD_OUT = (
@@ -38,11 +38,7 @@ class Report:
 
     @classmethod
     def of(cls, jobs: Sequence[Job]) -> Report:
-        """Read the artifacts of the runs.
-
-        Raises:
-            FormatError: An artifact is damaged.
-        """
+        """Read the artifacts of the runs."""
         name = jobs[0].dataset
         known = published.load(name)
         metric = known.metric if known else "accuracy"
@@ -57,11 +53,20 @@ class Report:
         return cls(jobs, results, made, sources)
 
     @property
+    def empty(self) -> bool:
+        """Whether no run has finished."""
+        return not self.results
+
+    @property
     def title(self) -> str:
         """Title: data set, model and seeds."""
         seeds = sorted({result.seed for result in self.results})
         of = ", ".join(map(str, seeds))
         return f"{self.jobs[0].dataset}, {self.jobs[0].config.model}, seeds {of}"
+
+    def verdicts(self) -> Sequence[str]:
+        """Return a line for each method where it is better than others; none beside papers'."""
+        return ()
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,11 @@ from typing import Any
 
 from adapt.artifacts.artifact import Artifact
 from adapt.sweep.jobs import Job
-from adapt.training.journal import METRICS
-from adapt.training.record import check_row
+from adapt.training.history import read_history
+from adapt.training.record import EpochRow
 from runtime import patch
 from runtime.errors import FormatError
-from runtime.storage import disk
-from runtime.storage.files import read_bytes
-from runtime.storage.json_text import parse
 
-MAX_METRICS = 1 << 28
 EPOCHS = ("last", "selected", "oracle-best")
 """Epochs whose accuracy is reported: the final one, the one that a score without labels chose, if
 one did, and the one that the target's labels would choose."""
@@ -38,36 +35,46 @@ class Result:
     base: str
     """SHA-256 of the base model."""
 
+    @property
+    def saved(self) -> str:
+        """Name of the epoch whose weights the artifact has."""
+        return "selected" if "selected" in self.epochs else "last"
+
     def figure(self, epoch: str, metric: str, by: str, column: str) -> float | None:
-        """Return the recall of class `column` if `by` is `classes`, else the metric."""
+        """Return the recall of class `column` if `by` is `classes`, else the metric.
+
+        The metric may also be a score without labels, such as `infomax`.
+        """
         row = self.epochs.get(epoch, {})
-        return (row.get("per_class") or {}).get(column) if by == "classes" else row.get(metric)
+        if by == "classes":
+            return (row.get("per_class") or {}).get(column)
+        found: float | None = row.get(metric, row.get("scores", {}).get(metric))
+        return found
 
 
 def read(job: Job, metric: str) -> Result | None:
-    """Return the result of a run; None if it is not finished.
+    """Return the result of a run; None if it is not finished, or its artifact is damaged.
+
+    A damaged artifact is the error of its run, which has looked for it.
 
     Args:
         job: Run to read.
-        metric: Figure that the oracle looks at, `accuracy` or `mean_per_class`.
-
-    Raises:
-        FormatError: The artifact is damaged.
+        metric: Figure that the oracle looks at, `accuracy`, `mean_per_class` or one without labels.
     """
-    if not disk.exists(job.path):
-        return None
-    found = Artifact.load(job.path)
-    epochs = {"last": found.metrics["last"]}
-    if found.metrics.get("selected"):
-        epochs["selected"] = found.metrics["selected"]
     try:
-        lines = read_bytes(job.path.with_name(METRICS), MAX_METRICS).splitlines()
-        rows = [row for row in map(parse, lines) if isinstance(row, dict)]
-        for row in rows:
-            check_row(row, row.get("epoch", 0))
-        known = [row for row in rows if isinstance(row.get(metric), float)]
-    except (FormatError, ValueError):
-        known = []
+        found = Artifact.load(job.path)
+    except FormatError:
+        return None
+    rows: list[EpochRow] = []
+    with contextlib.suppress(FormatError):
+        rows = read_history(job.path.parent)
+    known = [row for row in rows if isinstance(row.get(metric), float)]
+    scores = {row["epoch"]: row["scores"] for row in rows}
+    epochs = {
+        name: {**part, "scores": scores.get(part["epoch"], {})}
+        for name in ("last", "selected")
+        if (part := found.metrics.get(name))
+    }
     best = found.metrics["oracle_best"]
     if known:
         epochs["oracle-best"] = max(known, key=lambda row: row[metric])

@@ -60,7 +60,8 @@ def run(job: Job) -> Outcome:
             )
             found = train(
                 job.method, images, settings.config,
-                out=job.out, device=job.device, resume=True, record=settings.record(),
+                out=job.out, device=job.device, resume=not job.restart, restart=job.restart,
+                record=settings.record(), option="--out",
             )  # fmt: skip
             fresh = _written(job.path) != before
     except Interrupted as error:

@@ -12,9 +12,12 @@ from adapt.published import By, Published, PublishedRow
 from adapt.sweep.jobs import Job
 from adapt.sweep.results import EPOCHS, Result
 from runtime.console import table
+from runtime.markdown import markdown_table
 
 CPRS = frozenset(f"{s}-{t}" for s in "cprs" for t in "cprs" if s != t)
 """DomainNet tasks that some papers restrict themselves to."""
+_EPOCH_NAMES = {"selected": "chosen"}
+"""Names of epochs for people."""
 PARTIAL_CLASSES = 25
 """Number of target classes in the papers' partial tasks, the first ones by name."""
 
@@ -34,11 +37,11 @@ class Line:
     """Whether it is of the variant that was swept."""
     note: str = ""
 
-    def cells(self, columns: Sequence[str]) -> list[str]:
+    def cells(self, columns: Sequence[str], digits: int = 1) -> list[str]:
         """Return the line as text: label, one cell per column, average, parameters."""
-        inner = [spread(self.values.get(column, ())) for column in columns]
+        inner = [spread(self.values.get(column, ()), digits) for column in columns]
         stored = f"{mean(self.stored):.4g}" if self.stored else ""
-        return [self.label, *inner, spread(self.averages), stored]
+        return [self.label, *inner, spread(self.averages, digits), stored]
 
 
 @dataclass(frozen=True)
@@ -48,32 +51,40 @@ class Table:
     by: By
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
+    unit: str = "%"
+    """Unit or name of the figures."""
+    digits: int = 1
+    """Decimals of the figures."""
 
     def text(self, every: bool = False) -> str:
         """Return aligned columns; without `every`, no lines of other variants without values."""
         lines = [line for line in self.lines if every or line.values or line.own]
-        return table(self._header, [line.cells(self.columns) for line in lines])
+        return table(self.header, [line.cells(self.columns, self.digits) for line in lines])
 
     def markdown(self) -> str:
         """Return all lines as a Markdown table."""
-        rows = [list(self._header), ["---"] * len(self._header)]
-        rows += [line.cells(self.columns) for line in self.lines]
-        return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
+        return markdown_table(self.header, self.rows()) + "\n"
+
+    def rows(self) -> list[list[str]]:
+        """Return all lines as cells of text."""
+        return [line.cells(self.columns, self.digits) for line in self.lines]
 
     def notes(self) -> list[str]:
         """Return the notes on comparability, a line each."""
         return [f"{line.label}: {line.note}" for line in self.lines if line.note]
 
     @property
-    def _header(self) -> tuple[str, ...]:
-        return "%", *self.columns, "mean", "M param."
+    def header(self) -> tuple[str, ...]:
+        """Names of the cells of a line."""
+        return self.unit, *self.columns, "mean", "M param."
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int = 1) -> str:
     """Return mean and sample standard deviation: `79.3±0.2`, `79.3` of one value, `-` of none."""
     if not values:
         return "-"
-    return f"{mean(values):.1f}" + (f"±{stdev(values):.1f}" if len(values) > 1 else "")
+    shown = f"{mean(values):.{digits}f}"
+    return shown + (f"±{stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
 def protocol(job: Job, tasks: Sequence[str]) -> str:
@@ -117,14 +128,14 @@ def tables(
     metric = known.metric if known else "accuracy"
     return [
         Table(by, columns[by], (
-            *_ours(by, columns[by], tasks, variant, results, metric),
+            *our_lines(by, columns[by], tasks, variant, results, metric),
             *(_theirs(by, columns[by], rows, family, known, whole) if known else ()),
         ))
         for by in kinds
     ]  # fmt: skip
 
 
-def _ours(
+def our_lines(
     by: By,
     columns: Sequence[str],
     tasks: Sequence[str],
@@ -132,6 +143,16 @@ def _ours(
     results: Sequence[Result],
     metric: str,
 ) -> list[Line]:
+    """Return a line for each of `EPOCHS` that has figures.
+
+    Args:
+        by: What the columns are.
+        columns: Names of the columns.
+        tasks: Tasks of the sweep.
+        variant: Name of the variant, for the labels.
+        results: Results of that variant.
+        metric: Figure to show.
+    """
     runs = {(result.task, result.seed): result for result in results}
     seeds = sorted({result.seed for result in results})
     lines = []
@@ -149,7 +170,7 @@ def _ours(
         done = [s for s in seeds if all((task, s) in runs for task in tasks)]
         lines.append(
             Line(
-                f"{variant}, {epoch}",
+                f"{variant}, {_EPOCH_NAMES.get(epoch, epoch)}",
                 {c: tuple(cells[c, s] for s in seeds if (c, s) in cells) for c in columns},
                 tuple(mean(cells[column, s] for column in columns) for s in whole),
                 tuple(sum(runs[task, s].stored for task in tasks) / 1e6 for s in done),

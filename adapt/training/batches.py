@@ -23,8 +23,8 @@ from adapt.data.transfer import to_device
 from adapt.data.transforms import augment
 from adapt.methods.base import Batch
 from adapt.settings.config import TrainConfig
-from runtime.console import count_of
-from runtime.errors import ConfigError, DataError
+from adapt.settings.limits import SMALLEST_BATCH, check_batch
+from runtime.errors import ConfigError
 
 Role = Literal["source", "target"]
 
@@ -63,21 +63,17 @@ class Stream:
                 over the processes.
             DataError: There are fewer images than a batch takes.
         """
-        if config.batch_size < 2:
+        if config.batch_size < SMALLEST_BATCH:
             raise ConfigError(
-                f"batch_size is {config.batch_size}; expected 2 or more, which BatchNorm needs"
+                f"batch_size is {config.batch_size}; expected {SMALLEST_BATCH} or more, which "
+                "BatchNorm needs"
             )
         if config.batch_size % parallel.world():
             raise ConfigError(
                 f"batch_size is {config.batch_size}, expected a multiple of the "
                 f"{parallel.world()} processes"
             )
-        if len(pixels) < config.batch_size:
-            raise DataError(
-                f"the {role} has {count_of(len(pixels), 'training image')}, a batch takes "
-                f"{config.batch_size}; add images, or pass --set "
-                f"batch_size={max(2, len(pixels))} or less"
-            )
+        check_batch(config.batch_size, {role: len(pixels)})
         self.pixels, self.digest = pixels, digest
         self.labels = np.full(len(pixels), UNKNOWN) if labels is None else labels
         self._role, self._config, self._clip, self._device = role, config, clip, device

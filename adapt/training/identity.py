@@ -11,11 +11,20 @@ from adapt.artifacts.artifact import Artifact
 from adapt.data import digests
 from adapt.data.base import DomainPair
 from adapt.settings.config import TrainConfig
+from runtime.console import count_of
 from runtime.errors import ConfigError
 from runtime.models import BaseModel
 
-_SHOWN = 200
-"""Characters of a value that a message shows; a file may hold any."""
+_SHOWN, _LONG = 3, 60
+"""Number of differences, and of characters of a name or a value, that a message shows."""
+_KINDS = {
+    "task": "other domains or classes",
+    "base": "other base weights",
+    "guides": "another teacher",
+    "method": "another method",
+    "prompts": "other prompts",
+}
+"""Differences in the parts of an identity, for people."""
 
 
 def of_run(
@@ -79,18 +88,38 @@ def check(path: Path, found: object, needed: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: The identities differ.
     """
-    for key, (before, now) in differences(found, needed).items():
-        area, _, name = key[:_SHOWN].partition(".")
-        if area == "data":  # both values are digests
-            raise ConfigError(
-                f"cannot resume from '{path}': it was made with other {name} images or labels; "
-                "use those, or start anew with --restart"
-            )
+    if different := differences(found, needed):
         raise ConfigError(
-            f"cannot resume from '{path}': it was made with {key[:_SHOWN]} = {before!r:.{_SHOWN}}, "
-            f"this run has {now!r:.{_SHOWN}}; use the same settings and data, or start anew with "
-            "--restart"
+            f"cannot resume from '{path}': it was made with {described(different)}; use the same "
+            "settings and images, or start anew with --restart"
         )
+
+
+def described(different: Mapping[str, tuple[object, object]]) -> str:
+    """Return the first differences of two runs for people; settings alone, if some differ.
+
+    Args:
+        different: Value of `differences`.
+    """
+    settings = {
+        k.removeprefix("config."): v for k, v in different.items() if k.startswith("config.")
+    }
+    parts = [
+        f"{_short(key)} {_short(before)} (now {_short(now)})"
+        for key, (before, now) in settings.items()
+    ]
+    if not parts:
+        kinds = dict.fromkeys(key.partition(".")[0] for key in different)
+        roles = ", ".join(k.removeprefix("data.") for k in different if k.startswith("data."))
+        known = {**_KINDS, "data": f"other images or labels ({_short(roles)})"}
+        parts = [known.get(kind, f"another '{_short(kind)}'") for kind in kinds]
+    more = len(parts) - _SHOWN
+    return ", ".join(parts[:_SHOWN]) + (f" and {count_of(more, 'more difference')}" * (more > 0))
+
+
+def _short(value: object) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def _flatten(value: object, prefix: str = "") -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Train one task, unless another run or artifact is in the way.
 
-A run writes into `OUT/<dataset>/<task>/<variant>`: `artifact.safetensors`, `metrics.jsonl` and
-`results.csv` (one line per epoch) and `train.log`; while it is unfinished also
+A run writes into `ARTIFACTS/<dataset>/<task>/<variant>`: `artifact.safetensors`, `train.log`,
+`metrics.jsonl` and `results.csv` (one line per epoch); while it is unfinished also
 `checkpoint.safetensors` and, where the epoch is chosen by a score, `selected.safetensors`. While
 it trains, it holds `train.lock`, which ends with its process; another training in the same folder
 is refused.
@@ -30,6 +30,7 @@ from adapt.data import DomainPair
 from adapt.settings.config import TrainConfig
 from adapt.settings.limits import check_startable
 from adapt.training import checkpoint
+from adapt.training.identity import described
 from adapt.training.journal import log_file
 from adapt.training.loop import Earlier, Loop, Run
 from runtime.errors import ConfigError, FormatError, UdaError
@@ -39,8 +40,6 @@ from runtime.storage.locks import exclusive
 from runtime.storage.writing import remove_leftovers
 
 LOCK = "train.lock"
-_SHOWN, _LONG = 3, 60
-"""Number of differences, and of characters of a value, that a message shows."""
 
 
 def train(
@@ -54,6 +53,7 @@ def train(
     restart: bool = False,
     show: bool = False,
     record: Mapping[str, Any] | None = None,
+    option: str = "--artifacts",
 ) -> Run:
     """Adapt a base model to a task and write the artifact.
 
@@ -70,6 +70,7 @@ def train(
         restart: Throw an unfinished run away, and replace an artifact of other settings.
         show: Show a progress bar on stderr.
         record: Sources of the settings, from `Settings.record`.
+        option: Option that named the root folder, for messages.
 
     Raises:
         ConfigError: An unfinished run, or an artifact of other settings or images, is in the way,
@@ -82,7 +83,7 @@ def train(
     variant = store.variant(name, asdict(config))
     path = store.artifact_path(out, pair.task.dataset, pair.task.id, variant)
     unfinished = path.with_name(checkpoint.FILE)
-    with _surroundings(path.parent, chosen) as (own, begin_log):
+    with _surroundings(path.parent, chosen, option) as (own, begin_log):
         # All processes must find the same: the first may remove the file meanwhile.
         waiting = parallel.any_process(disk.exists(unfinished))
         if waiting and not resume and not restart:
@@ -91,11 +92,11 @@ def train(
                 "--restart to throw it away"
             )
         loop = Loop(name, methods.get(name), pair, config, path, own, record)
-        if not waiting and not restart and (done := _in_the_way(loop, resume)):
+        if not waiting and not restart and (done := _in_the_way(loop, resume, option)):
             return done
         if restart:
             with suppress(FormatError):  # a damaged artifact may be replaced
-                _check_same_domains(loop, loop.earlier())
+                _check_same_domains(loop, loop.earlier(), option)
 
         def begin() -> None:
             if restart and parallel.rank() == 0:
@@ -107,13 +108,14 @@ def train(
 
 @contextmanager
 def _surroundings(
-    folder: Path, device: torch.device
+    folder: Path, device: torch.device, option: str
 ) -> Iterator[tuple[torch.device, Callable[[], None]]]:
     """Set up a run: its processes, folder, lock, log, arithmetic and random numbers.
 
     Args:
         folder: Folder of the artifact.
         device: Device that was asked for.
+        option: Option that named the root folder.
 
     Yields:
         This process's device, and the function to call when the run can no longer be refused.
@@ -122,7 +124,7 @@ def _surroundings(
     with (
         parallel.processes(device) as own,
         no_empty_folder(folder) if parallel.rank() == 0 else nullcontext(),
-        _alone(folder),
+        _alone(folder, option),
         log_file(folder) if parallel.rank() == 0 else nullcontext(lambda: None) as begin_log,
         exact_float32(),
         torch.random.fork_rng(devices=cuda),
@@ -131,7 +133,7 @@ def _surroundings(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, option: str) -> Iterator[None]:
     """Lock a folder against other trainings, from rank 0.
 
     Raises:
@@ -141,7 +143,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
     def busy(holder: str) -> ConfigError:
         return ConfigError(
-            f"{holder} is training in '{folder}'; wait until it ends, or choose another --out"
+            f"{holder} is training in '{folder}'; wait until it ends, or choose another {option}"
         )
 
     is_first = parallel.rank() == 0
@@ -162,7 +164,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _in_the_way(loop: Loop, resume: bool) -> Run | None:
+def _in_the_way(loop: Loop, resume: bool, option: str) -> Run | None:
     """Return the finished run that lies here and is not to be trained again, or None.
 
     Raises:
@@ -177,17 +179,17 @@ def _in_the_way(loop: Loop, resume: bool) -> Run | None:
         return None
     if found is None:
         return None
-    _check_same_domains(loop, found)
+    _check_same_domains(loop, found, option)
     done, different = found
     if different:
         raise ConfigError(
-            f"'{done.path}' was trained with {_differences(different)}; add --restart to replace "
-            "it, or choose another --out"
+            f"'{done.path}' was trained with {described(different)}; add --restart to replace "
+            f"it, or choose another {option}"
         )
     return done if resume else None
 
 
-def _check_same_domains(loop: Loop, earlier: Earlier | None) -> None:
+def _check_same_domains(loop: Loop, earlier: Earlier | None, option: str) -> None:
     """Refuse to replace the artifact of other domains.
 
     Raises:
@@ -200,29 +202,6 @@ def _check_same_domains(loop: Loop, earlier: Earlier | None) -> None:
     if (before.source, before.target) != (now.source, now.target):
         raise ConfigError(
             f"'{done.path}' holds another task, '{before.source}' to '{before.target}', which has "
-            f"the same id as '{now.source}' to '{now.target}'; choose another --out, or rename a "
-            "folder"
+            f"the same id as '{now.source}' to '{now.target}'; choose another {option}, or "
+            "rename a folder"
         )
-
-
-def _differences(different: Mapping[str, tuple[object, object]]) -> str:
-    """Return the first differences for people; settings alone, if some differ."""
-    settings = {
-        k.removeprefix("config."): v for k, v in different.items() if k.startswith("config.")
-    }
-    parts = [f"{key} {_short(old)} (now {_short(new)})" for key, (old, new) in settings.items()]
-    what = {
-        "data": "images",
-        "task": "domains or classes",
-        "base": "base weights",
-        "guides": "teacher",
-    }
-    kinds = dict.fromkeys(key.partition(".")[0] for key in different)
-    parts = parts or [f"other {what.get(kind, kind)}" for kind in kinds if kind != "config"]
-    more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
-    return ", ".join(parts[:_SHOWN]) + more
-
-
-def _short(value: object) -> str:
-    text = "unset" if value is None else str(value)
-    return text if len(text) <= _LONG else f"{text[:_LONG]}..."

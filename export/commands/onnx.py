@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 from export.commands.options import source_options, task_options
 from export.commands.show import compare_and_show
 from runtime.console import UserPath, echo
+from runtime.text import shell_command
 
 if TYPE_CHECKING:
     from export import TaskReport
@@ -34,7 +34,7 @@ def onnx(out: Path, baked: bool, **selection: Any) -> None:
     rows = export_and_show(out, baked=baked, **selection)
     words = ["uda-runtime", "predict", str(out)]
     words += ["--task", rows[0].comparison.task] if len(rows) > 1 else []
-    echo(f"\nnext       {shlex.join(words)} IMAGES...")
+    echo(f"\nnext       {shell_command(words)} IMAGES...")
 
 
 def export_and_show(

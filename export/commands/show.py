@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapt.progress import progress_bar
 from runtime.console import echo, table
 
 if TYPE_CHECKING:
     from export import ImagePaths, TaskReport
-    from runtime.console import ProgressCallback
-
-
-@contextmanager
-def progress_bar() -> Iterator[ProgressCallback]:
-    """Show a progress bar on terminals, and clear it at the end."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    # Where there is nothing to erase, rich 15 would leave an empty line.
-    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
-        bar = bars.add_task("load", total=None)
-        yield lambda what, done, total: bars.update(
-            bar, description=what, completed=done, total=total
-        )
 
 
 def compare_and_show(

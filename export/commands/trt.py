@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from adapt.progress import progress_bar
 from export.commands.onnx import export_and_show
 from export.commands.options import source_options, task_options
-from export.commands.show import progress_bar
 from runtime.commands.build import GPU, PROFILE, TARGET, build_and_show, render, split
 from runtime.commands.options import ENGINES
 from runtime.console import UserPath, echo
 from runtime.errors import BackendError, ConfigError
+from runtime.text import quoted
 
 if TYPE_CHECKING:
     from runtime.backends.trt.profile import Profile
@@ -139,8 +139,8 @@ def _build_with_torch(
 
 def _on_the_device(bundle: Path, profile: str | None, baked: bool) -> str:
     """Return the commands that build engines on the device."""
-    options = "" if profile is None else f" --profile {shlex.quote(profile)}"
-    command = f"on the device, run: uda-runtime build {shlex.quote(bundle.name)}{options}"
+    options = "" if profile is None else f" --profile {quoted(profile)}"
+    command = f"on the device, run: uda-runtime build {quoted(bundle.name)}{options}"
     if baked:
         command += (
             "\nuda-runtime build makes no --baked engines: run uda-export trt --baked on a machine "

@@ -9,10 +9,14 @@ import click
 
 from export.commands.options import source_options
 from export.commands.show import compare_and_show
+from runtime.commands.options import session_options
 from runtime.console import UserPath, count_of, echo
 
 if TYPE_CHECKING:
     from export import TaskReport
+
+_OF_SESSIONS = ("backend", "device", "threads", "engines", "strategy", "verify")
+"""Names of what `session_options` adds."""
 
 
 @click.command(short_help="Compare a bundle with PyTorch again.")
@@ -25,13 +29,15 @@ if TYPE_CHECKING:
     help="Task to compare; repeatable; default: all.",
 )
 @source_options
-def verify(bundle: Path, **selection: Any) -> None:
-    """Compare a bundle with PyTorch again, on real images."""
+@session_options
+def verify(bundle: Path, **options: Any) -> None:
+    """Compare a bundle with PyTorch again, on real images, as a session runs it."""
+    session = {name: options.pop(name) for name in _OF_SESSIONS}
 
-    def compare(**options: Any) -> list[TaskReport]:
+    def compare(**selection: Any) -> list[TaskReport]:
         from export import verify_bundle
 
-        return verify_bundle(bundle, **options)
+        return verify_bundle(bundle, session=session, **selection)
 
-    rows = compare_and_show(compare, **selection)
+    rows = compare_and_show(compare, **options)
     echo(f"verified   {bundle}: {count_of(len(rows), 'task')} compared, none differs")

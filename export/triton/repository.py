@@ -1,14 +1,13 @@
 """Write a Triton model repository: `<model>/config.pbtxt`, `labels.txt` and `1/model.*`.
 
 The repository is made in a temporary folder and compared with the bundle there. Then each model is
-renamed to its path: a reader finds the old model or the new one, never half of one.
+put in place in one step: a reader finds the old model or the new one, never half of one.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from runtime.bundles.bundle import Bundle
 from runtime.errors import StorageError, VerifyError
 from runtime.sessions.session import Session
 from runtime.storage import disk
+from runtime.storage.exchange import put_folder
 from runtime.storage.files import storage_errors
 from runtime.storage.writing import sibling_folder
 
@@ -78,7 +78,9 @@ def write_repository(
         made = {model.name for model in models}
         for name in names:
             if name in made:
-                _put(stage / name, out / name, stage / f".former-{name}")
+                with storage_errors(out / name):
+                    out.mkdir(parents=True, exist_ok=True)
+                    put_folder(stage / name, out / name)
             elif disk.exists(out / name):  # of a former version of the task
                 with storage_errors(out / name):
                     (out / name).rename(stage / f".former-{name}")
@@ -132,19 +134,3 @@ def _check_ours(out: Path, names: Sequence[str]) -> None:
                 f"'{folder}' was not written by uda-export triton; choose another --out, or move "
                 "it away"
             )
-
-
-def _put(made: Path, path: Path, aside: Path) -> None:
-    """Rename a model to its path; restore the former one if that fails."""
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        former = disk.exists(path)
-        if former:
-            path.rename(aside)
-        try:
-            made.rename(path)
-        except OSError:
-            if former:
-                with suppress(OSError):
-                    aside.rename(path)
-            raise

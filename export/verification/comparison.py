@@ -10,28 +10,9 @@ import numpy as np
 from adapt.data.base import UNKNOWN
 from export.verification.base import Logits
 from export.verification.images import Sample
+from runtime.benchmark.tolerances import TOLERANCES
 from runtime.errors import VerifyError
 from runtime.models import Precision
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Largest differences allowed between an engine and PyTorch."""
-
-    agreement: float
-    """Smallest share of images with the same top class, in [0, 1]."""
-    difference: float
-    """Largest logit difference, as a share of the mean spread of one image's logits."""
-    accuracy_drop: float
-    """Largest loss of accuracy in percentage points, where labels are known."""
-
-
-TOLERANCES: dict[Precision, Tolerance] = {
-    "fp32": Tolerance(agreement=1.0, difference=1e-3, accuracy_drop=0.0),
-    "fp16": Tolerance(agreement=0.98, difference=float("inf"), accuracy_drop=1.0),
-    "bf16": Tolerance(agreement=0.98, difference=float("inf"), accuracy_drop=1.0),
-}
-"""Measured (tests/export, benchmarks/latency.py): fp32 differs by 2e-6 of the spread at most."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from adapt.artifacts.artifact import Artifact
 from adapt.data.base import UNKNOWN, ImageSet, some
 from adapt.data.cache import pixels
-from adapt.data.inventory.summary import left_out_line
 from adapt.data.listfile import is_list
 from adapt.data.own_domains import OwnDomain, read_side
 from adapt.data.rows import Images
-from adapt.data.spelling import composed
-from export.verification.training_images import test_images
+from adapt.evaluation.remembered import training_images
 from runtime.errors import ConfigError, DataError, TaskError
+from runtime.inventory.left_out import left_out_line
 from runtime.models import Preprocess
 from runtime.storage import disk
+from runtime.storage.spelling import composed
 
 MAX_IMAGES = 2000
 """Default number of images per task; more are thinned out evenly."""
@@ -137,7 +137,8 @@ def sample(
             the folders are classes of the task.
     """
     if folder is None:
-        images, which = test_images(artifact, root)
+        pair, which = training_images(artifact, root, option="--images")
+        images = pair.test
     else:
         images, which = _other_images(artifact, folder, root), ""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), limit)).round())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.backends.names import check_engines
 from runtime.errors import BackendError
+from runtime.models import Precision
 
 if TYPE_CHECKING:
     from runtime.backends.base import Backend
@@ -36,6 +37,12 @@ BACKENDS = {
         packages=("onnxruntime-gpu", "onnxruntime"),
         devices=("cpu", "cuda"),
     ),
+    "openvino": Entry(
+        "runtime.backends.openvino.backend:OpenvinoBackend",
+        "OpenVINO, on the CPU",
+        packages=("openvino",),
+        devices=("cpu",),
+    ),
     "trt": Entry(
         "runtime.backends.trt.backend:TrtBackend",
         "TensorRT on a GPU, over engines that were built before",
@@ -45,31 +52,22 @@ BACKENDS = {
     ),
 }
 
+DEFAULT = "ort"
+"""Backend of whoever names none."""
+
 _PLACES = {"cpu": "the CPU", "cuda": "a GPU"}
 
 
-def load(
-    name: str,
-    device: str,
-    threads: int | None,
-    bundle: Path | None = None,
-    engines: str | os.PathLike[str] | None = None,
-) -> Backend:
-    """Return the backend `name` for a device.
+def entry_for(name: str, device: str) -> Entry:
+    """Return a backend's entry, if it runs on that kind of device.
 
     Args:
-        name: A key of `BACKENDS`.
-        device: `cpu`, `cuda`, or `cuda:1` for the second GPU.
-        threads: Threads within one operator on the CPU; None leaves it to the library.
-        bundle: Folder of the bundle whose graphs it opens, for a backend whose engines are built
-            before; None if it opens graphs as they are.
-        engines: Folder of engines that were built; None is the bundle's own.
+        name: Name of the backend.
+        device: Name of the device; whether it exists is not looked at.
 
     Raises:
-        ConfigError: The folder of engines has no name.
-        BackendError: The name is unknown, the library is missing or the device cannot be used.
+        BackendError: The name is unknown, or the backend runs on other kinds of devices.
     """
-    check_engines(engines)
     if not isinstance(device, str):
         raise BackendError(f"a device is named by a text, as 'cpu' or 'cuda:1'; found {device!r}")
     if name not in BACKENDS:
@@ -81,6 +79,35 @@ def load(
             f"backend '{name}' runs on {places}, found device '{device}'; "
             f"pass --device {entry.devices[0]}"
         )
+    return entry
+
+
+def load(
+    name: str,
+    device: str,
+    threads: int | None,
+    bundle: Path | None = None,
+    engines: str | os.PathLike[str] | None = None,
+    precision: Precision = "fp32",
+) -> Backend:
+    """Return the backend `name` for a device.
+
+    Args:
+        name: A key of `BACKENDS`.
+        device: `cpu`, `cuda`, or `cuda:1` for the second GPU.
+        threads: Threads within one operator on the CPU; None leaves it to the library.
+        bundle: Folder of the bundle whose graphs it opens, for a backend whose engines are built
+            before; None if it opens graphs as they are.
+        engines: Folder of engines that were built; None is the bundle's own.
+        precision: Precision of the bundle's weights, for a backend that multiplies in it.
+
+    Raises:
+        ConfigError: The folder of engines has no name.
+        BackendError: The name is unknown, the library is missing or the device cannot be used.
+    """
+    check_engines(engines)
+    entry = entry_for(name, device)
     module, attribute = entry.path.split(":")
-    backend: Backend = getattr(import_module(module), attribute)(device, threads, bundle, engines)
+    kind_of_backend = getattr(import_module(module), attribute)
+    backend: Backend = kind_of_backend(device, threads, bundle, engines, precision)
     return backend

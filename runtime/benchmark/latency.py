@@ -19,7 +19,7 @@ from runtime.backends import BACKENDS
 from runtime.console import bytes_text, table
 from runtime.frames.preprocess import preprocess
 from runtime.sessions.session import Session
-from runtime.sessions.sharing import cores
+from runtime.workers import cores
 
 
 @dataclass(frozen=True)
@@ -180,13 +180,16 @@ def render(report: dict[str, Any]) -> str:
 
 def conditions(report: dict[str, Any]) -> str:
     """Return one line with the conditions under which a report was measured."""
-    here = report["machine"]
     return (
         f"{report['backend']} on {report['device']}, strategy {report['strategy']}, "
         f"{report['precision']}, frame {report['frame']}, "
-        f"threads {report['threads'] or 'default'}; "
-        f"{here['processor']}, {here['cores']} cores, {here['system']}"
+        f"threads {report['threads'] or 'default'}; {machine_text(report['machine'])}"
     )
+
+
+def machine_text(here: dict[str, Any]) -> str:
+    """Return what `machine` found, for people."""
+    return f"{here['processor']}, {here['cores']} cores, {here['system']}"
 
 
 def _cells(times: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from runtime.bundles import manifest
+from runtime.bundles.base_check import BaseCheck
 from runtime.bundles.entries import FileRef, TaskEntry
 from runtime.bundles.graphs import EncoderGraph, HeadGraph, check_parts
 from runtime.bundles.manifest import Manifest
@@ -24,7 +25,7 @@ from runtime.bundles.task import FEATURES, Task, decode_task, encode_task, entry
 from runtime.bundles.task import OLDEST as OLDEST_TASK
 from runtime.bundles.task import SCHEMA as TASK_SCHEMA
 from runtime.bundles.task_checks import check_head, check_tokens
-from runtime.bundles.weights_file import SharedWeights, read_layout, read_weights
+from runtime.bundles.weights_file import SharedWeights, check_weights, read_layout, read_weights
 from runtime.errors import FormatError, TaskError
 from runtime.graphs.check import check_graph, check_size
 from runtime.memory.weights import Weights
@@ -42,6 +43,8 @@ class Bundle:
     def __init__(self, path: Path, content: Manifest) -> None:
         self.path, self.manifest = path, content
         self._tasks = {entry.id: entry for entry in content.tasks}
+        self.base_check: BaseCheck | None = None
+        """Check of the base by which it may be used before it is verified; None verifies first."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -104,6 +107,18 @@ class Bundle:
         """
         return self._content(ref)
 
+    def check(self, ref: FileRef) -> None:
+        """Check the digest of a file; of the base's, which is large, only the header and the size.
+
+        Raises:
+            FormatError: The file is missing or altered.
+            StorageError: Access to the file is denied.
+        """
+        if ref == self.manifest.tensors:
+            self.layout()
+        else:
+            self._content(ref)
+
     def task(self, task: str, layout: Mapping[str, TensorSpec]) -> Task:
         """Read a task's file and check it against the base's layout and its encoder.
 
@@ -157,7 +172,7 @@ class Bundle:
         """
         self.layout()  # before memory is taken
         ref = self.manifest.tensors
-        return read_weights(self._locate(ref), ref.bytes, ref.sha256)
+        return read_weights(self._locate(ref), ref.bytes, ref.sha256, self.base_check)
 
     def shared_weights(self, block: int) -> SharedWeights:
         """Read the base weights once for several users, checking their digest on the way.
@@ -171,7 +186,26 @@ class Bundle:
         """
         self.layout()  # before memory is taken
         ref = self.manifest.tensors
-        return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block)
+        return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block, self.base_check)
+
+    def check_base(self) -> None:
+        """Read the base and check its digest, a tensor at a time, whatever was checked before.
+
+        Raises:
+            FormatError: The file is missing, damaged, or not what the manifest says.
+        """
+        ref = self.manifest.tensors
+        check_weights(self._locate(ref), ref.bytes, ref.sha256, lambda: False)
+
+    def trust_former_checks(self) -> None:
+        """Let the base be used before it is verified if this user verified it at a former start."""
+        ref = self.manifest.tensors
+        self.base_check = BaseCheck(self._locate(ref), ref)
+
+    def end_check(self) -> None:
+        """End what verifies the base in the background, if no session is left to do so."""
+        if self.base_check is not None:
+            self.base_check.close()
 
     def _content(self, ref: FileRef) -> bytes:
         path = self._locate(ref)

@@ -155,9 +155,12 @@ def _check(task: Task, source: Path, opened: Bundle, layout: Mapping[str, Tensor
         ("head", task.head, heads.keys()),
     ):
         if wanted not in known:
+            methods = ", ".join(sorted({entry.method for entry in manifest.tasks}))
+            task_id = task.info.id
             raise FormatError(
-                f"'{source}' runs on {kind} graph {wanted[:12]}, which '{opened.path}' does not "
-                "have; export the whole bundle again, together with this task"
+                f"'{source}' is task '{task_id}' of the method {task.method}, which needs another "
+                f"{kind} than the tasks of '{opened.path}' ({methods}) have; export that bundle "
+                f"again, with --task {task_id}={task.method} beside its other tasks"
             )
     check_tokens(task, encoders[task.encoder].tokens, manifest.precision)
     shapes = heads[task.head].tensors

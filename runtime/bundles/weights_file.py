@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,24 @@ from runtime.workers import on_threads
 _DTYPES: dict[str, Literal["float32", "float16"]] = {"F32": "float32", "F16": "float16"}
 
 
-def read_weights(path: Path, size: int, sha256: str) -> Weights:
+class Known(Protocol):
+    """What is known about a file from former starts."""
+
+    def holds(self, found: os.stat_result) -> bool:
+        """Return whether the open file of this status need not be verified before it is used."""
+
+    def remember(self, found: os.stat_result) -> None:
+        """Take note that the open file of this status was verified."""
+
+
+def read_weights(path: Path, size: int, sha256: str, known: Known | None = None) -> Weights:
     """Read the base weights, checking their digest on the way.
 
     Args:
         path: Safetensors file of float32 and float16 tensors.
         size: Expected size in bytes.
         sha256: Expected digest of the tensors (`runtime.storage.digest`).
+        known: Knowledge of the file, which may make its verification unnecessary.
 
     Raises:
         FormatError: The file is missing, damaged, or not the expected one.
@@ -38,13 +49,41 @@ def read_weights(path: Path, size: int, sha256: str) -> Weights:
     buffer = np.empty(size - start, np.uint8)
     weights = Weights(buffer, layout)
 
-    def take(file: int, spec: TensorSpec, offset: int) -> str:
+    def take(file: int, spec: TensorSpec, offset: int, verify: bool) -> str:
         # Reading and hashing one tensor together keeps its bytes in the cache.
         _fill(file, buffer[offset : offset + spec.nbytes], start + offset, path)
-        return digest.line(spec.name, weights[spec.name])
+        return digest.line(spec.name, weights[spec.name]) if verify else ""
 
-    _take_all(path, layout, sha256, take)
+    _take_all(path, layout, sha256, take, known)
     return weights
+
+
+def check_weights(path: Path, size: int, sha256: str, stopped: Callable[[], bool]) -> None:
+    """Check the digest of base weights, a tensor at a time.
+
+    Args:
+        path: As for `read_weights`.
+        size: As for `read_weights`.
+        sha256: As for `read_weights`.
+        stopped: Whether to end without a result, asked before each tensor.
+
+    Raises:
+        FormatError: The file is missing, damaged, or not the expected one.
+    """
+    layout, start = read_layout(path, size)
+    lines = []
+    try:
+        with open_regular(path) as file:
+            for spec in layout:
+                if stopped():
+                    return
+                part = np.empty(spec.nbytes, np.uint8)
+                _fill(file.fileno(), part, start, path)
+                lines.append(digest.line(spec.name, Weights(part, [spec])[spec.name]))
+                start += spec.nbytes
+    except OSError as error:
+        raise unreadable(path, error) from error
+    _check(path, digest.combined(lines), sha256)
 
 
 class SharedWeights:
@@ -54,7 +93,9 @@ class SharedWeights:
     them copy on write, so it costs the pages that its patches touch.
     """
 
-    def __init__(self, path: Path, size: int, sha256: str, block: int) -> None:
+    def __init__(
+        self, path: Path, size: int, sha256: str, block: int, known: Known | None = None
+    ) -> None:
         """Read the base weights, checking their digest on the way.
 
         Args:
@@ -62,6 +103,7 @@ class SharedWeights:
             size: As for `read_weights`.
             sha256: As for `read_weights`.
             block: Number of channels in a block of the filters, see `Weights.lay_out`.
+            known: As for `read_weights`.
 
         Raises:
             FormatError: The file is missing, damaged, or not the expected one.
@@ -72,18 +114,18 @@ class SharedWeights:
         with storage_errors(Path("a shared copy of the base weights")):
             self._file = _nameless()
 
-        def take(file: int, spec: TensorSpec, offset: int) -> str:
+        def take(file: int, spec: TensorSpec, offset: int, verify: bool) -> str:
             part = np.empty(spec.nbytes, np.uint8)
             _fill(file, part, start + offset, path)
             own = Weights(part, [spec])
-            line = digest.line(spec.name, own[spec.name])
+            line = digest.line(spec.name, own[spec.name]) if verify else ""
             own.lay_out(block)
             with storage_errors(Path("a shared copy of the base weights")):
                 _write(self._file, part, offset)
             return line
 
         try:
-            _take_all(path, self._layout, sha256, take)
+            _take_all(path, self._layout, sha256, take, known)
         except BaseException:
             self.close()
             raise
@@ -163,7 +205,8 @@ def _take_all(
     path: Path,
     layout: Sequence[TensorSpec],
     sha256: str,
-    take: Callable[[int, TensorSpec, int], str],
+    take: Callable[[int, TensorSpec, int, bool], str],
+    known: Known | None,
 ) -> None:
     """Call `take` for every tensor, in several threads, and check the digest.
 
@@ -171,17 +214,28 @@ def _take_all(
         path: Path of the file.
         layout: Tensors of the file, in its order.
         sha256: Expected digest.
-        take: Function of the open file, a tensor and its offset among the bytes of all tensors,
-            which returns the tensor's line of the digest.
+        take: Function of the open file, a tensor, its offset among the bytes of all tensors, and
+            whether to verify it; it returns the tensor's line of the digest if it shall.
+        known: Knowledge of the file, which may make its verification unnecessary.
     """
     offsets = np.cumsum([0, *(spec.nbytes for spec in layout)])[:-1].tolist()
     try:
         with open_regular(path) as file:
             number = file.fileno()
+            found = os.fstat(number)
+            verify = known is None or not known.holds(found)
             tensors = zip(layout, offsets, strict=True)
-            found = digest.combined(on_threads(lambda tensor: take(number, *tensor), tensors, 4))
+            lines = on_threads(lambda tensor: take(number, *tensor, verify), tensors, 4)
+            same = os.fstat(number).st_ctime_ns == found.st_ctime_ns
     except OSError as error:
         raise unreadable(path, error) from error
+    if verify:
+        _check(path, digest.combined(lines), sha256)
+        if known is not None and same:
+            known.remember(found)
+
+
+def _check(path: Path, found: str, sha256: str) -> None:
     if found != sha256:
         raise FormatError(f"'{path}' was altered: its digest does not match; copy it again")
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from runtime.commands.options import BUNDLE, JSON, session_options
-from runtime.console import UserPath, echo, write_json
+from runtime.commands.options import session_options
+from runtime.console import UserPath, as_json, publish
 from runtime.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from runtime.bundles.bundle import Bundle
 
+_BY_USER = ParameterSource.COMMANDLINE
 
-@click.command(short_help="Measure latency.")
-@BUNDLE
+
+@click.command(short_help="Measure latency, or compare ways to run.")
+@click.argument("bundles", nargs=-1, required=True, type=UserPath(), metavar="BUNDLE...")
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Compare every backend, strategy and device that runs here, and every BUNDLE given (such "
+    "as one for each precision): speed, memory and answers, and which to choose.",
+)
 @click.option("--task", "tasks", multiple=True, help="Task to measure; repeatable; default: all.")
 @click.option(
     "--tasks",
@@ -41,7 +48,8 @@ if TYPE_CHECKING:
     "batches",
     multiple=True,
     type=click.IntRange(1, 1024),
-    help="Number of frames in a call; repeatable; default: 1. Not with --tasks.",
+    help="Number of frames in a call; repeatable; default: 1. Not with --tasks. With --compare a "
+    "single one, for images/s; default: 8.",
 )
 @click.option(
     "--samples",
@@ -60,12 +68,75 @@ if TYPE_CHECKING:
 @click.option(
     "--image",
     type=UserPath(),
-    help="Image file to use as the frame; default: noise of 640x480 pixels.",
+    help="Image file to use as the frame; default: noise of 640x480 pixels, or the first of "
+    "--images.",
 )
-@JSON
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="PATH",
+    help="Images to compare the answers on, with --compare: a file, a folder with all its folders, "
+    "a pattern or a list file; repeatable; default: noise.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=UserPath(dir_okay=False, allow_dash=True),
+    help="Also write JSON; - prints it instead of the table.",
+)
+@click.option(
+    "--markdown",
+    "markdown_file",
+    type=UserPath(dir_okay=False, allow_dash=True),
+    help="Also write Markdown, with --compare; - prints it instead of the table.",
+)
 @session_options
+@click.pass_context
 def bench(
+    context: click.Context,
+    /,
+    bundles: tuple[Path, ...],
+    compare: bool,
+    json_file: Path | None,
+    markdown_file: Path | None,
+    **options: Any,
+) -> None:
+    """Measure the latency of predictions, from frame in to prediction out, and of switches.
+
+    With --tasks N: switches in random order among N loaded tasks, and frames per second by the
+    number of tasks in a mix, grouped by task (predict_many) and one by one.
+
+    With --compare: every way to run the BUNDLEs on this machine, each in a process of its own, in
+    interleaved rounds; --backend, --device and --strategy keep what they name, and --tasks N the
+    first N tasks. Ctrl-C ends it early, and shows what was measured.
+    """
+    if compare:
+        from runtime.commands.compare import compare as run
+
+        by_user = [name for name in options if context.get_parameter_source(name) is _BY_USER]
+        if "frames" in by_user:
+            raise ConfigError("--frames does not go with --compare; leave one of them out")
+        named = {name: options.pop(name) for name in ("backend", "device", "strategy")}
+        only = {name: value if name in by_user else None for name, value in named.items()}
+        options.pop("frames")
+        targets = {"json": json_file, "markdown": markdown_file}
+        given = {name: path for name, path in targets.items() if path is not None}
+        run(bundles, given, only=only, **options)
+        return
+    if len(bundles) > 1:
+        raise ConfigError(
+            f"expected one bundle, found {len(bundles)}; add --compare to measure them together"
+        )
+    for option, value in (("--markdown", markdown_file), ("--images", options.pop("images"))):
+        if value:
+            raise ConfigError(f"{option} goes with --compare; add that, or leave out {option}")
+    _measure(bundles[0], json_file, **options)
+
+
+def _measure(
     bundle: Path,
+    json_file: Path | None,
+    *,
     tasks: tuple[str, ...],
     count: int | None,
     frames: int,
@@ -73,18 +144,12 @@ def bench(
     samples: int,
     warmup: int,
     image: Path | None,
-    json_file: Path | None,
     **settings: Any,
 ) -> None:
-    """Measure the latency of predictions, from frame in to prediction out, and of switches.
-
-    With --tasks N: switches in random order among N loaded tasks, and frames per second by the
-    number of tasks in a mix, grouped by task (predict_many) and one by one.
-    """
-    import sys
-
+    """Measure one way to run a bundle, in this process."""
     from runtime.benchmark import latency
     from runtime.benchmark import tasks as mixes
+    from runtime.benchmark.frame import frame_of
     from runtime.bundles.bundle import Bundle
     from runtime.sessions.session import Session
 
@@ -99,7 +164,7 @@ def bench(
         kind, plan = latency, latency.LatencyPlan(chosen, sizes, samples, warmup)
     else:
         kind, plan = mixes, mixes.MixPlan(chosen, frames, samples, warmup)
-    frame = _frame(image)
+    frame = frame_of(image)
     open_session = partial(Session.open, bundle, **settings)
     first, calls = latency.measure_open(open_session, frame), kind.progress_calls(plan)
     with (
@@ -120,9 +185,7 @@ def bench(
             "peak_rss_bytes": latency.peak_rss(),
             "machine": latency.machine(),
         }
-    echo(kind.render(report))
-    if json_file is not None:
-        write_json(json_file, report)
+    publish(kind.render(report), {json_file: as_json(report)})
 
 
 def _chosen(bundle: Bundle, tasks: tuple[str, ...], count: int | None) -> tuple[str, ...]:
@@ -139,14 +202,3 @@ def _chosen(bundle: Bundle, tasks: tuple[str, ...], count: int | None) -> tuple[
             f"--tasks {count} needs as many tasks, found {len(chosen)} in '{bundle.path}'"
         )
     return chosen[:count]
-
-
-def _frame(image: Path | None) -> NDArray[np.uint8]:
-    """Return the frame of an image file; noise without one."""
-    import numpy as np
-
-    from runtime.frames.preprocess import read_image
-
-    if image is None:
-        return np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    return read_image(image)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from runtime.backends.trt.profile import DEFAULT, PROFILES
 from runtime.commands.engines import gpu_of, name_of, self_test_of
 from runtime.commands.options import BUNDLE, ENGINES, STRATEGY
-from runtime.console import ProgressCallback, bytes_text, echo, table
+from runtime.commands.progress import step_bar
+from runtime.console import bytes_text, echo, table
 from runtime.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def build_and_show(
     echo(f"library   {library()}")
     rows: list[BuildResult] = []
     try:
-        with _bar() as on_progress:
+        with step_bar() as on_progress:
             rows.extend(
                 build_all(
                     bundle,
@@ -139,24 +138,6 @@ def render(rows: Sequence[BuildResult]) -> str:
         )
     reasons = dict.fromkeys(row.untested for row in rows if row.untested)
     return table(header, cells) + "".join(f"\n\nnot run: {reason}" for reason in reasons)
-
-
-@contextmanager
-def _bar() -> Iterator[ProgressCallback]:
-    """Show the progress of the engine that is being built; without a terminal, only its name."""
-    with ExitStack() as stack:
-        bars: list[Any] = []
-
-        def on_progress(what: str, done: int, total: int) -> None:
-            if not bars:  # not before something is built: an error is then the only line
-                shown = click.progressbar(length=100, label=what, file=sys.stderr, show_eta=False)
-                bars.append(stack.enter_context(shown))
-            (bar,) = bars
-            # Each engine starts from 0 again, and `update` cannot move a bar back.
-            bar.label, bar.pos, bar.finished = what, 100 * done // max(total, 1), False
-            bar.render_progress()
-
-        yield on_progress
 
 
 def split(targets: str | None) -> list[str]:

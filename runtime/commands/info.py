@@ -2,31 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from runtime.commands.engines import show_engines
 from runtime.commands.options import BUNDLE, ENGINES
 from runtime.console import bytes_text, count_of, echo, table
+from runtime.errors import FormatError, StorageError
+from runtime.text import printable
 
 if TYPE_CHECKING:
-    from runtime.bundles.entries import Encoder
+    from runtime.bundles.bundle import Bundle
+    from runtime.bundles.entries import Encoder, FileRef, TaskEntry
+    from runtime.memory.weights import Weights
 
+T = TypeVar("T")
 _SHOWN = 6
 """Largest number of tasks to name in one line."""
 
 
 @click.command(short_help="Show what a bundle holds.")
 @BUNDLE
-@click.option("--check", is_flag=True, help="Also read every file and check its digest.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Also read the base and the engines, and check that every task fits; exits 1 if one is "
+    "damaged.",
+)
 @ENGINES
 def info(bundle: Path, check: bool, engines: str | None) -> None:
-    """Show what a bundle holds, and its TensorRT engines if there are some."""
+    """Show what a bundle holds, and its TensorRT engines if there are some.
+
+    Files that are missing or damaged are marked.
+    """
     from runtime.bundles.bundle import Bundle
 
     opened = Bundle.open(bundle)
+    damaged = _damaged(opened, check)
+    _show(opened, damaged)
+    for problem in damaged.values():
+        echo(f"damaged   {printable(problem)}")
+    if check and not damaged:
+        echo(f"\nchecked   {count_of(len(opened.manifest.files()), 'file')}, all intact")
+    show_engines(opened, engines, check)
+    if check and damaged:
+        raise FormatError(
+            f"{count_of(len(damaged), 'file')} of '{bundle}' cannot be used, see above; copy the "
+            "bundle again"
+        )
+
+
+def _damaged(opened: Bundle, check: bool) -> dict[FileRef, str]:
+    """Return what is wrong with files of a bundle.
+
+    Args:
+        opened: Bundle to look at.
+        check: Whether to read the base too, and to check that graphs and tasks can be used.
+    """
+    manifest = opened.manifest
+    found: dict[FileRef, str] = {}
+    for ref in manifest.files():
+        _use(found, ref, opened.check, ref)
+    if check and manifest.tensors not in found:
+        for ref in manifest.graphs():
+            _use(found, ref, opened.graph, ref)
+        weights = _use(found, manifest.tensors, opened.weights)
+        for task in (*manifest.tasks, *manifest.former) if weights else ():
+            _use(found, task.file, _check_task, opened, weights, task)
+    return found
+
+
+def _use(
+    found: dict[FileRef, str], ref: FileRef, call: Callable[..., T], *arguments: Any
+) -> T | None:
+    """Call a function, and add the error of a file that cannot be used to `found`."""
+    try:
+        return call(*arguments)
+    except (FormatError, StorageError) as error:
+        found[ref] = str(error)
+    return None
+
+
+def _check_task(opened: Bundle, weights: Weights, task: TaskEntry) -> None:
+    weights.prepare(opened.read(task, weights.layout).patch)
+
+
+def _show(opened: Bundle, damaged: Collection[FileRef]) -> None:
+    """Print the base, the format, the graphs and a table of the tasks."""
     manifest = opened.manifest
     base = manifest.base
     echo(
@@ -54,7 +119,7 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
             manifest.head(task).kind,
             f"{task.changed:,}",
             f"{task.changed / manifest.parameters:.3%}",
-            bytes_text(task.file.bytes),
+            "damaged" if task.file in damaged else bytes_text(task.file.bytes),
             former[task.id].file.sha256[:12] if task.id in former else "-",
         ]
         for task in manifest.tasks
@@ -67,16 +132,8 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
     removed = former.keys() - set(opened.tasks)
     if removed:
         echo(f"\nremoved   {', '.join(sorted(removed))}; uda-runtime rollback brings it back")
-    if check:
-        weights = opened.weights()
-        for ref in manifest.graphs():
-            opened.graph(ref)
-        for ref in manifest.optional_files():
-            opened.optional(ref)
-        for task in (*manifest.tasks, *manifest.former):
-            weights.prepare(opened.read(task, weights.layout).patch)
-        echo(f"\nchecked   {count_of(len(manifest.files()), 'file')}, all intact")
-    show_engines(opened, engines, check)
+    if damaged:
+        echo("")
 
 
 def _some(tasks: list[str], total: int) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
 from runtime.backends import BACKENDS
+from runtime.backends import DEFAULT as DEFAULT_BACKEND
 from runtime.console import UserPath
+from runtime.outputs import OUTPUTS
+from runtime.strategies import DEFAULT as DEFAULT_STRATEGY
 from runtime.strategies import STRATEGIES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +40,7 @@ _DEVICE = click.option(
 _BACKEND = click.option(
     "--backend",
     type=click.Choice(sorted(BACKENDS)),
-    default="ort",
+    default=DEFAULT_BACKEND,
     show_default=True,
     help=f"Backend. {_summaries(BACKENDS)}.",
 )
@@ -54,14 +58,46 @@ _THREADS = click.option(
 STRATEGY = click.option(
     "--strategy",
     type=click.Choice(sorted(STRATEGIES)),
-    default="patch",
+    default=DEFAULT_STRATEGY,
     show_default=True,
     help=f"Strategy for holding tasks. {_summaries(STRATEGIES)}.",
 )
+_VERIFY = click.option(
+    "--verify",
+    type=click.Choice(["changed", "full"]),
+    default="changed",
+    show_default=True,
+    help="Verify the base before it is used: if it changed since you last did, otherwise in the "
+    "background; or always.",
+)
+
+
+def output_options(command: F) -> F:
+    """Add an option for each of `OUTPUTS`; the command gets those that were given as `targets`."""
+
+    @wraps(command)
+    def run(**values: Any) -> Any:
+        paths = {name: values.pop(f"{name}_path") for name in OUTPUTS}
+        given = {name: path for name, path in paths.items() if path is not None}
+        return command(targets=given, **values)
+
+    options: Any = run
+    for name, entry in reversed(list(OUTPUTS.items())):
+        options = click.option(
+            f"--{name}",
+            f"{name}_path",
+            metavar="DIR" if entry.folder else "FILE",
+            type=UserPath(
+                file_okay=not entry.folder, dir_okay=entry.folder, allow_dash=not entry.folder
+            ),
+            help=entry.summary,
+        )(options)
+    decorated: F = options
+    return decorated
 
 
 def session_options(command: F) -> F:
     """Add the options of `Session.open`, named like its arguments."""
-    for option in (ENGINES, STRATEGY, _THREADS, _DEVICE, _BACKEND):
+    for option in (ENGINES, STRATEGY, _VERIFY, _THREADS, _DEVICE, _BACKEND):
         command = option(command)
     return command

@@ -1,26 +1,31 @@
-"""`uda-runtime predict`: classify images."""
+"""`uda-runtime predict`: classify images and videos."""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.commands.options import BUNDLE, JSON, session_options
-from runtime.console import count_of, echo, write_json
-from runtime.storage import disk
+from runtime.commands.options import BUNDLE, output_options, session_options
+from runtime.console import STDOUT, echo
 from runtime.text import printable
 
+if TYPE_CHECKING:
+    from runtime.outputs.base import Output
+    from runtime.sessions.session import Session
+    from runtime.sources.select import Selection
 
-@click.command(short_help="Classify images.")
+
+@click.command(short_help="Classify images and videos.")
 @BUNDLE
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
+@click.argument("images", nargs=-1, required=True)
 @click.option(
     "--task", help="Task to use, see `uda-runtime info`; default: the only one of the bundle."
 )
+@click.option("--recursive", is_flag=True, help="Also enter the folders of folders.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -28,69 +33,106 @@ from runtime.text import printable
     show_default=True,
     help="Number of classes to show, most likely first.",
 )
-@JSON
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    help="Number of images to classify at once.",
+)
+@output_options
 @session_options
 def predict(
     bundle: Path,
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     task: str | None,
+    recursive: bool,
     top: int,
-    json_file: Path | None,
+    batch: int,
+    targets: dict[str, Path],
     **settings: Any,
 ) -> None:
-    """Classify IMAGES, which are files; an unreadable one does not stop the others."""
-    from runtime.errors import ConfigError, DataError, StorageError, TaskError
-    from runtime.frames.preprocess import read_image
+    """Classify IMAGES, and print the accuracy where their folders are named after classes.
+
+    IMAGES are image files, videos, folders, patterns in quotes such as 'shop/**/*.jpg', and list
+    files (.txt): one path per line, from the list's folder, perhaps with a label. An unreadable
+    image does not stop the others. A file that is named again is taken once.
+    """
+    from runtime.outputs.targets import check_targets
     from runtime.sessions.session import Session
+    from runtime.sources.select import select
 
-    same = os.path.realpath  # takes links in a circle
-    if json_file is not None and same(json_file) in map(same, images):
-        raise ConfigError(f"'{json_file}' is one of the images; write the JSON elsewhere")
-    for path in images:
-        with contextlib.suppress(StorageError):  # it is one of many, and none stops the others
-            if disk.is_folder(path):
-                raise DataError(
-                    f"'{path}' is a folder, expected image files; name them, for example "
-                    f"{_example(path)}"
-                )
-    results: list[dict[str, Any]] = []
     with Session.open(bundle, **settings) as session:
-        if task is not None:
-            session.switch(task)
-        elif session.task is None:
-            raise TaskError(
-                f"no task is selected; available: {', '.join(session.tasks)}; name one, for "
-                f"example --task {session.tasks[0]}"
-            )
-        for path in images:
-            try:
-                frame = read_image(path, background=session.preprocess.background)
-                best = session.predict(frame).top(top)
-            except DataError as error:
-                if len(images) == 1:
-                    raise
-                results.append({"image": str(path), "task": session.task, "error": str(error)})
-                named = "" if f"'{path}'" in str(error) else f"{path}: "
-                echo(printable(f"{named}error: {error}"), err=True)
-                continue
-            results.append({"image": str(path), "task": session.task, "top": best})
-            scores = ", ".join(f"{label} {score:.1%}" for label, score in best)
-            echo(printable(f"{path}: {scores}"))
-    if json_file is not None:
-        write_json(json_file, results)
-    failed = sum("error" in result for result in results)
-    if failed:
-        raise DataError(
-            f"{failed} of {count_of(len(images), 'image')} could not be classified; see above"
+        top = min(top, session.bundle.entry(_choose(session, task)).classes)
+        selection = select(images, recursive)
+        read = [*(given.name for given in selection.inputs), *selection.lists]
+        check_targets(targets, read, bundle)
+        run(session, selection, targets, top, batch)
+
+
+def _choose(session: Session, task: str | None) -> str:
+    """Switch to a task, or check that the bundle has only one, and return its id.
+
+    Raises:
+        TaskError: The bundle has no such task, or several and none was named.
+    """
+    from runtime.errors import TaskError
+
+    if task is not None:
+        session.switch(task)
+    if session.task is None:
+        raise TaskError(
+            f"no task is selected; available: {', '.join(session.tasks)}; name one, for "
+            f"example --task {session.tasks[0]}"
         )
+    return session.task
 
 
-def _example(folder: Path) -> str:
-    """Return a pattern that matches image files in a folder or below."""
-    from runtime.frames import formats
+def run(
+    session: Session, selection: Selection, targets: dict[str, Path], top: int, batch: int
+) -> None:
+    """Classify a selection, and say what came of it.
 
-    for depth in ("*", "*/*", "*/*/*"):
-        for path in sorted(folder.glob(depth)):
-            if path.suffix.lower() in formats.KNOWN and disk.is_file(path):
-                return f"{folder / depth}{path.suffix}"
-    return str(folder / "*.jpg")
+    Raises:
+        UdaError: An image could not be classified, or nothing more can; what was is written.
+        KeyboardInterrupt: It was interrupted; what was classified is written.
+    """
+    from runtime import outputs
+    from runtime.classify import classify
+    from runtime.outputs.accuracy import Accuracy
+    from runtime.outputs.tally import Tally
+    from runtime.outputs.terminal import Terminal
+    from runtime.sources import open_inputs
+
+    for note in selection.notes:
+        echo(printable(note), err=True)
+    printed = STDOUT in targets.values()  # then all else goes to stderr
+    if selection.summary:
+        echo(f"found     {printable(selection.summary)}\n", err=printed)
+    files = [path for path in targets.values() if path != STDOUT]
+    accuracy, tally = Accuracy(), Tally(files)
+    started = time.monotonic()
+    with ExitStack() as stack:
+        source = stack.enter_context(open_inputs(selection.inputs, session.preprocess.background))
+        sinks: list[Output] = []
+        for name in outputs.OUTPUTS:
+            if name in targets:
+                sinks.append(outputs.load(name, targets[name], top))
+                stack.callback(sinks[-1].close)
+        terminal = Terminal(top, source, predictions=not printed)
+        stack.callback(terminal.close)
+        sinks += [terminal, accuracy, tally]
+        with tally.explained():
+            for result in classify(session, source, batch):
+                for sink in sinks:
+                    sink.write(result)
+    for note in source.notes:
+        echo(printable(note), err=True)
+    report, seconds = accuracy.report(), time.monotonic() - started
+    if tally.good and (selection.summary or report):
+        lines = [f"done      {tally.classified} in {seconds:.1f} s"]
+        lines += [*(f"wrote     {printable(path)}" for path in files), report]
+        if not printed:
+            echo()
+        echo("\n".join(filter(None, lines)), err=printed)
+    tally.check()

@@ -1,4 +1,4 @@
-"""Image file formats that can be read here, by file extension."""
+"""Image and video file formats that can be read here, by file extension."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ HEIF = frozenset((".heic", ".heif", ".hif"))
 """Photographs of phones; read with the extra [heif]."""
 
 KNOWN = SUFFIXES | AVIF | HEIF
+VIDEO = frozenset(
+    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
+    + (".ogv", ".mts", ".m2ts", ".mjpeg", ".mjpg")
+)
+"""Endings of videos, in lower case; read with the extra [camera]."""
 
 
 @functools.cache

@@ -5,15 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import sys
-import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
 from runtime.errors import UdaError
 from runtime.mutex import Mutex
 from runtime.strategies.base import LoadedTask
-from runtime.workers import Worker
+from runtime.workers import Worker, lower_priority
 
 
 class _Load:
@@ -101,14 +99,8 @@ class Background:
         atexit.unregister(self.close)
 
     def _run(self) -> None:
-        _step_back()
+        lower_priority()
         while (job := self._jobs.get()) is not None and not self._closed:
             self._waiting.pop(job[1], None)
             with contextlib.suppress(UdaError, MemoryError):  # raised when it is needed
                 job[0]()
-
-
-def _step_back() -> None:
-    """Lower this thread's priority below those that classify frames, where threads have one."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

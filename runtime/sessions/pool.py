@@ -19,9 +19,9 @@ from runtime.sessions.grouping import checked, spread
 from runtime.sessions.lending import Lending
 from runtime.sessions.origin import ProcessBound
 from runtime.sessions.session import Session
-from runtime.sessions.settings import check_number, check_settings
-from runtime.sessions.sharing import SharedBase, cores, encoding
-from runtime.workers import Workers
+from runtime.sessions.settings import Verify, check_number, check_settings
+from runtime.sessions.sharing import SharedBase, encoding
+from runtime.workers import Workers, cores
 
 Pair = tuple[Frame, str]
 """A frame, and the id of the task that is to classify it."""
@@ -58,12 +58,13 @@ class SessionPool(ProcessBound):
         *,
         sessions: int = 2,
         devices: Sequence[str] = ("cpu",),
-        backend: str = "ort",
+        backend: str = backends.DEFAULT,
         threads: int | None = None,
         blocked: bool = True,
-        strategy: str = "patch",
+        strategy: str = strategies.DEFAULT,
         max_task_bytes: int | None = None,
         engines: str | os.PathLike[str] | None = None,
+        verify: Verify = "changed",
     ) -> SessionPool:
         """Open a bundle with several sessions; the base weights are read once for all of them.
 
@@ -78,6 +79,7 @@ class SessionPool(ProcessBound):
             max_task_bytes: Largest number of bytes of tasks in memory, for all sessions that share
                 them. The current tasks of all sessions may take more.
             engines: As for `Session.open`.
+            verify: As for `Session.open`.
 
         Raises:
             ConfigError: There are fewer sessions than devices, or none; or `threads` or
@@ -87,22 +89,25 @@ class SessionPool(ProcessBound):
             BackendError: The backend, a device or the strategy cannot be used here.
         """
         assigned = _assign(sessions, devices)
-        check_settings(threads, max_task_bytes)
+        check_settings(threads, max_task_bytes, verify)
         bundle = Bundle.open(path)
-        base = SharedBase(bundle)
+        if verify == "changed":
+            bundle.trust_former_checks()
+        base, precision = SharedBase(bundle), bundle.manifest.precision
         each = {"cpu": max(1, cores() // max(1, assigned.count("cpu")))}
         caches: dict[Hashable, TaskCache] = {}
         opened: list[Session] = []
         try:
             for device in assigned:
                 own = threads or each.get(device)
-                runs = backends.load(backend, device, own, bundle.path, engines)
+                runs = backends.load(backend, device, own, bundle.path, engines, precision)
                 held = strategies.load(strategy, bundle, runs, blocked, base.read)
                 shared = caches.setdefault(held.form, TaskCache(max_task_bytes))
                 opened.append(Session(bundle, held, shared))
         except BaseException:
             for session in opened:
                 session.close()
+            bundle.end_check()
             raise
         finally:
             base.close()

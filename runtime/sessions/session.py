@@ -21,7 +21,7 @@ from runtime.models import Preprocess
 from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, plan
-from runtime.sessions.settings import check_settings
+from runtime.sessions.settings import Verify, check_settings
 from runtime.sessions.switching import SwitchingSession
 from runtime.strategies.base import LoadedTask
 
@@ -45,13 +45,14 @@ class Session(SwitchingSession):
         cls,
         path: str | os.PathLike[str],
         *,
-        backend: str = "ort",
+        backend: str = backends.DEFAULT,
         device: str = "cpu",
         threads: int | None = None,
         blocked: bool = True,
-        strategy: str = "patch",
+        strategy: str = strategies.DEFAULT,
         max_task_bytes: int | None = None,
         engines: str | os.PathLike[str] | None = None,
+        verify: Verify = "changed",
     ) -> Session:
         """Open a bundle: check it, read the base weights, start every engine it has.
 
@@ -70,6 +71,10 @@ class Session(SwitchingSession):
             max_task_bytes: Largest number of bytes of tasks in memory; the least recently used
                 leave first, the current and pinned ones never. None for no bound.
             engines: Folder of engines that were built before; None for the bundle's own.
+            verify: When to verify the base before it is used: `changed` if this user did not at a
+                former start, or it was touched since, or the machine crashed; otherwise it is
+                verified in the background, and the first call after that fails if it is damaged.
+                `full` verifies it always.
 
         Raises:
             ConfigError: `threads` or `max_task_bytes` is out of range.
@@ -77,12 +82,18 @@ class Session(SwitchingSession):
             BackendError: The backend, the device or the strategy cannot be used here.
             TaskError: A bundle's only task takes more than `max_task_bytes`.
         """
-        check_settings(threads, max_task_bytes)
+        check_settings(threads, max_task_bytes, verify)
         bundle = Bundle.open(path)
-        opened = backends.load(backend, device, threads, bundle.path, engines)
-        session = cls(
-            bundle, strategies.load(strategy, bundle, opened, blocked), TaskCache(max_task_bytes)
-        )
+        if verify == "changed":
+            bundle.trust_former_checks()
+        precision = bundle.manifest.precision
+        opened = backends.load(backend, device, threads, bundle.path, engines, precision)
+        try:
+            held = strategies.load(strategy, bundle, opened, blocked)
+        except BaseException:
+            bundle.end_check()
+            raise
+        session = cls(bundle, held, TaskCache(max_task_bytes))
         try:
             if len(bundle.tasks) == 1:
                 session.switch(bundle.tasks[0])

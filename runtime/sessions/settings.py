@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import operator
+from typing import Literal, get_args
 
 from runtime.errors import ConfigError
-from runtime.sessions.sharing import cores
+from runtime.workers import cores
+
+Verify = Literal["changed", "full"]
+"""When the base is verified before it is used, see `Session.open`."""
 
 
-def check_settings(threads: object, max_task_bytes: object) -> None:
+def check_settings(threads: object, max_task_bytes: object, verify: object = "changed") -> None:
     """Check the settings that `Session.open` and `SessionPool.open` have in common.
 
     Args:
         threads: Number of threads, None or from 1 to 8 per core (64 on small machines): a machine
             would be busy with starting more.
         max_task_bytes: Number of bytes, None or from 0.
+        verify: One of `Verify`.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -23,6 +28,10 @@ def check_settings(threads: object, max_task_bytes: object) -> None:
         check_number("threads", threads, 1, max(64, 8 * cores()))
     if max_task_bytes is not None:
         check_number("max_task_bytes", max_task_bytes, 0)
+    if verify not in get_args(Verify):
+        raise ConfigError(
+            f"verify must be {' or '.join(map(repr, get_args(Verify)))}; found {str(verify)[:60]!r}"
+        )
 
 
 def check_number(name: str, value: object, least: int, most: int | None = None) -> None:

@@ -1,8 +1,7 @@
-"""State shared by the sessions of a pool: base weights, encoder passes and cores."""
+"""State shared by the sessions of a pool: base weights and encoder passes."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable
 
 from runtime.bundles.bundle import Bundle
@@ -48,10 +47,3 @@ def encoding(bundle: Bundle, task: str) -> Hashable:
     if entry.changed or bundle.manifest.encoder(entry).tokens:
         return task
     return entry.encoder, bundle.preprocess(task)
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

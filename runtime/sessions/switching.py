@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from runtime.backends.base import Backend
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.changes import changes
-from runtime.errors import BackendError, UdaError
+from runtime.errors import BackendError, FormatError, UdaError
 from runtime.models import TensorSpec
 from runtime.mutex import Mutex
 from runtime.sessions.cache import Holder, Lease, TaskCache
@@ -60,6 +60,9 @@ class SwitchingSession(ProcessBound):
         self._changing = Mutex()
         """Held by the call that changes pins or the view; it may take the turn meanwhile."""
         self._cache.join(self._held, self._view.keys.values())
+        self._base_check = bundle.base_check
+        if self._base_check is not None:
+            self._base_check.join()
 
     @property
     def bundle(self) -> Bundle:
@@ -361,6 +364,9 @@ class SwitchingSession(ProcessBound):
         self._held.coming = ()
         self._cache.leave(self._held)
         self._strategy.close()
+        check, self._base_check = self._base_check, None
+        if check is not None:
+            check.leave()
 
     def _close_if_asked(self) -> None:
         if self._deferred:
@@ -376,6 +382,9 @@ class SwitchingSession(ProcessBound):
             self._check_process()
         if self._closed:
             raise BackendError("the session is closed; open a new one")
+        check = self._base_check  # read once: another thread may close the session
+        if check is not None and check.error is not None:
+            raise FormatError(str(check.error))
         return self._view
 
 

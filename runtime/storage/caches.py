@@ -10,7 +10,9 @@ from runtime.errors import StorageError
 
 CACHES = {"UDA_CACHE": "uda-adapt", "UDA_RUNTIME_CACHE": "uda-runtime"}
 """Folders in `~/.cache`, by the environment variable that names another."""
-_INSIDE = frozenset(("contents", "demo", "digits", "features", "kernels", "locks", "pixels"))
+_INSIDE = frozenset(
+    ("contents", "demo", "digits", "features", "kernels", "locks", "pixels", "predictions")
+)
 """Folders in a cache; anything else in a folder that the user chose belongs to the user."""
 
 

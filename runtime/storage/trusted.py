@@ -10,12 +10,12 @@ those can only put files of their own there, which are refused.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from runtime.errors import FormatError
+from runtime.text import quoted
 
 Hint = Callable[[], str]
 """Called for messages only, since it may be slow."""
@@ -103,9 +103,9 @@ def _distrust(path: Path, found: os.stat_result) -> tuple[str, str]:
     own, mode = os.geteuid(), stat.S_IMODE(found.st_mode)
     commands = []
     if found.st_uid not in (0, own):
-        commands.append(f"chown {own} {shlex.quote(str(path))}")
+        commands.append(f"chown {own} {quoted(path)}")
     if mode & _OTHERS and not (stat.S_ISDIR(found.st_mode) and mode & stat.S_ISVTX):
-        commands.append(f"chmod go-w {shlex.quote(str(path))}")
+        commands.append(f"chmod go-w {quoted(path)}")
     if not commands:
         return "", ""
     owners = _user(own) if own == 0 else f"{_user(own)} or root"

@@ -21,11 +21,14 @@ from pathlib import Path
 from runtime.errors import StorageError
 from runtime.storage import disk
 from runtime.storage.caches import variable_of
-from runtime.storage.files import CODE_FOLDER, make_folder, storage_errors, sync
+from runtime.storage.files import CODE_FOLDER, make_folder, sha256, storage_errors, sync
 from runtime.storage.locks import exclusive
 
 _LOCK = re.compile(r"\.(.+)\.[0-9a-f]{8}\.lock", re.DOTALL)
-"""Name of the lock of a temporary file, which ends in `tmp` instead; the group is the final one."""
+"""Name of the lock of a temporary file, which ends in `tmp` instead; the group is its stem."""
+_MAX_STEM = 100
+"""Bytes of a final name above which the temporary name has its digest instead: it must be as short
+as file systems require (255 bytes, 143 on encrypted ones)."""
 
 _TEMPORARY = ("/tmp", "/var/tmp", "/usr/tmp", os.curdir)
 """Folders for temporary files where the environment names none, as Python's `tempfile` has them."""
@@ -137,7 +140,8 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
     with contextlib.suppress(OSError):
         for lock in os.listdir(folder):
             match = _LOCK.fullmatch(lock)
-            if match and name in (None, match[1]):
+            # Earlier versions took a name as it is, however long.
+            if match and (name is None or match[1] in (name, _stem(name))):
                 with contextlib.suppress(OSError, StorageError):
                     _remove(folder / lock)
 
@@ -166,7 +170,7 @@ def _temporary(path: Path) -> Iterator[Path]:
     remove_leftovers(path.parent, path.name)
     with contextlib.ExitStack() as stack:
         while True:
-            lock = path.parent / f".{path.name}.{secrets.token_hex(4)}.lock"
+            lock = path.parent / f".{_stem(path.name)}.{secrets.token_hex(4)}.lock"
             held = exclusive(lock, required=False, keep=False, busy=_Held, wanted=path)
             try:
                 stack.enter_context(held)
@@ -176,6 +180,12 @@ def _temporary(path: Path) -> Iterator[Path]:
             if not os.path.lexists(temporary):
                 break
         yield temporary
+
+
+def _stem(name: str) -> str:
+    """Return what the temporary names of a final name begin with."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _MAX_STEM else sha256(encoded)[:32]
 
 
 def _create(path: Path, mode: int) -> int:

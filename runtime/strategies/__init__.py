@@ -31,6 +31,9 @@ STRATEGIES = {
     "patch": Entry("runtime.strategies.patch:PatchStrategy", "changes of one base, in place"),
 }
 
+DEFAULT = "patch"
+"""Strategy of whoever names none."""
+
 
 def load(
     name: str,

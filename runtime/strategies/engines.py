@@ -149,7 +149,7 @@ class EnginesStrategy(Strategy[EngineTask]):
         Raises:
             FormatError: The file is damaged.
         """
-        self._bundle.weights()
+        self._bundle.check_base()
         return self._bundle.manifest.tensors.sha256
 
     def close(self) -> None:

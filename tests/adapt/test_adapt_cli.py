@@ -13,11 +13,15 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
 from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.metrics import Digests, Last, Metrics, OracleBest, Selected
+from adapt.artifacts.reproduce import export_command
 from adapt.cli import main
 from adapt.clip import demo_weights as demo
-from adapt.commands.baselines import verdict
+from adapt.commands.run_tables import epochs_table
+from adapt.evaluation.verdict import verdict
 from export.cli import main as exporting
 from runtime.cli import main as running
+from runtime.models import TaskInfo
 from tests.adapt.conftest import draw
 
 QUICK = (
@@ -42,13 +46,15 @@ def quick(*settings: str) -> list[str]:
 def trained(images: Path, cache: Path, tmp_path: Path) -> Path:
     """A folder with one artifact of CMKD under RST."""
     out = tmp_path / "artifacts"
-    result = call("train", *own_images(images, "--rst", "--out", out), *quick())
+    result = call("train", *own_images(images, "--rst", "--artifacts", out), *quick())
     assert result.exit_code == 0, result.output
     return out
 
 
 def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path: Path) -> None:
-    result = call("train", *own_images(images, "--rst", "--seed", 4, "--out", tmp_path), *quick())
+    result = call(
+        "train", *own_images(images, "--rst", "--seed", 4, "--artifacts", tmp_path), *quick()
+    )
     assert result.exit_code == 0
     assert "epoch 1: accuracy" in result.stderr and "━" not in result.stderr  # not a terminal
     summary, baselines, following = result.stdout.split("\n\n")
@@ -68,14 +74,14 @@ def test_train_ends_with_a_readable_summary(images: Path, cache: Path, tmp_path:
     assert verdict.startswith(("better than its baselines", "NOT better than"))
     assert [p.name for p in path.parent.parent.iterdir()] == ["cmkd-rst"]  # baselines leave nothing
     assert ("--set fixmatch=0.5" in verdict) == verdict.startswith("NOT")
-    words = ("--rst", "--seed", 5, "--out", tmp_path / "x", "--no-baselines")
+    words = ("--rst", "--seed", 5, "--artifacts", tmp_path / "x", "--no-baselines")
     assert "zero_shot" not in call("train", *own_images(images, *words), *quick()).stdout
 
 
 def test_a_linear_probe_is_compared_with_zero_shot_too(
     images: Path, cache: Path, tmp_path: Path
 ) -> None:
-    words = ("--method", "linear_probe", "--out", tmp_path)
+    words = ("--method", "linear_probe", "--artifacts", tmp_path)
     own = [word for setting in QUICK[:4] for word in ("--set", setting)]
     result = call("train", *own_images(images, *words), *own)
     *table, verdict = result.stdout.split("\n\n")[1].splitlines()
@@ -93,10 +99,10 @@ def test_show_settings_with_rst_says_what_both_ends_of_the_budget_give() -> None
 def test_eval_compares_zero_shot_with_every_variant(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
-    words = own_images(images, "--method", "source_only", "--out", trained)
+    words = own_images(images, "--method", "source_only", "--artifacts", trained)
     call("train", *words, *quick("epochs=3", "select=infomax"))
-    file, report = tmp_path / "out.json", tmp_path / "report"
-    words = own_images(images, "--artifacts", trained, "--json", file, "--report", report)
+    file, folder = tmp_path / "out.json", tmp_path / "confusion"
+    words = own_images(images, "--artifacts", trained, "--json", file, "--confusion", folder)
     result = call("eval", *words, "--method", "cmkd-rst")
     assert result.exit_code == 0, result.output
     table, _, classes = result.stdout.partition("cmkd-rst:")
@@ -121,29 +127,29 @@ def test_eval_compares_zero_shot_with_every_variant(
     best = metrics["oracle_best"]["mean_per_class"]
     assert lines[1]["oracle_best_mean_per_class"] == best
     for line in lines:
-        found = json.loads((report / line["variant"] / "confusion.json").read_text())
+        found = json.loads((folder / line["variant"] / "confusion.json").read_text())
         assert found["accuracy"] == line["accuracy"]
         assert found["mean_per_class"] == line["mean_per_class"]
         assert sum(map(sum, found["counts"])) == line["images"] == 27
-        assert (report / line["variant"] / "confusion.png").stat().st_size > 1000
+        assert (folder / line["variant"] / "confusion.png").stat().st_size > 1000
 
 
-def test_a_report_of_an_unlabelled_target_says_why_there_is_none(
+def test_the_confusion_of_an_unlabelled_target_is_none_for_a_reason(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     words = ("--data", images, "--source", "day", "--target", "fog", "--threads", 1)
-    assert call("train", *words, "--out", trained, *quick()).exit_code == 0
-    result = call("eval", *words, "--artifacts", trained, "--report", tmp_path / "report")
+    assert call("train", *words, "--artifacts", trained, *quick()).exit_code == 0
+    result = call("eval", *words, "--artifacts", trained, "--confusion", tmp_path / "folder")
     assert result.exit_code == 0, result.output
-    assert "report     none: a confusion matrix needs labels; sort a few" in result.stdout
-    assert not (tmp_path / "report").exists()
+    assert "confusion  none: a confusion matrix needs labels; sort a few" in result.stdout
+    assert not (tmp_path / "folder").exists()
 
 
 def test_train_starts_with_its_budget_and_says_that_one_domain_is_supervised(
     images: Path, cache: Path, tmp_path: Path
 ) -> None:
     words = ("--data", images, "--source", "day", "--target", "day", "--threads", 1)
-    result = call("train", *words, "--density", "0.1", "--out", tmp_path, *quick())
+    result = call("train", *words, "--density", "0.1", "--artifacts", tmp_path, *quick())
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()[:2]
     assert first == (
@@ -155,7 +161,7 @@ def test_train_starts_with_its_budget_and_says_that_one_domain_is_supervised(
     )
     within = " of those within the budget), mean"
     assert re.search(rf"% oracle-best \(epoch \d+{re.escape(within)}", result.stdout)
-    plain = call("train", *own_images(images, "--out", tmp_path), *quick())
+    plain = call("train", *own_images(images, "--artifacts", tmp_path), *quick())
     assert plain.stdout.startswith("run        cmkd on street day-night, seed 0\nimages     source")
     assert within not in plain.stdout
 
@@ -173,7 +179,7 @@ def test_eval_finds_moved_weights_with_pretrained(
     here, moved = tmp_path / "here.safetensors", tmp_path / "moved.safetensors"
     state = demo.load_state_dict("demo-rn32")
     save_file(state, here)
-    words = own_images(images, "--out", tmp_path)
+    words = own_images(images, "--artifacts", tmp_path)
     assert call("train", *words, *quick(f"pretrained={here}")).exit_code == 0
     here.rename(moved)
     words = own_images(images, "--artifacts", tmp_path)
@@ -192,7 +198,7 @@ def test_train_ends_with_the_number_of_unreadable_images(cache: Path, tmp_path: 
     draw(root, "day", 60, count=34)
     draw(root, "night", 10, count=34)
     (root / "day" / "cup" / "cup3.png").write_bytes(b"no image")
-    result = call("train", *own_images(root, "--out", tmp_path), *quick())
+    result = call("train", *own_images(root, "--artifacts", tmp_path), *quick())
     assert result.exit_code == 0, result.output
     log = tmp_path / "street" / "day-night" / "cmkd" / "train.log"
     assert f"skipped    1 unreadable image, see '{log}'" in result.stdout
@@ -232,14 +238,62 @@ def test_inspect_prints_what_an_artifact_is(trained: Path) -> None:
     assert above.exit_code == 1
     assert f"pass one below it: '{trained / 'street' / 'day-night' / 'cmkd-rst'}'" in (above.stderr)
     assert re.search(r"^rst +true +command line$", result.stdout, re.M)
-    assert "3: bee, cup, dog" in result.stdout
+    assert re.search(r"^batch_size +8 +command line$", result.stdout, re.M)
+    assert re.search(r"^momentum +0.9 +default$", result.stdout, re.M)
+    assert re.search(r"^rst_density +\S+ +data$", result.stdout, re.M)
+    assert "\nclasses   3: bee, cup, dog\n" in result.stdout
+    for role, domain in (("source", "day"), ("target", "night")):
+        assert re.search(rf"^{role} +{domain} +27 +9 / 9 / 9$", result.stdout, re.M)
+    assert "\nleft out: nothing\n" in result.stdout
     assert "demo-rn32/demo" in result.stdout and "oracle-best" in result.stdout
+
+
+def test_inspect_shows_the_losses_of_every_epoch_or_says_why_not(
+    images: Path, cache: Path, tmp_path: Path
+) -> None:
+    words = own_images(images, "--artifacts", tmp_path, "--no-baselines")
+    assert call("train", *words, *quick("epochs=3", "iterations=2")).exit_code == 0
+    folder = tmp_path / "street" / "day-night" / "cmkd"
+    history = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in history.read_text().splitlines()]
+    shown = [line.split() for line in call("inspect", folder).stdout.splitlines()]
+    start = next(n for n, words in enumerate(shown) if words[:3] == ["epoch", "loss", "source"])
+    for row, cells in zip(rows, shown[start + 2 :], strict=True):
+        losses = [f"{value:.4f}" for value in row["losses"].values()]
+        assert cells[: 2 + len(losses)] == [
+            *(str(row["epoch"]), *losses, f"{row['accuracy']:.2f}"),
+        ]
+    saved = Artifact.load(folder / "artifact.safetensors").metrics["selected"]["epoch"]
+    assert [w[0] for w in shown[start + 2 :] if "saved" in " ".join(w)] == [str(saved)]
+    history.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+    assert f"losses    unknown: the history in '{folder}' is of" in call("inspect", folder).stdout
+    history.write_text("{}\n")
+    assert f"losses    unknown: '{history}' is damaged: row 0" in call("inspect", folder).stdout
+    history.unlink()
+    alone = call("inspect", folder)
+    assert alone.exit_code == 0 and f"unknown: cannot read '{history}'" in alone.stdout
+
+
+def test_a_long_history_is_thinned_but_for_the_epochs_that_matter() -> None:
+    numbers = {"losses": {"source": 1.0}, "accuracy": 50.0, "density": 0.0}
+    history = [{"epoch": number, **numbers} for number in range(1, 1001)]
+    digests = Digests(*("0" * 64,) * 3)
+    known = (77, 50.0, 50.0, {"a": 50.0})
+    metrics = Metrics(
+        Last(1000, *known[1:]), OracleBest(13, 50.0), 0.0, True, 9, digests,
+        Selected("infomax", *known),
+    )  # fmt: skip
+    lines = epochs_table(history, metrics).splitlines()
+    marked = {line.split()[-1]: line.split()[0] for line in lines[2:-1]}
+    assert marked["saved"] == "77" and marked["oracle-best"] == "13"
+    assert lines[-2].split()[0] == "1000" and len(lines) < 50
+    assert lines[-1] == f"{1000 - (len(lines) - 3)} epochs between these left out"
 
 
 def test_what_does_not_train_says_so_and_has_no_losses(
     images: Path, cache: Path, tmp_path: Path
 ) -> None:
-    words = ("--method", "zero_shot", "--out", tmp_path)
+    words = ("--method", "zero_shot", "--artifacts", tmp_path)
     result = call("train", *own_images(images, *words), *quick()[: 2 * 2])
     assert result.exit_code == 0, result.output
     assert "on 27 target images\n" in result.stdout and "adapted" not in result.stdout
@@ -247,7 +301,7 @@ def test_what_does_not_train_says_so_and_has_no_losses(
 
 
 def test_resume_without_a_run_says_that_a_new_one_starts(trained: Path, images: Path) -> None:
-    words = own_images(images, "--rst", "--resume", "--no-baselines", "--out")
+    words = own_images(images, "--rst", "--resume", "--no-baselines", "--artifacts")
     assert "resume  " not in call("train", *words, trained, *quick()).stdout
     started = call("train", *words, trained.with_name("other"), *quick())
     assert started.exit_code == 0 and "day-night/cmkd-rst'; a new run starts\n" in started.stdout
@@ -291,14 +345,6 @@ def test_a_mistyped_name_or_share_says_what_was_meant(
     assert "no-rst" not in result.stderr or "--no-rst" in words
 
 
-def test_eval_by_the_task_of_ones_own_images_asks_for_their_place(trained: Path) -> None:
-    result = call("eval", "--task", "day-night", "--artifacts", trained)
-    assert result.exit_code == 1
-    assert (
-        "trained on your own images ('street')" in result.stderr and "--data ROOT" in result.stderr
-    )
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -315,7 +361,7 @@ def test_wrong_usage_exits_with_two(words: list[str]) -> None:
 
 
 def test_options_win_over_set(images: Path, cache: Path, tmp_path: Path) -> None:
-    words = own_images(images, "--out", tmp_path, "--seed", 7)
+    words = own_images(images, "--artifacts", tmp_path, "--seed", 7)
     result = call("train", *words, *quick("seed=3", "rst=true"), "--no-rst")
     assert result.exit_code == 0, result.output
     path = tmp_path / "street" / "day-night" / "cmkd" / "artifact.safetensors"
@@ -326,6 +372,26 @@ def test_a_setting_typed_as_an_option_says_how_to_set_it() -> None:
     result = call("train", "--head-lr-multiplier", "3")
     assert result.exit_code == 2 and "pass --set head_lr_multiplier=VALUE" in result.stderr
     assert "--set" not in call("train", "--nothing", "3").stderr
+
+
+def test_a_renamed_option_is_refused_with_its_new_name() -> None:
+    for words in (("--out", "a"), ("--out=a",)):
+        result = call("train", *words)
+        assert result.exit_code == 2
+        assert "'--out' is now called '--artifacts'; pass --artifacts instead" in result.stderr
+
+
+def test_the_command_that_train_proposes_names_its_task_whatever_else_there_is(
+    tmp_path: Path,
+) -> None:
+    odd = tmp_path / "my runs\n\x1b[2J"
+    fixed, place = r"uda-export onnx --task a-b=cmkd", r"/my runs\012\033[2J' --out a-b.bundle"
+    for dataset, more in (("street", ""), ("shop", " --dataset shop")):
+        path = odd / dataset / "a-b" / "cmkd" / "artifact.safetensors"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        shown = export_command(TaskInfo("a-b", dataset, "a", "b", ("x", "y")), "cmkd", odd)
+        assert shown == f"{fixed}{more} --artifacts $'{tmp_path}{place}"
 
 
 @pytest.mark.parametrize("group", [main, exporting, running])

@@ -1,12 +1,14 @@
 """Captions: articles, and what fits a text encoder."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
 from adapt.clip import model as base_models
 from adapt.clip.captions import article, class_prompts, fitted, fitting
 from adapt.methods.ekda import EKDA
+from adapt.methods.parts.teacher import _mean_features
 from adapt.settings.layers import resolve
 from runtime.errors import BaseModelError
 
@@ -45,7 +47,10 @@ def test_a_prompt_that_is_too_long_gives_way_to_a_shorter_one_with_a_note(caplog
     assert not caplog.records
     wordy = ("apple", "one two three four five six seven eight nine ten")
     assert fitting(clip, wordy, long, "art") == "{}"
-    with pytest.raises(BaseModelError, match="shorten the class name or the prompt"):
+    too_long = (
+        "class name 'word word .* demo-rn32, even with the prompt '{}'; shorten the class name"
+    )
+    with pytest.raises(BaseModelError, match=too_long):
         fitting(clip, ("apple", "word " * 30), long, "art")
 
 
@@ -63,10 +68,17 @@ def test_a_shorter_prompt_has_room_for_fewer_learned_words_and_says_so(caplog):
     with caplog.at_level(logging.WARNING, "adapt"):
         found = fitted(clip, names, config, "art")
     assert (found.prompt, found.n_ctx) == ("{a} {}", 1)
-    assert "has room for n_ctx=1 learned words instead of 4" in caplog.text
+    assert "has room for n_ctx=1 learned words instead of 4; shorter class names " in caplog.text
+    caplog.clear()
+    longest = replace(
+        config, prompt="a very long caption that has no room for any name {}", n_ctx=6
+    )
+    with caplog.at_level(logging.WARNING, "adapt"):
+        assert fitted(clip, ("apple", "cup"), longest, "art").n_ctx == 4
+    assert "has room for n_ctx=4 learned words instead of 6; another, shorter" in caplog.text
     method = EKDA(clip, class_prompts(names, found.prompt), found)
     assert method.teacher.ctx.shape[-2] == 1 and len(method.prompts["0"]) == 1
-    with pytest.raises(BaseModelError, match="shorten the class name or the prompt"):
+    with pytest.raises(BaseModelError, match="even with the prompt '{a} {}'; shorten the class"):
         fitted(clip, ("apple", "one two three four five six seven eight nine ten"), config, "art")
 
 
@@ -76,3 +88,9 @@ def test_ekda_runs_with_articles_of_both_kinds():
     prompts = class_prompts(("apple", "cup"), settings.config.prompt)
     method = EKDA(clip, prompts, settings.config)
     assert method.config.teacher == "demo-vit32-wide"
+
+
+def test_a_name_that_is_too_long_for_the_80_captions_says_what_helps():
+    clip, names = base_models.load("demo-vit32", "demo"), ("cup", "one two three four five six")
+    with pytest.raises(BaseModelError, match="templates=imagenet .*pass --set templates=prompt"):
+        _mean_features(clip, names)

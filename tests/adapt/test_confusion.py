@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -100,3 +101,19 @@ def test_names_stand_where_they_fit(count: int, named: bool) -> None:
     axis = figure(found, "title").axes[0]
     assert ([tick.get_text() for tick in axis.get_yticklabels()] == names) is named
     assert (len(axis.texts) == count) is (count <= 20)
+
+
+@pytest.mark.parametrize(
+    "title", ["street day-night", "office-home clipart-real_world, cmkd-rst-d0.015: " * 3, "W" * 90]
+)
+def test_the_title_lies_inside_the_picture_and_beside_nothing(
+    title: str, confusion: Confusion
+) -> None:
+    picture = figure(confusion, title)
+    picture.savefig(io.BytesIO())  # lays it out
+    assert picture._suptitle is not None
+    found = picture._suptitle.get_window_extent()
+    assert found.x0 >= 0 and found.x1 <= picture.bbox.x1 and found.y1 <= picture.bbox.y1
+    for axis in picture.axes:  # of the matrix, and of its colour bar
+        tight = axis.get_tightbbox()
+        assert tight is not None and not found.overlaps(tight)

@@ -107,7 +107,9 @@ def test_each_side_of_a_split_gets_an_image():
 
 
 def test_one_image_cannot_be_split():
-    with pytest.raises(DataError, match="holding out needs two"):
+    with pytest.raises(
+        DataError, match="holding out needs two: add images, or pass --set holdout=0"
+    ):
         split(ImageSet(("a",), np.zeros(1, np.int64), ("x", "y"), "d"), 0.5, 0)
 
 

@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 from adapt.data import load_folders
-from adapt.data.label_names import Line
-from adapt.data.listfile import read_lines, take_list
+from adapt.data.listfile import take_list
 from runtime.errors import DataError
+from runtime.inventory.lists import Line, read_lines
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -133,13 +134,16 @@ def test_damaged_pictures_are_drawn_again(contents, tiny, tmp_path, caplog, monk
     content, summary = picture.read_bytes(), json.loads(done.read_text())
 
     def damage(harm):
-        if harm == "picture":
+        if harm == "pipe":
+            picture.unlink()
+            os.mkfifo(picture)
+        elif harm == "picture":
             picture.write_bytes((folder / "test" / "real" / "cup" / "0001.png").read_bytes())
         elif harm != "nothing":
             done.write_bytes(harm)
 
     notes = (b"[" * 9000, b'{"contents": ""}') if contents else ()
-    for harm in ("nothing", "picture", *notes):
+    for harm in ("nothing", "picture", "pipe", *notes):
         if not contents:
             done.write_text(json.dumps({k: v for k, v in summary.items() if k != "contents"}))
         damage(harm)

@@ -258,7 +258,9 @@ def test_a_checkpoint_refuses_another_teacher_of_the_same_name(
         first.checkpoint, first.identity, start, first.method, first.optimization, first.average
     )
     assert restored(begin(0.0)) == start
-    with pytest.raises(ConfigError, match="it was made with guides = .*start anew with --restart"):
+    with pytest.raises(
+        ConfigError, match="it was made with another teacher; .*start anew with --restart"
+    ):
         restored(begin(0.01))
 
 

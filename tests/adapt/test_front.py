@@ -21,7 +21,7 @@ CODE = """if True:
     print(json.dumps(found))
 """
 OWN = ["--data", "{images}", "--source", "day", "--target", "night"]
-TRAIN = ["train", *OWN, "--out", "{out}"]
+TRAIN = ["train", *OWN, "--artifacts", "{out}"]
 NAMED = ["--dataset", "demo-digits", "--task", "f-h"]
 SHOW = ["train", "--show-settings"]
 SWEEP = ["sweep", "--dataset", "demo-digits", "--out", "{out}"]
@@ -59,13 +59,16 @@ CASES = {
 } | {
     "method": ([*TRAIN, "--method", "cmdk"], "did you mean 'cmkd'"),
     "domain": (
-        ["train", *OWN[:-1], "nigth", "--out", "{out}"],
+        ["train", *OWN[:-1], "nigth", "--artifacts", "{out}"],
         "nigth' does not exist; did you mean 'night'; available: day, fog, night",
     ),
-    "list": (["train", *OWN[:-1], "no.txt", "--out", "{out}"], "list file 'no.txt' not found"),
+    "list": (
+        ["train", *OWN[:-1], "no.txt", "--artifacts", "{out}"],
+        "list file 'no.txt' not found",
+    ),
     "test": ([*TRAIN, "--test", "nowhere"], "test images 'nowhere' not found"),
     "long domain": (
-        ["train", *OWN[:-1], "x" * 300, "--out", "{out}"],
+        ["train", *OWN[:-1], "x" * 300, "--artifacts", "{out}"],
         "x' does not exist; available: day",
     ),
     "long test": ([*TRAIN, "--test", "x" * 300], "nor in the working folder; pass --test a folder"),

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from adapt.data import load_folders
-from adapt.data.inventory import walk as walks
-from adapt.data.inventory.walk import walk
 from runtime.errors import DataError
 from runtime.frames.preprocess import read_image
+from runtime.inventory import walk as walks
+from runtime.inventory.walk import walk
 from tests.adapt.odd_world import CLASSES, HEIC, clutter, domain, picture
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 from adapt.cli import main
 from adapt.data import load_folders
 from adapt.data.inspection.repeats import warnings
-from adapt.data.inspection.sheet import COLUMNS, ROWS, sheet, spaced
-from adapt.data.inventory.summary import line_of, reasons
+from adapt.data.inventory import line_of
+from adapt.report.samples import SAMPLES
+from runtime.inventory.left_out import reasons
 from tests.adapt.odd_world import CLASSES, clutter, domain, picture
 
 pytestmark = pytest.mark.usefixtures("uda_cache", "without_heif")
@@ -64,7 +65,7 @@ def test_names_of_files_cannot_steer_the_terminal_or_the_log(root, tmp_path):
     assert "\\x07工.png" in result.output
     train = "train --source day --target night --method zero_shot --no-baselines".split()
     settings = ["--set", "model=demo-rn32", "--set", "pretrained=demo"]
-    result = CliRunner().invoke(main, [*train, *settings, "--data", root, "--out", tmp_path])
+    result = CliRunner().invoke(main, [*train, *settings, "--data", root, "--artifacts", tmp_path])
     assert result.exit_code == 0, result.output
     log = next(tmp_path.glob("*/*/*/train.log")).read_text("utf-8")
     for text in (result.stderr, log):
@@ -137,36 +138,30 @@ def test_sizes_of_many_kinds_are_summed_up(root):
     assert "  sizes 24 x 24 to 12 x 200, median 24 x 24; " in check("--data", root).output
 
 
-def test_the_page_needs_no_other_file_and_has_a_sheet_per_class_and_domain(root, tmp_path):
+def test_the_page_needs_no_other_file_and_has_samples_of_each_class_and_domain(root, tmp_path):
     clutter(root / "day")
     for name in ("day", "night"):
         domain(root, name, 1, ("<b>&'",))
     (root / "night" / "circle" / "bad.png").write_bytes(b"x")
     page = tmp_path / "out.html"
-    result = check("--data", root, "--report", page)
+    found = tmp_path / "out.json"
+    result = check("--data", root, "--report", page, "--json", found)
     assert result.exit_code == 1 and f"report     {page}" in result.output
     text = page.read_text()
-    assert "<b>" not in text and "&lt;b&gt;&amp;&#x27;" in text
+    assert "<b>&amp;" not in text and "&lt;b&gt;&amp;&#39;" in text
     assert not re.search(r"(src|href)=['\"](?!data:)|url\(|https?:", text)
-    sheets = [base64.b64decode(found) for found in re.findall(r"base64,([^']+)'", text)]
-    assert len(sheets) == 2 * (len(CLASSES) + 1)
-    sizes = [Image.open(io.BytesIO(found)).size for found in sheets]
-    assert len(set(sizes)) > 1 and all(width <= 6 * 74 for width, _ in sizes)
-    assert "Training would refuse: 1 of 14 images of &#x27;night&#x27; cannot be read" in text
+    shown = [base64.b64decode(found) for found in re.findall(r"jpeg;base64,([^\"]+)", text)]
+    domains = json.loads(found.read_text())["inventory"].values()
+    counts = [count for one in domains for count in one["classes"].values()]
+    assert len(counts) == 2 * (len(CLASSES) + 1)
+    assert len(shown) == sum(min(count, SAMPLES) for count in counts) - 1
+    assert text.count("cannot be read</span>") == 1
+    sizes = {Image.open(io.BytesIO(one)).size for one in shown}
+    assert (80, 27) in sizes and max(map(max, sizes)) == 80  # one has 90 x 30
+    assert "Training would refuse: 1 of 14 images of &#39;night&#39; cannot be read" in text
     assert "left out: thumbnails (6)" in text and "@eaDir (5 files)" in text
-
-
-def test_a_sheet_shows_images_as_they_look_evenly_spaced(root):
-    paths = [picture(root / "day" / "many" / f"{n:02}.png") for n in range(30)]
-    shown = spaced(paths)
-    assert len(shown) == COLUMNS * ROWS and (shown[0], shown[-1]) == (paths[0], paths[-1])
-    assert spaced(paths[:3]) == paths[:3]
-    picture(paths[0], tint=200)
-    (paths[1]).write_bytes(b"x")
-    page = Image.open(io.BytesIO(sheet(paths[:2])))
-    assert page.size == (146, 72)
-    assert all(abs(value - 200) < 3 for value in page.getpixel((36, 36)))
-    assert page.getpixel((74 + 36, 36))[0] < 160 < page.getpixel((74 + 36, 8))[0]
+    check("--data", root, "--report", page, "--no-images")
+    assert "base64" not in page.read_text() and "night/circle/bad.png" in page.read_text()
 
 
 def test_a_page_of_a_named_data_set_is_a_usage_error(tmp_path):

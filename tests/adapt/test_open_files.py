@@ -6,9 +6,9 @@ from PIL import Image
 
 from adapt.data.contents import file_sha256
 from adapt.data.inspection.look import look_at
-from adapt.data.inventory.walk import walk
 from runtime.bundles.bundle import Bundle
 from runtime.frames.preprocess import read_image
+from runtime.inventory.walk import walk
 from runtime.storage.writing import write_bytes
 from tests.runtime.conftest import _make_world
 from tests.users import with_files

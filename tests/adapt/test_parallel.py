@@ -33,7 +33,7 @@ def words(out):
     """Return the words of a training."""
     return [
         *("train", *WORLD, "--method", "cmkd", "--rst", "--select", "infomax", "--no-baselines"),
-        *("--out", str(out), *(word for setting in SETTINGS for word in ("--set", setting))),
+        *("--artifacts", str(out), *(word for setting in SETTINGS for word in ("--set", setting))),
     ]
 
 
@@ -131,7 +131,7 @@ def test_only_one_process_speaks(runs):
 def test_a_batch_that_cannot_be_shared_is_one_clear_line(images, cache, tmp_path):
     words = ("--data", images, "--source", "day", "--target", "night", "--method", "cmkd")
     words += ("--set", "model=demo-rn32", "--set", "pretrained=demo", "--set", "batch_size=15")
-    words += ("--out", tmp_path)
+    words += ("--artifacts", tmp_path)
     ended, said = train_in_two(*words, errors=tmp_path / "errors.txt")
     assert 1 in ended and 0 not in ended
     assert "error: batch_size is 15, expected a multiple of the 2 processes" in said
@@ -141,7 +141,7 @@ def test_a_batch_that_cannot_be_shared_is_one_clear_line(images, cache, tmp_path
 def test_what_is_odd_about_the_data_is_told_by_one_process(tmp_path):
     office31(tmp_path / "office31")
     words = ("--dataset", "office31", "--data", tmp_path / "office31", "--task", "a-d")
-    words += ("--method", "source_only", "--set", "pretrained=nowhere", "--out", tmp_path)
+    words += ("--method", "source_only", "--set", "pretrained=nowhere", "--artifacts", tmp_path)
     ended, said = train_in_two(*words, errors=tmp_path / "errors.txt")
     assert 1 in ended and 0 not in ended
     assert said.count("domain 'amazon' has 8 images of 2 classes") == 1

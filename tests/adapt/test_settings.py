@@ -18,10 +18,10 @@ from adapt.settings import architectures
 from adapt.settings.architectures import check_model
 from adapt.settings.config import AutoRequest, TaskHeadConfig, TrainConfig, by_data, may_be_auto
 from adapt.settings.layers import resolve, shipped
-from adapt.settings.limits import check_crops, check_passes
+from adapt.settings.limits import check_batch, check_crops, check_data, check_passes
 from adapt.settings.stored import SETTINGS, restore
 from adapt.training.train import train
-from runtime.errors import BaseModelError, ConfigError, FormatError
+from runtime.errors import BaseModelError, ConfigError, DataError, FormatError
 
 FOLDER = shipped()
 
@@ -249,7 +249,14 @@ def test_an_artifact_keeps_values_and_sources(pair, tmp_path):
 
 
 def test_show_settings_prints_every_value_with_its_source_and_trains_nothing(images, tmp_path):
-    args = ["train", "--show-settings", "--method", "linear_probe", "--out", str(tmp_path / "a")]
+    args = [
+        "train",
+        "--show-settings",
+        "--method",
+        "linear_probe",
+        "--artifacts",
+        str(tmp_path / "a"),
+    ]
     own = ["--data", str(images), "--source", "day", "--target", "night"]
     own += ["--set", "model=demo-rn32", "--set", "batch_size=9"]
     done = CliRunner().invoke(main, [*args, *own], catch_exceptions=False)
@@ -462,3 +469,21 @@ def test_too_many_passes_are_refused_unless_somebody_named_the_length(pair):
         check_passes(auto, 27)
     check_passes(resolve(cls.Config, "folder", "cmkd", ["epochs=20"]), 27)
     check_passes(resolve(cls.Config, "office31", "cmkd"), 795)  # the paper's
+
+
+def test_a_domain_that_is_too_small_for_a_batch_is_refused_with_advice_that_helps():
+    check_batch(12, {"source": 12, "target": 40})
+    for images, message in (
+        ({"source": 12, "target": 3}, "the target has 3 training images, .* batch_size=3 or less"),
+        ({"source": 12, "target": 1}, "the target has 1 training image, .* 2 or more; add images$"),
+        ({"source": 0, "target": 1}, "the source has 0 training images, .* 2 or more; add images$"),
+    ):
+        with pytest.raises(DataError, match=message):
+            check_batch(16, images)
+    cls = methods.get("cmkd")
+    settings = resolve(
+        cls.Config, "folder", "cmkd", ["model=demo-rn32", "pretrained=demo", "batch_size=4"]
+    )
+    check_data(settings.with_data(cls.from_data, 8, 4), 8, 4, uses_images=True)
+    with pytest.raises(DataError, match="batch_size=3 or less"):
+        check_data(settings, 8, 3, uses_images=True)

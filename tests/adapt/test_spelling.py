@@ -7,10 +7,11 @@ import pytest
 
 from adapt.data import load_folders
 from adapt.data.own_domains import read_test
-from adapt.data.spelling import on_disk, short, tidy
+from adapt.data.spelling import short, tidy
 from adapt.methods.zero_shot import ZeroShot
 from adapt.training.train import train
 from runtime.errors import ConfigError, DataError
+from runtime.storage.spelling import on_disk
 from tests.adapt.odd_world import domain, picture
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
@@ -83,7 +84,7 @@ def test_a_path_is_spelled_as_the_disk_does(tmp_path):
     assert tidy("./a//b/") == "a/b" and tidy(DECOMPOSED) == COMPOSED and tidy("") == ""
 
 
-OTHER = "holds another task, 'a b' to 'c'.*another --out"
+OTHER = "holds another task, 'a b' to 'c'.*another --artifacts"
 
 
 def test_no_remedy_deletes_the_result_of_other_domains(tmp_path, cache):

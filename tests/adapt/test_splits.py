@@ -152,7 +152,7 @@ def test_training_and_eval_take_test_images_of_ones_own(root, tmp_path, uda_cach
     (root / "fog.txt").write_text("".join(lines))
     where = ("--data", root, "--source", "day/train", "--target", "night/train", "--threads", 1)
     out = tmp_path / "out"
-    result = call("train", *where, *MODEL, "--test", "fog.txt", "--out", out)
+    result = call("train", *where, *MODEL, "--test", "fog.txt", "--artifacts", out)
     assert result.exit_code == 0, result.output
     line = "source day/train 9, target night/train 9, held-out test fog.txt 6 images; nothing left"
     assert f"images     {line} out\n" in result.output
@@ -169,9 +169,10 @@ def test_training_and_eval_take_test_images_of_ones_own(root, tmp_path, uda_cach
         inventory["test"]["images"] == 6 and inventory["left_out"] == {} and inventory["held_out"]
     )
     shown = call("inspect", folder).output
-    assert "images    source day/train 9, target night/train 9, test fog.txt 6; left out: no" in (
-        shown
-    )
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["source", "day/train", "9", *"3 / 3 / 3".split()] in rows
+    assert ["test", "fog.txt", "6", *"2 / 2 / 2".split()] in rows
+    assert ["left", "out:", "nothing"] in rows
     evaluated = call("eval", *where, "--artifacts", out, "--test", root / "night" / "val",
                      "--json", tmp_path / "eval.json")  # fmt: skip
     assert evaluated.exit_code == 0, evaluated.output
@@ -180,7 +181,7 @@ def test_training_and_eval_take_test_images_of_ones_own(root, tmp_path, uda_cach
     images = {line["variant"]: line["images"] for line in lines}
     assert images == {"zero_shot": 6, "linear_probe": 6}
     refused = call("eval", *where, "--artifacts", out)
-    assert refused.exit_code == 1 and "pass the --test that it was trained with" in refused.stderr
+    assert refused.exit_code == 1 and "fog.txt'; pass --test fog.txt, or move" in refused.stderr
 
 
 def test_a_named_data_set_keeps_its_own_test_images_in_training():

@@ -278,3 +278,14 @@ def test_a_wrong_option_is_a_usage_error(options, message, tmp_path):
     result = sweep("sweep", "--dataset", "demo-digits", "--out", str(tmp_path), *options, code=2)
     assert message in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_methods_have_a_table_each(root, cache, tmp_path):
+    more = ("--method", "zero_shot,source_only", "--tasks", "a-d", "--seeds", "0")
+    result = sweep(*arguments(root, tmp_path, *more, settings=("train_encoder=false",)))
+    lines = [line.partition(":")[0] for line in result.stderr.splitlines() if " seed 0: " in line]
+    assert lines == ["a-d zero_shot seed 0", "a-d source_only seed 0"]
+    kinds = [path.name.partition("-")[0] for path in sorted((tmp_path / "office31").iterdir())]
+    assert kinds == ["source_only", "zero_shot"]
+    for kind in kinds:
+        assert f"\n{kind}, last " in result.stdout and "/table.json'\n" in result.stdout

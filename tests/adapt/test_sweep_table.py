@@ -13,6 +13,7 @@ from adapt.sweep.report import Report
 from adapt.sweep.results import Result, read
 from adapt.sweep.run import run
 from adapt.sweep.table import protocol, spread, tables
+from adapt.training.history import read_history
 from tests.adapt.offices import TINY, office31
 
 
@@ -184,7 +185,9 @@ def test_a_result_says_what_the_run_left(tmp_path, cache):
     # As CMKD's tables count: changed weights and the classifier, without the head's two norms.
     changed = sum(sparse.values.size for sparse in artifact.residual.values())
     assert found.stored == changed + 2 * artifact.head_weight.shape[1]
-    assert found.epochs["last"] == artifact.metrics["last"]
+    scores = read_history(job.path.parent)[-1]["scores"]
+    assert found.epochs["last"] == {**artifact.metrics["last"], "scores": scores}
+    assert found.figure("last", "infomax", "tasks", "a-d") == scores["infomax"]
     assert found.epochs["oracle-best"]["accuracy"] == artifact.metrics["oracle_best"]["accuracy"]
     assert "selected" not in found.epochs
     for damaged in ("{", "[1]", '{"accuracy": "9"}'):

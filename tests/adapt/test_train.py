@@ -81,7 +81,7 @@ def test_a_variant_that_trained_on_other_images_of_the_target_is_not_tested(
     run = train("cmkd", pair, settings, out=tmp_path)
     assert compare(pair, {"cmkd": run.path}, asdict(settings))[1].images == len(pair.test)
     other = load_folders(images, "day", "night", holdout=0.4, seed=1)
-    with pytest.raises(DataError, match=r"holdout 0\.4, seed 0\) than .*same --seed"):
+    with pytest.raises(DataError, match=r"\(holdout 0\.4, seed 0\); .*same --seed"):
         compare(other, {"cmkd": run.path}, asdict(replace(settings, seed=1)))
 
 
@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_old_artifact(
     before = run.path.read_bytes()
     settings = {**asdict(rst_config), "seed": 1}
     words = [f"--set={key}={value}" for key, value in settings.items() if key != "rst"]
-    words += ["--rst", "--out", str(tmp_path), "--threads", "1", "--restart"]
+    words += ["--rst", "--artifacts", str(tmp_path), "--threads", "1", "--restart"]
     words += ["--data", str(images), "--source", "day", "--target", "night"]
 
     def fill() -> None:

@@ -61,7 +61,7 @@ def test_a_second_training_is_refused_by_name_until_the_first_ends(
 def test_torchrun_is_refused_as_one(images: Path, uda_cache: Path, tmp_path: Path) -> None:
     words = [
         *("--data", images, "--source", "day", "--target", "night", "--method", "cmkd"),
-        *("--out", tmp_path, "--set", "model=demo-rn32", "--set", "pretrained=demo"),
+        *("--artifacts", tmp_path, "--set", "model=demo-rn32", "--set", "pretrained=demo"),
         *("--set", "batch_size=8", "--no-rst"),
     ]
     with exclusive(tmp_path / RUN / LOCK):

@@ -56,11 +56,13 @@ def evaluated(out, *images):
 @pytest.mark.parametrize("method", ["cmkd", "unimos", "ekda"])
 def test_train_and_eval_of_own_images_agree(method, root, tmp_path, uda_cache):
     images = ("--data", root, "--source", "amazon", "--target", "webcam")
-    done = call("train", *images, "--method", "zero_shot", "--out", tmp_path, settings=MODEL)
+    done = call("train", *images, "--method", "zero_shot", "--artifacts", tmp_path, settings=MODEL)
     found = {of_run(done)}
     out = tmp_path / method
     settings = (*MODEL, *QUICK)
-    found.add(of_table(call("train", *images, "--method", method, "--out", out, settings=settings)))
+    found.add(
+        of_table(call("train", *images, "--method", method, "--artifacts", out, settings=settings))
+    )
     found.add(evaluated(out, *images))
     assert len(found) == 1
 
@@ -74,7 +76,9 @@ def test_train_eval_and_sweep_of_a_papers_data_set_agree(method, root, tmp_path,
     )  # fmt: skip
     found, task, out = {of_run(swept)}, (*images, "--task", "a-w"), tmp_path / method
     settings = (*MODEL, *QUICK, "train_size=36", *(TEACHER if method == "ekda" else ()))
-    found.add(of_table(call("train", *task, "--method", method, "--out", out, settings=settings)))
+    found.add(
+        of_table(call("train", *task, "--method", method, "--artifacts", out, settings=settings))
+    )
     found.add(evaluated(out, *task))
     assert len(found) == 1
 
@@ -82,8 +86,10 @@ def test_train_eval_and_sweep_of_a_papers_data_set_agree(method, root, tmp_path,
 def test_a_prompt_that_is_named_is_zero_shots_too(root, tmp_path, uda_cache):
     images = ("--data", root, "--source", "amazon", "--target", "webcam")
     own = (*MODEL, "prompt={}", "resize=crop")
-    alone = call("train", *images, "--method", "zero_shot", "--out", tmp_path, settings=own)
+    alone = call("train", *images, "--method", "zero_shot", "--artifacts", tmp_path, settings=own)
     out = tmp_path / "cmkd"
-    done = call("train", *images, "--method", "cmkd", "--out", out, settings=(*own, *QUICK))
-    default = call("train", *images, "--method", "zero_shot", "--out", out / "x", settings=MODEL)
+    done = call("train", *images, "--method", "cmkd", "--artifacts", out, settings=(*own, *QUICK))
+    default = call(
+        "train", *images, "--method", "zero_shot", "--artifacts", out / "x", settings=MODEL
+    )
     assert of_run(alone) == of_table(done) == evaluated(out, *images) != of_run(default)

@@ -33,6 +33,8 @@ def test_onnx_writes_a_bundle_and_baked_files_and_says_what_it_found(world, tmp_
     )
     assert again.exit_code == 0 and "5 of 36" in again.output and "p-a" not in again.output
     assert again.output.splitlines()[-1] == f"verified   {out}: 1 task compared, none differs"
+    wrong = invoke("verify", out, "--artifacts", world.artifacts, "--device", "tpu")
+    assert wrong.exit_code == 1 and "unknown device 'tpu'" in wrong.output
 
 
 def test_each_task_may_name_its_own_variant(world, tmp_path):

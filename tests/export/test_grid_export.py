@@ -9,6 +9,7 @@ from torch import nn
 
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network, merged
+from adapt.artifacts.merge import survival as whole_survival
 from adapt.clip.model import encoder_tensors, load
 from adapt.compute.inference import predict
 from adapt.data import load_folders
@@ -160,6 +161,8 @@ def test_what_survives_is_the_same_whatever_precision_is_exported(runs, world, t
         [row] = export_bundle([loop.path], tmp_path / precision, precision=precision, images=images)
         found.append(row.record.survival)
     assert found[0] == found[1] and found[0].fp16 == 1.0 > found[0].bf16
+    clip = load("demo-rn32", loop.config.pretrained)  # what a report shows
+    assert vars(found[0]) == whole_survival(clip, Artifact.load(loop.path))
 
 
 def test_tasks_of_two_grids_share_a_base_only_where_it_is_the_same(runs):

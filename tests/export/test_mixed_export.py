@@ -94,6 +94,12 @@ def test_a_mixed_bundle_verifies_again_but_not_with_another_tasks_tokens(world, 
     artifacts = paths["a-c"].parents[3]
     rows = verify_bundle(made, artifacts, tasks=("c-a", "a-p"), images=ImagePaths(world.images))
     assert [row.comparison.agreement for row in rows] == [1.0, 1.0]
+    other = {"backend": "openvino", "strategy": "engines", "threads": 1}
+    again = verify_bundle(
+        made, artifacts, tasks=("c-a", "a-p"), images=ImagePaths(world.images), session=other
+    )
+    assert [row.comparison.agreement for row in again] == [1.0, 1.0]
+    assert again[0].comparison.max_difference != rows[0].comparison.max_difference
     with Session.open(made, threads=1) as session:
         session.switch("c-p")
         one = session._load("c-a")

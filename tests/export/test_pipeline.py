@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from adapt.artifacts.artifact import Artifact
-from adapt.artifacts.merge import load_merged
+from adapt.artifacts.merge import load_base, load_merged, survival
 from adapt.clip import model as clips
 from adapt.clip.demo_weights import ARCHITECTURES, architecture
 from adapt.compute.inference import predict
@@ -79,6 +79,8 @@ def test_report_in_the_bundle_holds_what_was_measured(world, tmp_path):
     assert (report["images"], report["labelled"], report["agreement"]) == (36, 36, 1.0)
     assert report["accuracy_torch"] == report["accuracy_engine"]
     assert report["survival"]["fp32"] == 1.0 > report["survival"]["fp16"]
+    found = Artifact.load(artifact(world))
+    assert report["survival"] == survival(load_base(found), found)  # what a report shows
     assert report["density"] == Artifact.load(artifact(world)).density
     assert report["distance_base"] > 100 * report["distance_merged"] > 0
 
@@ -243,7 +245,7 @@ def test_bundle_without_tasks_is_refused(tmp_path):
 
 
 def test_without_images_nothing_is_exported(world, tmp_path):
-    with pytest.raises(DataError, match="to verify task 'p-a' on; pass --images.*'a'"):
+    with pytest.raises(DataError, match="not found for task 'p-a'; pass --images.*'a'"):
         export_bundle([artifact(world)], tmp_path / "o")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images"):

@@ -106,6 +106,59 @@ def test_images_that_are_gone_are_named_and_found_where_they_are_now(
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
+def evaluated(*words: object) -> tuple[str, str]:
+    """Return the line on the images, and the rest of what `uda-adapt eval` prints."""
+    first, _, rest = run(adapt_main, "eval", *words).partition("\n")
+    assert first.startswith("images     ")
+    return first.removeprefix("images     "), rest
+
+
+def refusal(*words: object, code: int = 1) -> str:
+    done = CliRunner().invoke(adapt_main, [str(w) for w in words], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.stderr
+
+
+def test_eval_takes_the_images_that_the_artifacts_remember(made: Path, world: Path) -> None:
+    given = ("--artifacts", world / "artifacts")
+    named = ("--data", made / "street", "--source", "day", "--target", "night")
+    which, rest = evaluated("--task", "day-night", *given)
+    assert which == f"the test images of training, in '{made / 'street'}'"
+    assert rest == run(adapt_main, "eval", *named, *given)
+    several = refusal("eval", *given)
+    assert (
+        "artifacts of 2 tasks; choose one with --task (and --dataset): street/day-fog, " in several
+    )
+    assert evaluated("--task", "day-fog", "--dataset", "street", *given)[1].startswith(
+        "street day-fog"
+    )
+    drawn = run(adapt_main, "spot-check", "draw", "--task", "day-fog", *given, "--count", 2,
+                "--out", world / "check")  # fmt: skip
+    assert "2 of 4 held-out target images" in drawn
+    shutil.rmtree(world / "artifacts" / "street" / "day-fog")
+    assert evaluated(*given) == (which, rest)
+    nothing = refusal("eval", "--artifacts", world / "none", code=2)
+    assert f"no images, and '{world / 'none'}' has no artifacts that remember some" in nothing
+
+
+def test_eval_says_that_remembered_images_are_gone_or_changed(made: Path, world: Path) -> None:
+    moved, given = world / "moved", ("--task", "day-night", "--artifacts", world / "artifacts")
+    shutil.copytree(made / "street", moved)
+    artifact = artifact_of(world)
+    artifact.optional[IMAGES]["root"] = str(world / "street")
+    artifact.save(next(world.rglob("day-night/*/artifact.safetensors")))
+    assert f"no longer in '{world / 'street'}'; pass the folder where" in refusal("eval", *given)
+    which, rest = evaluated(*given, "--data", moved)
+    assert which == f"the test images of training, in '{moved}'"
+    assert rest.startswith("street day-night: accuracy on the very 9 target images")
+    another_image(moved)
+    changed = refusal("eval", *given, "--data", moved)
+    assert "have changed since it was trained; pass the images to use with --test" in changed
+    which, rest = evaluated(*given, "--data", moved, "--test", "dusk")
+    assert which == f"the classes of training, in '{moved}'; the test images in 'dusk'"
+    assert "accuracy on 9 images of 'dusk'" in rest
+
+
 def another_image(street: Path) -> None:
     Image.new("RGB", (24, 24), "red").save(street / "night" / "bee" / "bee0.png")
 
@@ -161,7 +214,8 @@ def test_test_images_of_their_own_are_remembered(
     saved = Origin.of(Artifact.load(path).optional[IMAGES])
     assert saved == Origin(f"{tmp_path}/street", "day", "night", f"{tmp_path}/elsewhere")
     output = run(adapt_main, "inspect", path)
-    assert f"data      {tmp_path}/street\n" in output
+    words = f"--data {tmp_path}/street --source day --target night --test {tmp_path}/elsewhere"
+    assert f"\ndata      {words}\n" in output
     shutil.rmtree("street/night")  # adapted to, not tested on
     draw(tmp_path / "street", "night", 99, count=1)
     monkeypatch.chdir(made)
@@ -208,7 +262,7 @@ def test_what_cannot_be_a_place_is_not_remembered(document: object, world: Path)
     artifact = artifact_of(world)
     artifact = replace(artifact, optional={**artifact.optional, IMAGES: document})
     with pytest.raises(
-        DataError, match="images of 'street' not found to verify task 'day-night'.*--images"
+        DataError, match="images of 'street' not found for task 'day-night'; pass --images"
     ):
         ImagePaths().sample(artifact)
 

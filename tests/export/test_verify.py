@@ -7,9 +7,10 @@ from torch import nn
 from adapt.clip.model import encoder_tensors
 from export.graphs import encoders
 from export.graphs.encoder import deploy_tensors, encoder_graph
-from export.verification.comparison import TOLERANCES, Reference, check, compare
+from export.verification.comparison import Reference, check, compare
 from export.verification.images import Sample
 from export.verification.verifier import run
+from runtime.benchmark.tolerances import TOLERANCES
 from runtime.errors import VerifyError
 from runtime.models import Preprocess
 from tests.export.helpers import random_pixels, run_onnx, torch_features, vit

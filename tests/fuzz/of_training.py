@@ -22,17 +22,21 @@ from safetensors.torch import save
 
 from adapt.artifacts.artifact import FEATURES, KIND, OLDEST, SCHEMA, Artifact
 from adapt.clip import demo_weights, weights
-from adapt.data import cache, contents, digit_files, drawn, listfile
+from adapt.data import cache, contents, digit_files, drawn
 from adapt.data.base import ImageSet
-from adapt.evaluation import spot_check
+from adapt.evaluation import predictions, spot_check
 from adapt.methods.cmkd import CMKD, CMKDConfig
 from adapt.methods.parts import features
 from adapt.optim import rst
 from adapt.optim.averaging import WeightAverage
 from adapt.optim.optimization import Optimization
+from adapt.report.runs import Run
+from adapt.report.tasks import without_evaluation
+from adapt.report.write import write
 from adapt.settings import layers, model_config, text
 from adapt.sweep import results
 from adapt.training import checkpoint
+from runtime.inventory import lists
 from runtime.storage import checksummed
 from tests.adapt.conftest import make_clip
 from tests.adapt.digit_originals import write_mnist, write_svhn, write_usps
@@ -106,10 +110,11 @@ def readers(place: Path) -> list[Reader]:
         Reader(
             "list of images",
             [b"day/cup/1.jpg 0\nday/key/2.png 1\n", "tag/\u00fc b.jpg\t3\n".encode()],
-            from_file(place / "l.txt", listfile.read_lines),
+            from_file(place / "l.txt", lists.read_lines),
         ),
         _spot_check(place / "spot"),
         _metrics(place / "run"),
+        *_pages(place / "pages"),
         *_digits(place),
     ]
 
@@ -236,6 +241,7 @@ def _caches(place: Path) -> list[Reader]:
             from_file(place / "features", lambda file: features._read(file, document)),
             rehash_checksummed(features.KIND, features.SCHEMA),
         ),
+        _predictions(place / "predictions"),
         Reader(
             "cached digests",
             [known],
@@ -291,13 +297,62 @@ def _metrics(folder: Path) -> Reader:
     return Reader("metrics", seeds, from_file(folder / "metrics.jsonl", read), rehash)
 
 
+def _pages(folder: Path) -> list[Reader]:
+    """Return the readers of a report: whatever of a run is accepted can be shown."""
+
+    def page(file: Path) -> None:
+        run = Run.read(file.with_name("artifact.safetensors"))
+        write(folder / "page.html", [without_evaluation([run])])
+
+    def rehash(content: bytes, draw: Draw) -> bytes:
+        return b"\n".join(rehash_json(line, draw) for line in content.splitlines())
+
+    artifacts = [path.read_bytes() for path in sorted(TRAINED.glob("*/artifact.safetensors"))]
+    history = (UNFINISHED / "metrics.jsonl").read_bytes()
+    for name in ("of-artifact", "of-history"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "metrics.jsonl").write_bytes(history)
+        (folder / name / "artifact.safetensors").write_bytes(artifacts[0])
+    return [
+        Reader(
+            "artifact of a page",
+            artifacts,
+            from_file(folder / "of-artifact" / "artifact.safetensors", page),
+            rehash_checksummed(KIND, SCHEMA, FEATURES, OLDEST),
+            share=0.3,
+        ),
+        Reader(
+            "history of a page",
+            [history],
+            from_file(folder / "of-history" / "metrics.jsonl", page),
+            rehash,
+            share=0.3,
+        ),
+    ]
+
+
+def _predictions(file: Path) -> Reader:
+    test: Any = SimpleNamespace(positions=np.arange(4))
+    tensors = {
+        "classes": np.array([[0, 1]] * 4, np.int64),
+        "scores": np.full((4, 2), 0.5, np.float32),
+    }
+    kind, schema = predictions.KIND, predictions.SCHEMA
+    return Reader(
+        "cached predictions",
+        [checksummed.encode(kind, schema, {"infomax": 0.5}, tensors)],
+        from_file(file, lambda path: predictions._read(path, test, 2)),
+        rehash_checksummed(kind, schema),
+    )
+
+
 def _digits(place: Path) -> list[Reader]:
     """Return the readers of MNIST's, USPS's and SVHN's own files."""
     found = []
-    for name, write in (("mnist", write_mnist), ("usps", write_usps), ("svhn", write_svhn)):
+    for name, write_all in (("mnist", write_mnist), ("usps", write_usps), ("svhn", write_svhn)):
         folder = place / name
         folder.mkdir()
-        write(folder)
+        write_all(folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         read: Callable[..., object] = getattr(digit_files, name)
         if name == "mnist":

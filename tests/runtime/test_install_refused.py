@@ -58,9 +58,15 @@ def test_a_file_of_another_base_precision_or_graph_is_refused(
         world.path,
         write_task(replace(task, encoder="1" * 64)),
         FormatError,
-        "encoder graph 111111111111, which .* does not have; export the whole bundle again",
+        "is task 'a-b' of the method .*, which needs another encoder than the tasks of",
     )
-    refused(world.path, write_task(replace(task, head="2" * 64)), FormatError, "head graph 2222")
+    probe = write_task(replace(task, head="2" * 64, method="linear_probe"))
+    message = (
+        rf"is task 'a-b' of the method linear_probe, which needs another head than the tasks of "
+        rf"'{re.escape(str(world.path))}' \({task.method}\) have; export that bundle again, with "
+        "--task a-b=linear_probe beside its other tasks"
+    )
+    refused(world.path, probe, FormatError, message)
 
 
 def test_a_file_that_does_not_fit_its_head_or_encoder_is_refused(mixed, write_task):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from runtime.backends import BACKENDS
 from runtime.benchmark.latency import machine
+from runtime.bundles.bundle import Bundle
 from runtime.cli import main
 from runtime.strategies import STRATEGIES
 
@@ -32,6 +33,30 @@ def test_info_lists_every_task_and_check_reads_every_file(world):
     for task in world.tasks.values():
         assert f"{task.info.source} -> {task.info.target}" in result.output
     assert "checked   6 files, all intact" in result.output
+
+
+def test_info_marks_what_is_damaged_and_shows_the_rest(world):
+    first, second, *_ = Bundle.open(world.path).manifest.tasks
+    path, gone = (world.path / entry.file.path for entry in (first, second))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    gone.unlink()
+    for words, code in (((), 0), (("--check",), 1)):
+        result = run("info", world.path, *words)
+        assert result.exit_code == code
+        rows = {line.split()[0]: line for line in result.stdout.splitlines() if " -> " in line}
+        assert {t for t in rows if "damaged" in rows[t].split()} == {first.id, second.id}
+        assert f"\ndamaged   '{path}' was altered; copy the bundle again\n" in result.stdout
+        assert f"\ndamaged   '{gone}' no longer exists; " in result.stdout
+        assert "all intact" not in result.stdout
+    assert result.stderr.startswith(f"error: 2 files of '{world.path}' cannot be used, see above;")
+    base = world.path / Bundle.open(world.path).manifest.tensors.path
+    with base.open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(bytes([base.read_bytes()[-1] ^ 1]))
+    assert base.name not in run("info", world.path).stdout  # its values are not read
+    assert f"damaged   '{base}' " in run("info", world.path, "--check").stdout
 
 
 def test_predict_prints_what_the_session_says(world, image, frame, tmp_path):
@@ -141,12 +166,12 @@ def test_bench_measures_as_many_switches_as_asked(world, tmp_path, tasks):
         ),
         (["predict", "BUNDLE", "IMAGE", "--task", "x-y"], "unknown task 'x-y'"),
         (["predict", "BUNDLE", "IMAGE"], "available: a-b, a-c, a-d; name one, for example --task"),
-        (["predict", "BUNDLE", "FOLDER"], "is a folder, expected image files; name them"),
+        (["predict", "nowhere", "x.png"], "the bundle 'nowhere' does not exist; check the path"),
         (
             ["predict", "BUNDLE", "missing.png", "--task", "a-b"],
             "file or directory; check the path",
         ),
-        (["predict", "BUNDLE", "*.png", "--task", "a-b"], "leave out the quotes around a pattern"),
+        (["predict", "BUNDLE", "*.png", "--task", "a-b"], "no file matches '*.png'; check the pa"),
         (["bench", "BUNDLE", "--task", "x-y"], "unknown task 'x-y'"),
         (["predict", "BUNDLE", "IMAGE", "--task", "\x1b[2J工"], "unknown task '\\x1b[2J工'"),
     ],

@@ -121,9 +121,34 @@ def test_files_of_others_with_similar_names_stay(tmp_path):
 
 
 def test_an_error_names_the_file_that_was_wanted(tmp_path):
-    with pytest.raises(StorageError, match=f"cannot write '{tmp_path}/{'a' * 250}'"):
-        write_bytes(tmp_path / ("a" * 250), b"")
+    with pytest.raises(StorageError, match=f"cannot write '{tmp_path}/{'a' * 256}': File name too"):
+        write_bytes(tmp_path / ("a" * 256), b"")
     assert not names(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 100, "a" * 101, "a" * 241, "a" * 255, "\u00e9" * 127])
+def test_every_name_that_the_disk_takes_can_be_written(tmp_path, name):
+    path, other = tmp_path / name, f"b{name[1:]}"
+    write_bytes(path, b"1")
+    write_bytes(path, b"2")
+    assert path.read_bytes() == b"2" and names(tmp_path) == [name]
+    with sibling_folder(path) as folder:
+        (folder / "x").write_bytes(b"3")
+    assert names(tmp_path) == [name]
+    kill(started(lambda: replacing(path)))
+    kill(started(lambda: replacing(tmp_path / other)))
+    assert len(names(tmp_path)) == 5
+    write_bytes(path, b"4")
+    assert len(names(tmp_path)) == 3, "what was left of the other one stays"
+    remove_leftovers(tmp_path, other)
+    assert names(tmp_path) == [name] and path.read_bytes() == b"4"
+
+
+def test_what_an_earlier_version_left_of_a_long_name_is_removed(tmp_path):
+    for end in ("lock", "tmp"):
+        (tmp_path / f".{'a' * 150}.01234567.{end}").write_bytes(b"half")
+    write_bytes(tmp_path / ("a" * 150), b"whole")
+    assert names(tmp_path) == ["a" * 150]
 
 
 def test_where_no_temporary_files_can_be_written_a_folder_is_asked_for(monkeypatch):

@@ -17,9 +17,10 @@ from adapt.data.cache import UNREADABLE
 from adapt.data.inspection import repeats
 from adapt.data.inspection.look import Look, look_at
 from adapt.data.inspection.repeats import Pair, Repeats
-from adapt.data.inventory.summary import counted, left_out_line, spread
+from adapt.data.inventory import spread
 from adapt.data.own_domains import OwnDomain
 from runtime.console import count_of
+from runtime.inventory.left_out import counted, left_out_line
 
 FEW, SHARE = 3, 0.1
 """Number of images, and share of the median class, below which a class is nearly empty."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from adapt.data.base import DomainPair
 from adapt.data.inspection.repeats import warnings
-from adapt.data.inventory.summary import INVENTORY
+from adapt.data.inventory import INVENTORY
 from adapt.data.origin import IMAGES, Origin
 
 _log = logging.getLogger(__name__)

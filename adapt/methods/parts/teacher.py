@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from adapt.clip.model import Clip
 from adapt.clip.prompts import Captions, check_context, check_visual, encode_images
 from adapt.compute.parallel import gather
-from runtime.errors import ConfigError
+from runtime.errors import BaseModelError, ConfigError
 
 STD = 0.02
 """Standard deviation of freshly drawn prompt tokens."""
@@ -157,10 +157,22 @@ def class_names(prompts: Sequence[str], template: str) -> list[str]:
 
 @torch.no_grad()
 def _mean_features(clip: Clip, names: Sequence[str]) -> Tensor:
-    """Return the mean text features (K, E) over OpenAI's templates, none of them normalised."""
+    """Return the mean text features (K, E) over OpenAI's templates, none of them normalised.
+
+    Raises:
+        BaseModelError: A class name is too long for one of the templates.
+    """
     total = torch.zeros(())
     for template in OPENAI_IMAGENET_TEMPLATES:
-        found = Captions(clip, [template(name) for name in names]).encode()
+        captions = [template(name) for name in names]
+        if not clip.fits(captions):
+            longest = max(names, key=len)
+            raise BaseModelError(
+                f"class names such as '{longest[:80]}' are too long for the captions of "
+                f"templates=imagenet and the text encoder of {clip.info.architecture}; shorten "
+                "them, or pass --set templates=prompt"
+            )
+        found = Captions(clip, captions).encode()
         total = total.to(found.device) + found
     return total / len(OPENAI_IMAGENET_TEMPLATES)
 

@@ -33,10 +33,8 @@ class OrtBackend:
         BackendError: onnxruntime is missing, or has no such device here.
     """
 
-    def __init__(
-        self, device: str, threads: int | None, bundle: object = None, engines: object = None
-    ) -> None:
-        """Start the library; `bundle` and `engines` are ignored."""
+    def __init__(self, device: str, threads: int | None, *ignored: object) -> None:
+        """Start the library; it multiplies in the graphs' own precision, and builds nothing."""
         index = index_of(device)
         self._ort = onnxruntime()
         self.version = f"onnxruntime {self._ort.__version__}"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Engine, Inputs
-from runtime.backends.ort.engine import check_given, check_name
+from runtime.backends.checks import check_given, check_name
 from runtime.backends.places import Places
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice

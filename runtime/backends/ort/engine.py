@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Engine, Inputs
+from runtime.backends.checks import check_given, check_name
 from runtime.errors import BackendError, raised_by
 
 
@@ -73,24 +74,3 @@ class OrtEngine:
         """Release the session and the bound values. Safe to call more than once."""
         self._binding = self._session = None
         self._bound.clear()
-
-
-def check_name(names: frozenset[str], name: str) -> None:
-    """Check that a graph has an input.
-
-    Raises:
-        BackendError: The graph has no such input.
-    """
-    if name not in names:
-        raise BackendError(f"the graph has no input '{name}'; export the bundle again")
-
-
-def check_given(names: frozenset[str], bound: dict[str, Any], inputs: Inputs) -> None:
-    """Check that no input is missing: the binding would quietly use what an earlier run left there.
-
-    Raises:
-        BackendError: An input is missing.
-    """
-    missing = names - bound.keys() - inputs.keys()
-    if missing:
-        raise BackendError(f"the graph wants '{min(missing)}'; export the bundle again")

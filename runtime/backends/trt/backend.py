@@ -39,8 +39,9 @@ class TrtBackend:
         threads: int | None,
         bundle: Path | None,
         engines: str | os.PathLike[str] | None = None,
+        *ignored: object,
     ) -> None:
-        """Start the library on a GPU; `threads` is ignored."""
+        """Start the library on a GPU; threads and precision are those of the built engines."""
         index = gpu_of(device, "backend 'trt' runs")
         self.version = str(library())
         self.device = device

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import shlex
 from pathlib import Path
 
 from runtime.errors import FormatError
 from runtime.storage.files import CODE_FOLDER, make_folder, storage_errors
 from runtime.storage.trusted import Hint, check_folder, read_code
+from runtime.text import quoted
 
 
 def make(folder: Path) -> None:
@@ -41,7 +41,7 @@ def described(folder: Path, content: str) -> list[Path]:
     except OSError as error:
         raise FormatError(
             f"cannot read '{folder}': {error.strerror or error}; as the user who built the engines "
-            f"or as root, run: chmod -R go+rX {shlex.quote(str(folder))}"
+            f"or as root, run: chmod -R go+rX {quoted(folder)}"
         ) from error
     return [folder / name for name in sorted(fnmatch.filter(names, f"*-{content[:16]}.*.json"))]
 

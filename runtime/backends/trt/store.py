@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from runtime.storage import disk
 from runtime.storage.files import sha256, storage_errors
 from runtime.storage.locks import exclusive
 from runtime.storage.writing import remove_leftovers, write_bytes
+from runtime.text import quoted
 
 FOLDER = "engines"
 """Name of the engines' folder in a bundle, which the bundle's writers leave alone."""
@@ -131,8 +131,8 @@ def store_of(bundle: Path, folder: str | os.PathLike[str] | None) -> EngineStore
         ConfigError: The folder has no name, as when a shell's variable is empty.
     """
     check_engines(folder)
-    extra = "" if folder is None else f" --engines {shlex.quote(str(folder))}"
+    extra = "" if folder is None else f" --engines {quoted(folder)}"
     path = bundle / FOLDER if folder is None else Path(folder)
     if folder is not None and disk.is_link(path):
         path = disk.real(path)  # the user named it, so the link is meant
-    return EngineStore(path, f"uda-runtime build {shlex.quote(str(bundle))}{extra}")
+    return EngineStore(path, f"uda-runtime build {quoted(bundle)}{extra}")

@@ -1,11 +1,18 @@
-import base64
+"""The demo's page: what the device saw, how fast, and the page of its artifacts."""
+
+import math
 import re
+from html import unescape
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from adapt.data import load_folders
 from adapt.demo import report
+from adapt.methods.zero_shot import ZeroShot
+from adapt.training.train import train
+from tests.adapt.conftest import draw
 
 TIMES = {"p50": 1.0, "p90": 2.0, "p99": 3.0, "mean": 1.2, "min": 0.5, "samples": 9}
 
@@ -18,53 +25,57 @@ def chapter(tmp_path):
         Image.fromarray(np.full((8, 8, 3), 99, np.uint8)).save(tmp_path / name / "0.png")
         paths.append(tmp_path / name / "0.png")
     seen = [
-        {"image": f"{name}/0.png", "task": "p-a", "top": [[said, 0.75]]}
+        {"image": f"{name}/0.png", "task": "p-a", "top": [[said, 0.75], ["key", 0.25]]}
         for name, said in (("cup", "cup"), ("key", "cup"), ("lamp", "lamp"))
     ]
-    variants = [
-        {"variant": v, "accuracy": a}
-        for v, a in (("cmkd-rst", 90.5), ("zero_shot", 50.25), ("source_only", 40.0))
-    ]
-    return report.Chapter("p-a", "a <story>", paths, seen, {"variants": variants}, tmp_path)
+    return report.Chapter("p-a", "a <story>", [], paths, seen, tmp_path)
 
 
 @pytest.fixture
 def bench():
     predict = {"kind": "predict", "task": "p-a", "batch": 1, "predict_ms": TIMES}
-    machine = {"processor": "a chip", "cores": 2}
     return {
-        "rows": [predict, {"kind": "switch", "switch_ms": {**TIMES, "p50": 0.25}}],
+        "rows": [predict, {"kind": "switch", "switch_ms": {**TIMES, "p50": 0.25, "p99": 0.75}}],
         "backend": "ort",
         "frame": "8x8",
         "precision": "fp32",
-        "machine": machine,
+        "machine": {"processor": "a chip", "cores": 2},
     }
 
 
-def test_the_sheet_counts_what_the_device_got_right(chapter):
-    figure = report.sample_sheet(chapter)
-    assert "2 of 3 right" in figure.get_suptitle()
-    titles = [axis.get_title() for axis in figure.axes]
-    assert titles == ["cup", "key", "lamp", "cup 75%", "cup 75%", "lamp 75%"]
-    colors = [axis.title.get_color() for axis in figure.axes[3:]]
-    assert colors == [report._RIGHT, report._WRONG, report._RIGHT]
+def test_the_pictures_say_what_the_device_got_right(chapter):
+    found = report.device(chapter)
+    assert [card.predicted for card in found.source.shown] == ["cup", "key", "lamp"]
+    assert [card.right for card in found.source.shown] == [None] * 3
+    assert [(c.predicted, c.score, c.right) for c in found.seen.shown] == [
+        ("cup", 0.75, True), ("cup", 0.75, False), ("lamp", 0.75, True),
+    ]  # fmt: skip
+    assert found.right == 2
 
 
-def test_bars_are_as_high_as_the_accuracies_whatever_their_order(chapter):
-    (axis,) = report.accuracy_bars([chapter]).axes
-    assert [bar.get_height() for bar in axis.patches] == [50.25, 40.0, 90.5]
+def test_the_bars_of_latencies_are_logarithms(bench):
+    predict, switch = report.timings(bench)
+    assert (predict.name, switch.name) == ("p-a, batch 1", "switch")
+    whole = math.log(3.0 / 0.125)  # from half of the fastest p50 to the slowest p99
+    for one, p50, p99 in ((predict, 1.0, 3.0), (switch, 0.25, 0.75)):
+        assert one.bar == pytest.approx(100 * math.log(p50 / 0.125) / whole)
+        assert one.mark == pytest.approx(100 * math.log(p99 / 0.125) / whole)
 
 
-def test_latency_bars_show_the_median_and_marks_the_tail(bench):
-    (axis,) = report.latency(bench).axes
-    assert [bar.get_width() for bar in axis.patches] == [1.0, 0.25]
-    assert list(axis.lines[0].get_xdata()) == [3.0, 3.0]
-
-
-def test_the_page_carries_its_pictures_and_escapes_what_it_shows(chapter, bench, tmp_path):
-    page = report.write(tmp_path / "out", [chapter], bench, "a < b").read_text()
-    assert "a &lt; b" in page and "<story>" not in page
-    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
-    names = ("accuracy", "latency", "samples-p-a")
-    files = [(tmp_path / "out" / f"{name}.png").read_bytes() for name in names]
-    assert [base64.b64decode(picture) for picture in pictures] == files
+def test_the_page_has_the_demos_own_sections_and_those_of_every_report(
+    chapter, bench, tmp_path, cache
+):
+    for domain, tint in (("day", 60), ("night", 10)):
+        draw(tmp_path / "street", domain, tint, count=2)
+    pair = load_folders(tmp_path / "street", "day", "night")
+    config = ZeroShot.Config(model="demo-rn32", pretrained="demo")
+    run = train("zero_shot", pair, config, out=tmp_path / "artifacts")
+    chapter = report.Chapter("p-a", "a <story>", [run.path], chapter.source, chapter.seen, tmp_path)
+    page = report.write(tmp_path / "out", [chapter], bench, "a < b\n  c").read_text()
+    text = " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    assert "<pre>a &lt; b\n  c\n</pre>" in page and "<story>" not in page
+    assert "Target as the device sees it: 2 of 3 right" in text and "a <story>" in text
+    assert "p-a, batch 1 1 3" in text and "switch 0.25 0.75" in text
+    assert "ort on a chip, 2 cores; frame 8x8, fp32." in text
+    for title in ("Comparison", "street day-night: day to night", "Confusion", "Commands"):
+        assert title in text

@@ -7,6 +7,7 @@ import pytest
 import runtime
 from runtime import backends
 from runtime.backends.ort.backend import OrtBackend
+from runtime.benchmark.compare.trial import Trial
 from runtime.errors import BackendError, DataError
 from runtime.sessions.pool import SessionPool
 from tests.gpus import need_onnxruntime
@@ -32,6 +33,17 @@ def camera(count=3, seed=0):
     rng = np.random.default_rng(seed)
     sizes = rng.integers(SIZE, 60, (count, 2))
     return [rng.integers(0, 256, (int(h), int(w), 3), dtype=np.uint8) for h, w in sizes]
+
+
+def test_a_comparison_counts_what_a_candidate_takes_on_the_device(world, cuda):
+    session = {"path": world.path, "threads": 1, "strategy": "patch", "device": "cuda"}
+    setup = {"session": session, "tasks": ["a-b", "a-c"], "batch": 2, "warmup": 1}
+    trial = Trial(setup, camera(1)[0])
+    try:
+        weights = sum(spec.nbytes for spec in trial.session.layout.values())
+        assert trial.memory()["device_bytes"] >= weights + trial.session.task_bytes
+    finally:
+        trial.close()
 
 
 @pytest.mark.parametrize("strategy", ["patch", "engines"])

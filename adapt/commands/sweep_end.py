@@ -1,0 +1,103 @@
+"""Print and write the tables of a sweep, and a page about its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from adapt.commands.pages import NAME
+from adapt.progress import progress_bar
+from runtime.console import echo
+from runtime.errors import FormatError, Interrupted, TrainingError, UdaError
+from runtime.storage import disk
+
+if TYPE_CHECKING:
+    from adapt.sweep.jobs import Job
+    from adapt.sweep.own import OwnSweep
+    from adapt.sweep.own_report import OwnReport
+    from adapt.sweep.report import Report
+    from adapt.sweep.run import Outcome
+
+
+def end(
+    plans: Sequence[OwnSweep | tuple[Job, ...]],
+    outcomes: Sequence[Outcome],
+    device: str,
+    pages: bool,
+    images: bool,
+) -> None:
+    """Print and write a table for each sweep, and name the runs that failed.
+
+    Args:
+        plans: Sweeps: one over own images, or one for each method over a data set.
+        outcomes: Outcomes of all runs.
+        device: Device to evaluate the runs of a page on.
+        pages: Whether to write a page for each sweep.
+        images: Whether the pages show pictures.
+
+    Raises:
+        TrainingError: A run failed.
+    """
+    for number, plan in enumerate(plans):
+        jobs = plan if isinstance(plan, tuple) else plan.jobs
+        report = _report_of(plan)
+        if report.empty:
+            continue
+        own = {job.method for job in jobs}
+        report.write([outcome for outcome in outcomes if outcome.job.method in own])
+        folder = jobs[0].out.parent
+        gap = "\n" if number else ""
+        echo(f"{gap}{report.text()}\n\nwrote '{folder}/table.md' and '{folder}/table.json'")
+        if pages:
+            _write_page(report, jobs, device, images)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failed:
+        echo(f"failed: {outcome.job}: {outcome.error}", err=True)
+    if failed:
+        raise TrainingError(
+            f"{len(failed)} of {len(outcomes)} runs failed, see above; run the same command again "
+            "to repeat them alone"
+        )
+
+
+def _report_of(plan: OwnSweep | tuple[Job, ...]) -> OwnReport | Report:
+    from adapt.sweep.own_report import OwnReport
+    from adapt.sweep.report import Report
+
+    return Report.of(plan) if isinstance(plan, tuple) else OwnReport.of(plan)
+
+
+def _write_page(report: OwnReport | Report, jobs: Sequence[Job], device: str, images: bool) -> None:
+    """Write a page with the tables of a sweep and the runs of its first seed."""
+    from adapt.report.runs import Run, by_task
+    from adapt.report.tasks import evaluated
+    from adapt.report.write import Table, write
+    from adapt.sweep.jobs import quiet
+
+    seed, page = jobs[0].config.seed, jobs[0].out.parent / NAME
+    files = [job.path for job in jobs if job.config.seed == seed and disk.exists(job.path)]
+    notes, runs = list[str](), list[Run]()
+    for file in files:
+        try:
+            runs.append(Run.read(file))
+        except FormatError as error:  # that of its run, too
+            notes.append(str(error))
+    try:
+        with quiet(), progress_bar() as on_progress:  # `check` has warned of the images
+            groups = by_task(runs)
+            tasks = [evaluated(one, device=device, on_progress=on_progress) for one in groups]
+        tables = [
+            Table(report.title, table.header, table.rows(), table.notes())
+            for table in report.tables
+        ]
+        seeds = f"this table is of all seeds, what follows it of seed {seed}"
+        remarks = (*tables[-1].notes, seeds, *report.remarks, *report.verdicts())
+        tables[-1] = replace(tables[-1], notes=remarks)
+        write(page, tasks, title=report.title, tables=tables, notes=notes, images=images)
+    except Interrupted:
+        raise
+    except UdaError as error:  # the tables are written
+        echo(f"report     none: {error}")
+        return
+    echo(f"report     {page}")

@@ -1,1 +1,0 @@
-"""List the images in a user's folders, and why other files are left out."""

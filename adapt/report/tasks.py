@@ -1,0 +1,125 @@
+"""Gather what a report shows of a task: its images, its runs, and their comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapt.artifacts.artifact import Artifact
+from adapt.data import DATASETS, DomainPair
+from adapt.data.inspection.repeats import warnings
+from adapt.evaluation import compare
+from adapt.evaluation.compare import Line
+from adapt.evaluation.remembered import training_images
+from adapt.evaluation.stored import ZERO_SHOT, zero_shot_settings
+from adapt.report.runs import Run
+from adapt.training.probe import with_probe
+from runtime.console import ProgressCallback
+from runtime.errors import Interrupted, UdaError
+from runtime.models import TaskInfo
+
+
+@dataclass(frozen=True, eq=False)
+class TaskReport:
+    """One task of a page."""
+
+    task: TaskInfo
+    runs: Sequence[Run]
+    pair: DomainPair | None = None
+    """Images of the task; None where they were not found, or not looked for."""
+    lines: Sequence[Line] = ()
+    """Comparison of the runs and the baselines; runs without a line were not evaluated."""
+    notes: Sequence[str] = ()
+    """What is missing, and warnings about the images."""
+    story: str = ""
+    """Sentence about the task, for the page alone."""
+
+
+def known(pair: DomainPair, files: Mapping[str, Path], lines: Sequence[Line]) -> TaskReport:
+    """Return a task that was just evaluated.
+
+    Args:
+        pair: Images of the task.
+        files: Artifacts that get a section, by variant.
+        lines: Comparison of these and the baselines.
+
+    Raises:
+        FormatError: An artifact is damaged.
+    """
+    runs = [Run.read(path, label) for label, path in files.items()]
+    return TaskReport(pair.task, runs, pair, lines, image_notes(pair, lines))
+
+
+def without_evaluation(runs: Sequence[Run]) -> TaskReport:
+    """Return a task with what its artifacts say alone.
+
+    Args:
+        runs: Runs of one task.
+    """
+    return TaskReport(runs[0].task, runs)
+
+
+def evaluated(
+    runs: Sequence[Run],
+    *,
+    root: Path | None = None,
+    device: str = "cpu",
+    pretrained: str | None = None,
+    on_progress: ProgressCallback = lambda what, done, total: None,
+) -> TaskReport:
+    """Evaluate the runs of a task and its baselines on the test images of training.
+
+    Predictions that an earlier evaluation kept are reused. What cannot be evaluated is a note.
+
+    Args:
+        runs: Runs of one task, tested on the same images.
+        root: Folder of the data set; None takes the one that the artifacts name.
+        device: Device to compute on.
+        pretrained: Weights of the bases, if they have moved since training.
+        on_progress: Progress callback.
+
+    Raises:
+        Interrupted: Ctrl-C came; what was predicted is kept.
+    """
+    task, lines = runs[0].task, list[Line]()
+    notes: list[str] = []
+    pair = None
+    try:
+        first = Artifact.load(next((r for r in runs if r.label == ZERO_SHOT), runs[0]).path)
+        pair, _ = training_images(first, root)
+        dataset = task.dataset if task.dataset in DATASETS else None
+        settings = {**first.config, **({"pretrained": pretrained} if pretrained else {})}
+        files = {run.label: run.path for run in runs}
+        on_progress(f"{task.id}: linear probe", 0, 1)
+        with with_probe(pair, files, settings, device, dataset) as all_files:
+            zero_shot = zero_shot_settings(dataset, first)
+            for line in compare.lines(
+                pair, all_files, zero_shot, device, pretrained, reuse=True, on_progress=on_progress
+            ):
+                lines.append(line)
+    except Interrupted as error:
+        raise Interrupted(
+            "interrupted; finished predictions are kept, run the same command again to continue"
+        ) from error
+    except UdaError as error:
+        notes.append(f"not evaluated: {error}")
+    return TaskReport(task, runs, pair, lines, [*notes, *image_notes(pair, lines)])
+
+
+def image_notes(pair: DomainPair | None, lines: Sequence[Line]) -> list[str]:
+    """Return warnings about the images of a task: unreadable ones, copies in training and test.
+
+    Args:
+        pair: Images of the task.
+        lines: Evaluation of its test images.
+    """
+    if pair is None:
+        return []
+    found = []
+    if lines and (lost := len(pair.test) - len(lines[0].predictions.positions)):
+        found.append(f"{lost:,} of {len(pair.test):,} test images cannot be read and are left out")
+    try:
+        return found + warnings(pair)
+    except UdaError as error:
+        return [*found, str(error)]

@@ -1,0 +1,147 @@
+"""List the runs of a sweep over the user's own images, with the baselines of every task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from adapt.data import DomainPair, spelling
+from adapt.data.folder import load_own
+from adapt.data.origin import named
+from adapt.evaluation.stored import ZERO_SHOT
+from adapt.settings import text
+from adapt.settings.config import TrainConfig
+from adapt.settings.limits import check_startable
+from adapt.sweep.jobs import Job, OwnImages, check_once, quiet
+from adapt.sweep.own_settings import resolve_each, with_images, zero_shot
+from runtime.errors import ConfigError
+from runtime.storage.files import sha256
+
+PROBE = "linear_probe"
+FIRST = (ZERO_SHOT, PROBE, "source_only")
+"""Methods that come first, as people read baselines first."""
+
+
+@dataclass(frozen=True)
+class OwnSweep:
+    """The runs of a sweep over own images."""
+
+    jobs: tuple[Job, ...]
+    pairs: Mapping[str, DomainPair]
+    """Images by task, as the first seed splits them."""
+    notes: tuple[str, ...]
+    """Settings and presets that are not for all methods, for people."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the sweep: its seeds, each a root folder of artifacts, and its tables."""
+        return self.jobs[0].out.parent
+
+
+def plan_own(
+    names: Sequence[str],
+    root: Path,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    out: Path,
+    settings: Sequence[str] = (),
+    presets: Sequence[str] = (),
+    test: str | None = None,
+    baselines: bool = True,
+    device: str = "cpu",
+    threads: int | None = None,
+    restart: bool = False,
+) -> OwnSweep:
+    """Return the runs of a sweep, all methods and tasks of a seed before the next seed.
+
+    Args:
+        names: Names of the methods.
+        root: Folder of the data set.
+        sources: Labelled domains, folders or list files; of several, each goes with every other
+            domain of `targets`.
+        targets: Unlabelled domains, likewise.
+        seeds: Seeds of the runs.
+        out: Folder below which the runs go.
+        settings: Settings as `key=value`; each is for the methods that have it.
+        presets: Names of presets, likewise.
+        test: Other labelled images to test on, if there is one target.
+        baselines: Whether to add zero-shot CLIP and a linear probe.
+        device: Device of each run.
+        threads: CPU threads of each run.
+        restart: Whether to train again what was trained before.
+
+    Raises:
+        ConfigError: A setting is unknown, something is given twice, or two tasks have one id.
+        DataError: A domain is missing or unusable, or too small for a batch.
+        UdaError: No run could start with such settings.
+    """
+    sources, targets = (
+        [spelling.inside(root, name) for name in domains] for domains in (sources, targets)
+    )
+    check_once(method=names, source=sources, target=targets, seed=seeds)
+    given = [(text.override(one)[0], one) for one in settings]
+    resolved, notes = resolve_each(names, given, presets)
+    first = next((found for name, found in resolved.items() if name != ZERO_SHOT), None)
+    first = first or resolved[ZERO_SHOT]
+    added = [name for name in (ZERO_SHOT, PROBE) if baselines and name not in names]
+    if ZERO_SHOT in (*added, *names):  # the same whether it is named or not
+        resolved[ZERO_SHOT] = zero_shot(first.config, given, presets)
+    for name, found in resolved.items():
+        check_startable(found.config, name, device)
+    test = test and named(root, test)
+    with quiet():  # `check` warns of the images
+        pairs = _pairs(root, sources, targets, test, first.config, seeds[0])
+    ranked = [name for name in FIRST if name in (*added, *names)]
+    ranked += [name for name in names if name not in FIRST]
+    folder = out / next(iter(pairs.values()))[1].task.dataset / _name(given, presets, test)
+    job = partial(Job, device=device, root=root, threads=threads, restart=restart, several=True)
+    jobs = [
+        job(name, pair.task.dataset, task, found.with_seed(seed), folder / f"seed{seed}", own=own)
+        for task, (own, pair) in pairs.items()
+        for name, found in with_images(ranked, resolved, first.config, pair).items()
+        # Zero-shot CLIP depends on the seed through the held-out images alone.
+        for seed in (seeds if name != ZERO_SHOT or found.config.holdout else seeds[:1])
+    ]
+    jobs.sort(key=lambda one: seeds.index(one.config.seed))
+    return OwnSweep(tuple(jobs), {task: pair for task, (_, pair) in pairs.items()}, notes)
+
+
+def _pairs(
+    root: Path,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    test: str | None,
+    config: TrainConfig,
+    seed: int,
+) -> dict[str, tuple[OwnImages, DomainPair]]:
+    """Return the images of every task by its id."""
+    found: dict[str, tuple[OwnImages, DomainPair]] = {}
+    for source in sources:
+        for target in targets:
+            if len(sources) > 1 and source == target:
+                continue  # the upper bound of one domain is not a task of several
+            pair = load_own(
+                root, source, target, test,
+                holdout=config.holdout, seed=seed, target_classes=config.pair_classes,
+            )  # fmt: skip
+            if other := found.get(pair.task.id):
+                raise ConfigError(
+                    f"'{source}' to '{target}' and '{other[0].source}' to '{other[0].target}' have "
+                    f"the same task id '{pair.task.id}'; pass each domain once, or rename a folder"
+                )
+            found[pair.task.id] = OwnImages(source, target, test), pair
+    if not found:
+        raise ConfigError("--source and --target name the same domain; pass another target")
+    return found
+
+
+def _name(given: Sequence[tuple[str, str]], presets: Sequence[str], test: str | None) -> str:
+    """Return the name of a sweep's folder: the same for the same settings, whatever the methods."""
+    values = dict(text.override(one) for _, one in given)  # the last one wins
+    document = json.dumps([values, list(presets), test], sort_keys=True, default=str)
+    return f"own-{sha256(document.encode())[:8]}"

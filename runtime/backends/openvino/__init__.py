@@ -1,0 +1,1 @@
+"""Backend `openvino`: OpenVINO on the CPU."""

@@ -1,0 +1,1 @@
+"""Compare every way to run a bundle on this machine."""

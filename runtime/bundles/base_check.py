@@ -1,0 +1,98 @@
+"""Use a base that was verified before at once, and verify it again in the background."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from pathlib import Path
+
+from runtime.bundles.entries import FileRef
+from runtime.bundles.weights_file import check_weights
+from runtime.errors import FormatError, UdaError
+from runtime.mutex import Mutex
+from runtime.storage.stamps import Stamp
+from runtime.workers import Worker, lower_priority
+
+SMALL = 1 << 24
+"""Bytes of a base below which a stamp does not pay: it is verified whenever it is opened."""
+
+
+class BaseCheck:
+    """The verification of one bundle's base file, for as long as sessions use it.
+
+    Its work starts with the first read of the file.
+    """
+
+    def __init__(self, path: Path, ref: FileRef) -> None:
+        """Do nothing yet.
+
+        Args:
+            path: Path of the file.
+            ref: Size and digest of the file.
+        """
+        self._path, self._ref = path, ref
+        self._stamp = Stamp(path, ref.sha256)
+        self._verified: os.stat_result | None = None
+        self._worker: Worker | None = None
+        self._starting = Mutex()
+        self._users = 0
+        self._closed = False
+        self._process = os.getpid()
+        self.error: FormatError | None = None
+        """What is wrong with the file, once that is known."""
+
+    def holds(self, found: os.stat_result) -> bool:
+        """Return whether the open file of this status need not be verified before it is used.
+
+        If so, it is verified in the background.
+        """
+        believed = self._ref.bytes >= SMALL and self._stamp.holds(found)
+        if believed:
+            self._start()
+        return believed
+
+    def remember(self, found: os.stat_result) -> None:
+        """Take note that the open file of this status was verified."""
+        if self._ref.bytes >= SMALL:
+            self._verified = found
+            self._start()
+
+    def join(self) -> None:
+        """Count another session that uses the file."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """Count one session less; the last one ends the work in the background."""
+        self._users -= 1
+        if self._users <= 0:
+            self.close()
+
+    def close(self) -> None:
+        """End the work in the background. Safe to call more than once."""
+        with self._starting:
+            self._closed = True
+        if self._worker is not None and os.getpid() == self._process:
+            self._worker.join()
+            self._stamp.unmark()
+            atexit.unregister(self.close)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._worker is None and not self._closed:
+                atexit.register(self.close)  # Python may not end while a thread reads
+                self._worker = Worker(self._run, "uda-verify")
+
+    def _run(self) -> None:
+        lower_priority()
+        if self._verified is not None:
+            self._stamp.write(self._verified)
+        self._stamp.mark()
+        if self._verified is not None:
+            return
+        try:
+            check_weights(self._path, self._ref.bytes, self._ref.sha256, lambda: self._closed)
+        except FormatError as error:
+            self._stamp.remove()
+            self.error = error
+        except (UdaError, MemoryError):
+            self._stamp.remove()  # so that the next start verifies it before it is used

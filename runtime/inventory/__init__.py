@@ -1,0 +1,1 @@
+"""List the images in a user's folders and lists, and why other files are left out."""
