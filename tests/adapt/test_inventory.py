@@ -48,7 +48,7 @@ def test_files_that_vanish_during_the_walk_end_nothing(root):
     os.symlink("../../night/circle/0.png", root / "day" / "circle" / "link.png")
     os.symlink("gone.png", root / "day" / "circle" / "late.png")
     (root / "day" / "circle" / "gone.png").write_bytes((root / "day/circle/0.png").read_bytes())
-    work = walks._Walk(root / "day", recursive=True)
+    work = walks._Walk(root / "day", recursive=True, also=())
     work.folder(str(root / "day"), "")
     (root / "day" / "circle" / "gone.png").unlink()
     work.follow()
