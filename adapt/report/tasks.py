@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,9 @@ class TaskReport:
     """Sentence about the task, for the page alone."""
 
 
-def known(pair: DomainPair, files: Mapping[str, Path], lines: Sequence[Line]) -> TaskReport:
+def from_comparison(
+    pair: DomainPair, files: Mapping[str, Path], lines: Sequence[Line]
+) -> TaskReport:
     """Return a task that was just evaluated.
 
     Args:
@@ -93,10 +95,11 @@ def evaluated(
         dataset = task.dataset if task.dataset in DATASETS else None
         settings = {**first.config, **({"pretrained": pretrained} if pretrained else {})}
         files = {run.label: run.path for run in runs}
-        on_progress(f"{task.id}: linear probe", 0, 1)
-        probe = any(run.method == PROBE for run in runs)  # of each seed, in a sweep
-        baselines = with_probe(pair, files, settings, device, dataset)
-        with nullcontext(files) if probe else baselines as all_files:
+        baselines: AbstractContextManager[Mapping[str, Path]] = nullcontext(files)
+        if not any(run.method == PROBE for run in runs):  # a sweep has one of each seed
+            on_progress(f"{task.id}: linear probe", 0, 1)
+            baselines = with_probe(pair, files, settings, device, dataset)
+        with baselines as all_files:
             zero_shot = zero_shot_settings(dataset, first)
             for line in compare.lines(
                 pair, all_files, zero_shot, device, pretrained, reuse=True, on_progress=on_progress
