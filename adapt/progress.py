@@ -1,7 +1,8 @@
-"""Show progress on the terminal."""
+"""Show progress and warnings on the terminal."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,3 +24,24 @@ def progress_bar() -> Iterator[ProgressCallback]:
         yield lambda what, done, total: bars.update(
             bar, description=what, completed=done, total=total
         )
+
+
+@contextmanager
+def each_warning_once() -> Iterator[None]:
+    """Print each warning of the package once, however often it comes."""
+    shown: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        before = len(shown)
+        shown.add(record.getMessage())
+        return len(shown) > before
+
+    handler = logging.StreamHandler()
+    handler.addFilter(new)
+    handler.setLevel(logging.WARNING)
+    logger = logging.getLogger("adapt")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -79,7 +79,7 @@ def evaluate(
 
     if pretrained:
         check_weights(pretrained, "--pretrained PATH")
-    found = stored_images(artifacts, dataset, task, data, source, target, test, method)
+    found = stored_images(artifacts, dataset, task, data, source, target, test, method, "--test")
     pair, dataset = found.pair, found.dataset
     if dataset is None and not found.files:  # nothing is fetched to find its base
         store.find(artifacts, pair.task.id, pair.task.dataset)

@@ -94,9 +94,9 @@ def write_page(
     Raises:
         StorageError: The page cannot be written.
     """
-    from adapt.report.tasks import known
+    from adapt.report.tasks import from_comparison
     from adapt.report.write import write
 
     page = folder / NAME if page == Path(_BESIDE) else page
-    write(page, [known(pair, files, lines)], images=images)
+    write(page, [from_comparison(pair, files, lines)], images=images)
     echo(f"report     {page}")

@@ -9,7 +9,7 @@ import click
 from adapt.artifacts import store
 from adapt.commands.options import artifacts_option, device_option, threads_option, use_threads
 from adapt.commands.pages import NAME, PagePath, no_images_option
-from adapt.progress import progress_bar
+from adapt.progress import each_warning_once, progress_bar
 from runtime.console import UserPath, count_of, echo
 
 
@@ -69,14 +69,14 @@ def report(
 
     select(device)
     use_threads(threads)
-    with progress_bar() as on_progress:
+    with progress_bar() as on_progress, each_warning_once():
         found = write_finished(
             out, files, title=title, images=not no_images, root=data, device=device,
             pretrained=pretrained, on_progress=on_progress,
         )  # fmt: skip
     for task in found.tasks:
-        for note in task.notes:
-            echo(f"{task.task.dataset} {task.task.id}: {note}", err=True)
+        if task.missing:
+            echo(f"{task.task.dataset} {task.task.id}: {task.missing}", err=True)
     what = f"{count_of(found.runs, 'artifact')} of {count_of(len(found.tasks), 'task')}"
     echo(f"report     {out}: {what}")
     if found.damaged:

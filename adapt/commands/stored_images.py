@@ -25,10 +25,22 @@ def stored_images(
     target: str | None,
     test: str | None = None,
     method: str | None = None,
+    option: str | None = None,
 ) -> Stored:
-    """Return a task's images and its artifacts; the arguments are the options of that name.
+    """Return a task's images and its artifacts; most arguments are the options of that name.
 
     The user's own images and a data set's folder need not be named again: artifacts remember them.
+
+    Args:
+        artifacts: Root folder of the artifacts.
+        dataset: Name of the data set.
+        task: Id of the task.
+        data: Folder of the data set.
+        source: Labelled domain of own images.
+        target: Unlabelled domain of own images.
+        test: Other images to test on.
+        method: Variant whose images are taken.
+        option: Option that names other images to test on, for messages.
 
     Raises:
         click.UsageError: The options name no images, or too many, and there are no artifacts.
@@ -43,7 +55,7 @@ def stored_images(
         known = store.entries(artifacts, task, dataset)
         if known or (task and not dataset):
             entry = _one(artifacts, task, dataset)
-            return remembered(artifacts, entry.dataset, entry.task, method, data, test)
+            return remembered(artifacts, entry.dataset, entry.task, method, data, test, option)
         if not (dataset or data):
             raise click.UsageError(
                 f"no images, and '{artifacts}' has no artifacts that remember some; pass "

@@ -41,7 +41,7 @@ def follow(jobs: Sequence[Job], ray: str | None, workers: int | None) -> list[Ou
             found = in_turn(jobs, lambda job: bar.update(line, description=str(job)))
         else:
             found = cluster.outcomes(jobs, ray, workers)
-        for outcome in collect(found, len(jobs)):
+        for outcome in collect(found, len(jobs), len({job.task for job in jobs})):
             done.append(outcome)
             bar.update(line, completed=len(done))
             screen.print(printable(_line(outcome)), highlight=False, markup=False, soft_wrap=True)

@@ -22,6 +22,7 @@ def training_images(
     root: Path | None = None,
     *,
     option: str | None = None,
+    whole: bool = False,
     test: str | None = None,
 ) -> tuple[DomainPair, str]:
     """Return a task's images, as training split them, and a description of those to test on.
@@ -30,7 +31,9 @@ def training_images(
         artifact: Artifact of the task.
         root: Folder of the data set, or one that holds it. None takes the folder that the artifact
             names.
-        option: Option that names other images, for messages; None where there is none.
+        option: Option that names other images to test on, for messages; None where there is none.
+        whole: Whether the training images are needed too; where these cannot be read, others to
+            test on do not help.
         test: Other images to test on, as for `--test`; those of training may then have changed.
 
     Raises:
@@ -38,11 +41,12 @@ def training_images(
             tested on.
     """
     task, origin = artifact.task, Origin.of(artifact.optional.get(IMAGES))
+    instead = None if whole else option
     if test is not None:
-        return _with_test(artifact, origin, root, option, test)
+        return _with_test(artifact, origin, root, test)
     if _drawn(artifact, origin):
         return _load(artifact, None, None), f"test images of '{task.dataset}', drawn"
-    folder = _folder(artifact, origin, root, option)
+    folder = _folder(artifact, origin, root, instead)
     if origin is None:
         return _load(artifact, None, folder), f"test images of '{task.dataset}' in '{folder}'"
     where = f"the test images of task '{task.id}' in '{folder}'"
@@ -50,7 +54,7 @@ def training_images(
         pair = _load(artifact, origin, folder)
         same = digests.same(artifact.metrics["data"]["test"], pair.test.digest())
     except (ConfigError, DataError, TaskError) as error:
-        advice = f"pass others with {option}" if option else "restore them, or train the task again"
+        advice = f"pass others with {instead}" if instead else "restore them, or train it again"
         raise DataError(
             f"{where} cannot be read as training read them ({error}); {advice}"
         ) from error
@@ -73,9 +77,9 @@ def _drawn(artifact: Artifact, origin: Origin | None) -> bool:
 
 
 def _with_test(
-    artifact: Artifact, origin: Origin | None, root: Path | None, option: str | None, test: str
+    artifact: Artifact, origin: Origin | None, root: Path | None, test: str
 ) -> tuple[DomainPair, str]:
-    folder = None if _drawn(artifact, origin) else _folder(artifact, origin, root, option)
+    folder = None if _drawn(artifact, origin) else _folder(artifact, origin, root, None)
     pair = _load(artifact, origin and replace(origin, test=None), folder)
     pair = with_given(pair, folder or Path(), test, partial_classes(artifact.config))
     of = f"in '{folder}'" if folder else f"of '{artifact.task.dataset}', drawn"
@@ -95,7 +99,8 @@ def _folder(
     if origin is None and (root is None or not named):
         advice = [f"{option} with the folder of its target domain '{task.target}'"] * bool(option)
         advice += ["the folder of the data set with --data"] * named
-        hint = f"pass {', or '.join(advice)}" if advice else "train the task again to remember them"
+        own = "--data ROOT --source DOMAIN --target DOMAIN"
+        hint = f"pass {', or '.join(advice) or own}"
         raise DataError(f"images of '{task.dataset}' not found for task '{task.id}'; {hint}")
     if origin is None or root is not None:
         return Path(str(root))

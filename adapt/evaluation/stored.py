@@ -78,6 +78,7 @@ def remembered(
     method: str | None = None,
     data: Path | None = None,
     test: str | None = None,
+    option: str | None = None,
 ) -> Stored:
     """Return the images of a task from where its artifact says that they are.
 
@@ -88,6 +89,7 @@ def remembered(
         method: Variant whose images are taken; None: the first one.
         data: Folder of the data set if it has moved since training.
         test: Other images to test on, as for `--test`.
+        option: Option that names these, for messages.
 
     Raises:
         TaskError: The task has no artifact of the method.
@@ -100,7 +102,7 @@ def remembered(
     from adapt.evaluation.remembered import is_own, training_images
 
     artifact = _first(files, method)
-    pair, which = training_images(artifact, data, option="--test", test=test)
+    pair, which = training_images(artifact, data, option=option, whole=True, test=test)
     known = None if is_own(artifact) else dataset
     return replace(_stored(pair, files, artifact, method, known), which=which)
 

@@ -52,7 +52,7 @@ class Cards:
 def mistakes(
     found: Predictions, test: ImageSet, album: Album, background: Background = "white"
 ) -> Cards:
-    """Return the wrong predictions with the highest scores, or all kinds without labels.
+    """Return the wrong predictions with the highest scores; any ones where no label is known.
 
     Args:
         found: Predictions of the test images.

@@ -72,8 +72,7 @@ def curves(history: Sequence[Mapping[str, Any]], chosen: int, best: int | None) 
             hint = _direction(name) if group == "scores" else ""
             values = [row[group].get(name) for row in history]
             found.append(_curve(f"{title}: {name}", hint, history, values, {"chosen": chosen}))
-    drawn = [curve for curve in found if curve]
-    return sorted(drawn, key=lambda curve: ("accuracy" not in curve.name, "loss" in curve.name))
+    return [curve for curve in found if curve]
 
 
 def _direction(name: str) -> str:

@@ -15,6 +15,8 @@ from runtime.models import Background
 
 SAMPLES = 8
 """Images of a class and domain that are shown; the style sheet has as many columns."""
+_UNLABELLED = 3 * SAMPLES
+"""Images without labels that are shown of a domain."""
 OPEN_CLASSES, MOST_CLASSES = 16, 64
 """Classes whose samples are shown at once, and those that a page holds at all."""
 _SIDE = 80
@@ -56,13 +58,14 @@ def samples(
     """
     names = sorted({name for _, images in domains for name in images.classes})
     if any((images.labels == UNKNOWN).any() for _, images in domains):
-        names.append("")
+        names.insert(0, "")
     rows = []
     for name in names[:most]:
+        limit = SAMPLES if name else _UNLABELLED
         columns = []
         for domain, images in domains:
             members = _members(images, name)
-            chosen = [images.paths[members[i]] for i in _spaced(len(members))]
+            chosen = [images.paths[members[i]] for i in _spaced(len(members), limit)]
             shown = album.thumbnails(chosen, _SIDE, background)
             apart = not name or bool((images.labels == UNKNOWN).all())
             count = None if apart and not shown else len(members)
@@ -80,7 +83,7 @@ def _members(images: ImageSet, name: str) -> NDArray[np.int64]:
     return np.flatnonzero(images.labels == images.classes.index(name))
 
 
-def _spaced(count: int) -> list[int]:
+def _spaced(count: int, limit: int) -> list[int]:
     """Return the positions of evenly spaced samples, the first and the last among them."""
-    shown = min(count, SAMPLES)
+    shown = min(count, limit)
     return np.linspace(0, count - 1, shown).round().astype(int).tolist() if count else []

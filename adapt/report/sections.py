@@ -81,12 +81,11 @@ def section(
             cards.mistakes(line.predictions, test, album, background),
             cards.unsure(line.predictions, test, album, background),
         )
-    several = len(found.lines) > 1 and line is not None
     return Section(
         anchor=anchor,
         run=run,
         row=row,
-        verdict=verdict(found.lines, run.label, run.config) if several else "",
+        verdict=_verdict(run, found.lines),
         tested=_tested(run, line, found.pair),
         curves=drawn,
         matrix=matrix(line.confusion) if line is not None and line.images else None,
@@ -99,6 +98,13 @@ def section(
         defaults=[setting for setting in settings if setting[2] == DEFAULT],
         commands=_commands(run),
     )
+
+
+def _verdict(run: Run, lines: Sequence[Line]) -> str:
+    """Return whether a run beats the baselines; nothing of a baseline."""
+    baselines = [one for one in lines if store.is_baseline(one.variant.partition(",")[0])]
+    own = [one for one in lines if one.variant == run.label and one not in baselines]
+    return verdict([*baselines, *own], run.label, run.config) if own and baselines else ""
 
 
 def _tested(run: Run, line: Line | None, pair: DomainPair | None) -> str:

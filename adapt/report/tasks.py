@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from adapt.evaluation.compare import Line
 from adapt.evaluation.remembered import training_images
 from adapt.evaluation.stored import ZERO_SHOT, zero_shot_settings
 from adapt.report.runs import Run
-from adapt.training.probe import with_probe
+from adapt.training.probe import PROBE, with_probe
 from runtime.console import ProgressCallback
 from runtime.errors import Interrupted, UdaError
 from runtime.models import TaskInfo
@@ -30,13 +31,17 @@ class TaskReport:
     """Images of the task; None where they were not found, or not looked for."""
     lines: Sequence[Line] = ()
     """Comparison of the runs and the baselines; runs without a line were not evaluated."""
+    missing: str = ""
+    """Reason why runs were not evaluated; empty if all were, or if nobody asked for it."""
     notes: Sequence[str] = ()
-    """What is missing, and warnings about the images."""
+    """Warnings about the images."""
     story: str = ""
     """Sentence about the task, for the page alone."""
 
 
-def known(pair: DomainPair, files: Mapping[str, Path], lines: Sequence[Line]) -> TaskReport:
+def from_comparison(
+    pair: DomainPair, files: Mapping[str, Path], lines: Sequence[Line]
+) -> TaskReport:
     """Return a task that was just evaluated.
 
     Args:
@@ -48,7 +53,7 @@ def known(pair: DomainPair, files: Mapping[str, Path], lines: Sequence[Line]) ->
         FormatError: An artifact is damaged.
     """
     runs = [Run.read(path, label) for label, path in files.items()]
-    return TaskReport(pair.task, runs, pair, lines, image_notes(pair, lines))
+    return TaskReport(pair.task, runs, pair, lines, notes=image_notes(pair, lines))
 
 
 def without_evaluation(runs: Sequence[Run]) -> TaskReport:
@@ -70,7 +75,8 @@ def evaluated(
 ) -> TaskReport:
     """Evaluate the runs of a task and its baselines on the test images of training.
 
-    Predictions that an earlier evaluation kept are reused. What cannot be evaluated is a note.
+    Predictions that an earlier evaluation kept are reused. If something is missing, the result has
+    what was evaluated before, and the reason.
 
     Args:
         runs: Runs of one task, tested on the same images.
@@ -82,17 +88,18 @@ def evaluated(
     Raises:
         Interrupted: Ctrl-C came; what was predicted is kept.
     """
-    task, lines = runs[0].task, list[Line]()
-    notes: list[str] = []
-    pair = None
+    task, lines, missing, pair = runs[0].task, list[Line](), "", None
     try:
         first = Artifact.load(next((r for r in runs if r.label == ZERO_SHOT), runs[0]).path)
         pair, _ = training_images(first, root)
         dataset = task.dataset if task.dataset in DATASETS else None
         settings = {**first.config, **({"pretrained": pretrained} if pretrained else {})}
         files = {run.label: run.path for run in runs}
-        on_progress(f"{task.id}: linear probe", 0, 1)
-        with with_probe(pair, files, settings, device, dataset) as all_files:
+        baselines: AbstractContextManager[Mapping[str, Path]] = nullcontext(files)
+        if not any(run.method == PROBE for run in runs):  # a sweep has one of each seed
+            on_progress(f"{task.id}: linear probe", 0, 1)
+            baselines = with_probe(pair, files, settings, device, dataset)
+        with baselines as all_files:
             zero_shot = zero_shot_settings(dataset, first)
             for line in compare.lines(
                 pair, all_files, zero_shot, device, pretrained, reuse=True, on_progress=on_progress
@@ -103,8 +110,8 @@ def evaluated(
             "interrupted; finished predictions are kept, run the same command again to continue"
         ) from error
     except UdaError as error:
-        notes.append(f"not evaluated: {error}")
-    return TaskReport(task, runs, pair, lines, [*notes, *image_notes(pair, lines)])
+        missing = f"not evaluated: {error}"
+    return TaskReport(task, runs, pair, lines, missing, image_notes(pair, lines))
 
 
 def image_notes(pair: DomainPair | None, lines: Sequence[Line]) -> list[str]:
@@ -118,7 +125,12 @@ def image_notes(pair: DomainPair | None, lines: Sequence[Line]) -> list[str]:
         return []
     found = []
     if lines and (lost := len(pair.test) - len(lines[0].predictions.positions)):
-        found.append(f"{lost:,} of {len(pair.test):,} test images cannot be read and are left out")
+        readable = set(lines[0].predictions.positions.tolist())
+        first = next(i for i in range(len(pair.test)) if i not in readable)
+        found.append(
+            f"{lost:,} of {len(pair.test):,} test images cannot be read and are left out, the "
+            f"first: '{pair.test.paths[first]}'"
+        )
     try:
         return found + warnings(pair)
     except UdaError as error:

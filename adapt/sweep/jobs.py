@@ -12,6 +12,7 @@ from pathlib import Path
 from adapt import data, methods
 from adapt.artifacts import store
 from adapt.data.folder import load_own
+from adapt.progress import each_warning_once
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import Settings, resolve
 from adapt.settings.limits import check_startable
@@ -174,7 +175,7 @@ def check(jobs: Iterable[Job], here: bool = True) -> None:
     jobs = list(jobs)
     by_task = {job.task: job for job in jobs}
     models = {(job.config.model, job.config.pretrained) for job in jobs}
-    with _each_warning_once():
+    with each_warning_once():  # a domain is part of many tasks
         for job in by_task.values():
             job.load()
         # Torch takes seconds to import, so what needs it comes last.
@@ -186,27 +187,6 @@ def check(jobs: Iterable[Job], here: bool = True) -> None:
                 select(device)
         for architecture, weights in sorted(models):
             base_models.load(architecture, weights)
-
-
-@contextlib.contextmanager
-def _each_warning_once() -> Iterator[None]:
-    """A domain is part of many tasks; each warning about it is shown once."""
-    shown: set[str] = set()
-
-    def new(record: logging.LogRecord) -> bool:
-        before = len(shown)
-        shown.add(record.getMessage())
-        return len(shown) > before
-
-    handler = logging.StreamHandler()
-    handler.addFilter(new)
-    handler.setLevel(logging.WARNING)
-    logger = logging.getLogger("adapt")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

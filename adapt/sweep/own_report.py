@@ -65,7 +65,8 @@ class OwnReport:
                     for variant, found in results.items()
                     for line in _lines(variant, tasks, found, metric)
                 ]
-                tables.append(Table("tasks", tasks, tuple(lines), unit, _DIGITS[metric]))
+                if lines:  # else every run of these tasks failed
+                    tables.append(Table("tasks", tasks, tuple(lines), unit, _DIGITS[metric]))
         return cls(sweep, results, metrics, tables)
 
     @property

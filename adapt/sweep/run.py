@@ -19,7 +19,8 @@ from runtime.storage.writing import write_bytes
 LOCK = "sweep.lock"
 FAILURE = "failure.txt"
 ALIKE = 2
-"""Number of first runs that end a sweep if all fail with one kind of error."""
+"""Number of first runs, and of tasks if there are several, that end a sweep if all fail with one
+kind of error."""
 
 
 @dataclass(frozen=True)
@@ -91,27 +92,31 @@ def in_turn(jobs: Iterable[Job], begin: Callable[[Job], None]) -> Generator[Outc
         yield run(job)
 
 
-def collect(outcomes: Generator[Outcome], total: int) -> Iterator[Outcome]:
+def collect(outcomes: Generator[Outcome], total: int, tasks: int = 1) -> Iterator[Outcome]:
     """Yield outcomes, failures among them, and stop if the other runs must fail too.
 
     Args:
         outcomes: Outcomes as they come; closed at the end.
         total: Number of all outcomes.
+        tasks: Number of tasks; the images of one may be bad, and those of others good.
 
     Raises:
         StorageError: A run could not write.
         TrainingError: The first runs all failed in one way.
     """
     kinds: list[str] = []
+    tried: set[str] = set()
     with contextlib.closing(outcomes):
         for outcome in outcomes:
             yield outcome
             kinds.append(outcome.kind)
+            tried.add(outcome.job.task)
             if outcome.kind == StorageError.__name__:
                 raise StorageError(f"{outcome.job}: {outcome.error}")
-            if outcome.error and len(kinds) == ALIKE < total and len(set(kinds)) == 1:
+            alike = outcome.error and len(set(kinds)) == 1 and ALIKE <= len(kinds) < total
+            if alike and len(tried) >= min(ALIKE, tasks):
                 raise TrainingError(
-                    f"the first {ALIKE} runs failed alike, the others were not tried; "
+                    f"the first {len(kinds)} runs failed alike, the others were not tried; "
                     f"{outcome.job}: {outcome.error}"
                 )
 

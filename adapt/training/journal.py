@@ -173,7 +173,8 @@ def log_file(folder: Path) -> Iterator[Callable[[], None]]:
     level = _log.level
     _log.setLevel(logging.INFO)
     _log.addHandler(early)
-    _log.addHandler(screen)
+    if not any(isinstance(handler, logging.StreamHandler) for handler in _log.handlers):
+        _log.addHandler(screen)  # else the caller shows warnings
     try:
         yield begin
     finally:

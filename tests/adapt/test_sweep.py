@@ -258,6 +258,16 @@ def test_only_a_start_of_equal_failures_ends_a_sweep(kinds, seen, root, tmp_path
     assert len(done) == seen
 
 
+def test_failures_of_one_task_alone_end_no_sweep_of_several(root, tmp_path):
+    found = jobs(root, tmp_path, seeds=(0, 1, 2))
+    first = [job for job in found if job.task == "a-d"]
+    rest = [job for job in found if job.task != "a-d"]
+    good = list(collect(outcomes([*first, *rest], *"AAA", "", "", ""), 6, 2))
+    assert len(good) == 6
+    with pytest.raises(TrainingError, match="the first 4 runs failed alike"):
+        list(collect(outcomes([*first, *rest], *"AAAAAA"), 6, 2))
+
+
 def test_a_full_disk_ends_a_sweep(root, tmp_path):
     kinds = ("", "StorageError", "")
     with pytest.raises(StorageError, match="d-a seed 0: a StorageError"):

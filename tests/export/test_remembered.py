@@ -147,13 +147,21 @@ def test_eval_says_that_remembered_images_are_gone_or_changed(made: Path, world:
     artifact = artifact_of(world)
     artifact.optional[IMAGES]["root"] = str(world / "street")
     artifact.save(next(world.rglob("day-night/*/artifact.safetensors")))
-    assert f"no longer in '{world / 'street'}'; pass the folder where" in refusal("eval", *given)
+    gone = refusal("eval", *given)
+    assert f"no longer in '{world / 'street'}'; pass the folder where they are now with" in gone
+    assert gone.endswith("with --data\n")  # others to test on would not bring the classes back
+    forgetful = replace(artifact, optional={})
+    forgetful.save(next(world.rglob("day-fog/*/artifact.safetensors")))
+    lost = refusal("eval", "--task", "day-fog", *given[2:])
+    assert "'street' not found for task 'day-night'; pass --data ROOT --source DOMAIN" in lost
     which, rest = evaluated(*given, "--data", moved)
     assert which == f"the test images of training, in '{moved}'"
     assert rest.startswith("street day-night: accuracy on the very 9 target images")
     another_image(moved)
     changed = refusal("eval", *given, "--data", moved)
     assert "have changed since it was trained; pass the images to use with --test" in changed
+    draw = ("spot-check", "draw", *given, "--data", moved, "--out", world / "check")
+    assert "since it was trained; restore them, or train the task again" in refusal(*draw)
     which, rest = evaluated(*given, "--data", moved, "--test", "dusk")
     assert which == f"the classes of training, in '{moved}'; the test images in 'dusk'"
     assert "accuracy on 9 images of 'dusk'" in rest

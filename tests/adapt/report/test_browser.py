@@ -76,7 +76,7 @@ def report(folder: Path, classes: tuple[str, ...], images: int = 40) -> TaskRepo
     ]  # fmt: skip
     info = TaskInfo("a-b", "street", "<i>a</i>", "b", tuple(f"c{i}" for i in range(9)))
     pair = DomainPair(info, test, test, test, held_out=False)
-    return TaskReport(info, [run], pair, lines, list(HOSTILE))
+    return TaskReport(info, [run], pair, lines, HOSTILE[0], list(HOSTILE))
 
 
 def _runs() -> Iterator[Run]:

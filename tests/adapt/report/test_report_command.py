@@ -18,6 +18,7 @@ from PIL import Image
 
 from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
+from adapt.report.finished import write_finished
 from tests.adapt.conftest import draw
 
 SETTINGS = (
@@ -82,6 +83,9 @@ def test_train_leaves_a_page_beside_the_artifact(made: Path) -> None:
     assert "oracle-best: " in found and "chosen: " in found
     assert "rst_threshold 0.0001 command line" in found
     assert f"uda-adapt train --data {made / 'street'} --source day --target night" in found
+    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', source)
+    assert len(pictures) >= 24 + 12  # samples, and every test image among the least sure
+    assert {Image.open(io.BytesIO(base64.b64decode(one))).size for one in pictures} == {(24, 24)}
 
 
 def test_the_figures_of_a_page_are_those_of_eval(made: Path, tmp_path: Path) -> None:
@@ -111,37 +115,19 @@ def test_a_report_of_all_artifacts_reuses_what_was_evaluated(
     first = call("report", "--threads", 1)
     assert first.exit_code == 0, first.output
     assert first.stdout == "report     report.html: 3 artifacts of 2 tasks\n"
-    again = call("report", "artifacts", "--out", "again.html", "--title", "A <title>")
+    assert "The test images have no labels." in text_of(Path("report.html"))
+    source = Path("report.html").read_text()
+    links = re.findall(r'href="#([^"]+)"', source)
+    assert links and all(f'id="{anchor}"' in source for anchor in links)
+    fog = Path("artifacts/street/day-fog/cmkd/artifact.safetensors")
+    again = call("report", fog, "--out", "again.html", "--title", "A <title>", "--no-images")
     assert again.exit_code == 0
-    assert "Measured: 7 in an earlier evaluation." in text_of(Path("again.html"))
-    source = Path("again.html").read_text()
-    assert "<h1>A &lt;title&gt;</h1>" in source
-    assert [link for link in re.findall(r'href="#([^"]+)"', source)] != []
-    for anchor in re.findall(r'href="#([^"]+)"', source):
-        assert f'id="{anchor}"' in source
-    assert "The test images have no labels." in text_of(Path("again.html"))
-    assert "The most confident predictions" in text_of(Path("again.html"))
-
-
-def test_one_artifact_is_reported_from_its_folder_or_its_file(made: Path, tmp_path: Path) -> None:
-    folder = made / "artifacts" / "street" / "day-night" / "cmkd-rst"
-    for number, path in enumerate((folder, folder / "artifact.safetensors")):
-        page = tmp_path / f"{number}.html"
-        assert call("report", path, "--out", page).exit_code == 0
-        assert "1 task, 1 artifact." in text_of(page) and "source_only" not in text_of(page)
-
-
-def test_without_images_a_page_names_files(made: Path, tmp_path: Path) -> None:
-    folder = made / "artifacts" / "street" / "day-night" / "cmkd-rst"
-    page = tmp_path / "x.html"
-    assert call("report", folder, "--no-images", "--out", page).exit_code == 0
-    source = page.read_text()
-    assert "data:image" not in source and "<img" not in source
-    assert "night/bee/bee0.png" in source and "Images are left out, as --no-images asks" in source
-    assert call("report", folder, "--out", page).exit_code == 0
-    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page.read_text())
-    assert len(pictures) > 24
-    assert {Image.open(io.BytesIO(base64.b64decode(one))).size for one in pictures} == {(24, 24)}
+    found, source = text_of(Path("again.html")), Path("again.html").read_text()
+    assert "<h1>A &lt;title&gt;</h1>" in source and "1 task, 1 artifact." in found
+    assert "Measured: 3 in an earlier evaluation." in found
+    assert "The most confident predictions" in found and "source_only" not in found
+    assert "data:image" not in source and "<img" not in source  # --no-images
+    assert "fog/bee0.png" in source and "Images are left out, as --no-images asks" in found
 
 
 def test_images_that_are_gone_leave_a_page_that_says_so(
@@ -172,10 +158,10 @@ def test_a_damaged_artifact_is_left_out_by_name_and_the_others_are_reported(
     path = world / "artifacts" / "street" / "day-night" / "source_only" / "artifact.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     page = tmp_path / "x.html"
-    done = call("report", world / "artifacts", "--out", page)
+    done = call("report", path.parents[1], "--out", page)
     assert done.exit_code == 1 and done.stderr.count("\n") == 1
-    assert f"error: 1 of 3 artifacts cannot be read, the first: '{path}'" in done.stderr
-    assert "2 artifacts of 2 tasks" in done.stdout and f"'{path}'" in text_of(page)
+    assert f"error: 1 of 2 artifacts cannot be read, the first: '{path}'" in done.stderr
+    assert "1 artifact of 1 task" in done.stdout and f"'{path}'" in text_of(page)
     done = call("report", path, "--out", tmp_path / "y.html")
     assert done.exit_code == 1 and f"error: '{path}'" in done.stderr
     assert not (tmp_path / "y.html").exists()
@@ -199,10 +185,10 @@ def test_a_history_that_is_lost_costs_the_curves_alone(
     if content is not None:
         (folder / "metrics.jsonl").write_bytes(content)
     page = tmp_path / "x.html"
-    assert call("report", folder, "--out", page).exit_code == 0
+    write_finished(page, [folder / "artifact.safetensors"], evaluate=False)
     found = text_of(page)
     assert "no curves: " in found and reason in found and "\x1b" not in page.read_text()
-    assert "The most confident" in found and '<figure class="curve">' not in page.read_text()
+    assert "recall, %" in found and '<figure class="curve">' not in page.read_text()
 
 
 @pytest.mark.parametrize(
@@ -246,7 +232,7 @@ def test_the_command_on_a_page_resolves_to_the_same_settings(
 ) -> None:
     folder = made / "artifacts" / "street" / "day-night" / variant
     page = tmp_path / "x.html"
-    assert call("report", folder, "--out", page, "--no-images").exit_code == 0
+    write_finished(page, [folder / "artifact.safetensors"], evaluate=False)
     commands = unescape(re.findall(r'<pre class="wrap">(.*?)</pre>', page.read_text(), re.S)[0])
     train, evaluate, export = commands.strip().splitlines()
     program, *words = shlex.split(train)
@@ -258,3 +244,31 @@ def test_the_command_on_a_page_resolves_to_the_same_settings(
         assert text in values[key], key
     assert shlex.split(evaluate)[:2] == ["uda-adapt", "eval"]
     assert shlex.split(export)[:4] == ["uda-export", "onnx", "--task", f"day-night={variant}"]
+
+
+def test_runs_of_one_variant_are_told_apart_and_share_the_baselines(
+    made: Path, world: Path, tmp_path: Path
+) -> None:
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    images = ("--data", made / "street", "--source", "day", "--target", "night", "--threads", 1)
+    for seed, method in ((3, "cmkd"), (3, "linear_probe")):
+        own = settings if method == "cmkd" else settings[:6]
+        done = call(
+            "train", *images, "--method", method, *(["--rst"] * (method == "cmkd")), *own,
+            "--seed", seed, "--artifacts", tmp_path / "other", "--no-baselines",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+    page = tmp_path / "x.html"
+    task = world / "artifacts" / "street" / "day-night" / "cmkd-rst"
+    shutil.copytree(task, tmp_path / "copy")
+    paths = (task, tmp_path / "copy", tmp_path / "other")
+    assert call("report", *paths, "--out", page, "--no-images").exit_code == 0
+    found = page.read_text()
+    titles = re.findall(r"<h3[^>]*>([^<]*)</h3>", found)
+    own = [f"cmkd-rst, seed 0, {folder}" for folder in sorted((str(task), str(tmp_path / "copy")))]
+    assert titles == ["Images", "linear_probe", *own, "cmkd-rst, seed 3"]
+    rows = re.findall(r'<tr(?: class="best")?><th>(?:<a[^>]*>)?([^<]*)', found)
+    assert rows[1:6] == ["zero_shot", "linear_probe", *own, "cmkd-rst, seed 3"]
+    verdicts = re.findall(r'<p class="lead">([^<]*)</p>', found)
+    assert len(verdicts) == 3 and all("better than" in text for text in verdicts)
+    assert not any("better than cmkd" in text for text in verdicts)

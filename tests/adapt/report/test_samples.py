@@ -56,8 +56,12 @@ def test_samples_are_evenly_spaced_with_the_first_and_the_last(tmp_path: Path) -
 
 
 def test_images_without_labels_have_a_row_of_their_own(tmp_path: Path) -> None:
-    rows, _ = samples([("a", images(tmp_path, {"cup": 2, "": 5}))], Album())
-    assert [(row.name, row.columns[0].images) for row in rows] == [("cup", 2), ("", 5)]
+    labelled = images(tmp_path, {"cup": 2, "": 5})
+    loose = images(tmp_path, {"": 30}, "fog")
+    rows, count = samples([("a", labelled), ("b", loose)], Album(images=False))
+    found = [[(one.images, len(one.samples)) for one in row.columns] for row in rows]
+    assert count == 2 and [row.name for row in rows] == ["", "cup"]
+    assert found == [[(5, 5), (30, 24)], [(2, 2), (None, 0)]]
 
 
 def test_of_many_classes_some_are_shown_and_all_are_counted(tmp_path: Path) -> None:
