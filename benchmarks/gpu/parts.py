@@ -1,11 +1,12 @@
 """Run the GPU tests and benchmarks in parts that do not wait for each other.
 
-    python -m benchmarks.gpu.parts [PART ...] [--without-torch] [--folder FOLDER] [--seconds N]
+    python -m benchmarks.gpu.parts [PART ...] [--without-torch] [--bundle BUNDLE] [--folder FOLDER]
 
 A part runs what its machine has the packages for, lists what it left out and why, and ends within
 four minutes. It writes `gpu-PART.json` when it starts and again after every test. It exits with 1
 where a test failed, nothing ran or there is no GPU. `--without-torch` is for a device: what needs
-PyTorch is left out even where it is installed. Only the standard library is imported here.
+PyTorch is left out even where it is installed, and `--bundle` is measured with `uda-runtime bench`.
+Only the standard library is imported here.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.steps import DEVICE_PARTS, PARTS, Step, find_gpu, missing
+from benchmarks.gpu.steps import BUNDLE, DEVICE_PARTS, PARTS, Step, find_gpu, missing
 
 SECONDS = 235.0
 """Seconds of a part: four minutes, less the time that ending it takes."""
+_GROUP: dict[str, Any] = (
+    {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
+)
+"""Starts a process with a group, which is ended as a whole, within our session and its end."""
 
 
 def run_part(
@@ -32,6 +37,7 @@ def run_part(
     without_torch: bool = False,
     seconds: float = SECONDS,
     rehearsal: bool = False,
+    bundle: Path | None = None,
 ) -> bool:
     """Run a part and write its JSON; return whether something ran and nothing failed.
 
@@ -41,11 +47,12 @@ def run_part(
         without_torch: Whether to leave out what needs PyTorch.
         seconds: Time after which a step that still runs is stopped.
         rehearsal: Whether the driver is emulated: what has to compute is collected, not run.
+        bundle: Bundle to measure, or None.
     """
     path, end = folder / f"gpu-{part}.json", time.monotonic() + seconds
     gpu, why = find_gpu()
     wanted = [step for step in PARTS[part] if not (without_torch and "torch" in step.needs)]
-    left_out = {step.name: missing(step, without_torch) for step in PARTS[part]}
+    left_out = {step.name: missing(step, without_torch, bundle) for step in PARTS[part]}
     document: dict[str, Any] = {
         "part": part,
         "gpu": gpu,
@@ -64,27 +71,27 @@ def run_part(
     if gpu is None:
         _say(part, document["status"])
         return False
-    for step in PARTS[part]:
-        if left_out[step.name] is None:
-            run_step(step, path, document, end, rehearsal)
-    steps = document["steps"]
-    ran = [
-        step
-        for step in steps
-        if "tests" not in step
-        or "--collect-only" in step["command"]
-        or _results(step) - {"skipped"}
-    ]
-    passed = bool(ran) and all(step["exit"] == 0 for step in steps)
-    failed = any(step["exit"] != 0 for step in steps)
-    document["status"] = "passed" if passed else "failed" if failed else "nothing ran"
+    try:
+        for step in PARTS[part]:
+            if left_out[step.name] is None:
+                run_step(step, path, document, end, rehearsal, bundle)
+    except BaseException:
+        document["status"] = "interrupted"
+        _write(path, document)
+        raise
+    document["status"] = _status(document["steps"])
     _write(path, document)
     _say(part, f"{document['status']}; see {path}")
-    return passed
+    return document["status"] == "passed"
 
 
 def run_step(
-    step: Step, path: Path, document: dict[str, Any], end: float, rehearsal: bool = False
+    step: Step,
+    path: Path,
+    document: dict[str, Any],
+    end: float,
+    rehearsal: bool = False,
+    bundle: Path | None = None,
 ) -> None:
     """Run a step as a process and add what it found to a part's document.
 
@@ -94,25 +101,28 @@ def run_step(
         document: Content of that file.
         end: Moment on the monotonic clock at which the step is stopped.
         rehearsal: As for `run_part`.
+        bundle: As for `run_part`.
     """
     number = len(document["steps"])
     lines = path.with_suffix(f".{number}.jsonl")
     lines.unlink(missing_ok=True)
     if step.tests:
-        command = [*step.under, sys.executable, "-m", "pytest", "-m", "gpu"]
-        command += ["-p", "benchmarks.gpu.report", "-p", "no:cacheprovider", *step.tests]
+        # Packages that nobody has tried together warn, and bring plugins of their own.
+        command = [*step.under, sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default"]
+        command += ["-p", "benchmarks.gpu.report", "-p", "no:cacheprovider"]
+        command += ["--continue-on-collection-errors", *step.tests]
         command += ["--collect-only"] if rehearsal and step.computes else []
     else:
-        name, *options = step.rehearsal if rehearsal else step.benchmark
-        rows = path.with_name(f"{path.stem}-rows.json")
-        command = [sys.executable, "-m", f"benchmarks.{name}", *options, "--json", str(rows)]
+        words = step.rehearsal if rehearsal else step.benchmark
+        rows = path.with_name(f"{path.stem}-{step.rows}.json")
+        command = [str(bundle) if word == BUNDLE else word for word in words]
+        command = [sys.executable, "-m", *command, "--json", str(rows)]
     found: dict[str, Any] = {"command": command[1:], "exit": None}
     document["steps"].append(found)
     print(*command, flush=True)
     start, seen = time.monotonic(), -1
-    process = subprocess.Popen(
-        command, env={**os.environ, "GPU_REPORT": str(lines)}, start_new_session=True
-    )
+    env = {**os.environ, "GPU_REPORT": str(lines), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    process = subprocess.Popen(command, env=env, **_GROUP)
     try:
         while process.poll() is None and time.monotonic() < end:
             if step.tests and len(tests := _read(lines)) != seen:
@@ -121,18 +131,28 @@ def run_step(
             time.sleep(0.2)
     finally:
         found["exit"] = process.poll()
-        if found["exit"] is None:  # out of time, or Ctrl-C: with all that it started
+        if found["exit"] is None:  # with all that it started
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            found["exit"] = "stopped at the time limit"
-    found["seconds"] = round(time.monotonic() - start, 1)
-    if step.tests:
-        found["tests"] = _read(lines)
-    lines.unlink(missing_ok=True)
+            late = time.monotonic() >= end
+            found["exit"] = "stopped at the time limit" if late else "interrupted"
+        found["seconds"] = round(time.monotonic() - start, 1)
+        if step.tests:
+            found["tests"] = _read(lines)
+        lines.unlink(missing_ok=True)
 
 
-def _results(step: dict[str, Any]) -> set[str]:
-    return {test["result"] for test in step["tests"]}
+def _status(steps: list[dict[str, Any]]) -> str:
+    """Return whether steps that have ended passed, failed, or left everything out."""
+    if any(step["exit"] != 0 for step in steps):
+        return "failed"
+    ran = any(
+        "tests" not in step
+        or "--collect-only" in step["command"]
+        or any(test["result"] != "skipped" for test in step["tests"])
+        for step in steps
+    )
+    return "passed" if ran else "nothing ran"
 
 
 def _read(lines: Path) -> list[Any]:
@@ -145,8 +165,13 @@ def _read(lines: Path) -> list[Any]:
 
 def _write(path: Path, document: dict[str, Any]) -> None:
     beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(document, indent=1) + "\n")
-    beside.replace(path)
+    try:
+        beside.write_text(json.dumps(document, indent=1) + "\n")
+        beside.replace(path)
+    except OSError as error:
+        raise SystemExit(
+            f"error: cannot write '{path}': {error.strerror}; choose another --folder"
+        ) from error
 
 
 def _say(part: str, text: str) -> None:
@@ -158,6 +183,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--without-torch", action="store_true", help="as on a device")
+    parser.add_argument("--bundle", type=Path, help="to measure with uda-runtime bench")
     parser.add_argument("--folder", type=Path, default=Path(), help="where the JSON goes")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that a part may take")
     parser.add_argument("--rehearsal", action="store_true", help="over an emulated driver")
@@ -166,12 +192,22 @@ def main(words: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown part '{unknown[0]}'; available: {', '.join(PARTS)}")
     parts = given.parts or (DEVICE_PARTS if given.without_torch else PARTS)
+    # So that a part that is ended leaves nothing running on the GPU.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         given.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"cannot use --folder: {error}; choose another")
     passed = [
-        run_part(part, given.folder, given.without_torch, given.seconds, given.rehearsal)
+        run_part(
+            part,
+            given.folder,
+            given.without_torch,
+            given.seconds,
+            given.rehearsal,
+            given.bundle,
+        )
         for part in parts
     ]
     return 0 if all(passed) else 1

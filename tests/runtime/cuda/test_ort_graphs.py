@@ -56,6 +56,15 @@ def test_a_batch_size_that_comes_back_replays_its_graph(mixed, opened, driver, l
     assert np.subtract(driver.counts(*names), copies).tolist() == [1, 1, 0]
 
 
+def test_a_run_whose_output_goes_elsewhere_is_another_graph(mixed, opened):
+    """An encoder's features stay on the device for a head, or come to the host by themselves."""
+    for number in range(8):
+        pixels = random_pixels(2, number)
+        check(opened, mixed, "a-b", pixels)
+        found = opened.features(list(pixels), "a-b")
+        np.testing.assert_allclose(found, mixed.features("a-b", pixels), rtol=1e-4, atol=1e-2)
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_graph_that_cannot_be_recorded_runs_without(mixed, opened, driver, monkeypatch, inside):
     """The session fails in the middle of recording, or spoils it and notices at the end."""
@@ -88,6 +97,73 @@ def test_every_thread_records_for_itself(mixed, opened, driver):
         thread.start()
         thread.join()
     assert calls["recorded"] - before == 4
+
+
+def test_sessions_that_come_and_go_meanwhile_spoil_no_graph(mixed, opened, driver, monkeypatch):
+    """Whoever opens or releases one waits for the whole GPU, which nothing can record."""
+    found, threads = [], []
+
+    def come_and_go():
+        with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+            check(session, mixed, "a-c", random_pixels(2))
+            found.append(session.task)
+
+    def meanwhile(session):
+        if not threads:
+            threads.append(threading.Thread(target=come_and_go))
+            threads[0].start()
+            threads[0].join(0.2)
+
+    monkeypatch.setattr(StandInSession, "refuse", meanwhile)
+    before = calls["recorded"]
+    for _ in range(4):
+        check(opened, mixed, "a-b", random_pixels(1))
+    threads[0].join()
+    assert found == ["a-c"]
+    assert calls["recorded"] - before == 2  # encoder and head
+
+
+def test_a_session_that_closes_meanwhile_spoils_no_graph(mixed, opened, driver, monkeypatch):
+    other, threads = runtime.Session.open(mixed.path, device="cuda", threads=1), []
+
+    def meanwhile(session):
+        if not threads:
+            threads.append(threading.Thread(target=other.close))
+            threads[0].start()
+            threads[0].join(0.2)
+
+    monkeypatch.setattr(StandInSession, "refuse", meanwhile)
+    before = calls["recorded"]
+    for _ in range(3):
+        check(opened, mixed, "a-b", random_pixels(1))
+    threads[0].join()
+    assert calls["recorded"] - before == 2  # encoder and head
+
+
+def test_frames_do_not_wait_while_an_engine_is_opened(mixed, opened, driver):
+    device, (ready, done) = opened.backend.memory.device, (threading.Event() for _ in range(2))
+
+    def hold():
+        with device.whole_gpu:
+            ready.set()
+            done.wait()
+
+    def frames():
+        for _ in range(4):
+            check(opened, mixed, "a-b", random_pixels(1))
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    ready.wait()
+    before = calls["recorded"]
+    try:
+        assert elsewhere(frames, 20) is None
+    finally:
+        done.set()
+        holder.join()
+    assert calls["recorded"] == before
+    elsewhere(frames, 20)
+    assert calls["recorded"] - before == 2  # encoder and head, now that nobody has the GPU
 
 
 def test_what_a_graph_binds_lies_on_the_device(mixed, opened):
