@@ -85,7 +85,7 @@ def measure(folder: Path, samples: int) -> dict[str, float]:
         device = strategy.backend.memory.device
         pixels = Tensors(device, {"pixels": np.zeros((1, SIZE, SIZE, 3), np.uint8)})
         engine = strategy.encoders[loaded[0].encoder].engine
-        head = strategy.heads._engines[loaded[0].head]
+        head = strategy._heads[loaded[0].head]
         tensors = loaded[0].head_tensors.handles
 
         def switch() -> None:
