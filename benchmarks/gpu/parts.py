@@ -99,7 +99,8 @@ def run_step(
     lines = path.with_suffix(f".{number}.jsonl")
     lines.unlink(missing_ok=True)
     if step.tests:
-        command = [*step.under, sys.executable, "-m", "pytest", "-m", "gpu"]
+        # Packages that nobody has tried together warn, and bring plugins of their own.
+        command = [*step.under, sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default"]
         command += ["-p", "benchmarks.gpu.report", "-p", "no:cacheprovider", *step.tests]
         command += ["--collect-only"] if rehearsal and step.computes else []
     else:
@@ -110,9 +111,8 @@ def run_step(
     document["steps"].append(found)
     print(*command, flush=True)
     start, seen = time.monotonic(), -1
-    process = subprocess.Popen(
-        command, env={**os.environ, "GPU_REPORT": str(lines)}, start_new_session=True
-    )
+    env = {**os.environ, "GPU_REPORT": str(lines), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    process = subprocess.Popen(command, env=env, start_new_session=True)
     try:
         while process.poll() is None and time.monotonic() < end:
             if step.tests and len(tests := _read(lines)) != seen:

@@ -53,6 +53,13 @@ RESULTS = """if True:
             time.sleep(0.1)
         raise AssertionError("the results of a, b and c are not in the file yet")
 """
+WARNS = """if True:
+    import warnings
+    import pytest
+
+    @pytest.mark.gpu
+    def test_warns(): warnings.warn("use another API", DeprecationWarning)
+"""
 HANGS = """if True:
     import time
     import pytest
@@ -135,6 +142,22 @@ def test_results_stand_in_the_file_while_the_next_test_runs(tmp_path, monkeypatc
     ]
     assert step["exit"] == 1 and "not today" in step["tests"][1]["why"]
     assert "assert 1 == 2" in step["tests"][2]["why"]
+
+
+def test_neither_warnings_nor_plugins_of_other_packages_fail_a_test(tmp_path, monkeypatch):
+    info = tmp_path / "site" / "other-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Name: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pytest11]\nother = not_installed\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{ROOT}")
+    step = run(tmp_path, monkeypatch, WARNS, 120)
+    assert (step["exit"], [test["result"] for test in step["tests"]]) == (0, ["passed"])
+
+
+def test_what_the_driver_refuses_is_no_finding_of_the_sanitizer():
+    under = [step.under for step in PARTS["kernels"] if step.under]
+    assert len(under) == 2
+    assert all("--report-api-errors no" in " ".join(each) for each in under)
 
 
 def test_a_step_ends_at_its_time_limit(tmp_path, monkeypatch):
