@@ -64,9 +64,14 @@ def run_part(
     if gpu is None:
         _say(part, document["status"])
         return False
-    for step in PARTS[part]:
-        if left_out[step.name] is None:
-            run_step(step, path, document, end, rehearsal)
+    try:
+        for step in PARTS[part]:
+            if left_out[step.name] is None:
+                run_step(step, path, document, end, rehearsal)
+    except BaseException:
+        document["status"] = "interrupted"
+        _write(path, document)
+        raise
     steps = document["steps"]
     ran = [
         step
@@ -112,7 +117,8 @@ def run_step(
     print(*command, flush=True)
     start, seen = time.monotonic(), -1
     env = {**os.environ, "GPU_REPORT": str(lines), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    process = subprocess.Popen(command, env=env, start_new_session=True)
+    # A group, so that all of it can be ended, and no session: what ends ours shall end it as well.
+    process = subprocess.Popen(command, env=env, preexec_fn=os.setpgrp)
     try:
         while process.poll() is None and time.monotonic() < end:
             if step.tests and len(tests := _read(lines)) != seen:
@@ -121,14 +127,15 @@ def run_step(
             time.sleep(0.2)
     finally:
         found["exit"] = process.poll()
-        if found["exit"] is None:  # out of time, or Ctrl-C: with all that it started
+        if found["exit"] is None:  # with all that it started
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            found["exit"] = "stopped at the time limit"
-    found["seconds"] = round(time.monotonic() - start, 1)
-    if step.tests:
-        found["tests"] = _read(lines)
-    lines.unlink(missing_ok=True)
+            late = time.monotonic() >= end
+            found["exit"] = "stopped at the time limit" if late else "interrupted"
+        found["seconds"] = round(time.monotonic() - start, 1)
+        if step.tests:
+            found["tests"] = _read(lines)
+        lines.unlink(missing_ok=True)
 
 
 def _results(step: dict[str, Any]) -> set[str]:
@@ -145,8 +152,13 @@ def _read(lines: Path) -> list[Any]:
 
 def _write(path: Path, document: dict[str, Any]) -> None:
     beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(document, indent=1) + "\n")
-    beside.replace(path)
+    try:
+        beside.write_text(json.dumps(document, indent=1) + "\n")
+        beside.replace(path)
+    except OSError as error:
+        raise SystemExit(
+            f"error: cannot write '{path}': {error.strerror}; choose another --folder"
+        ) from error
 
 
 def _say(part: str, text: str) -> None:
@@ -166,6 +178,9 @@ def main(words: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown part '{unknown[0]}'; available: {', '.join(PARTS)}")
     parts = given.parts or (DEVICE_PARTS if given.without_torch else PARTS)
+    # So that a part that is ended leaves nothing running on the GPU.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         given.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -61,11 +62,14 @@ WARNS = """if True:
     def test_warns(): warnings.warn("use another API", DeprecationWarning)
 """
 HANGS = """if True:
-    import time
+    import os, time
     import pytest
 
     @pytest.mark.gpu
-    def test_hangs(): time.sleep(600)
+    def test_hangs():
+        with open(os.environ.get("RUNNING", os.devnull), "w") as file:
+            file.write(str(os.getpid()))
+        time.sleep(600)
 """
 
 
@@ -163,6 +167,49 @@ def test_what_the_driver_refuses_is_no_finding_of_the_sanitizer():
 def test_a_step_ends_at_its_time_limit(tmp_path, monkeypatch):
     step = run(tmp_path, monkeypatch, HANGS, 1)
     assert step["exit"] == "stopped at the time limit" and step["seconds"] < 30
+
+
+ENDED = """if True:
+    import sys
+    from benchmarks.gpu import parts
+    from benchmarks.gpu.steps import Step
+
+    parts.find_gpu = lambda: ("a GPU", "")
+    parts.PARTS["kernels"] = (Step((), (sys.argv[1],)),)
+    sys.exit(parts.main(["kernels", "--folder", sys.argv[2]]))
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_part_that_is_ended_leaves_nothing_running_and_its_json(tmp_path, sent):
+    test, out, running = (tmp_path / name for name in ("test_some.py", "out", "running"))
+    test.write_text(HANGS)
+    env = {**os.environ, "RUNNING": str(running), "PYTEST_ADDOPTS": "-o markers=gpu"}
+    command = [sys.executable, "-c", ENDED, str(test), str(out)]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL) as part:
+        try:
+            while not running.is_file() or not running.read_text():
+                assert part.poll() is None
+                time.sleep(0.1)
+            tests = int(running.read_text())
+            same = os.getsid(tests) == os.getsid(part.pid)
+            part.send_signal(sent)
+            status = part.wait(30)
+        finally:
+            part.kill()
+    left = Path(f"/proc/{tests}").exists()
+    if left:
+        os.kill(tests, signal.SIGKILL)
+    assert same, "what ends our session ends the tests as well"
+    assert status != 0 and not left
+    document = json.loads((out / "gpu-kernels.json").read_text())
+    assert document["status"] == document["steps"][0]["exit"] == "interrupted"
+
+
+def test_a_folder_that_takes_no_file_is_one_line(tmp_path, capsys):
+    (tmp_path / "gpu-kernels.tmp").mkdir()
+    with pytest.raises(SystemExit, match=r"^error: cannot write '.*gpu-kernels.json': Is a dir"):
+        main(["kernels", "--folder", str(tmp_path)])
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
