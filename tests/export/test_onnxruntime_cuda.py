@@ -36,12 +36,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from runtime.backends.ort.backend import OrtBackend
 from runtime.errors import BackendError
+from runtime.mutex import Mutex
 backend = OrtBackend("cpu", None)
-backend._kind, backend._device = "cuda", SimpleNamespace(index=0, stream=12345)
+device = SimpleNamespace(index=0, stream=12345, whole_gpu=Mutex(nested=True))
+backend._kind, backend._device = "cuda", device
+wanted = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0", "user_compute_stream": "12345"}
 for path in map(Path, sys.argv[1:]):
     try:
-        if not backend.open(path.read_bytes())._most:
+        engine = backend.open(path.read_bytes())
+        if not engine._most:
             print(path.stem, "cannot be recorded as a CUDA graph")
+        has = engine._session.get_provider_options()["CUDAExecutionProvider"]
+        print(*(f"{name}={has[name]}" for name in wanted if has[name] != wanted[name]), end="")
     except BackendError as error:
         print(path.stem, error)
 print("opened", len(sys.argv) - 1)
