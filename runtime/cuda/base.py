@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.mutex import Mutex
+
 
 @dataclass(frozen=True)
 class DeviceArray:
@@ -93,6 +95,12 @@ class Device(Protocol):
     """Whether host and device share one memory, as on a Jetson."""
     stream: int
     """Handle of the one stream, a `cudaStream_t`."""
+    whole_gpu: Mutex
+    """To be held by what may wait for the whole GPU, which must not be while work is recorded."""
+
+    @property
+    def recordable(self) -> bool:
+        """Whether work can be recorded without waiting for what has the whole GPU."""
 
     def activate(self) -> None:
         """Make the device current for the calling thread, as libraries require before a call."""

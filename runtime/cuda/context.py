@@ -17,6 +17,8 @@ from runtime.errors import BackendError
 from runtime.mutex import Mutex
 
 _thread = threading.local()
+_gates: dict[int, Mutex] = {}
+"""Of each GPU, which all sessions on it share, as they share its context."""
 
 
 class CudaContext:
@@ -49,6 +51,9 @@ class CudaContext:
         self._lock = Mutex(nested=True)
         """While work is recorded, no other thread may put work onto the stream or wait for it."""
         self._recording = False
+        self.whole_gpu = _gates.setdefault(index, Mutex(nested=True))
+        """Held by what may wait for the whole GPU, as a library that opens or releases an engine,
+        and while work is recorded: CUDA refuses the first and gives up the second if they meet."""
         self.stream = 0
 
     def activate(self) -> None:
@@ -66,6 +71,11 @@ class CudaContext:
             _thread.apart = True
         if self._recording and self._lock.free:  # what recorded was interrupted
             self._end_recording()
+
+    @property
+    def recordable(self) -> bool:
+        """Whether work can be recorded without waiting for what has the whole GPU."""
+        return self.whole_gpu.free or self.whole_gpu.mine
 
     def copy(self, source: int, target: int, nbytes: int) -> None:
         """Copy from device memory to device memory, in the order of the stream.
@@ -94,7 +104,7 @@ class CudaContext:
         """
         self.activate()
         mode = _capture_mode()
-        with self._lock:
+        with self.whole_gpu, self._lock:
             self._recording = True
             try:
                 call("cuStreamBeginCapture", self.stream, mode)

@@ -131,7 +131,7 @@ class CudaDevice(CudaContext):
         Raises:
             BackendError: `work` reports an error; what it was recording is given up.
         """
-        with self._memory, self._lock:
+        with self.whole_gpu, self._memory, self._lock:
             try:
                 work()
             except BaseException:

@@ -48,8 +48,9 @@ class Graphs:
 
     The first time the work runs as it is: libraries load code and allocate memory then, which
     nothing can record. The second time it is prepared to be recorded, runs, and is recorded right
-    after. Work that cannot be recorded, or for whose graph there is no memory, runs as it is from
-    then on. The graph that was launched least recently makes room for a new one.
+    after; later, if an engine is being opened meanwhile. Work that cannot be recorded, or for whose
+    graph there is no memory, runs as it is from then on. The graph that was launched least recently
+    makes room for a new one.
     """
 
     def __init__(self, device: Device, most: int = 16) -> None:
@@ -86,7 +87,11 @@ class Graphs:
         if impossible is None:
             work()
             self._note(key, impossible=False)
-        elif impossible or not self._record(key, prepare or (lambda: work)):
+        elif (
+            impossible
+            or not self._device.recordable
+            or not self._record(key, prepare or (lambda: work))
+        ):
             work()
 
     def clear(self) -> None:

@@ -99,11 +99,12 @@ class OrtBackend:
             # To measure every algorithm takes seconds, for each batch size anew.
             "cudnn_conv_algo_search": "HEURISTIC",
         }
-        try:
-            recording = {**settings, "enable_cuda_graph": "1"}
-            session, graphs = self._session(graph, small, baked or {}, recording), True
-        except BackendError:  # not every graph can be recorded; if it is not that, it fails again
-            session, graphs = self._session(graph, small, baked or {}, settings), False
+        with self._device.whole_gpu:  # for which the provider waits when it starts
+            try:
+                recording = {**settings, "enable_cuda_graph": "1"}
+                session, graphs = self._session(graph, small, baked or {}, recording), True
+            except BackendError:  # not every graph can be recorded; if not that, it fails again
+                session, graphs = self._session(graph, small, baked or {}, settings), False
         return OrtDeviceEngine(self._ort, session, self._device, graphs=graphs)
 
     def _session(

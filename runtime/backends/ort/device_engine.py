@@ -115,7 +115,8 @@ class OrtDeviceEngine:
         """Release the session and the bound values. Safe to call more than once."""
         with contextlib.suppress(BackendError):  # closed, or failed
             self._device.activate()
-        self._binding = self._session = None
+        with self._device.whole_gpu:  # for which the release of cuBLAS waits
+            self._binding = self._session = None
         self._bound.clear()
         self._places.close()
 
@@ -148,6 +149,9 @@ class OrtDeviceEngine:
         known: set[int] = self._here.__dict__.setdefault("known", set())
         if number in known or number == _NONE:
             self._run(number)
+            return
+        if not self._device.recordable:  # the next time, then
+            self._run(_NONE)
             return
         if not self._recorded(number):
             self._run(_NONE)

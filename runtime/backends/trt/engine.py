@@ -104,7 +104,8 @@ class TrtEngine:
             with contextlib.suppress(BackendError):  # a device that has failed does nothing more
                 self._device.synchronize()
             self._recorded.close()
-        self._plan = None
+        with self._device.whole_gpu:
+            self._plan = None
         self._places.close()
         if self._own is not None:
             self._own.close()

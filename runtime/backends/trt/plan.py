@@ -188,7 +188,7 @@ def check_tensors(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None
 
 def _deserialize(device: Device, runtime: trt.Runtime, plan: bytes) -> trt.ICudaEngine:
     device.activate()
-    with collected_messages() as messages:
+    with device.whole_gpu, collected_messages() as messages:
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise messages.failure(

@@ -175,9 +175,24 @@ API Result cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t size, Stream* s
   return put(stream, [=] { return copy((void*)to, (void*)from, size, false, false); });
 }
 
+static std::vector<Stream*> streams;
+
 API Result cuStreamCreate(Stream** stream, unsigned) {
   ENTER;
-  return *stream = new Stream, OK;
+  streams.push_back(*stream = new Stream);
+  return OK;
+}
+// Waits for the whole GPU, and spoils what any thread records on it.
+API Result cuCtxSynchronize() {
+  ENTER;
+  Result result = OK;
+  for (Stream* stream : streams)
+    if (stream->usable() && stream->context == current && stream->recording)
+      result = stream->spoil();
+  CHECK(result);
+  for (Stream* stream : streams)
+    if (stream->usable() && stream->context == current) stream->run_to(stream->put);
+  return current->broken;
 }
 API Result cuStreamDestroy_v2(Stream* stream) {
   ENTER;

@@ -1,5 +1,7 @@
 """ONNX Runtime's CUDA provider over the emulated driver, whose memory the CPU provider reads.
 
+Whoever opens or releases a session waits for the whole GPU, as the provider and cuBLAS do.
+
 A run happens when the stream gets there. One with a graph's id records the stream in the mode that
 the provider uses, and when the thread gives the id again, what was bound then is computed again,
 whatever is bound by now: so an address that moved shows.
@@ -7,13 +9,14 @@ whatever is bound by now: so an address that moved shows.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 
 from runtime.backends.ort.backend import OrtBackend
-from runtime.backends.ort.device_engine import OrtDeviceEngine
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.driver import call, driver
+from runtime.errors import BackendError
 from runtime.memory.device import DeviceMemory
 
 calls: Counter[str] = Counter()
@@ -51,6 +54,10 @@ class StandInSession:
     def __getattr__(self, name):
         return getattr(self._session, name)
 
+    def __del__(self):
+        with contextlib.suppress(BackendError):  # after the device
+            call("cuCtxSynchronize")
+
     def io_binding(self):
         return Binding(self._session.io_binding())
 
@@ -79,18 +86,20 @@ class StandInSession:
         self._session.run_with_iobinding(binding.real)
 
 
-class Engine(OrtDeviceEngine):
-    """Reads the device's memory as the host's, which here it is."""
-
-    where = "cpu"
-
-
 class Backend(OrtBackend):
+    """Opens sessions on the CPU, which reads the device's memory as the host's: here it is."""
+
     def __init__(self, device, threads, *engines):
         super().__init__("cpu", threads)
-        self.memory = DeviceMemory(CudaDevice())
+        self._device = CudaDevice()
+        self.memory = DeviceMemory(self._device)
 
     def open(self, graph, *, small=False, baked=None):
-        device = self.memory.device  # of which the provider knows nothing
-        session = super().open(graph, small=small, baked=baked)._session
-        return Engine(self._ort, StandInSession(session, device), device, graphs=True)
+        engine = super().open(graph, small=small, baked=baked)
+        engine.where = "cpu"
+        return engine
+
+    def _session(self, graph, small, baked, settings):
+        self._device.activate()
+        call("cuCtxSynchronize")
+        return StandInSession(super()._session(graph, small, baked, {}), self._device)

@@ -1,10 +1,12 @@
 import threading
+from threading import Event
 
 import numpy as np
 import pytest
 
 from runtime.cuda.arena import Arena
 from runtime.cuda.base import DeviceArray
+from runtime.cuda.driver import call
 from runtime.cuda.graphs import Graphs
 from runtime.cuda.tensors import Tensors
 from runtime.errors import BackendError, FormatError
@@ -197,6 +199,35 @@ def test_a_graph_for_which_there_is_no_memory_is_not_made(device, driver):
         graphs.run(number, work)
         device.synchronize()
     assert done and failed == 0
+    graphs.clear()
+
+
+def test_a_graph_is_made_later_if_the_whole_gpu_is_taken(device, driver):
+    graphs, out, ready, done = Graphs(device), device.allocate(8), *(Event() for _ in range(2))
+
+    def work():
+        device.copy(out.address + 4, out.address, 4)
+
+    def hold():
+        with device.whole_gpu:
+            call("cuCtxSetCurrent", device._context)
+            call("cuCtxSynchronize")
+            ready.set()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    ready.wait()
+    names = ["cuGraphLaunch", "cuMemcpyDtoDAsync_v2"]
+    before = driver.counts(*names)
+    for _ in range(3):
+        graphs.run(1, work)
+    assert np.subtract(driver.counts(*names), before).tolist() == [0, 3]
+    done.set()
+    holder.join()
+    for _ in range(2):
+        graphs.run(1, work)
+    assert np.subtract(driver.counts(*names), before).tolist() == [1, 5]
     graphs.clear()
 
 

@@ -90,6 +90,56 @@ def test_every_thread_records_for_itself(mixed, opened, driver):
     assert calls["recorded"] - before == 4
 
 
+def test_sessions_that_come_and_go_meanwhile_spoil_no_graph(mixed, opened, driver, monkeypatch):
+    """Whoever opens or releases one waits for the whole GPU, which nothing can record."""
+    found, threads = [], []
+
+    def come_and_go():
+        with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+            check(session, mixed, "a-c", random_pixels(2))
+            found.append(session.task)
+
+    def meanwhile(session):
+        if not threads:
+            threads.append(threading.Thread(target=come_and_go))
+            threads[0].start()
+            threads[0].join(0.2)
+
+    monkeypatch.setattr(StandInSession, "refuse", meanwhile)
+    before = calls["recorded"]
+    for _ in range(4):
+        check(opened, mixed, "a-b", random_pixels(1))
+    threads[0].join()
+    assert found == ["a-c"]
+    assert calls["recorded"] - before == 2  # encoder and head
+
+
+def test_frames_do_not_wait_while_an_engine_is_opened(mixed, opened, driver):
+    device, (ready, done) = opened.backend.memory.device, (threading.Event() for _ in range(2))
+
+    def hold():
+        with device.whole_gpu:
+            ready.set()
+            done.wait()
+
+    def frames():
+        for _ in range(4):
+            check(opened, mixed, "a-b", random_pixels(1))
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    ready.wait()
+    before = calls["recorded"]
+    try:
+        assert elsewhere(frames, 20) is None
+    finally:
+        done.set()
+        holder.join()
+    assert calls["recorded"] == before
+    elsewhere(frames, 20)
+    assert calls["recorded"] - before == 2  # encoder and head, now that nobody has the GPU
+
+
 def test_what_a_graph_binds_lies_on_the_device(mixed, opened):
     encoder = next(iter(opened._strategy.encoders.values())).engine
     with pytest.raises(BackendError, match="binds what lies there, found an array of the host"):
