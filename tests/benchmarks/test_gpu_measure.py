@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import torch
 
+from benchmarks._models import Model
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import measure
 from benchmarks.gpu.measure import WARMUP, interleaved
 from benchmarks.gpu.targets import frame_ratios, switch_bound, switch_target
 
@@ -50,3 +56,50 @@ def test_a_side_that_fails_is_named_and_the_others_go_on():
     times, failed = interleaved({"broken": broken, "sound": sound}, pixels, 5)
     assert failed == {"broken": "out of memory"}
     assert len(times["sound"]) == 5 and calls["broken"] == WARMUP + 3
+
+
+class Tiny(torch.nn.Module):
+    """In the place of an adapted tower and its head."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.arange(6.0).view(3, 2))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.float().mean((1, 2)) @ self.weight
+
+
+def test_what_takes_minutes_to_start_begins_when_all_else_is_known(monkeypatch):
+    begun = []
+
+    def compile(model, **options):
+        begun.append(options)
+        return lambda pixels: 1 / 0
+
+    monkeypatch.setattr(measure, "adapted", Tiny)
+    monkeypatch.setattr(measure, "FORMS", {})
+    monkeypatch.setattr(torch, "compile", compile)
+    rows = measure.measure_frames("ViT-B-32", {}, (2, 1), 2, "cpu", None)
+    first = [next(rows) for _ in range(2)]
+    assert not begun
+    assert [(row["side"], row["batch"]) for row in first] == [("PyTorch eager", n) for n in (1, 2)]
+    last = list(rows)
+    assert last == [{"side": "torch.compile", "batch": 1, "reason": "division by zero"}]
+
+
+def test_an_error_of_any_kind_costs_its_own_rows_alone(tmp_path, monkeypatch):
+    """As of a call that the library of a GPU machine does not have."""
+
+    def broken(*given: object) -> None:
+        raise AttributeError("no attribute 'set_device_memory'")
+
+    model = Model(tmp_path, tmp_path, ("t",), ())
+    monkeypatch.setattr(command, "make_model", lambda *given, **options: model)
+    for name in ("measure_engines", "measure_switches"):
+        monkeypatch.setattr(command, name, broken)
+    monkeypatch.setattr(command, "measure_frames", lambda *given: iter(()))
+    out = tmp_path / "rows.json"
+    command.main(["--model", "RN50", "--device", "cpu", "--json", str(out)], standalone_mode=False)
+    found = json.loads(out.read_text())["RN50"]["engines"]
+    assert [row["side"] for row in found] == list(measure.FORMS)
+    assert {row["reason"] for row in found} == {"no attribute 'set_device_memory'"}
