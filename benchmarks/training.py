@@ -3,9 +3,10 @@
     python -m benchmarks.training --folder FOLDER
 
 Both train from the same image files with the same batch sizes, alternating step by step in one
-process; memory is the peak of a process of its own. Random weights at full size: timings need no
-real ones. Without a GPU ViT-B/16 is bound by its float32 matrix products, which both sides take
-from the same library: only a coarser precision makes that faster.
+process; on a GPU a compiled variant follows, beside the plain one. With `--json` the file is
+written again after every round of steps. Memory is the peak of a process of its own. Random weights
+at full size: timings need no real ones. Without a GPU ViT-B/16 is bound by its float32 matrix
+products, which both sides take from the same library: only a coarser precision makes that faster.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,8 @@ def pictures(folder: Path) -> Path:
     return root
 
 
-def variants(case: Case, device: str, folder: Path) -> dict[str, Callable[[], Any]]:
-    """Return the ways to train by name, each a function that builds it."""
+def variants(case: Case, device: str, folder: Path) -> list[dict[str, Callable[[], Any]]]:
+    """Return the ways to train by name, each a function that builds it, in groups to measure."""
     config = case.config
     if config.pretrained != "demo":
         config = replace(config, pretrained=str(random_clip(config.model, folder)))
@@ -129,28 +130,58 @@ def variants(case: Case, device: str, folder: Path) -> dict[str, Callable[[], An
         pair = load_folders(pictures(folder), "a", "b")
     roots = tuple(images.paths[0].parents[1] for images in (pair.source, pair.target))
     low = replace(config, amp="bf16", grid="bf16")
-    found: dict[str, Callable[[], Any]] = {
-        "plain": lambda: Plain(clip(), roots, config, device),
-        "ours": lambda: Ours(clip(), pair, config, device),
-        "ours, bf16 on its grid": lambda: Ours(clip(), pair, low, device),
-    }
-    if device != "cpu":
+    found: list[dict[str, Callable[[], Any]]] = [
+        {
+            "plain": lambda: Plain(clip(), roots, config, device),
+            "ours": lambda: Ours(clip(), pair, config, device),
+            "ours, bf16 on its grid": lambda: Ours(clip(), pair, low, device),
+        }
+    ]
+    if device != "cpu":  # apart, since it takes a minute to compile
         compiled = replace(low, compile=True)
-        found["ours, bf16, compiled"] = lambda: Ours(clip(), pair, compiled, device)
+        found.append(
+            {
+                "plain": lambda: Plain(clip(), roots, config, device),
+                "ours, bf16, compiled": lambda: Ours(clip(), pair, compiled, device),
+            }
+        )
     return found
 
 
-def measure(case: Case, device: str, folder: Path) -> dict[str, list[float]]:
-    """Return seconds per step of each variant, interleaved."""
-    built = {name: make() for name, make in variants(case, device, folder).items()}
+def measure(made: Mapping[str, Callable[[], Any]], steps: int) -> Iterator[dict[str, list[float]]]:
+    """Yield seconds per step of each variant so far, interleaved, after every round but the first.
+
+    Args:
+        made: Functions that build the variants.
+        steps: Number of rounds.
+    """
+    built = {name: make() for name, make in made.items()}
     times: dict[str, list[float]] = {name: [] for name in built}
-    for number in range(case.steps + 1):
+    for number in range(steps + 1):
         for name, trainer in built.items():
             started = time.perf_counter()
             trainer.step()
             if number >= 1:
                 times[name].append(time.perf_counter() - started)
-    return times
+        if number >= 1:
+            yield times
+
+
+def rows_of(case: Case, times: Mapping[str, list[float]]) -> dict[str, dict[str, Any]]:
+    """Return what is known of each variant by name, without its memory."""
+    return {
+        name: {
+            "case": case.name,
+            "variant": name,
+            "step_ms": 1000 * statistics.median(values),
+            "steps_per_second": 1 / statistics.median(values),
+            # Step by step: what else the machine does then weighs on both sides.
+            "ratio": statistics.median(p / v for p, v in zip(times["plain"], values, strict=True)),
+            "steps": len(values),
+            "peak_bytes": None,
+        }
+        for name, values in times.items()
+    }
 
 
 def peak(key: str, name: str, device: str, folder: Path, threads: int) -> int:
@@ -159,6 +190,25 @@ def peak(key: str, name: str, device: str, folder: Path, threads: int) -> int:
     command += ["--case", key, "--device", device, "--threads", str(threads), "--memory-of", name]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(json.loads(done.stdout.splitlines()[-1])["peak"])
+
+
+def show(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the rows as a table."""
+    header = ("model, batch", "variant", "ms a step", "steps/s", "to plain", "peak memory")
+    return table(
+        header,
+        [
+            (
+                row["case"],
+                row["variant"],
+                f"{row['step_ms']:.1f}",
+                f"{row['steps_per_second']:.2f}",
+                f"{row['ratio']:.2f} x",
+                "-" if row["peak_bytes"] is None else bytes_text(row["peak_bytes"]),
+            )
+            for row in rows
+        ],
+    )
 
 
 @click.group(cls=UdaGroup, invoke_without_command=True)
@@ -185,7 +235,8 @@ def main(
     torch.set_num_threads(threads)
     if memory_of:
         with exact_float32():
-            trainer = variants(CASES[keys[0]], device, folder)[memory_of]()
+            groups = variants(CASES[keys[0]], device, folder)
+            trainer = next(group[memory_of] for group in groups if memory_of in group)()
             for _ in range(2):
                 trainer.step()
         cuda = device != "cpu"
@@ -193,30 +244,27 @@ def main(
         used = used or peak_rss()
         click.echo(json.dumps({"peak": used}))
         return
-    rows, document = [], []
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def save() -> None:
+        if json_file:
+            rows = list(found.values())
+            write_json(json_file, {"device": device, "threads": threads, "rows": rows})
+
     for key in keys:
         case = CASES[key]
         with exact_float32():
-            times = measure(case, device, folder)
-        middle = {name: statistics.median(values) for name, values in times.items()}
-        for name, values in times.items():
-            # Step by step: what else the machine does then weighs on both sides.
-            ratios = [p / v for p, v in zip(times["plain"], values, strict=True)]
-            used = peak(key, name, device, folder, threads) if memory else None
-            row = {
-                "case": case.name, "variant": name, "step_ms": 1000 * middle[name],
-                "steps_per_second": 1 / middle[name], "ratio": statistics.median(ratios),
-                "steps": len(values), "peak_bytes": used,
-            }  # fmt: skip
-            document.append(row)
-            rows.append(
-                [case.name, name, f"{row['step_ms']:.1f}", f"{row['steps_per_second']:.2f}"]
-                + [f"{row['ratio']:.2f} x", "-" if used is None else bytes_text(used)]
-            )
-    header = ("model, batch", "variant", "ms a step", "steps/s", "to plain", "peak memory")
-    click.echo(table(header, rows))
-    if json_file:
-        write_json(json_file, {"device": device, "threads": threads, "rows": document})
+            for group in variants(case, device, folder):
+                new = [(key, name) for name in group if (key, name) not in found]
+                for times in measure(group, case.steps):
+                    rows = rows_of(case, times)
+                    found |= {(key, name): rows[name] for key, name in new}
+                    save()
+        for (other, name), row in found.items():
+            if memory and other == key:
+                row["peak_bytes"] = peak(key, name, device, folder, threads)
+                save()
+    click.echo(show(found.values()))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@
 
 Patches of 0.5 % over tensors of ViT-B/16's sizes in fp16. A switch is timed until the caller goes
 on, until the device is done, and between two events on the device; beside them stand the target of
-this GPU and the bound of its memory. What the weights are afterwards is compared bit for bit.
+this GPU and the bound of its memory. What the weights are afterwards is compared bit for bit. With
+`--json` the file is written again whenever something more is known.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ SHAPES = [(768, 768)] * 48 + [(3072, 768)] * 12 + [(768, 3072)] * 12 + [(197, 76
 """Shapes of the tensors of ViT-B/16's encoder, 86 million entries."""
 DENSITY, PATCHES, WARMUP = 0.005, 4, 100
 COPY = 1 << 30
-"""Bytes of the copy that measures the memory's bandwidth."""
+"""Most bytes of the copy that measures the memory's bandwidth."""
 
 
 def base_tensors(seed: int = 0) -> dict[str, NDArray[np.float16]]:
@@ -56,12 +57,13 @@ def random_patch(tensors: dict[str, NDArray[np.float16]], seed: int) -> Patch:
 
 def copy_bandwidth(device: CudaDevice) -> float:
     """Return bytes per second, read and written, of the fastest of ten large copies."""
-    source, target = device.allocate(COPY), device.allocate(COPY)
-    copy = partial(device.copy, source.address, target.address, COPY)
+    nbytes = min(COPY, device.free_bytes() // 4)  # a Jetson may have no more
+    source, target = device.allocate(nbytes), device.allocate(nbytes)
+    copy = partial(device.copy, source.address, target.address, nbytes)
     found = [on_device(device, copy) for _ in range(10)]
     source.close()
     target.close()
-    return 2 * COPY / min(found)
+    return 2 * nbytes / min(found)
 
 
 def on_device(device: CudaDevice, work: Callable[[], None]) -> float:
@@ -83,8 +85,8 @@ def equal(arena: Arena, want: dict[str, NDArray[Any]]) -> bool:
     return all(arena.read(name).tobytes() == array.tobytes() for name, array in want.items())
 
 
-def measure(device: CudaDevice, samples: int) -> dict[str, Any]:
-    """Return times of preparing and switching, and whether every bit was right."""
+def measure(device: CudaDevice, samples: int) -> Iterator[dict[str, Any]]:
+    """Yield times of switching, and whether every bit was right, as soon as they are known."""
     free = device.free_bytes()
     tensors = base_tensors()
     arena = Arena(device, tensors, lambda: tensors)
@@ -92,7 +94,15 @@ def measure(device: CudaDevice, samples: int) -> dict[str, Any]:
     start = time.perf_counter()
     ready = [arena.prepare(patch) for patch in drawn]
     prepared = (time.perf_counter() - start) / PATCHES
-    called, done, between = [], [], []
+    entries = sum(sparse.indices.size for sparse in drawn[0].values())
+    parameters = sum(array.size for array in tensors.values())
+    yield {
+        "entries": entries,
+        "parameters": parameters,
+        "prepare_ms": 1e3 * prepared,
+        "target_ms": switch_target(device.name),
+    }
+    called, done = [], []
     for number in range(samples + WARMUP):
         device.synchronize()
         begin = time.perf_counter()
@@ -103,32 +113,20 @@ def measure(device: CudaDevice, samples: int) -> dict[str, Any]:
         if number >= WARMUP:
             called.append(went_on - begin)
             done.append(finished - begin)
-    for number in range(samples):
-        between.append(on_device(device, partial(arena.apply, ready[number % PATCHES])))
+    yield {"called": summary(called), "done": summary(done)}
+    applying = [partial(arena.apply, ready[number % PATCHES]) for number in range(samples)]
+    yield {"on_device": summary([on_device(device, each) for each in applying])}
     arena.apply(ready[0])
     merged = equal(arena, merge(tensors, drawn[0]))
     arena.apply(None)
     restored = equal(arena, tensors)
+    yield {"merged_bit_for_bit": merged, "restored_bit_for_bit": restored}
     for patch in filter(None, ready):
         patch.close()
     arena.close()
-    entries = sum(sparse.indices.size for sparse in drawn[0].values())
-    parameters = sum(array.size for array in tensors.values())
+    yield {"bytes_not_freed": free - device.free_bytes()}
     bandwidth = copy_bandwidth(device)
-    return {
-        "entries": entries,
-        "parameters": parameters,
-        "prepare_ms": 1e3 * prepared,
-        "called": summary(called),
-        "done": summary(done),
-        "on_device": summary(between),
-        "target_ms": switch_target(device.name),
-        "bound_ms": switch_bound(entries, parameters, bandwidth),
-        "bandwidth": bandwidth,
-        "merged_bit_for_bit": merged,
-        "restored_bit_for_bit": restored,
-        "bytes_not_freed": free - device.free_bytes(),
-    }
+    yield {"bandwidth": bandwidth, "bound_ms": switch_bound(entries, parameters, bandwidth)}
 
 
 @click.group(cls=UdaGroup, invoke_without_command=True)
@@ -137,18 +135,19 @@ def measure(device: CudaDevice, samples: int) -> dict[str, Any]:
 def main(samples: int, json_file: Path | None) -> None:
     """Measure a switch at full size."""
     device = CudaDevice()
+    found: dict[str, Any] = {
+        "gpu": device.name,
+        "capability": device.capability,
+        "driver": device.driver,
+        "integrated": device.integrated,
+    }
     try:
-        found = {
-            "gpu": device.name,
-            "capability": device.capability,
-            "driver": device.driver,
-            "integrated": device.integrated,
-            **measure(device, samples),
-        }
+        for more in measure(device, samples):
+            found |= more
+            if json_file:
+                write_json(json_file, found)
     finally:
         device.close()
-    if json_file:
-        write_json(json_file, found)
     click.echo(json.dumps(found, indent=1))
     if not (found["merged_bit_for_bit"] and found["restored_bit_for_bit"]):
         raise click.ClickException("the weights on the device differ from NumPy's")
