@@ -16,7 +16,7 @@ REASONS = {
     "needs a real GPU for ONNX Runtime's CUDA provider",
     "needs TensorRT or TensorRT-RTX",
     "needs a real GPU for TensorRT",
-    "needs 5 GiB of a GPU's own memory",
+    "needs 12 GiB of a GPU's memory",
 }
 
 

@@ -56,8 +56,9 @@ def test_a_process_that_ends_without_closing_ends_quietly():
 
 
 def test_tensors_beyond_four_gibibytes_are_patched_and_restored(device):
-    if device.name.startswith("Emulated"):
-        pytest.skip("needs 5 GiB of a GPU's own memory")
+    # As much again to read it, which on a Jetson is the same memory.
+    if device.name.startswith("Emulated") or device.free_bytes() < 12 << 30:
+        pytest.skip("needs 12 GiB of a GPU's memory")
     tensors = {"a": np.zeros(5 << 29, np.float16), "b": np.zeros(70_000, np.float16)}
     arena = Arena(device, tensors, lambda: tensors)
     assert arena.handles["b"].address - arena.handles["a"].address > 1 << 32
