@@ -72,6 +72,10 @@ def test_without_the_package_the_default_places_are_tried(monkeypatch):
     assert library.calls == 1
 
 
+def test_an_older_onnxruntime_looks_for_its_libraries_by_itself(nvidia):
+    assert libraries.preload(ModuleType("onnxruntime")) == ""
+
+
 def test_sessions_of_several_threads_leave_stdout_alone(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "nvidia", None)
     former, ended = sys.stdout, []

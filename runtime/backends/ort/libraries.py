@@ -65,6 +65,8 @@ def _preload(library: Any) -> str:
         for path in (path for each in folders for path in sorted(each.glob(f"lib{name}.so.*"))):
             with contextlib.suppress(OSError):  # if it is missed, ONNX Runtime says so
                 ctypes.CDLL(str(path))
+    if not hasattr(library, "preload_dlls"):  # before 1.21, as on some JetPacks
+        return ""
     with contextlib.redirect_stdout(_Caught(sys.stdout)) as caught:
         library.preload_dlls()
     return caught.getvalue().strip().partition("\n")[0]
