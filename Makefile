@@ -54,11 +54,11 @@ acceptance: $(VENV)/.dev.stamp
 # Installs nothing: such a machine may have no network. Packages that lie beside the repository are
 # found through PYTHONPATH; what a part lacks is left out, and its gpu-PART.json says so.
 gpu:
-	@$(GPU_PYTHON) -m benchmarks.gpu.parts $(PART)
+	@$(GPU_PYTHON) -m benchmarks.gpu.parts $(BUNDLE:%=--bundle %) $(PART)
 
-# The same on a device, where PyTorch is not installed.
+# The same on a device, where PyTorch is not installed; BUNDLE is measured with `uda-runtime bench`.
 gpu-device:
-	@$(GPU_PYTHON) -m benchmarks.gpu.parts --without-torch $(PART)
+	@$(GPU_PYTHON) -m benchmarks.gpu.parts --without-torch $(BUNDLE:%=--bundle %) $(PART)
 
 GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 

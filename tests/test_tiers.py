@@ -50,9 +50,12 @@ def test_make_gpu_runs_all_parts_or_the_one_that_is_named():
     (every,) = commands("gpu")
     (one,) = commands("gpu", "PART=kernels")
     (device,) = commands("gpu-device")
-    assert every.endswith("-m benchmarks.gpu.parts")
-    assert one.endswith("-m benchmarks.gpu.parts kernels")
-    assert device.endswith("-m benchmarks.gpu.parts --without-torch")
+    (bundle,) = commands("gpu-device", "BUNDLE=b.bundle", "PART=bench")
+    parts = ["-m", "benchmarks.gpu.parts"]
+    assert every.split()[-2:] == parts
+    assert one.split()[-3:] == [*parts, "kernels"]
+    assert device.split()[-3:] == [*parts, "--without-torch"]
+    assert bundle.split()[-6:] == [*parts, "--without-torch", "--bundle", "b.bundle", "bench"]
     (acceptance,) = commands("acceptance")
     assert "-m benchmarks.switches --json benchmarks/results/switches.json" in acceptance
 

@@ -1,11 +1,12 @@
 """Run the GPU tests and benchmarks in parts that do not wait for each other.
 
-    python -m benchmarks.gpu.parts [PART ...] [--without-torch] [--folder FOLDER] [--seconds N]
+    python -m benchmarks.gpu.parts [PART ...] [--without-torch] [--bundle BUNDLE] [--folder FOLDER]
 
 A part runs what its machine has the packages for, lists what it left out and why, and ends within
 four minutes. It writes `gpu-PART.json` when it starts and again after every test. It exits with 1
 where a test failed, nothing ran or there is no GPU. `--without-torch` is for a device: what needs
-PyTorch is left out even where it is installed. Only the standard library is imported here.
+PyTorch is left out even where it is installed, and `--bundle` is measured with `uda-runtime bench`.
+Only the standard library is imported here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.steps import DEVICE_PARTS, PARTS, Step, find_gpu, missing
+from benchmarks.gpu.steps import BUNDLE, DEVICE_PARTS, PARTS, Step, find_gpu, missing
 
 SECONDS = 235.0
 """Seconds of a part: four minutes, less the time that ending it takes."""
@@ -32,6 +33,7 @@ def run_part(
     without_torch: bool = False,
     seconds: float = SECONDS,
     rehearsal: bool = False,
+    bundle: Path | None = None,
 ) -> bool:
     """Run a part and write its JSON; return whether something ran and nothing failed.
 
@@ -41,11 +43,12 @@ def run_part(
         without_torch: Whether to leave out what needs PyTorch.
         seconds: Time after which a step that still runs is stopped.
         rehearsal: Whether the driver is emulated: what has to compute is collected, not run.
+        bundle: Bundle to measure, or None.
     """
     path, end = folder / f"gpu-{part}.json", time.monotonic() + seconds
     gpu, why = find_gpu()
     wanted = [step for step in PARTS[part] if not (without_torch and "torch" in step.needs)]
-    left_out = {step.name: missing(step, without_torch) for step in PARTS[part]}
+    left_out = {step.name: missing(step, without_torch, bundle) for step in PARTS[part]}
     document: dict[str, Any] = {
         "part": part,
         "gpu": gpu,
@@ -67,7 +70,7 @@ def run_part(
     try:
         for step in PARTS[part]:
             if left_out[step.name] is None:
-                run_step(step, path, document, end, rehearsal)
+                run_step(step, path, document, end, rehearsal, bundle)
     except BaseException:
         document["status"] = "interrupted"
         _write(path, document)
@@ -89,7 +92,12 @@ def run_part(
 
 
 def run_step(
-    step: Step, path: Path, document: dict[str, Any], end: float, rehearsal: bool = False
+    step: Step,
+    path: Path,
+    document: dict[str, Any],
+    end: float,
+    rehearsal: bool = False,
+    bundle: Path | None = None,
 ) -> None:
     """Run a step as a process and add what it found to a part's document.
 
@@ -99,6 +107,7 @@ def run_step(
         document: Content of that file.
         end: Moment on the monotonic clock at which the step is stopped.
         rehearsal: As for `run_part`.
+        bundle: As for `run_part`.
     """
     number = len(document["steps"])
     lines = path.with_suffix(f".{number}.jsonl")
@@ -109,9 +118,10 @@ def run_step(
         command += ["-p", "benchmarks.gpu.report", "-p", "no:cacheprovider", *step.tests]
         command += ["--collect-only"] if rehearsal and step.computes else []
     else:
-        name, *options = step.rehearsal if rehearsal else step.benchmark
-        rows = path.with_name(f"{path.stem}-rows.json")
-        command = [sys.executable, "-m", f"benchmarks.{name}", *options, "--json", str(rows)]
+        words = step.rehearsal if rehearsal else step.benchmark
+        rows = path.with_name(f"{path.stem}-{step.rows}.json")
+        command = [str(bundle) if word == BUNDLE else word for word in words]
+        command = [sys.executable, "-m", *command, "--json", str(rows)]
     found: dict[str, Any] = {"command": command[1:], "exit": None}
     document["steps"].append(found)
     print(*command, flush=True)
@@ -170,6 +180,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--without-torch", action="store_true", help="as on a device")
+    parser.add_argument("--bundle", type=Path, help="to measure with uda-runtime bench")
     parser.add_argument("--folder", type=Path, default=Path(), help="where the JSON goes")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that a part may take")
     parser.add_argument("--rehearsal", action="store_true", help="over an emulated driver")
@@ -186,7 +197,14 @@ def main(words: list[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"cannot use --folder: {error}; choose another")
     passed = [
-        run_part(part, given.folder, given.without_torch, given.seconds, given.rehearsal)
+        run_part(
+            part,
+            given.folder,
+            given.without_torch,
+            given.seconds,
+            given.rehearsal,
+            given.bundle,
+        )
         for part in parts
     ]
     return 0 if all(passed) else 1

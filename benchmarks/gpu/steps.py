@@ -6,11 +6,15 @@ import ctypes
 import importlib.util
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 DEVICE = ("cuda.bindings", "click", "numpy", "onnx", "PIL", "pytest", "safetensors")
 TRAINING = ("torch", "torchvision", "open_clip", "yaml", "rich", "pytest", "onnx", "onnxruntime")
+RUNTIME = ("cuda.bindings", "click", "numpy", "PIL", "safetensors")
 TRT = "tensorrt or tensorrt_rtx"
 CUDA = "tests/runtime/cuda"
+BUNDLE = "BUNDLE"
+"""Stands for the bundle that is given, in a step's options."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,10 @@ class Step:
     """Modules to import, each with its alternatives."""
     tests: tuple[str, ...] = ()
     benchmark: tuple[str, ...] = ()
-    """Module and options; it writes `gpu-<part>-rows.json` beside the part's own file."""
+    """Module and options; it writes `gpu-<part>-<rows>.json` beside the part's own file."""
     rehearsal: tuple[str, ...] = ()
     """Module and options of the benchmark where there is only an emulated driver."""
+    rows: str = "rows"
     computes: bool = True
     """Whether it needs a GPU that computes; without one its tests are collected alone."""
     under: tuple[str, ...] = ()
@@ -32,9 +37,10 @@ class Step:
     @property
     def name(self) -> str:
         """Name of the step: its tests or benchmark, and the program that runs it."""
-        return " ".join((*self.under, *self.tests)) or f"benchmarks.{self.benchmark[0]}"
+        return " ".join((*self.under, *self.tests)) or " ".join(self.benchmark)
 
 
+BENCH = ("runtime.cli", "bench", BUNDLE, "--samples", "50")
 SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--target-processes", "application-only")
 # What the driver refuses is no finding: cuda-bindings asks it for functions that only newer ones
 # have, and some tests let it refuse.
@@ -48,8 +54,8 @@ PARTS = {
         ),
         Step(
             ("cuda.bindings", "click", "numpy"),
-            benchmark=("gpu.probe",),
-            rehearsal=("gpu.probe", "--samples", "2"),
+            benchmark=("benchmarks.gpu.probe",),
+            rehearsal=("benchmarks.gpu.probe", "--samples", "2"),
         ),
         *(
             Step(DEVICE, (f"{CUDA}/test_arena.py",), under=(*SANITIZER, "--tool", tool))
@@ -73,10 +79,10 @@ PARTS = {
         Step(TRAINING, ("tests/adapt/test_gpu_training.py",)),
         Step(
             (*TRAINING, "click", "numpy"),
-            benchmark=("training", "--folder", "artifacts/benchmarks", "--device", "cuda")
-            + ("--case", "vit32", "--no-memory"),
-            rehearsal=("training", "--folder", "artifacts/benchmarks", "--case", "small")
-            + ("--no-memory",),
+            benchmark=("benchmarks.training", "--folder", "artifacts/benchmarks")
+            + ("--device", "cuda", "--case", "vit32", "--no-memory"),
+            rehearsal=("benchmarks.training", "--folder", "artifacts/benchmarks")
+            + ("--case", "small", "--no-memory"),
         ),
     ),
     "tensorrt": (
@@ -95,26 +101,38 @@ PARTS = {
     "bench": (
         Step(
             (*DEVICE, *TRAINING),
-            benchmark=("gpu", "--model", "ViT-B-16", "--batch", "1", "--batch", "8")
+            benchmark=("benchmarks.gpu", "--model", "ViT-B-16", "--batch", "1", "--batch", "8")
             + ("--samples", "256"),
-            rehearsal=("gpu", "--model", "ViT-B-32", "--batch", "1", "--samples", "2")
+            rehearsal=("benchmarks.gpu", "--model", "ViT-B-32", "--batch", "1", "--samples", "2")
             + ("--device", "cpu"),
+        ),
+        *(
+            Step(
+                (*RUNTIME, library),
+                benchmark=(*BENCH, "--device", "cuda", "--backend", backend),
+                rehearsal=BENCH,
+                rows=backend,
+            )
+            for backend, library in (("ort", "onnxruntime"), ("trt", TRT))
         ),
     ),
 }
-DEVICE_PARTS = ("kernels", "session", "tensorrt")
+DEVICE_PARTS = ("kernels", "session", "tensorrt", "bench")
 """Parts that have steps without PyTorch."""
 
 
-def missing(step: Step, without_torch: bool = False) -> str | None:
+def missing(step: Step, without_torch: bool = False, bundle: Path | None = None) -> str | None:
     """Return why a step cannot run here, or None.
 
     Args:
         step: Step to look at.
         without_torch: Whether to leave out what needs PyTorch.
+        bundle: Bundle to measure, or None.
     """
     if without_torch and "torch" in step.needs:
         return "needs torch, which a device does without"
+    if BUNDLE in step.benchmark and bundle is None:
+        return "needs a bundle; pass BUNDLE=FOLDER to make, or --bundle FOLDER"
     absent = [need for need in step.needs if not any(map(_installed, need.split(" or ")))]
     absent += [program for program in step.under[:1] if shutil.which(program) is None]
     return f"needs {', '.join(absent)}; not installed" if absent else None

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu import parts
 from benchmarks.gpu.parts import main, run_step
 from benchmarks.gpu.steps import DEVICE_PARTS, PARTS, Step, find_gpu, missing
+from tests.runtime.conftest import _make_world
 
 ROOT = Path(__file__).parents[2]
 OPTIONAL = {"hypothesis", "matplotlib", "onnxruntime", "open_clip", "rich", "tensorrt", "torch"}
@@ -82,7 +84,7 @@ def test_every_gpu_test_belongs_to_one_part():
     assert sorted(listed) == sorted(marked)
 
 
-@pytest.mark.parametrize("part", DEVICE_PARTS)
+@pytest.mark.parametrize("part", [part for part in DEVICE_PARTS if part != "bench"])
 def test_the_tests_of_a_device_need_no_package_that_is_not_named(part):
     step = next(step for step in PARTS[part] if "torch" not in step.needs)
     named = {name for need in step.needs for name in need.split(" or ")}
@@ -167,6 +169,22 @@ def test_what_the_driver_refuses_is_no_finding_of_the_sanitizer():
 def test_a_step_ends_at_its_time_limit(tmp_path, monkeypatch):
     step = run(tmp_path, monkeypatch, HANGS, 1)
     assert step["exit"] == "stopped at the time limit" and step["seconds"] < 30
+
+
+def test_a_bundle_is_measured_without_torch(tmp_path, monkeypatch):
+    """As on a Jetson; in the rehearsal on the CPU."""
+    _make_world(tmp_path / "toy.bundle")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(parts, "find_gpu", lambda: ("a GPU", ""))
+    bundle = ["--bundle", str(tmp_path / "toy.bundle")]
+    command = ["bench", "--without-torch", "--rehearsal", "--folder", str(tmp_path)]
+    assert main(command) == 1
+    document = json.loads((tmp_path / "gpu-bench.json").read_text())
+    assert document["status"] == "nothing ran"
+    assert "needs a bundle; pass BUNDLE=" in document["left_out"][1]["why"]
+    assert main([*command, *bundle]) == 0
+    rows = json.loads((tmp_path / "gpu-bench-ort.json").read_text())["rows"]
+    assert {row["batch"] for row in rows if "batch" in row} == {1}
 
 
 ENDED = """if True:
