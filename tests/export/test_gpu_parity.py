@@ -1,5 +1,8 @@
 """Engines on a GPU against PyTorch on the CPU in float32."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,7 @@ from export.sources import Source
 from export.verification.images import ImagePaths
 from export.verification.verifier import Verifier
 from runtime import backends
+from runtime.backends.trt.graphs import baked_graphs
 from runtime.backends.trt.profile import PROFILES
 from runtime.backends.trt.sets import build_all
 from runtime.bundles.bundle import Bundle
@@ -21,6 +25,7 @@ from runtime.patch import diff
 from runtime.sessions.session import Session
 from tests.export.helpers import TOWERS, random_pixels, torch_features
 from tests.gpus import need_onnxruntime, need_tensorrt
+from tests.runtime.conftest import _make_world
 
 pytestmark = pytest.mark.gpu
 TOLERANCES = {"fp32": 1e-4, "fp16": 3e-2}
@@ -61,11 +66,13 @@ def test_onnx_runtime_computes_what_torch_computes_after_every_switch(backend, n
     engine.close()
 
 
-@pytest.mark.parametrize("precision", SHARES)
+@pytest.mark.parametrize(
+    ("precision", "strategy"), [("fp32", "patch"), ("fp16", "patch"), ("fp16", "engines")]
+)
 @pytest.mark.parametrize("base", ["demo-rn32", "demo-vit32"])
 @pytest.mark.parametrize("name", ["ort", "trt"])
 def test_sessions_agree_with_torch_before_and_after_a_thousand_switches(
-    world, tmp_path, name, base, precision
+    world, tmp_path, name, base, precision, strategy
 ):
     need_tensorrt() if name == "trt" else need_onnxruntime()
     tasks, images = ("a-b", "a-c"), ImagePaths.parse((str(world.images),), None)
@@ -73,14 +80,16 @@ def test_sessions_agree_with_torch_before_and_after_a_thousand_switches(
     path = tmp_path / "demo.bundle"
     export_bundle(paths, path, precision=precision, images=images, max_images=3)
     if name == "trt":
-        list(build_all(Bundle.open(path), None, PROFILES["orin"]))
+        bundle = Bundle.open(path)
+        graphs = baked_graphs(bundle) if strategy == "engines" else None
+        list(build_all(bundle, None, PROFILES["orin"], graphs=graphs))
     artifacts = [Source.read(each).artifact for each in paths]
     clip = load_base(artifacts[0], None)
     verifiers = [
         Verifier(clip, each, images.sample(each, 36), precision, lambda what, done, total: None)
         for each in artifacts
     ]
-    with Session.open(path, backend=name, device="cuda") as session:
+    with Session.open(path, backend=name, device="cuda", strategy=strategy) as session:
         for switches in (0, 1000):
             for task in np.random.default_rng(0).choice(tasks, switches):
                 session.switch(str(task))
@@ -90,3 +99,45 @@ def test_sessions_agree_with_torch_before_and_after_a_thousand_switches(
                 found = verifier.check(session.infer, name)
                 assert found.images == 36
                 assert found.max_difference <= SHARES[precision] * found.spread
+
+
+BESIDE = """if True:
+    import sys
+    import numpy as np
+    import torch
+    import runtime
+
+    path, device = sys.argv[1:]
+    frame = np.zeros((20, 24, 3), np.uint8)
+
+    def multiply():
+        ones = torch.ones(64, 64, device=device)
+        assert (ones @ ones).sum().item() == 64.0**3
+
+    def check(session, want):
+        for task in session.tasks:
+            np.testing.assert_allclose(session.predict(frame, task).logits, want[task], rtol=1e-3)
+
+    with runtime.Session.open(path) as session:
+        want = {task: session.predict(frame, task).logits for task in session.tasks}
+    with runtime.Session.open(path, device=device) as session:
+        for _ in range(3):  # the third time from what was recorded
+            check(session, want)
+        multiply()
+        check(session, want)
+    multiply()  # the session has let go of the context
+    with runtime.Session.open(path, device=device) as session:
+        for _ in range(3):
+            multiply()
+            check(session, want)
+    multiply()
+"""
+
+
+def test_a_session_runs_before_and_after_torch_first_uses_the_gpu(tmp_path):
+    """In a process of its own, where torch has not used it yet."""
+    need_onnxruntime()
+    path = _make_world(tmp_path / "toy.bundle", tasks=5, mixed=True).path
+    command = [sys.executable, "-c", BESIDE, str(path), "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,5 +1,8 @@
 """Sessions on a device; the emulated one's memory is read by ONNX Runtime's CPU provider."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -7,6 +10,7 @@ import pytest
 import runtime
 from runtime import backends
 from runtime.backends.ort.backend import OrtBackend
+from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError, DataError
 from runtime.sessions.pool import SessionPool
 from tests.gpus import need_onnxruntime
@@ -227,6 +231,58 @@ def test_a_pool_on_one_gpu_gives_every_session_its_own_weights(mixed, cuda, clos
         stress(work, 4)
         for session in pool.sessions:
             assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+
+
+def test_tasks_come_and_go_while_frames_run(mixed, cuda, close_to):
+    frame = camera(1)[0]
+    with runtime.Session.open(mixed.path, threads=1) as host:
+        want = {task: host.predict(frame, task).logits for task in host.tasks}
+    with runtime.Session.open(mixed.path, device="cuda", threads=1) as free:
+        room = sum(sorted(free.load(task) for task in free.tasks)[-2:])
+    with runtime.Session.open(mixed.path, device="cuda", threads=1, max_task_bytes=room) as session:
+        for number in range(60):
+            task = session.tasks[number % 5]
+            session.prefetch(session.tasks[(number + 1) % 5])
+            for _ in range(3):
+                close_to(session.predict(frame, task).logits, want[task])
+        assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+
+
+def test_sessions_in_a_row_give_all_memory_back(mixed, cuda, library):
+    frame, watch = camera(1)[0], CudaDevice()  # which keeps the context
+
+    def use():
+        with runtime.Session.open(mixed.path, device="cuda", threads=1) as session:
+            for _ in range(3):  # the last time from what was recorded
+                for task in session.tasks:
+                    session.predict(frame, task)
+
+    use()  # libraries load code, and keep it
+    free = watch.free_bytes()
+    for _ in range(10):
+        use()
+    left = free - watch.free_bytes()
+    watch.close()
+    assert left <= (0 if library else 32 << 20)  # cuBLAS alone takes as much for each engine
+
+
+LEFT_OPEN = """if True:
+    import sys
+    import numpy as np
+    import runtime
+
+    session = runtime.Session.open(sys.argv[1], device="cuda")
+    for _ in range(3):
+        found = session.predict(np.zeros((20, 24, 3), np.uint8), "a-b")
+    print(found.task)
+"""
+
+
+def test_a_process_that_leaves_a_session_open_ends_quietly(mixed):
+    need_onnxruntime()
+    command = [sys.executable, "-c", LEFT_OPEN, str(mixed.path)]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "a-b\n", "")
 
 
 def test_tasks_that_are_fetched_ahead_are_there_when_their_frame_comes(mixed, cuda, close_to):
