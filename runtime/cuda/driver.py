@@ -112,7 +112,10 @@ def _check(library: Any, name: str, status: Any) -> None:
         return
     _, text = library.cuGetErrorString(status)
     reason = text.decode() if text else str(status)
+    other = "update the driver, or install nvidia-cuda-nvrtc and cuda-bindings of its CUDA version"
     hints = {
+        "CUDA_ERROR_INVALID_IMAGE": other,
+        "CUDA_ERROR_NO_BINARY_FOR_GPU": other,
         "CUDA_ERROR_NO_DEVICE": "no GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES",
         "CUDA_ERROR_OUT_OF_MEMORY": "free memory there, or lower max_task_bytes",
         "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "restart the machine after the driver's update",

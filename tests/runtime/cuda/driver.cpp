@@ -246,7 +246,7 @@ API Result cuEventDestroy_v2(Event* event) {
 
 API Result cuModuleLoadData(Module** module, const void* image) {
   ENTER_UNSAFE;
-  if (memcmp(image, "\x7f" "ELF", 4)) return INVALID_VALUE;
+  if (memcmp(image, "\x7f" "ELF", 4)) return INVALID_IMAGE;
   return *module = new Module, OK;
 }
 API Result cuModuleUnload(Module* module) {

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from runtime.cuda import kernel
 from runtime.cuda.device import CudaDevice
 from runtime.cuda.driver import call
 from runtime.cuda.driver import driver as cuda_driver
@@ -161,6 +162,14 @@ def test_a_function_that_the_driver_lacks_is_one_error(driver):
     """As of an older driver than the package was made for."""
     with pytest.raises(BackendError, match="cannot be asked for cuCtxGetId: .*update the driver"):
         call("cuCtxGetId", 0)
+
+
+def test_code_that_the_driver_does_not_take_is_told_from_a_broken_gpu(driver, monkeypatch):
+    """As of a newer CUDA than the driver's."""
+    monkeypatch.setattr(kernel, "kernels", lambda name, capability: b"code of a newer CUDA")
+    message = "cuModuleLoadData: .*INVALID_IMAGE.*update the driver, or install nvidia-cuda-nvrtc"
+    with pytest.raises(BackendError, match=message):
+        CudaDevice()
 
 
 def test_closing_leaves_no_context_current_that_may_be_gone(driver):
