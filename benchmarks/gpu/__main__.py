@@ -52,6 +52,7 @@ from runtime.models import Precision
 @click.option("--batch", "batches", multiple=True, type=click.IntRange(1), default=(1, 8, 32))
 @click.option("--samples", type=click.IntRange(min=2), default=1024, show_default=True)
 @click.option("--device", default="cuda", show_default=True)
+@click.option("--compile/--no-compile", "compiled", default=True, help="Also torch.compile.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(
     folder: Path,
@@ -59,6 +60,7 @@ def main(
     batches: tuple[int, ...],
     samples: int,
     device: str,
+    compiled: bool,
     json_file: Path | None,
 ) -> None:
     """Measure frames, switches and engines on a GPU."""
@@ -92,7 +94,7 @@ def main(
                         measure_switches(models["patch"], backend, samples, device, roof)
                     )
             save(json_file, document)
-        for row in measure_frames(name, models, batches, samples, device, roof):
+        for row in measure_frames(name, models, batches, samples, device, roof, compiled):
             frames.append(row)
             save(json_file, document)
         document[name]["ratios"] = frame_ratios(frames)

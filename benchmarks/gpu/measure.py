@@ -57,6 +57,7 @@ def measure_frames(
     samples: int,
     device: str,
     roof: Roofline | None,
+    compiled: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Yield latency and throughput of every side at every batch size, smallest first.
 
@@ -95,10 +96,10 @@ def measure_frames(
             else:
                 running[label] = run
         yield from rows(running)
-        # Last, since compiling takes minutes, for each batch size anew, and wants much else.
-        compiled = infer(torch.compile(eager, mode="reduce-overhead"), device)
-        beside = rows({EAGER: infer(eager, device), COMPILED: compiled})
-        yield from (row for row in beside if row["side"] == COMPILED)
+        if compiled:  # last: it takes minutes, for each batch size anew, and wants much else
+            call = infer(torch.compile(eager, mode="reduce-overhead"), device)
+            beside = rows({EAGER: infer(eager, device), COMPILED: call})
+            yield from (row for row in beside if row["side"] == COMPILED)
 
 
 def interleaved(

@@ -104,7 +104,7 @@ PARTS = {
             benchmark=("benchmarks.gpu", "--model", "ViT-B-16", "--batch", "1", "--batch", "8")
             + ("--samples", "256"),
             rehearsal=("benchmarks.gpu", "--model", "ViT-B-32", "--batch", "1", "--samples", "2")
-            + ("--device", "cpu"),
+            + ("--device", "cpu", "--no-compile"),
         ),
         *(
             Step(
