@@ -109,7 +109,8 @@ def run_step(
     if step.tests:
         # Packages that nobody has tried together warn, and bring plugins of their own.
         command = [*step.under, sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default"]
-        command += ["-p", "benchmarks.gpu.report", "-p", "no:cacheprovider", *step.tests]
+        command += ["-p", "benchmarks.gpu.report", "-p", "no:cacheprovider"]
+        command += ["--continue-on-collection-errors", *step.tests]
         command += ["--collect-only"] if rehearsal and step.computes else []
     else:
         words = step.rehearsal if rehearsal else step.benchmark

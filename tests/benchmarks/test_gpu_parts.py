@@ -124,14 +124,14 @@ def test_an_unknown_part_lists_the_parts():
     assert "unknown part 'kernel'; available: kernels, session, training" in done.stderr
 
 
-def run(folder, monkeypatch, text, seconds):
+def run(folder, monkeypatch, text, seconds, *others):
     test, path = folder / "test_some.py", folder / "gpu-some.json"
     test.write_text(text)
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("PART", str(path))
     monkeypatch.setenv("PYTEST_ADDOPTS", "-o markers=gpu")
     document = {"steps": []}
-    run_step(Step((), (str(test),)), path, document, time.monotonic() + seconds)
+    run_step(Step((), (*others, str(test))), path, document, time.monotonic() + seconds)
     (step,) = document["steps"]
     assert [each.name for each in folder.glob("gpu-*.jsonl")] == []
     return step
@@ -158,6 +158,22 @@ def test_neither_warnings_nor_plugins_of_other_packages_fail_a_test(tmp_path, mo
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{ROOT}")
     step = run(tmp_path, monkeypatch, WARNS, 120)
     assert (step["exit"], [test["result"] for test in step["tests"]]) == (0, ["passed"])
+
+
+def test_a_file_that_cannot_be_collected_is_named_and_the_others_run(tmp_path, monkeypatch):
+    (tmp_path / "test_broken.py").write_text("import not_installed\n")
+    (tmp_path / "test_left.py").write_text("import pytest\npytest.importorskip('not_there')\n")
+    broken, left = (str(tmp_path / f"test_{name}.py") for name in ("broken", "left"))
+    step = run(tmp_path, monkeypatch, WARNS, 120, broken, left)
+    found = {Path(test["test"]).name: test for test in step["tests"]}
+    assert {name: test["result"] for name, test in found.items()} == {
+        "test_broken.py": "failed",
+        "test_left.py": "skipped",
+        "test_some.py::test_warns": "passed",
+    }
+    assert "not_installed" in found["test_broken.py"]["why"]
+    assert "not_there" in found["test_left.py"]["why"]
+    assert step["exit"] == 1
 
 
 def test_what_the_driver_refuses_is_no_finding_of_the_sanitizer():
