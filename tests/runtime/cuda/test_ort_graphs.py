@@ -56,6 +56,15 @@ def test_a_batch_size_that_comes_back_replays_its_graph(mixed, opened, driver, l
     assert np.subtract(driver.counts(*names), copies).tolist() == [1, 1, 0]
 
 
+def test_a_run_whose_output_goes_elsewhere_is_another_graph(mixed, opened):
+    """An encoder's features stay on the device for a head, or come to the host by themselves."""
+    for number in range(8):
+        pixels = random_pixels(2, number)
+        check(opened, mixed, "a-b", pixels)
+        found = opened.features(list(pixels), "a-b")
+        np.testing.assert_allclose(found, mixed.features("a-b", pixels), rtol=1e-4, atol=1e-2)
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_graph_that_cannot_be_recorded_runs_without(mixed, opened, driver, monkeypatch, inside):
     """The session fails in the middle of recording, or spoils it and notices at the end."""
