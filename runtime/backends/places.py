@@ -98,6 +98,8 @@ class Places:
         self._mail.clear()
         self._buffers.clear()
         self._held.clear()
+        # It may be a method of what the library opened, which must go before the device does.
+        self._room = lambda name: 0
 
     def _fixed(self, name: str, value: NDArray[Any] | DeviceArray) -> DeviceArray:
         if not isinstance(value, DeviceArray):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -170,6 +171,39 @@ def test_engines_may_lie_elsewhere(world, build, tmp_path):
         opened(world.path)
     with opened(world.path, engines=tmp_path / "e") as session:
         assert session.predict(camera(1)[0], "a-b").task == "a-b"
+
+
+@pytest.mark.parametrize("strategy", ["patch", "engines"])
+def test_closing_releases_what_the_library_holds_before_the_device_goes(
+    mixed, build, driver, monkeypatch, strategy
+):
+    """The session is still there, and so may be what it had opened."""
+    build(mixed.path, baked=strategy == "engines")
+    alive = []
+
+    class Engine(stand_in.ICudaEngine):
+        def __init__(self, *given):
+            super().__init__(*given)
+            alive.append(weakref.ref(self))
+
+    monkeypatch.setattr(stand_in, "ICudaEngine", Engine)
+    session = opened(mixed.path, strategy=strategy)
+    for task in session.tasks:
+        for _ in range(3):
+            session.predict(camera(1)[0], task)
+    engines, close = [ref() for ref in alive], session.backend.memory.device.close
+    assert engines and None not in engines
+    stand_in._kept.clear()  # the stream has done all of it
+    del engines
+    left = []
+
+    def closing():
+        left.extend(ref() for ref in alive)
+        close()
+
+    monkeypatch.setattr(session.backend.memory.device, "close", closing)
+    session.close()
+    assert left and not any(left)
 
 
 def test_all_memory_is_given_back(mixed, build, driver):
