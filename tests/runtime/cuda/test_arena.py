@@ -125,6 +125,7 @@ def test_a_task_that_leaves_memory_is_still_written_back(device, driver):
     arena.apply(two)  # writes the first one back, when its turn comes
     one.close()
     one.close()
+    device.allocate(8)  # which waits for the stream of the copies, and so for what it frees
     check(arena, merge(tensors, patches[1]))
     arena.apply(None)
     two.close()
