@@ -1,5 +1,7 @@
 """What `runtime.backends.trt` calls of TensorRT, for a driver whose device memory is the host's.
 
+Whatever opens or releases an engine may wait for the whole GPU, and here it does.
+
 A plan is a line of JSON (the profile, and what is to go wrong) and an ONNX graph, which ONNX
 Runtime computes when the stream gets there, again for each launch of a graph that recorded it.
 """
@@ -80,6 +82,7 @@ class Runtime:
         self._logger = logger
 
     def deserialize_cuda_engine(self, content: bytes) -> ICudaEngine | None:
+        _driver().cuCtxSynchronize()
         head, _, graph = content.partition(b"\n")
         if not head.startswith(b'{"stand-in"'):
             self._logger.log(ILogger.Severity.ERROR, "the plan has a bad magicTag")
@@ -88,6 +91,9 @@ class Runtime:
 
 
 class ICudaEngine:
+    def __del__(self) -> None:
+        _driver().cuCtxSynchronize()
+
     def __init__(self, head: dict, graph: bytes, logger: ILogger) -> None:
         self.head, self.graph, self.logger = head, graph, logger
         model = onnx.load_from_string(graph).graph

@@ -123,6 +123,23 @@ def test_sessions_that_come_and_go_meanwhile_spoil_no_graph(mixed, opened, drive
     assert calls["recorded"] - before == 2  # encoder and head
 
 
+def test_a_session_that_closes_meanwhile_spoils_no_graph(mixed, opened, driver, monkeypatch):
+    other, threads = runtime.Session.open(mixed.path, device="cuda", threads=1), []
+
+    def meanwhile(session):
+        if not threads:
+            threads.append(threading.Thread(target=other.close))
+            threads[0].start()
+            threads[0].join(0.2)
+
+    monkeypatch.setattr(StandInSession, "refuse", meanwhile)
+    before = calls["recorded"]
+    for _ in range(3):
+        check(opened, mixed, "a-b", random_pixels(1))
+    threads[0].join()
+    assert calls["recorded"] - before == 2  # encoder and head
+
+
 def test_frames_do_not_wait_while_an_engine_is_opened(mixed, opened, driver):
     device, (ready, done) = opened.backend.memory.device, (threading.Event() for _ in range(2))
 

@@ -10,6 +10,7 @@ import pytest
 from runtime.backends.trt.graphs import graphs_of
 from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
+from runtime.cuda.context import CudaContext
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError, TaskError
 from runtime.sessions.pool import SessionPool
@@ -62,6 +63,35 @@ def test_closing_at_any_moment_ends_every_thread_and_frees_everything(
             thread.join()
         assert not wrong
         assert driver.live_bytes() == before
+
+
+@pytest.mark.parametrize("coming", [True, False])
+def test_engines_that_come_and_go_meanwhile_spoil_no_graph(
+    mixed, build, driver, monkeypatch, coming
+):
+    build(mixed.path)
+    frame, threads = camera(1)[0], []
+    other = opened(mixed.path)
+    real = CudaContext.record
+
+    def record(self, work):
+        def meanwhile():
+            work()
+            target = (lambda: opened(mixed.path).close()) if coming else other.close
+            threads.append(threading.Thread(target=target))
+            threads[0].start()
+            threads[0].join(0.2)
+
+        return real(self, work if threads else meanwhile)
+
+    monkeypatch.setattr(CudaContext, "record", record)
+    with opened(mixed.path) as session:
+        before = driver.counts("cuGraphLaunch")[0]
+        for _ in range(3):
+            session.predict(frame, "a-b")
+        threads[0].join()
+        assert driver.counts("cuGraphLaunch")[0] - before == 1
+    other.close()
 
 
 def test_tasks_that_several_threads_bring_are_opened_one_after_the_other(
