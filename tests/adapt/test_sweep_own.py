@@ -84,9 +84,9 @@ def test_settings_and_presets_go_to_the_methods_that_have_them(
     cmkd, unimos = by_method["cmkd"].config, by_method["unimos"].config
     assert (cmkd.fixmatch, cmkd.lambda1, cmkd.rst, unimos.rst) == (0.5, 0.5, True, False)
     assert found.notes == (
-        "rst=true is not for unimos",
-        "lambda1=0.5 is not for unimos, source_only",
-        "preset fixmatch is not for unimos, source_only",
+        "rst=true does not apply to unimos",
+        "lambda1=0.5 does not apply to unimos, source_only",
+        "preset fixmatch does not apply to unimos, source_only",
     )
     assert {job.variant for job in found.jobs if job.method == "cmkd"} == {
         "cmkd-fixmatch-rst-d0.015",  # as train names it, which knows the number of images
@@ -249,7 +249,8 @@ def test_changed_images_are_refused_with_a_way_out(
     assert "other images or labels (target, test); add --restart to replace it, or choose " in (
         result.stderr
     )
-    assert result.stderr.rstrip().endswith("or choose another --out")
+    assert result.stderr.count("failed: day-night zero_shot seed 0: ") == 1
+    assert "or choose another --out\n" in result.stderr
 
 
 def test_a_worker_on_another_machine_loads_the_same_images(
