@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adapt.commands.pages import NAME
 from adapt.progress import progress_bar
 from runtime.console import echo
-from runtime.errors import FormatError, Interrupted, TrainingError, UdaError
+from runtime.errors import Interrupted, TrainingError, UdaError
 from runtime.storage import disk
 
 if TYPE_CHECKING:
@@ -70,31 +70,24 @@ def _report_of(plan: OwnSweep | tuple[Job, ...]) -> OwnReport | Report:
 
 def _write_page(report: OwnReport | Report, jobs: Sequence[Job], device: str, images: bool) -> None:
     """Write a page with the tables of a sweep and the runs of its first seed."""
-    from adapt.report.runs import Run, by_task
-    from adapt.report.tasks import evaluated
-    from adapt.report.write import Table, write
+    from adapt.report.finished import write_finished
+    from adapt.report.write import Table
     from adapt.sweep.jobs import quiet
 
     seed, page = jobs[0].config.seed, jobs[0].out.parent / NAME
     files = [job.path for job in jobs if job.config.seed == seed and disk.exists(job.path)]
-    notes, runs = list[str](), list[Run]()
-    for file in files:
-        try:
-            runs.append(Run.read(file))
-        except FormatError as error:  # that of its run, too
-            notes.append(str(error))
+    tables = [
+        Table(report.title, table.header, table.rows(), table.notes()) for table in report.tables
+    ]
+    seeds = f"this table is of all seeds, what follows it of seed {seed}"
+    remarks = (*tables[-1].notes, seeds, *report.remarks, *report.verdicts())
+    tables[-1] = replace(tables[-1], notes=remarks)
     try:
         with quiet(), progress_bar() as on_progress:  # `check` has warned of the images
-            groups = by_task(runs)
-            tasks = [evaluated(one, device=device, on_progress=on_progress) for one in groups]
-        tables = [
-            Table(report.title, table.header, table.rows(), table.notes())
-            for table in report.tables
-        ]
-        seeds = f"this table is of all seeds, what follows it of seed {seed}"
-        remarks = (*tables[-1].notes, seeds, *report.remarks, *report.verdicts())
-        tables[-1] = replace(tables[-1], notes=remarks)
-        write(page, tasks, title=report.title, tables=tables, notes=notes, images=images)
+            write_finished(
+                page, files, title=report.title, tables=tables, images=images, device=device,
+                on_progress=on_progress,
+            )  # fmt: skip
     except Interrupted:
         raise
     except UdaError as error:  # the tables are written

@@ -66,7 +66,7 @@ def _of_each(
         able = [name for name in known if key in known[name]]
         lacking = [name for name in known if name not in able]
         if able and lacking and one != "rst=false":  # which all of them do anyway
-            notes.append(f"{one} is not for {', '.join(lacking)}")
+            notes.append(f"{one} does not apply to {', '.join(lacking)}")
         for name in able or lacking[:1]:
             found[name].append(one)
     return found, tuple(dict.fromkeys(notes))

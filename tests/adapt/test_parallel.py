@@ -142,6 +142,7 @@ def test_what_is_odd_about_the_data_is_told_by_one_process(tmp_path):
     office31(tmp_path / "office31")
     words = ("--dataset", "office31", "--data", tmp_path / "office31", "--task", "a-d")
     words += ("--method", "source_only", "--set", "pretrained=nowhere", "--artifacts", tmp_path)
+    words += ("--set", "batch_size=8")
     ended, said = train_in_two(*words, errors=tmp_path / "errors.txt")
     assert 1 in ended and 0 not in ended
     assert said.count("domain 'amazon' has 8 images of 2 classes") == 1

@@ -84,9 +84,9 @@ def test_settings_and_presets_go_to_the_methods_that_have_them(
     cmkd, unimos = by_method["cmkd"].config, by_method["unimos"].config
     assert (cmkd.fixmatch, cmkd.lambda1, cmkd.rst, unimos.rst) == (0.5, 0.5, True, False)
     assert found.notes == (
-        "rst=true is not for unimos",
-        "lambda1=0.5 is not for unimos, source_only",
-        "preset fixmatch is not for unimos, source_only",
+        "rst=true does not apply to unimos",
+        "lambda1=0.5 does not apply to unimos, source_only",
+        "preset fixmatch does not apply to unimos, source_only",
     )
     assert {job.variant for job in found.jobs if job.method == "cmkd"} == {
         "cmkd-fixmatch-rst-d0.015",  # as train names it, which knows the number of images
@@ -245,11 +245,12 @@ def test_changed_images_are_refused_with_a_way_out(
     shutil.copytree(swept[0], tmp_path / "out" / "street" / swept[0].name)
     changed = shutil.copytree(images, tmp_path / "street")
     shutil.copy(changed / "night/bee/bee1.png", changed / "night/bee/bee0.png")
-    result = sweep(changed, tmp_path / "out", *WORDS, "--seeds", "0", code=1)
+    result = sweep(changed, tmp_path / "out", *WORDS, "--seeds", "0", "--no-report", code=1)
     assert "other images or labels (target, test); add --restart to replace it, or choose " in (
         result.stderr
     )
-    assert result.stderr.rstrip().endswith("or choose another --out")
+    assert result.stderr.count("failed: day-night zero_shot seed 0: ") == 1
+    assert "or choose another --out\n" in result.stderr
 
 
 def test_a_worker_on_another_machine_loads_the_same_images(
@@ -344,3 +345,21 @@ def test_a_damaged_artifact_costs_no_other_run_its_line_and_no_page(
     lines = {line["label"]: line["values"] for line in table["lines"]}
     assert len(lines["source_only, last"]["day-night"]) == 1
     assert "was altered" in (folder / "report.html").read_text()
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_ends_alike(
+    images: Path, cache: Path, swept: tuple[Path, Result], tmp_path: Path, stop_at: object
+) -> None:
+    words = (*WORDS, "--target", "night", "--seeds", "0", "--no-report")
+    stop_at(1)
+    stopped = sweep(images, tmp_path, *words, code=1)
+    assert "interrupted in day-night linear_probe seed 0, everything is saved" in stopped.stderr
+    stop_at(-1)
+    done = sweep(images, tmp_path, *words)
+    assert done.stderr.count("(was there)") == 1  # zero-shot CLIP
+    for variant in ("zero_shot", "linear_probe", "source_only"):
+        path = Path(swept[0].name, "seed0/street/day-night", variant, "artifact.safetensors")
+        there = tmp_path / "street" / path
+        assert there.read_bytes() == (swept[0].parent / path).read_bytes()
+        log = there.with_name("train.log").read_text()
+        assert ("resumed at iteration" in log) == (variant == "linear_probe")
