@@ -16,6 +16,8 @@ from adapt.registry import DATASETS
 from runtime.console import UserPath, echo
 from runtime.storage import disk
 
+LARGEST_SEED = 2**63 - 1
+
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job
     from adapt.sweep.own import OwnSweep
@@ -219,8 +221,9 @@ def _seeds(text: str) -> list[int]:
         seeds = [int(part) for part in _list(text)]
     except ValueError:
         seeds = []
-    if not seeds or min(seeds) < 0:
+    if not seeds or min(seeds) < 0 or max(seeds) > LARGEST_SEED:
         raise click.BadParameter(
-            f"'{text}' is not a list of numbers like 0,1,2", param_hint="--seeds"
+            f"'{text[:80]}' is not a list of numbers like 0,1,2, each below 2^63",
+            param_hint="--seeds",
         )
     return seeds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -157,8 +158,7 @@ def check_once(**lists: Sequence[object]) -> None:
         ConfigError: One is given twice.
     """
     for name, values in lists.items():
-        twice = [value for value in values if list(values).count(value) > 1]
-        if twice:
+        if twice := [value for value, count in Counter(values).items() if count > 1]:
             raise ConfigError(f"{name} '{twice[0]}' given twice; pass each {name} once")
 
 

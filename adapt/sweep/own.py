@@ -107,7 +107,8 @@ def plan_own(
         # Zero-shot CLIP depends on the seed through the held-out images alone.
         for seed in (seeds if name != ZERO_SHOT or found.config.holdout else seeds[:1])
     ]
-    jobs.sort(key=lambda one: seeds.index(one.config.seed))
+    order = {seed: number for number, seed in enumerate(seeds)}
+    jobs.sort(key=lambda one: order[one.config.seed])
     return OwnSweep(tuple(jobs), {task: pair for task, (_, pair) in pairs.items()}, notes)
 
 

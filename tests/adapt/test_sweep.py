@@ -279,6 +279,8 @@ def test_a_full_disk_ends_a_sweep(root, tmp_path):
     [
         (("--seeds", "0,x"), "is not a list of numbers like 0,1,2"),
         (("--seeds", "-1"), "is not a list of numbers like 0,1,2"),
+        (("--seeds", "9" * 20), "is not a list of numbers like 0,1,2, each below 2^63"),
+        (("--seeds", "9" * 5000), "is not a list of numbers like 0,1,2"),
         (("--seeds", ""), "is not a list of numbers like 0,1,2"),
         (("--workers", "2"), "--workers needs --ray without an address"),
         (("--density", "2"), "must be a share of the encoder's weights"),
