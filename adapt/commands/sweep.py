@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -95,17 +95,14 @@ def sweep(
     density: str | None,
     grid: str | None,
     select: str | None,
-    presets: tuple[str, ...],
     overrides: tuple[str, ...],
     device: str,
-    threads: int | None,
     ray: str | None,
     workers: int | None,
-    out: Path,
-    restart: bool,
     no_baselines: bool,
     report: bool | None,
     no_images: bool,
+    **runs: Any,
 ) -> None:
     """Run every task with every method and seed, and print one table.
 
@@ -122,31 +119,16 @@ def sweep(
     from adapt.commands.sweep_end import end
     from adapt.commands.sweep_progress import follow
     from adapt.sweep import cluster
-    from adapt.sweep.jobs import check, plan
-    from adapt.sweep.own import plan_own
+    from adapt.sweep.jobs import check
     from runtime.errors import Interrupted
 
-    numbers, settings = _seeds(seeds), changed(overrides, rst, density, grid, select)
+    settings = changed(overrides, rst, density, grid, select)
+    runs |= {"seeds": _seeds(seeds), "settings": settings, "device": device}
     plans: list[OwnSweep | tuple[Job, ...]]
     if dataset is not None:
-        chosen = () if tasks == "all" else _list(tasks)
-        plans = [
-            plan(
-                name, dataset, chosen, numbers, out=out, settings=settings, presets=presets,
-                device=device, root=data, threads=threads, restart=restart,
-                several=len(method_names) > 1,
-            )
-            for name in method_names
-        ]  # fmt: skip
+        plans = _of_papers(dataset, data, tasks, method_names, **runs)
     else:
-        root = data or Path()
-        own = plan_own(
-            method_names, root, _domains(root, source), _domains(root, target), numbers, out=out,
-            settings=settings, presets=presets, test=test, baselines=not no_baselines,
-            device=device, threads=threads, restart=restart,
-        )  # fmt: skip
-        _announce(own)
-        plans = [own]
+        plans = [_of_own(data, source, target, test, method_names, not no_baselines, **runs)]
     jobs = tuple(chain(*(one if isinstance(one, tuple) else one.jobs for one in plans)))
     if ray is not None:
         cluster.need_ray()
@@ -160,6 +142,35 @@ def sweep(
         raise Interrupted(
             "interrupted between two runs; run the same command again to continue"
         ) from error
+
+
+def _of_papers(
+    dataset: str, root: Path | None, tasks: str, names: tuple[str, ...], **runs: Any
+) -> list[OwnSweep | tuple[Job, ...]]:
+    """Return the runs of each method over a paper's data set."""
+    from adapt.sweep.jobs import plan
+
+    chosen, several = () if tasks == "all" else _list(tasks), len(names) > 1
+    return [plan(name, dataset, chosen, root=root, several=several, **runs) for name in names]
+
+
+def _of_own(
+    data: Path | None,
+    source: str | None,
+    target: str | None,
+    test: str | None,
+    names: tuple[str, ...],
+    baselines: bool,
+    **runs: Any,
+) -> OwnSweep:
+    """Return the runs over own images, and print what they are."""
+    from adapt.sweep.own import plan_own
+
+    root = data or Path()
+    domains = _domains(root, source), _domains(root, target)
+    own = plan_own(names, root, *domains, test=test, baselines=baselines, **runs)
+    _announce(own)
+    return own
 
 
 def _check_usage(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,8 +22,9 @@ from adapt.commands.options import (
     use_threads,
 )
 from adapt.commands.pages import no_images_option, page_option, write_page
+from adapt.commands.train_summary import report_run
 from adapt.compute.rank import is_only_process, is_rank_zero, rank_zero_only
-from runtime.console import bytes_text, count_of, echo, table
+from runtime.console import echo, table
 from runtime.storage import disk
 
 if TYPE_CHECKING:
@@ -77,13 +78,8 @@ def train(
     device: str,
     threads: int | None,
     method: str,
-    rst: bool | None,
-    density: str | None,
-    grid: str | None,
-    select: str | None,
     presets: tuple[str, ...],
     seed: int | None,
-    overrides: tuple[str, ...],
     artifacts: Path,
     resume: bool,
     restart: bool,
@@ -91,6 +87,7 @@ def train(
     baselines: bool,
     page: Path | None,
     no_images: bool,
+    **given: Any,
 ) -> None:
     """Adapt to one task and write its artifact.
 
@@ -108,31 +105,28 @@ def train(
     from adapt.settings.layers import resolve
     from adapt.settings.limits import check_startable
 
-    seeds = [] if seed is None else [f"seed={seed}"]
-    settings = changed(overrides, rst, density, grid, select) + seeds
-    resolved = resolve(
-        methods.get_config(method), dataset or "folder", method, settings,
-        task=task, presets=presets,
-    )  # fmt: skip
+    settings = changed(**given) + ([] if seed is None else [f"seed={seed}"])
+    config = methods.get_config(method)
+    resolved = resolve(config, dataset or "folder", method, settings, task=task, presets=presets)
     check_startable(resolved.config, method, device)
     if not pair_of:
         return _show(resolved)
-    pair = _read(pair_of, resolved.config, test)
+    pair, cls = _read(pair_of, resolved.config, test), methods.get(method)
     use_threads(threads)
-    cls = methods.get(method)
     resolved = resolved.with_data(cls.from_data, len(pair.source), len(pair.target))
     if show_settings:
         return _show(resolved)
     run = _train(method, cls, pair, resolved, artifacts, device, resume, restart)
     if is_rank_zero():
-        _report(run, pair, trains=cls.trains)
+        report_run(run, pair, trains=cls.trains)
+        probe = baselines and cls.trains
         lines: Sequence[Line] = ()
-        if (baselines and cls.trains or page) and is_only_process():
-            lines = with_baselines(pair, run, device, dataset, probe=baselines and cls.trains)
-        echo(f"\nnext       {export_command(pair.task, run.path.parent.name, artifacts)}")
+        if (probe or page) and is_only_process():
+            lines = with_baselines(pair, run, device, dataset, probe=probe)
+        folder = run.path.parent
+        echo(f"\nnext       {export_command(pair.task, folder.name, artifacts)}")
         if page:
-            files = {run.path.parent.name: run.path}
-            write_page(page, run.path.parent, pair, files, lines, not no_images)
+            write_page(page, folder, pair, {folder.name: run.path}, lines, not no_images)
 
 
 def _check_usage(resume: bool, restart: bool, test: str | None, source: str | None) -> None:
@@ -208,38 +202,6 @@ def _announce(method: str, pair: DomainPair, config: TrainConfig, root: Path, re
     )
     if resume and not disk.exists(path) and not disk.exists(path.with_name(CHECKPOINT)):
         echo(f"resume     nothing to resume in '{path.parent}'; a new run starts")
-
-
-def _report(run: Run, pair: DomainPair, trains: bool) -> None:
-    """Print the accuracy of a run, and where its artifact is."""
-    from adapt.artifacts.metrics import Metrics
-    from runtime.storage.fields import build
-
-    metrics = build(Metrics, run.artifact.metrics, "metrics")
-    last, best, saved = metrics.last, metrics.oracle_best, metrics.saved
-    if metrics.selected:
-        echo(f"epoch      {saved.epoch}, chosen by {metrics.selected.by} without labels")
-    if last.accuracy is None:
-        echo("accuracy   unknown: the target has no labels")
-    else:
-        chosen_one = f"{saved.accuracy:.2f} % chosen epoch, " if metrics.selected else ""
-        config = run.artifact.config
-        # Early epochs may change more weights and be better, as their lines above show.
-        within = " of those within the budget" if config["rst"] and config["rst_density"] else ""
-        echo(
-            f"accuracy   {chosen_one}{last.accuracy:.2f} % last epoch, {best.accuracy:.2f} % "
-            f"oracle-best (epoch {best.epoch}{within}), mean per class {saved.mean_per_class:.2f} %"
-        )
-        noun = "held-out target image" if pair.held_out else "target image"
-        tested = count_of(metrics.test_images, noun)
-        if trains and not pair.held_out:
-            tested = f"the same {tested} it was adapted to"
-        echo(f"           on {tested}")
-    if run.skipped:
-        log = run.path.with_name("train.log")
-        echo(f"skipped    {count_of(run.skipped, 'unreadable image')}, see '{log}'")
-    echo(f"density    {100 * run.artifact.density:.3f} % of the encoder changed")
-    echo(f"artifact   {run.path} ({bytes_text(run.path.stat().st_size)})")
 
 
 def _show(settings: Settings[TrainConfig]) -> None:

@@ -143,8 +143,7 @@ def plan(
     return tuple(
         Job(
             method, dataset, task, resolved[task].with_seed(seed),
-            folder / f"seed{seed}", device, root, threads, restart=restart,
-            several=several,
+            folder / f"seed{seed}", device, root, threads, restart=restart, several=several,
         )
         for seed in seeds
         for task in chosen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from adapt.data.origin import named
 from adapt.evaluation.stored import ZERO_SHOT
 from adapt.settings import text
 from adapt.settings.config import TrainConfig
+from adapt.settings.layers import Settings
 from adapt.settings.limits import check_startable
 from adapt.sweep.jobs import Job, OwnImages, check_once, quiet
 from adapt.sweep.own_settings import resolve_each, with_images, zero_shot
@@ -80,14 +81,12 @@ def plan_own(
         DataError: A domain is missing or unusable, or too small for a batch.
         UdaError: No run could start with such settings.
     """
-    sources, targets = (
-        [spelling.inside(root, name) for name in domains] for domains in (sources, targets)
-    )
+    sources = [spelling.inside(root, name) for name in sources]
+    targets = [spelling.inside(root, name) for name in targets]
     check_once(method=names, source=sources, target=targets, seed=seeds)
     given = [(text.override(one)[0], one) for one in settings]
     resolved, notes = resolve_each(names, given, presets)
-    first = next((found for name, found in resolved.items() if name != ZERO_SHOT), None)
-    first = first or resolved[ZERO_SHOT]
+    first = resolved[next((name for name in resolved if name != ZERO_SHOT), ZERO_SHOT)]
     added = [name for name in (ZERO_SHOT, PROBE) if baselines and name not in names]
     if ZERO_SHOT in (*added, *names):  # the same whether it is named or not
         resolved[ZERO_SHOT] = zero_shot(first.config, given, presets)
@@ -96,20 +95,30 @@ def plan_own(
     test = test and named(root, test)
     with quiet():  # `check` warns of the images
         pairs = _pairs(root, sources, targets, test, first.config, seeds[0])
-    ranked = [name for name in FIRST if name in (*added, *names)]
-    ranked += [name for name in names if name not in FIRST]
     folder = out / next(iter(pairs.values()))[1].task.dataset / _name(given, presets, test)
     job = partial(Job, device=device, root=root, threads=threads, restart=restart, several=True)
-    jobs = [
+    ranked = list(dict.fromkeys(n for n in (*FIRST, *names) if n in (*added, *names)))
+    images = {task: pair for task, (_, pair) in pairs.items()}
+    by_task = {t: with_images(ranked, resolved, first.config, p) for t, p in images.items()}
+    return OwnSweep(_jobs(job, folder, pairs, by_task, seeds), images, notes)
+
+
+def _jobs(
+    job: Callable[..., Job],
+    folder: Path,
+    pairs: Mapping[str, tuple[OwnImages, DomainPair]],
+    settings: Mapping[str, Mapping[str, Settings[TrainConfig]]],
+    seeds: Sequence[int],
+) -> tuple[Job, ...]:
+    """Return the runs, all methods and tasks of a seed before the next seed."""
+    return tuple(
         job(name, pair.task.dataset, task, found.with_seed(seed), folder / f"seed{seed}", own=own)
+        for seed in seeds
         for task, (own, pair) in pairs.items()
-        for name, found in with_images(ranked, resolved, first.config, pair).items()
+        for name, found in settings[task].items()
         # Zero-shot CLIP depends on the seed through the held-out images alone.
-        for seed in (seeds if name != ZERO_SHOT or found.config.holdout else seeds[:1])
-    ]
-    order = {seed: number for number, seed in enumerate(seeds)}
-    jobs.sort(key=lambda one: order[one.config.seed])
-    return OwnSweep(tuple(jobs), {task: pair for task, (_, pair) in pairs.items()}, notes)
+        if seed == seeds[0] or name != ZERO_SHOT or found.config.holdout
+    )
 
 
 def _pairs(

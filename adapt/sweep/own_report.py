@@ -89,7 +89,7 @@ class OwnReport:
         adapted = [task for task in self.sweep.pairs if task not in held_out]
         tested = [f"tested on held-out images: {', '.join(held_out)}"] if held_out else []
         if adapted:
-            tested.append(f"tested on the very target images adapted to: {', '.join(adapted)}")
+            tested.append(f"tested on the target images adapted to: {', '.join(adapted)}")
         kinds = dict.fromkeys(self.metrics.values())
         own = [remark for kind in kinds for remark in _REMARKS[kind]]
         return (_BOTH, *own, *tested, *self.sweep.notes)

@@ -84,13 +84,7 @@ def train(
     path = store.artifact_path(out, pair.task.dataset, pair.task.id, variant)
     unfinished = path.with_name(checkpoint.FILE)
     with _surroundings(path.parent, chosen, option) as (own, begin_log):
-        # All processes must find the same: the first may remove the file meanwhile.
-        waiting = parallel.any_process(disk.exists(unfinished))
-        if waiting and not resume and not restart:
-            raise ConfigError(
-                f"'{path.parent}' holds an unfinished run; add --resume to continue it, or "
-                "--restart to throw it away"
-            )
+        waiting = _is_waiting(unfinished, resume or restart)
         loop = Loop(name, methods.get(name), pair, config, path, own, record)
         if not waiting and not restart and (done := _in_the_way(loop, resume, option)):
             return done
@@ -104,6 +98,18 @@ def train(
             begin_log()
 
         return loop(resume and waiting, show and parallel.rank() == 0, begin)
+
+
+def _is_waiting(unfinished: Path, may: bool) -> bool:
+    """Return whether there is an unfinished run; refuse it unless the user said what to do."""
+    # All processes must find the same: the first may remove the file meanwhile.
+    waiting = parallel.any_process(disk.exists(unfinished))
+    if waiting and not may:
+        raise ConfigError(
+            f"'{unfinished.parent}' holds an unfinished run; add --resume to continue it, or "
+            "--restart to throw it away"
+        )
+    return waiting
 
 
 @contextmanager

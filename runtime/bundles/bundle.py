@@ -2,6 +2,8 @@
 
 Files are named after their content and the manifest is replaced last, so a reader sees either the
 old bundle or the new one, never half of one.
+
+Longer than most files: what reads a bundle and what writes one are read side by side.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from runtime.bundles.base_check import BaseCheck
 from runtime.bundles.entries import FileRef, TaskEntry
 from runtime.bundles.graphs import EncoderGraph, HeadGraph, check_parts
 from runtime.bundles.manifest import Manifest
+from runtime.bundles.shared_weights import SharedWeights
 from runtime.bundles.staging import staging
 from runtime.bundles.task import FEATURES, Task, decode_task, encode_task, entry_of
 from runtime.bundles.task import OLDEST as OLDEST_TASK
 from runtime.bundles.task import SCHEMA as TASK_SCHEMA
 from runtime.bundles.task_checks import check_head, check_tokens
-from runtime.bundles.weights_file import SharedWeights, check_weights, read_layout, read_weights
+from runtime.bundles.weights_file import check_weights, read_layout, read_weights
 from runtime.errors import FormatError, TaskError
 from runtime.graphs.check import check_graph, check_size
 from runtime.memory.weights import Weights

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
@@ -12,11 +10,11 @@ from typing import BinaryIO, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import BackendError, FormatError
+from runtime.errors import FormatError
 from runtime.memory.weights import Weights
 from runtime.models import TensorSpec
 from runtime.storage import digest
-from runtime.storage.files import open_regular, storage_errors, unreadable
+from runtime.storage.files import open_regular, unreadable
 from runtime.storage.header import read_header
 from runtime.workers import on_threads
 
@@ -51,10 +49,10 @@ def read_weights(path: Path, size: int, sha256: str, known: Known | None = None)
 
     def take(file: int, spec: TensorSpec, offset: int, verify: bool) -> str:
         # Reading and hashing one tensor together keeps its bytes in the cache.
-        _fill(file, buffer[offset : offset + spec.nbytes], start + offset, path)
+        fill(file, buffer[offset : offset + spec.nbytes], start + offset, path)
         return digest.line(spec.name, weights[spec.name]) if verify else ""
 
-    _take_all(path, layout, sha256, take, known)
+    take_all(path, layout, sha256, take, known)
     return weights
 
 
@@ -78,76 +76,12 @@ def check_weights(path: Path, size: int, sha256: str, stopped: Callable[[], bool
                 if stopped():
                     return
                 part = np.empty(spec.nbytes, np.uint8)
-                _fill(file.fileno(), part, start, path)
+                fill(file.fileno(), part, start, path)
                 lines.append(digest.line(spec.name, Weights(part, [spec])[spec.name]))
                 start += spec.nbytes
     except OSError as error:
         raise unreadable(path, error) from error
     _check(path, digest.combined(lines), sha256)
-
-
-class SharedWeights:
-    """The base weights once in memory, for any number of `Weights` that share unchanged pages.
-
-    On Linux they lie in anonymous memory, elsewhere in a file without a name. Each `Weights` maps
-    them copy on write, so it costs the pages that its patches touch.
-    """
-
-    def __init__(
-        self, path: Path, size: int, sha256: str, block: int, known: Known | None = None
-    ) -> None:
-        """Read the base weights, checking their digest on the way.
-
-        Args:
-            path: As for `read_weights`.
-            size: As for `read_weights`.
-            sha256: As for `read_weights`.
-            block: Number of channels in a block of the filters, see `Weights.lay_out`.
-            known: As for `read_weights`.
-
-        Raises:
-            FormatError: The file is missing, damaged, or not the expected one.
-            StorageError: There is no room for the weights.
-        """
-        self._layout, start = read_layout(path, size)
-        self._size, self._block = size - start, block
-        with storage_errors(Path("a shared copy of the base weights")):
-            self._file = _nameless()
-
-        def take(file: int, spec: TensorSpec, offset: int, verify: bool) -> str:
-            part = np.empty(spec.nbytes, np.uint8)
-            _fill(file, part, start + offset, path)
-            own = Weights(part, [spec])
-            line = digest.line(spec.name, own[spec.name]) if verify else ""
-            own.lay_out(block)
-            with storage_errors(Path("a shared copy of the base weights")):
-                _write(self._file, part, offset)
-            return line
-
-        try:
-            _take_all(path, self._layout, sha256, take, known)
-        except BaseException:
-            self.close()
-            raise
-
-    def weights(self) -> Weights:
-        """Return weights for one session, filters in blocks; they outlive `close`.
-
-        Raises:
-            BackendError: The shared weights are closed.
-            StorageError: The weights cannot be mapped.
-        """
-        if self._file < 0:  # which mmap takes for a wish for empty memory
-            raise BackendError("the shared weights are closed; open a new pool")
-        with storage_errors(Path("a shared copy of the base weights")):
-            mapped = mmap.mmap(self._file, self._size, access=mmap.ACCESS_COPY)
-        return Weights(np.frombuffer(mapped, np.uint8), self._layout, self._block)
-
-    def close(self) -> None:
-        """Refuse further `weights`; the memory is freed with the last of them."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
 
 
 def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
@@ -201,7 +135,7 @@ def _layout(file: BinaryIO, size: int) -> tuple[list[TensorSpec], int]:
     return layout, start
 
 
-def _take_all(
+def take_all(
     path: Path,
     layout: Sequence[TensorSpec],
     sha256: str,
@@ -240,22 +174,13 @@ def _check(path: Path, found: str, sha256: str) -> None:
         raise FormatError(f"'{path}' was altered: its digest does not match; copy it again")
 
 
-def _nameless() -> int:
-    """Return an open file that nobody else can find and that vanishes with its last user."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("uda-base")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+def fill(file: int, into: NDArray[np.uint8], offset: int, path: Path) -> None:
+    """Read bytes (N,) of an open file from an offset on.
 
-
-def _write(file: int, content: NDArray[np.uint8], offset: int) -> None:
-    view = content.data
-    while view:
-        count = os.pwrite(file, view, offset)
-        view, offset = view[count:], offset + count
-
-
-def _fill(file: int, into: NDArray[np.uint8], offset: int, path: Path) -> None:
+    Raises:
+        FormatError: The file ends too early.
+        OSError: It cannot be read.
+    """
     view = into.data
     while view:
         count = os.preadv(file, [view], offset)

@@ -1,6 +1,7 @@
 """A session: an opened bundle that classifies frames by its current task.
 
-Which task that is, and how it is switched, is in `runtime.sessions.switching`.
+Which task that is, and how it is switched, is in `runtime.sessions.switching`. Longer than most
+files: it is the public class, and most of it says what each call takes and raises.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from runtime.bundles.bundle import Bundle
-from runtime.bundles.weights_file import SharedWeights
+from runtime.bundles.shared_weights import SharedWeights
 from runtime.memory.weights import Weights
 
 

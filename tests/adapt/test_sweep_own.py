@@ -187,7 +187,7 @@ def test_the_tables_hold_what_the_artifacts_do(swept: tuple[Path, Result]) -> No
     probe = next(line for line in infomax["lines"] if line["label"] == "linear_probe, last")
     history = (folder / "seed1/street/day-fog/linear_probe/metrics.jsonl").read_text().splitlines()
     assert probe["values"]["day-fog"][1] == json.loads(history[-1])["scores"]["infomax"]
-    assert "tested on the very target images adapted to: day-night, day-fog" in result.stdout
+    assert "tested on the target images adapted to: day-night, day-fog" in result.stdout
     assert "whoever picks a method by them has used these labels" in result.stdout
     assert [line[:13] for line in document["verdicts"]] == []  # source-only is a baseline too
 

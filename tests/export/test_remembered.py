@@ -156,7 +156,7 @@ def test_eval_says_that_remembered_images_are_gone_or_changed(made: Path, world:
     assert "'street' not found for task 'day-night'; pass --data ROOT --source DOMAIN" in lost
     which, rest = evaluated(*given, "--data", moved)
     assert which == f"the test images of training, in '{moved}'"
-    assert rest.startswith("street day-night: accuracy on the very 9 target images")
+    assert rest.startswith("street day-night: accuracy on the same 9 target images")
     another_image(moved)
     changed = refusal("eval", *given, "--data", moved)
     assert "have changed since it was trained; pass the images to use with --test" in changed

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from runtime.bundles.weights_file import SharedWeights, read_weights
+from runtime.bundles.shared_weights import SharedWeights
+from runtime.bundles.weights_file import read_weights
 from runtime.errors import BackendError, FormatError
 from runtime.patch import SparseTensor
 from runtime.storage.digest import tensors_sha256
