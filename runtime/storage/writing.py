@@ -121,7 +121,7 @@ def scratch_folder(name: str) -> contextlib.AbstractContextManager[Path]:
     # `tempfile.gettempdir` tries a folder with a file that a killed process leaves for ever.
     chosen = (tempfile.tempdir, *(os.environ.get(key) for key in ("TMPDIR", "TEMP", "TMP")))
     for folder in filter(None, (*chosen, *_TEMPORARY)):
-        with contextlib.suppress(StorageError):  # this user may not look at it
+        with contextlib.suppress(StorageError):  # access is denied
             if disk.is_folder(os.fsdecode(folder)) and os.access(folder, os.W_OK | os.X_OK):
                 return sibling_folder(Path(os.fsdecode(folder)).absolute() / name)
     raise StorageError(
