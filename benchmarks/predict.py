@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from PIL import Image
 
 from adapt.data import drawn
-from benchmarks.latency import pairs
 from benchmarks.preprocess import photograph
 from benchmarks.switches import commit
-from runtime.benchmark.latency import machine
+from runtime.benchmark.latency import machine, summary, timed
 from runtime.commands import predict as command
 from runtime.console import table, write_json
 from runtime.sessions.session import Session
@@ -52,6 +52,20 @@ with runtime.Session.open(bundle) as session, open(out, "w", newline="") as file
     csv.writer(file).writerow(["image", "label", "score"])
     csv.writer(file).writerows([path, p.label, p.score] for path, p in zip(paths, found))
 """
+
+
+def pairs(ours: Callable[[], object], theirs: Callable[[], object], samples: int) -> dict[str, Any]:
+    """Time both, interleaved and in changing order, and return their summaries and the ratio."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(samples):
+        for side in (0, 1) if number % 2 else (1, 0):
+            times[side].append(timed((ours, theirs)[side]))
+    return {
+        "session": summary(times[0]),
+        "bare": summary(times[1]),
+        "ratio": float(np.median(np.array(times[0]) / np.array(times[1]))),
+        "ratio_of_minima": min(times[0]) / min(times[1]),
+    }
 
 
 def digits(folder: Path) -> None:
