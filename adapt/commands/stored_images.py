@@ -43,7 +43,7 @@ def stored_images(
         option: Option that names other images to test on, for messages.
 
     Raises:
-        click.UsageError: The options name no images, or too many, and there are no artifacts.
+        click.UsageError: The options name no images or too many, and no artifact was found.
         TaskError: The artifacts are of several tasks, or of no such task.
         UdaError: Images or artifacts are unusable.
     """

@@ -23,7 +23,7 @@ def follow(jobs: Sequence[Job], ray: str | None, workers: int | None) -> list[Ou
     Raises:
         TrainingError: The first runs all failed in one way, or the sweep was interrupted.
         StorageError: A run could not write.
-        BackendError: There is no such cluster.
+        BackendError: The cluster does not exist.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

@@ -92,7 +92,7 @@ def _folder(
     """Return the folder of a task's images.
 
     Raises:
-        DataError: It is not known, or no longer there.
+        DataError: It is unknown, or was moved or deleted.
     """
     task = artifact.task
     named = task.dataset in data.DATASETS

@@ -35,7 +35,7 @@ class Thumbnail:
     """The picture as a `data:` address; None where only the name is shown."""
     tiny: bool = False
     problem: str = ""
-    """Reason why there is no picture."""
+    """Reason for a missing picture."""
 
 
 class Album:

@@ -26,7 +26,7 @@ class Card:
 
     thumbnail: Thumbnail
     predicted: str
-    """Predicted class, or the label where there is no score."""
+    """Predicted class, or the label of an image without a score."""
     score: float | None
     second: str | None
     """Second class; None if that is unknown, like its score."""

@@ -50,7 +50,7 @@ class Run:
     versions: Mapping[str, str]
     history: tuple[EpochRow, ...]
     lost: str = ""
-    """Reason why there is no history."""
+    """Reason for a missing history."""
 
     @property
     def density(self) -> float:

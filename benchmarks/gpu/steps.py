@@ -42,8 +42,8 @@ class Step:
 
 BENCH = ("runtime.cli", "bench", BUNDLE, "--samples", "50")
 SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--target-processes", "application-only")
-# What the driver refuses is no finding: cuda-bindings asks it for functions that only newer ones
-# have, and some tests let it refuse.
+# A call that the driver refuses is not a finding: cuda-bindings asks it for functions that only
+# newer ones have, and some tests let it refuse.
 SANITIZER += ("--report-api-errors", "no")
 PARTS = {
     "kernels": (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from runtime.bundles.entries import FileRef
 from runtime.bundles.weights_file import check_weights
 from runtime.errors import FormatError, UdaError
-from runtime.mutex import Mutex
 from runtime.storage.stamps import Stamp
 from runtime.workers import Worker, lower_priority
 
@@ -34,7 +34,7 @@ class BaseCheck:
         self._stamp = Stamp(path, ref.sha256)
         self._verified: os.stat_result | None = None
         self._worker: Worker | None = None
-        self._starting = Mutex()
+        self._unstarted = [True]
         self._users = 0
         self._closed = False
         self._process = os.getpid()
@@ -46,10 +46,7 @@ class BaseCheck:
 
         If so, it is verified in the background.
         """
-        believed = self._ref.bytes >= SMALL and self._stamp.holds(found)
-        if believed:
-            self._start()
-        return believed
+        return self._ref.bytes >= SMALL and self._stamp.holds(found) and self._start()
 
     def remember(self, found: os.stat_result) -> None:
         """Take note that the open file of this status was verified."""
@@ -69,18 +66,19 @@ class BaseCheck:
 
     def close(self) -> None:
         """End the work in the background. Safe to call more than once."""
-        with self._starting:
-            self._closed = True
+        self._closed = True
         if self._worker is not None and os.getpid() == self._process:
             self._worker.join()
             self._stamp.unmark()
             atexit.unregister(self.close)
 
-    def _start(self) -> None:
-        with self._starting:
-            if self._worker is None and not self._closed:
-                atexit.register(self.close)  # Python may not end while a thread reads
-                self._worker = Worker(self._run, "uda-verify")
+    def _start(self) -> bool:
+        """Start the work, once; return whether it was started."""
+        with suppress(IndexError):  # of several threads, one takes it
+            self._unstarted.pop()
+            atexit.register(self.close)  # Python may not end while a thread reads
+            self._worker = Worker(self._run, "uda-verify")
+        return self._worker is not None
 
     def _run(self) -> None:
         lower_priority()
@@ -90,7 +88,10 @@ class BaseCheck:
         if self._verified is not None:
             return
         try:
-            check_weights(self._path, self._ref.bytes, self._ref.sha256, lambda: self._closed)
+            file = self._path, self._ref.bytes, self._ref.sha256
+            if not check_weights(*file, lambda: self._closed):
+                # Else damage would never be found where processes end soon.
+                self._stamp.remove()
         except FormatError as error:
             self._stamp.remove()
             self.error = error

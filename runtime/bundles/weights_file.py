@@ -56,8 +56,8 @@ def read_weights(path: Path, size: int, sha256: str, known: Known | None = None)
     return weights
 
 
-def check_weights(path: Path, size: int, sha256: str, stopped: Callable[[], bool]) -> None:
-    """Check the digest of base weights, a tensor at a time.
+def check_weights(path: Path, size: int, sha256: str, stopped: Callable[[], bool]) -> bool:
+    """Check the digest of base weights, a tensor at a time; return whether it came to an end.
 
     Args:
         path: As for `read_weights`.
@@ -74,7 +74,7 @@ def check_weights(path: Path, size: int, sha256: str, stopped: Callable[[], bool
         with open_regular(path) as file:
             for spec in layout:
                 if stopped():
-                    return
+                    return False
                 part = np.empty(spec.nbytes, np.uint8)
                 fill(file.fileno(), part, start, path)
                 lines.append(digest.line(spec.name, Weights(part, [spec])[spec.name]))
@@ -82,6 +82,7 @@ def check_weights(path: Path, size: int, sha256: str, stopped: Callable[[], bool
     except OSError as error:
         raise unreadable(path, error) from error
     _check(path, digest.combined(lines), sha256)
+    return True
 
 
 def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:

@@ -76,12 +76,12 @@ class Stamp:
         """
         if self._folder is None or self._boot is None:
             return False
+        described = asdict(_Description.of(self._sha, found))
         try:
             content = json_text.parse(read_code(self._path(self._folder), _MOST, lambda: ""))
-        except (OSError, ValueError, FormatError):
+            return bool(content == described) and not self._crashed(self._folder)
+        except (OSError, ValueError, FormatError, StorageError):
             return False
-        described = asdict(_Description.of(self._sha, found))
-        return bool(content == described) and not self._crashed(self._folder)
 
     def write(self, found: os.stat_result) -> None:
         """Remember that the file was verified; does nothing where that is impossible.

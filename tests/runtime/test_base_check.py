@@ -79,6 +79,21 @@ def test_a_sound_base_goes_on_after_its_check_in_the_background(world):
     assert stamp_of(world.path).read_bytes() == before
 
 
+def test_a_check_that_was_not_finished_is_made_before_the_next_use(world, monkeypatch):
+    started(world.path).close()
+    monkeypatch.setattr(base_check, "check_weights", lambda *file: False)  # as closed at once
+    started(world.path).close()
+    assert not list((world.path.parent / "cache" / "verified").glob("*.json"))
+
+
+def test_a_folder_of_stamps_with_other_files_is_no_error(world):
+    started(world.path).close()
+    stamp = stamp_of(world.path)
+    stamp.with_name(f"{stamp.stem}.a.b.c.d").touch()
+    with started(world.path) as session:
+        assert session.bundle.base_check._verified is not None
+
+
 def test_full_verification_refuses_what_a_stamp_would_let_pass(world):
     started(world.path).close()
     rot(world.path)
