@@ -66,7 +66,8 @@ def compare(
     asked = _images(images, targets, paths, forms)
     frame = frame_of(image) if image is not None or asked is None else asked.first()
     whole = ComparePlan(chosen, batch=next(iter(batches), _BATCH), **plan)
-    with step_bar() as on_progress, Comparison(whole, ways, frame, on_progress) as comparison:
+    with step_bar() as on_progress:
+        comparison = Comparison(whole, ways, frame, on_progress)
         early = _run(comparison, noise(forms) if asked is None else asked)
     found = report(
         comparison,
@@ -130,15 +131,16 @@ def _images(
 def _run(
     comparison: Comparison, questions: list[Question] | ImageQuestions
 ) -> KeyboardInterrupt | UdaError | None:
-    """Take all measurements; return what ended them early.
+    """Take all measurements and end the processes; return what ended them early.
 
     Raises:
         UdaError: Nothing can be measured.
     """
     try:
-        comparison.start()
-        comparison.measure()
-        comparison.answer(questions, len(questions))
+        with comparison:  # in here: an interrupt while its processes end loses nothing either
+            comparison.start()
+            comparison.measure()
+            comparison.answer(questions, len(questions))
     except KeyboardInterrupt:
         return KeyboardInterrupt("interrupted; what was measured until then is shown above")
     except UdaError as error:

@@ -227,6 +227,26 @@ def test_an_interrupt_shows_what_was_measured(world, tmp_path):
     assert json.loads(out.read_text())["interrupted"] is True
 
 
+def test_an_interrupt_while_the_processes_end_loses_nothing(world, tmp_path, monkeypatch):
+    ended, close = [], TrialProcess.close
+
+    def interrupted(process):
+        close(process)
+        if not ended:
+            ended.append(process)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrialProcess, "close", interrupted)
+    out = tmp_path / "found.json"
+    only = ("--backend", "ort", "--device", "cpu", "--json", out)
+    done = run("bench", world.path, *QUICK, *only)
+    assert done.exit_code == 130
+    assert "error: interrupted; what was measured until then is shown above" in done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["strategy"] for row in rows] == ["patch", "engines"]
+    assert all(row["answers"]["frames"] for row in rows)
+
+
 def test_answers_to_images_are_compared_for_the_tasks_that_their_folders_fit(world, tmp_path):
     task = world.tasks["a-c"]
     other = replace(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -143,10 +144,11 @@ class Comparison:
                 counts.add(logits, expected, question.label)
 
     def close(self) -> None:
-        """End all processes. Safe to call more than once."""
-        for process in self._processes.values():
-            process.close()
-        self._processes.clear()
+        """End all processes, also if this is interrupted. Safe to call more than once."""
+        with ExitStack() as stack:
+            for process in self._processes.values():
+                stack.callback(process.close)
+            self._processes.clear()
 
     def __enter__(self) -> Comparison:
         return self
