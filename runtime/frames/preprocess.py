@@ -199,8 +199,8 @@ def read_image(
             up to 20 (1.1) with draft=224, for half and 0.4 of the time.
 
     Raises:
-        DataError: The file is missing, no image, truncated or absurdly large, or its values have
-            no meaning as brightness.
+        DataError: The file is missing, no image, truncated, absurdly large or too large for the
+            memory, or its values have no meaning as brightness.
         StorageError: Too many files are open.
     """
     path = Path(path)
@@ -215,6 +215,11 @@ def read_image(
     except Exception as error:  # decoders raise what they like on damaged files
         if disk.too_many_open(error):
             raise disk.refused(path, error) from error
+        if isinstance(error, MemoryError):
+            raise DataError(
+                f"cannot read the image '{path}': the memory is full; shrink the picture, or free "
+                "some memory"
+            ) from error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "cannot identify image file"  # its own text shows a Python object

@@ -1,9 +1,11 @@
 """Image files of every mode: each has one meaning, or is refused by name."""
 
 import os
+import resource
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import PIL
@@ -15,6 +17,7 @@ from runtime.frames.decode import MAX_PIXELS
 from runtime.frames.preprocess import preprocess, read_image, read_pixels
 from runtime.models import Preprocess
 from tests.images import BACKGROUNDS, HEIGHT, OPAQUE, TRANSPARENT, WIDTH, laid_on, png
+from tests.users import in_child
 
 EVERY = TRANSPARENT | OPAQUE
 
@@ -116,6 +119,20 @@ def test_what_the_memory_cannot_hold_is_refused_before_it_is_decoded(tmp_path, m
     with pytest.raises(DataError, match=r"6000 x 6000 pixels, too many for the 0\.2 GiB of memory"):
         read_image(tmp_path / "x.png")
     assert read_image(tmp_path / "small.png").shape == (HEIGHT, WIDTH, 3)
+
+
+def test_a_picture_that_fills_the_memory_is_not_called_damaged(tmp_path):
+    Image.new("1", (12_000, 12_000)).save(tmp_path / "x.png")
+
+    def limit():
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + (64 << 20),) * 2)
+
+    said = in_child(limit, lambda: read_image(tmp_path / "x.png"))
+    assert said == (
+        f"DataError: cannot read the image '{tmp_path}/x.png': the memory is full; shrink the "
+        "picture, or free some memory"
+    )
 
 
 def test_postscript_under_another_name_starts_no_program(tmp_path, monkeypatch):
