@@ -112,7 +112,7 @@ def run(
     files = [path for path in targets.values() if path != STDOUT]
     accuracy, tally = Accuracy(), Tally(files)
     started = time.monotonic()
-    with ExitStack() as stack:
+    with tally.explained(), ExitStack() as stack:  # outputs are finished when they are closed
         source = stack.enter_context(open_inputs(selection.inputs, session.preprocess.background))
         sinks: list[Output] = []
         for name in outputs.OUTPUTS:
@@ -122,10 +122,9 @@ def run(
         terminal = Terminal(top, source, predictions=not printed)
         stack.callback(terminal.close)
         sinks += [terminal, accuracy, tally]
-        with tally.explained():
-            for result in classify(session, source, batch):
-                for sink in sinks:
-                    sink.write(result)
+        for result in classify(session, source, batch):
+            for sink in sinks:
+                sink.write(result)
     for note in source.notes:
         echo(printable(note), err=True)
     report, seconds = accuracy.report(), time.monotonic() - started

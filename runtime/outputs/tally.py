@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,8 @@ class Tally(Output):
     def _so_far(self) -> str:
         total = self.good + self.failed
         done = f"; {count_of(total, self._noun)} done"
-        *names, last = (f"'{path}'" for path in self._paths) if self._paths and total else [""]
+        kept = [path for path in self._paths if os.path.exists(path)] if total else []
+        *names, last = [f"'{path}'" for path in kept] or [""]
         if last:
             done += f", see {', '.join(names)}{' and ' if names else ''}{last}"
         return done

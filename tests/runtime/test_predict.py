@@ -301,10 +301,26 @@ def test_a_disk_that_fills_up_keeps_whole_rows_and_is_one_line(world, shop, tmp_
     assert 5 < len(rows) < 24 and all(row["label"] == shop[row["image"]] for row in rows)
 
 
-def test_an_error_of_the_session_says_how_many_results_there_are(world):
+def test_a_file_that_cannot_be_finished_does_not_hide_the_others(world, shop, tmp_path):
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+
+    def predict():
+        done = run(world, "shop", "--recursive", "--csv", "o.csv", "--json", "o.json")
+        raise RuntimeError(f"{done.exit_code} {done.stderr}")
+
+    said = in_child(limit, predict)
+    assert said.startswith("RuntimeError: 1 error: cannot write 'o.json': File too large")
+    assert said.rstrip().endswith("; 24 images done, see 'o.csv'")
+    assert len(table("o.csv")) == 24 and not Path("o.json").exists()
+
+
+def test_an_error_of_the_session_says_how_many_results_there_are(world, tmp_path):
     """As when a GPU is lost: here the session is closed between two batches."""
     frame = np.zeros((SIZE, SIZE, 3), np.uint8)
-    tally = Tally([Path("o.csv")])
+    (tmp_path / "o.csv").touch()
+    tally = Tally([tmp_path / "o.csv"])
 
     def items(session):
         for number in range(16):
@@ -314,7 +330,7 @@ def test_an_error_of_the_session_says_how_many_results_there_are(world):
 
     with runtime.Session.open(world.path) as session:
         session.switch(TASK)
-        with pytest.raises(BackendError, match=r"closed.*; 8 images done, see 'o.csv'$"):
+        with pytest.raises(BackendError, match=r"closed.*; 8 images done, see '.*o\.csv'$"):
             with tally.explained():
                 for result in classify(session, items(session), 8):
                     tally.write(result)
