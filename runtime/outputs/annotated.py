@@ -13,6 +13,7 @@ from runtime.outputs.drawing import annotate, check_text
 from runtime.outputs.video_file import SUFFIX, VideoFile
 from runtime.sources.base import Input
 from runtime.storage import disk
+from runtime.storage.files import no_empty_folder
 from runtime.storage.writing import write_bytes
 
 _FORMATS = {
@@ -88,7 +89,8 @@ class Annotated(Output):
             name = name.with_name(f"{name.name}.png")
         path, content = self._path(name), io.BytesIO()
         image.save(content, _FORMATS[name.suffix.lower()], quality=_QUALITY)
-        write_bytes(path, content.getvalue())
+        with no_empty_folder(path.parent):
+            write_bytes(path, content.getvalue())
         return str(path)
 
     def _path(self, name: PurePosixPath) -> Path:

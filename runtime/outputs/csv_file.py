@@ -11,10 +11,16 @@ from runtime.outputs.base import Output, Result
 from runtime.outputs.lines import lines_to
 
 
+_PATHS = ("image", "saved")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Characters that make a cell a formula, which spreadsheets run, where they come first."""
+
+
 class CsvFile(Output):
     """A CSV file in UTF-8 with a header; every row that was written is kept.
 
-    An earlier file is overwritten by the first result.
+    An earlier file is overwritten by the first result. A path that a spreadsheet would take for a
+    formula begins with `./`, which names the same file.
     """
 
     def __init__(self, path: Path, top: int = 1) -> None:
@@ -45,6 +51,7 @@ class CsvFile(Output):
         row = result.to_dict(self._top)
         for rank, (label, score) in enumerate(row.pop("top", []), 1):
             row |= {f"label_{rank}": label, f"score_{rank}": score}
+        row |= {key: f"./{row[key]}" for key in _PATHS if row.get(key, "").startswith(_FORMULA)}
         self._write([row.get(column, "") for column in self._columns])
 
     def close(self) -> None:
@@ -53,5 +60,6 @@ class CsvFile(Output):
 
     def _write(self, cells: Sequence[object]) -> None:
         line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(cells)
-        self._file.write(line.getvalue())
+        # Before Python 3.13 a carriage return is quoted only where it ends lines.
+        csv.writer(line, lineterminator="\r\n").writerow(cells)
+        self._file.write(line.getvalue().removesuffix("\r\n") + "\n")

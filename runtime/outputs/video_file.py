@@ -11,7 +11,7 @@ from PIL import Image
 
 from runtime.errors import StorageError
 from runtime.frames.opencv import opencv
-from runtime.storage.files import storage_errors
+from runtime.storage.files import no_empty_folder, storage_errors
 from runtime.storage.writing import sibling_folder
 
 SUFFIX = ".avi"
@@ -36,6 +36,7 @@ class VideoFile:
         """
         self._cv2, self._path, self._size, self._count = opencv(), path, size, 0
         self._open = ExitStack()
+        self._open.enter_context(no_empty_folder(path.parent))
         folder = self._open.enter_context(sibling_folder(path))
         self._temporary = folder / f"video{SUFFIX}"
         kind = self._cv2.VideoWriter.fourcc(*"MJPG")

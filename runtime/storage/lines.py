@@ -30,10 +30,7 @@ class LineFile:
                 self._file = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
                 self._new = True
             except FileExistsError:
-                self._file = os.open(path, flags)
-            if not stat.S_ISREG(os.fstat(self._file).st_mode):
-                os.close(self._file)
-                raise OSError(errno.EINVAL, "not a regular file")
+                self._file = _opened(path, flags)
 
     def write(self, text: str) -> None:
         """Write a line, which ends with a line break, or nothing of it.
@@ -76,3 +73,21 @@ class LineFile:
                     self._path.unlink(missing_ok=True)
         finally:
             os.close(file)
+
+
+def _opened(path: Path, flags: int) -> int:
+    """Open an earlier file.
+
+    Raises:
+        OSError: It cannot be opened, or is something else, such as a device.
+    """
+    try:
+        file = os.open(path, flags)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a pipe without a reader, or a socket
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            return file
+        os.close(file)
+    raise OSError(errno.EINVAL, "not a regular file")

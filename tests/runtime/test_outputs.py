@@ -104,7 +104,7 @@ def test_what_is_no_file_is_refused(tmp_path, kind):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_text("")
     for path, reason in {
-        tmp_path / "pipe": "not a regular file|No such device",
+        tmp_path / "pipe": "not a regular file; choose another name",
         tmp_path: "Is a directory",
         tmp_path / "file" / "x": "File exists|Not a directory",
     }.items():
@@ -140,6 +140,29 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
     assert rows(tmp_path / "o.csv")[0]["image"] == r"\udc80.png"
 
 
+def test_a_name_with_line_breaks_is_one_row(tmp_path):
+    names = ["a\rb.png", "a\nb.png", "a\r\nb.png", 'a\r".png']
+    file = CsvFile(tmp_path / "o.csv")
+    for name in names:
+        file.write(result(name))
+    file.close()
+    assert [row["image"] for row in rows(tmp_path / "o.csv")] == names
+    assert (tmp_path / "o.csv").read_bytes().splitlines()[0].endswith(b",error")
+
+
+def test_no_path_is_a_formula_of_a_spreadsheet(tmp_path):
+    names = ["=1+1.png", "@sum.png", "+1.png", "-1.png", "\t=1.png", "\r=1.png", "a=1.png"]
+    file = CsvFile(tmp_path / "o.csv")
+    for name in names:
+        one = result(name)
+        one.saved = name
+        file.write(one)
+    file.close()
+    found = rows(tmp_path / "o.csv")
+    assert [row["image"] for row in found] == [*(f"./{name}" for name in names[:-1]), "a=1.png"]
+    assert [row["saved"] for row in found] == [row["image"] for row in found]
+
+
 def test_pictures_are_saved_under_their_names_and_never_over_another(tmp_path):
     kinds = {".jfif": "JPEG", ".tif": "TIFF", ".bmp": "BMP", ".webp": "WEBP"}
     kinds |= {".jpg": "JPEG", ".png": "PNG"}
@@ -161,6 +184,23 @@ def test_pictures_are_saved_under_their_names_and_never_over_another(tmp_path):
     for path in files:
         with Image.open(path) as image:
             assert image.format == kinds[path.suffix] and image.size >= (320, 256)
+
+
+@pytest.mark.parametrize("number", [None, 0])
+def test_a_disk_without_room_for_the_first_picture_leaves_no_folder(tmp_path, number):
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    def save():
+        annotated = Annotated(tmp_path / "new" / "saved")
+        try:
+            annotated.write(result("shelf/a.avi", number=number))
+        finally:
+            annotated.close()
+
+    assert in_child(limit, save).startswith(f"StorageError: cannot write '{tmp_path}/new/saved/")
+    assert not os.listdir(tmp_path)
 
 
 def test_a_folder_with_files_is_not_saved_to(tmp_path):
