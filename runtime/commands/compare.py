@@ -121,7 +121,13 @@ def _images(
         return None
     asked = ImageQuestions(selection.inputs, forms)
     asked.first()  # before anything is said: an error is then the only line
-    for note in selection.notes:
+    notes = list(selection.notes)
+    if asked.foreign:
+        notes.append(
+            f"no accuracy: the labels are not classes of the tasks, for example "
+            f"'{asked.foreign[0]}'; expected labels such as '{forms[0].info.classes[0]}'"
+        )
+    for note in notes:
         echo(printable(note), err=True)
     if selection.summary:
         echo(printable(f"found {selection.summary}"), err=True)

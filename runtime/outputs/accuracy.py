@@ -22,6 +22,7 @@ class Accuracy(Output):
         self._seen: Counter[str] = Counter()
         self._right: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
+        self._labelled = False
         self._order: tuple[str, ...] = ()
 
     def write(self, result: Result) -> None:
@@ -34,13 +35,22 @@ class Accuracy(Output):
             self._right[true] += result.prediction.label == true
         elif result.item.input.labels:
             self._unknown[result.item.input.labels[0]] += 1
+            self._labelled = self._labelled or result.item.input.labelled
 
     def close(self) -> None:
         """Do nothing."""
 
     def report(self) -> str:
-        """Return the accuracy as text, and per class where there are several; empty if unknown."""
+        """Return the accuracy as text, and per class where there are several.
+
+        It is empty without labels, and without a folder that is named after a class.
+        """
         total, right = self._seen.total(), self._right.total()
+        if not total and self._labelled:
+            return (
+                f"accuracy  unknown: the labels are not classes of the task: {self._others()}; "
+                f"expected labels such as '{printable(self._order[0])}'"
+            )
         if not total:
             return ""
         lines = [
@@ -48,13 +58,17 @@ class Accuracy(Output):
             "class)"
         ]
         if self._unknown:
-            named = [f"{printable(name)} {n:,}" for name, n in self._unknown.most_common(_NAMES)]
-            more = len(self._unknown) - len(named)
             lines.append(
                 f"aside     {count_of(self._unknown.total(), 'image')} under other names: "
-                f"{', '.join(named)}{f' and {more:,} more' if more else ''}"
+                f"{self._others()}"
             )
         return "\n".join(lines) + self._per_class()
+
+    def _others(self) -> str:
+        """Return the most frequent names that are not classes, with their numbers of images."""
+        named = [f"{printable(name)} {n:,}" for name, n in self._unknown.most_common(_NAMES)]
+        more = len(self._unknown) - len(named)
+        return f"{', '.join(named)}{f' and {more:,} more' if more else ''}"
 
     def _per_class(self) -> str:
         if len(self._seen) < 2:

@@ -26,6 +26,8 @@ class Input:
     """Relative path under which outputs save what is made of it, with forward slashes."""
     labels: tuple[str, ...] = ()
     """Names that may be its true class, the most likely first: its label in a list, or folders."""
+    labelled: bool = False
+    """Whether the user labelled it, rather than that a folder may be named after its class."""
     error: UdaError | None = None
     """Why it cannot be opened, where that is known beforehand."""
 

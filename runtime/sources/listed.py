@@ -42,7 +42,8 @@ def take_list(word: str) -> Found:
     found = Found()
     labels = _labels(lines, names, path, found.notes)
     for name, line, label in zip(names, lines, labels, strict=True):
-        found.inputs.append(Input(name, _saved_as(line.path), label))
+        given = line.label is not None
+        found.inputs.append(Input(name, _saved_as(line.path), label, labelled=given))
     return found
 
 

@@ -247,6 +247,17 @@ def test_an_interrupt_while_the_processes_end_loses_nothing(world, tmp_path, mon
     assert all(row["answers"]["frames"] for row in rows)
 
 
+def test_labels_that_are_no_classes_are_named(world, tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text("a.png\tsock\n")
+    only = ("--backend", "ort", "--device", "cpu", "--strategy", "patch")
+    done = run("bench", world.path, *QUICK, *only, "--images", tmp_path / "list.txt")
+    assert done.exit_code == 0 and "accuracy" not in done.stdout
+    assert "no accuracy: the labels are not classes of the tasks, for example 'sock'; " in (
+        done.stderr
+    )
+
+
 def test_answers_to_images_are_compared_for_the_tasks_that_their_folders_fit(world, tmp_path):
     task = world.tasks["a-c"]
     other = replace(

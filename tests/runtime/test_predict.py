@@ -104,6 +104,14 @@ def test_labels_of_a_list_are_compared(world, shop):
     assert f"({right} of 24 images of a known class)" in run(world, "list.txt").stdout
 
 
+def test_labels_that_are_no_classes_are_named(world, shop):
+    Path("list.txt").write_text("".join(f"{name}\tsock\n" for name in shop))
+    assert (
+        "accuracy  unknown: the labels are not classes of the task: sock 24; expected labels such "
+        "as 'class 0'"
+    ) in run(world, "list.txt").stdout
+
+
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
 def test_rows_on_the_standard_output_are_alone_there(world, shop, kind):
     done = run(world, "shop", "--recursive", f"--{kind}", "-")

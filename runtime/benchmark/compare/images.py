@@ -26,6 +26,8 @@ class ImageQuestions:
         names = {label for given in inputs for label in given.labels}
         fitting = [form for form in forms if names.intersection(form.info.classes)]
         self.forms = fitting or list(forms)
+        self.foreign = sorted(names) if any(i.labelled for i in inputs) and not fitting else []
+        """Labels by the user, where none is a class of a task."""
         self.unread: dict[str, str] = {}
         """Reasons by the name of what could not be read so far."""
         self._inputs = inputs
