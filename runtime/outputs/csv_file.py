@@ -10,7 +10,6 @@ from pathlib import Path
 from runtime.outputs.base import Output, Result
 from runtime.outputs.lines import lines_to
 
-
 _PATHS = ("image", "saved")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Characters that make a cell a formula, which spreadsheets run, where they come first."""

@@ -52,5 +52,5 @@ def check_targets(targets: Mapping[str, Path], inputs: Iterable[str], bundle: Pa
         taken = existing.get((status.st_dev, status.st_ino))
         if taken is not None:
             raise ConfigError(
-                f"'{targets[taken]}' is one of the images; write the --{taken} elsewhere"
+                f"'{targets[taken]}' is an input; write the --{taken} elsewhere"
             )

@@ -17,6 +17,7 @@ from runtime.console import count_of
 from runtime.errors import DataError, StorageError
 from runtime.frames import formats, opencv
 from runtime.inventory.left_out import left_out_line
+from runtime.inventory.lists import NAMES
 from runtime.sources import kind_of
 from runtime.sources.base import Input
 from runtime.sources.folder import take_folder
@@ -39,7 +40,7 @@ class Selection:
     """What was taken and what was left out, in one line; empty if every word is a file, or if
     nothing was taken: the errors then say so."""
     lists: tuple[str, ...]
-    """List files that were read."""
+    """Files that were read besides these: lists, and the names of their classes."""
 
 
 def select(words: Sequence[str], recursive: bool = False) -> Selection:
@@ -54,7 +55,8 @@ def select(words: Sequence[str], recursive: bool = False) -> Selection:
     for word in words:
         found, is_file = _take(word, recursive, home, len(words) == 1)
         plain = plain and is_file
-        lists += [word] if not is_file and word.lower().endswith(_LIST) else []
+        if not is_file and word.lower().endswith(_LIST):
+            lists += [word, os.path.join(os.path.dirname(word), NAMES)]
         whole.add(found)
     once: dict[str, Input] = {}
     for given in whole.inputs:

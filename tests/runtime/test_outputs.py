@@ -266,7 +266,7 @@ def test_outputs_never_overwrite_inputs_each_other_or_a_bundle(tmp_path):
     os.symlink("a.png", tmp_path / "soft.json")
     inputs = [str(tmp_path / name) for name in ("missing", "a.png")]
     for name in ("a.png", "hard.json", "soft.json"):
-        with pytest.raises(ConfigError, match=f"{name}' is one of the images; write the --csv"):
+        with pytest.raises(ConfigError, match=f"{name}' is an input; write the --csv"):
             check_targets({"csv": tmp_path / name}, inputs, bundle)
     with pytest.raises(ConfigError, match="--csv and --json both name"):
         check_targets({"csv": tmp_path / "o", "json": tmp_path / "." / "o"}, inputs, bundle)

@@ -191,7 +191,8 @@ def test_the_only_image_is_one_line_and_its_error_is_kept(world, tmp_path):
         (("gone.txt",), "cannot read the list 'gone.txt': No such file or directory"),
         (("pipe.png",), "cannot read the image 'pipe.png': not a regular file"),
         (("shop", "--recursive", "--save", "shop"), "'shop' is not empty; choose a new folder"),
-        (("note.txt", "--csv", "note.txt"), "'note.txt' is one of the images; write the --csv els"),
+        (("note.txt", "--csv", "note.txt"), "'note.txt' is an input; write the --csv els"),
+        (("note.txt", "--csv", "classes.txt"), "'classes.txt' is an input; write the --csv else"),
         (("note.txt", "--csv", "o", "--json", "o"), "--csv and --json both name 'o'; choose two"),
         (("note.txt", "--csv", "pipe.png"), "cannot write 'pipe.png'"),
     ],
@@ -200,6 +201,7 @@ def test_a_mistake_is_one_clear_line(world, shop, words, message):
     os.mkfifo("pipe.png")
     Path("empty").mkdir()
     Path("note.txt").write_text(next(iter(shop)))
+    Path("classes.txt").write_text("cup\n")
     done = run(world, *words)
     assert done.exit_code == 1 and message in done.stderr, done.output
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

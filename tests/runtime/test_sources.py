@@ -134,7 +134,7 @@ def test_a_list_is_relative_to_its_folder_and_gives_labels(shop):
     assert names(found) == ["shop/cup/a.png", "shop/loose.png", "shop/lost.png"]
     assert [given.labels for given in found.inputs] == [("key",), ("cup",), ("key",)]
     assert [given.saved_as for given in found.inputs] == ["cup/a.png", "loose.png", "lost.png"]
-    assert found.lists == ("shop/list.txt",)
+    assert found.lists == ("shop/list.txt", "shop/classes.txt")
 
 
 def test_a_list_may_have_absolute_paths_and_no_labels(shop):
