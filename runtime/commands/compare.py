@@ -106,7 +106,7 @@ def _images(
     """Return the questions of a user's images, None without any, and say what was taken.
 
     Raises:
-        ConfigError: A target is one of the images, lies in a bundle, or is named twice.
+        ConfigError: A target is an input, lies in a bundle, or is named twice.
         DataError: None of the images can be read.
     """
     from runtime.benchmark.compare.images import ImageQuestions

@@ -115,7 +115,7 @@ def test_an_image_too_narrow_to_crop_keeps_no_other_from_being_classified(mixed,
 def test_json_is_not_written_over_an_image(world, image):
     before = image.read_bytes()
     result = run("predict", world.path, image, "--task", "a-d", "--json", image)
-    assert result.exit_code == 1 and "is one of the images" in result.output
+    assert result.exit_code == 1 and "is an input" in result.output
     assert image.read_bytes() == before
 
 
