@@ -166,6 +166,8 @@ class Loop:
         if parallel.rank() == 0:
             with storage_errors(self.checkpoint):
                 self.checkpoint.unlink(missing_ok=True)
+        if parallel.any_process(asked()):  # too late to save time here, but not in what follows
+            raise self._interrupted()
         return Run(artifact, self.path, len(self.skipped))
 
     def _estimate(self, source: Stream, target: Stream, journal: Journal) -> None:
@@ -223,10 +225,13 @@ class Loop:
             if ends or stop:
                 self._save()
             if stop and self.iteration < self.total:
-                raise Interrupted(
-                    f"interrupted at iteration {self.iteration} of {self.total}, everything is "
-                    "saved; run the same command with --resume to continue"
-                )
+                raise self._interrupted()
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(
+            f"interrupted at iteration {self.iteration} of {self.total}, everything is saved; run "
+            "the same command with --resume to continue"
+        )
 
     def _end_epoch(self, journal: Journal) -> None:
         if not self.optimization.finite():

@@ -22,7 +22,7 @@ from adapt.methods.cmkd import CMKDConfig
 from adapt.methods.ekda import EKDAConfig
 from adapt.training import checkpoint, identity
 from adapt.training.train import train
-from runtime.errors import ConfigError, DataError, FormatError, TrainingError
+from runtime.errors import ConfigError, DataError, FormatError, Interrupted, TrainingError
 from runtime.storage import checksummed
 from tests.adapt.forks import start
 
@@ -43,6 +43,19 @@ def test_ctrl_c_and_resume_equal_an_uninterrupted_run(
     resumed = train("cmkd", pair, rst_config, out=tmp_path / "cut", resume=True)
     assert resumed.path.read_bytes() == whole.path.read_bytes()
     assert not (tmp_path / "cut" / CHECKPOINT).exists()
+
+
+def test_ctrl_c_in_the_last_iteration_is_not_lost(
+    pair: DomainPair, rst_config: CMKDConfig, tmp_path: Path, stop_at: object
+) -> None:
+    """What follows, such as the next run of a sweep, must not begin."""
+    stop_at(9)
+    with pytest.raises(Interrupted, match=r"iteration 10 of 10, everything is saved.*--resume"):
+        train("cmkd", pair, rst_config, out=tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
+    stop_at(-1)
+    done = train("cmkd", pair, rst_config, out=tmp_path, resume=True)
+    assert done.path.parent == (tmp_path / CHECKPOINT).parent and done.path.exists()
 
 
 def test_a_checkpoint_requires_the_background_of_its_pixels(
