@@ -51,6 +51,4 @@ def check_targets(targets: Mapping[str, Path], inputs: Iterable[str], bundle: Pa
             continue
         taken = existing.get((status.st_dev, status.st_ino))
         if taken is not None:
-            raise ConfigError(
-                f"'{targets[taken]}' is an input; write the --{taken} elsewhere"
-            )
+            raise ConfigError(f"'{targets[taken]}' is an input; write the --{taken} elsewhere")
