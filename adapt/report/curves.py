@@ -8,7 +8,7 @@ from typing import Any
 
 from adapt.settings.selectors import SELECTORS
 
-AREA = {"width": 300, "height": 130, "left": 50, "top": 6, "bottom": 112}
+AREA = {"width": 300, "height": 130, "left": 80, "top": 6, "bottom": 112}
 """Size of a chart, and where its curve may be, in its own units."""
 _MARGIN = 8
 """Distance of the curve from the ends of its area."""

@@ -86,5 +86,6 @@ def _measured(views: Sequence[TaskView]) -> str:
     counts: dict[str, int] = {}
     for row in (row for view in views for row in view.rows):
         counts[row.measured] = counts.get(row.measured, 0) + 1
-    parts = [f"{number} {when}" for when, number in counts.items()]
-    return f"Measured: {', '.join(parts)}." if parts else ""
+    if len(counts) < 2:
+        return "".join(f"Measured {when}." for when in counts)
+    return f"Measured: {', '.join(f'{number} {when}' for when, number in counts.items())}."

@@ -62,6 +62,18 @@ def report(folder: Path, classes: tuple[str, ...], images: int = 40) -> TaskRepo
     found = Predictions.of(logits, np.arange(images))
     run = replace(next(_runs()), label=classes[1], lost="no history: " + HOSTILE[0])
     run = replace(run, task=replace(run.task, source="<i>a</i>", target="b"))
+    history = tuple(
+        {
+            "epoch": epoch,
+            "accuracy": 66.67,
+            "density": 0.01,
+            "survival": None,
+            "scores": {"infomax": -0.4485 / epoch},
+            "losses": {"small": 1.234e-5 / epoch, "reg": 0.04506 * epoch, "large": 9876.5 * epoch},
+        }
+        for epoch in (1, 2, 3)
+    )
+    run = replace(run, history=history)
     counted = Confusion.counted(found.classes[:, 0], labels, classes)
     lines = [
         Line(
@@ -126,6 +138,17 @@ def test_a_page_is_never_wider_than_the_screen(width: int, page: Page) -> None:
     page.show(1280)
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_figures_of_a_chart_are_whole(width: int, page: Page) -> None:
+    page.show(width)
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.curve text')].map(t => [t.getBBox().x, "
+        "t.getBBox().x + t.getBBox().width - t.ownerSVGElement.viewBox.baseVal.width])"
+    )
+    assert boxes and all(left >= 0 and over <= 0.5 for left, over in boxes)
+    page.show(1280)
+
+
 def contrast(one: list[float], other: list[float]) -> float:
     """Return the contrast of two colours as WCAG defines it."""
 
@@ -178,6 +201,15 @@ def test_of_345_classes_the_worst_are_open_and_the_rest_is_folded(page: Page) ->
     )
     opened = [count for is_open, count in rows if is_open]
     assert max(opened) <= 20 and sum(count for _, count in rows) > 200
+
+
+def test_folded_settings_are_printed(page: Page) -> None:
+    height = "document.querySelector('details.printed table').getBoundingClientRect().height"
+    folded = page.evaluate("document.querySelector('details.printed').open")
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert not folded and page.evaluate(height) > 100
+    page.call("Emulation.setEmulatedMedia", media="")
+    page.show(1280)
 
 
 def test_a_page_prints(page: Page, tmp_path: Path) -> None:
