@@ -131,8 +131,8 @@ MANIFESTS = {
     "a key in a task": (first("tasks", x=1), "unknown key 'x'"),
     "a key in a file": (body(lambda b: b["tensors"].update(x=1)), "unknown key 'x'"),
     "a missing key": (body(lambda b: b.pop("former")), "'former' is missing"),
-    "a number for a text": (first("tasks", method=1), "must be str"),
-    "true for a number": (first("tasks", classes=True), "must be int"),
+    "a number for a text": (first("tasks", method=1), "must be text"),
+    "true for a number": (first("tasks", classes=True), "must be a whole number"),
     "an unknown feature, before others": (
         body(lambda b: b.update(requires=["x"], own=1)),
         "requires the feature 'x'",

@@ -15,6 +15,7 @@ from runtime.errors import FormatError, UdaError
 
 T = TypeVar("T")
 _PLAIN = (str, int, bool)
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _BRIEF = reprlib.Repr()
 
 
@@ -93,7 +94,7 @@ def _check(hint: Any, value: object, where: str, error: type[UdaError]) -> Any:
     if hint is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not hint:
-        raise error(f"{where} must be {hint.__name__}, found {_kind(value)}")
+        raise error(f"{where} must be {_WORDS.get(hint, hint.__name__)}, found {_kind(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise error(f"{where} must be finite, found {value}")
     return value
@@ -102,8 +103,11 @@ def _check(hint: Any, value: object, where: str, error: type[UdaError]) -> Any:
 def _kind(value: object) -> str:
     if value is None:
         return "nothing"
-    text = value if isinstance(value, str) else _brief(value)
-    return f"{type(value).__name__} {text[:60]!r}"
+    if isinstance(value, str):
+        return repr(value[:60])
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _brief(value)[:60]
 
 
 def _brief(value: object) -> str:

@@ -28,7 +28,7 @@ SWEEP = ["sweep", "--dataset", "demo-digits", "--out", "{out}"]
 EVAL = ["eval", "--artifacts", "{out}"]
 NAMES = {
     "key": (["--set", "epoch=3"], "--set: unknown key 'epoch'; did you mean 'epochs'"),
-    "type": (["--set", "epochs=many"], " and command line: 'epochs' must be int"),
+    "type": (["--set", "epochs=many"], " and command line: 'epochs' must be a whole number"),
     "value": (["--set", "lr=-1"], "'lr' must be above 0"),
     "tag and value": (
         ["--set", "model=ViT-B-32", "--set", "pretrained=laion2b_s34b_b79k", "--set", "lr=-1"],

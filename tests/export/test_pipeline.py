@@ -398,10 +398,10 @@ RECORD = TaskRecord("0" * 64, "cmkd", 0.1, 0.2, Survival(1.0, 0.5, 0.1), {})
     [
         ({"residual": 1, "patch": 2}, "'artifact' is missing.*'uda-export onnx'"),
         ({**asdict(RECORD), "artifact": "../x"}, "not a SHA-256"),
-        ({**asdict(RECORD), "variant": 3}, "'variant' must be str"),
+        ({**asdict(RECORD), "variant": 3}, "'variant' must be text"),
         ({**asdict(RECORD), "survival": {"fp32": 1.0}}, "'fp16' is missing"),
         ({**asdict(RECORD), "survival": None}, "expected a mapping"),
-        ({**asdict(RECORD), "density": "all"}, "'density' must be float"),
+        ({**asdict(RECORD), "density": "all"}, "'density' must be a number"),
     ],
 )
 def test_a_record_that_the_export_did_not_write_is_a_clear_error(record, message):

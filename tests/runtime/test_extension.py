@@ -102,7 +102,7 @@ def test_optional_members_of_a_bundle_and_their_files_survive_a_change_of_tasks(
         (lambda b: b.update(requires=[f"f{i:03}" for i in range(65)]), "at most 64 feature names"),
         (lambda b: b.update(optional=[]), "'optional' must be an object"),
         (lambda b: b.update(schema=3), "unknown key 'schema'"),
-        (lambda b: b["tasks"][0].update(requires=[1]), r"'requires'\[0\] must be str"),
+        (lambda b: b["tasks"][0].update(requires=[1]), r"'requires'\[0\] must be text"),
         (lambda b: b["tasks"][0].update(requires=["X"]), "'requires' must be a sorted list"),
         (
             lambda b: b.update(optional={"a": {"path": "../x", "bytes": 1, "sha256": "0" * 64}}),

@@ -135,7 +135,7 @@ def test_decode_refuses_an_index_beyond_the_tensor():
         (lambda t: t[0].update(count=0), "changes 0 of"),
         (lambda t: t[0].update(count=10**12), "changes 1000000000000 of"),
         (lambda t: t[0].update(count=2), "does not hold 3 entries"),
-        (lambda t: t[0].update(count="3"), "must be int"),
+        (lambda t: t[0].update(count="3"), "must be a whole number"),
         (lambda t: t[0].update(extra=1), "unknown key 'extra'"),
         (lambda t: t[0].pop("count"), "'count' is missing"),
     ],
