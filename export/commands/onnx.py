@@ -58,6 +58,11 @@ def export_and_show(
 
     chosen = [task.partition("=") for task in tasks]
     paths = [find(artifacts, task, dataset, own or method) for task, _, own in chosen]
+    if gone := _replaced(out, {task for task, _, _ in chosen}):
+        echo(
+            f"replaces {out}, which also holds {gone}; name every task with --task to keep them",
+            err=True,
+        )
 
     def compare(**options: Any) -> list[TaskReport]:
         from export import export_bundle
@@ -69,3 +74,17 @@ def export_and_show(
     for row in rows if baked else ():
         echo(f"wrote {out.parent / f'{out.stem}-{row.comparison.task}.onnx'}")
     return rows
+
+
+def _replaced(out: Path, exported: set[str]) -> str:
+    """Return the tasks that an existing bundle holds beside those exported; empty if none."""
+    from adapt.data.base import some
+    from runtime.bundles import manifest
+    from runtime.errors import UdaError
+
+    try:
+        held = [entry.id for entry in manifest.read(out).tasks]
+    except UdaError:  # no bundle, or none that can be read: writing it says what is wrong
+        return ""
+    gone = [task for task in held if task not in exported]
+    return some(gone) if gone else ""

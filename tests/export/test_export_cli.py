@@ -49,6 +49,10 @@ def test_each_task_may_name_its_own_variant(world, tmp_path):
     assert result.exit_code == 0, result.output
     opened = Bundle.open(tmp_path / "o")
     assert [opened.entry(task).method for task in ("p-a", "c-r")] == ["cmkd-rst", "cmkd"]
+    assert "replaces" not in result.output
+    result = invoke("onnx", "--task", "c-r=cmkd", "--out", tmp_path / "o", *options)
+    assert f"replaces {tmp_path / 'o'}, which also holds 'p-a'; name every task" in result.stderr
+    assert Bundle.open(tmp_path / "o").tasks == ("c-r",)
     result = invoke("onnx", "--task", "p-a=ekda", "--out", tmp_path / "x", *options)
     assert result.exit_code == 1 and "was not trained with 'ekda'" in result.output
 
