@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ NAMES = "classes.txt"
 UNLABELLED = "-1"
 """Label of an image that has none."""
 _ENDINGS = formats.KNOWN | formats.VIDEO
+_ENDED = re.compile(rf"(.+(?:{'|'.join(map(re.escape, sorted(_ENDINGS)))}))\s+(.+)", re.IGNORECASE)
 _LIMIT = 256 * 2**20
 
 
@@ -54,22 +56,28 @@ class Files:
         return other if other in self else None
 
 
-def read_lines(path: Path) -> list[Line]:
+def read_lines(path: Path, mixed: bool = False) -> list[Line]:
     """Return the lines of a list.
 
-    A label is what follows the last blank, or the last tab if there is one, so that paths may have
-    blanks (`Real World/Mug/1.jpg 3`). A line that ends like an image or a video has no label; nor
-    has one whose label is -1.
+    A label is what follows the last tab if there is one, else the last ending of an image or a
+    video (`Real World/Mug/1.jpg alarm clock`), else the last blank. A line that ends like an image
+    or a video has no label; nor has one whose label is -1.
+
+    Args:
+        path: Path of the list.
+        mixed: Whether some lines may have labels and others none.
 
     Raises:
-        DataError: The file is missing, too large, empty or not UTF-8 text, or only some lines have
-            labels.
+        DataError: The file is missing, too large, empty or not UTF-8 text, or, unless `mixed`, only
+            some lines have labels.
     """
     lines = [_line(text) for text in _text(path).splitlines() if text.strip()]
     if not lines:
-        raise DataError(f"the list '{path}' is empty; give it one 'path label' per line")
+        raise DataError(
+            f"the list '{path}' is empty; write one path per line, and its label after it"
+        )
     bare = sum(line.label is None for line in lines)
-    if 0 < bare < len(lines):
+    if not mixed and 0 < bare < len(lines):
         first = next(line.path for line in lines if line.label is None)
         raise DataError(
             f"{bare} of {count_of(len(lines), 'line')} of '{path}' have no label, the first: "
@@ -94,7 +102,12 @@ def _line(text: str) -> Line:
     text = text.strip().replace("\\", "/")
     if "\t" not in text and os.path.splitext(text)[1].lower() in _ENDINGS:
         return Line(text, None)
-    parts = text.rsplit("\t", 1) if "\t" in text else text.rsplit(None, 1)
+    if "\t" in text:
+        parts = text.rsplit("\t", 1)
+    elif ended := _ENDED.fullmatch(text):
+        parts = list(ended.groups())
+    else:
+        parts = text.rsplit(None, 1)
     label = composed(parts[1].strip()) if len(parts) == 2 else None
     return Line(parts[0].strip(), None if label == UNLABELLED else label)
 

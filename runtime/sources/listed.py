@@ -26,7 +26,7 @@ def take_list(word: str) -> Found:
     """
     path, files = Path(word), Files()
     try:
-        lines = read_lines(path)
+        lines = read_lines(path, mixed=True)
     except DataError as error:
         return failed(word, error)
     names = [str(on_disk(Path(os.path.normpath(path.parent / line.path)))) for line in lines]
@@ -50,19 +50,24 @@ def take_list(word: str) -> Found:
 def _labels(
     lines: Sequence[Line], names: Sequence[str], path: Path, notes: list[str]
 ) -> list[tuple[str, ...]]:
-    """Return the names that may be each image's class."""
-    if lines[0].label is None:
-        return [parent(name) for name in names]
+    """Return the names that may be each image's class: its label, or else its folder's."""
+    found = [parent(name) for name in names]
+    marked = [at for at, line in enumerate(lines) if line.label is not None]
+    if not marked:
+        return found
     home = os.path.abspath(path.parent)
     folders = [
-        None if os.path.dirname(os.path.abspath(name)) == home else next(iter(parent(name)), None)
-        for name in names
+        None if os.path.dirname(os.path.abspath(names[at])) == home else next(iter(found[at]), None)
+        for at in marked
     ]
     try:
-        return [(label,) for label in class_names(lines, folders, path, read_names(path))]
+        given = class_names([lines[at] for at in marked], folders, path, read_names(path))
     except DataError as error:
         notes.append(f"no accuracy for '{path}': {error}")
         return [()] * len(lines)
+    for at, label in zip(marked, given, strict=True):
+        found[at] = (label,)
+    return found
 
 
 def _saved_as(path: str) -> str:

@@ -34,14 +34,17 @@ def names(images):
     return [images.classes[label] for label in images.labels]
 
 
-def test_lines_may_have_blanks_tabs_backslashes_and_a_byte_order_mark(tmp_path):
+def test_paths_and_labels_may_have_blanks_tabs_backslashes_and_a_byte_order_mark(tmp_path):
     text = "\ufeffReal World/a b.jpg 3\n\nx\\y.JPG\t12\nz.png\talarm clock\r\n  w.png mug \n"
+    text += "a.jpg b.PNG  alarm clock\nx/y 7\n"
     (tmp_path / "l.txt").write_text(text, "utf-8")
     assert read_lines(tmp_path / "l.txt") == [
         Line("Real World/a b.jpg", "3"),
         Line("x/y.JPG", "12"),
         Line("z.png", "alarm clock"),
         Line("w.png", "mug"),
+        Line("a.jpg b.PNG", "alarm clock"),
+        Line("x/y", "7"),
     ]
 
 

@@ -144,6 +144,13 @@ def test_a_list_may_have_absolute_paths_and_no_labels(shop):
     assert [given.labels for given in found.inputs] == [("cup",), ("shop",)]
 
 
+def test_some_lines_of_a_list_may_have_labels(shop):
+    (shop / "list.txt").write_text("cup/a.png\nloose.png alarm clock\nloose.png -1\n")
+    found = select(["shop/list.txt"])
+    assert [given.labels for given in found.inputs] == [("cup",), ("alarm clock",)]
+    assert found.notes == ()
+
+
 def test_numbers_are_translated_by_names_beside_the_list(shop):
     (shop / "list.txt").write_text("loose.png 1\ncup/a.png 0\n")
     assert select(["shop/list.txt"]).notes[0].startswith("no accuracy for 'shop/list.txt': the lab")
