@@ -226,7 +226,7 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def publish(text: str, documents: Mapping[Path | None, str]) -> None:
-    """Write documents to files, and print a text; or instead of it the document of the path `-`.
+    """Write documents to files, and print a text and what was written; or instead the document `-`.
 
     Args:
         text: Lines for people.
@@ -239,6 +239,8 @@ def publish(text: str, documents: Mapping[Path | None, str]) -> None:
         click.echo(documents[STDOUT], nl=False)
     else:
         echo(text)
-    for path, content in documents.items():
-        if path not in (None, STDOUT):
-            write_bytes(path, content.encode())
+    files = {path: text for path, text in documents.items() if path not in (None, STDOUT)}
+    for path, content in files.items():
+        write_bytes(path, content.encode())
+    if files:
+        echo(f"\nwrote     {', '.join(map(printable, files))}", err=STDOUT in documents)

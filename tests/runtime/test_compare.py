@@ -51,6 +51,7 @@ def test_two_bundles_and_every_strategy_in_one_table(world, tmp_path):
     options = (*only, "--batch", 2, "--json", files[0], "--markdown", files[1])
     done = run("bench", world.path, other, *QUICK, *options)
     assert done.exit_code == 0, done.output
+    assert done.stdout.endswith(f"\nwrote     {files[0]}, {files[1]}\n")
     found = json.loads(files[0].read_text())
     assert [(row["bundle"], row["strategy"]) for row in found["rows"]] == [
         (str(path), strategy) for path in (world.path, other) for strategy in ("patch", "engines")
