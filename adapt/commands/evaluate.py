@@ -101,6 +101,7 @@ def evaluate(
     if json_file:
         document = {"dataset": pair.task.dataset, "task": pair.task.id, "held_out": pair.held_out}
         write_json(json_file, document | {"variants": [line.as_dict() for line in lines]})
+        echo(f"\njson       {printable(json_file)}")
     if page:
         folder = artifacts / pair.task.dataset / pair.task.id
         echo()

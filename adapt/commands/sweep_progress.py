@@ -49,9 +49,13 @@ def follow(jobs: Sequence[Job], ray: str | None, workers: int | None) -> list[Ou
 
 
 def _line(outcome: Outcome) -> str:
+    from adapt.evaluation.stored import ZERO_SHOT
+
     if outcome.error:
         return f"{outcome.job}: failed: {outcome.error}"
-    seen = "no labels" if outcome.accuracy is None else f"{outcome.accuracy:.2f} % last epoch"
+    seen = "no labels" if outcome.accuracy is None else f"{outcome.accuracy:.2f} %"
+    if outcome.accuracy is not None and outcome.job.method != ZERO_SHOT:
+        seen += " last epoch"
     if outcome.chosen is not None:
         seen = f"{outcome.chosen:.2f} % chosen epoch, {seen}"
     return f"{outcome.job}: {seen}{'' if outcome.fresh else ' (was there)'}"

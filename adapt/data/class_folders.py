@@ -21,6 +21,8 @@ from runtime.storage.spelling import composed, on_disk, spellings
 
 _LISTS = (".csv", ".tsv", ".lst", ".list", ".json")
 """Endings that other programs give to lists of images."""
+_MOST = 20
+"""Most folders that a message names."""
 
 
 def read_domain(root: Path, domain: str) -> ImageSet:
@@ -50,7 +52,7 @@ def domain_folder(root: Path, domain: str) -> Path:
             found += "; a list file ends in .txt"
         known = folders(root) if disk.is_folder(root) else []
         listed = (
-            f"available: {', '.join(known)}" if known else f"'{root}' has no folders; check --data"
+            f"available: {_shown(known)}" if known else f"'{root}' has no folders; check --data"
         )
         raise DataError(
             f"the domain folder '{folder}' {found}{did_you_mean(domain, known)}; {listed}"
@@ -84,10 +86,11 @@ def read_tree(
     tree = walk(folder)
     loose, names = tree.images.get("", []), tree.folders
     if names and loose:
+        them = "it" if len(loose) == 1 else "them"
         raise DataError(
             f"'{folder}' has {count_of(len(loose), 'image')} beside its "
             f"{count_of(len(names), 'class folder')}, "
-            f"for example '{loose[0].name}'; move them into a class folder or away"
+            f"for example '{loose[0].name}'; move {them} into a class folder or away"
         )
     if loose:
         return ImageSet(tuple(loose), np.full(len(loose), UNKNOWN), (), domain), tree.left_out
@@ -157,3 +160,9 @@ def _first(path: Path, folder: Path) -> str:
 def _instead(left_out: Sequence[LeftOut]) -> str:
     """Return a message's part about the files that were found instead of images."""
     return f"; left out: {reasons(counted(left_out))}" if left_out else ""
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Return names for a message; of many, the first."""
+    more = len(names) - _MOST
+    return ", ".join(names[:_MOST]) + (f" and {more:,} more" if more > 0 else "")

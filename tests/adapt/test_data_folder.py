@@ -206,6 +206,13 @@ def test_an_unknown_domain_lists_the_domains(root):
         load_folders(root, "Art", "Clipart")
 
 
+def test_of_many_folders_some_are_named(root):
+    for number in range(30):
+        (root / f"x{number:02}").mkdir()
+    with pytest.raises(DataError, match=r"x16, x17 and 12 more$"):
+        load_folders(root, "Art", "Clipart")
+
+
 def test_a_list_of_another_kind_says_how_lists_end(root):
     with pytest.raises(DataError, match=r"day\.csv' does not exist; a list file ends in \.txt;"):
         load_folders(root, "day.csv", "Art")

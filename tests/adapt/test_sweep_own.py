@@ -198,7 +198,7 @@ def test_the_page_has_the_tables_and_the_runs_of_the_first_seed(
     folder, result = swept
     page = (folder / "report.html").read_text()
     assert f"report     {folder / 'report.html'}" in result.stdout
-    assert "source_only, chosen" in page and "of all seeds, what follows it of seed 0" in page
+    assert "source_only, chosen" in page and "covers all seeds; what follows is of seed 0" in page
     assert "whoever picks a method by them has used these labels" in page
 
 
@@ -221,6 +221,7 @@ def test_the_same_command_finds_everything_and_more_trains_the_rest(
     assert (
         "(was there)" not in restarted.output and restarted.output.count("zero_shot seed 0:") == 2
     )
+    assert "last epoch" not in restarted.output
 
 
 def test_the_baselines_are_those_that_eval_measures(
