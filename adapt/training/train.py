@@ -33,6 +33,7 @@ from adapt.training import checkpoint
 from adapt.training.identity import described
 from adapt.training.journal import log_file
 from adapt.training.loop import Earlier, Loop, Run
+from runtime.console import echo
 from runtime.errors import ConfigError, FormatError, UdaError
 from runtime.storage import disk
 from runtime.storage.files import no_empty_folder
@@ -87,7 +88,11 @@ def train(
         waiting = _is_waiting(unfinished, resume or restart)
         loop = Loop(name, methods.get(name), pair, config, path, own, record)
         if not waiting and not restart and (done := _in_the_way(loop, resume, option)):
-            return done
+            if show and parallel.rank() == 0:
+                then = "nothing is trained" if resume else "it is trained again (--resume keeps it)"
+                echo(f"finished   a run with these settings and images was here: {then}", err=True)
+            if resume:
+                return done
         if restart:
             with suppress(FormatError):  # a damaged artifact may be replaced
                 _check_same_domains(loop, loop.earlier(), option)
@@ -171,7 +176,7 @@ def _alone(folder: Path, option: str) -> Iterator[None]:
 
 
 def _in_the_way(loop: Loop, resume: bool, option: str) -> Run | None:
-    """Return the finished run that lies here and is not to be trained again, or None.
+    """Return the finished run of the same settings and images that lies here, or None.
 
     Raises:
         ConfigError: A run with other settings or images has finished here.
@@ -192,7 +197,7 @@ def _in_the_way(loop: Loop, resume: bool, option: str) -> Run | None:
             f"'{done.path}' was trained with {described(different)}; add --restart to replace "
             f"it, or choose another {option}"
         )
-    return done if resume else None
+    return done
 
 
 def _check_same_domains(loop: Loop, earlier: Earlier | None, option: str) -> None:

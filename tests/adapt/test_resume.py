@@ -409,15 +409,22 @@ def test_a_checkpoint_that_no_run_wrote_is_refused(
 
 
 def test_resume_without_a_run_starts_one_and_a_finished_one_is_left_alone(
-    images: Path, cache: Path, rst_config: CMKDConfig, tmp_path: Path
+    images: Path,
+    cache: Path,
+    rst_config: CMKDConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pair = load_folders(images, "day", "night")
-    first = train("cmkd", pair, rst_config, out=tmp_path, resume=True)
+    first = train("cmkd", pair, rst_config, out=tmp_path, resume=True, show=True)
+    assert "finished" not in capsys.readouterr().err
     stamp = first.path.stat().st_mtime_ns
-    again = train("cmkd", pair, rst_config, out=tmp_path, resume=True)
+    again = train("cmkd", pair, rst_config, out=tmp_path, resume=True, show=True)
+    assert capsys.readouterr().err.endswith(" and images was here: nothing is trained\n")
     assert again.path.stat().st_mtime_ns == stamp
     assert again.artifact.metrics == first.artifact.metrics
-    once_more = train("cmkd", pair, rst_config, out=tmp_path)
+    once_more = train("cmkd", pair, rst_config, out=tmp_path, show=True)
+    assert "was here: it is trained again (--resume keeps it)\n" in capsys.readouterr().err
     assert once_more.path.stat().st_mtime_ns != stamp
 
 
