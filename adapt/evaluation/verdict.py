@@ -23,12 +23,12 @@ def verdict(lines: Sequence[Line], variant: str, settings: Mapping[str, Any]) ->
     by = "accuracy" if known else "infomax, a score without labels"
     values = {line.variant: line.accuracy if known else line.infomax for line in lines}
     best = max(values, key=lambda name: values[name] or 0.0)
-    shown = {name: f"{value:.2f}{' %' if known else ''}" for name, value in values.items() if value}
+    shown = {name: f"{value or 0.0:.2f}{' %' if known else ''}" for name, value in values.items()}
     if best == variant:
         return f"better than its baselines by {by}"
     # Methods without FixMatch lack the setting.
     fixmatch = "--set fixmatch=0.5, " if settings.get("fixmatch") == 0 else ""
     return (
-        f"NOT better than {best} ({shown.get(variant, '0')} against {shown[best]}) by {by}; try "
+        f"NOT better than {best} ({shown[variant]} against {shown[best]}) by {by}; try "
         f"{fixmatch}--set lr with a third of the rate, another --method, or keep {best}"
     )

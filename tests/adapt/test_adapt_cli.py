@@ -319,6 +319,14 @@ def test_fixmatch_is_advised_only_where_it_can_be_set() -> None:
         assert ("--set fixmatch=0.5" in said) == advised
 
 
+def test_variants_that_are_never_right_are_compared_too() -> None:
+    lines = [
+        SimpleNamespace(variant=name, accuracy=0.0, infomax=0.5) for name in ("zero_shot", "run")
+    ]
+    said = verdict(lines, "run", {})
+    assert said.startswith("NOT better than zero_shot (0.00 % against 0.00 %) by accuracy")
+
+
 def test_a_users_error_is_one_line_and_exit_code_one(images: Path, cache: Path) -> None:
     result = call("train", *own_images(images), "--set", "learning_rate=1")
     assert result.exit_code == 1
