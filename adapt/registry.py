@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
@@ -67,9 +66,3 @@ def method(name: str) -> MethodEntry:
             f"{', '.join(sorted(METHODS))}"
         )
     return METHODS[name]
-
-
-def imported(path: str) -> Any:
-    """Import and return the object `module:name`."""
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)

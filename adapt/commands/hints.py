@@ -6,7 +6,8 @@ from dataclasses import fields
 
 import click
 
-from adapt.registry import METHODS, imported
+from adapt.registry import METHODS
+from runtime.lookup import imported
 
 RENAMED = {
     "--out": "'--out' is now called '--artifacts'; pass --artifacts instead",

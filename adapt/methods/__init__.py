@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adapt.registry import METHODS, imported, method
+from adapt.registry import METHODS, method
+from runtime.lookup import imported
 
 if TYPE_CHECKING:
     from adapt.methods.base import Method

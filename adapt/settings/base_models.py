@@ -10,13 +10,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from adapt.registry import METHODS, imported
+from adapt.registry import METHODS
 from adapt.settings import text
 from adapt.settings.architectures import QUICKGELU, image_size, train_size
 from adapt.settings.config import TrainConfig
 from adapt.settings.model_config import Architecture, is_file
 from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
+from runtime.lookup import imported
 
 FOLDER = "base_models"
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.backends.names import check_engines
 from runtime.errors import BackendError
+from runtime.lookup import imported
 from runtime.models import Precision
 
 if TYPE_CHECKING:
@@ -107,7 +107,5 @@ def load(
     """
     check_engines(engines)
     entry = entry_for(name, device)
-    module, attribute = entry.path.split(":")
-    kind_of_backend = getattr(import_module(module), attribute)
-    backend: Backend = kind_of_backend(device, threads, bundle, engines, precision)
+    backend: Backend = imported(entry.path)(device, threads, bundle, engines, precision)
     return backend

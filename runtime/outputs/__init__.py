@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from runtime.lookup import imported
 
 if TYPE_CHECKING:
     from runtime.outputs.base import Output
@@ -48,6 +49,5 @@ def load(name: str, path: Path, top: int) -> Output:
     Raises:
         UdaError: It cannot be written.
     """
-    module, _, kind = OUTPUTS[name].output.partition(":")
-    output: Output = getattr(import_module(module), kind)(path, top)
+    output: Output = imported(OUTPUTS[name].output)(path, top)
     return output

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.frames import formats
+from runtime.lookup import imported
 
 if TYPE_CHECKING:
     from runtime.models import Background
@@ -51,6 +51,5 @@ def open_inputs(inputs: Sequence[Input], background: Background) -> Source:
     sources: list[Source] = []
     # An error needs no decoder; as an image it keeps its place among the others.
     for kind, group in groupby(inputs, lambda i: "image" if i.error else kind_of(i.name)):
-        module, _, name = SOURCES[kind].source.partition(":")
-        sources.append(getattr(import_module(module), name)(list(group), background))
+        sources.append(imported(SOURCES[kind].source)(list(group), background))
     return Chain(sources)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runtime.errors import BackendError
+from runtime.lookup import imported
 
 if TYPE_CHECKING:
     from runtime.backends.base import Backend
@@ -58,8 +58,6 @@ def load(
     if name not in STRATEGIES:
         backend.memory.close()
         raise BackendError(f"unknown strategy '{name}'; available: {', '.join(sorted(STRATEGIES))}")
-    module, attribute = STRATEGIES[name].path.split(":")
-    strategy: Strategy[Any] = getattr(import_module(module), attribute).open(
-        bundle, backend, blocked, read
-    )
+    kind = imported(STRATEGIES[name].path)
+    strategy: Strategy[Any] = kind.open(bundle, backend, blocked, read)
     return strategy
