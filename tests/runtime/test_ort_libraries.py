@@ -112,9 +112,15 @@ def test_an_interrupt_in_the_middle_of_the_import_stays_one(tmp_path, monkeypatc
         imported(tmp_path, monkeypatch, text)
 
 
-def test_a_broken_onnxruntime_is_not_said_to_be_missing(tmp_path, monkeypatch):
-    text = "raise ImportError('libm.so.7: cannot open shared object file')\n"
-    with pytest.raises(BackendError, match=r"cannot import onnxruntime: libm\.so\.7.*again"):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise ImportError('libm.so.7: cannot open shared object file')\n", r"libm\.so\.7"),
+        ("import flatbuffers_that_nobody_has\n", "No module named 'flatbuffers_that_nobody_has'"),
+    ],
+)
+def test_a_broken_onnxruntime_is_not_said_to_be_missing(tmp_path, monkeypatch, text, reason):
+    with pytest.raises(BackendError, match=f"cannot import onnxruntime: {reason}.*again"):
         imported(tmp_path, monkeypatch, text)
 
 

@@ -6,10 +6,9 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from typing import Any
 
-from runtime.errors import BackendError, raise_interrupt
+from runtime.backends.imports import import_library
 from runtime.mutex import Mutex
 
 _TELEMETRY = "openvino_telemetry"
@@ -23,17 +22,8 @@ def openvino() -> Any:
     Raises:
         BackendError: It is not installed, or broken.
     """
-    try:
-        with _importing, _without_telemetry():
-            return import_module("openvino")  # here: `import runtime` does not need it
-    except ImportError as error:
-        raise_interrupt(error)
-        if not isinstance(error, ModuleNotFoundError):
-            raise BackendError(f"cannot import openvino: {error}; install it again") from error
-        raise BackendError(
-            "backend 'openvino' needs openvino, which is not installed; "
-            "run: pip install '.[openvino]'"
-        ) from error
+    with _importing, _without_telemetry():
+        return import_library("openvino", "openvino", "run: pip install '.[openvino]'")
 
 
 @cache

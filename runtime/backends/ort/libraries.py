@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any, TextIO
 
-from runtime.errors import BackendError, raise_interrupt
+from runtime.backends.imports import import_library
 from runtime.mutex import Mutex
 
 _NEEDED = ("cublasLt", "cublas", "nvrtc-builtins", "nvrtc", "curand", "cufft", "cudart", "cudnn")
@@ -33,16 +33,8 @@ def onnxruntime() -> Any:
     """
     # Read at import: telemetry writes a device id to the disk and looks up a host of the vendor.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        return import_module("onnxruntime")  # here: `import runtime` does not need it
-    except ImportError as error:
-        raise_interrupt(error)
-        if not isinstance(error, ModuleNotFoundError):
-            raise BackendError(f"cannot import onnxruntime: {error}; install it again") from error
-        raise BackendError(
-            "backend 'ort' needs onnxruntime, which is not installed; "
-            "run: pip install '.[ort]', or install your device's own build"
-        ) from error
+    hint = "run: pip install '.[ort]', or install your device's own build"
+    return import_library("onnxruntime", "ort", hint)
 
 
 def preload(library: Any) -> str:
