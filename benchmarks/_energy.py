@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 _COUNTERS = Path("/sys/class/powercap")
 
@@ -20,12 +19,7 @@ class Energy:
         self._before = _read()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.joules = _read() - self._before
 
 

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Hashable, Sequence
 from functools import partial
-from types import TracebackType
 
 from runtime import backends, strategies
 from runtime.bundles.bundle import Bundle
+from runtime.closing import Closing
 from runtime.errors import ConfigError, UdaError
 from runtime.frames.preprocess import Frame
 from runtime.mutex import Mutex
@@ -27,7 +27,7 @@ Pair = tuple[Frame, str]
 """A frame, and the id of the task that is to classify it."""
 
 
-class SessionPool(ProcessBound):
+class SessionPool(ProcessBound, Closing):
     """Runs as many frames at once as it has sessions; any thread may call it.
 
     The sessions share the tasks in memory, and those pages of the base weights (4 KiB each) that
@@ -195,17 +195,6 @@ class SessionPool(ProcessBound):
         self._workers.close()
         for session in self._sessions:
             session.close()
-
-    def __enter__(self) -> SessionPool:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def _bundle(self) -> Bundle:

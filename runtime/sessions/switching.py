@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, TypeVar
 
 from runtime.backends.base import Backend
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.changes import changes
+from runtime.closing import Closing
 from runtime.errors import BackendError, FormatError, UdaError
 from runtime.models import TensorSpec
 from runtime.mutex import Mutex
@@ -28,10 +28,9 @@ from runtime.sessions.view import View
 from runtime.strategies.base import LoadedTask, Strategy
 
 T = TypeVar("T")
-S = TypeVar("S", bound="SwitchingSession")
 
 
-class SwitchingSession(ProcessBound):
+class SwitchingSession(ProcessBound, Closing):
     """The tasks of one session: the current one, those in memory, and those on disk."""
 
     _kind = "session"
@@ -259,17 +258,6 @@ class SwitchingSession(ProcessBound):
             return
         with self._turn:
             self._release()
-
-    def __enter__(self: S) -> S:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _run(self, work: Callable[..., T], *tasks: str) -> T:
         """Call `work` with tasks in memory, the first of them current, while no other call runs.

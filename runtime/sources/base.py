@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.closing import Closing
 from runtime.errors import UdaError
-
-S = TypeVar("S", bound="Source")
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,8 @@ class Item:
         return self.input.name if self.number is None else f"{self.input.name}#{self.number}"
 
 
-class Source(ABC):
-    """Gives the frames of some inputs, once. A context manager that closes it."""
+class Source(Closing):
+    """Gives the frames of some inputs, once."""
 
     def __init__(self) -> None:
         """Open nothing yet."""
@@ -81,16 +78,3 @@ class Source(ABC):
     @abstractmethod
     def close(self) -> None:
         """Stop reading and release files and devices. Safe to call more than once."""
-
-    def __enter__(self: S) -> S:
-        """Return the source."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the source."""
-        self.close()

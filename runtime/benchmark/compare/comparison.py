@@ -20,13 +20,14 @@ from runtime.benchmark.compare.candidates import Candidate, labels
 from runtime.benchmark.compare.measured import ComparePlan, Measured
 from runtime.benchmark.compare.process import Failure, TrialProcess
 from runtime.benchmark.compare.questions import Question
+from runtime.closing import Closing
 from runtime.console import ProgressCallback
 from runtime.errors import DataError
 from runtime.text import shell_command
 
 
-class Comparison:
-    """Candidates that are measured together; a context manager, which ends their processes.
+class Comparison(Closing):
+    """Candidates that are measured together, each in a process of its own.
 
     What was measured stays in `measured`, also if a step is interrupted.
     """
@@ -149,12 +150,6 @@ class Comparison:
             for process in self._processes.values():
                 stack.callback(process.close)
             self._processes.clear()
-
-    def __enter__(self) -> Comparison:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _open(self, own: Candidate) -> Any:
         alone = shell_command(["uda-runtime", "bench", own.bundle, *own.options.split()])
