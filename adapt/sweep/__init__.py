@@ -10,5 +10,5 @@ runs. A finished run is left as it is and an unfinished one is resumed, by `trai
   `OUT/<dataset>/own-<digest>/seed<k>/...`, beside their baselines
 - `run`: one run, and one after the other
 - `cluster`: several at once, on Ray
-- `results`, `table`, `report`: figures of the runs, beside those of papers
+- `results`, `table`, `files`, `report`: figures of the runs, beside those of papers
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -11,12 +11,11 @@ from adapt.artifacts.store import is_baseline
 from adapt.data.base import UNKNOWN
 from adapt.evaluation.stored import ZERO_SHOT
 from adapt.settings.selectors import INFOMAX
+from adapt.sweep.files import write_tables
 from adapt.sweep.own import OwnSweep
 from adapt.sweep.results import Result, read
 from adapt.sweep.run import Outcome
 from adapt.sweep.table import Line, Table, our_lines
-from runtime.console import write_json
-from runtime.storage.writing import write_bytes
 
 ACCURACY = "accuracy"
 _DIGITS = {ACCURACY: 1, INFOMAX: 3}
@@ -144,12 +143,8 @@ class OwnReport:
         Raises:
             StorageError: A file cannot be written.
         """
-        folder, notes = self.sweep.folder, (*self.remarks, *self.verdicts())
-        parts = [f"# {self.title}\n", *(table.markdown() for table in self.tables)]
-        parts.append("".join(f"- {note}\n" for note in notes))
-        write_bytes(folder / "table.md", "\n".join(parts).encode(errors="backslashreplace"))
-        failed = [{"run": str(o.job), "error": o.error} for o in outcomes if o.error]
-        write_json(folder / "table.json", self._document() | {"failed": failed})
+        notes = (*self.remarks, *self.verdicts())
+        write_tables(self.sweep.folder, self.title, self.tables, notes, self._document(), outcomes)
 
     def _document(self) -> dict[str, Any]:
         first, folder = self.sweep.jobs[0], self.sweep.folder
@@ -168,7 +163,6 @@ class OwnReport:
             "metrics": dict(self.metrics),
             "settings": settings,
             "runs": runs,
-            "tables": [asdict(table) for table in self.tables],
             "notes": list(self.sweep.notes),
             "verdicts": self.verdicts(),
         }

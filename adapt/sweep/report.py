@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from adapt import data, published
+from adapt.sweep.files import write_tables
 from adapt.sweep.jobs import Job
 from adapt.sweep.results import Result, read
 from adapt.sweep.run import Outcome
 from adapt.sweep.table import Table, tables
-from runtime.console import write_json
-from runtime.storage.writing import write_bytes
 
 REMARKS = (
     "mean: of the columns; ±: standard deviation over the seeds",
@@ -98,14 +97,10 @@ class Report:
         Raises:
             StorageError: A file cannot be written.
         """
-        folder = self.jobs[0].out.parent
         notes = [*self.remarks, *self.sources]
         notes += dict.fromkeys(note for table in self.tables for note in table.notes())
-        parts = [f"# {self.title}\n", *(table.markdown() for table in self.tables)]
-        parts.append("".join(f"- {note}\n" for note in notes))
-        write_bytes(folder / "table.md", "\n".join(parts).encode())
-        failed = [{"run": str(o.job), "error": o.error} for o in outcomes if o.error]
-        write_json(folder / "table.json", self._document() | {"failed": failed})
+        folder = self.jobs[0].out.parent
+        write_tables(folder, self.title, self.tables, notes, self._document(), outcomes)
 
     def _document(self) -> dict[str, Any]:
         job, folder = self.jobs[0], self.jobs[0].out.parent
@@ -116,5 +111,4 @@ class Report:
             "variant": job.path.parent.name,
             "settings": {j.task: {**j.settings.values(), "seed": None} for j in self.jobs},
             "runs": runs,
-            "tables": [asdict(table) for table in self.tables],
         }
