@@ -18,7 +18,8 @@ from adapt.settings.stored import partial_classes, sources_of
 if TYPE_CHECKING:
     from adapt.artifacts.artifact import Artifact
 
-ZERO_SHOT = "zero_shot"
+ZERO_SHOT, PROBE = "zero_shot", "linear_probe"
+"""Baselines that stand beside every comparison."""
 _BASE = ("model", "pretrained")
 _OWN = ("prompt", "resize", "interpolation", "background")
 """Settings of zero-shot CLIP that a run may have changed by name."""

@@ -13,9 +13,9 @@ from adapt.data.inspection.repeats import warnings
 from adapt.evaluation import compare
 from adapt.evaluation.compare import Line
 from adapt.evaluation.remembered import training_images
-from adapt.evaluation.stored import ZERO_SHOT, zero_shot_settings
+from adapt.evaluation.stored import PROBE, ZERO_SHOT, zero_shot_settings
 from adapt.report.runs import Run
-from adapt.training.probe import PROBE, with_probe
+from adapt.training.probe import with_probe
 from runtime.console import ProgressCallback
 from runtime.errors import Interrupted, UdaError
 from runtime.models import TaskInfo

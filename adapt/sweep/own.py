@@ -11,7 +11,7 @@ from pathlib import Path
 from adapt.data import DomainPair, spelling
 from adapt.data.folder import load_own
 from adapt.data.origin import named
-from adapt.evaluation.stored import ZERO_SHOT
+from adapt.evaluation.stored import PROBE, ZERO_SHOT
 from adapt.settings import text
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import Settings
@@ -21,8 +21,7 @@ from adapt.sweep.own_settings import resolve_each, with_images, zero_shot
 from runtime.errors import ConfigError
 from runtime.storage.files import sha256
 
-PROBE = "linear_probe"
-FIRST = (ZERO_SHOT, PROBE, "source_only")
+_FIRST = (ZERO_SHOT, PROBE, "source_only")
 """Methods that come first, as people read baselines first."""
 
 
@@ -97,7 +96,7 @@ def plan_own(
         pairs = _pairs(root, sources, targets, test, first.config, seeds[0])
     folder = out / next(iter(pairs.values()))[1].task.dataset / _name(given, presets, test)
     job = partial(Job, device=device, root=root, threads=threads, restart=restart, several=True)
-    ranked = list(dict.fromkeys(n for n in (*FIRST, *names) if n in (*added, *names)))
+    ranked = list(dict.fromkeys(n for n in (*_FIRST, *names) if n in (*added, *names)))
     images = {task: pair for task, (_, pair) in pairs.items()}
     by_task = {t: with_images(ranked, resolved, first.config, p) for t, p in images.items()}
     return OwnSweep(_jobs(job, folder, pairs, by_task, seeds), images, notes)

@@ -11,6 +11,7 @@ from typing import Any
 
 from adapt import methods
 from adapt.data import DomainPair
+from adapt.evaluation.stored import PROBE
 from adapt.evaluation.variants import architecture_of
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import Settings, resolve
@@ -19,7 +20,6 @@ from adapt.settings.model_config import SUFFIX
 from adapt.training.train import train
 from runtime.storage.writing import scratch_folder
 
-PROBE = "linear_probe"
 SHARED = (
     *("model", "pretrained", "prompt", "resize", "interpolation", "partial", "target_classes"),
     *("background", "holdout", "seed", "eval_batch_size"),
