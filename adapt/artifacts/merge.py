@@ -37,7 +37,7 @@ def load_base(
     artifact: Artifact,
     pretrained: str | Path | None = None,
     device: str = "cpu",
-    advice: str = "--pretrained PATH",
+    advice: str = "--pretrained FILE",
 ) -> Clip:
     """Return the base model of an artifact.
 

@@ -10,7 +10,7 @@ import click
 
 from adapt.artifacts import store
 from adapt.commands.image_options import task_options, test_option
-from adapt.commands.options import artifacts_option, use_threads
+from adapt.commands.options import artifacts_option, pretrained_option, use_threads
 from adapt.commands.pages import no_images_option, page_option, write_page
 from adapt.commands.stored_images import stored_images
 from runtime.console import UserPath, count_of, echo, table, write_json
@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 @task_options
 @test_option
 @artifacts_option()
-@click.option(
-    "--pretrained",
-    metavar="FILE",
-    help="Weights of the base model, if they are not where training found them.",
-)
+@pretrained_option
 @click.option("--method", metavar="VARIANT", help="Also show a table of this variant's classes.")
 @page_option(
     "beside the task's artifacts",
@@ -78,7 +74,7 @@ def evaluate(
     from adapt.settings.architectures import check_weights
 
     if pretrained:
-        check_weights(pretrained, "--pretrained PATH")
+        check_weights(pretrained, "--pretrained FILE")
     found = stored_images(artifacts, dataset, task, data, source, target, test, method, "--test")
     pair, dataset = found.pair, found.dataset
     if dataset is None and not found.files:  # nothing is fetched to find its base

@@ -82,6 +82,11 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     help="CPU threads; torch chooses by default.",
 )
+pretrained_option = click.option(
+    "--pretrained",
+    metavar="FILE",
+    help="Weights of the base model, if they are not where training found them.",
+)
 method_option = click.option(
     "--method",
     type=_Method(sorted(METHODS)),

@@ -7,7 +7,13 @@ from pathlib import Path
 import click
 
 from adapt.artifacts import store
-from adapt.commands.options import artifacts_option, device_option, threads_option, use_threads
+from adapt.commands.options import (
+    artifacts_option,
+    device_option,
+    pretrained_option,
+    threads_option,
+    use_threads,
+)
 from adapt.commands.pages import NAME, PagePath, no_images_option
 from adapt.progress import each_warning_once, progress_bar
 from runtime.console import UserPath, count_of, echo
@@ -32,11 +38,7 @@ from runtime.console import UserPath, count_of, echo
     type=UserPath(exists=True, file_okay=False),
     help="Folder of the images, if they are not where training found them.",
 )
-@click.option(
-    "--pretrained",
-    metavar="FILE",
-    help="Weights of the base model, if they are not where training found them.",
-)
+@pretrained_option
 @device_option
 @threads_option
 def report(
@@ -61,7 +63,7 @@ def report(
 
     files = store.artifact_files(paths or [artifacts])
     if pretrained:
-        check_weights(pretrained, "--pretrained PATH")
+        check_weights(pretrained, "--pretrained FILE")
     # Torch takes seconds to import: all that can be refused without it has been.
     from adapt.compute.device import select
     from adapt.report.finished import write_finished

@@ -7,7 +7,13 @@ from pathlib import Path
 import click
 
 from adapt.commands.image_options import task_options
-from adapt.commands.options import artifacts_option, device_option, use_threads
+from adapt.commands.options import (
+    artifacts_option,
+    device_option,
+    pretrained_option,
+    threads_option,
+    use_threads,
+)
 from adapt.commands.stored_images import stored_images
 from runtime.console import UserPath, count_of, echo, table, write_json
 from runtime.text import shell_command
@@ -79,13 +85,9 @@ def draw(
 @click.option(
     "--method", "methods", metavar="VARIANT", multiple=True, help="Only this variant; repeatable."
 )
-@click.option(
-    "--pretrained",
-    metavar="FILE",
-    help="Weights of the base model, if they are not where training found them.",
-)
+@pretrained_option
 @device_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@threads_option
 @click.option(
     "--json",
     "json_file",

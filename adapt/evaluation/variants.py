@@ -137,7 +137,7 @@ def variants(
     """
     own = architecture_of(files, settings["model"])
     weights = pretrained or settings["pretrained"]
-    bases = [base_models.load(own or settings["model"], weights, device, "--pretrained PATH")]
+    bases = [base_models.load(own or settings["model"], weights, device, "--pretrained FILE")]
 
     def base(artifact: Artifact) -> Clip:
         for clip in bases:

@@ -190,7 +190,7 @@ def test_eval_finds_moved_weights_with_pretrained(
     state["visual.conv1.weight"] += 1
     save_file(state, moved)
     other = call("eval", *words, "--pretrained", moved)
-    assert other.exit_code == 1 and "pass the right ones with --pretrained PATH" in other.stderr
+    assert other.exit_code == 1 and "pass the right ones with --pretrained FILE" in other.stderr
 
 
 def test_train_ends_with_the_number_of_unreadable_images(cache: Path, tmp_path: Path) -> None:
