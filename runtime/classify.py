@@ -19,8 +19,8 @@ def classify(session: Session, items: Iterable[Item], batch: int) -> Iterator[Re
 
     Args:
         session: Session whose current task classifies them.
-        items: Items, of which there may be endlessly many.
-        batch: Largest number of frames in a batch; 1 answers each item before the next is read.
+        items: Items; there may be no end of them.
+        batch: Largest number of frames in a batch; with 1, each item is answered as it comes.
 
     Raises:
         UdaError: As `Session.predict`, except that a frame which cannot be classified is a result.

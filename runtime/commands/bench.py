@@ -75,7 +75,7 @@ _BY_USER = ParameterSource.COMMANDLINE
     "--images",
     multiple=True,
     metavar="PATH",
-    help="Images to compare the answers on, with --compare: a file, a folder with all its folders, "
+    help="Images to compare the answers on, with --compare: a file, a folder and its subfolders, "
     "a pattern or a list file; repeatable; default: noise.",
 )
 @click.option(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--task", help="Task to use, see `uda-runtime info`; default: the only one of the bundle."
 )
-@click.option("--recursive", is_flag=True, help="Also enter the folders of folders.")
+@click.option("--recursive", is_flag=True, help="Also search subfolders.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -55,8 +55,8 @@ def predict(
     """Classify IMAGES, and print the accuracy where their folders are named after classes.
 
     IMAGES are image files, videos, folders, patterns in quotes such as 'shop/**/*.jpg', and list
-    files (.txt): one path per line, from the list's folder, perhaps with a label. An unreadable
-    image does not stop the others. A file that is named again is taken once.
+    files (.txt): one path per line, relative to the list's folder, optionally with a label. An
+    unreadable image does not stop the others. A file that is named twice is classified once.
     """
     from runtime.outputs.targets import check_targets
     from runtime.sessions.session import Session

@@ -59,7 +59,7 @@ class Accuracy(Output):
         ]
         if self._unknown:
             lines.append(
-                f"aside     {count_of(self._unknown.total(), 'image')} under other names: "
+                f"excluded  {count_of(self._unknown.total(), 'image')} under other names: "
                 f"{self._others()}"
             )
         return "\n".join(lines) + self._per_class()

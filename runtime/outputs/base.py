@@ -44,7 +44,7 @@ class Result:
 
 
 class Output(ABC):
-    """Takes results as they come, of which there may be endlessly many."""
+    """Takes results as they come; there may be no end of them."""
 
     @abstractmethod
     def write(self, result: Result) -> None:

@@ -1,4 +1,4 @@
-"""Check that outputs overwrite neither inputs nor each other, nor a bundle or what is printed."""
+"""Check that outputs overwrite no input, no bundle, no redirected stdout and not each other."""
 
 from __future__ import annotations
 

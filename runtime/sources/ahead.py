@@ -15,9 +15,9 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 ROOM = 128 << 20
-"""Bytes of results that may wait; one more may be in the making on each thread."""
+"""Largest number of bytes of results that wait, beside the one that each thread is making."""
 _JOBS = 64
-"""Most calls that are queued or done and not taken."""
+"""Largest number of calls that are queued, or done with their result not taken yet."""
 _PAUSE = 0.002
 """Seconds after which a thread looks again whether there is room."""
 
@@ -25,7 +25,7 @@ _PAUSE = 0.002
 class Ahead(Generic[S, T]):
     """An iterator over the results of a function, which is called for later arguments meanwhile.
 
-    A call that cannot have room waits, but never the one whose result comes next.
+    A call waits while there is no room for its result, unless that result is the next one.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Ahead(Generic[S, T]):
         Args:
             call: Function to call with each argument; it may be called concurrently if there are
                 several threads.
-            arguments: Arguments, of which there may be endlessly many.
+            arguments: Arguments; there may be no end of them.
             threads: Number of threads; calls begin in order.
             size: Returns the bytes of a result.
         """
@@ -92,7 +92,7 @@ class Ahead(Generic[S, T]):
         return result
 
     def _can_wait(self, number: int) -> bool:
-        """Return whether another result is asked for before that of a call."""
+        """Return whether a call may wait, as another result comes before its own."""
         try:
             return self._jobs[0][0] < number and not self._closed
         except IndexError:  # none is left, or it was not noted yet

@@ -20,9 +20,9 @@ class Input:
     name: str
     """Path as the user wrote it, or as it follows from a folder that the user named."""
     saved_as: str
-    """Relative path under which outputs save what is made of it, with forward slashes."""
+    """Relative path under which outputs save their version of it, with forward slashes."""
     labels: tuple[str, ...] = ()
-    """Names that may be its true class, the most likely first: its label in a list, or folders."""
+    """Candidates for its true class, the most likely first: its label in a list, or its folders."""
     labelled: bool = False
     """Whether the user labelled it, rather than that a folder may be named after its class."""
     error: UdaError | None = None
@@ -60,7 +60,7 @@ class Source(Closing):
     def __init__(self) -> None:
         """Open nothing yet."""
         self.notes: list[str] = []
-        """What a user should know once the frames were read."""
+        """What a user should know once the frames have been read."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Read a video file with OpenCV, and tell whether all of it was there."""
+"""Read a video file with OpenCV, and notice where it is truncated or damaged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.frames.opencv import opencv
 from runtime.storage.files import open_regular
 
 _SLACK = 0.02
-"""Share of frames, or of seconds, by which a header may be wrong without a word."""
+"""Share of frames, or of seconds, by which a header may be wrong without a warning."""
 _MAX_COUNT, _MAX_RATE = 1e9, 1000.0
 Frame = tuple["NDArray[np.uint8] | None", float]
 """(H, W, 3) RGB, or None where there is none, and the time in seconds."""

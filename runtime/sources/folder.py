@@ -9,7 +9,7 @@ from pathlib import Path
 from runtime.errors import DataError
 from runtime.inventory.walk import walk
 from runtime.sources.base import Input
-from runtime.sources.found import Found, also, failed
+from runtime.sources.found import Found, failed, video_endings
 from runtime.storage.spelling import composed
 
 
@@ -18,11 +18,11 @@ def take_folder(word: str, recursive: bool, prefix: str = "") -> Found:
 
     Args:
         word: Path of the folder.
-        recursive: Whether to enter its folders.
+        recursive: Whether to enter its subfolders.
         prefix: Start of the relative paths to save under, a folder's name with a slash.
     """
     try:
-        tree = walk(Path(word), recursive=recursive, also=also())
+        tree = walk(Path(word), recursive=recursive, also=video_endings())
     except DataError as error:
         return failed(word, error)
     found = Found(left_out=list(tree.left_out), closed=0 if recursive else len(tree.folders))

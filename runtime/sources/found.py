@@ -54,8 +54,8 @@ def failed(word: str, error: DataError) -> Found:
     return Found([Input(word, "", error=error)])
 
 
-def also() -> Collection[str]:
-    """Return the endings of files that are taken besides images."""
+def video_endings() -> Collection[str]:
+    """Return the endings of videos; none without OpenCV, which reads them."""
     return formats.VIDEO if opencv.available() else ()
 
 

@@ -1,4 +1,4 @@
-"""Take the images and videos that match a pattern which no shell has expanded."""
+"""Take the images and videos that match a pattern that no shell has expanded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime.inventory.names import HIDDEN, SYSTEM, THUMBNAILS, folder_reason
 from runtime.inventory.walk import AGAIN, CLASSES, LOOP, UNREADABLE, reason_of, walk
 from runtime.sources.base import Input
 from runtime.sources.folder import labels_of, take_folder
-from runtime.sources.found import Found, also, failed
+from runtime.sources.found import Found, failed, video_endings
 from runtime.storage import disk
 from runtime.storage.files import expanded
 
@@ -34,7 +34,7 @@ def take_pattern(word: str, recursive: bool) -> Found:
 
     Args:
         word: Pattern of `*`, `?` and `[...]`, where `**` stands for any number of folders.
-        recursive: Whether to enter the folders of folders that match.
+        recursive: Whether to enter subfolders of folders that match.
     """
     parts = expanded(word).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
@@ -65,7 +65,7 @@ def _match(path: str, base: str, recursive: bool) -> Found:
         found = take_folder(path, recursive, f"{_input(path, base).saved_as}/")
         found.inputs = [given for given in found.inputs if given.error is None]
         return found
-    reason = reason_of(path, also())
+    reason = reason_of(path, video_endings())
     if reason is not None:
         return Found(left_out=[LeftOut(Path(path), reason)])
     return Found([_input(path, base)])
@@ -86,7 +86,7 @@ def _below(parts: Sequence[str], base: str) -> Found:
         if not disk.is_folder(folder):
             continue
         try:
-            tree = walk(Path(folder), also=also())
+            tree = walk(Path(folder), also=video_endings())
         except DataError as error:
             found.add(failed(folder, error))
             continue

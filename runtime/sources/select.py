@@ -1,8 +1,8 @@
-"""Find the inputs that words of a command line stand for: files, folders, patterns, list files.
+"""Find the inputs that command-line arguments name: files, folders, patterns, list files.
 
-A file that is named is taken whatever its name is. Of folders and of what patterns match, images
-and videos are taken by their names, and every other file is left out for a reason, by the rules of
-`runtime.inventory`. A file that is found again is taken once.
+A file that is named itself is taken whatever its ending. In folders, and among the matches of a
+pattern, images and videos are taken by their endings, and every other file is left out for a
+reason, by the rules of `runtime.inventory`. A file that is found twice is taken once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def select(words: Sequence[str], recursive: bool = False) -> Selection:
 
     Args:
         words: Paths of files, folders and list files (`.txt`), and patterns; at least one.
-        recursive: Whether to enter the folders of folders.
+        recursive: Whether to enter subfolders.
     """
     whole, plain, lists = Found(), True, []
     home = os.path.commonpath([os.path.dirname(os.path.abspath(word)) for word in words])
@@ -74,16 +74,16 @@ def _take(word: str, recursive: bool, home: str, only: bool) -> tuple[Found, boo
 
     Args:
         word: Word of the command line.
-        recursive: Whether to enter the folders of folders.
-        home: Folder that all words lie in, which relative paths to save under start from.
-        only: Whether it is the only word: a folder is then left out of these.
+        recursive: Whether to enter subfolders.
+        home: Folder that all words lie in; paths to save under are relative to it.
+        only: Whether it is the only word; a folder is then not part of the paths to save under.
     """
     if not word:
         error = DataError("expected a path, found an empty word; check the command")
         return failed(word, error), True
     saved_as = Path(os.path.relpath(os.path.abspath(word), home)).as_posix()
     folder, there = False, False
-    with contextlib.suppress(StorageError):  # where access is denied it is an image without pixels
+    with contextlib.suppress(StorageError):  # access is denied: reading it will say so
         folder, there = disk.is_folder(word), disk.exists(word)
     if folder:
         return take_folder(word, recursive, "" if only else f"{saved_as}/"), False

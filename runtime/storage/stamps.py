@@ -5,7 +5,7 @@ is written to the file changes that description, its change time above all, whic
 set. Stamps lie in a private folder: nobody else can make a file pass for verified.
 
 While a process uses a file that it did not verify itself, a marker with the boot's id lies beside
-the stamp. One of an earlier boot tells of a power cut or a crash: then no stamp is believed.
+the stamp. A marker of an earlier boot means a power cut or a crash: then no stamp is trusted.
 """
 
 from __future__ import annotations

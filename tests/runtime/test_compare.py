@@ -176,7 +176,7 @@ def test_tasks_that_do_not_fit_into_the_memory_are_refused_before_it_is_full(
 ):
     monkeypatch.setattr("runtime.benchmark.compare.trial._free_memory", lambda: 10)
     session = {"path": str(world.path), "threads": 1, "strategy": "engines", "device": "cpu"}
-    with pytest.raises(BackendError, match="holds 1 of 2 tasks .*; compare fewer with --tasks N"):
+    with pytest.raises(BackendError, match="only 1 of 2 tasks fit .*; compare fewer with --"):
         Trial({"session": session, "tasks": ["a-b", "a-c"], "batch": 2, "warmup": 0}, frame)
 
 

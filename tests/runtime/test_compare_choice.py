@@ -58,11 +58,11 @@ def test_memory_on_the_gpu_counts_as_well():
 
 
 def test_one_that_is_faster_but_disagrees_is_not_chosen_and_said_so():
-    bad = row("b", times(0.5), problem="has another top class on 3 of 9 images")
+    bad = row("b", times(0.5), problem="has a different top class on 3 of 9 images")
     chosen = choose([row("a", STEADY), bad], False)
     assert chosen.row["name"] == "a"
     assert chosen.sentences[-1] == (
-        "b would be faster (5 ms), but has another top class on 3 of 9 images"
+        "b would be faster (5 ms), but has a different top class on 3 of 9 images"
     )
 
 
@@ -117,7 +117,7 @@ def test_what_counts_as_agreement_depends_on_precision_and_frames():
     assert problem(same, same, "fp32", noise=False) == ""
     assert "differs by 0.019 of the spread" in problem(near, same, "fp32", noise=False)
     assert problem(near, same, "fp16", noise=False) == problem(near, same, "fp16", noise=True) == ""
-    assert problem(other, same, "fp16", noise=False) == "has another top class on 1 of 3 images"
+    assert problem(other, same, "fp16", noise=False) == "has a different top class on 1 of 3 images"
     assert "of the spread of the logits, allowed 0.05" in problem(other, same, "bf16", noise=True)
     labelled = {**near, "accuracy": 98.5}
     assert problem(labelled, {**same, "accuracy": 100.0}, "fp16", noise=False) == (

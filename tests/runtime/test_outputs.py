@@ -246,7 +246,7 @@ def test_accuracy_counts_known_classes_and_names_the_others():
     accuracy.write(failure())
     lines = accuracy.report().splitlines()
     assert lines[0] == "accuracy  66.7% (2 of 3 images of a known class)"
-    assert lines[1] == "aside     2 images under other names: misc 2"
+    assert lines[1] == "excluded  2 images under other names: misc 2"
     assert [line.split() for line in lines[-2:]] == [
         ["cup", "2", "1", "50.0%"], ["key", "1", "1", "100.0%"],
     ]  # fmt: skip

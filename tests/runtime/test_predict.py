@@ -91,7 +91,7 @@ def test_the_accuracy_is_printed_where_folders_are_classes(world, shop):
     assert said in run(world, "shop/*/*.png").stdout
     os.rename("shop/class 0", "shop/others")
     done = run(world, "shop", "--recursive")
-    assert "aside     6 images under other names: others 6" in done.stdout
+    assert "excluded  6 images under other names: others 6" in done.stdout
     assert "of 18 images of a known class" in done.stdout
     assert "accuracy" not in run(world, "shop/others").stdout
 

@@ -91,7 +91,7 @@ def problem(
     allowed = limit.noise if noise else limit.difference
     if not noise and found["same_top_class"] < limit.agreement * found["frames"]:
         return (
-            f"has another top class on {found['frames'] - found['same_top_class']} of "
+            f"has a different top class on {found['frames'] - found['same_top_class']} of "
             f"{found['frames']} images"
         )
     if share > allowed:

@@ -1,4 +1,4 @@
-"""Questions of a user's images: for the tasks that they fit, with labels where these are known."""
+"""Questions made of a user's images, with labels where these are known."""
 
 from __future__ import annotations
 

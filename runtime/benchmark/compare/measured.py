@@ -1,4 +1,4 @@
-"""What a comparison measures of every candidate, and what it has found."""
+"""The plan of a comparison, and the measurements of each candidate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runtime.benchmark.compare.agreement import Agreement
 from runtime.benchmark.compare.candidates import Candidate
 
 _CALLS = 10
-"""Predictions in a turn, and rounds at the least, where there are as many samples."""
+"""Predictions in a turn, and smallest number of rounds, where there are enough samples."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ComparePlan:
 
 @dataclass
 class Measured:
-    """A candidate and what is known of it so far."""
+    """The measurements of one candidate so far."""
 
     candidate: Candidate
     failure: str = ""

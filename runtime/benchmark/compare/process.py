@@ -1,4 +1,4 @@
-"""Start the process of a candidate, and ask it."""
+"""Start the process of a candidate, and send it requests."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from runtime import interpreter
 
 _TRIAL = "runtime.benchmark.compare.trial"
-_PATIENCE = 5.0
-"""Seconds to wait for the end of a process that was killed."""
+_KILL_SECONDS = 5.0
+"""Longest wait for a process that was killed."""
 _SHOWN = 400
 """Most bytes of the last line of a process that failed."""
 
 
 class Failure(Exception):
-    """A candidate cannot go on, or never could; the message is the reason."""
+    """A candidate failed, or could not start; the message is the reason."""
 
     def __init__(self, reason: str, *, of_backend: bool = False, of_frame: bool = False) -> None:
         """Store the reason.
@@ -31,7 +31,7 @@ class Failure(Exception):
         Args:
             reason: The reason, for people.
             of_backend: Whether its backend cannot be used here at all.
-            of_frame: Whether it is the frame's fault, and the candidate goes on.
+            of_frame: Whether the frame is to blame, and the candidate can continue.
         """
         super().__init__(reason)
         self.of_backend, self.of_frame = of_backend, of_frame
@@ -95,7 +95,7 @@ class TrialProcess:
                 with contextlib.suppress(BrokenPipeError):  # what was not sent is not wanted
                     stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):  # it may hang in a driver
-            self._process.wait(_PATIENCE)
+            self._process.wait(_KILL_SECONDS)
         self._said.close()
 
     def _end(self) -> str:

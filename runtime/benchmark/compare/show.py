@@ -68,12 +68,12 @@ def _conditions(report: Values) -> Iterator[str]:
         counts, what = reference["answers"], report["compared_on"]
         by = _named(reference["answers_by_task"])
         yield (
-            f"{count_of(counts['frames'], 'answer')} to {what}, by {by}, compared with those of "
-            f"{reference['name']} in {reference['precision']}, whose logits "
-            f"spread over {counts['spread']:.3g}"
+            f"{count_of(counts['frames'], 'answer')} on {what}, by {by}, compared with those of "
+            f"{reference['name']} in {reference['precision']}, whose logits span "
+            f"{counts['spread']:.3g} on average"
         )
         if what == "noise":
-            yield "noise shows that the numbers agree; pass --images to compare what you classify"
+            yield "noise shows only that numbers agree; pass --images to compare on your own images"
     yield (
         f"{report['samples']} predictions each, in {count_of(report['rounds'], 'round')} over the "
         f"candidates in random order (seed {report['seed']}), after {report['warmup']} to warm up; "

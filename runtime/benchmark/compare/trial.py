@@ -1,4 +1,4 @@
-"""Run one candidate in a process of its own, and measure it when it is asked to.
+"""Serve one candidate of a comparison in a process of its own: measure it on request.
 
 `runtime.benchmark.compare.process` starts it. Each request is a line of JSON on stdin, with the
 pixels of a frame behind it where it has a `shape`; each reply is a line of JSON on stdout.
@@ -28,7 +28,7 @@ from runtime.sessions.session import Session
 
 Pixels = NDArray[np.uint8]
 _WARM = 0.02
-"""Seconds for which a turn warms up: whoever had its turn before has the caches."""
+"""Seconds for which a turn warms up: the caches hold the data of the turn before."""
 
 
 class Trial:
@@ -76,15 +76,15 @@ class Trial:
             calls: Number of predictions, and of switches where there are several tasks.
             batches: Number of batches.
         """
-        predict, whole = self._predict, self._whole
+        predict, batch = self._predict, self._predict_batch
         self.session.switch(self._tasks[0])
         self._warm_up(predict)
         singles = [timed(predict) for _ in range(calls)]
         if batches:
-            self._warm_up(whole)
+            self._warm_up(batch)
         return {
             "predict": singles,
-            "batch": [timed(whole) for _ in range(batches)],
+            "batch": [timed(batch) for _ in range(batches)],
             "switch": [self._switch() for _ in range(calls if len(self._tasks) > 1 else 0)],
         }
 
@@ -120,8 +120,8 @@ class Trial:
         for number, task in enumerate(self._tasks[1:], 1):
             if loaded > (free := _free_memory()):
                 raise BackendError(
-                    f"holds {number} of {len(self._tasks)} tasks in the memory that is free: a "
-                    f"further one takes {loaded / 1e6:.0f} MB, {free / 1e6:.0f} MB are left; "
+                    f"only {number} of {len(self._tasks)} tasks fit into the free memory: another "
+                    f"takes {loaded / 1e6:.0f} MB, {free / 1e6:.0f} MB are left; "
                     "compare fewer with --tasks N, or free some memory"
                 )
             loaded = self.session.load(task)
@@ -129,7 +129,7 @@ class Trial:
     def _predict(self) -> None:
         self.session.predict(self._frames[0])
 
-    def _whole(self) -> None:
+    def _predict_batch(self) -> None:
         self.session.predict_batch(self._frames)
 
     def _switch(self) -> float:
