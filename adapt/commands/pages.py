@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NAME = "report.html"
 """Name of a page, where none is given."""
 _BESIDE = "beside the artifact"
-"""Value of an option without one; no file that ends in .html is called so."""
+"""Stands for an option without a value; no file that ends in .html has this name."""
 
 
 class PagePath(UserPath):
@@ -61,15 +61,15 @@ def page_option(where: str, hint: str = "") -> Callable[[F], F]:
         metavar="[FILE.html]",
         is_flag=False,
         flag_value=_BESIDE,
-        help=f"Write a page to show: images, curves, confusion, mistakes. Without FILE.html it "
-        f"goes {where}.",
+        help=f"Write a report page: images, curves, confusion, mistakes. Without FILE.html it is "
+        f"written {where}.",
     )
 
 
 no_images_option = click.option(
     "--no-images",
     is_flag=True,
-    help="Show names of files instead of pictures, which may be of people.",
+    help="Show file names instead of pictures, for example where these show people.",
 )
 
 

@@ -21,7 +21,7 @@ from runtime.console import UserPath, count_of, echo
 
 @click.command(short_help="Write a page about finished runs.")
 @click.argument("paths", nargs=-1, metavar="[ARTIFACTS]...", type=UserPath())
-@artifacts_option("Folder of the artifacts to report on where none are named.")
+@artifacts_option("Folder of the artifacts to report on, where none are named.")
 @click.option(
     "--out",
     type=PagePath(),
@@ -30,7 +30,7 @@ from runtime.console import UserPath, count_of, echo
     metavar="FILE.html",
     help="Page to write.",
 )
-@click.option("--title", help="Title of the page; by default the tasks.")
+@click.option("--title", help="Title of the page; default: the tasks.")
 @no_images_option
 @click.option(
     "--data",
@@ -56,8 +56,8 @@ def report(
 
     ARTIFACTS are artifacts, or folders with artifacts below them. The page compares them with
     zero-shot CLIP and a linear probe, and shows images of both domains, curves, confusion,
-    mistakes, settings and commands. Predictions that an earlier evaluation kept are reused. What is
-    missing, such as images that are gone, is said on the page.
+    mistakes, settings and commands. Predictions that an earlier evaluation kept are reused. The
+    page names what is missing, such as images that are gone.
     """
     from adapt.settings.architectures import check_weights
 

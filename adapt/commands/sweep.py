@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 @click.option(
     "--source",
     metavar="DOMAIN[,DOMAIN]",
-    help="Labelled domains of your own images: folders or list files. Of several, each goes with "
-    "every other target.",
+    help="Labelled domains of your own images: folders or list files. Of several, each is paired "
+    "with every other target.",
 )
 @click.option(
     "--target",
@@ -66,14 +66,14 @@ if TYPE_CHECKING:
     type=UserPath(file_okay=False),
     default="sweeps",
     show_default=True,
-    help="Runs and tables go to OUT/<data set>/<name>-<digest of the settings>, each seed into a "
-    "folder of artifacts.",
+    help="Runs and tables go to OUT/<data set>/<name>-<digest of the settings>, each seed into "
+    "its own folder of artifacts.",
 )
 @click.option("--restart", is_flag=True, help="Train again what was trained or begun before.")
 @click.option(
     "--no-baselines",
     is_flag=True,
-    help="Leave out zero-shot CLIP and the linear probe beside methods on your own images.",
+    help="On your own images, leave out zero-shot CLIP and the linear probe.",
 )
 @click.option(
     "--report/--no-report",
@@ -106,8 +106,8 @@ def sweep(
 ) -> None:
     """Run every task with every method and seed, and print one table.
 
-    Of a paper's data set, it is the paper's table beside the published rows; of your own images, it
-    is that of the methods beside zero-shot CLIP and a linear probe.
+    For a paper's data set, it stands beside the published rows; for your own images, the methods
+    stand beside zero-shot CLIP and a linear probe.
 
     Run the same command again to continue: finished runs are not repeated, interrupted ones resume.
     """

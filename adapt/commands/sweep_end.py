@@ -57,7 +57,7 @@ def end(
     if failed:
         raise TrainingError(
             f"{len(failed)} of {len(outcomes)} runs failed, see above; run the same command again "
-            "to repeat them alone"
+            "to repeat only those"
         )
 
 
@@ -79,7 +79,7 @@ def _write_page(report: OwnReport | Report, jobs: Sequence[Job], device: str, im
     tables = [
         Table(report.title, table.header, table.rows(), table.notes()) for table in report.tables
     ]
-    seeds = f"this table covers all seeds; what follows is of seed {seed}"
+    seeds = f"this table covers all seeds, the rest of the page seed {seed}"
     remarks = (*tables[-1].notes, seeds, *report.remarks, *report.verdicts())
     tables[-1] = replace(tables[-1], notes=remarks)
     try:

@@ -1,4 +1,4 @@
-"""Do the runs of a sweep under a progress bar."""
+"""Run the jobs of a sweep under a progress bar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def follow(jobs: Sequence[Job], ray: str | None, workers: int | None) -> list[Outcome]:
-    """Do all runs, show a progress bar, and return their outcomes.
+    """Run all jobs under a progress bar, and return their outcomes.
 
     Args:
         jobs: Runs to do.
@@ -58,4 +58,4 @@ def _line(outcome: Outcome) -> str:
         seen += " last epoch"
     if outcome.chosen is not None:
         seen = f"{outcome.chosen:.2f} % chosen epoch, {seen}"
-    return f"{outcome.job}: {seen}{'' if outcome.fresh else ' (was there)'}"
+    return f"{outcome.job}: {seen}{'' if outcome.fresh else ' (already finished)'}"

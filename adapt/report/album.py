@@ -18,7 +18,7 @@ from runtime.frames.preprocess import read_image
 from runtime.models import Background
 
 MAX_BYTES = 12 << 20
-"""Bytes of all thumbnails of a page; in the page they take a third more."""
+"""Largest number of bytes of a page's thumbnails; base64 adds a third."""
 _QUALITY = 80
 _TOO_MANY = "left out of a large page"
 _TINY = 48
@@ -32,7 +32,7 @@ class Thumbnail:
     name: str
     """End of its path: domain, class and file."""
     uri: str | None = None
-    """The picture as a `data:` address; None where only the name is shown."""
+    """The picture as a `data:` URI; None where only the name is shown."""
     tiny: bool = False
     problem: str = ""
     """Reason for a missing picture."""
@@ -88,7 +88,7 @@ def path_name(path: Path) -> str:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Return a picture as an address that holds it.
+    """Return a picture as a `data:` URI, which holds it.
 
     Args:
         kind: Format of the picture, such as `jpeg`.

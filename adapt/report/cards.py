@@ -1,4 +1,4 @@
-"""Choose the test images that a page shows with their predictions: mistakes and unsure ones."""
+"""Choose the test images that a page shows: confident mistakes and uncertain predictions."""
 
 from __future__ import annotations
 

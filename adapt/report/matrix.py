@@ -53,13 +53,13 @@ class Matrix:
     pairs: tuple[Pair, ...]
     """Most frequent confusions."""
     picture: str | None
-    """Picture of the whole matrix as a `data:` address; None if all of it is in the table."""
+    """Picture of the whole matrix as a `data:` URI; None if all of it is in the table."""
 
 
 def matrix(confusion: Confusion) -> Matrix:
     """Return a matrix of at most `MOST` classes: those that are confused the most."""
     counts, names, note, picture = confusion.counts, confusion.classes, "", None
-    own = len(names)  # classes of their own; beyond are all others, right and wrong ones
+    own = len(names)  # columns that stand for one class; the last may stand for all others
     pairs = _pairs(confusion)
     if len(names) > MOST:
         wrong = counts - np.diag(np.diag(counts))

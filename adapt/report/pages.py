@@ -2,7 +2,7 @@
 
 Values are escaped as they enter a page, and characters that are not printable are shown as escape
 sequences, since names of files and classes come from anywhere. A page's content security policy
-forbids scripts and every address.
+forbids scripts and network access.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Column:
 
     domain: str
     images: int | None
-    """Number of images; None where the domain has no labels, or none without."""
+    """Number of images; None where the row does not apply to the domain."""
     samples: Sequence[Thumbnail]
 
 

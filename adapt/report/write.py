@@ -58,8 +58,8 @@ def write(
         lead += " Images are left out, as --no-images asks."
     elif album.left_out:
         lead += (
-            f" It shows {album.shown:,} pictures; {album.left_out:,} more are left out, as the "
-            "page would become too large."
+            f" It shows {album.shown:,} pictures; {album.left_out:,} more are left out, to keep "
+            "the page small."
         )
     page = pages.render(
         template,

@@ -62,8 +62,8 @@ def plan_own(
     Args:
         names: Names of the methods.
         root: Folder of the data set.
-        sources: Labelled domains, folders or list files; of several, each goes with every other
-            domain of `targets`.
+        sources: Labelled domains, folders or list files; of several, each is paired with every
+            other domain of `targets`.
         targets: Unlabelled domains, likewise.
         seeds: Seeds of the runs.
         out: Folder below which the runs go.

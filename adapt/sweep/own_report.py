@@ -23,12 +23,12 @@ _BOTH = "mean: of the tasks; ±: standard deviation over the seeds; M param.: st
 _REMARKS = {
     ACCURACY: (
         "last: the final epoch; chosen: the one that a score without labels chose; oracle-best: "
-        "the one that the target's labels would choose, which nobody without labels can have",
-        "accuracies were measured with the target's labels, which no run was trained with; whoever "
-        "picks a method by them has used these labels",
+        "the one that the target's labels would choose, which nobody without labels can know",
+        "accuracies were measured with the target's labels, which no run was trained on; choosing "
+        "a method by them uses these labels",
     ),
     INFOMAX: (
-        "infomax: a score without labels, more is better; the targets of its table have no labels",
+        "infomax: a score without labels, higher is better; the targets of its table have none",
     ),
 }
 
@@ -100,7 +100,7 @@ class OwnReport:
         return "\n\n".join(filter(None, [self.title, *tables, *notes]))
 
     def verdicts(self) -> list[str]:
-        """Return a line for each variant but the baselines: where it is better than these."""
+        """Return a line for each variant but the baselines: the tasks on which it beats these."""
         found = []
         for variant in self.results:
             if is_baseline(variant):

@@ -1,4 +1,4 @@
-"""Do the runs of a sweep one after the other, and give up if all fail."""
+"""Run the jobs of a sweep one after another, and give up if all fail."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def collect(outcomes: Generator[Outcome], total: int, tasks: int = 1) -> Iterato
             alike = outcome.error and len(set(kinds)) == 1 and ALIKE <= len(kinds) < total
             if alike and len(tried) >= min(ALIKE, tasks):
                 raise TrainingError(
-                    f"the first {len(kinds)} runs failed alike, the others were not tried; "
-                    f"{outcome.job}: {outcome.error}"
+                    f"the first {len(kinds)} runs failed in the same way, so the others were not "
+                    f"tried; {outcome.job}: {outcome.error}"
                 )
 
 

@@ -67,8 +67,8 @@ _VERIFY = click.option(
     type=click.Choice(["changed", "full"]),
     default="changed",
     show_default=True,
-    help="Verify the base before it is used: if it changed since you last did, otherwise in the "
-    "background; or always.",
+    help="When to verify the base before it is used. changed: if it changed since you last "
+    "verified it, otherwise in the background; full: always.",
 )
 
 

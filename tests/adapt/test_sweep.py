@@ -126,9 +126,9 @@ def test_a_finished_run_is_left_as_it_is(root, cache, tmp_path):
 def test_the_command_trains_once_and_prints_and_writes_the_table(root, cache, tmp_path):
     more = ("--method", "source_only", "--tasks", "a-d,d-a", "--seeds", "0,1", "--rst")
     first = sweep(*arguments(root, tmp_path, *more))
-    assert "(was there)" not in first.output
+    assert "(already finished)" not in first.output
     again = sweep(*arguments(root, tmp_path, *more))
-    assert again.output.count("% last epoch (was there)") == 4
+    assert again.output.count("% last epoch (already finished)") == 4
     assert again.output.count("domain 'amazon' has 8 images of 2 classes") == 1
     assert "no published row: papers have office31 with RN50, " in again.stdout
     assert "these runs are of demo-rn32 on 2 tasks" in again.stdout
@@ -251,7 +251,7 @@ def test_only_a_start_of_equal_failures_ends_a_sweep(kinds, seen, root, tmp_path
     found = jobs(root, tmp_path)
     done = []
     if seen == 2:
-        with pytest.raises(TrainingError, match="the first 2 runs failed alike, .* d-a seed 0: a"):
+        with pytest.raises(TrainingError, match="the first 2 runs failed .* d-a seed 0: a"):
             done.extend(collect(outcomes(found, *kinds), 4))
     else:
         done.extend(collect(outcomes(found, *kinds), 4))
@@ -264,7 +264,7 @@ def test_failures_of_one_task_alone_end_no_sweep_of_several(root, tmp_path):
     rest = [job for job in found if job.task != "a-d"]
     good = list(collect(outcomes([*first, *rest], *"AAA", "", "", ""), 6, 2))
     assert len(good) == 6
-    with pytest.raises(TrainingError, match="the first 4 runs failed alike"):
+    with pytest.raises(TrainingError, match="the first 4 runs failed in the same way"):
         list(collect(outcomes([*first, *rest], *"AAAAAA"), 6, 2))
 
 

@@ -188,7 +188,7 @@ def test_the_tables_hold_what_the_artifacts_do(swept: tuple[Path, Result]) -> No
     history = (folder / "seed1/street/day-fog/linear_probe/metrics.jsonl").read_text().splitlines()
     assert probe["values"]["day-fog"][1] == json.loads(history[-1])["scores"]["infomax"]
     assert "tested on the target images adapted to: day-night, day-fog" in result.stdout
-    assert "whoever picks a method by them has used these labels" in result.stdout
+    assert "choosing a method by them uses these labels" in result.stdout
     assert [line[:13] for line in document["verdicts"]] == []  # source-only is a baseline too
 
 
@@ -198,8 +198,8 @@ def test_the_page_has_the_tables_and_the_runs_of_the_first_seed(
     folder, result = swept
     page = (folder / "report.html").read_text()
     assert f"report     {folder / 'report.html'}" in result.stdout
-    assert "source_only, chosen" in page and "covers all seeds; what follows is of seed 0" in page
-    assert "whoever picks a method by them has used these labels" in page
+    assert "source_only, chosen" in page and "covers all seeds, the rest of the page seed 0" in page
+    assert "choosing a method by them uses these labels" in page
 
 
 def test_the_same_command_finds_everything_and_more_trains_the_rest(
@@ -207,20 +207,19 @@ def test_the_same_command_finds_everything_and_more_trains_the_rest(
 ) -> None:
     folder = shutil.copytree(swept[0], tmp_path / "street" / swept[0].name)
     again = sweep(images, tmp_path, *WORDS, "--seeds", "0,1", "--no-report")
-    assert again.output.count("(was there)") == 10
+    assert again.output.count("(already finished)") == 10
     first = swept[1].stdout.replace(str(swept[0].parents[1]), str(tmp_path))
     assert again.stdout == re.sub(r"report     .*\n", "", first)
     shutil.rmtree(folder / "seed1" / "street" / "day-fog" / "source_only")
     more = sweep(images, tmp_path, *WORDS, "--seeds", "0,1", "--no-report")
-    assert more.output.count("(was there)") == 9
+    assert more.output.count("(already finished)") == 9
     assert more.stdout == again.stdout  # trained again, to the same figures
     restarted = sweep(
         images, tmp_path, *WORDS, "--seeds", "0", "--method", "zero_shot", "--restart",
         "--no-baselines", "--no-report",
     )  # fmt: skip
-    assert (
-        "(was there)" not in restarted.output and restarted.output.count("zero_shot seed 0:") == 2
-    )
+    assert "(already finished)" not in restarted.output
+    assert restarted.output.count("zero_shot seed 0:") == 2
     assert "last epoch" not in restarted.output
 
 
@@ -357,7 +356,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_ends_alike(
     assert "interrupted in day-night linear_probe seed 0, everything is saved" in stopped.stderr
     stop_at(-1)
     done = sweep(images, tmp_path, *words)
-    assert done.stderr.count("(was there)") == 1  # zero-shot CLIP
+    assert done.stderr.count("(already finished)") == 1  # zero-shot CLIP
     for variant in ("zero_shot", "linear_probe", "source_only"):
         path = Path(swept[0].name, "seed0/street/day-night", variant, "artifact.safetensors")
         there = tmp_path / "street" / path

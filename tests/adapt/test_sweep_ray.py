@@ -68,7 +68,7 @@ def test_a_killed_worker_costs_no_run_and_changes_no_byte(root, cache, tmp_path)
         assert log.count(" wrote ") == 1
         assert ("resumed at iteration" in log) == (mine is killed)
         assert err.count(f"{mine}: ") == 1 and f"{mine}: failed" not in err
-    assert "(was there)" not in err and "wrote '" in out
+    assert "(already finished)" not in err and "wrote '" in out
     table = json.loads((found[0].out.parent / "table.json").read_text())
     assert len(table["runs"]) == 4 and table["failed"] == []
 

@@ -196,7 +196,7 @@ def test_of_345_classes_the_worst_are_open_and_the_rest_is_folded(page: Page) ->
     assert "19 of 345 classes with the most mistakes" in text
     assert "Samples of 64 of 345 classes" in text
     rows = page.evaluate(
-        "[...document.querySelectorAll('[aria-label=\"figures of the classes\"]')]"
+        "[...document.querySelectorAll('[aria-label=\"results per class\"]')]"
         ".map(t => [t.closest('details') === null, t.querySelectorAll('tbody tr').length])"
     )
     opened = [count for is_open, count in rows if is_open]

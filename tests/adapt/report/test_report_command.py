@@ -72,7 +72,7 @@ def test_train_leaves_a_page_beside_the_artifact(made: Path) -> None:
     found, source = text_of(page), page.read_text()
     for title in ("Images", "Epochs", "Confusion", "Classes", "Settings", "Commands"):
         assert f"<h3>{title}</h3>" in source or f"<h4>{title}</h4>" in source
-    assert "The least sure predictions" in found and "source: day: 4 images" in found
+    assert "The least confident predictions" in found and "source: day: 4 images" in found
     for name in ("zero_shot", "linear_probe", "cmkd-rst"):
         assert name in found
     names = re.findall(r"<figcaption><b>([^<]+)</b>", source)
@@ -85,7 +85,7 @@ def test_train_leaves_a_page_beside_the_artifact(made: Path) -> None:
     assert "rst_threshold 0.0001 command line" in found
     assert f"uda-adapt train --data {made / 'street'} --source day --target night" in found
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', source)
-    assert len(pictures) >= 24 + 12  # samples, and every test image among the least sure
+    assert len(pictures) >= 24 + 12  # samples, and every test image among the least confident
     assert {Image.open(io.BytesIO(base64.b64decode(one))).size for one in pictures} == {(24, 24)}
 
 
