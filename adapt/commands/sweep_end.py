@@ -15,7 +15,7 @@ from runtime.storage import disk
 if TYPE_CHECKING:
     from adapt.sweep.jobs import Job
     from adapt.sweep.own import OwnSweep
-    from adapt.sweep.own_report import OwnReport
+    from adapt.sweep.own_report import OwnSweepReport
     from adapt.sweep.report import Report
     from adapt.sweep.run import Outcome
 
@@ -61,14 +61,16 @@ def end(
         )
 
 
-def _report_of(plan: OwnSweep | tuple[Job, ...]) -> OwnReport | Report:
-    from adapt.sweep.own_report import OwnReport
+def _report_of(plan: OwnSweep | tuple[Job, ...]) -> OwnSweepReport | Report:
+    from adapt.sweep.own_report import OwnSweepReport
     from adapt.sweep.report import Report
 
-    return Report.of(plan) if isinstance(plan, tuple) else OwnReport.of(plan)
+    return Report.of(plan) if isinstance(plan, tuple) else OwnSweepReport.of(plan)
 
 
-def _write_page(report: OwnReport | Report, jobs: Sequence[Job], device: str, images: bool) -> None:
+def _write_page(
+    report: OwnSweepReport | Report, jobs: Sequence[Job], device: str, images: bool
+) -> None:
     """Write a page with the tables of a sweep and the runs of its first seed."""
     from adapt.report.finished import write_finished
     from adapt.report.write import Table

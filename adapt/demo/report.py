@@ -10,7 +10,7 @@ from typing import Any
 
 from adapt.report.album import Album
 from adapt.report.cards import Card, Cards
-from adapt.report.runs import Run
+from adapt.report.runs import ReportedRun
 from adapt.report.tasks import evaluated
 from adapt.report.write import write as write_page
 from runtime.console import ProgressCallback
@@ -79,7 +79,10 @@ def write(
         FormatError: An artifact is damaged.
     """
     tasks = [
-        replace(evaluated(list(map(Run.read, c.artifacts)), on_progress=on_progress), story=c.story)
+        replace(
+            evaluated(list(map(ReportedRun.read, c.artifacts)), on_progress=on_progress),
+            story=c.story,
+        )
         for c in chapters
     ]
     machine = bench["machine"]

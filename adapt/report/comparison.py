@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapt.evaluation.compare import Line
-from adapt.report.runs import Run
-from adapt.report.tasks import TaskReport
+from adapt.report.runs import ReportedRun
+from adapt.report.tasks import ReportedTask
 from runtime.console import bytes_text
 
 
@@ -37,7 +37,7 @@ class VariantRow:
     best: bool = False
 
 
-def comparison(found: TaskReport, anchors: Mapping[str, str]) -> list[VariantRow]:
+def comparison(found: ReportedTask, anchors: Mapping[str, str]) -> list[VariantRow]:
     """Return a row per variant: those that were evaluated first, then the other runs.
 
     Args:
@@ -71,7 +71,7 @@ def _row_of_line(line: Line, anchor: str | None) -> VariantRow:
     )
 
 
-def _row_of_run(run: Run, anchor: str) -> VariantRow:
+def _row_of_run(run: ReportedRun, anchor: str) -> VariantRow:
     saved, metrics = run.metrics.saved, run.metrics
     return VariantRow(
         variant=run.label,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adapt.report.runs import Run, by_task
-from adapt.report.tasks import TaskReport, evaluated, without_evaluation
+from adapt.report.runs import ReportedRun, by_task
+from adapt.report.tasks import ReportedTask, evaluated, without_evaluation
 from adapt.report.write import Table, write
 from runtime.console import ProgressCallback
 from runtime.errors import FormatError
@@ -20,10 +20,10 @@ _OTHER_IMAGES = (
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What a page was written about."""
+class PageContent:
+    """The tasks and artifacts of a page that was written."""
 
-    tasks: Sequence[TaskReport]
+    tasks: Sequence[ReportedTask]
     damaged: Sequence[str]
     """Reason for each artifact that could not be read."""
 
@@ -45,7 +45,7 @@ def write_finished(
     device: str = "cpu",
     pretrained: str | None = None,
     on_progress: ProgressCallback = lambda what, done, total: None,
-) -> Finished:
+) -> PageContent:
     """Write one page about artifacts; damaged ones are named on it.
 
     Args:
@@ -80,19 +80,19 @@ def write_finished(
             tasks[number] = replace(task, notes=[_OTHER_IMAGES, *task.notes])
         seen.add(task.task)
     write(path, tasks, title=title, tables=tables, notes=damaged, images=images)
-    return Finished(tasks, damaged)
+    return PageContent(tasks, damaged)
 
 
-def _read(files: Sequence[Path]) -> tuple[list[Run], list[str]]:
+def _read(files: Sequence[Path]) -> tuple[list[ReportedRun], list[str]]:
     """Return the runs that can be read, and why others cannot.
 
     Raises:
         FormatError: None of them can be read.
     """
-    runs, damaged = list[Run](), list[str]()
+    runs, damaged = list[ReportedRun](), list[str]()
     for file in files:
         try:
-            runs.append(Run.read(file))
+            runs.append(ReportedRun.read(file))
         except FormatError as error:
             if len(files) == 1:
                 raise

@@ -20,7 +20,7 @@ _MOST_CLASSES = 400
 
 
 @dataclass(frozen=True)
-class Files:
+class FileList:
     """Files of one kind, such as those left out for one reason."""
 
     kind: str
@@ -89,9 +89,9 @@ def _row(found: Details) -> list[str]:
     ]
 
 
-def _files(found: Details) -> list[Files]:
+def _files(found: Details) -> list[FileList]:
     """Return lists of the files of a domain that are left out or should be looked at."""
-    groups: list[Files] = []
+    groups: list[FileList] = []
     for reason, count in counted(found.domain.left_out).items():
         same = [left for left in found.domain.left_out if left.reason == reason]
         lines = [f"{a.path} ({a.files} files)" if a.files > 1 else str(a.path) for a in same]
@@ -105,5 +105,5 @@ def _files(found: Details) -> list[Files]:
     return groups + [_listed(kind, len(lines), lines) for kind, lines in looked.items() if lines]
 
 
-def _listed(kind: str, count: int, lines: Sequence[str]) -> Files:
-    return Files(kind, count, lines[:_LISTED], max(len(lines) - _LISTED, 0))
+def _listed(kind: str, count: int, lines: Sequence[str]) -> FileList:
+    return FileList(kind, count, lines[:_LISTED], max(len(lines) - _LISTED, 0))

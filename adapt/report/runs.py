@@ -23,7 +23,7 @@ from runtime.storage.fields import build
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class ReportedRun:
     """What a page shows of an artifact; its weights are not kept in memory."""
 
     label: str
@@ -66,7 +66,7 @@ class Run:
         return self.path.parents[3] if parts == usual else None
 
     @classmethod
-    def read(cls, path: Path, label: str | None = None) -> Run:
+    def read(cls, path: Path, label: str | None = None) -> ReportedRun:
         """Read an artifact, and the history beside it.
 
         Args:
@@ -105,21 +105,21 @@ class Run:
         )
 
 
-def by_task(runs: Sequence[Run]) -> list[list[Run]]:
+def by_task(runs: Sequence[ReportedRun]) -> list[list[ReportedRun]]:
     """Return runs in groups that can be compared: one task, tested on the same images.
 
     The runs of a group have different labels, baselines first.
     """
-    groups: dict[tuple[TaskInfo, str], list[Run]] = {}
+    groups: dict[tuple[TaskInfo, str], list[ReportedRun]] = {}
     for run in runs:
         groups.setdefault((run.task, run.metrics.data.test), []).append(run)
     return [_labelled(group) for group in groups.values()]
 
 
-def _labelled(runs: Sequence[Run]) -> list[Run]:
+def _labelled(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
     """Return runs by label; seed, else folder, tells several of one variant apart."""
     runs = sorted(runs, key=lambda run: (not store.is_baseline(run.label), run.label, run.seed))
-    tags: tuple[Callable[[Run], str], ...] = (_seed, _folder)
+    tags: tuple[Callable[[ReportedRun], str], ...] = (_seed, _folder)
     for tag in tags:
         labels = Counter(run.label for run in runs)
         runs = [
@@ -129,9 +129,9 @@ def _labelled(runs: Sequence[Run]) -> list[Run]:
     return list(runs)
 
 
-def _seed(run: Run) -> str:
+def _seed(run: ReportedRun) -> str:
     return f"seed {run.seed}"
 
 
-def _folder(run: Run) -> str:
+def _folder(run: ReportedRun) -> str:
     return str(run.path.parent)

@@ -20,8 +20,8 @@ from adapt.report.cards import Cards
 from adapt.report.comparison import VariantRow
 from adapt.report.curves import Curve, curves
 from adapt.report.matrix import Matrix, matrix
-from adapt.report.runs import Run
-from adapt.report.tasks import TaskReport
+from adapt.report.runs import ReportedRun
+from adapt.report.tasks import ReportedTask
 from adapt.settings.layers import DEFAULT, shown
 from runtime.console import count_of
 from runtime.errors import StorageError
@@ -36,7 +36,7 @@ class Section:
     """Everything about one artifact."""
 
     anchor: str
-    run: Run
+    run: ReportedRun
     row: VariantRow
     verdict: str
     tested: str
@@ -57,7 +57,12 @@ class Section:
 
 
 def section(
-    run: Run, row: VariantRow, line: Line | None, found: TaskReport, album: Album, anchor: str
+    run: ReportedRun,
+    row: VariantRow,
+    line: Line | None,
+    found: ReportedTask,
+    album: Album,
+    anchor: str,
 ) -> Section:
     """Return the section of an artifact.
 
@@ -100,14 +105,14 @@ def section(
     )
 
 
-def _verdict(run: Run, lines: Sequence[Line]) -> str:
+def _verdict(run: ReportedRun, lines: Sequence[Line]) -> str:
     """Return whether a run beats the baselines; nothing of a baseline."""
     baselines = [one for one in lines if store.is_baseline(one.variant.partition(",")[0])]
     own = [one for one in lines if one.variant == run.label and one not in baselines]
     return verdict([*baselines, *own], run.label, run.config) if own and baselines else ""
 
 
-def _tested(run: Run, line: Line | None, pair: DomainPair | None) -> str:
+def _tested(run: ReportedRun, line: Line | None, pair: DomainPair | None) -> str:
     """Return a description of the test images, and whether training saw them."""
     count, held_out = run.metrics.test_images, run.metrics.held_out
     if line is not None and pair is not None:
@@ -116,7 +121,9 @@ def _tested(run: Run, line: Line | None, pair: DomainPair | None) -> str:
     return f"{count_of(count, 'held-out image' if held_out else 'image')}{adapted}"
 
 
-def _classes(line: Line | None, run: Run) -> tuple[Sequence[ClassLine], Sequence[ClassLine]]:
+def _classes(
+    line: Line | None, run: ReportedRun
+) -> tuple[Sequence[ClassLine], Sequence[ClassLine]]:
     """Return the figures of the classes with images: those to show at once, and the others."""
     if line is not None:
         every = line.confusion.lines() if line.images else []
@@ -136,7 +143,7 @@ def _predicted(line: Line) -> list[tuple[str, int]]:
     return sorted(zip(names, counts, strict=True), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _settings(run: Run) -> list[tuple[str, str, str]]:
+def _settings(run: ReportedRun) -> list[tuple[str, str, str]]:
     known = run.sources
     return [
         (key, shown(value), "unknown" if known is None else str(known.get(key, DEFAULT)))
@@ -144,7 +151,7 @@ def _settings(run: Run) -> list[tuple[str, str, str]]:
     ]
 
 
-def _commands(run: Run) -> list[str]:
+def _commands(run: ReportedRun) -> list[str]:
     """Return the commands that train, evaluate and export an artifact."""
     train = train_command(run.task, run.method, run.origin, run.config, run.sources, run.root)
     if run.root is None:

@@ -14,7 +14,7 @@ from adapt.evaluation import compare
 from adapt.evaluation.compare import Line
 from adapt.evaluation.remembered import training_images
 from adapt.evaluation.stored import PROBE, ZERO_SHOT, zero_shot_settings
-from adapt.report.runs import Run
+from adapt.report.runs import ReportedRun
 from adapt.training.probe import with_probe
 from runtime.console import ProgressCallback
 from runtime.errors import Interrupted, UdaError
@@ -22,11 +22,11 @@ from runtime.models import TaskInfo
 
 
 @dataclass(frozen=True, eq=False)
-class TaskReport:
+class ReportedTask:
     """One task of a page."""
 
     task: TaskInfo
-    runs: Sequence[Run]
+    runs: Sequence[ReportedRun]
     pair: DomainPair | None = None
     """Images of the task; None where they were not found, or not looked for."""
     lines: Sequence[Line] = ()
@@ -41,7 +41,7 @@ class TaskReport:
 
 def from_comparison(
     pair: DomainPair, files: Mapping[str, Path], lines: Sequence[Line]
-) -> TaskReport:
+) -> ReportedTask:
     """Return a task that was just evaluated.
 
     Args:
@@ -52,27 +52,27 @@ def from_comparison(
     Raises:
         FormatError: An artifact is damaged.
     """
-    runs = [Run.read(path, label) for label, path in files.items()]
-    return TaskReport(pair.task, runs, pair, lines, notes=image_notes(pair, lines))
+    runs = [ReportedRun.read(path, label) for label, path in files.items()]
+    return ReportedTask(pair.task, runs, pair, lines, notes=image_notes(pair, lines))
 
 
-def without_evaluation(runs: Sequence[Run]) -> TaskReport:
+def without_evaluation(runs: Sequence[ReportedRun]) -> ReportedTask:
     """Return a task with what its artifacts say alone.
 
     Args:
         runs: Runs of one task.
     """
-    return TaskReport(runs[0].task, runs)
+    return ReportedTask(runs[0].task, runs)
 
 
 def evaluated(
-    runs: Sequence[Run],
+    runs: Sequence[ReportedRun],
     *,
     root: Path | None = None,
     device: str = "cpu",
     pretrained: str | None = None,
     on_progress: ProgressCallback = lambda what, done, total: None,
-) -> TaskReport:
+) -> ReportedTask:
     """Evaluate the runs of a task and its baselines on the test images of training.
 
     Predictions that an earlier evaluation kept are reused. If something is missing, the result has
@@ -111,7 +111,7 @@ def evaluated(
         ) from error
     except UdaError as error:
         missing = f"not evaluated: {error}"
-    return TaskReport(task, runs, pair, lines, missing, image_notes(pair, lines))
+    return ReportedTask(task, runs, pair, lines, missing, image_notes(pair, lines))
 
 
 def image_notes(pair: DomainPair | None, lines: Sequence[Line]) -> list[str]:

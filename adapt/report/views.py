@@ -14,12 +14,12 @@ from adapt.report.album import Album
 from adapt.report.comparison import VariantRow, comparison
 from adapt.report.samples import ClassRow, samples
 from adapt.report.sections import Section, section
-from adapt.report.tasks import TaskReport
+from adapt.report.tasks import ReportedTask
 from runtime.inventory.left_out import left_out_line
 
 
 @dataclass(frozen=True)
-class Side:
+class RoleCounts:
     """The images of one role. Numbers per class are empty without labels."""
 
     role: str
@@ -37,9 +37,9 @@ class TaskView:
     """One task of a page."""
 
     anchor: str
-    report: TaskReport
+    report: ReportedTask
     rows: Sequence[VariantRow]
-    sides: Sequence[Side]
+    sides: Sequence[RoleCounts]
     """Images by role; empty where they were not found."""
     left_out: str
     """Line on the files that were left out, or on what training found; may be empty."""
@@ -49,7 +49,7 @@ class TaskView:
     sections: Sequence[Section]
 
 
-def task_view(found: TaskReport, number: int, album: Album) -> TaskView:
+def task_view(found: ReportedTask, number: int, album: Album) -> TaskView:
     """Return the view of a task.
 
     Args:
@@ -62,7 +62,7 @@ def task_view(found: TaskReport, number: int, album: Album) -> TaskView:
     rows = comparison(found, anchors)
     by_label = {row.variant: row for row in rows}
     lines = {line.variant: line for line in found.lines}
-    shown, count, sides = list[ClassRow](), 0, list[Side]()
+    shown, count, sides = list[ClassRow](), 0, list[RoleCounts]()
     left_out = found.runs[0].inventory or ""
     if (pair := found.pair) is not None:
         domains = [(f"source: {pair.source.domain}", pair.source)]
@@ -78,7 +78,7 @@ def task_view(found: TaskReport, number: int, album: Album) -> TaskView:
     return TaskView(anchor, found, rows, sides, left_out, shown, count, sections)
 
 
-def _sides(pair: DomainPair) -> list[Side]:
+def _sides(pair: DomainPair) -> list[RoleCounts]:
     taken = pair.inventory.sides if pair.inventory else ()
     names: dict[str, str] = {side.role: side.name for side in taken}
     test = "test, held out" if pair.held_out else "test"
@@ -91,11 +91,11 @@ def _sides(pair: DomainPair) -> list[Side]:
     ]
 
 
-def _side(role: str, name: str, images: ImageSet) -> Side:
+def _side(role: str, name: str, images: ImageSet) -> RoleCounts:
     known = images.labels[images.labels != UNKNOWN]
     if not len(known):
-        return Side(role, name, len(images), 0)
+        return RoleCounts(role, name, len(images), 0)
     counts = np.bincount(known, minlength=len(images.classes)).tolist()
     filled = sum(count > 0 for count in counts)
     numbers = (f"{min(counts):,}", f"{median(counts):g}", f"{max(counts):,}")
-    return Side(role, name, len(images), filled, *numbers)
+    return RoleCounts(role, name, len(images), filled, *numbers)

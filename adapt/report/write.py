@@ -9,7 +9,7 @@ from typing import Any
 
 from adapt.report import curves, pages, samples
 from adapt.report.album import Album
-from adapt.report.tasks import TaskReport
+from adapt.report.tasks import ReportedTask
 from adapt.report.views import TaskView, task_view
 from runtime.console import count_of
 
@@ -26,7 +26,7 @@ class Table:
 
 def write(
     path: Path,
-    tasks: Sequence[TaskReport],
+    tasks: Sequence[ReportedTask],
     *,
     title: str | None = None,
     tables: Sequence[Table] = (),
@@ -77,7 +77,7 @@ def write(
     pages.save(path, page)
 
 
-def _name(task: TaskReport) -> str:
+def _name(task: ReportedTask) -> str:
     return f"{task.task.dataset} {task.task.id}"
 
 

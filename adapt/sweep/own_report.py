@@ -34,7 +34,7 @@ _REMARKS = {
 
 
 @dataclass(frozen=True)
-class OwnReport:
+class OwnSweepReport:
     """The results of the finished runs of a sweep over own images."""
 
     sweep: OwnSweep
@@ -46,7 +46,7 @@ class OwnReport:
     """One of the tasks with labels, one of the others."""
 
     @classmethod
-    def of(cls, sweep: OwnSweep) -> OwnReport:
+    def of(cls, sweep: OwnSweep) -> OwnSweepReport:
         """Read the artifacts of the runs."""
         metrics = {
             task: ACCURACY if (pair.test.labels != UNKNOWN).any() else INFOMAX

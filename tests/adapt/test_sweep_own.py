@@ -19,7 +19,7 @@ from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
 from adapt.settings.layers import COMMAND
 from adapt.sweep.own import OwnSweep, plan_own
-from adapt.sweep.own_report import OwnReport
+from adapt.sweep.own_report import OwnSweepReport
 from adapt.sweep.results import Result as Figures
 from runtime.errors import ConfigError, DataError
 from tests.adapt.conftest import draw
@@ -277,7 +277,7 @@ def test_verdicts_compare_with_the_best_baseline_of_each_task() -> None:
     }
     pairs = {"a-b": None, "a-c": None}
     metrics = {"a-b": "accuracy", "a-c": "infomax"}
-    report = OwnReport(SimpleNamespace(pairs=pairs), results, metrics, [])  # type: ignore[arg-type]
+    report = OwnSweepReport(SimpleNamespace(pairs=pairs), results, metrics, [])  # type: ignore[arg-type]
     assert report.verdicts() == [
         "cmkd: better than its baselines on a-c; NOT better on a-b (44.5 against 45.5 of "
         "linear_probe)",

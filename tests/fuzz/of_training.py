@@ -30,7 +30,7 @@ from adapt.methods.parts import features
 from adapt.optim import rst
 from adapt.optim.averaging import WeightAverage
 from adapt.optim.optimization import Optimization
-from adapt.report.runs import Run
+from adapt.report.runs import ReportedRun
 from adapt.report.tasks import without_evaluation
 from adapt.report.write import write
 from adapt.settings import layers, model_config, text
@@ -301,7 +301,7 @@ def _pages(folder: Path) -> list[Reader]:
     """Return the readers of a report: whatever of a run is accepted can be shown."""
 
     def page(file: Path) -> None:
-        run = Run.read(file.with_name("artifact.safetensors"))
+        run = ReportedRun.read(file.with_name("artifact.safetensors"))
         write(folder / "page.html", [without_evaluation([run])])
 
     def rehash(content: bytes, draw: Draw) -> bytes:

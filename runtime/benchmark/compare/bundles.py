@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from runtime.benchmark.compare.candidates import LeftOut
+from runtime.benchmark.compare.candidates import NotCompared
 from runtime.bundles.bundle import Bundle
 from runtime.errors import ConfigError, TaskError
 from runtime.storage import disk
@@ -29,7 +29,7 @@ def opened(paths: Iterable[Path]) -> list[Bundle]:
 
 def common_tasks(
     bundles: Sequence[Bundle], wanted: Sequence[str], count: int | None
-) -> tuple[tuple[str, ...], list[LeftOut]]:
+) -> tuple[tuple[str, ...], list[NotCompared]]:
     """Return the tasks to compare, and those that are left out since a bundle lacks them.
 
     Args:

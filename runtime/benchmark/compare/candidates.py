@@ -13,7 +13,7 @@ from runtime.bundles.bundle import Bundle
 from runtime.models import Precision
 from runtime.text import shell_command
 
-LeftOut = dict[str, str]
+NotCompared = dict[str, str]
 """What is not compared, as `what`, and its `reason`, which names a way out."""
 
 
@@ -91,7 +91,7 @@ def labels(candidates: Sequence[Candidate]) -> dict[Candidate, str]:
     return {each: f"{plain[each.bundle]}, {each.name}" for each in candidates}
 
 
-def missing_precisions(bundles: Sequence[Bundle]) -> list[LeftOut]:
+def missing_precisions(bundles: Sequence[Bundle]) -> list[NotCompared]:
     """Return the precisions that none of the bundles has, and the command that exports them."""
     there = dict.fromkeys(bundle.manifest.precision for bundle in bundles)
     missing = [name for name in get_args(Precision) if name not in there]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from runtime.benchmark.compare.agreement import problem, summed
-from runtime.benchmark.compare.candidates import Candidate, LeftOut, labels
+from runtime.benchmark.compare.candidates import Candidate, NotCompared, labels
 from runtime.benchmark.compare.choice import choose
 from runtime.benchmark.compare.comparison import Comparison
 from runtime.benchmark.compare.measured import ComparePlan, Measured
@@ -20,7 +20,7 @@ def report(
     *,
     noise: bool,
     interrupted: bool,
-    left_out: Sequence[LeftOut],
+    left_out: Sequence[NotCompared],
     **conditions: Any,
 ) -> dict[str, Any]:
     """Return what was measured so far, JSON-serialisable.
@@ -88,7 +88,7 @@ def _row(each: Measured, plan: ComparePlan, name: str) -> dict[str, Any]:
     }
 
 
-def _failures(measured: Sequence[Measured], names: dict[Candidate, str]) -> list[LeftOut]:
+def _failures(measured: Sequence[Measured], names: dict[Candidate, str]) -> list[NotCompared]:
     """Return the candidates that failed, with one entry for all that share a reason."""
     bundles = {each.candidate.bundle for each in measured}
     reasons: dict[str, list[Candidate]] = {}

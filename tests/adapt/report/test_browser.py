@@ -17,8 +17,8 @@ from adapt.data import DomainPair, ImageSet
 from adapt.evaluation.compare import Line
 from adapt.evaluation.confusion import Confusion
 from adapt.evaluation.predictions import Predictions
-from adapt.report.runs import Run
-from adapt.report.tasks import TaskReport
+from adapt.report.runs import ReportedRun
+from adapt.report.tasks import ReportedTask
 from adapt.report.write import Table, write
 from runtime.models import TaskInfo
 from tests.browser import CHROMIUM, Browser, Page, browser
@@ -44,7 +44,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield found
 
 
-def report(folder: Path, classes: tuple[str, ...], images: int = 40) -> TaskReport:
+def report(folder: Path, classes: tuple[str, ...], images: int = 40) -> ReportedTask:
     """Return a task with random predictions over some classes, and images of every name."""
     generator = torch.Generator().manual_seed(0)
     draws = np.random.default_rng(0)
@@ -88,12 +88,12 @@ def report(folder: Path, classes: tuple[str, ...], images: int = 40) -> TaskRepo
     ]  # fmt: skip
     info = TaskInfo("a-b", "street", "<i>a</i>", "b", tuple(f"c{i}" for i in range(9)))
     pair = DomainPair(info, test, test, test, held_out=False)
-    return TaskReport(info, [run], pair, lines, HOSTILE[0], list(HOSTILE))
+    return ReportedTask(info, [run], pair, lines, HOSTILE[0], list(HOSTILE))
 
 
-def _runs() -> Iterator[Run]:
+def _runs() -> Iterator[ReportedRun]:
     for path in sorted(FORMER.rglob("artifact.safetensors")):
-        yield Run.read(path)
+        yield ReportedRun.read(path)
 
 
 @pytest.fixture(scope="module")
