@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from runtime.storage import disk
 LARGEST_SEED = 2**63 - 1
 
 if TYPE_CHECKING:
-    from adapt.sweep.jobs import Job
+    from adapt.sweep.jobs import Sweep
     from adapt.sweep.own import OwnSweep
 
 
@@ -124,12 +124,12 @@ def sweep(
 
     settings = changed(overrides, rst, density, grid, select)
     runs |= {"seeds": _seeds(seeds), "settings": settings, "device": device}
-    plans: list[OwnSweep | tuple[Job, ...]]
+    sweeps: Sequence[Sweep]
     if dataset is not None:
-        plans = _of_papers(dataset, data, tasks, method_names, **runs)
+        sweeps = _of_papers(dataset, data, tasks, method_names, **runs)
     else:
-        plans = [_of_own(data, source, target, test, method_names, not no_baselines, **runs)]
-    jobs = tuple(chain(*(one if isinstance(one, tuple) else one.jobs for one in plans)))
+        sweeps = [_of_own(data, source, target, test, method_names, not no_baselines, **runs)]
+    jobs = [job for each in sweeps for job in each.jobs]
     if ray is not None:
         cluster.need_ray()
     here = ray in (None, "local")
@@ -137,7 +137,7 @@ def sweep(
     try:
         check(jobs, here=here)
         outcomes = follow(jobs, ray, workers)
-        end(plans, outcomes, device if here else "cpu", pages, not no_images)
+        end(sweeps, outcomes, device if here else "cpu", pages, not no_images)
     except KeyboardInterrupt as error:  # between two runs, or while the table is made
         raise Interrupted(
             "interrupted between two runs; run the same command again to continue"
@@ -146,7 +146,7 @@ def sweep(
 
 def _of_papers(
     dataset: str, root: Path | None, tasks: str, names: tuple[str, ...], **runs: Any
-) -> list[OwnSweep | tuple[Job, ...]]:
+) -> list[Sweep]:
     """Return the runs of each method over a paper's data set."""
     from adapt.sweep.jobs import plan
 

@@ -13,15 +13,14 @@ from runtime.errors import Interrupted, TrainingError, UdaError
 from runtime.storage import disk
 
 if TYPE_CHECKING:
-    from adapt.sweep.jobs import Job
-    from adapt.sweep.own import OwnSweep
+    from adapt.sweep.jobs import Sweep
     from adapt.sweep.own_report import OwnSweepReport
     from adapt.sweep.report import Report
     from adapt.sweep.run import Outcome
 
 
 def end(
-    plans: Sequence[OwnSweep | tuple[Job, ...]],
+    sweeps: Sequence[Sweep],
     outcomes: Sequence[Outcome],
     device: str,
     pages: bool,
@@ -30,7 +29,7 @@ def end(
     """Print and write a table for each sweep, and name the runs that failed.
 
     Args:
-        plans: Sweeps: one over own images, or one for each method over a data set.
+        sweeps: One over own images, or one for each method over a data set.
         outcomes: Outcomes of all runs.
         device: Device to evaluate the runs of a page on.
         pages: Whether to write a page for each sweep.
@@ -39,18 +38,17 @@ def end(
     Raises:
         TrainingError: A run failed.
     """
-    for number, plan in enumerate(plans):
-        jobs = plan if isinstance(plan, tuple) else plan.jobs
-        report = _report_of(plan)
+    for number, swept in enumerate(sweeps):
+        report = _report_of(swept)
         if report.empty:
             continue
-        own = {job.method for job in jobs}
+        own = {job.method for job in swept.jobs}
         report.write([outcome for outcome in outcomes if outcome.job.method in own])
-        folder = jobs[0].out.parent
+        folder = swept.folder
         gap = "\n" if number else ""
         echo(f"{gap}{report.text()}\n\nwrote '{folder}/table.md' and '{folder}/table.json'")
         if pages:
-            _write_page(report, jobs, device, images)
+            _write_page(report, swept, device, images)
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         echo(f"failed: {outcome.job}: {outcome.error}", err=True)
@@ -61,23 +59,22 @@ def end(
         )
 
 
-def _report_of(plan: OwnSweep | tuple[Job, ...]) -> OwnSweepReport | Report:
+def _report_of(sweep: Sweep) -> OwnSweepReport | Report:
+    from adapt.sweep.own import OwnSweep
     from adapt.sweep.own_report import OwnSweepReport
     from adapt.sweep.report import Report
 
-    return Report.of(plan) if isinstance(plan, tuple) else OwnSweepReport.of(plan)
+    return OwnSweepReport.of(sweep) if isinstance(sweep, OwnSweep) else Report.of(sweep)
 
 
-def _write_page(
-    report: OwnSweepReport | Report, jobs: Sequence[Job], device: str, images: bool
-) -> None:
+def _write_page(report: OwnSweepReport | Report, sweep: Sweep, device: str, images: bool) -> None:
     """Write a page with the tables of a sweep and the runs of its first seed."""
     from adapt.report.finished import write_finished
     from adapt.report.write import Table
     from adapt.sweep.jobs import quiet
 
-    seed, page = jobs[0].config.seed, jobs[0].out.parent / NAME
-    files = [job.path for job in jobs if job.config.seed == seed and disk.exists(job.path)]
+    seed, page = sweep.jobs[0].config.seed, sweep.folder / NAME
+    files = [job.path for job in sweep.jobs if job.config.seed == seed and disk.exists(job.path)]
     tables = [
         Table(report.title, table.header, table.rows(), table.notes()) for table in report.tables
     ]

@@ -88,6 +88,18 @@ class Job:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a sweep."""
+
+    jobs: tuple[Job, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the sweep: its seeds, each a root folder of artifacts, and its tables."""
+        return self.jobs[0].out.parent
+
+
 def plan(
     method: str,
     dataset: str,
@@ -102,7 +114,7 @@ def plan(
     threads: int | None = None,
     restart: bool = False,
     several: bool = False,
-) -> tuple[Job, ...]:
+) -> Sweep:
     """Return the runs of a sweep, all tasks of a seed before the next seed.
 
     Args:
@@ -140,14 +152,14 @@ def plan(
     text = json.dumps({task: resolved[task].changed() for task in every}, sort_keys=True)
     variant = store.variant(method, asdict(resolved[chosen[0]].config))
     folder = out / dataset / f"{variant}-{sha256(text.encode())[:8]}"
-    return tuple(
+    return Sweep(tuple(
         Job(
             method, dataset, task, resolved[task].with_seed(seed),
             folder / f"seed{seed}", device, root, threads, restart=restart, several=several,
         )
         for seed in seeds
         for task in chosen
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def check_once(**lists: Sequence[object]) -> None:

@@ -16,7 +16,7 @@ from adapt.settings import text
 from adapt.settings.config import TrainConfig
 from adapt.settings.layers import Settings
 from adapt.settings.limits import check_startable
-from adapt.sweep.jobs import Job, OwnImages, check_once, quiet
+from adapt.sweep.jobs import Job, OwnImages, Sweep, check_once, quiet
 from adapt.sweep.own_settings import resolve_each, with_images, zero_shot
 from runtime.errors import ConfigError
 from runtime.storage.files import sha256
@@ -26,19 +26,13 @@ _FIRST = (ZERO_SHOT, PROBE, "source_only")
 
 
 @dataclass(frozen=True)
-class OwnSweep:
+class OwnSweep(Sweep):
     """The runs of a sweep over own images."""
 
-    jobs: tuple[Job, ...]
     pairs: Mapping[str, DomainPair]
     """Images by task, as the first seed splits them."""
     notes: tuple[str, ...]
     """Settings and presets that are not for all methods, for people."""
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the sweep: its seeds, each a root folder of artifacts, and its tables."""
-        return self.jobs[0].out.parent
 
 
 def plan_own(

@@ -8,7 +8,7 @@ from typing import Any
 
 from adapt import data, published
 from adapt.sweep.files import write_tables
-from adapt.sweep.jobs import Job
+from adapt.sweep.jobs import Sweep
 from adapt.sweep.results import Result, read
 from adapt.sweep.run import Outcome
 from adapt.sweep.table import Table, tables
@@ -29,16 +29,16 @@ HELD_OUT = (
 class Report:
     """The results of the finished runs of a sweep."""
 
-    jobs: Sequence[Job]
+    sweep: Sweep
     results: Sequence[Result]
     tables: Sequence[Table]
     """Tables of the sweep; the first is for the screen."""
     sources: Sequence[str]
 
     @classmethod
-    def of(cls, jobs: Sequence[Job]) -> Report:
+    def of(cls, sweep: Sweep) -> Report:
         """Read the artifacts of the runs."""
-        name = jobs[0].dataset
+        jobs, name = sweep.jobs, sweep.jobs[0].dataset
         known = published.load(name)
         metric = known.metric if known else "accuracy"
         results = [found for job in jobs if (found := read(job, metric))]
@@ -49,7 +49,7 @@ class Report:
             for key, text in (known.sources if known else {}).items()
             if any(label.endswith(f"[{key}]") for label in labels)
         ]
-        return cls(jobs, results, made, sources)
+        return cls(sweep, results, made, sources)
 
     @property
     def empty(self) -> bool:
@@ -61,7 +61,7 @@ class Report:
         """Title: data set, model and seeds."""
         seeds = sorted({result.seed for result in self.results})
         of = ", ".join(map(str, seeds))
-        return f"{self.jobs[0].dataset}, {self.jobs[0].config.model}, seeds {of}"
+        return f"{self.sweep.jobs[0].dataset}, {self.sweep.jobs[0].config.model}, seeds {of}"
 
     def verdicts(self) -> Sequence[str]:
         """Return a line for each method where it is better than others; none beside papers'."""
@@ -70,20 +70,20 @@ class Report:
     @property
     def remarks(self) -> Sequence[str]:
         """Explanations that apply to every line."""
-        held_out = any(job.config.holdout for job in self.jobs)
+        held_out = any(job.config.holdout for job in self.sweep.jobs)
         alone = () if any(line.published for t in self.tables for line in t.lines) else self._alone
         return (*REMARKS, *((HELD_OUT,) if held_out else ()), *alone)
 
     @property
     def _alone(self) -> Sequence[str]:
         """Explanation of why no published row stands below ours."""
-        job, known = self.jobs[0], published.load(self.jobs[0].dataset)
+        job, known = self.sweep.jobs[0], published.load(self.sweep.jobs[0].dataset)
         if known is None:
             return (f"no published figures of {job.dataset} in this project",)
         backbones = ", ".join(dict.fromkeys(row.backbone for row in known.rows))
         return (
             f"no published row: papers have {job.dataset} with {backbones}, these runs are of "
-            f"{job.config.model} on {len({job.task for job in self.jobs})} tasks",
+            f"{job.config.model} on {len({job.task for job in self.sweep.jobs})} tasks",
         )
 
     def text(self) -> str:
@@ -99,16 +99,15 @@ class Report:
         """
         notes = [*self.remarks, *self.sources]
         notes += dict.fromkeys(note for table in self.tables for note in table.notes())
-        folder = self.jobs[0].out.parent
-        write_tables(folder, self.title, self.tables, notes, self._document(), outcomes)
+        write_tables(self.sweep.folder, self.title, self.tables, notes, self._document(), outcomes)
 
     def _document(self) -> dict[str, Any]:
-        job, folder = self.jobs[0], self.jobs[0].out.parent
+        job, folder = self.sweep.jobs[0], self.sweep.folder
         runs = [{**vars(r), "path": str(r.path.relative_to(folder))} for r in self.results]
         return {
             "dataset": job.dataset,
             "method": job.method,
             "variant": job.path.parent.name,
-            "settings": {j.task: {**j.settings.values(), "seed": None} for j in self.jobs},
+            "settings": {j.task: {**j.settings.values(), "seed": None} for j in self.sweep.jobs},
             "runs": runs,
         }

@@ -33,7 +33,7 @@ def jobs(root, out, tasks=TASKS, seeds=(0, 1), settings=(), **more):
     return plan(
         "source_only", "office31", tasks, seeds, out=out, settings=[*TINY, *settings], root=root,
         threads=1, **more,
-    )  # fmt: skip
+    ).jobs  # fmt: skip
 
 
 def sweep(*arguments, code=0):
@@ -43,7 +43,7 @@ def sweep(*arguments, code=0):
 
 
 def test_a_plan_has_every_task_of_a_seed_before_the_next_seed(tmp_path):
-    found = plan("cmkd", "office31", (), (0, 7), out=tmp_path)
+    found = plan("cmkd", "office31", (), (0, 7), out=tmp_path).jobs
     tasks = ("a-d", "a-w", "d-a", "d-w", "w-a", "w-d")
     assert [(job.task, job.config.seed) for job in found] == [
         (task, seed) for seed in (0, 7) for task in tasks
@@ -58,7 +58,7 @@ def test_other_settings_go_elsewhere_and_the_same_ones_to_the_same_place(tmp_pat
             "cmkd", "office31", tasks, seeds, out=tmp_path, settings=settings, presets=presets,
             device=device,
         )  # fmt: skip
-        return found[0].out.parent
+        return found.folder
 
     same = folder()
     assert same.parent == tmp_path / "office31" and same.name.startswith("cmkd-")
@@ -69,7 +69,7 @@ def test_other_settings_go_elsewhere_and_the_same_ones_to_the_same_place(tmp_pat
 
 
 def test_a_plan_takes_what_the_settings_say_of_a_task(tmp_path):
-    found = {job.task: job.config for job in plan("cmkd", "digits", (), (0,), out=tmp_path)}
+    found = {job.task: job.config for job in plan("cmkd", "digits", (), (0,), out=tmp_path).jobs}
     assert {task: config.rotate for task, config in found.items()} == {
         "s-m": 0, "u-m": 10, "m-u": 0,
     }  # fmt: skip

@@ -28,7 +28,7 @@ def jobs(root, out, **more):
     return plan(
         "source_only", "office31", ("a-d", "d-a"), (0, 1), out=out, root=root, threads=1,
         settings=[*TINY, *SETTINGS], **more,
-    )  # fmt: skip
+    ).jobs  # fmt: skip
 
 
 def kill_a_worker(found, driver):

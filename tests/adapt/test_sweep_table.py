@@ -21,7 +21,7 @@ def swept(dataset, method="cmkd", tasks=(), seeds=(0, 1, 2), presets=(), setting
     """Return the tables of a sweep whose run of seed s has 50 + s + position of its task."""
     jobs = plan(
         method, dataset, tasks, seeds, out=Path("sweeps"), presets=presets, settings=settings
-    )
+    ).jobs
     names = list(dict.fromkeys(job.task for job in jobs))
     results = []
     for job in jobs:
@@ -114,7 +114,7 @@ def test_four_domains_of_domainnet_are_compared_with_their_own_figures():
     assert len(table.columns) == 12
     assert line(table, "CDU [readme-cdu]").averages == (78.0,)
     assert "CMKD [cmkd]" not in [line.label for line in table.lines]
-    jobs = plan("cmkd", "domainnet", tasks[:2], [0], out=Path("sweeps"))
+    jobs = plan("cmkd", "domainnet", tasks[:2], [0], out=Path("sweeps")).jobs
     assert protocol(jobs[0], tasks[:2]) == "standard"
 
 
@@ -133,11 +133,12 @@ def test_another_partial_task_than_the_papers_is_compared_with_nothing(classes):
 @pytest.mark.parametrize("holdout", [0.0, 0.2])
 def test_only_a_sweep_with_held_out_images_says_that_papers_test_on_training_images(holdout):
     settings = [f"holdout={holdout}"]
-    jobs = plan("cmkd", "office-home", ["a-c"], [0], out=Path("sweeps"), settings=settings)
+    sweep = plan("cmkd", "office-home", ["a-c"], [0], out=Path("sweeps"), settings=settings)
+    jobs = sweep.jobs
     row = {"accuracy": 50.0, "mean_per_class": 50.0}
     found = [Result("a-c", 0, jobs[0].path, {"last": row}, 500_000, 0.1, "0" * 64)]
     made = tables(jobs, found, data.tasks("office-home"), published.load("office-home"))
-    text = Report(jobs, found, made, ()).text()
+    text = Report(sweep, found, made, ()).text()
     assert ("published figures are transductive" in text) == bool(holdout)
 
 
@@ -175,7 +176,7 @@ def test_a_result_says_what_the_run_left(tmp_path, cache):
     (job,) = plan(
         "source_only", "office31", ["a-d"], [3], out=tmp_path / "out", root=root, threads=1,
         settings=[*TINY, "rst=true", "rst_threshold=1e-3", "epochs=3", "select=last"],
-    )  # fmt: skip
+    ).jobs  # fmt: skip
     assert read(job, "accuracy") is None
     run(job)
     found = read(job, "accuracy")
