@@ -34,12 +34,12 @@ class BaseCheck:
         self._stamp = Stamp(path, ref.sha256)
         self._verified: os.stat_result | None = None
         self._worker: Worker | None = None
-        self._unstarted = [True]
+        self._unstarted = [True]  # taken once: a list, since its `pop` is atomic
         self._users = 0
         self._closed = False
         self._process = os.getpid()
         self.error: FormatError | None = None
-        """What is wrong with the file, once that is known."""
+        """Error of the file, once damage was found."""
 
     def holds(self, found: os.stat_result) -> bool:
         """Return whether the open file of this status need not be verified before it is used.
@@ -49,7 +49,7 @@ class BaseCheck:
         return self._ref.bytes >= SMALL and self._stamp.holds(found) and self._start()
 
     def remember(self, found: os.stat_result) -> None:
-        """Take note that the open file of this status was verified."""
+        """Note that the open file of this status was verified."""
         if self._ref.bytes >= SMALL:
             self._verified = found
             self._start()
@@ -59,7 +59,7 @@ class BaseCheck:
         self._users += 1
 
     def leave(self) -> None:
-        """Count one session less; the last one ends the work in the background."""
+        """Count one session fewer; the last one ends the work in the background."""
         self._users -= 1
         if self._users <= 0:
             self.close()

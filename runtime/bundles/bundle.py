@@ -201,7 +201,7 @@ class Bundle:
         check_weights(self._locate(ref), ref.bytes, ref.sha256, lambda: False)
 
     def trust_former_checks(self) -> None:
-        """Let the base be used before it is verified if this user verified it at a former start."""
+        """Let the base be used before it is verified if this user verified it before."""
         ref = self.manifest.tensors
         self.base_check = BaseCheck(self._locate(ref), ref)
 

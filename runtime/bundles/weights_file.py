@@ -22,13 +22,13 @@ _DTYPES: dict[str, Literal["float32", "float16"]] = {"F32": "float32", "F16": "f
 
 
 class Known(Protocol):
-    """What is known about a file from former starts."""
+    """Knowledge of a file from earlier starts."""
 
     def holds(self, found: os.stat_result) -> bool:
         """Return whether the open file of this status need not be verified before it is used."""
 
     def remember(self, found: os.stat_result) -> None:
-        """Take note that the open file of this status was verified."""
+        """Note that the open file of this status was verified."""
 
 
 def read_weights(path: Path, size: int, sha256: str, known: Known | None = None) -> Weights:

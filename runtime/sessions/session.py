@@ -72,10 +72,10 @@ class Session(SwitchingSession):
             max_task_bytes: Largest number of bytes of tasks in memory; the least recently used
                 leave first, the current and pinned ones never. None for no bound.
             engines: Folder of engines that were built before; None for the bundle's own.
-            verify: When to verify the base before it is used: `changed` if this user did not at a
-                former start, or it was touched since, or the machine crashed; otherwise it is
-                verified in the background, and the first call after that fails if it is damaged.
-                `full` verifies it always.
+            verify: When to verify the base before it is used. `changed`: unless this user has
+                verified it before and nothing has touched it since, nor the machine crashed; then
+                it is verified in the background, and the next call fails if it is damaged. `full`:
+                always.
 
         Raises:
             ConfigError: `threads` or `max_task_bytes` is out of range.

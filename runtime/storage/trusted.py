@@ -1,4 +1,4 @@
-"""Read files of machine code that only this user or root could have written.
+"""Read files that are believed, such as machine code, if only this user or root could write them.
 
 A digest finds damage, not malice, so before a byte is used the open file is checked: it belongs to
 this user or root, nobody else may write to it, and neither it nor its folder is a link. The same
@@ -55,7 +55,7 @@ def check_file(path: Path, found: os.stat_result, hint: Hint) -> None:
 
 
 def read_code(path: Path, limit: int, hint: Hint) -> bytes:
-    """Return the content of a file of machine code.
+    """Return the content of a file that is believed as it is, such as machine code.
 
     Args:
         path: Path of the file.

@@ -44,7 +44,7 @@ def write_bytes(path: Path, content: bytes, *, code: bool = False) -> None:
     Args:
         path: Path of the file.
         content: Content of the file.
-        code: Whether the file is machine code, see `replacing`.
+        code: Whether the file is believed when it is read, see `replacing`.
 
     Raises:
         StorageError: The file cannot be written.
@@ -62,8 +62,9 @@ def replacing(path: Path, *, code: bool = False) -> Iterator[Path]:
 
     Args:
         path: Path of the file.
-        code: Whether the file is machine code: its folder is created for this user alone, and only
-            this user may write to the file, whatever the umask.
+        code: Whether the file is believed when it is read, such as machine code: its folder is
+            created for this user alone, and only this user may write to the file, whatever the
+            umask.
 
     Raises:
         StorageError: The file cannot be written, or is something else, such as a device, and not in

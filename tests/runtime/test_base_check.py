@@ -1,4 +1,4 @@
-"""A base that was verified at a former start is used at once, and verified in the background."""
+"""A base that was verified at an earlier start is used at once, and verified in the background."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from runtime.models import Precision
 
 _CONVOLUTIONS = {"Convolution", "GroupConvolution"}
 _FEW = 1
-"""Convolutions with filters that are inputs which an encoder may have: a transformer's first."""
+"""Most convolutions of an encoder whose filters are inputs: a transformer has one."""
 
 
 class OpenvinoBackend:
@@ -24,7 +24,7 @@ class OpenvinoBackend:
 
     float32 is multiplied as float32. The weights of a bf16 bundle are bfloat16 values, so bfloat16
     is multiplied where the processor can; a processor that cannot is refused, since float32 would
-    be no faster than another backend, and its answers not those that the export compared.
+    be no faster than another backend, and give other answers than the export verified.
 
     Raises:
         BackendError: openvino is missing, or this processor does not multiply bfloat16 and the
@@ -72,7 +72,7 @@ class OpenvinoBackend:
         _check_convolutions(model)
         _leave_rows_open(model)
         settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": self._hint if not small else "f32",
+            "INFERENCE_PRECISION_HINT": "f32" if small else self._hint,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
@@ -95,7 +95,7 @@ def check_bf16(precision: Precision, able: Sequence[str]) -> None:
 
     Args:
         precision: Precision of the bundle.
-        able: What the library says that the processor has: `FP32`, `BF16`, `INT8` and others.
+        able: Capabilities of the processor as the library reports them, such as `FP32` and `BF16`.
 
     Raises:
         BackendError: The bundle is a bf16 one, and the processor does not multiply bfloat16.
@@ -109,7 +109,7 @@ def check_bf16(precision: Precision, able: Sequence[str]) -> None:
 
 
 def _check_convolutions(model: Any) -> None:
-    """Check that few convolutions have filters that are inputs: those are 15 times slower.
+    """Check that few convolutions have filters that are inputs, which are 15 times slower.
 
     Raises:
         BackendError: There are more.
@@ -128,8 +128,8 @@ def _check_convolutions(model: Any) -> None:
 def _leave_rows_open(model: Any) -> None:
     """Leave the number of rows of matrices that are inputs open.
 
-    The library keeps a buffer of its own for every input whose shape is fixed, a second base in
-    memory that nothing ever reads.
+    For every input of a fixed shape the library keeps a buffer of its own: a second base in memory,
+    which nothing ever reads.
     """
     shapes = {port: port.partial_shape for port in model.inputs}
     matrices = {port: shape for port, shape in shapes.items() if shape.rank.get_length() == 2}
