@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from runtime.workers import Worker, lower_priority
 
 SMALL = 1 << 24
 """Bytes of a base below which a stamp does not pay: it is verified whenever it is opened."""
+DELAY = 2.0
+"""Seconds before the work in the background starts: it would slow the first prediction down."""
 
 
 class BaseCheck:
@@ -87,6 +90,9 @@ class BaseCheck:
         self._stamp.mark()
         if self._verified is not None:
             return
+        start = time.monotonic() + DELAY
+        while not self._closed and time.monotonic() < start:
+            time.sleep(0.01)  # an event's lock would stay held after an interrupt
         try:
             file = self._path, self._ref.bytes, self._ref.sha256
             if not check_weights(*file, lambda: self._closed):

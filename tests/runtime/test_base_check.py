@@ -22,6 +22,7 @@ FRAME = np.zeros((20, 20, 3), np.uint8)
 def every_base(monkeypatch, tmp_path):
     """Stamps for bases of any size, and at once after they were written."""
     monkeypatch.setattr(base_check, "SMALL", 0)
+    monkeypatch.setattr(base_check, "DELAY", 0)
     monkeypatch.setattr(stamps, "_SETTLED_NS", 0)
     monkeypatch.setenv("UDA_RUNTIME_CACHE", str(tmp_path / "cache"))
 
@@ -81,9 +82,12 @@ def test_a_sound_base_goes_on_after_its_check_in_the_background(world):
 
 def test_a_check_that_was_not_finished_is_made_before_the_next_use(world, monkeypatch):
     started(world.path).close()
-    monkeypatch.setattr(base_check, "check_weights", lambda *file: False)  # as closed at once
-    started(world.path).close()
+    monkeypatch.setattr(base_check, "DELAY", 3600)
+    with runtime.Session.open(world.path) as session:
+        assert session.bundle.base_check._verified is None
     assert not list((world.path.parent / "cache" / "verified").glob("*.json"))
+    with started(world.path) as session:
+        assert session.bundle.base_check._verified is not None
 
 
 def test_a_folder_of_stamps_with_other_files_is_no_error(world):
