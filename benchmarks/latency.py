@@ -151,7 +151,7 @@ def measure_open(name: str, samples: int, folder: Path) -> list[dict[str, Any]]:
                 opened[0].close()
             if turn:  # the first reads from the disk
                 times[side].append(taken)
-    bare = np.array(times[_sides.BARE])
+    peer = np.array(times[_sides.BARE])
     return [
         {
             "model": name,
@@ -159,7 +159,7 @@ def measure_open(name: str, samples: int, folder: Path) -> list[dict[str, Any]]:
             "batch": "open",
             "side": side,
             "ms": summary(taken),
-            "ratio": float(np.median(np.array(taken) / bare)),
+            "ratio": float(np.median(np.array(taken) / peer)),
             "target": OPEN_TARGETS.get(side) if name == "ViT-B-16" else None,
         }
         for side, taken in times.items()
