@@ -17,6 +17,7 @@ from export.verification.comparison import Comparison
 from export.verification.images import MAX_IMAGES, ImagePaths
 from export.verification.plain import open_plain
 from export.verification.verifier import Verifier
+from runtime.backends import DEFAULT
 from runtime.bundles import manifest
 from runtime.console import ProgressCallback
 from runtime.errors import ConfigError
@@ -53,6 +54,7 @@ def export_bundle(
     pretrained: str | Path | None = None,
     on_progress: ProgressCallback = lambda what, done, total: None,
     schema: int = manifest.SCHEMA,
+    backends: Sequence[str] = (),
 ) -> list[TaskReport]:
     """Export tasks to a bundle, compare it with PyTorch, and write it only if they agree.
 
@@ -71,9 +73,11 @@ def export_bundle(
         pretrained: Weights of the base, if they are not where training found them.
         on_progress: Progress callback.
         schema: Format of the bundle, one of `runtime.bundles.manifest.WRITTEN`.
+        backends: Backends that must agree as well, beside ONNX Runtime; keys of
+            `runtime.backends.BACKENDS`.
 
     Returns:
-        A report per task, in the order of `paths`.
+        A report per task, of ONNX Runtime, in the order of `paths`.
 
     Raises:
         BaseModelError: The base is missing, is not the one of training or differs among the tasks.
@@ -81,6 +85,7 @@ def export_bundle(
         DataError: No images to compare on were found.
         FormatError: An artifact is damaged.
         TaskError: Two artifacts have the same task id, or `images` names another task.
+        BackendError: One of `backends` cannot be used here, or not for these tasks.
         VerifyError: An engine does not agree with PyTorch; nothing was written.
         StorageError: The disk is full or not writable.
     """
@@ -97,7 +102,7 @@ def export_bundle(
         Verifier(clip, artifact, images.sample(artifact, max_images), precision, on_progress)
         for artifact in artifacts
     )
-    return _publish(Path(out), contents, verifiers, schema, baked)
+    return _publish(Path(out), contents, verifiers, schema, baked, backends)
 
 
 def verify_bundle(
@@ -151,13 +156,18 @@ def verify_bundle(
 
 
 def _publish(
-    out: Path, contents: BundleContents, verifiers: Iterable[Verifier], schema: int, baked: bool
+    out: Path,
+    contents: BundleContents,
+    verifiers: Iterable[Verifier],
+    schema: int,
+    baked: bool,
+    backends: Sequence[str],
 ) -> list[TaskReport]:
     """Write a bundle to a temporary folder, compare it there, and move it to `out`."""
     reports = []
     with sibling_folder(out) as folder:
         contents.write(folder / "bundle", schema, {})
-        with _sessions(folder / "bundle", contents.blocked) as sessions:
+        with _sessions(folder / "bundle", contents.blocked, backends) as sessions:
             for verifier, task in zip(verifiers, contents.tasks, strict=True):
                 results = [_check(verifier, session) for session in sessions]
                 reports.append(TaskReport(results[0], TaskRecord.of(task), verifier.images.which))
@@ -174,13 +184,14 @@ def _publish(
 
 
 @contextmanager
-def _sessions(path: Path, blocked: bool) -> Iterator[list[Session]]:
-    """Open a bundle with each of its encoders: a device takes either."""
+def _sessions(path: Path, blocked: bool, backends: Sequence[str]) -> Iterator[list[Session]]:
+    """Open a bundle with each of its encoders, since a device takes either, and other backends."""
+    ways: list[dict[str, Any]] = [{"blocked": False}]
+    if blocked:
+        ways.insert(0, {"blocked": True})
+    ways += [{"backend": name} for name in dict.fromkeys(backends) if name != DEFAULT]
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(Session.open(path, blocked=choice))
-            for choice in ((True, False) if blocked else (False,))
-        ]
+        yield [stack.enter_context(Session.open(path, **way)) for way in ways]
 
 
 def _check(verifier: Verifier, session: Session) -> Comparison:

@@ -9,6 +9,7 @@ import click
 
 from export.commands.options import source_options, task_options
 from export.commands.show import compare_and_show
+from runtime.backends import BACKENDS
 from runtime.console import UserPath, echo
 from runtime.text import shell_command
 
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also write OUT-<task>.onnx beside the bundle: plain ONNX, constant weights, class names "
     "in its metadata.",
+)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    type=click.Choice([name for name, entry in BACKENDS.items() if not entry.built]),
+    help="Backend that must agree with PyTorch as well, beside ort; repeatable.",
 )
 @source_options
 def onnx(out: Path, baked: bool, **selection: Any) -> None:

@@ -3,6 +3,7 @@ from click.testing import CliRunner
 
 from export.cli import main
 from runtime.bundles.bundle import Bundle
+from runtime.sessions.session import Session
 
 
 def invoke(*arguments):
@@ -35,6 +36,20 @@ def test_onnx_writes_a_bundle_and_baked_files_and_says_what_it_found(world, tmp_
     assert again.output.splitlines()[-1] == f"verified   {out}: 1 task compared, none differs"
     wrong = invoke("verify", out, "--artifacts", world.artifacts, "--device", "tpu")
     assert wrong.exit_code == 1 and "unknown device 'tpu'" in wrong.output
+
+
+def test_another_backend_must_agree_too(world, tmp_path):
+    root, out = tmp_path / "artifacts", tmp_path / "o.bundle"
+    world.train("c-r", base="demo-vit32", root=root)
+    world.train("p-a", root=root)
+    options = ("--artifacts", root, "--images", world.images, "--max-images", 3, "--out", out)
+    result = invoke("onnx", "--task", "p-a", "--backend", "openvino", *options)
+    assert result.exit_code == 1 and "convolves many times slower" in result.output
+    assert not out.exists()
+    result = invoke("onnx", "--task", "c-r", "--backend", "openvino", *options)
+    assert result.exit_code == 0, result.output
+    with Session.open(out, backend="openvino") as session:
+        assert session.task == "c-r"
 
 
 def test_each_task_may_name_its_own_variant(world, tmp_path):
