@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Precision = Literal["fp32", "fp16", "bf16"]
-"""Precision of the encoder's weights; bf16 values are stored and multiplied as float32."""
+"""Precision of the encoder's weights; bf16 values are stored as float32, and a backend may hold and
+multiply them as bfloat16."""
 Resize = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
 Background = Literal["white", "black", "grey", "drop"]
@@ -158,7 +159,8 @@ class TensorSpec:
     """Name, type and shape of one tensor."""
 
     name: str
-    dtype: Literal["float32", "float16"]
+    dtype: Literal["float32", "float16", "uint16"]
+    """NumPy's name of the type; uint16, in memory only, are the bits of bfloat16 values."""
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:

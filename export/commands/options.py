@@ -85,8 +85,8 @@ def task_options(command: F) -> F:
                 default="fp32",
                 show_default=True,
                 help="fp16 and bf16 can round a residual away, see the column `survives`, unless "
-                "--grid of `uda-adapt train` was the same. bf16 weights are stored and multiplied "
-                "as float32.",
+                "--grid of `uda-adapt train` was the same. bf16 weights are stored as float32, "
+                "and multiplied so unless the backend can multiply bf16.",
             ),
             click.option(
                 "--schema",

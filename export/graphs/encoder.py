@@ -26,7 +26,7 @@ def deploy_tensors(
     """Return D of a tower's tensors at a precision; values that do not change are shared.
 
     "fp16" are float16 arrays, "bf16" float32 arrays of bfloat16 values: few processors multiply
-    those, so a device computes in float32 with them.
+    those, so most devices compute in float32 with them.
 
     Raises:
         BaseModelError: A value is too large for float16.

@@ -61,6 +61,9 @@ class Backend(Protocol):
     version: str
     block: int
     """Channels in a block, if engines want filters laid out in blocks, else 1, as on a device."""
+    bf16: bool
+    """Whether an encoder's inputs of two or more axes, weights and tokens, are the bits of bfloat16
+    values where its graph has float32."""
     memory: Memory[Any]
     """Memory that engines bind their inputs in; closing it ends the backend."""
 

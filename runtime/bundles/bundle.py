@@ -31,6 +31,7 @@ from runtime.bundles.task_checks import check_head, check_tokens
 from runtime.bundles.weights_file import check_weights, read_layout, read_weights
 from runtime.errors import FormatError, TaskError
 from runtime.graphs.check import check_graph, check_size
+from runtime.memory.form import PLAIN, Form
 from runtime.memory.weights import Weights
 from runtime.models import BaseModel, Precision, Preprocess, TensorSpec
 from runtime.storage import digest, disk, extension
@@ -167,21 +168,24 @@ class Bundle:
             )
         return layout
 
-    def weights(self) -> Weights:
+    def weights(self, form: Form = PLAIN) -> Weights:
         """Read the base weights into one buffer, checking their digest on the way.
+
+        Args:
+            form: How the tensors shall lie in memory.
 
         Raises:
             FormatError: The file is missing, damaged, or not what the manifest says.
         """
         self.layout()  # before memory is taken
         ref = self.manifest.tensors
-        return read_weights(self._locate(ref), ref.bytes, ref.sha256, self.base_check)
+        return read_weights(self._locate(ref), ref.bytes, ref.sha256, self.base_check, form)
 
-    def shared_weights(self, block: int) -> SharedWeights:
+    def shared_weights(self, form: Form) -> SharedWeights:
         """Read the base weights once for several users, checking their digest on the way.
 
         Args:
-            block: Number of channels in a block of the filters, see `Weights.lay_out`.
+            form: How the tensors shall lie in memory.
 
         Raises:
             FormatError: The file is missing, damaged, or not what the manifest says.
@@ -189,7 +193,7 @@ class Bundle:
         """
         self.layout()  # before memory is taken
         ref = self.manifest.tensors
-        return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, block, self.base_check)
+        return SharedWeights(self._locate(ref), ref.bytes, ref.sha256, form, self.base_check)
 
     def check_base(self) -> None:
         """Read the base and check its digest, a tensor at a time, whatever was checked before.

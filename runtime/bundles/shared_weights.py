@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundles.weights_file import Known, fill, read_layout, take_all
+from runtime.bundles.weights_file import Known, read_all, read_layout
 from runtime.errors import BackendError
+from runtime.memory.form import Form
 from runtime.memory.weights import Weights
 from runtime.models import TensorSpec
-from runtime.storage import digest
 from runtime.storage.files import storage_errors
 
 
@@ -26,7 +28,7 @@ class SharedWeights:
     """
 
     def __init__(
-        self, path: Path, size: int, sha256: str, block: int, known: Known | None = None
+        self, path: Path, size: int, sha256: str, form: Form, known: Known | None = None
     ) -> None:
         """Read the base weights, checking their digest on the way.
 
@@ -34,36 +36,38 @@ class SharedWeights:
             path: As for `read_weights`.
             size: As for `read_weights`.
             sha256: As for `read_weights`.
-            block: Number of channels in a block of the filters, see `Weights.lay_out`.
+            form: How the tensors shall lie in memory.
             known: As for `read_weights`.
 
         Raises:
-            FormatError: The file is missing, damaged, or not the expected one.
+            FormatError: The file is missing, damaged, or not the expected one, or the tensors
+                cannot be held in this form.
             StorageError: There is no room for the weights.
         """
         self._layout, start = read_layout(path, size)
-        self._size, self._block = size - start, block
+        held = form.held(self._layout)
+        ends = itertools.accumulate(spec.nbytes for spec in held)
+        places = {own.name: (own, end - own.nbytes) for own, end in zip(held, ends, strict=True)}
+        self._size, self._form = sum(spec.nbytes for spec in held), form
         with storage_errors(Path("a shared copy of the base weights")):
             self._file = _nameless()
 
-        def take(file: int, spec: TensorSpec, offset: int, verify: bool) -> str:
-            part = np.empty(spec.nbytes, np.uint8)
-            fill(file, part, start + offset, path)
-            own = Weights(part, [spec])
-            line = digest.line(spec.name, own[spec.name]) if verify else ""
-            own.lay_out(block)
+        def took(spec: TensorSpec, tensor: NDArray[Any]) -> None:
+            own, offset = places[spec.name]
+            if not form.keeps(spec):
+                given, tensor = tensor, np.empty(own.shape, own.dtype)
+                form.place(spec, given, tensor)
             with storage_errors(Path("a shared copy of the base weights")):
-                _write(self._file, part, offset)
-            return line
+                _write(self._file, tensor.reshape(-1).view(np.uint8), offset)
 
         try:
-            take_all(path, self._layout, sha256, take, known)
+            read_all(path, self._layout, start, sha256, lambda spec: None, took, known)
         except BaseException:
             self.close()
             raise
 
     def weights(self) -> Weights:
-        """Return weights for one session, filters in blocks; they outlive `close`.
+        """Return weights for one session; they outlive `close`.
 
         Raises:
             BackendError: The shared weights are closed.
@@ -73,7 +77,7 @@ class SharedWeights:
             raise BackendError("the shared weights are closed; open a new pool")
         with storage_errors(Path("a shared copy of the base weights")):
             mapped = mmap.mmap(self._file, self._size, access=mmap.ACCESS_COPY)
-        return Weights(np.frombuffer(mapped, np.uint8), self._layout, self._block)
+        return Weights(np.frombuffer(mapped, np.uint8), self._layout, self._form)
 
     def close(self) -> None:
         """Refuse further `weights`; the memory is freed with the last of them."""

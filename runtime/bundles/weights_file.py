@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FormatError
+from runtime.memory.form import PLAIN, Form
 from runtime.memory.weights import Weights
 from runtime.models import TensorSpec
 from runtime.storage import digest
@@ -31,7 +33,9 @@ class Known(Protocol):
         """Note that the open file of this status was verified."""
 
 
-def read_weights(path: Path, size: int, sha256: str, known: Known | None = None) -> Weights:
+def read_weights(
+    path: Path, size: int, sha256: str, known: Known | None = None, form: Form = PLAIN
+) -> Weights:
     """Read the base weights, checking their digest on the way.
 
     Args:
@@ -39,20 +43,29 @@ def read_weights(path: Path, size: int, sha256: str, known: Known | None = None)
         size: Expected size in bytes.
         sha256: Expected digest of the tensors (`runtime.storage.digest`).
         known: Knowledge of the file, which may make its verification unnecessary.
+        form: How the tensors shall lie in memory.
 
     Raises:
-        FormatError: The file is missing, damaged, or not the expected one.
+        FormatError: The file is missing, damaged, or not the expected one, or the tensors cannot
+            be held in this form.
     """
     layout, start = read_layout(path, size)
-    buffer = np.empty(size - start, np.uint8)
-    weights = Weights(buffer, layout)
+    nbytes = sum(spec.nbytes for spec in form.held(layout))
+    weights = Weights(np.empty(nbytes, np.uint8), layout, form)
+    own = weights.views()
+    straight = {spec.name for spec in layout if own[spec.name].dtype == spec.dtype}
 
-    def take(file: int, spec: TensorSpec, offset: int, verify: bool) -> str:
-        # Reading and hashing one tensor together keeps its bytes in the cache.
-        fill(file, buffer[offset : offset + spec.nbytes], start + offset, path)
-        return digest.line(spec.name, weights[spec.name]) if verify else ""
+    def room(spec: TensorSpec) -> NDArray[Any] | None:
+        return own[spec.name] if spec.name in straight else None
 
-    take_all(path, layout, sha256, take, known)
+    def took(spec: TensorSpec, tensor: NDArray[Any]) -> None:
+        if spec.name not in straight:
+            weights.put(spec.name, tensor)
+
+    read_all(path, layout, start, sha256, room, took, known)
+    for spec in layout:  # one at a time: each takes a copy
+        if spec.name in straight and not form.keeps(spec):
+            weights.put(spec.name, own[spec.name])
     return weights
 
 
@@ -136,30 +149,56 @@ def _layout(file: BinaryIO, size: int) -> tuple[list[TensorSpec], int]:
     return layout, start
 
 
-def take_all(
+def read_all(
     path: Path,
     layout: Sequence[TensorSpec],
+    start: int,
     sha256: str,
-    take: Callable[[int, TensorSpec, int, bool], str],
+    room: Callable[[TensorSpec], NDArray[Any] | None],
+    took: Callable[[TensorSpec, NDArray[Any]], None],
     known: Known | None,
 ) -> None:
-    """Call `take` for every tensor, in several threads, and check the digest.
+    """Read every tensor, in several threads, and check the digest.
 
     Args:
         path: Path of the file.
         layout: Tensors of the file, in its order.
+        start: Where their bytes start.
         sha256: Expected digest.
-        take: Function of the open file, a tensor, its offset among the bytes of all tensors, and
-            whether to verify it; it returns the tensor's line of the digest if it shall.
+        room: Function that returns the array to read a tensor into; None if it is of use no longer
+            than `took` runs.
+        took: Function that is called with each tensor once it was read.
         known: Knowledge of the file, which may make its verification unnecessary.
+
+    Raises:
+        FormatError: The file is missing, damaged, or not the expected one.
     """
-    offsets = np.cumsum([0, *(spec.nbytes for spec in layout)])[:-1].tolist()
+    offsets = itertools.accumulate((spec.nbytes for spec in layout), initial=start)
+    largest = max((spec.nbytes for spec in layout), default=0)
+    free: list[NDArray[np.uint8]] = []  # used again: fresh memory is slow, and may not go back
+
+    def take(file: int, spec: TensorSpec, offset: int, verify: bool) -> str:
+        tensor, lent = room(spec), None
+        if tensor is None:
+            try:
+                lent = free.pop()
+            except IndexError:
+                lent = np.empty(largest, np.uint8)
+            tensor = lent[: spec.nbytes].view(spec.dtype).reshape(spec.shape)
+        # Reading, hashing and moving one tensor together keeps its bytes in the cache.
+        fill(file, tensor.reshape(-1).view(np.uint8), offset, path)
+        line = digest.line(spec.name, tensor) if verify else ""
+        took(spec, tensor)
+        if lent is not None:
+            free.append(lent)
+        return line
+
     try:
         with open_regular(path) as file:
             number = file.fileno()
             found = os.fstat(number)
             verify = known is None or not known.holds(found)
-            tensors = zip(layout, offsets, strict=True)
+            tensors = zip(layout, offsets, strict=False)
             lines = on_threads(lambda tensor: take(number, *tensor, verify), tensors, 4)
             same = os.fstat(number).st_ctime_ns == found.st_ctime_ns
     except OSError as error:

@@ -16,7 +16,8 @@ _MAX_GAP = np.iinfo(np.uint16).max
 class Scatter:
     """A patch over all tensors of one type, ready to be applied.
 
-    Costs 10 bytes per float32 entry: a 16-bit gap, the value and the base's value.
+    Costs 10 bytes per float32 entry, 6 per entry of two bytes: a 16-bit gap, the value and the
+    base's value.
     """
 
     dtype: str

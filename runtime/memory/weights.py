@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FormatError
-from runtime.memory.blocked import fits, from_blocks, positions, to_blocks
+from runtime.memory.form import PLAIN, Form
 from runtime.memory.scatter import ResidentPatch, Scatter, with_fillers
 from runtime.models import TensorSpec
 from runtime.mutex import Mutex
-from runtime.patch import Patch, SparseTensor, check
-from runtime.storage.digest import tensors_sha256
+from runtime.patch import Patch, check
+from runtime.storage.digest import sha256_of
 
 _CHUNK = 1 << 13
 """Entries that are read under the lock at once."""
@@ -36,27 +36,32 @@ class Weights:
     """
 
     def __init__(
-        self, buffer: NDArray[np.uint8], layout: Sequence[TensorSpec], block: int = 1
+        self, buffer: NDArray[np.uint8], layout: Sequence[TensorSpec], form: Form = PLAIN
     ) -> None:
         """Lay `layout` over `buffer`, one tensor after the other, those of one type together.
 
         Args:
-            buffer: (n,) uint8, writable, owned by this object from now on.
-            layout: Tensors in the order in which their bytes lie in the buffer.
-            block: Block size that `lay_out` was called with for the buffer.
+            buffer: (n,) uint8, writable, owned by this object from now on; tensors are there
+                already, or are `put` there.
+            layout: Tensors of the bundle, in its order; `form.held` has the order in the buffer.
+            form: How they lie in the buffer. Weights of one base and equal forms take each other's
+                patches.
 
         Raises:
             FormatError: The buffer does not have exactly the bytes of the layout, or tensors of
                 one type do not lie together.
         """
         self.layout = {spec.name: spec for spec in layout}
-        total = sum(spec.nbytes for spec in layout)
+        self.form = form
+        held = form.held(layout)
+        total = sum(spec.nbytes for spec in held)
         if total != buffer.nbytes or len(self.layout) != len(layout):
             raise FormatError(f"base weights have {buffer.nbytes} bytes, their table says {total}")
+        self._held = {spec.name: spec for spec in held}
         self._offsets: dict[str, int] = {}
         self._flat: dict[str, NDArray[Any]] = {}
         start = 0
-        for dtype, group in itertools.groupby(layout, lambda spec: spec.dtype):
+        for dtype, group in itertools.groupby(held, lambda spec: spec.dtype):
             size = 0
             for spec in group:
                 self._offsets[spec.name] = size
@@ -66,7 +71,6 @@ class Weights:
                 raise FormatError(f"base tensors of type {dtype} do not lie together")
             self._flat[dtype] = buffer[start:end].view(dtype)
             start = end
-        self._block = block
         self._applied = _BARE
         """Patch that holds all entries that may differ from the base."""
         self._indices: dict[str, NDArray[np.intp]] = {}
@@ -76,13 +80,13 @@ class Weights:
         self._waiting = False
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return a tensor as a live view: it changes when a patch is applied."""
-        spec = self.layout[name]
+        """Return a tensor as it is held, a live view: it changes when a patch is applied."""
+        spec = self._held[name]
         start = self._offsets[name]
         return self._flat[spec.dtype][start : start + spec.size].reshape(spec.shape)
 
     def views(self) -> dict[str, NDArray[Any]]:
-        """Return every tensor as a live view, by name."""
+        """Return every tensor as it is held, a live view, by name."""
         return {name: self[name] for name in self.layout}
 
     @property
@@ -90,44 +94,17 @@ class Weights:
         """Every tensor as engines bind it: its view."""
         return self.views()
 
-    @property
-    def form(self) -> int:
-        """The order of the entries, for which a patch is made."""
-        return self._block
-
-    @property
-    def block(self) -> int:
-        """Channels in a block of the filters; 1 if they lie as in the bundle."""
-        return self._block
-
-    def originals(self) -> dict[str, NDArray[Any]]:
-        """Return every tensor in the bundle's order of entries: a view, or a copy of filters."""
-        return {
-            name: from_blocks(view, self._block) if self._is_blocked(name) else view
-            for name, view in self.views().items()
-        }
-
-    def lay_out(self, block: int) -> None:
-        """Lay all filters out in blocks of channels, before any patch is prepared.
-
-        Args:
-            block: Number of channels in a block; the present one changes nothing.
+    def put(self, name: str, array: NDArray[Any]) -> None:
+        """Write a tensor of the base, given as the bundle has it, before any patch is prepared.
 
         Raises:
-            FormatError: The channels are not a multiple of a block.
+            FormatError: It cannot be held in this form.
         """
-        if block == self._block:
-            return
-        filters = [spec for spec in self.layout.values() if len(spec.shape) == 4]
-        for spec in filters:
-            if not fits(spec.shape, block):
-                raise FormatError(
-                    f"the channels of '{spec.name}' {spec.shape} make no whole blocks of {block}; "
-                    "export the bundle again"
-                )
-        for spec in filters:
-            self[spec.name][...] = to_blocks(self[spec.name], block)
-        self._block = block
+        self.form.place(self.layout[name], array, self[name])
+
+    def original(self, name: str) -> NDArray[Any]:
+        """Return a tensor as the bundle has it: a live view, or a copy in another form."""
+        return self.form.original(self.layout[name], self[name])
 
     def prepare(self, patch: Patch) -> ResidentPatch | None:
         """Return a patch as `apply` takes it; None if it is empty. Reads the base, changes nothing.
@@ -142,7 +119,7 @@ class Weights:
             if name not in self.layout:
                 raise FormatError(f"the patch changes '{name}', which the base does not have")
             check(self.layout[name], sparse)
-            by_type.setdefault(self.layout[name].dtype, []).append((self._offsets[name], name))
+            by_type.setdefault(self._held[name].dtype, []).append((self._offsets[name], name))
         scatters = []
         for dtype, starts in by_type.items():
             count = sum(patch[name].indices.size for _, name in starts)
@@ -150,7 +127,9 @@ class Weights:
             indices, values, end = np.empty(count, np.int64), np.empty(count, dtype), 0
             for start, name in sorted(starts):
                 here = slice(end, end := end + patch[name].indices.size)
-                indices[here], values[here] = self._placed(name, patch[name], start)
+                spec, sparse = self.layout[name], patch[name]
+                indices[here], values[here] = self.form.entries(spec, sparse)
+                indices[here] += start
             undo = self._base_values(dtype, indices)
             scatter = with_fillers(dtype, indices, values, undo, self._base_values)
             self._reserve(dtype, scatter.gaps.size)
@@ -188,7 +167,8 @@ class Weights:
     def sha256(self) -> str:
         """Return the digest of the base in memory; removes the patch."""
         self.apply(None)
-        return tensors_sha256(self.originals())
+        nbytes = sum(spec.nbytes for spec in self.layout.values())
+        return sha256_of(self.layout, self.original, nbytes)
 
     def _unpack(self, scatter: Scatter) -> NDArray[np.intp]:
         """Return the indices of a scatter, in the buffer of its type."""
@@ -196,19 +176,6 @@ class Weights:
         np.copyto(indices, scatter.gaps)
         np.cumsum(indices, out=indices)
         return indices
-
-    def _is_blocked(self, name: str) -> bool:
-        return self._block > 1 and len(self.layout[name].shape) == 4
-
-    def _placed(
-        self, name: str, sparse: SparseTensor, start: int
-    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Return the sorted indices of a tensor's changed entries in its type, and their values."""
-        if not self._is_blocked(name):
-            return sparse.indices.astype(np.int64) + start, sparse.values
-        indices = positions(sparse.indices, self.layout[name].shape, self._block)
-        order = np.argsort(indices)
-        return indices[order] + start, sparse.values[order]
 
     def _room(self, dtype: str) -> int:
         return self._scratch[dtype].size if dtype in self._scratch else 0

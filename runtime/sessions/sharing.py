@@ -6,30 +6,31 @@ from collections.abc import Hashable
 
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.shared_weights import SharedWeights
+from runtime.memory.form import Form
 from runtime.memory.weights import Weights
 
 
 class SharedBase:
-    """The base weights, read once for each layout that sessions use."""
+    """The base weights, read once for each form that sessions use."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Read nothing yet."""
         self._bundle = bundle
-        self._shared: dict[int, SharedWeights] = {}
+        self._shared: dict[Form, SharedWeights] = {}
 
-    def read(self, block: int) -> Weights:
+    def read(self, form: Form) -> Weights:
         """Return weights for one session; pages that it does not change are shared.
 
         Args:
-            block: Number of channels in a block of the filters, see `Weights.lay_out`.
+            form: How the tensors shall lie in memory.
 
         Raises:
             FormatError: The bundle's file is missing or damaged.
             StorageError: There is no room for the weights.
         """
-        if block not in self._shared:
-            self._shared[block] = self._bundle.shared_weights(block)
-        return self._shared[block].weights()
+        if form not in self._shared:
+            self._shared[form] = self._bundle.shared_weights(form)
+        return self._shared[form].weights()
 
     def close(self) -> None:
         """Release the shared weights; those that were read stay valid."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,21 @@ def tensors_sha256(tensors: Mapping[str, NDArray[Any]]) -> str:
 
     The bytes of each tensor are hashed on their own, so that several cores share the work.
     """
-    if sum(tensor.nbytes for tensor in tensors.values()) < _SMALL:
-        return combined(line(*item) for item in tensors.items())
-    return combined(on_threads(lambda item: line(*item), tensors.items(), 4))
+    nbytes = sum(tensor.nbytes for tensor in tensors.values())
+    return sha256_of(tensors, tensors.__getitem__, nbytes)
+
+
+def sha256_of(names: Iterable[str], get: Callable[[str], NDArray[Any]], nbytes: int) -> str:
+    """Return the digest of tensors that are made one by one; see `tensors_sha256`.
+
+    Args:
+        names: Names of the tensors.
+        get: Function that returns a tensor; several threads call it.
+        nbytes: Number of bytes of all tensors.
+    """
+    if nbytes < _SMALL:
+        return combined(line(name, get(name)) for name in names)
+    return combined(on_threads(lambda name: line(name, get(name)), names, 4))
 
 
 def line(name: str, tensor: NDArray[Any]) -> str:

@@ -11,6 +11,7 @@ from runtime.lookup import imported
 if TYPE_CHECKING:
     from runtime.backends.base import Backend
     from runtime.bundles.bundle import Bundle
+    from runtime.memory.form import Form
     from runtime.memory.weights import Weights
     from runtime.strategies.base import Strategy
 
@@ -40,7 +41,7 @@ def load(
     bundle: Bundle,
     backend: Backend,
     blocked: bool,
-    read: Callable[[int], Weights] | None = None,
+    read: Callable[[Form], Weights] | None = None,
 ) -> Strategy[Any]:
     """Return the strategy `name`, opened for a bundle.
 
@@ -49,7 +50,7 @@ def load(
         bundle: Bundle with the tasks to hold.
         backend: Backend to run on; its memory is closed with the strategy.
         blocked: Whether to use encoders with blocked filters where there are some.
-        read: Function that returns the base weights for a block size; None reads the file.
+        read: Function that returns the base weights in a form; None reads the file.
 
     Raises:
         BackendError: The name is unknown, or the backend or the device cannot be used here.

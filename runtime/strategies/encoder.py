@@ -7,23 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Arrays, Engine
+from runtime.backends.base import Arrays, Backend, Engine
 from runtime.bundles.constants import check_token_names
 from runtime.bundles.entries import Encoder
 from runtime.bundles.task import token_type
-from runtime.memory.base import Memory, PlacedWeights, Tensors
+from runtime.memory.base import PlacedWeights, Tensors
+from runtime.memory.bf16 import narrowed
 from runtime.models import Precision
 
 
 class EncoderEngine:
     """An encoder with room for the tokens of one task, at one address like the weights."""
 
-    def __init__(self, engine: Engine, content: Encoder, memory: Memory[Any]) -> None:
+    def __init__(self, engine: Engine, content: Encoder, backend: Backend) -> None:
         """Start unbound; `bind` allocates the tokens."""
         self.engine = engine
         self.names = tuple(content.tokens)
         """Names of the tokens."""
-        self._content, self._memory = content, memory
+        self._content, self._backend = content, backend
         self._tokens: Tensors | None = None
 
     def bind(self, weights: PlacedWeights, precision: Precision) -> None:
@@ -48,11 +49,15 @@ class EncoderEngine:
         """Return a task's tokens in the form that `put` takes; None without any.
 
         Raises:
+            FormatError: Tokens of a bf16 bundle hold a value that is not a bfloat16 value.
             BackendError: There is no room.
         """
         if not self.names:
             return None
-        return self._memory.tensors({name: tokens[name] for name in self.names})
+        values = {name: tokens[name] for name in self.names}
+        if self._backend.bf16:
+            values = {name: narrowed(each, f"tokens '{name}'") for name, each in values.items()}
+        return self._backend.memory.tensors(values)
 
     def put(self, tokens: Tensors) -> None:
         """Replace the tokens by those of a task, in place.

@@ -18,6 +18,7 @@ from runtime.bundles.constants import constants
 from runtime.bundles.entries import TaskEntry
 from runtime.bundles.task import Task
 from runtime.errors import BackendError
+from runtime.memory.form import Form
 from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
 from runtime.mutex import Mutex
@@ -65,7 +66,7 @@ class EnginesStrategy(Strategy[EngineTask]):
         bundle: Bundle,
         backend: Backend,
         blocked: bool,
-        read: Callable[[int], Weights] | None = None,
+        read: Callable[[Form], Weights] | None = None,
     ) -> EnginesStrategy:
         """Read the graphs and open the heads; the base is read when a task needs it.
 

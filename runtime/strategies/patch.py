@@ -18,6 +18,7 @@ from runtime.bundles.entries import TaskEntry
 from runtime.bundles.task import Task
 from runtime.errors import BackendError
 from runtime.memory.base import PlacedPatch, PlacedWeights, Tensors
+from runtime.memory.form import Form
 from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
 from runtime.strategies.base import LoadedTask, Strategy
@@ -64,7 +65,7 @@ class PatchStrategy(Strategy[PatchTask]):
         bundle: Bundle,
         backend: Backend,
         blocked: bool,
-        read: Callable[[int], Weights] | None = None,
+        read: Callable[[Form], Weights] | None = None,
     ) -> PatchStrategy:
         """Read the base weights, bring them into the backend's memory and open every engine.
 
@@ -72,8 +73,8 @@ class PatchStrategy(Strategy[PatchTask]):
             bundle: Bundle to open.
             backend: Backend that opens its engines; its memory is closed with the strategy.
             blocked: Whether to use encoders with blocked filters where there are some.
-            read: Function that returns the checked base weights for a block size; the filters may
-                be laid out in blocks already. None reads the bundle's file.
+            read: Function that returns the checked base weights in a form; None reads the bundle's
+                file.
 
         Raises:
             FormatError: The bundle is damaged.
@@ -82,19 +83,15 @@ class PatchStrategy(Strategy[PatchTask]):
         strategy, manifest = cls(backend), bundle.manifest
         # A manifest has blocked graphs for all encoders or for none: they share the filters.
         there = blocked and all(encoder.blocked is not None for encoder in manifest.encoders)
-        block = backend.block if there else 1
-        reading = Job(lambda: read(block) if read else bundle.weights())
+        form = Form(backend.block if there else 1, backend.bf16)
+        reading = Job(lambda: (read or bundle.weights)(form))
         try:
             reading.start()
             for encoder in manifest.encoders:
-                ref = encoder.blocked if block > 1 else None
+                ref = encoder.blocked if form.block > 1 else None
                 engine = backend.open(bundle.graph(ref or encoder.graph))
-                strategy.encoders[encoder.graph.sha256] = EncoderEngine(
-                    engine, encoder, backend.memory
-                )
-            base = reading.take()
-            base.lay_out(block)
-            strategy.weights = backend.memory.weights(base, bundle.weights)
+                strategy.encoders[encoder.graph.sha256] = EncoderEngine(engine, encoder, backend)
+            strategy.weights = backend.memory.weights(reading.take(), lambda: bundle.weights(form))
             for opened in strategy.encoders.values():
                 opened.bind(strategy.weights, manifest.precision)
             strategy.open_heads(bundle)

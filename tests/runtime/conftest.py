@@ -18,7 +18,7 @@ from runtime.bundles import bundle
 from runtime.bundles.entries import CLASSES
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task, encode_task
-from runtime.models import BaseModel, Preprocess, TaskInfo
+from runtime.models import BaseModel, Precision, Preprocess, TaskInfo
 from runtime.patch import SparseTensor, merge
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
@@ -95,6 +95,11 @@ def head_graph(bias: bool = False) -> bytes:
     )
 
 
+def on_grid(values: np.ndarray) -> np.ndarray:
+    """Return float32 values cut to bfloat16 ones."""
+    return (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
 @dataclass
 class World:
     """The parts of a bundle and what it must answer."""
@@ -120,11 +125,15 @@ class World:
         return hidden @ w["second.weight"] + second
 
 
-def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) -> World:
+def _make_world(
+    path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False, precision: Precision = "fp32"
+) -> World:
     """Write a bundle; a mixed one has two encoders, two heads and two ways to resize."""
+    low = on_grid if precision == "bf16" else lambda array: array
     rng = np.random.default_rng(seed)
     shapes = {"first.weight": (3, WIDTH), "first.bias": (WIDTH,), "second.weight": (WIDTH, DIM)}
     base = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
+    base = {name: low(array) if array.ndim > 1 else array for name, array in base.items()}
     identity = tensors_sha256(base)
     spec = Preprocess(SIZE)
     encoders = [
@@ -139,7 +148,7 @@ def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) 
         for name in () if prompted else ("first.weight", "second.weight")[: 1 + number % 2]:
             count = int(rng.integers(1, 200))
             where = np.sort(rng.choice(base[name].size, count, replace=False)).astype(np.uint32)
-            patch[name] = SparseTensor(where, rng.standard_normal(count).astype(np.float32))
+            patch[name] = SparseTensor(where, low(rng.standard_normal(count).astype(np.float32)))
         classes = tuple(f"class {i}" for i in range(2 + number))
         info = TaskInfo(
             f"a-{chr(98 + number) if number < 24 else number}",
@@ -159,7 +168,7 @@ def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) 
             base_sha256=identity,
             encoder=sha256(encoders[prompted].graph),
             tokens={
-                name: 30 * rng.standard_normal(shape).astype(np.float32)
+                name: low(30 * rng.standard_normal(shape).astype(np.float32))
                 for name, shape in (TOKENS if prompted else {}).items()
             },
             head=sha256(heads[affine].graph),
@@ -169,7 +178,7 @@ def _make_world(path: Path, tasks: int = 3, seed: int = 0, mixed: bool = False) 
         )
     parts = {
         "base": BaseModel("toy", "none", identity),
-        "precision": "fp32",
+        "precision": precision,
         "encoders": encoders[: 1 + mixed],
         "tensors": base,
         "heads": heads[: 1 + mixed],

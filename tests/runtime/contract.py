@@ -6,7 +6,8 @@ function that makes a bundle ready for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from runtime import backends
 from runtime.backends.base import Backend
 from runtime.bundles.bundle import Bundle
 from runtime.errors import BackendError, UdaError
+from runtime.memory.form import Form
+from runtime.models import Precision
 from tests.runtime.conftest import SIZE
 from tests.runtime.interrupts import Checker, interrupted
 
@@ -32,6 +35,9 @@ class Where(NamedTuple):
     device: str
     ready: Callable[[Path, str], None]
     """Makes the bundle of a path ready for a strategy."""
+    precision: Precision = "fp32"
+    """Precision of the bundles."""
+    tolerance: Mapping[str, float] = TOLERANCE
 
     def session(self, path: Path, strategy: str = "patch", **options) -> runtime.Session:
         self.ready(path, strategy)
@@ -40,7 +46,7 @@ class Where(NamedTuple):
 
     def load(self, path: Path) -> Backend:
         self.ready(path, "patch")
-        return backends.load(self.backend, self.device, 1, path)
+        return backends.load(self.backend, self.device, 1, path, precision=self.precision)
 
 
 def random_pixels(count: int, seed: int = 0) -> np.ndarray:
@@ -57,7 +63,7 @@ class BackendContract:
             for task in (*session.tasks, *session.tasks[::-1]):
                 session.switch(task)
                 found = session.infer(pixels)
-                np.testing.assert_allclose(found, mixed.logits(task, pixels), **TOLERANCE)
+                np.testing.assert_allclose(found, mixed.logits(task, pixels), **where.tolerance)
 
     def test_a_batch_of_any_size_answers_as_its_frames_do(self, where, mixed):
         pixels = random_pixels(MORE_THAN_A_PROFILE, seed=1)
@@ -69,7 +75,7 @@ class BackendContract:
                 for count in (1, 2, 8, MORE_THAN_A_PROFILE):
                     found = session.infer(pixels[:count])
                     assert found.shape == (count, len(mixed.tasks[task].info.classes))
-                    np.testing.assert_allclose(found, single[:count], **TOLERANCE)
+                    np.testing.assert_allclose(found, single[:count], **where.tolerance)
 
     def test_what_a_run_returns_is_fresh(self, where, world):
         with where.session(world.path) as session:
@@ -85,7 +91,8 @@ class BackendContract:
         backend, bundle = where.load(world.path), Bundle.open(world.path)
         try:
             graph = bundle.graph(bundle.manifest.encoders[0].graph)
-            weights = backend.memory.weights(bundle.weights(), bundle.weights)
+            read = partial(bundle.weights, Form(bf16=backend.bf16))
+            weights = backend.memory.weights(read(), read)
             one, two = backend.open(graph), backend.open(graph)
             assert one.inputs == {"pixels", *world.base}
             with pytest.raises(BackendError, match="the graph wants"):
@@ -117,9 +124,11 @@ class BackendContract:
                     session.switch(task)
                     loaded, strategy = session._load(task), session._strategy
                     features = strategy.features(loaded, pixels)
-                    np.testing.assert_allclose(features, mixed.features(task, pixels), **TOLERANCE)
+                    np.testing.assert_allclose(
+                        features, mixed.features(task, pixels), **where.tolerance
+                    )
                     apart = strategy.logits(loaded, features)
-                    np.testing.assert_allclose(session.infer(pixels), apart, **TOLERANCE)
+                    np.testing.assert_allclose(session.infer(pixels), apart, **where.tolerance)
 
     def test_closing_twice_is_harmless_and_nothing_runs_after_it(self, where, world):
         session = where.session(world.path)

@@ -5,6 +5,7 @@ import pytest
 from runtime.errors import FormatError
 from runtime.memory import blocked
 from runtime.memory.blocked import block_size, fits, from_blocks, positions, to_blocks
+from runtime.memory.form import Form
 from runtime.memory.weights import Weights
 from runtime.models import TensorSpec
 from runtime.patch import SparseTensor, merge
@@ -56,13 +57,15 @@ def test_the_probed_block_size_is_how_this_processor_orders_channels():
     assert np.array_equal(session.run(None, {"x": x})[0], want)
 
 
-def make_weights():
+def make_weights(block):
     draw = np.random.default_rng(0)
     base = {"a": (16, 3, 2, 2), "b": (7,), "c": (32, 16, 3, 3), "d": (5, 4)}
     tensors = {n: draw.standard_normal(s).astype(np.float32) for n, s in base.items()}
-    buffer = np.concatenate([t.reshape(-1) for t in tensors.values()]).view(np.uint8).copy()
     specs = [TensorSpec(n, "float32", t.shape) for n, t in tensors.items()]
-    return tensors, Weights(buffer, specs)
+    weights = Weights(np.empty(sum(s.nbytes for s in specs), np.uint8), specs, Form(block))
+    for name, tensor in tensors.items():
+        weights.put(name, tensor)
+    return tensors, weights
 
 
 def make_patch(tensors, seed):
@@ -76,24 +79,22 @@ def make_patch(tensors, seed):
 
 
 def test_patches_reach_the_same_entries_in_blocked_weights():
-    tensors, weights = make_weights()
-    weights.lay_out(8)
+    tensors, weights = make_weights(8)
     assert not np.array_equal(weights["c"], tensors["c"])
     patches = [make_patch(tensors, seed) for seed in range(3)]
     ready = [weights.prepare(patch) for patch in patches]
     for number in np.random.default_rng(1).integers(0, 3, 40).tolist():
         weights.apply(ready[number])
         expected = merge(tensors, patches[number])
-        for name, tensor in weights.originals().items():
-            assert tensor.tobytes() == expected[name].tobytes()
+        for name in tensors:
+            assert weights.original(name).tobytes() == expected[name].tobytes()
     weights.apply(())
-    for name, tensor in weights.originals().items():
-        assert tensor.tobytes() == tensors[name].tobytes()
+    for name, tensor in tensors.items():
+        assert weights.original(name).tobytes() == tensor.tobytes()
 
 
 def test_weights_stay_as_they_are_without_blocks():
-    tensors, weights = make_weights()
-    weights.lay_out(1)
     with pytest.raises(FormatError, match="'a' .* make no whole blocks of 32"):
-        weights.lay_out(32)
+        make_weights(32)
+    tensors, weights = make_weights(1)
     assert all(np.array_equal(weights[name], tensor) for name, tensor in tensors.items())

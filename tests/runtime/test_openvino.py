@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,8 +15,12 @@ import runtime
 from runtime import backends
 from runtime.backends.openvino.backend import check_bf16
 from runtime.bundles import bundle
-from runtime.errors import BackendError
-from tests.runtime.contract import random_pixels
+from runtime.bundles.bundle import Bundle
+from runtime.errors import BackendError, FormatError
+from runtime.patch import SparseTensor
+from runtime.storage.digest import tensors_sha256
+from tests.runtime.contract import BackendContract, Where, random_pixels
+from tests.runtime.interrupts import Checker
 
 FILTERS = {name: (4, 4, 1, 1) for name in ("one", "two")}
 
@@ -38,6 +43,16 @@ def convolutions(count: int) -> bytes:
     opsets = [helper.make_opsetid("", 18)]
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     return model.SerializeToString()
+
+
+def multiplies_bf16() -> bool:
+    """Return whether this processor takes bf16 bundles; one that does not has to say so."""
+    try:
+        backends.load("openvino", "cpu", 1, precision="bf16")
+    except BackendError as error:
+        assert "does not multiply bf16" in str(error)
+        return False
+    return True
 
 
 @pytest.fixture
@@ -86,19 +101,16 @@ def test_an_input_of_another_shape_is_refused(backend):
         engine.run({"pixels": np.zeros((1, 5, 3, 3), np.float32)})
 
 
-def test_a_bf16_bundle_is_multiplied_in_bf16_and_other_bundles_are_not(world, tmp_path):
+def test_a_bf16_bundle_is_multiplied_in_bf16_and_other_bundles_are_not(make_world, tmp_path):
     """bfloat16 keeps 8 bits: answers are near those of float32, and not the same."""
-    pixels = random_pixels(3)
-    with runtime.Session.open(world.path, backend="openvino", threads=1) as session:
+    pixels, world = random_pixels(3), make_world("bf16", precision="bf16")
+    bundle.write(tmp_path / "fp32", **world.parts | {"precision": "fp32"})
+    with runtime.Session.open(tmp_path / "fp32", backend="openvino", threads=1) as session:
         session.switch("a-b")
         exact = session.infer(pixels)
-    bundle.write(tmp_path / "bf16", **world.parts | {"precision": "bf16"})
-    try:
-        backends.load("openvino", "cpu", 1, precision="bf16")
-    except BackendError as error:
-        assert "does not multiply bf16" in str(error)  # what this processor has to answer
+    if not multiplies_bf16():
         return
-    with runtime.Session.open(tmp_path / "bf16", backend="openvino", threads=1) as session:
+    with runtime.Session.open(world.path, backend="openvino", threads=1) as session:
         session.switch("a-b")
         found = session.infer(pixels)
     assert not np.array_equal(found, exact)
@@ -130,3 +142,74 @@ print(len(heard))
     words = [sys.executable, "-c", code, str(world.path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+class TestInBf16(BackendContract):
+    """Matrices, patches and tokens of a bf16 bundle are held as bfloat16."""
+
+    @pytest.fixture
+    def where(self):
+        if not multiplies_bf16():
+            pytest.skip("this processor does not multiply bf16")
+        near = {"rtol": 2**-6, "atol": 64.0}  # of logits of a size of 1e4
+        return Where("openvino", "cpu", lambda path, strategy: None, "bf16", near)
+
+    @pytest.fixture
+    def world(self, make_world):
+        return make_world("toy.bundle", precision="bf16")
+
+    @pytest.fixture
+    def mixed(self, make_world):
+        return make_world("mixed.bundle", tasks=5, mixed=True, precision="bf16")
+
+    def test_matrices_are_held_in_two_bytes_and_answer_as_constants_do(self, where, mixed):
+        pixels = random_pixels(2)
+        with where.session(mixed.path) as patched, where.session(mixed.path, "engines") as baked:
+            held = patched._strategy.weights.handles
+            types = {name: array.dtype.name for name, array in held.items()}
+            assert types.pop("first.bias") == "float32" and {*types.values()} == {"uint16"}
+            assert patched.layout == Bundle.open(mixed.path).layout()
+            for task in mixed.tasks:
+                patched.switch(task)
+                baked.switch(task)
+                found, wanted = patched.infer(pixels), baked.infer(pixels)
+                np.testing.assert_allclose(found, wanted, **where.tolerance)
+
+    def test_sessions_of_a_pool_share_them(self, where, mixed, frame):
+        check = Checker(mixed.path, frame, backend="openvino")
+        with runtime.SessionPool.open(mixed.path, backend="openvino", threads=1) as pool:
+            for _ in range(3):
+                for result in pool.predict_many([(frame, task) for task in mixed.tasks]):
+                    assert check.same(result)
+            for session in pool.sessions:
+                check.base(session)
+
+    @pytest.mark.parametrize("odd_in", ["base", "patch", "tokens"])
+    def test_values_that_bfloat16_lacks_are_refused(self, where, mixed, tmp_path, odd_in):
+        odd, parts, tasks = np.float32(1.001), dict(mixed.parts), dict(mixed.tasks)
+        if odd_in == "base":
+            tensors = {name: array.copy() for name, array in mixed.base.items()}
+            tensors["second.weight"][3, 1] = odd
+            parts["tensors"], identity = tensors, tensors_sha256(tensors)
+            tasks = {n: replace(task, base_sha256=identity) for n, task in tasks.items()}
+        elif odd_in == "patch":
+            sparse = SparseTensor(np.array([4], np.uint32), np.array([odd]))
+            tasks["a-b"] = replace(tasks["a-b"], patch={"first.weight": sparse})
+        else:
+            tokens = {name: array + odd for name, array in tasks["a-c"].tokens.items()}
+            tasks["a-c"] = replace(tasks["a-c"], tokens=tokens)
+        bundle.write(tmp_path / "odd", **parts | {"tasks": [*tasks.values()]})
+        what = {"base": "^'second.weight'", "patch": "patch of 'first.weight'", "tokens": "tokens"}
+        wanted = f"{what[odd_in]}.* holds .*, expected bfloat16 .* export it again"
+        options = {"backend": "openvino", "threads": 1}
+        if odd_in == "base":
+            for kind in (runtime.Session, runtime.SessionPool):
+                with pytest.raises(FormatError, match=wanted):
+                    kind.open(tmp_path / "odd", **options)
+            return
+        with runtime.Session.open(tmp_path / "odd", **options) as session:
+            session.switch("a-d")
+            with pytest.raises(FormatError, match=wanted):
+                session.switch("a-b" if odd_in == "patch" else "a-c")
+            assert session.task == "a-d"
+            assert session.base_sha256() == session.bundle.manifest.tensors.sha256

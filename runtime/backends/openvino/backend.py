@@ -22,9 +22,10 @@ _FEW = 1
 class OpenvinoBackend:
     """Opens graphs with OpenVINO, whose engines read NumPy's arrays where they are.
 
-    float32 is multiplied as float32. The weights of a bf16 bundle are bfloat16 values, so bfloat16
-    is multiplied where the processor can; a processor that cannot is refused, since float32 would
-    be no faster than another backend, and give other answers than the export verified.
+    float32 is multiplied as float32. The weights of a bf16 bundle are bfloat16 values, so they are
+    held and multiplied as such where the processor can; a processor that cannot is refused, since
+    float32 would be no faster than another backend, and give other answers than the export
+    verified.
 
     Raises:
         BackendError: openvino is missing, or this processor does not multiply bfloat16 and the
@@ -49,7 +50,7 @@ class OpenvinoBackend:
         self.block = 1  # it lays out constant filters itself
         self.memory = HostMemory()
         self._threads = threads
-        self._hint = "bf16" if precision == "bf16" else "f32"
+        self.bf16 = precision == "bf16"
         check_bf16(precision, self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
     def open(
@@ -70,9 +71,11 @@ class OpenvinoBackend:
         if baked:
             replace_inputs(self._ov, model, baked)
         _check_convolutions(model)
+        if self.bf16 and not small:
+            model = _with_bf16_inputs(self._ov, model)
         _leave_rows_open(model)
         settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "f32" if small else self._hint,
+            "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 and not small else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
@@ -123,6 +126,18 @@ def _check_convolutions(model: Any) -> None:
             f"openvino convolves many times slower with filters that are inputs, and this encoder "
             f"has {slow} such convolutions; pass --strategy engines, or --backend ort"
         )
+
+
+def _with_bf16_inputs(library: Any, model: Any) -> Any:
+    """Return a model whose float32 inputs of two or more axes are bfloat16.
+
+    What it multiplies in bfloat16 it then reads where it lies; float32 is converted at every run.
+    """
+    steps = library.preprocess.PrePostProcessor(model)
+    for number, port in enumerate(model.inputs):
+        if port.element_type == library.Type.f32 and port.partial_shape.rank.get_length() >= 2:
+            steps.input(number).tensor().set_element_type(library.Type.bf16)
+    return steps.build()
 
 
 def _leave_rows_open(model: Any) -> None:

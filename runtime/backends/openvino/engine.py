@@ -68,7 +68,11 @@ class OpenvinoEngine:
 
     def _set(self, name: str, array: Any) -> Any:
         """Give the request an array to read where it is; return what keeps it alive."""
-        tensor = self._ov.Tensor(array, shared_memory=True)  # no copy: it is this very array
+        # No copy: it is this very array.
+        if array.dtype == np.uint16:  # bfloat16, which NumPy has no type for
+            tensor = self._ov.Tensor(array, self._ov.Shape(array.shape), self._ov.Type.bf16)
+        else:
+            tensor = self._ov.Tensor(array, shared_memory=True)
         try:
             self._request.set_tensor(name, tensor)
         except RuntimeError as error:

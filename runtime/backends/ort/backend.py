@@ -33,6 +33,8 @@ class OrtBackend:
         BackendError: onnxruntime is missing, or has no such device here.
     """
 
+    bf16 = False
+
     def __init__(self, device: str, threads: int | None, *ignored: object) -> None:
         """Start the library; it multiplies in the graphs' own precision, and builds nothing."""
         index = index_of(device)

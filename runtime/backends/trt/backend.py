@@ -32,6 +32,7 @@ class TrtBackend:
     """
 
     block = 1
+    bf16 = False
 
     def __init__(
         self,
