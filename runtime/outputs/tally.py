@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from runtime.console import count_of
 from runtime.errors import DataError, UdaError
 from runtime.outputs.base import Output, Result
+from runtime.storage import disk
 
 
 class Tally(Output):
@@ -72,7 +72,7 @@ class Tally(Output):
     def _so_far(self) -> str:
         total = self.good + self.failed
         done = f"; {count_of(total, self._noun)} done"
-        kept = [path for path in self._paths if os.path.exists(path)] if total else []
+        kept = [path for path in self._paths if disk.exists(path)] if total else []
         *names, last = [f"'{path}'" for path in kept] or [""]
         if last:
             done += f", see {', '.join(names)}{' and ' if names else ''}{last}"

@@ -44,7 +44,7 @@ def of_table(done):
 
 
 def of_run(done):
-    return float(re.search(r"(\d+\.\d\d) % last epoch", done.output)[1])
+    return float(re.search(r"(\d+\.\d\d) %", done.output)[1])
 
 
 def evaluated(out, *images):
