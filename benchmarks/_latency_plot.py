@@ -26,7 +26,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             colour = "#2a7f4f" if side.startswith("session") else "#8aa0b5"
             panel.barh(place, middle, color=colour)
             panel.plot([times[0], times[-1]], [place, place], color="#222", linewidth=1)
-            panel.text(middle, place, f" {middle:.0f}", va="center", fontsize=8)
+            panel.text(times[-1], place, f" {middle:.0f}", va="center", fontsize=8)
         bound = next(iter(mine.values()))["bound_ms"]
         if bound:
             panel.axvline(bound, color="#c0392b", linewidth=1, linestyle=":")

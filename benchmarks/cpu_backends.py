@@ -9,7 +9,6 @@ after it has classified frames of two tasks. Ratios are to ONNX Runtime, at the 
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -20,7 +19,6 @@ import click
 import numpy as np
 
 from benchmarks._models import make_model
-from benchmarks.memory import resident
 from runtime.benchmark.latency import machine, summary, timed
 from runtime.console import bytes_text, table, write_json
 from runtime.sessions.session import Session
@@ -51,9 +49,8 @@ def switches(bundle: Path, tasks: tuple[str, str], count: int) -> dict[str, list
 
 def memory(bundle: Path, backend: str) -> int:
     """Return the bytes of a process that classifies frames with a backend."""
-    command = [sys.executable, "-m", "benchmarks.cpu_backends", "--child", str(bundle), backend]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(json.loads(done.stdout))
+    command = [sys.executable, "-m", "benchmarks._resident", str(bundle), backend]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def measure(name: str, precision: Any, folder: Path, runs: int) -> list[dict[str, Any]]:
@@ -92,22 +89,14 @@ def _shown(row: dict[str, Any]) -> list[str]:
 @click.option("--precision", "precisions", multiple=True, default=("fp32", "bf16"))
 @click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
-@click.option("--child", nargs=2, help="Measure the memory of this bundle with this backend.")
 def main(
     folder: Path,
     model: str,
     precisions: tuple[str, ...],
     runs: int,
     json_file: Path | None,
-    child: tuple[str, str] | None,
 ) -> None:
     """Compare switches and memory."""
-    if child:
-        with Session.open(child[0], backend=child[1], threads=2) as session:
-            for task in session.tasks[-2:]:
-                session.predict(np.zeros((224, 224, 3), np.uint8), task)
-            click.echo(json.dumps(resident()))
-        return
     rows = [row for p in precisions for row in measure(model, p, folder, runs)]
     click.echo(table(("", "backend", "median", "ratio", "range", "target"), map(_shown, rows)))
     if json_file:

@@ -34,7 +34,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.memory import resident
+from benchmarks._resident import resident
 from runtime.benchmark.latency import machine, summary, timed
 from runtime.benchmark.tasks import mix, one_by_one
 from runtime.bundles import manifest

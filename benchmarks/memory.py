@@ -9,9 +9,7 @@ changed weight, and the head. Target: at most 1.3 times. The file is smaller sti
 
 from __future__ import annotations
 
-import gc
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -20,18 +18,13 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks._resident import resident
 from runtime.benchmark.latency import machine
 from runtime.console import bytes_text, table, write_json
 from runtime.sessions.session import Session
 
 WARM = 4
 """Tasks loaded before measuring: the first ones also grow shared buffers."""
-
-
-def resident() -> int:
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def measure(bundle: Path) -> dict[str, Any]:

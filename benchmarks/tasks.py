@@ -25,7 +25,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.memory import resident
+from benchmarks._resident import resident
 from benchmarks.peers import DISTINCT, KINDS, Files, Kind
 from runtime.benchmark.latency import machine, summary, timed
 from runtime.bundles.bundle import Bundle
