@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import merged
 from adapt.clip.model import Clip, encoder_tensors
 from adapt.optim.grid import GRIDS, Grid
@@ -27,6 +28,7 @@ from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
 from runtime.console import ProgressCallback
 from runtime.models import BaseModel, Precision, Preprocess
+from runtime.monitoring.statistics import MEMBER
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 
@@ -143,9 +145,18 @@ def make_contents(
                 record=asdict(_record(forms, clip, source, density(patch, tensors))),
                 background=artifact.preprocess.background,
                 requires=artifact.preprocess.requires,
+                **_statistics(artifact),
             )
         )
     return contents
+
+
+def _statistics(artifact: Artifact) -> dict[str, Any]:
+    """Return the members of a task that carry an artifact's statistics, if it has some."""
+    if MEMBER not in artifact.optional:
+        return {}
+    own = {n: a for n, a in artifact.optional_tensors.items() if n.startswith(f"{MEMBER}.")}
+    return {"optional": {MEMBER: artifact.optional[MEMBER]}, "optional_tensors": own}
 
 
 def _record(

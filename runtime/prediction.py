@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ConfigError
+from runtime.monitoring.statistics import TaskStatistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +21,12 @@ class Prediction:
     classes: tuple[str, ...]
     logits: NDArray[np.float32]
     """(K,), in the order of `classes`."""
+    features: NDArray[np.float32] | None = field(default=None, repr=False)
+    """(D,), the frame's features under the task; None where the task has no statistics."""
+    statistics: TaskStatistics | None = field(default=None, repr=False)
+    """Statistics of the task's own images."""
+    reject: float = 0.01
+    """Share of the task's own images that `known` may take for unknown."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prediction):
@@ -43,6 +50,39 @@ class Prediction:
     def score(self) -> float:
         """The softmax score of the most likely class, in [0, 1]."""
         return float(self.scores.max())
+
+    @property
+    def novelty(self) -> float | None:
+        """How far the frame is from the task's own images, in [0, 1].
+
+        The share of the task's own images that are nearer to their mean, by Mahalanobis distance of
+        the features. None where the task has no statistics.
+        """
+        if self.statistics is None or self.features is None:
+            return None
+        return float(self.statistics.novelty(self.features[None])[0])
+
+    @property
+    def affinity(self) -> float | None:
+        """Cosine of the features to the nearest mean of a class, in [-1, 1].
+
+        Low for things of a class that the task does not know. None where the task has no
+        statistics.
+        """
+        if self.statistics is None or self.features is None:
+            return None
+        return float(self.statistics.affinity(self.features[None])[0])
+
+    @property
+    def known(self) -> bool | None:
+        """Whether the frame is of the task's domain, and of one of its classes, as far as it shows.
+
+        Of the task's own images the share `reject` is taken for unknown. None where the task has
+        no statistics.
+        """
+        if self.statistics is None or self.features is None:
+            return None
+        return bool(self.statistics.known(self.features[None], self.reject)[0])
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """Return the most likely classes with their scores, best first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,14 @@ class BestEpoch:
         if chooses and parallel.rank() == 0 and self.chosen(history) == len(history) - 1:
             self._artifact(history).save(self._selected_path)
 
-    def finish(self, history: Sequence[EpochRow]) -> Artifact:
+    def finish(
+        self, history: Sequence[EpochRow], complete: Callable[[Artifact], Artifact]
+    ) -> Artifact:
         """Write the artifact of the chosen epoch, with the metrics of all, and return it.
+
+        Args:
+            history: Rows of the epochs.
+            complete: Function that adds what depends on the chosen weights.
 
         Raises:
             FormatError: The saved weights are damaged, or of another epoch.
@@ -96,6 +102,7 @@ class BestEpoch:
             artifact = replace(selected, metrics=artifact.metrics, optional=artifact.optional)
         parallel.wait()  # until every process has read it
         if parallel.rank() == 0:
+            artifact = complete(artifact)
             artifact.save(self._path)
             with storage_errors(self._selected_path):
                 self._selected_path.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from adapt.data import DomainPair
 from adapt.data.cache import pixels
 from adapt.data.inspection.training import stored, tell
 from adapt.evaluation.evaluator import Evaluator
+from adapt.evaluation.statistics import with_statistics
 from adapt.methods.base import AMP, Method
 from adapt.optim import rst
 from adapt.optim.averaging import WeightAverage
@@ -162,7 +163,9 @@ class Loop:
             else:
                 self._end_epoch(journal)
         with self.average.applied():
-            artifact = self.best_epoch.finish(self.history)
+            artifact = self.best_epoch.finish(
+                self.history, lambda made: with_statistics(made, pair.target, self.device)
+            )
         if parallel.rank() == 0:
             with storage_errors(self.checkpoint):
                 self.checkpoint.unlink(missing_ok=True)

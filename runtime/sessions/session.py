@@ -141,8 +141,8 @@ class Session(SwitchingSession):
         """
 
         def classify(loaded: LoadedTask, pixels: Pixels) -> list[Prediction]:
-            info = loaded.info
-            return [Prediction(info.id, info.classes, row) for row in self._logits(loaded, pixels)]
+            features, logits = self._strategy.see(loaded, pixels)
+            return _predictions(loaded, logits, features)
 
         return self._see(frames, task, classify)
 
@@ -197,9 +197,9 @@ class Session(SwitchingSession):
                 for each, positions in zip(loaded, batch.heads.values(), strict=True):  # noqa: B023
                     rows = np.ascontiguousarray(features[[row for row, _ in positions]])
                     logits = self._strategy.logits(each, rows)
-                    info = each.info
-                    for (_, position), row in zip(positions, logits, strict=True):
-                        found[position] = Prediction(info.id, info.classes, row)
+                    made = _predictions(each, logits, rows)
+                    for (_, position), prediction in zip(positions, made, strict=True):
+                        found[position] = prediction
                 return True
 
             if not self._run(classify, *batch.heads):  # a refresh came between
@@ -260,3 +260,16 @@ class Session(SwitchingSession):
 
     def _logits(self, loaded: LoadedTask, pixels: Pixels) -> NDArray[np.float32]:
         return self._strategy.infer(loaded, pixels)
+
+
+def _predictions(
+    loaded: LoadedTask, logits: NDArray[np.float32], features: NDArray[np.float32] | None
+) -> list[Prediction]:
+    """Return a task's predictions for logits (N, K) and features (N, D)."""
+    info, statistics = loaded.info, loaded.statistics
+    if statistics is None or features is None:
+        return [Prediction(info.id, info.classes, row) for row in logits]
+    return [
+        Prediction(info.id, info.classes, row, own, statistics)
+        for row, own in zip(logits, features, strict=True)
+    ]

@@ -18,6 +18,7 @@ from runtime.bundles.task_checks import check_head_names
 from runtime.errors import FormatError
 from runtime.memory.base import Pixels, Tensors
 from runtime.models import Preprocess, TaskInfo, TensorSpec
+from runtime.monitoring.statistics import TaskStatistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,8 @@ class LoadedTask:
     head: str
     """SHA-256 of the task's head graph."""
     head_tensors: Tensors
+    statistics: TaskStatistics | None
+    """Statistics of the task's own images, if its file has some."""
 
     def close(self) -> None:
         """Free the head's memory, and all else that the task holds. Safe to call more than once.
@@ -161,6 +164,19 @@ class Strategy(ABC, Generic[R]):
             {"pixels": ready}, head, loaded.head_tensors.handles
         )
         return _checked(loaded, ready.shape[0], logits)
+
+    def see(
+        self, loaded: R, pixels: Pixels
+    ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
+        """Return features (N, D), if the task has statistics to hold them against, and logits.
+
+        Raises:
+            UdaError: As `infer`.
+        """
+        if loaded.statistics is None:
+            return None, self.infer(loaded, pixels)
+        features = self.features(loaded, pixels)
+        return features, self.logits(loaded, features)
 
     def logits(self, loaded: R, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits (N, K) for features (N, D); the task need not be the current one.

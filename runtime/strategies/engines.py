@@ -21,6 +21,7 @@ from runtime.errors import BackendError
 from runtime.memory.form import Form
 from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
+from runtime.monitoring.statistics import read
 from runtime.mutex import Mutex
 from runtime.strategies.base import LoadedTask, Strategy
 
@@ -110,6 +111,7 @@ class EnginesStrategy(Strategy[EngineTask]):
             BackendError: The engine cannot be opened.
         """
         self.check_head(task)
+        statistics = read(task.optional, task.optional_tensors, len(task.info.classes))
         untouched = not task.patch and not task.tokens
         weights = sum(spec.nbytes for spec in self._layout.values())
         tokens = b"".join(array.tobytes() for _, array in sorted(task.tokens.items()))
@@ -123,12 +125,15 @@ class EnginesStrategy(Strategy[EngineTask]):
         return EngineTask(
             info=task.info,
             preprocess=preprocess,
-            nbytes=head.nbytes + (0 if untouched else weights + len(tokens)),
+            nbytes=head.nbytes
+            + (0 if untouched else weights + len(tokens))
+            + (0 if statistics is None else statistics.nbytes),
             share=(task.encoder, state, preprocess),
             engine=engine,
             owned=not untouched,
             head=task.head,
             head_tensors=head,
+            statistics=statistics,
         )
 
     def switch(self, new: EngineTask | None) -> None:

@@ -21,6 +21,7 @@ from runtime.memory.base import PlacedPatch, PlacedWeights, Tensors
 from runtime.memory.form import Form
 from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
+from runtime.monitoring.statistics import read
 from runtime.strategies.base import LoadedTask, Strategy
 from runtime.strategies.encoder import EncoderEngine
 from runtime.workers import Job
@@ -123,6 +124,7 @@ class PatchStrategy(Strategy[PatchTask]):
             BackendError: There is no room on the device.
         """
         self.check_head(task)
+        statistics = read(task.optional, task.optional_tensors, len(task.info.classes))
         encoder = self.encoders[task.encoder]
         values = b"".join(task.tokens[name].tobytes() for name in encoder.names)
         with ExitStack() as stack:
@@ -137,13 +139,15 @@ class PatchStrategy(Strategy[PatchTask]):
         return PatchTask(
             info=task.info,
             preprocess=preprocess,
-            nbytes=head.nbytes + sum(each.nbytes for each in (patch, tokens) if each is not None),
+            nbytes=head.nbytes
+            + sum(each.nbytes for each in (patch, tokens, statistics) if each is not None),
             # A patch is its task's own; without one, the tokens alone tell two encoders apart.
             share=(task.encoder, object() if patch else sha256(values).digest(), preprocess),
             encoder=task.encoder,
             tokens=tokens,
             head=task.head,
             head_tensors=head,
+            statistics=statistics,
             patch=patch,
         )
 

@@ -1,0 +1,75 @@
+"""Statistics of a task's unlabelled target images, for those who watch it on the device."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import Network, load_base
+from adapt.compute.inference import predict
+from adapt.data.base import ImageSet
+from adapt.data.cache import pixels
+from runtime.monitoring.fit import FEWEST, task_statistics
+from runtime.monitoring.statistics import MEMBER
+
+BASE_MEMBER = "base_features"
+"""Optional member of an artifact: features of the untouched base, from which the export computes
+what tells the tasks of a bundle apart."""
+MOST_KEPT = 512
+"""Most rows of base features that are kept."""
+_MOST, _PER_CLASS, _LIMIT = 1024, 16, 8192
+"""Most images, or a number per class if that is more, and the most in any case."""
+
+_log = logging.getLogger(__name__)
+
+
+def with_statistics(artifact: Artifact, images: ImageSet, device: torch.device) -> Artifact:
+    """Return an artifact with the statistics of its target images; without, if they are too few.
+
+    No label is used. Of many images, some are taken evenly.
+
+    Args:
+        artifact: Trained artifact.
+        images: Target images that it was trained on.
+        device: Device to compute on.
+
+    Raises:
+        BaseModelError: The base of the artifact cannot be loaded.
+    """
+    spec = artifact.preprocess
+    content = pixels(images, spec.size, spec.resize, spec.interpolation, spec.background)
+    count, classes = len(content.images), len(artifact.task.classes)
+    if count < FEWEST:
+        _log.info("%d target images are too few for statistics, which need %d", count, FEWEST)
+        return artifact
+    most = min(max(_MOST, _PER_CLASS * classes), _LIMIT)
+    chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+    some = np.stack([content.images[int(row)] for row in chosen])
+    clip = load_base(artifact, device=str(device))
+    network = Network.of(clip, artifact).to(device)
+
+    def run(encoder: torch.nn.Module) -> torch.Tensor:
+        size = artifact.config["eval_batch_size"]
+        return predict(encoder, some, size, device, mean=spec.mean, std=spec.std)
+
+    own, base = run(network.encoder), run(clip.visual)
+    with torch.inference_mode():
+        predicted = network.head(own.to(device)).argmax(-1).cpu().numpy()
+    found = task_statistics(own.numpy(), predicted, classes)
+    kept = np.unique(np.linspace(0, len(some) - 1, MOST_KEPT).round().astype(np.int64))
+    tensors: dict[str, NDArray[np.generic]] = {
+        **found.tensors(),
+        f"{BASE_MEMBER}.features": base.numpy()[kept].astype(np.float16),
+        f"{BASE_MEMBER}.predicted": predicted[kept].astype(np.int32),
+    }
+    members = {MEMBER: found.document(), BASE_MEMBER: {"version": 1}}
+    return replace(
+        artifact,
+        optional={**artifact.optional, **members},
+        optional_tensors={**artifact.optional_tensors, **tensors},
+    )

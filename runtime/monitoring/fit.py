@@ -1,0 +1,88 @@
+"""Compute the statistics of a task from features of its unlabelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import DataError
+from runtime.monitoring.gaussian import Features, fit, unit
+from runtime.monitoring.statistics import MAX_QUANTILES, TaskStatistics, nearest_cosine
+
+FEWEST = 20
+"""Fewest images that statistics can be computed from."""
+FOLDS = 5
+
+
+def task_statistics(
+    features: NDArray[np.floating], predicted: NDArray[np.integer], classes: int
+) -> TaskStatistics:
+    """Return the statistics of a task.
+
+    Distances and affinities are cross-fitted: each image's come from the statistics of the other
+    folds, since those of images that were fitted are too small.
+
+    Args:
+        features: Features (N, D) of the task's unlabelled target images, under its encoder.
+        predicted: Classes (N,) that the task predicts for them.
+        classes: Number K of the task's classes.
+
+    Raises:
+        DataError: There are too few images.
+    """
+    if len(features) < FEWEST:
+        raise DataError(f"statistics need at least {FEWEST} images, found {len(features)}")
+    rows = unit(features)
+
+    def distances(seen: NDArray[np.bool_]) -> Features:
+        return fit(rows[seen]).distances(rows[~seen])
+
+    def affinities(seen: NDArray[np.bool_]) -> Features:
+        return nearest_cosine(rows[~seen], class_means(rows[seen], predicted[seen], classes))
+
+    return TaskStatistics(
+        gaussian=fit(rows),
+        class_means=class_means(rows, predicted, classes),
+        distances=quantiles(cross_fitted(len(rows), distances)),
+        affinities=quantiles(cross_fitted(len(rows), affinities)),
+        images=len(rows),
+    )
+
+
+def cross_fitted(
+    count: int, score: Callable[[NDArray[np.bool_]], Features], folds: int = FOLDS
+) -> Features:
+    """Return a score (N,) for each of N images, from a fit that did not see it.
+
+    Args:
+        count: Number N of the images.
+        score: Function of the mask (N,) of the images to fit, which returns the scores of the
+            others, in their order.
+        folds: Number of folds.
+    """
+    found = np.empty(count, np.float32)
+    for fold in range(folds):
+        left_out = np.arange(count) % folds == fold
+        found[left_out] = score(~left_out)
+    return found
+
+
+def class_means(features: Features, predicted: NDArray[np.integer], classes: int) -> Features:
+    """Return the unit-length means (K, D) of unit-length features by predicted class.
+
+    A class that was never predicted has 0.
+    """
+    sums = np.zeros((classes, features.shape[1]), np.float64)
+    np.add.at(sums, predicted, features)
+    return unit(sums)
+
+
+def quantiles(values: Features) -> Features:
+    """Return values, rising; of more than are kept, as many quantiles, the extremes among them."""
+    ordered = np.sort(values)
+    if len(ordered) <= MAX_QUANTILES:
+        return ordered
+    found: Features = np.quantile(ordered, np.linspace(0, 1, MAX_QUANTILES)).astype(np.float32)
+    return found
