@@ -23,6 +23,8 @@ _TASK_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*-[A-Za-z0-9_.]+")
 # Files are named after a task, and file systems take names of at most 255 bytes.
 _MAX_TASK_ID = 128
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+REJECT = 0.01
+"""Share of a task's own images that may be taken for unknown, unless another is chosen."""
 MAX_CLASSES = 100_000
 MAX_AXES = 8
 """Most axes of a tensor."""

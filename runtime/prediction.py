@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ConfigError
+from runtime.models import REJECT
+from runtime.monitoring.confidence import UNCALIBRATED, Calibration
 from runtime.monitoring.statistics import TaskStatistics
+
+WATCHED = ("confidence", "calibration", "novelty", "affinity", "known")
+"""Properties that are None where the task does not carry what they need."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +31,12 @@ class Prediction:
     """(D,), the frame's features under the task; None where the task has no statistics."""
     statistics: TaskStatistics | None = field(default=None, repr=False)
     """Statistics of the task's own images."""
-    reject: float = 0.01
+    reject: float = REJECT
     """Share of the task's own images that `known` may take for unknown."""
+    blank: bool = False
+    """Whether the frame shows nothing, see `runtime.frames.blank`; for tasks with statistics."""
+    calibrated: Calibration | None = field(default=None, repr=False)
+    """The task's temperature."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prediction):
@@ -42,6 +52,22 @@ class Prediction:
         return scores
 
     @property
+    def confidence(self) -> float | None:
+        """The probability that the label is right, in [0, 1], as sorted images calibrated it.
+
+        It is for frames like the sorted ones: of the task's domain, and of one of its classes. None
+        where the task has no sorted images; the score is not a probability then.
+        """
+        if self.calibrated is None:
+            return None
+        return float(self.calibrated.probabilities(self.logits).max())
+
+    @property
+    def calibration(self) -> str:
+        """What `confidence` is from: `50 sorted images`, or `uncalibrated`."""
+        return UNCALIBRATED if self.calibrated is None else str(self.calibrated)
+
+    @property
     def label(self) -> str:
         """The most likely class."""
         return self.classes[int(self.logits.argmax())]
@@ -51,7 +77,7 @@ class Prediction:
         """The softmax score of the most likely class, in [0, 1]."""
         return float(self.scores.max())
 
-    @property
+    @cached_property
     def novelty(self) -> float | None:
         """How far the frame is from the task's own images, in [0, 1].
 
@@ -62,7 +88,7 @@ class Prediction:
             return None
         return float(self.statistics.novelty(self.features[None])[0])
 
-    @property
+    @cached_property
     def affinity(self) -> float | None:
         """Cosine of the features to the nearest mean of a class, in [-1, 1].
 
@@ -77,12 +103,13 @@ class Prediction:
     def known(self) -> bool | None:
         """Whether the frame is of the task's domain, and of one of its classes, as far as it shows.
 
-        Of the task's own images the share `reject` is taken for unknown. None where the task has
-        no statistics.
+        Of the task's own images the share `reject` is taken for unknown; a blank frame is always
+        unknown. None where the task has no statistics.
         """
-        if self.statistics is None or self.features is None:
+        if self.statistics is None or self.novelty is None or self.affinity is None:
             return None
-        return bool(self.statistics.known(self.features[None], self.reject)[0])
+        known = self.statistics.accepts(self.novelty, self.affinity, self.reject)
+        return not self.blank and bool(known)
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """Return the most likely classes with their scores, best first.
@@ -106,11 +133,15 @@ class Prediction:
             top: Number of classes in `top`, as for the method of that name.
 
         Returns:
-            `task`, `label`, `score`, and `top`: pairs of a class and its score, best first.
+            `task`, `label`, `score`, `top`: pairs of a class and its score, best first, and
+            `calibration`. For a calibrated task also `confidence`; for one with statistics also
+            `novelty`, `affinity` and `known`.
 
         Raises:
             ConfigError: The number is below 1.
         """
         best = self.top(top)
         label, score = best[0]
-        return {"task": self.task, "label": label, "score": score, "top": best}
+        row: dict[str, Any] = {"task": self.task, "label": label, "score": score, "top": best}
+        watched = {name: getattr(self, name) for name in WATCHED}
+        return row | {name: value for name, value in watched.items() if value is not None}

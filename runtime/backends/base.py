@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from runtime.memory.base import Arrays, Inputs, Memory
 
-__all__ = ["Arrays", "Backend", "Engine", "Inputs"]
+__all__ = ["Arrays", "Backend", "Engine", "FeaturesAndLogits", "Inputs"]
+
+FeaturesAndLogits = tuple[NDArray[np.float32] | None, NDArray[np.float32]]
+"""Features (N, D) where they were asked for, and logits (N, K)."""
 
 
 class Engine(Protocol):
@@ -36,13 +39,20 @@ class Engine(Protocol):
                 keep their values as long as the object that names their place is given.
         """
 
-    def run_with_head(self, inputs: Inputs, head: Engine, tensors: Inputs) -> NDArray[np.float32]:
-        """Run an encoder, then a head over its features; return the logits, a fresh array.
+    def run_with_head(
+        self, inputs: Inputs, head: Engine, tensors: Inputs, *, features: bool = False
+    ) -> FeaturesAndLogits:
+        """Run an encoder, then a head over its features, in one pass.
 
         Args:
             inputs: Inputs of this engine that are not bound, as for `run`.
             head: Engine of the same backend, with the input `features`.
             tensors: Other inputs of the head.
+            features: Whether to return the features too, which else stay where they are.
+
+        Returns:
+            The features (N, D), None unless they are asked for, and the logits (N, K), the same
+            either way; fresh arrays.
         """
 
     def close(self) -> None:

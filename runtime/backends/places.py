@@ -6,6 +6,7 @@ from elsewhere is copied to one place for each input, with room for the largest 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,19 @@ class Places:
             there = self._buffers[name] = self._device.allocate(max(nbytes, self._room(name)))
         return there
 
+    def posted(self, name: str, value: DeviceArray) -> Mailbox:
+        """Return the place of an array that the stream copies to the host, for `taken`.
+
+        The array stays where it is, so that what reads it there reads the same as ever.
+
+        Raises:
+            BackendError: There is no room, or the device failed.
+        """
+        mailbox = self.mailbox(name, value.nbytes)
+        self._device.copy(value.address, mailbox.address, value.nbytes)
+        mailbox.pull(value.nbytes)
+        return mailbox
+
     def close(self) -> None:
         """Free all memory when the stream has passed it. Safe to call more than once."""
         for memory in (*self._mail.values(), *self._buffers.values()):
@@ -122,3 +136,9 @@ class Places:
         np.copyto(mailbox.host[: value.nbytes].view(value.dtype).reshape(value.shape), value)
         mailbox.push(value.nbytes)
         return DeviceArray(mailbox.address, value.dtype.name, value.shape)
+
+
+def taken(mailbox: Mailbox, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a copy of the float32 array in a mailbox, once the stream has brought it."""
+    nbytes = 4 * math.prod(shape)
+    return mailbox.host[:nbytes].view(np.float32).reshape(shape).copy()

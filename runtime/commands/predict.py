@@ -11,6 +11,7 @@ import click
 
 from runtime.commands.options import BUNDLE, output_options, session_options
 from runtime.console import STDOUT, echo
+from runtime.models import REJECT
 from runtime.text import printable
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ if TYPE_CHECKING:
     default=32,
     show_default=True,
     help="Number of images to classify at once.",
+)
+@click.option(
+    "--reject",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=REJECT,
+    show_default=True,
+    help="Share of a task's own images that may be taken for unknown, if it has statistics.",
 )
 @output_options
 @session_options
@@ -130,6 +138,8 @@ def run(
     report, seconds = accuracy.report(), time.monotonic() - started
     if tally.good and (selection.summary or report):
         lines = [f"done      {tally.classified} in {seconds:.1f} s"]
+        if tally.unknown:
+            lines.append(f"unknown   {tally.unknown:,} of {tally.classified}")
         lines += [*(f"wrote     {printable(path)}" for path in files), report]
         if not printed:
             echo()

@@ -45,6 +45,19 @@ class TaskStatistics:
         """Bytes of memory."""
         return sum(array.nbytes for array in self._arrays().values())
 
+    def check_size(self, size: int) -> None:
+        """Check that the statistics are of features of a size.
+
+        Raises:
+            FormatError: They are of others.
+        """
+        own = self.gaussian.mean.size
+        if own != size:
+            raise FormatError(
+                f"the task's statistics are of {own} features, but its encoder gives {size}; "
+                "export the task again"
+            )
+
     def novelty(self, features: NDArray[np.floating]) -> Features:
         """Return how far features (N, D) are from the task's own images, (N,) in [0, 1].
 
@@ -63,10 +76,18 @@ class TaskStatistics:
             features: Features of frames.
             reject: Share of the task's own images that may be taken for unknown, in (0, 1).
         """
-        near = self.novelty(features) <= 1 - reject / 2
-        alike = share_below(self.affinities, self.affinity(features)) >= reject / 2
-        found: NDArray[np.bool_] = near & alike
-        return found
+        return self.accepts(self.novelty(features), self.affinity(features), reject)
+
+    def accepts(
+        self,
+        novelty: NDArray[np.floating] | float,
+        affinity: NDArray[np.floating] | float,
+        reject: float,
+    ) -> NDArray[np.bool_]:
+        """Return what `known` does for novelties and affinities (N,), or for one of each."""
+        near = np.asarray(novelty) <= 1 - reject / 2
+        alike = share_below(self.affinities, np.asarray(affinity)) >= reject / 2
+        return np.asarray(near & alike)
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of the member."""

@@ -61,6 +61,8 @@ class Annotated(Output):
         if item.frame is None or prediction is None:
             return
         lines = [f"{label} {score:.1%}" for label, score in prediction.top(self._top)]
+        if prediction.known is False:
+            lines[0] = f"unknown, {lines[0]}"  # in front, where a narrow frame does not cut it off
         image = annotate(item.frame, lines)
         if item.number is None:
             result.saved = self._picture(item.input, image)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runtime.outputs.base import Output, Result
 from runtime.outputs.lines import lines_to
+from runtime.prediction import WATCHED
 
 _PATHS = ("image", "saved")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -33,7 +34,7 @@ class CsvFile(Output):
             StorageError: The file cannot be written.
         """
         more = [f"{name}_{rank}" for rank in range(2, top + 1) for name in ("label", "score")]
-        ends = ("true_label", "saved", "error")
+        ends = (*WATCHED, "true_label", "saved", "error")
         self._columns = ["image", "frame", "seconds", "task", "label", "score", *more, *ends]
         self._top = top
         self._file, self._begun = lines_to(path), False

@@ -21,7 +21,7 @@ class Tally(Output):
         Args:
             paths: Paths of the outputs that keep them, for messages.
         """
-        self.good = self.failed = 0
+        self.good = self.failed = self.unknown = 0
         self._noun, self._paths = "image", paths
         self._error: UdaError | None = None
 
@@ -29,6 +29,7 @@ class Tally(Output):
         """Count a result."""
         if result.error is None:
             self.good += 1
+            self.unknown += result.prediction is not None and result.prediction.known is False
         else:
             self.failed, self._error = self.failed + 1, result.error
         if result.item.number is not None:

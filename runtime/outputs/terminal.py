@@ -11,6 +11,7 @@ import click
 
 from runtime.console import echo, erase_line
 from runtime.outputs.base import Output, Result
+from runtime.prediction import Prediction
 from runtime.sources.base import Source
 from runtime.text import printable
 
@@ -46,9 +47,7 @@ class Terminal(Output):
             self._print(self._first, err=True)
             self._first = None
         if result.prediction is not None and self._predictions:
-            best = result.prediction.top(self._top)
-            scores = ", ".join(f"{label} {score:.1%}" for label, score in best)
-            self._print(f"{result.item.name}: {scores}")
+            self._print(f"{result.item.name}: {_text(result.prediction, self._top)}")
         elif result.prediction is None:
             name, error = printable(result.item.input.name), str(result.error)
             line = f"error: {error}" if f"'{name}'" in error else f"{name}: error: {error}"
@@ -68,3 +67,16 @@ class Terminal(Output):
         if self._bar is not None and (err or sys.stdout.isatty()):
             erase_line()
         echo(printable(line), err=err)
+
+
+def _text(prediction: Prediction, top: int) -> str:
+    """Return classes with scores, then how far they can be trusted, where the task says so."""
+    text = ", ".join(f"{label} {score:.1%}" for label, score in prediction.top(top))
+    if prediction.confidence is not None:
+        text += f"; confidence {prediction.confidence:.1%}"
+    if prediction.known is not None:
+        text += (
+            f"; {'known' if prediction.known else 'unknown'}, novelty {prediction.novelty:.2f}, "
+            f"affinity {prediction.affinity:.2f}"
+        )
+    return text

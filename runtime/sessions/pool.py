@@ -12,6 +12,7 @@ from runtime.bundles.bundle import Bundle
 from runtime.closing import Closing
 from runtime.errors import ConfigError, UdaError
 from runtime.frames.preprocess import Frame
+from runtime.models import REJECT
 from runtime.mutex import Mutex
 from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
@@ -65,6 +66,7 @@ class SessionPool(ProcessBound, Closing):
         max_task_bytes: int | None = None,
         engines: str | os.PathLike[str] | None = None,
         verify: Verify = "changed",
+        reject: float = REJECT,
     ) -> SessionPool:
         """Open a bundle with several sessions; the base weights are read once for all of them.
 
@@ -80,16 +82,17 @@ class SessionPool(ProcessBound, Closing):
                 them. The current tasks of all sessions may take more.
             engines: As for `Session.open`.
             verify: As for `Session.open`.
+            reject: As for `Session.open`.
 
         Raises:
-            ConfigError: There are fewer sessions than devices, or none; or `threads` or
-                `max_task_bytes` is out of range.
+            ConfigError: There are fewer sessions than devices, or none; or `threads`,
+                `max_task_bytes` or `reject` is out of range.
             FormatError: The bundle is damaged.
             StorageError: There is no room for the base weights.
             BackendError: The backend, a device or the strategy cannot be used here.
         """
         assigned = _assign(sessions, devices)
-        check_settings(threads, max_task_bytes, verify)
+        check_settings(threads, max_task_bytes, verify, reject)
         bundle = Bundle.open(path)
         if verify == "changed":
             bundle.trust_former_checks()
@@ -103,7 +106,7 @@ class SessionPool(ProcessBound, Closing):
                 runs = backends.load(backend, device, own, bundle.path, engines, precision)
                 held = strategies.load(strategy, bundle, runs, blocked, base.read)
                 shared = caches.setdefault(held.form, TaskCache(max_task_bytes))
-                opened.append(Session(bundle, held, shared))
+                opened.append(Session(bundle, held, shared, reject))
         except BaseException:
             for session in opened:
                 session.close()

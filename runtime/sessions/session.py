@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from runtime import backends, strategies
 from runtime.bundles.bundle import Bundle
 from runtime.errors import DataError
+from runtime.frames.blank import blank
 from runtime.frames.preprocess import Frame, as_frame, check_frames
 from runtime.memory.base import Pixels
-from runtime.models import Preprocess
+from runtime.models import REJECT, Preprocess
 from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, plan
 from runtime.sessions.settings import Verify, check_settings
 from runtime.sessions.switching import SwitchingSession
-from runtime.strategies.base import LoadedTask
+from runtime.strategies.base import LoadedTask, Strategy
 
 T = TypeVar("T")
+Image = NDArray[np.uint8]
 
 
 class Session(SwitchingSession):
@@ -41,6 +43,24 @@ class Session(SwitchingSession):
             print(session.predict(frame).label)
     """
 
+    def __init__(
+        self,
+        bundle: Bundle,
+        strategy: Strategy[Any],
+        cache: TaskCache | None = None,
+        reject: float = REJECT,
+    ) -> None:
+        """Take ownership of an open bundle; `open` opens one.
+
+        Args:
+            bundle: As for `SwitchingSession`.
+            strategy: As for `SwitchingSession`.
+            cache: As for `SwitchingSession`.
+            reject: As for `open`.
+        """
+        super().__init__(bundle, strategy, cache)
+        self._reject = reject
+
     @classmethod
     def open(
         cls,
@@ -54,6 +74,7 @@ class Session(SwitchingSession):
         max_task_bytes: int | None = None,
         engines: str | os.PathLike[str] | None = None,
         verify: Verify = "changed",
+        reject: float = REJECT,
     ) -> Session:
         """Open a bundle: check it, read the base weights, start every engine it has.
 
@@ -76,14 +97,17 @@ class Session(SwitchingSession):
                 verified it before and nothing has touched it since, nor the machine crashed; then
                 it is verified in the background, and the next call fails if it is damaged. `full`:
                 always.
+            reject: Share of a task's own images that `Prediction.known` may take for unknown, from
+                0, for blank frames alone, and below 1. Of a task with statistics of n images, about
+                two in n at least are taken for unknown, if any.
 
         Raises:
-            ConfigError: `threads` or `max_task_bytes` is out of range.
+            ConfigError: `threads`, `max_task_bytes` or `reject` is out of range.
             FormatError: The bundle is damaged.
             BackendError: The backend, the device or the strategy cannot be used here.
             TaskError: A bundle's only task takes more than `max_task_bytes`.
         """
-        check_settings(threads, max_task_bytes, verify)
+        check_settings(threads, max_task_bytes, verify, reject)
         bundle = Bundle.open(path)
         if verify == "changed":
             bundle.trust_former_checks()
@@ -94,7 +118,7 @@ class Session(SwitchingSession):
         except BaseException:
             bundle.end_check()
             raise
-        session = cls(bundle, held, TaskCache(max_task_bytes))
+        session = cls(bundle, held, TaskCache(max_task_bytes), reject)
         try:
             if len(bundle.tasks) == 1:
                 session.switch(bundle.tasks[0])
@@ -139,12 +163,8 @@ class Session(SwitchingSession):
         Raises:
             UdaError: As `predict`; also a DataError if there is no frame.
         """
-
-        def classify(loaded: LoadedTask, pixels: Pixels) -> list[Prediction]:
-            features, logits = self._strategy.see(loaded, pixels)
-            return _predictions(loaded, logits, features)
-
-        return self._see(frames, task, classify)
+        loaded, seen, (features, logits) = self._see(frames, task, self._strategy.see)
+        return self._predictions(loaded, logits, features, seen)
 
     def features(self, frames: Sequence[Frame], task: str | None = None) -> NDArray[np.float32]:
         """Return the features (N, D) of frames under one task's encoder, a fresh array.
@@ -156,9 +176,11 @@ class Session(SwitchingSession):
         Raises:
             UdaError: As `predict`; also a DataError if there is no frame.
         """
-        return self._see(
-            frames, task, lambda loaded, pixels: self._strategy.features(loaded, pixels).copy()
-        )
+
+        def encode(loaded: LoadedTask, pixels: Pixels) -> NDArray[np.float32]:
+            return self._strategy.features(loaded, pixels).copy()
+
+        return self._see(frames, task, encode)[2]
 
     def predict_many(self, pairs: Sequence[tuple[Frame, str]]) -> list[Prediction]:
         """Classify each frame by its own task; the order is kept.
@@ -187,7 +209,7 @@ class Session(SwitchingSession):
         for batch in plan(frames, tasks, shares, self.task):
             spec = self._spec(next(iter(batch.heads)))
             wanted = [frames[position] for position in batch.frames]
-            pixels = self._pixels(wanted, spec)
+            _, pixels = self._pixels(wanted, spec)
 
             def classify(*loaded: LoadedTask) -> bool:
                 first = loaded[0]
@@ -197,7 +219,8 @@ class Session(SwitchingSession):
                 for each, positions in zip(loaded, batch.heads.values(), strict=True):  # noqa: B023
                     rows = np.ascontiguousarray(features[[row for row, _ in positions]])
                     logits = self._strategy.logits(each, rows)
-                    made = _predictions(each, logits, rows)
+                    own = [wanted[row] for row, _ in positions]  # noqa: B023
+                    made = self._predictions(each, logits, rows, own)
                     for (_, position), prediction in zip(positions, made, strict=True):
                         found[position] = prediction
                 return True
@@ -240,36 +263,55 @@ class Session(SwitchingSession):
         frames: Sequence[Frame],
         task: str | None,
         call: Callable[[LoadedTask, Pixels], T],
-    ) -> T:
-        """Call a function with a task and the pixels of frames, and return its result."""
+    ) -> tuple[LoadedTask, Sequence[Image], T]:
+        """Call a function with a task and the pixels of frames.
+
+        Returns:
+            The task, the frames as it saw them, and the function's result.
+        """
         check_frames(frames)
         spec = self._spec(task)
-        pixels = self._pixels(frames, spec)
+        images, pixels = self._pixels(frames, spec)
 
-        def see(loaded: LoadedTask) -> T:
-            ready = pixels
-            if loaded.preprocess != spec:  # another thread switched while this one resized
-                ready = self._pixels(frames, loaded.preprocess)
-            return call(loaded, ready)
+        def see(loaded: LoadedTask) -> tuple[LoadedTask, Sequence[Image], T]:
+            if loaded.preprocess == spec:
+                return loaded, images, call(loaded, pixels)
+            # Another thread switched while this one resized.
+            own_images, own_pixels = self._pixels(frames, loaded.preprocess)
+            return loaded, own_images, call(loaded, own_pixels)
 
         return self._run(see, *(() if task is None else (task,)))
 
-    def _pixels(self, frames: Sequence[Frame], spec: Preprocess) -> Pixels:
-        ready = [as_frame(frame, spec.background) for frame in frames]
-        return self._strategy.pixels(ready, spec)
+    def _pixels(self, frames: Sequence[Frame], spec: Preprocess) -> tuple[list[Image], Pixels]:
+        images = [as_frame(frame, spec.background) for frame in frames]
+        return images, self._strategy.pixels(images, spec)
 
     def _logits(self, loaded: LoadedTask, pixels: Pixels) -> NDArray[np.float32]:
         return self._strategy.infer(loaded, pixels)
 
+    def _predictions(
+        self,
+        loaded: LoadedTask,
+        logits: NDArray[np.float32],
+        features: NDArray[np.float32] | None,
+        images: Sequence[Image],
+    ) -> list[Prediction]:
+        """Return a task's predictions for logits (N, K), features (N, D) and N frames.
 
-def _predictions(
-    loaded: LoadedTask, logits: NDArray[np.float32], features: NDArray[np.float32] | None
-) -> list[Prediction]:
-    """Return a task's predictions for logits (N, K) and features (N, D)."""
-    info, statistics = loaded.info, loaded.statistics
-    if statistics is None or features is None:
-        return [Prediction(info.id, info.classes, row) for row in logits]
-    return [
-        Prediction(info.id, info.classes, row, own, statistics)
-        for row, own in zip(logits, features, strict=True)
-    ]
+        Raises:
+            FormatError: The task's statistics are of other features.
+        """
+        info, statistics, calibration = loaded.info, loaded.statistics, loaded.calibration
+        if statistics is None or features is None:
+            return [
+                Prediction(info.id, info.classes, row, calibrated=calibration) for row in logits
+            ]
+        statistics.check_size(features.shape[1])
+        return [
+            Prediction(
+                *(info.id, info.classes, row, own, statistics, self._reject),
+                blank=blank(image),
+                calibrated=calibration,
+            )
+            for row, own, image in zip(logits, features, images, strict=True)
+        ]

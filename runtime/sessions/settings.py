@@ -6,13 +6,16 @@ import operator
 from typing import Literal, get_args
 
 from runtime.errors import ConfigError
+from runtime.models import REJECT
 from runtime.workers import cores
 
 Verify = Literal["changed", "full"]
 """When the base is verified before it is used, see `Session.open`."""
 
 
-def check_settings(threads: object, max_task_bytes: object, verify: object = "changed") -> None:
+def check_settings(
+    threads: object, max_task_bytes: object, verify: object = "changed", reject: object = REJECT
+) -> None:
     """Check the settings that `Session.open` and `SessionPool.open` have in common.
 
     Args:
@@ -20,6 +23,7 @@ def check_settings(threads: object, max_task_bytes: object, verify: object = "ch
             would be busy with starting more.
         max_task_bytes: Number of bytes, None or from 0.
         verify: One of `Verify`.
+        reject: Share of a task's own images that may be taken for unknown, from 0 and below 1.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -31,6 +35,11 @@ def check_settings(threads: object, max_task_bytes: object, verify: object = "ch
     if verify not in get_args(Verify):
         raise ConfigError(
             f"verify must be {' or '.join(map(repr, get_args(Verify)))}; found {str(verify)[:60]!r}"
+        )
+    number = isinstance(reject, (int, float)) and not isinstance(reject, bool)
+    if not number or not 0 <= float(str(reject)) < 1:
+        raise ConfigError(
+            f"reject must be a share from 0 and below 1, such as 0.01; found {str(reject)[:60]!r}"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Backend, Engine
+from runtime.backends.base import Backend, Engine, FeaturesAndLogits
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.entries import TaskEntry
 from runtime.bundles.task import Task
@@ -18,6 +18,7 @@ from runtime.bundles.task_checks import check_head_names
 from runtime.errors import FormatError
 from runtime.memory.base import Pixels, Tensors
 from runtime.models import Preprocess, TaskInfo, TensorSpec
+from runtime.monitoring.confidence import Calibration
 from runtime.monitoring.statistics import TaskStatistics
 
 
@@ -39,6 +40,8 @@ class LoadedTask:
     head_tensors: Tensors
     statistics: TaskStatistics | None
     """Statistics of the task's own images, if its file has some."""
+    calibration: Calibration | None
+    """Temperature of the task's logits, if a person sorted images for one."""
 
     def close(self) -> None:
         """Free the head's memory, and all else that the task holds. Safe to call more than once.
@@ -159,24 +162,24 @@ class Strategy(ABC, Generic[R]):
             FormatError: The logits are not finite, or not one per class.
             BackendError: An engine failed.
         """
-        ready, head = self.backend.memory.ready(pixels), self._heads[loaded.head]
-        logits = self.encoder(loaded).run_with_head(
-            {"pixels": ready}, head, loaded.head_tensors.handles
-        )
-        return _checked(loaded, ready.shape[0], logits)
+        return self._pass(loaded, pixels, features=False)[1]
 
-    def see(
-        self, loaded: R, pixels: Pixels
-    ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
+    def see(self, loaded: R, pixels: Pixels) -> FeaturesAndLogits:
         """Return features (N, D), if the task has statistics to hold them against, and logits.
+
+        It is one pass, and the logits are those of `infer`.
 
         Raises:
             UdaError: As `infer`.
         """
-        if loaded.statistics is None:
-            return None, self.infer(loaded, pixels)
-        features = self.features(loaded, pixels)
-        return features, self.logits(loaded, features)
+        return self._pass(loaded, pixels, features=loaded.statistics is not None)
+
+    def _pass(self, loaded: R, pixels: Pixels, *, features: bool) -> FeaturesAndLogits:
+        ready, head = self.backend.memory.ready(pixels), self._heads[loaded.head]
+        found, logits = self.encoder(loaded).run_with_head(
+            {"pixels": ready}, head, loaded.head_tensors.handles, features=features
+        )
+        return found, _checked(loaded, ready.shape[0], logits)
 
     def logits(self, loaded: R, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits (N, K) for features (N, D); the task need not be the current one.

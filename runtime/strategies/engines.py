@@ -21,6 +21,7 @@ from runtime.errors import BackendError
 from runtime.memory.form import Form
 from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
+from runtime.monitoring import confidence
 from runtime.monitoring.statistics import read
 from runtime.mutex import Mutex
 from runtime.strategies.base import LoadedTask, Strategy
@@ -134,6 +135,7 @@ class EnginesStrategy(Strategy[EngineTask]):
             head=task.head,
             head_tensors=head,
             statistics=statistics,
+            calibration=confidence.read(task.optional),
         )
 
     def switch(self, new: EngineTask | None) -> None:

@@ -21,6 +21,7 @@ from runtime.memory.base import PlacedPatch, PlacedWeights, Tensors
 from runtime.memory.form import Form
 from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
+from runtime.monitoring import confidence
 from runtime.monitoring.statistics import read
 from runtime.strategies.base import LoadedTask, Strategy
 from runtime.strategies.encoder import EncoderEngine
@@ -148,6 +149,7 @@ class PatchStrategy(Strategy[PatchTask]):
             head=task.head,
             head_tensors=head,
             statistics=statistics,
+            calibration=confidence.read(task.optional),
             patch=patch,
         )
 

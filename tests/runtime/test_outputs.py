@@ -69,6 +69,7 @@ def test_csv_has_a_row_and_json_an_object_for_each_result(tmp_path):
         "label": "key",
         "score": float(scores[1]),
         "top": [["key", float(scores[1])], ["cup", float(scores[0])]],
+        "calibration": "uncalibrated",
         "true_label": "mug",
     }
     assert second == {"image": 'x, "y"\nz.png', "task": "d-n", "error": str(results[1].error)}

@@ -29,7 +29,7 @@ def test_three_lines_make_a_table_that_the_csv_file_holds_too(world, tmp_path):
         found = [session.predict(path) for path in paths]
     table = names["table"]
     assert list(table.index) == paths
-    assert list(table.columns) == ["task", "label", "score", "top"]
+    assert list(table.columns) == ["task", "label", "score", "top", "calibration"]
     assert list(table["label"]) == [one.label for one in found]
     assert list(table["score"]) == pytest.approx([one.score for one in found])
     out = tmp_path / "o.csv"

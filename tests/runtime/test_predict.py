@@ -371,5 +371,6 @@ def test_a_prediction_as_a_dictionary_is_plain_json():
     assert json.loads(json.dumps(row)) == {
         "task": "d-n", "label": "key", "score": found.score,
         "top": [["key", found.score], ["cup", float(found.scores[0])]],
+        "calibration": "uncalibrated",
     }  # fmt: skip
     assert found.to_dict()["top"] == [("key", found.score)]

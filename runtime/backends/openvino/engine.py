@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Engine, Inputs
+from runtime.backends.base import Engine, FeaturesAndLogits, Inputs
 from runtime.backends.checks import check_given, check_name
 from runtime.errors import BackendError
 
@@ -53,13 +53,16 @@ class OpenvinoEngine:
         del given  # the library reads them until here
         return result
 
-    def run_with_head(self, inputs: Inputs, head: Engine, tensors: Inputs) -> NDArray[np.float32]:
-        """Run, then a head over the features.
+    def run_with_head(
+        self, inputs: Inputs, head: Engine, tensors: Inputs, *, features: bool = False
+    ) -> FeaturesAndLogits:
+        """Run, then a head over the features; return these if asked to, and the logits.
 
         Raises:
             BackendError: An input is missing or does not fit, or a run fails.
         """
-        return head.run({"features": self.run(inputs), **tensors})
+        found = self.run(inputs)
+        return found if features else None, head.run({"features": found, **tensors})
 
     def close(self) -> None:
         """Release the model and the bound values. Safe to call more than once."""

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Engine, Inputs
+from runtime.backends.base import Engine, FeaturesAndLogits, Inputs
 from runtime.backends.checks import check_given, check_name
-from runtime.backends.places import Places
+from runtime.backends.places import Places, taken
 from runtime.cuda.base import DeviceArray
 from runtime.cuda.device import CudaDevice
 from runtime.errors import BackendError, raised_by
@@ -96,20 +96,29 @@ class OrtDeviceEngine:
         self._launch(shape, mailbox.address)
         mailbox.pull(nbytes)
         self._device.synchronize()
-        return mailbox.host[:nbytes].view(np.float32).reshape(shape).copy()
+        return taken(mailbox, shape)
 
-    def run_with_head(self, inputs: Inputs, head: Engine, tensors: Inputs) -> NDArray[np.float32]:
-        """Run, then a head over the features, which stay on the device.
+    def run_with_head(
+        self, inputs: Inputs, head: Engine, tensors: Inputs, *, features: bool = False
+    ) -> FeaturesAndLogits:
+        """Run, then a head over the features, which stay on the device; those returned are a copy.
 
         Raises:
             BackendError: An input is missing or does not fit, or a run fails.
         """
         shape = self._prepare(inputs)
         if shape is None:
-            return head.run({"features": self._run_anywhere(), **tensors})
+            found = self._run_anywhere()
+            return found if features else None, head.run({"features": found, **tensors})
         address = self._places.buffer(self._output, 4 * math.prod(shape)).address
         self._launch(shape, address)
-        return head.run({"features": DeviceArray(address, "float32", shape), **tensors})
+        here = DeviceArray(address, "float32", shape)
+        mailbox = self._places.posted(self._output, here) if features else None
+        logits = head.run({"features": here, **tensors})
+        if mailbox is None:
+            return None, logits
+        self._device.synchronize()  # a head that does not tell its shape waits for itself alone
+        return taken(mailbox, shape), logits
 
     def close(self) -> None:
         """Release the session and the bound values. Safe to call more than once."""

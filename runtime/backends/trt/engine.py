@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.base import Engine, Inputs
-from runtime.backends.places import Places
+from runtime.backends.base import Engine, FeaturesAndLogits, Inputs
+from runtime.backends.places import Places, taken
 from runtime.backends.trt.contexts import Activations
 from runtime.backends.trt.cuda_graphs import RecordedRuns, Step
 from runtime.backends.trt.library import trt
@@ -86,17 +86,21 @@ class TrtEngine:
         Raises:
             BackendError: An input is missing or does not fit, or the run fails.
         """
-        return self._run(inputs, None, {})
+        return self._run(inputs, None, {}, features=False)[1]
 
-    def run_with_head(self, inputs: Inputs, head: Engine, tensors: Inputs) -> NDArray[np.float32]:
+    def run_with_head(
+        self, inputs: Inputs, head: Engine, tensors: Inputs, *, features: bool = False
+    ) -> FeaturesAndLogits:
         """Run, and a head over the features, which stay on the device: one launch for both.
+
+        Features that are returned are a copy.
 
         Raises:
             BackendError: An input is missing or does not fit, or a run fails.
         """
         if not isinstance(head, TrtEngine):
             raise BackendError("a head must be an engine of its encoder's backend")
-        return self._run(inputs, head, tensors)
+        return self._run(inputs, head, tensors, features=features)
 
     def close(self) -> None:
         """Release everything. Safe to call more than once."""
@@ -110,7 +114,9 @@ class TrtEngine:
         if self._own is not None:
             self._own.close()
 
-    def _run(self, inputs: Inputs, head: TrtEngine | None, tensors: Inputs) -> NDArray[np.float32]:
+    def _run(
+        self, inputs: Inputs, head: TrtEngine | None, tensors: Inputs, *, features: bool
+    ) -> FeaturesAndLogits:
         plan = self._opened()
         plan.check_given(inputs)
         self._device.activate()
@@ -123,19 +129,15 @@ class TrtEngine:
         frames = inputs[plan.batched]
         count = frames.shape[0]
         if count <= most:
-            return self._part(self._places.batch(plan.batched, frames), fixed, head, behind)
-        # All parts in one place, so that a few graphs do for any number of frames.
-        return np.concatenate(
-            [
-                self._part(
-                    self._places.batch(plan.batched, _rows(frames, start, most), copy=True),
-                    fixed,
-                    head,
-                    behind,
-                )
-                for start in range(0, count, most)
-            ]
-        )
+            there = self._places.batch(plan.batched, frames)
+            return self._part(there, fixed, head, behind, features)
+        parts = []
+        for start in range(0, count, most):
+            # All parts in one place, so that a few graphs do for any number of frames.
+            rows = self._places.batch(plan.batched, _rows(frames, start, most), copy=True)
+            parts.append(self._part(rows, fixed, head, behind, features))
+        seen = [part for part, _ in parts if part is not None]
+        return np.concatenate(seen) if seen else None, np.concatenate([part for _, part in parts])
 
     def _part(
         self,
@@ -143,8 +145,9 @@ class TrtEngine:
         fixed: Mapping[str, DeviceArray],
         head: TrtEngine | None,
         tensors: Mapping[str, DeviceArray] | None,
-    ) -> NDArray[np.float32]:
-        plan = self._opened()
+        features: bool,
+    ) -> FeaturesAndLogits:
+        plan, posted = self._opened(), None
         inputs = {**fixed, plan.batched: frames}
         shape = plan.output_shape(inputs)
         if head is None:
@@ -153,14 +156,16 @@ class TrtEngine:
         else:
             last = head._opened()
             address = self._places.buffer(plan.output, 4 * math.prod(shape)).address
-            given = {**(tensors or {}), last.batched: DeviceArray(address, "float32", shape)}
+            between = DeviceArray(address, "float32", shape)
+            given = {**(tensors or {}), last.batched: between}
             shape = last.output_shape(given)
             mailbox = head._places.mailbox(last.output, 4 * math.prod(shape))
             self._recorded.run(Step(plan, inputs, address), Step(last, given, mailbox.address))
-        nbytes = 4 * math.prod(shape)
-        mailbox.pull(nbytes)
+            posted = self._places.posted(plan.output, between) if features else None
+        mailbox.pull(4 * math.prod(shape))
         self._device.synchronize()
-        return mailbox.host[:nbytes].view(np.float32).reshape(shape).copy()
+        seen = None if posted is None else taken(posted, between.shape)
+        return seen, taken(mailbox, shape)
 
     def _opened(self) -> OpenedPlan:
         if self._plan is None:
