@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runtime.bundles.install import install, remove, rollback
     from runtime.commands.options import session_options
     from runtime.frames.preprocess import Frame, read_image
+    from runtime.monitoring.drift import Drift, DriftMonitor
     from runtime.prediction import Prediction
     from runtime.sessions.pool import SessionPool
     from runtime.sessions.session import Session
@@ -39,6 +40,8 @@ __all__ = [
     "Bundle",
     "ConfigError",
     "DataError",
+    "Drift",
+    "DriftMonitor",
     "FormatError",
     "Frame",
     "Interrupted",
@@ -61,6 +64,8 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "Bundle": "runtime.bundles.bundle",
+    "Drift": "runtime.monitoring.drift",
+    "DriftMonitor": "runtime.monitoring.drift",
     "Frame": "runtime.frames.preprocess",
     "Prediction": "runtime.prediction",
     "Session": "runtime.sessions.session",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import DataError
+from runtime.monitoring.cusum import fit_limits
 from runtime.monitoring.gaussian import Features, fit, unit
 from runtime.monitoring.statistics import MAX_QUANTILES, TaskStatistics, nearest_cosine
 
@@ -42,12 +43,14 @@ def task_statistics(
     def affinities(seen: NDArray[np.bool_]) -> Features:
         return nearest_cosine(rows[~seen], class_means(rows[seen], predicted[seen], classes))
 
+    own = cross_fitted(len(rows), distances)
     return TaskStatistics(
         gaussian=fit(rows),
         class_means=class_means(rows, predicted, classes),
-        distances=quantiles(cross_fitted(len(rows), distances)),
+        distances=quantiles(own),
         affinities=quantiles(cross_fitted(len(rows), affinities)),
         images=len(rows),
+        drift=fit_limits(own, predicted, classes),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FormatError
+from runtime.monitoring import cusum
 from runtime.monitoring.gaussian import AXES, Features, Gaussian, unit
 
 MEMBER = "statistics"
@@ -23,6 +24,7 @@ VERSION = 1
 MAX_QUANTILES = 512
 _NAMES = ("mean", "axes", "variances", "class_means", "distances", "affinities")
 _HALF = {"axes", "class_means"}
+_DRIFT, _LIMITS = "drift", ("means", "deviations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,8 @@ class TaskStatistics:
     """(Q,) cosines to the nearest mean of a class, of the same images, rising; cross-fitted."""
     images: int
     """Number of images that the statistics were computed from."""
+    drift: cusum.Limits | None = None
+    """Limits of the distances' drift; None in files of earlier versions."""
 
     @property
     def nbytes(self) -> int:
@@ -91,7 +95,8 @@ class TaskStatistics:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of the member."""
-        return {"version": VERSION, "images": self.images, "rest": self.gaussian.rest}
+        drift = {} if self.drift is None else {_DRIFT: {"threshold": self.drift.threshold}}
+        return {"version": VERSION, "images": self.images, "rest": self.gaussian.rest, **drift}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the tensors of the member by name."""
@@ -102,7 +107,9 @@ class TaskStatistics:
 
     def _arrays(self) -> dict[str, Features]:
         own = {name: getattr(self.gaussian, name) for name in ("mean", "axes", "variances")}
-        return own | {name: getattr(self, name) for name in _NAMES if name not in own}
+        drift = {} if self.drift is None else vars(self.drift)
+        limits = {f"{_DRIFT}_{name}": drift[name] for name in _LIMITS if drift}
+        return own | {name: getattr(self, name) for name in _NAMES if name not in own} | limits
 
 
 def read(
@@ -128,13 +135,14 @@ def read(
             raise ValueError(f"{images} images and a variance of {rest:g}")
         wide = {name: _checked(name, array) for name, array in arrays.items()}
         _check_shapes(wide, classes)
+        drift = _limits(found.get(_DRIFT), tensors, classes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(
             f"the statistics of the task are damaged ({error}); export the task again"
         ) from error
     gaussian = Gaussian(wide["mean"], wide["axes"], wide["variances"], rest)
     return TaskStatistics(
-        gaussian, wide["class_means"], wide["distances"], wide["affinities"], images
+        gaussian, wide["class_means"], wide["distances"], wide["affinities"], images, drift
     )
 
 
@@ -149,6 +157,14 @@ def nearest_cosine(features: Features, means: Features) -> Features:
     """Return the cosine (N,) of unit-length features (N, D) to the nearest of means (K, D)."""
     found: Features = (features @ means.T).max(-1)
     return found
+
+
+def _limits(found: Any, tensors: Mapping[str, NDArray[Any]], classes: int) -> cusum.Limits | None:
+    if found is None:
+        return None
+    names = (f"{_DRIFT}_{name}" for name in _LIMITS)
+    means, deviations = (_checked(name, tensors.get(f"{MEMBER}.{name}")) for name in names)
+    return cusum.checked(means, deviations, found["threshold"], classes)
 
 
 def _checked(name: str, array: NDArray[Any] | None) -> Features:

@@ -1,0 +1,237 @@
+"""Tell whether what a camera sees still is what a task was adapted to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import ConfigError, FormatError, TaskError
+from runtime.monitoring.cusum import Limits
+from runtime.monitoring.gaussian import unit
+from runtime.monitoring.statistics import TaskStatistics
+from runtime.storage.fields import build
+from runtime.storage.files import read_bytes
+from runtime.storage.json_text import parse
+from runtime.storage.writing import write_bytes
+
+State = Literal["not enough frames yet", "steady", "drifting"]
+NOT_ENOUGH: State = "not enough frames yet"
+STEADY: State = "steady"
+DRIFTING: State = "drifting"
+EVERY = 10
+"""Frames of which one is looked at: those of a video are nearly alike."""
+MAX_BYTES = 16 << 20
+"""Largest file of a state."""
+_MOST = 1 << 53
+"""Largest number of frames: JSON's numbers are exact up to it."""
+
+
+class Watched(Protocol):
+    """What is needed of a prediction."""
+
+    @property
+    def task(self) -> str:
+        """Id of the task."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(K,)."""
+
+    @property
+    def features(self) -> NDArray[np.float32] | None:
+        """(D,), under the task."""
+
+    @property
+    def statistics(self) -> TaskStatistics | None:
+        """Statistics of the task's own images."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What a monitor says about one camera and one task."""
+
+    task: str
+    state: State
+    level: float
+    """Sum of what the distances had too much, as a share of what raises the alarm, in [0, 1]."""
+    frames: int
+    """Number of frames that were looked at."""
+    alarms: int
+    """How often the state became `drifting`."""
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """State of one task."""
+
+    of: str
+    """Digest of the task's limits: a task that was replaced is watched anew."""
+    level: float = 0.0
+    frames: int = 0
+    alarms: int = 0
+    drifting: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.level <= 1):
+            raise ValueError(f"a level is {self.level:g}, expected 0 to 1")
+        if not (0 <= self.alarms <= self.frames <= _MOST):
+            raise ValueError(f"{self.frames} frames with {self.alarms} alarms")
+        if self.drifting and not self.alarms:
+            raise ValueError("it is drifting without an alarm")
+
+
+@dataclass(frozen=True)
+class _Document:
+    """Content of a file with the state of a monitor."""
+
+    kind: Literal["uda-drift"]
+    schema: Literal[1]
+    every: int
+    waiting: int
+    """Frames to skip before the next one is looked at."""
+    tasks: dict[str, _Watch]
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.every <= _MOST and 0 <= self.waiting < self.every):
+            raise ValueError(f"it waits for {self.waiting} of {self.every} frames")
+
+
+class DriftMonitor:
+    """Watches one camera, under whatever tasks classify its frames. Safe to use from threads.
+
+    A CUSUM over the Mahalanobis distances of the features: it says `drifting` when frames have been
+    farther from the task's own images than these are from each other, and `steady` again when they
+    have not been for as long. The threshold comes with the task: 2 false alarms in 100,000 frames
+    that are looked at, for streams that show a class for up to 30 of them in a row.
+
+    Example:
+        monitor = DriftMonitor()  # one for each camera
+        for frame in camera:
+            if monitor.see(session.predict(frame)).state == "drifting":
+                ...
+    """
+
+    def __init__(self, every: int = EVERY) -> None:
+        """Start without having seen a frame.
+
+        Args:
+            every: Number of frames of which one is looked at; 1 for images that come one by one.
+
+        Raises:
+            ConfigError: It is below 1.
+        """
+        if type(every) is not int or not 1 <= every <= _MOST:
+            raise ConfigError(f"every must be a whole number of at least 1, found {every!r:.40}")
+        self._every, self._waiting = every, 0
+        self._tasks: dict[str, _Watch] = {}
+        self._digests: dict[str, tuple[Limits, str]] = {}
+        self._lock = threading.Lock()
+
+    def see(self, prediction: Watched) -> Drift:
+        """Take the next frame's prediction, and say what its task's state is.
+
+        Args:
+            prediction: Prediction of a session.
+
+        Raises:
+            TaskError: The task carries no limits of drift.
+        """
+        statistics, features = prediction.statistics, prediction.features
+        if statistics is None or statistics.drift is None or features is None:
+            raise TaskError(
+                f"task '{prediction.task}' has no limits of drift to watch; train it with at least "
+                "20 target images and this version, and export it again"
+            )
+        limits = statistics.drift
+        with self._lock:
+            watch = self._watch(prediction.task, statistics, limits)
+            if self._waiting:
+                self._waiting -= 1
+                return _drift(prediction.task, watch, limits)
+            self._waiting = self._every - 1
+            distance = float(statistics.gaussian.distances(unit(features)[None])[0])
+            watch = _after(watch, limits, distance, int(prediction.logits.argmax()))
+            self._tasks[prediction.task] = watch
+            return _drift(prediction.task, watch, limits)
+
+    def reset(self, task: str | None = None) -> None:
+        """Forget what was seen under a task, or under all: after the camera was moved, say.
+
+        Args:
+            task: Id of a task; None for all.
+        """
+        with self._lock:
+            for name in list(self._tasks) if task is None else [task]:
+                self._tasks.pop(name, None)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state to a file, whole or not at all.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        with self._lock:
+            found = _Document("uda-drift", 1, self._every, self._waiting, dict(self._tasks))
+        write_bytes(Path(path), json.dumps(asdict(found)).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> DriftMonitor:
+        """Return a monitor that goes on from a saved state.
+
+        A task whose statistics have changed since is watched anew.
+
+        Raises:
+            FormatError: The file is missing, damaged or of another version.
+        """
+        path = Path(path)
+        try:
+            content = parse(read_bytes(path, MAX_BYTES))
+        except ValueError as error:
+            raise FormatError(
+                f"'{path}' is not the state of a DriftMonitor ({error}); delete it to start anew"
+            ) from error
+        found = build(_Document, content, f"'{path}'")
+        monitor = cls(found.every)
+        monitor._waiting, monitor._tasks = found.waiting, dict(found.tasks)
+        return monitor
+
+    def _watch(self, task: str, statistics: TaskStatistics, limits: Limits) -> _Watch:
+        """Return the state of a task, a new one where its statistics are others."""
+        known = self._digests.get(task)
+        if known is None or known[0] is not limits:
+            known = self._digests[task] = limits, _digest(statistics, limits)
+        watch = self._tasks.get(task)
+        return watch if watch is not None and watch.of == known[1] else _Watch(known[1])
+
+
+def _after(watch: _Watch, limits: Limits, distance: float, predicted: int) -> _Watch:
+    """Return the state of a task after one more frame."""
+    level = limits.step(watch.level * limits.threshold, distance, predicted) / limits.threshold
+    raised = not watch.drifting and level >= 1
+    return _Watch(
+        of=watch.of,
+        level=level,
+        frames=min(watch.frames + 1, _MOST),
+        alarms=watch.alarms + raised,
+        drifting=raised or (watch.drifting and level > 0),
+    )
+
+
+def _drift(task: str, watch: _Watch, limits: Limits) -> Drift:
+    enough = watch.frames >= limits.enough
+    state = DRIFTING if watch.drifting else STEADY if enough else NOT_ENOUGH
+    return Drift(task, state, watch.level, watch.frames, watch.alarms)
+
+
+def _digest(statistics: TaskStatistics, limits: Limits) -> str:
+    arrays = (statistics.gaussian.mean, limits.means, limits.deviations)
+    content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    return hashlib.sha256(content + repr(limits.threshold).encode()).hexdigest()[:16]
