@@ -28,9 +28,12 @@ from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
 from runtime.console import ProgressCallback
 from runtime.models import BaseModel, Precision, Preprocess
-from runtime.monitoring.statistics import MEMBER
+from runtime.monitoring import confidence, statistics
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
+
+_CARRIED = (statistics.MEMBER, confidence.MEMBER)
+"""Optional members that tasks take over from artifacts as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +155,13 @@ def make_contents(
 
 
 def _statistics(artifact: Artifact) -> dict[str, Any]:
-    """Return the members of a task that carry an artifact's statistics, if it has some."""
-    if MEMBER not in artifact.optional:
-        return {}
-    own = {n: a for n, a in artifact.optional_tensors.items() if n.startswith(f"{MEMBER}.")}
-    return {"optional": {MEMBER: artifact.optional[MEMBER]}, "optional_tensors": own}
+    """Return the optional members that a task takes over from its artifact, and their tensors."""
+    own = {name: artifact.optional[name] for name in _CARRIED if name in artifact.optional}
+    tensors = artifact.optional_tensors
+    return {
+        "optional": own,
+        "optional_tensors": {n: a for n, a in tensors.items() if n.partition(".")[0] in own},
+    }
 
 
 def _record(

@@ -17,6 +17,8 @@ from runtime.errors import FormatError, TaskError
 from runtime.storage import disk
 
 FILE = "artifact.safetensors"
+LOCK = "train.lock"
+"""Name of the lock file beside an artifact, held by whoever writes it."""
 ROOT = "artifacts"
 """Default root folder."""
 MOST_OF_A_PAGE = 200

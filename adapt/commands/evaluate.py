@@ -70,6 +70,10 @@ def evaluate(
     weights of the artifact: those of the epoch that was chosen without labels, or of the last one.
     "last" is the final epoch. "oracle-best" is the epoch that the test labels would have chosen,
     of those within a --density; papers print it, and you cannot know it without labels.
+
+    "ECE" is how far scores are from the share that is right: of the calibrated confidences, where
+    "spot-check score" gave the artifact a temperature. "AURC" is the mean share of errors among the
+    surest predictions, however many of them are taken. Lower is better.
     """
     from adapt.settings.architectures import check_weights
 
@@ -108,7 +112,7 @@ def _print(
     pair: DomainPair, lines: Sequence[Line], method: str | None, left_out: Sequence[str]
 ) -> None:
     """Print a table of the variants, and one of the classes of the variant `method`."""
-    from adapt.evaluation import compare, confusion
+    from adapt.evaluation import compare, confusion, trust
 
     tested = (
         f"accuracy on {_tested(pair, lines[0].images)}, in % (overall / mean per class)"
@@ -117,12 +121,19 @@ def _print(
     )
     echo(f"{pair.task.dataset} {pair.task.id}: {tested}\n")
     echo(table(compare.HEADER, compare.rows(lines)))
+    trusts = {line.variant: line.trust for line in lines if line.trust is not None}
+    calibrated = [f"{name} ({one.calibration})" for name, one in trusts.items() if one.calibrated]
+    if trusts:
+        echo(f"\ncalibrated {', '.join(map(printable, calibrated)) or 'none'}")
     if left_out:
         echo(f"\nleft out, of another set of target classes: {', '.join(map(printable, left_out))}")
     for line in lines:
         if line.variant == method:
             cells, note = confusion.rows(line.confusion.lines())
             echo(f"\n{method}{note and ', ' + note}:\n\n{table(confusion.HEADER, cells)}")
+            if line.trust is not None:
+                echo(f"\n{method}, if only the surest predictions count:\n")
+                echo(table(trust.HEADER, trust.rows(line.trust)))
 
 
 def _write_confusion(folder: Path, pair: DomainPair, lines: Sequence[Line]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,10 @@ from adapt.commands.options import (
 from adapt.commands.stored_images import stored_images
 from runtime.console import UserPath, count_of, echo, table, write_json
 from runtime.text import shell_command
+
+if TYPE_CHECKING:
+    from adapt.evaluation.spot_score import Report
+    from runtime.models import TaskInfo
 
 
 @click.group("spot-check", short_help="Measure accuracy without labels.")
@@ -103,7 +108,11 @@ def score(
     threads: int | None,
     json_file: Path | None,
 ) -> None:
-    """Compare every variant's predictions with your sorting."""
+    """Compare every variant's predictions with your sorting, and calibrate them.
+
+    Of 50 or more sorted images, each artifact keeps the temperature that makes its scores
+    probabilities; exported again, it tells a device how sure a prediction is.
+    """
     from adapt.compute.device import select
     from adapt.evaluation import spot_check as check
     from adapt.evaluation import spot_score
@@ -126,3 +135,20 @@ def score(
         echo(f"no class   {count_of(sorting.none, 'image')}, left out: no prediction can be right")
     if json_file:
         write_json(json_file, report.as_dict())
+    _calibrate(report, artifacts, task, count)
+
+
+def _calibrate(report: Report, artifacts: Path, task: TaskInfo, count: int) -> None:
+    """Store the temperatures, and say what the artifacts have."""
+    from adapt.evaluation.calibrate import keep
+    from runtime.monitoring.confidence import FEWEST
+
+    if count < FEWEST:
+        echo(f"\nconfidence none: it takes {FEWEST} sorted images, {count} are")
+    for number, found in enumerate(report.temperatures):
+        kept = keep(found, artifacts, task)
+        older = "" if kept.images == found.images else ", which it had"
+        said = f"{found.variant}: temperature {kept.temperature:.2f} of {kept}{older}"
+        echo(f"{'' if number else chr(10)}calibrated {said}")
+    if report.temperatures:
+        echo("           export again what a device is to know of it")

@@ -14,6 +14,7 @@ from adapt.data import DomainPair, digests
 from adapt.data.cache import pixels
 from adapt.evaluation.confusion import Confusion
 from adapt.evaluation.predictions import Predictions, predictions
+from adapt.evaluation.trust import Trust, trust
 from adapt.evaluation.variants import Variant, check, variants
 from adapt.optim.grid import Grid
 from runtime.console import ProgressCallback, bytes_text
@@ -21,7 +22,7 @@ from runtime.storage.fields import build
 
 HEADER = (
     *("variant", "base", "epoch", "chosen by", "accuracy", "last", "oracle-best"),
-    *("infomax", "density %", "file"),
+    *("ECE %", "AURC %", "infomax", "density %", "file"),
 )
 
 
@@ -55,13 +56,16 @@ class Line:
     """Information maximisation of the predictions, in nats: a score that needs no labels."""
     survival: Mapping[Grid, float] | None = field(compare=False)
     """Share of the changed weights that each precision keeps; None where none changed."""
+    trust: Trust | None = field(repr=False, compare=False)
+    """How far its scores can be trusted; None where no label is known."""
     confusion: Confusion = field(repr=False, compare=False)
     predictions: Predictions = field(repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the line without what is kept per image, JSON-serialisable."""
-        left_out = ("confusion", "predictions")
-        return {k: v for k, v in vars(self).items() if k not in left_out}
+        left_out = ("confusion", "predictions", "trust")
+        own = {k: v for k, v in vars(self).items() if k not in left_out}
+        return own | {"trust": None if self.trust is None else self.trust.as_dict()}
 
 
 def compare(
@@ -142,6 +146,7 @@ def _line(variant: Variant, pair: DomainPair, path: Path | None, found: Predicti
         images=confusion.images,
         infomax=found.infomax,
         survival=variant.survival,
+        trust=trust(found, labels, variant.calibration),
         confusion=confusion,
         predictions=found,
     )
@@ -163,6 +168,8 @@ def rows(lines: Sequence[Line]) -> list[list[str]]:
             percent(line.accuracy, line.mean_per_class),
             percent(line.last, line.last_mean_per_class),
             percent(line.oracle_best, line.oracle_best_mean_per_class),
+            "-" if line.trust is None else f"{line.trust.ece:.1f}",
+            "-" if line.trust is None else f"{line.trust.aurc:.1f}",
             f"{line.infomax:.3f}",
             f"{100 * line.density:.3f}",
             "-" if line.file_bytes is None else bytes_text(line.file_bytes),

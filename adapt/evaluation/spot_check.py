@@ -136,7 +136,7 @@ def _copy(images: ImageSet, count: int, seed: int, folder: Path) -> tuple[Drawn,
             continue
         name = f"{len(drawn) + 1:0{max(len(str(count)), 3)}d}{source.suffix.lower()}"
         shutil.copyfile(source, folder / name)
-        drawn.append(Drawn(name, _sha256(folder / name)))
+        drawn.append(Drawn(name, sha256(folder / name)))
     if len(drawn) < count:
         raise DataError(
             f"the target '{images.domain}' has {count_of(len(drawn), 'readable image')} to draw "
@@ -180,7 +180,7 @@ def collect(folder: Path) -> Sorting:
             if path.name in found:
                 first = found[path.name][0]
                 raise DataError(f"'{path.name}' is in '{first.parent}' and in '{where}'; keep one")
-            if _sha256(path) != known[path.name]:
+            if sha256(path) != known[path.name]:
                 raise DataError(f"'{path}' is not the image that was drawn; draw again")
             found[path.name] = path, kind
     missing = sorted(known.keys() - found.keys())
@@ -211,7 +211,12 @@ def _listed(folder: Path) -> list[Path]:
     return [folder / n for n in names if not n.startswith(".") and n.lower() not in _IGNORED]
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         with path.open("rb") as stream:
             digest = hashlib.sha256()

@@ -15,12 +15,13 @@ from adapt.artifacts import store
 from adapt.artifacts.artifact import Artifact
 from adapt.compute.device import exact_float32
 from adapt.evaluation.intervals import sign_test, wilson
-from adapt.evaluation.spot_check import Sorting
+from adapt.evaluation.spot_check import Sorting, sha256
 from adapt.evaluation.stored import ZERO_SHOT, zero_shot_settings
 from adapt.evaluation.variants import check, variants
 from adapt.registry import DATASETS
 from runtime.errors import DataError, TaskError
 from runtime.frames.preprocess import read_pixels
+from runtime.monitoring.confidence import FEWEST, fit
 
 HEADER = ("variant", "right", "accuracy %", "95 % interval")
 PAIRS = ("pair", "only it is right", "only the other", "p (exact McNemar)")
@@ -55,6 +56,17 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Temperature:
+    """The temperature of one variant that has an artifact."""
+
+    variant: str
+    temperature: float
+    images: int
+    artifact: str
+    """SHA-256 of the artifact's file."""
+
+
+@dataclass(frozen=True)
 class Report:
     """The results of all variants."""
 
@@ -63,6 +75,8 @@ class Report:
     none: int
     results: tuple[Result, ...]
     pairs: tuple[Pair, ...]
+    temperatures: tuple[Temperature, ...]
+    """Of each scored artifact, if enough images are sorted; `calibrate.store` keeps them."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, JSON-serialisable."""
@@ -107,17 +121,25 @@ def score(
     settings = zero_shot_settings(task.dataset if task.dataset in DATASETS else None, artifact)
     files = {name: path for name, path in files.items() if not only or name in only}
     check(task, files, sorting.manifest.digest)
+    digests = {name: sha256(path) for name, path in files.items()}
     hits: dict[str, NDArray[np.bool_]] = {}
+    temperatures: list[Temperature] = []
     for variant in variants(task, files, settings, device, pretrained):
         if not only or variant.name in only:
             pixels = np.stack([read_pixels(path, variant.preprocess) for path in sorting.paths])
-            hits[variant.name] = variant.logits(pixels).argmax(-1).numpy() == sorting.labels
+            logits = variant.logits(pixels)
+            hits[variant.name] = logits.argmax(-1).numpy() == sorting.labels
+            if variant.name in files and images >= FEWEST:
+                found = fit(logits.numpy(), sorting.labels)
+                made = (variant.name, found.temperature, images, digests[variant.name])
+                temperatures.append(Temperature(*made))
     return Report(
         task=f"{task.dataset} {task.id}",
         unsorted=sorting.unsorted,
         none=sorting.none,
         results=tuple(_result(name, int(right.sum()), images) for name, right in hits.items()),
         pairs=tuple(_pair(a, b, hits) for a, b in combinations(hits, 2)),
+        temperatures=tuple(temperatures),
     )
 
 

@@ -24,6 +24,8 @@ from adapt.optim.grid import Grid
 from adapt.settings.model_config import Architecture, is_file
 from runtime.errors import DataError, FormatError
 from runtime.models import Preprocess, TaskInfo
+from runtime.monitoring import confidence
+from runtime.monitoring.confidence import Calibration
 from runtime.text import quoted
 
 
@@ -43,6 +45,11 @@ class Variant:
     device: str
     survival: Mapping[Grid, float] | None = None
     """Share of the changed weights that each precision keeps; None where none can change."""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Temperature of its logits, if a person sorted images for one."""
+        return None if self.artifact is None else confidence.read(self.artifact.optional)
 
     def logits(
         self, pixels: Images, on_batch: Callable[[int, int], None] = lambda done, total: None

@@ -40,8 +40,6 @@ from runtime.storage.files import no_empty_folder
 from runtime.storage.locks import exclusive
 from runtime.storage.writing import remove_leftovers
 
-LOCK = "train.lock"
-
 
 def train(
     name: str,
@@ -159,7 +157,7 @@ def _alone(folder: Path, option: str) -> Iterator[None]:
 
     is_first = parallel.rank() == 0
     # Some network disks have no locks: training needs none there.
-    lock = exclusive(folder / LOCK, required=False, keep=False, busy=busy)
+    lock = exclusive(folder / store.LOCK, required=False, keep=False, busy=busy)
     refused: UdaError | None = None
     with ExitStack() as stack:
         try:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from adapt.artifacts import store
 from adapt.data import DomainPair
 from adapt.methods.cmkd import CMKDConfig
-from adapt.training.train import LOCK, train
+from adapt.training.train import train
 from runtime.errors import ConfigError, StorageError
 from runtime.storage.locks import exclusive
 from tests.adapt.forks import train_in_two
@@ -52,10 +53,10 @@ def test_a_second_training_is_refused_by_name_until_the_first_ends(
     finally:
         first.kill()
         first.wait()
-    assert (tmp_path / RUN / LOCK).exists()  # it is in nobody's way
+    assert (tmp_path / RUN / store.LOCK).exists()  # it is in nobody's way
     short = replace(config, epochs=1, iterations=1, seed=7)
     run = train("cmkd", pair, short, out=tmp_path, restart=True)
-    assert run.artifact.seed == 7 and not (tmp_path / RUN / LOCK).exists()
+    assert run.artifact.seed == 7 and not (tmp_path / RUN / store.LOCK).exists()
 
 
 def test_torchrun_is_refused_as_one(images: Path, uda_cache: Path, tmp_path: Path) -> None:
@@ -64,11 +65,11 @@ def test_torchrun_is_refused_as_one(images: Path, uda_cache: Path, tmp_path: Pat
         *("--artifacts", tmp_path, "--set", "model=demo-rn32", "--set", "pretrained=demo"),
         *("--set", "batch_size=8", "--no-rst"),
     ]
-    with exclusive(tmp_path / RUN / LOCK):
+    with exclusive(tmp_path / RUN / store.LOCK):
         ended, said = train_in_two(*words, errors=tmp_path / "errors.txt")
     assert 1 in ended and 0 not in ended
     assert said.count(f"process {os.getpid()} on this machine is training in") == 1
-    assert {path.name for path in (tmp_path / RUN).iterdir()} == {LOCK}
+    assert {path.name for path in (tmp_path / RUN).iterdir()} == {store.LOCK}
 
 
 def test_a_folder_that_cannot_be_written_is_a_storage_error(

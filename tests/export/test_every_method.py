@@ -11,13 +11,21 @@ from PIL import Image
 
 import adapt
 from adapt import methods
+from adapt.artifacts.merge import load_base
 from adapt.data import load_folders
 from adapt.evaluation.variants import variants
 from adapt.training.train import Run, train
+from export.contents import make_contents
 from export.pipeline import export_bundle
+from export.sources import Source
 from export.verification.images import ImagePaths
+from runtime.bundles import manifest
+from runtime.bundles.bundle import Bundle
 from runtime.errors import DataError
 from runtime.frames.preprocess import read_pixels
+from runtime.monitoring.fit import task_statistics
+from runtime.monitoring.gaussian import unit
+from runtime.monitoring.statistics import read
 from runtime.sessions.session import Session
 
 SETTINGS = {
@@ -129,3 +137,54 @@ def test_tasks_of_every_method_share_a_bundle_and_are_switched_between(every, fi
             found = np.stack([answer.logits for answer in session.predict_batch(files)])
             assert np.array_equal(first.setdefault(task, found), found)
         assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+
+
+def statistics_of(bundle, task, features):
+    """Return the statistics that a bundle's task carries, and what they say of features."""
+    opened = Bundle.open(bundle)
+    content = opened.task(task, opened.layout())
+    found = read(content.optional, content.optional_tensors, len(content.info.classes))
+    return found, found.gaussian.distances(unit(features))
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_training_writes_statistics_that_a_device_answers_from(every, files, name, domains):
+    run, task = every.runs[name], every.tasks[name]
+    model = adapt.load(run.path)
+    own = sorted((domains / name).glob("*/*.png"))
+    features = model.encode_image(own).numpy()
+    predicted = model.logits(own).numpy().argmax(1)
+    expected = task_statistics(features, predicted, len(model.class_names))
+    found, distances = statistics_of(every.bundle, task, features)
+    assert found.images == len(own) == 36
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-3)
+    np.testing.assert_allclose(found.affinities, expected.affinities, rtol=1e-3)
+    np.testing.assert_allclose(
+        distances, expected.gaussian.distances(unit(features)), rtol=2e-3, atol=1e-3
+    )
+    with Session.open(every.bundle, threads=1) as session:
+        answers = session.predict_batch(files, task)
+        seen = model.encode_image(files).numpy()
+        step = 1.5 / found.images  # of two that are nearly equal, either may be the nearer
+        assert [a.novelty for a in answers] == pytest.approx(found.novelty(seen), abs=step)
+        assert [a.affinity for a in answers] == pytest.approx(found.affinity(seen), abs=1e-3)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.02), ("bf16", 0.08)])
+def test_statistics_hold_for_a_bundle_of_lower_precision(
+    every, files, tmp_path, precision, tolerance
+):
+    names = ("cmkd", "unimos", "ekda")
+    sources = [Source.read(every.runs[name].path) for name in names]
+    contents = make_contents(load_base(sources[0].artifact), sources, precision, print)
+    contents.write(tmp_path / "low.bundle", manifest.SCHEMA, {})
+    with Session.open(tmp_path / "low.bundle", threads=1) as session:
+        for name in names:
+            task = every.tasks[name]
+            features = adapt.load(every.runs[name].path).encode_image(files).numpy()
+            _, distances = statistics_of(every.bundle, task, features)
+            found = session.predict_batch(files, task)
+            own = found[0].statistics.gaussian.distances(
+                unit(np.stack([f.features for f in found]))
+            )
+            np.testing.assert_allclose(own, distances, rtol=tolerance)
