@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.commands.options import session_options
     from runtime.frames.preprocess import Frame, read_image
     from runtime.monitoring.drift import Drift, DriftMonitor
+    from runtime.monitoring.harvest import Harvester
     from runtime.prediction import Prediction
     from runtime.sessions.pool import SessionPool
     from runtime.sessions.session import Session
@@ -44,6 +45,7 @@ __all__ = [
     "DriftMonitor",
     "FormatError",
     "Frame",
+    "Harvester",
     "Interrupted",
     "Prediction",
     "Session",
@@ -67,6 +69,7 @@ _MODULES = {
     "Drift": "runtime.monitoring.drift",
     "DriftMonitor": "runtime.monitoring.drift",
     "Frame": "runtime.frames.preprocess",
+    "Harvester": "runtime.monitoring.harvest",
     "Prediction": "runtime.prediction",
     "Session": "runtime.sessions.session",
     "SessionPool": "runtime.sessions.pool",

@@ -8,15 +8,15 @@ import os
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.errors import ConfigError, FormatError, TaskError
 from runtime.monitoring.cusum import Limits
 from runtime.monitoring.gaussian import unit
 from runtime.monitoring.statistics import TaskStatistics
+from runtime.monitoring.watched import Watched
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes
 from runtime.storage.json_text import parse
@@ -32,26 +32,6 @@ MAX_BYTES = 16 << 20
 """Largest file of a state."""
 _MOST = 1 << 53
 """Largest number of frames: JSON's numbers are exact up to it."""
-
-
-class Watched(Protocol):
-    """What is needed of a prediction."""
-
-    @property
-    def task(self) -> str:
-        """Id of the task."""
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """(K,)."""
-
-    @property
-    def features(self) -> NDArray[np.float32] | None:
-        """(D,), under the task."""
-
-    @property
-    def statistics(self) -> TaskStatistics | None:
-        """Statistics of the task's own images."""
 
 
 @dataclass(frozen=True)

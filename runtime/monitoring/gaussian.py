@@ -43,6 +43,15 @@ class Gaussian:
         found: Features = np.sqrt(squares).astype(np.float32)
         return found
 
+    def whitened(self, features: Features) -> Features:
+        """Return unit-length features (N, D) along the axes, in deviations from the mean, (N, R).
+
+        Distances between them are those under the covariance, but for what lies off the axes.
+        """
+        along = (features - self.mean) @ self.axes.T
+        found: Features = (along / np.sqrt(self.variances)).astype(np.float32)
+        return found
+
     def covariance(self) -> NDArray[np.float64]:
         """Return the covariance matrix (D, D)."""
         axes = self.axes.astype(np.float64)

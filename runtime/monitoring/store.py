@@ -1,0 +1,238 @@
+"""The images of a harvest on the disk, within a budget of bytes, files and age."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import threading
+import time
+from collections.abc import Set
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.errors import ConfigError
+from runtime.monitoring.coverage import Coverage
+from runtime.monitoring.gaussian import Features
+from runtime.monitoring.harvested import (
+    LOCK,
+    MANIFEST,
+    NAME,
+    PARTS,
+    TRUSTED,
+    Entry,
+    ManifestFile,
+    Part,
+    find,
+    is_harvest,
+    read,
+    sorted_classes,
+)
+from runtime.storage import disk
+from runtime.storage.files import make_folder, storage_errors
+from runtime.storage.writing import remove_leftovers, write_bytes
+
+_SHARES: dict[Part, int] = {"trusted": 2, "unsure": 4, "held-out": 4}
+"""One part of so many for each."""
+_MODE = 0o700
+_OTHERS = 0o077
+_LINE = 1024
+"""Bytes of an image's line in the manifest, about, with that of its removal."""
+_SLACK = 256
+"""Lines about removed images that the manifest may have."""
+
+
+class Store:
+    """The images of a harvest; one thread changes them."""
+
+    @staticmethod
+    def prepare(folder: Path) -> None:
+        """Make the folder of a harvest, or check that it may be one.
+
+        Raises:
+            ConfigError: It is something else, or others than this user may look into it.
+            StorageError: It cannot be made.
+        """
+        with storage_errors(folder):
+            make_folder(folder, _MODE)
+            if not disk.is_folder(folder):
+                raise ConfigError(f"'{folder}' is not a folder; choose another")
+            found = folder.stat()
+            if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & _OTHERS:
+                raise ConfigError(
+                    f"others may look into '{folder}', where frames of a camera would lie; make it "
+                    "yours alone (chmod 700), or choose another folder"
+                )
+            names = {name for name in os.listdir(folder) if not name.startswith(".")} - {LOCK}
+        if names and not is_harvest(folder):
+            raise ConfigError(
+                f"'{folder}' is not empty and not a harvest (no {MANIFEST}); choose another folder"
+            )
+
+    def __init__(self, folder: Path, budget: int, images: int, seconds: float) -> None:
+        """Read what an earlier process left, and remove what exceeds the bounds.
+
+        Args:
+            folder: Folder from `prepare`, locked.
+            budget: Most bytes.
+            images: Most images.
+            seconds: Most seconds that an image is kept.
+
+        Raises:
+            FormatError: The manifest is damaged.
+            StorageError: The folder cannot be written.
+        """
+        self.folder, self._seconds = folder, seconds
+        self._bytes = {part: budget // share for part, share in _SHARES.items()}
+        self._most = {part: max(images // share, 1) for part, share in _SHARES.items()}
+        self._kept: dict[Part, dict[str, tuple[Entry, int]]] = {part: {} for part in PARTS}
+        self._elsewhere: list[Entry] = []
+        """Images that a person has moved."""
+        self.seen: dict[Part, int] = dict.fromkeys(PARTS, 0)
+        """Number of frames that were looked at for each part."""
+        self._coverage, self._lock = Coverage(), threading.Lock()
+        remove_leftovers(folder)
+        if not disk.exists(folder / MANIFEST):  # first, since it makes the folder a harvest
+            ManifestFile(folder, ()).close()
+        with storage_errors(folder):
+            for part in PARTS:
+                make_folder(folder / part, _MODE)
+                remove_leftovers(folder / part)
+        found = read(folder)
+        self._restore(found)
+        self._manifest = ManifestFile(folder, self.entries)
+        self._remove_unlisted({entry.file for entry in found})
+        self._expire()
+        for part in PARTS:
+            while self._kept[part] and self._is_over(part, 0):
+                self._remove(part, self._victim(part, random.Random(0)))
+
+    def now(self) -> float:
+        """Return the time for a new image: no earlier than the newest, whatever the clock says.
+
+        A camera without a clock of its own starts in 1970 until it has asked for the time.
+        """
+        newest = max((e.time for kept in self._kept.values() for e, _ in kept.values()), default=0)
+        return max(time.time(), newest)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All images, those that a person has moved among them."""
+        kept = [entry for part in PARTS for entry, _ in self._kept[part].values()]
+        return sorted(kept + self._elsewhere, key=lambda entry: entry.time)
+
+    def counts(self) -> dict[Part, int]:
+        """Return the number of images of each part."""
+        with self._lock:
+            return {part: len(self._kept[part]) for part in PARTS}
+
+    def wants(self, part: Part, basis: str, point: Features | None, draws: random.Random) -> bool:
+        """Count a frame for its part, and return whether it should be kept there.
+
+        Args:
+            part: Part of the harvest.
+            basis: Digest of what the point is whitened by.
+            point: Whitened features of a trusted frame.
+            draws: Random numbers; of the other parts each frame has the same chance.
+        """
+        self.seen[part] += 1
+        sizes = [size for _, size in self._kept[part].values()]
+        full = self._is_over(part, sum(sizes) // max(len(sizes), 1), one_more=True)
+        if point is not None:
+            if not self._coverage.is_new(basis, point):
+                return False
+            return not full or len(self._coverage) < 2 or bool(self._coverage.leaves(basis, point))
+        return not full or draws.random() < len(self._kept[part]) / self.seen[part]
+
+    def keep(self, entry: Entry, content: bytes, draws: random.Random) -> None:
+        """Write an image, after others have left so that it fits.
+
+        Args:
+            entry: Image that is wanted.
+            content: Content of its file.
+            draws: Random numbers.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        part, size = entry.part, len(content) + _LINE
+        known = {e.file for kept in self._kept.values() for e, _ in kept.values()}
+        known |= {e.file for e in self._elsewhere}
+        if entry.file in known or size > self._bytes[part]:
+            return
+        self._expire()
+        while self._kept[part] and self._is_over(part, size, one_more=True):
+            self._remove(part, self._victim(part, draws, entry))
+        path = self.folder / part / entry.file
+        write_bytes(path, content)
+        try:
+            self._manifest.add(entry)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        self._add(entry, size)
+
+    def close(self) -> None:
+        """Close the manifest. Safe to call more than once."""
+        self._manifest.close()
+
+    def _restore(self, found: list[Entry]) -> None:
+        classes = sorted_classes(self.folder)
+        for entry in found:
+            found_at = find(self.folder, entry, classes)
+            self.seen[entry.part] = max(self.seen[entry.part], min(entry.seen, 1 << 53))
+            if found_at is None:
+                continue
+            path, where = found_at
+            part = next((part for part in PARTS if part == where), None)
+            if part is None:
+                self._elsewhere.append(entry)
+            else:
+                self._add(replace(entry, part=part), path.stat().st_size + _LINE)
+
+    def _add(self, entry: Entry, size: int) -> None:
+        with self._lock:
+            self._kept[entry.part][entry.file] = entry, size
+        if entry.part == TRUSTED:
+            self._coverage.add(entry.file, entry.basis or entry.file, entry.features())
+
+    def _remove(self, part: Part, file: str) -> None:
+        """Remove an image, its file first: that frees space, and a line needs some."""
+        with storage_errors(self.folder):
+            (self.folder / part / file).unlink(missing_ok=True)
+        with self._lock:
+            del self._kept[part][file]
+        if part == TRUSTED:
+            self._coverage.remove(file)
+        self._manifest.remove(file)
+        if self._manifest.lines > 2 * len(self.entries) + _SLACK:
+            self._manifest.rewrite(self.entries)
+
+    def _victim(self, part: Part, draws: random.Random, entry: Entry | None = None) -> str:
+        if part != TRUSTED:
+            return draws.choice(list(self._kept[part]))
+        if entry is not None and len(self._coverage) > 1:
+            found = self._coverage.leaves(entry.basis, entry.features())
+            if found is not None:
+                return found
+        return self._coverage.closest()
+
+    def _is_over(self, part: Part, size: int, *, one_more: bool = False) -> bool:
+        kept = self._kept[part]
+        used = sum(own for _, own in kept.values())
+        return used + size > self._bytes[part] or len(kept) + one_more > self._most[part]
+
+    def _expire(self) -> None:
+        oldest = time.time() - self._seconds
+        for part in PARTS:
+            for file, (entry, _) in list(self._kept[part].items()):
+                if entry.time < oldest:
+                    self._remove(part, file)
+
+    def _remove_unlisted(self, listed: Set[str]) -> None:
+        """Remove images that a process which was killed had not listed yet."""
+        for part in PARTS:
+            with storage_errors(self.folder):
+                for name in os.listdir(self.folder / part):
+                    if NAME.fullmatch(name) and name not in listed:
+                        (self.folder / part / name).unlink()
