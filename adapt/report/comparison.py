@@ -23,6 +23,10 @@ class VariantRow:
     oracle_best: float | None
     epoch: int | None
     selected_by: str | None
+    ece: float | None
+    """Expected calibration error, in percent."""
+    aurc: float | None
+    """Area under the risk-coverage curve, in percent."""
     infomax: float | None
     changed: float
     """Share of the encoder's parameters, in percent."""
@@ -61,6 +65,8 @@ def _row_of_line(line: Line, anchor: str | None) -> VariantRow:
         oracle_best=line.oracle_best,
         epoch=line.epoch,
         selected_by=line.selected_by,
+        ece=None if line.trust is None else line.trust.ece,
+        aurc=None if line.trust is None else line.trust.aurc,
         infomax=line.infomax,
         changed=100 * line.density,
         fp16=100 * survival["fp16"] if survival else None,
@@ -82,6 +88,8 @@ def _row_of_run(run: ReportedRun, anchor: str) -> VariantRow:
         oracle_best=metrics.oracle_best.accuracy,
         epoch=saved.epoch,
         selected_by=metrics.selected.by if metrics.selected else "last",
+        ece=None,
+        aurc=None,
         infomax=None,  # training's is of other images
         changed=100 * run.density,
         fp16=None,

@@ -20,6 +20,7 @@ from adapt.report.cards import Cards
 from adapt.report.comparison import VariantRow
 from adapt.report.curves import Curve, curves
 from adapt.report.matrix import Matrix, matrix
+from adapt.report.reliability import Reliability, reliability
 from adapt.report.runs import ReportedRun
 from adapt.report.tasks import ReportedTask
 from adapt.settings.layers import DEFAULT, shown
@@ -42,6 +43,7 @@ class Section:
     tested: str
     """Images that the accuracy was measured on."""
     curves: Sequence[Curve]
+    reliability: Reliability | None
     matrix: Matrix | None
     worst: Sequence[ClassLine]
     """Figures of the classes that are shown at once, the lowest recall first."""
@@ -93,6 +95,7 @@ def section(
         verdict=_verdict(run, found.lines),
         tested=_tested(run, line, found.pair),
         curves=drawn,
+        reliability=None if line is None or line.trust is None else reliability(line.trust),
         matrix=matrix(line.confusion) if line is not None and line.images else None,
         worst=worst,
         others=others,

@@ -17,10 +17,12 @@ from adapt.data import DomainPair, ImageSet
 from adapt.evaluation.compare import Line
 from adapt.evaluation.confusion import Confusion
 from adapt.evaluation.predictions import Predictions
+from adapt.evaluation.trust import trust
 from adapt.report.runs import ReportedRun
 from adapt.report.tasks import ReportedTask
 from adapt.report.write import Table, write
 from runtime.models import TaskInfo
+from runtime.monitoring.confidence import Calibration
 from tests.browser import CHROMIUM, Browser, Page, browser
 
 pytestmark = pytest.mark.skipif(
@@ -82,6 +84,7 @@ def report(folder: Path, classes: tuple[str, ...], images: int = 40) -> Reported
             last=1.0, last_mean_per_class=1.0, oracle_best=2.0, oracle_best_mean_per_class=2.0,
             density=0.1, file_bytes=10, images=counted.images, infomax=found.infomax,
             survival={"fp32": 1.0, "fp16": 0.5, "bf16": 0.1},
+            trust=trust(found, labels, Calibration(1.5, 60) if name == run.label else None),
             confusion=counted, predictions=found,
         )
         for name in ("zero_shot", run.label)
