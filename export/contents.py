@@ -21,6 +21,7 @@ from export.graphs.heads import head_graph, head_shapes
 from export.graphs.plain import join, write_plain
 from export.merge import density, shared_base, survival, task_patch
 from export.record import Survival, TaskRecord
+from export.routing import routable, whitening_of, with_routing
 from export.sources import Source
 from runtime import backends
 from runtime.bundles import bundle
@@ -29,6 +30,8 @@ from runtime.bundles.task import Task
 from runtime.console import ProgressCallback
 from runtime.models import BaseModel, Precision, Preprocess
 from runtime.monitoring import confidence, statistics
+from runtime.monitoring.whitening import MEMBER as WHITENING
+from runtime.monitoring.whitening import Whitening
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 
@@ -50,6 +53,8 @@ class BundleContents:
     """Heads by the digest of their graph."""
     tasks: list[Task]
     """Tasks, in the order of their sources."""
+    whitening: Whitening | None = None
+    """By which a device chooses tasks; None where no source carries what that takes."""
 
     @property
     def blocked(self) -> bool:
@@ -78,6 +83,7 @@ class BundleContents:
             tasks=self.tasks,
             report=report,
             schema=schema,
+            optional={} if self.whitening is None else {WHITENING: self.whitening.encode()},
         )
 
     def write_plain(self, path: Path, task: Task) -> None:
@@ -119,7 +125,9 @@ def make_contents(
     forms = {low: encoders.get(clip.visual, apart=apart and low != "fp32") for low in GRIDS}
     form = forms[precision]
     tensors = shared_base(form, clip.visual, grids, precision)
-    contents = BundleContents(clip.info, precision, tensors, {}, {}, [])
+    features = routable([source.artifact for source in sources])
+    shared = whitening_of(features) if features else None
+    contents = BundleContents(clip.info, precision, tensors, {}, {}, [], shared)
     # Where this machine has no blocked convolutions, nothing could verify their graph.
     blockable = backends.load("ort", "cpu", None).block > 1
     identity = tensors_sha256(tensors)
@@ -133,24 +141,26 @@ def make_contents(
         contents.encoders.setdefault(sha256(encoder.graph), encoder)
         contents.heads.setdefault(sha256(head.graph), head)
         patch = task_patch(form, tensors, merged(clip, artifact), precision)
-        contents.tasks.append(
-            Task(
-                info=artifact.task,
-                method=source.variant,
-                resize=artifact.preprocess.resize,
-                interpolation=artifact.preprocess.interpolation,
-                base_sha256=identity,
-                encoder=sha256(encoder.graph),
-                tokens=tokens,
-                head=sha256(head.graph),
-                head_tensors=values,
-                patch=patch,
-                record=asdict(_record(forms, clip, source, density(patch, tensors))),
-                background=artifact.preprocess.background,
-                requires=artifact.preprocess.requires,
-                **_statistics(artifact),
-            )
+        task = Task(
+            info=artifact.task,
+            method=source.variant,
+            resize=artifact.preprocess.resize,
+            interpolation=artifact.preprocess.interpolation,
+            base_sha256=identity,
+            encoder=sha256(encoder.graph),
+            tokens=tokens,
+            head=sha256(head.graph),
+            head_tensors=values,
+            patch=patch,
+            record=asdict(_record(forms, clip, source, density(patch, tensors))),
+            background=artifact.preprocess.background,
+            requires=artifact.preprocess.requires,
+            **_statistics(artifact),
         )
+        contents.tasks.append(task if shared is None else with_routing(task, features, shared))
+        if shared is not None and tokens:  # frames are looked at without them
+            bare = _encoder(form, tensors, artifact.preprocess, {}, blockable)
+            contents.encoders.setdefault(sha256(bare.graph), bare)
     return contents
 
 

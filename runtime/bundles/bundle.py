@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,15 @@ from runtime.bundles.graphs import EncoderGraph, HeadGraph, check_parts
 from runtime.bundles.manifest import Manifest
 from runtime.bundles.shared_weights import SharedWeights
 from runtime.bundles.staging import staging
-from runtime.bundles.task import FEATURES, Task, decode_task, encode_task, entry_of
+from runtime.bundles.task import (
+    FEATURES,
+    Members,
+    Task,
+    decode_task,
+    encode_task,
+    entry_of,
+    read_members,
+)
 from runtime.bundles.task import OLDEST as OLDEST_TASK
 from runtime.bundles.task import SCHEMA as TASK_SCHEMA
 from runtime.bundles.task_checks import check_head, check_tokens
@@ -110,6 +118,19 @@ class Bundle:
             FormatError: The file is missing or altered.
         """
         return self._content(ref)
+
+    def optional_file(self, member: str) -> FileRef | None:
+        """Return the file that an optional member names; None where there is no such member."""
+        found = self.manifest.optional.get(member)
+        return next((ref for ref in self.manifest.optional_files() if asdict(ref) == found), None)
+
+    def members(self, entry: TaskEntry) -> Members:
+        """Read the optional members of a task, and nothing else of its file.
+
+        Raises:
+            FormatError: The file is missing or altered.
+        """
+        return read_members(self._content(entry.file), self._locate(entry.file))
 
     def check(self, ref: FileRef) -> None:
         """Check the digest of a file; of the base's, which is large, only the header and the size.
@@ -245,6 +266,7 @@ def write(
     tasks: Sequence[Task],
     report: Mapping[str, Any],
     schema: int = manifest.SCHEMA,
+    optional: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a bundle; an existing one at `path` is replaced in one step.
 
@@ -259,6 +281,7 @@ def write(
         report: Comparison of the engines with PyTorch.
         schema: Schema of the bundle, one of `manifest.WRITTEN`; 2 is for devices with an earlier
             version.
+        optional: Contents of the files of optional members, by member; schema 2 has none.
 
     Raises:
         FormatError: The parts do not belong together, a value is not finite, or the schema lacks
@@ -284,6 +307,11 @@ def write(
             ),
             former=(),
             report=dict(report),
+            optional={
+                name: asdict(stage.add("optional", name, ".safetensors", file))
+                for name, file in (optional or {}).items()
+                if schema == manifest.SCHEMA
+            },
             schema=schema,
         )
         stage.publish(content)

@@ -178,6 +178,25 @@ def decode_task(
     return task
 
 
+Members = tuple[Mapping[str, Any], Mapping[str, NDArray[Any]], Background]
+"""Optional members of a task file, their tensors, and the task's background."""
+
+
+def read_members(content: bytes, path: Path) -> Members:
+    """Return the optional members of a task file, without decoding its patch.
+
+    Args:
+        content: Content of the whole file.
+        path: Path of the file, for messages.
+
+    Raises:
+        FormatError: The file is damaged.
+    """
+    file = checksummed.read(path, KIND, SCHEMA, oldest=OLDEST, features=FEATURES, content=content)
+    document = build(_Document, file.document, f"'{path}'")
+    return file.optional, file.optional_tensors, document.background
+
+
 def _check_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     """Check that every tensor is known, and that those of the head are finite float32."""
     kinds = (PREFIX, _HEAD, _TOKENS)

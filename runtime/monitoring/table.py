@@ -1,0 +1,221 @@
+"""Distances of frames to the tasks of a bundle, and the ranking that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import FormatError
+from runtime.models import Preprocess
+from runtime.monitoring import kmeans
+from runtime.monitoring.gaussian import Features, unit
+from runtime.monitoring.routing import TaskRouting
+from runtime.monitoring.whitening import Whitening
+
+_SOFT = 8.0
+"""Squared distance within which several near centres count together; the nearest one alone would
+tell the demo's domains apart a little less well."""
+_FOREIGN = 10.0
+"""Excess over every task from which a frame is foreign to all of them."""
+
+
+class Route(NamedTuple):
+    """How well one task fits a frame, or the last frames of a camera."""
+
+    task: str
+    """Id of the task."""
+    distance: float
+    """Distance to the task's own images, in the whitened features of the untouched base."""
+    margin: float | None
+    """How much nearer it is than the nearest other task, in distance; negative where another one is
+    nearer, None where there is no other."""
+    excess: float
+    """How far the squared distance is above the mean of the task's own images, in their standard
+    deviations."""
+    known: bool
+    """Whether that is within what the task's own images show."""
+
+
+class Placed(NamedTuple):
+    """The images of a task in the whitened space of a bundle."""
+
+    centres: Features
+    """(C, D), whitened."""
+    mean: float
+    """Mean of the scores of the task's own images."""
+    spread: float
+    """Their standard deviation."""
+
+
+def place(task: str, routing: TaskRouting, whitening: Whitening) -> Placed:
+    """Return where the images of a task lie under the whitening of a bundle.
+
+    Raises:
+        FormatError: They have features of another size than the whitening.
+    """
+    if routing.centres.shape[1] != whitening.size:
+        raise FormatError(
+            f"task '{task}' is routed by features of {routing.centres.shape[1]} dimensions, the "
+            f"bundle's whitening takes {whitening.size}; export the bundle again"
+        )
+    centres = whitening.apply(routing.centres)
+    sample = whitening.apply(routing.sample)
+    own = _soft(kmeans.squares(_wide(sample), _wide(centres)), np.array([0]))[:, 0]
+    mean = float(own.mean())
+    # A few equal images have no spread, and then nothing else would be known.
+    return Placed(centres, mean, max(float(own.std()), 0.05 * abs(mean), 1e-6))
+
+
+class RoutingTable:
+    """All tasks of a bundle that frames can be routed to. Immutable."""
+
+    def __init__(
+        self,
+        whitening: Whitening,
+        tasks: Mapping[str, tuple[Placed, Preprocess]],
+        untouched: Collection[str] = (),
+    ) -> None:
+        """Put the tasks of a bundle side by side.
+
+        Args:
+            whitening: Whitening of the bundle.
+            tasks: For each task, at least one, its images and the preprocessing of its frames.
+            untouched: Tasks whose encoder is the untouched base.
+        """
+        specs = dict.fromkeys(spec for _, spec in tasks.values())
+        self.specs: tuple[Preprocess, ...] = tuple(specs)
+        """The tasks' ways to preprocess frames, each of which takes a pass of the encoder."""
+        groups = [[task for task in tasks if tasks[task][1] == spec] for spec in self.specs]
+        self.tasks = tuple(task for group in groups for task in group)
+        """Ids of the tasks, those of one preprocessing together."""
+        self._index = {task: position for position, task in enumerate(self.tasks)}
+        self.free = frozenset(untouched if len(self.specs) == 1 else ())
+        """Tasks whose own features are all that a look at a frame would bring."""
+        self.size = whitening.size
+        """Number D of a feature's dimensions."""
+        self._whitening = whitening
+        self._groups = [_Group([tasks[task][0] for task in group]) for group in groups]
+        placed = [tasks[task][0] for task in self.tasks]
+        self._mean = np.array([each.mean for each in placed], np.float32)
+        self._spread = np.array([each.spread for each in placed], np.float32)
+
+    def index(self, task: str | None) -> int | None:
+        """Return the position of a task in `tasks`; None where it is not there."""
+        return None if task is None else self._index.get(task)
+
+    def scores(self, features: NDArray[np.floating]) -> Features:
+        """Return squared distances (N, T) of N frames to the T tasks.
+
+        Args:
+            features: Features (N, G, D) of the untouched base, of frames as each of `specs` takes
+                them.
+        """
+        rows = unit(features)
+        found = [
+            group.scores(self._whitening.apply(rows[:, number]))
+            for number, group in enumerate(self._groups)
+        ]
+        return found[0] if len(found) == 1 else np.concatenate(found, 1)
+
+    def bounded(self, scores: Features) -> Features:
+        """Return scores (N, T) in which no single frame outweighs all others.
+
+        A frame that is foreign to all tasks does not say which one is meant.
+        """
+        foreign = self.excess(scores).min(1, keepdims=True) > _FOREIGN
+        found: Features = np.where(foreign, self._mean + _FOREIGN * self._spread, scores)
+        return found
+
+    def excess(self, scores: Features) -> Features:
+        """Return how far scores (..., T) are above the mean of those of the tasks' own images.
+
+        In standard deviations of a single image's, (..., T).
+        """
+        found: Features = (scores - self._mean) / self._spread
+        return found
+
+    def spread(self, index: int) -> float:
+        """Return the standard deviation of the scores of a task's own images."""
+        return float(self._spread[index])
+
+    def route(self, scores: Features, index: int, known: bool) -> Route:
+        """Return how well a task fits frames.
+
+        Args:
+            scores: Mean scores (T,) of the frames.
+            index: Position of the task.
+            known: Whether the frames are of the task's domain.
+        """
+        own, margin = float(scores[index]), None
+        distance = max(own, 0.0) ** 0.5
+        if len(scores) > 1:
+            first, second = np.partition(scores, 1)[:2].tolist()
+            margin = max(second if own <= first else first, 0.0) ** 0.5 - distance
+        excess = (own - float(self._mean[index])) / float(self._spread[index])
+        return Route(self.tasks[index], distance, margin, excess, known)
+
+    def ranking(self, scores: Features, frames: int) -> list[Route]:
+        """Return how well every task fits frames, best first.
+
+        Args:
+            scores: Mean scores (T,) of the frames.
+            frames: Number of the frames.
+        """
+        order = np.argsort(scores, kind="stable")
+        distances = np.sqrt(np.maximum(scores[order], 0))
+        margins: list[float | None] = [None]
+        if len(order) > 1:
+            margins = [*(distances[1:2] - distances[0]).tolist()]
+            margins += (distances[0] - distances[1:]).tolist()
+        excess = self.excess(scores)[order]
+        tasks = map(self.tasks.__getitem__, order.tolist())
+        known = (excess <= limit(frames)).tolist()
+        return list(map(Route, tasks, distances.tolist(), margins, excess.tolist(), known))
+
+
+def limit(frames: int) -> float:
+    """Return the largest excess of the mean of some frames that a task's own images may have.
+
+    Frames that follow each other show the same things, so that their mean varies as well.
+    """
+    return float(1.5 + 2.5 / np.sqrt(frames))
+
+
+class _Group:
+    """Tasks whose frames are preprocessed alike."""
+
+    def __init__(self, tasks: list[Placed]) -> None:
+        counts = [len(task.centres) for task in tasks]
+        centres = np.concatenate([task.centres for task in tasks])
+        self._middle = centres.mean(0)  # else differences would be small beside what all share
+        self._centres = centres - self._middle
+        self._squares = (self._centres**2).sum(1)
+        self._starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+
+    def scores(self, white: Features) -> Features:
+        """Return squared distances (N, T) of whitened features (N, D)."""
+        apart = white - self._middle
+        squares = (apart**2).sum(1)[:, None] + self._squares - 2 * (apart @ self._centres.T)
+        return _soft(squares, self._starts)
+
+
+def _wide(rows: Features) -> kmeans.Rows:
+    return rows.astype(np.float64)
+
+
+def _soft(squares: NDArray[np.floating], starts: NDArray[np.intp]) -> Features:
+    """Return squared distances (N, T) to tasks from those (N, C) to their centres.
+
+    Args:
+        squares: Squared distances to the centres of all tasks, task by task.
+        starts: Position (T,) of each task's first centre.
+    """
+    least = np.minimum.reduceat(squares, starts, axis=1)
+    counts = np.diff(np.append(starts, squares.shape[1]))
+    near = np.exp((np.repeat(least, counts, axis=1) - squares) / _SOFT)
+    shares = np.add.reduceat(near, starts, axis=1) / counts
+    found: Features = (least - _SOFT * np.log(shares)).astype(np.float32)
+    return found
