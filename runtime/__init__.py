@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from runtime.frames.preprocess import Frame, read_image
     from runtime.monitoring.drift import Drift, DriftMonitor
     from runtime.monitoring.harvest import Harvester
+    from runtime.monitoring.router import Router
+    from runtime.monitoring.table import Route
     from runtime.prediction import Prediction
     from runtime.sessions.pool import SessionPool
     from runtime.sessions.session import Session
@@ -48,6 +50,8 @@ __all__ = [
     "Harvester",
     "Interrupted",
     "Prediction",
+    "Route",
+    "Router",
     "Session",
     "SessionPool",
     "StorageError",
@@ -71,6 +75,8 @@ _MODULES = {
     "Frame": "runtime.frames.preprocess",
     "Harvester": "runtime.monitoring.harvest",
     "Prediction": "runtime.prediction",
+    "Route": "runtime.monitoring.table",
+    "Router": "runtime.monitoring.router",
     "Session": "runtime.sessions.session",
     "SessionPool": "runtime.sessions.pool",
     "changes": "runtime.bundles.changes",

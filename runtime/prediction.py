@@ -13,6 +13,7 @@ from runtime.errors import ConfigError
 from runtime.models import REJECT
 from runtime.monitoring.confidence import UNCALIBRATED, Calibration
 from runtime.monitoring.statistics import TaskStatistics
+from runtime.monitoring.table import Route
 
 WATCHED = ("confidence", "calibration", "novelty", "affinity", "known")
 """Properties that are None where the task does not carry what they need."""
@@ -37,6 +38,8 @@ class Prediction:
     """Whether the frame shows nothing, see `runtime.frames.blank`; for tasks with statistics."""
     calibrated: Calibration | None = field(default=None, repr=False)
     """The task's temperature."""
+    route: Route | None = None
+    """How well the task fits the last frames of the camera; None where no router chose it."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prediction):
@@ -104,8 +107,11 @@ class Prediction:
         """Whether the frame is of the task's domain, and of one of its classes, as far as it shows.
 
         Of the task's own images the share `reject` is taken for unknown; a blank frame is always
-        unknown. None where the task has no statistics.
+        unknown, and so is one that a router found to be of no task's domain. Else None where the
+        task has no statistics.
         """
+        if self.route is not None and not self.route.known:
+            return False
         if self.statistics is None or self.novelty is None or self.affinity is None:
             return None
         known = self.statistics.accepts(self.novelty, self.affinity, self.reject)
@@ -135,7 +141,7 @@ class Prediction:
         Returns:
             `task`, `label`, `score`, `top`: pairs of a class and its score, best first, and
             `calibration`. For a calibrated task also `confidence`; for one with statistics also
-            `novelty`, `affinity` and `known`.
+            `novelty`, `affinity` and `known`. Where a router chose the task also `route`.
 
         Raises:
             ConfigError: The number is below 1.
@@ -144,4 +150,6 @@ class Prediction:
         label, score = best[0]
         row: dict[str, Any] = {"task": self.task, "label": label, "score": score, "top": best}
         watched = {name: getattr(self, name) for name in WATCHED}
+        if self.route is not None:
+            row["route"] = self.route._asdict()
         return row | {name: value for name, value in watched.items() if value is not None}

@@ -13,7 +13,7 @@ from runtime.errors import FormatError
 from runtime.patch import merge
 
 
-def constants(bundle: Bundle, task: Task) -> dict[str, NDArray[Any]]:
+def constants(bundle: Bundle, task: Task | None = None) -> dict[str, NDArray[Any]]:
     """Return the values of all inputs of an encoder but the pixels: base, patch and tokens.
 
     Building an engine and looking for it must give the same bits: an engine is found by their
@@ -21,12 +21,14 @@ def constants(bundle: Bundle, task: Task) -> dict[str, NDArray[Any]]:
 
     Args:
         bundle: Bundle with the base, which is read for each call.
-        task: Task of the bundle.
+        task: Task of the bundle; None for the untouched base.
 
     Raises:
         FormatError: The base is damaged, or the task does not fit it.
     """
     base = bundle.weights()
+    if task is None:
+        return base.views()
     check_token_names(task.tokens, base.layout)
     return {**merge(base.views(), task.patch, in_place=True), **task.tokens}
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from runtime.errors import BackendError, TaskError
 from runtime.mutex import Hold, Mutex
 from runtime.sessions.loading import Background, SharedLoads
+from runtime.sessions.tables import Tables
 from runtime.strategies.base import LoadedTask
 
 Read = Callable[[], LoadedTask]
@@ -133,6 +134,8 @@ class TaskCache:
         self._leaving: dict[LoadedTask, str] = {}
         """Tasks to close when nobody holds them, with their keys; also those just loaded."""
         self._loads = SharedLoads()
+        self.tables = Tables()
+        """What routes frames to the tasks, for the sessions that share these."""
         self._background: Background | None = None
         self.excess = False
         """Whether `trim` may have something to evict."""

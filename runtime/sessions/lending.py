@@ -33,11 +33,11 @@ class Lending:
         self._turn = Mutex()
         """Held by the call that chooses a session."""
 
-    def lend(self, task: str, frame: FrameType) -> Loan:
+    def lend(self, task: str | None, frame: FrameType) -> Loan:
         """Lend a session that no other call uses, preferably one whose current task is `task`.
 
         Args:
-            task: Id of the task.
+            task: Id of the task; None prefers none.
             frame: Frame of the call that uses the session.
 
         Raises:
@@ -53,7 +53,7 @@ class Lending:
                     raise BackendError("every session of the pool is closed; open a new pool")
                 free = [s for s in there if s not in self._loans or self._loans[s].over]
                 if free:
-                    session = next((each for each in free if each.task == task), free[0])
+                    session = next((each for each in free if task and each.task == task), free[0])
                     loan = self._loans[session] = Loan(session, frame)
                     self._order = (*(s for s in self._order if s is not session), session)
                     return loan

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Hashable, Sequence
 from functools import partial
+from typing import Any
 
 from runtime import backends, strategies
 from runtime.bundles.bundle import Bundle
@@ -13,19 +14,22 @@ from runtime.closing import Closing
 from runtime.errors import ConfigError, UdaError
 from runtime.frames.preprocess import Frame
 from runtime.models import REJECT
+from runtime.monitoring.router import AUTO, Router
+from runtime.monitoring.table import Route
 from runtime.mutex import Mutex
 from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, spread
 from runtime.sessions.lending import Lending
 from runtime.sessions.origin import ProcessBound
+from runtime.sessions.routing import Chosen, TaskChoice
 from runtime.sessions.session import Session
 from runtime.sessions.settings import Verify, check_number, check_settings
 from runtime.sessions.sharing import SharedBase, encoding
 from runtime.workers import Workers, cores
 
-Pair = tuple[Frame, str]
-"""A frame, and the id of the task that is to classify it."""
+Pair = tuple[Frame, TaskChoice]
+"""A frame, and the id of the task that is to classify it, or a router."""
 
 
 class SessionPool(ProcessBound, Closing):
@@ -51,6 +55,7 @@ class SessionPool(ProcessBound, Closing):
         self._lending = Lending(self._sessions)
         self._refreshing = Mutex()
         self._workers = Workers(len(sessions))
+        self._router = Router()
 
     @classmethod
     def open(
@@ -126,20 +131,37 @@ class SessionPool(ProcessBound, Closing):
         """The ids of the tasks."""
         return self._bundle.tasks
 
-    def predict(self, frame: Frame, task: str) -> Prediction:
+    def predict(self, frame: Frame, task: TaskChoice) -> Prediction:
         """Classify one frame on a free session, or on the first that becomes free.
 
         Args:
             frame: As for `Session.predict`.
-            task: Id of a task.
+            task: Id of a task, or a `Router`, one for each camera; `auto` is the pool's own router.
 
         Raises:
             UdaError: As `Session.predict`; other calls are not affected.
         """
         self._check_process()
-        loan = self._lending.lend(task, sys._getframe())
+        router = self._router_of(task)
+        loan = self._lending.lend(str(task) if router is None else router.nearest, sys._getframe())
         try:
-            return loan.session.predict(frame, task)
+            return loan.session.predict(frame, task if router is None else router)
+        finally:
+            self._lending.take_back(loan)
+
+    def route(self, frame: Frame) -> list[Route]:
+        """Return how well each task fits one frame, best first, see `Session.route`.
+
+        Args:
+            frame: As for `Session.predict`.
+
+        Raises:
+            UdaError: As `Session.route`; other calls are not affected.
+        """
+        self._check_process()
+        loan = self._lending.lend(None, sys._getframe())
+        try:
+            return loan.session.route(frame)
         finally:
             self._lending.take_back(loan)
 
@@ -147,13 +169,21 @@ class SessionPool(ProcessBound, Closing):
         """Classify each frame by its own task, on all sessions at once; the order is kept.
 
         Args:
-            pairs: Pairs of a frame, as for `predict`, and the id of a task.
+            pairs: Pairs of a frame, as for `predict`, and the id of a task or a router. Frames of
+                one router are of one camera, and in their order.
 
         Raises:
             UdaError: As `Session.predict_many`, of the first part that failed.
         """
         self._check_process()
-        pairs = checked(pairs)
+        pairs = [(frame, self._router_of(task) or task) for frame, task in checked(pairs)]
+        if any(isinstance(task, Router) for _, task in pairs):
+            chosen = self._choose(pairs)
+            return chosen.noted(self._many(chosen.pairs))
+        return self._many(pairs)
+
+    def _many(self, pairs: Sequence[tuple[Frame, Any]]) -> list[Prediction]:
+        """Classify frames whose tasks are named."""
         bundle = self._bundle
         encodings = [encoding(bundle, task) for _, task in pairs]
         parts = spread([frame for frame, _ in pairs], encodings, len(self._sessions))
@@ -203,7 +233,20 @@ class SessionPool(ProcessBound, Closing):
     def _bundle(self) -> Bundle:
         return next((s for s in self._sessions if not s.closed), self._sessions[0]).bundle
 
-    def _classify(self, pairs: Sequence[Pair]) -> list[Prediction]:
+    def _router_of(self, task: object) -> Router | None:
+        """Return the router that is to choose a task; None where a task is named."""
+        if isinstance(task, Router):
+            return task
+        return self._router if isinstance(task, str) and task == AUTO else None
+
+    def _choose(self, pairs: Sequence[Pair]) -> Chosen:
+        loan = self._lending.lend(None, sys._getframe())
+        try:
+            return loan.session.choose(pairs)
+        finally:
+            self._lending.take_back(loan)
+
+    def _classify(self, pairs: Sequence[tuple[Frame, str]]) -> list[Prediction]:
         loan = self._lending.lend(pairs[0][1], sys._getframe())
         try:
             return loan.session.predict_many(pairs)

@@ -23,15 +23,15 @@ from runtime.models import REJECT, Preprocess
 from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, plan
+from runtime.sessions.routing import RoutingSession, TaskChoice, routed
 from runtime.sessions.settings import Verify, check_settings
-from runtime.sessions.switching import SwitchingSession
 from runtime.strategies.base import LoadedTask, Strategy
 
 T = TypeVar("T")
 Image = NDArray[np.uint8]
 
 
-class Session(SwitchingSession):
+class Session(RoutingSession):
     """Runs the tasks of one bundle, one at a time. Safe to call from several threads.
 
     An exception from outside, such as Ctrl-C or what a signal handler raises, may interrupt any
@@ -137,13 +137,14 @@ class Session(SwitchingSession):
         """
         return self._spec(None)
 
-    def predict(self, frame: Frame, task: str | None = None) -> Prediction:
+    def predict(self, frame: Frame, task: TaskChoice | None = None) -> Prediction:
         """Classify one frame.
 
         Args:
             frame: (H, W, 3) uint8, RGB, any size; or an image file's path, or a PIL image, whose
                 transparent pixels are laid on the task's background.
-            task: Id of the task to switch to first; None keeps the current one.
+            task: Id of the task to switch to first; None keeps the current one; a `Router`, one for
+                each camera, chooses it, and `auto` is the session's own router.
 
         Raises:
             TaskError: No task is selected, or the bundle has no such task, or no room for it.
@@ -153,17 +154,24 @@ class Session(SwitchingSession):
         """
         return self.predict_batch([frame], task)[0]
 
-    def predict_batch(self, frames: Sequence[Frame], task: str | None = None) -> list[Prediction]:
+    def predict_batch(
+        self, frames: Sequence[Frame], task: TaskChoice | None = None
+    ) -> list[Prediction]:
         """Classify several frames by one task, in one pass; the order is kept.
 
         Args:
             frames: Frames, each as for `predict`.
-            task: As for `predict`.
+            task: As for `predict`; a router may divide the frames among several tasks, and takes
+                them for frames of one camera that follow each other.
 
         Raises:
             UdaError: As `predict`; also a DataError if there is no frame.
         """
-        loaded, seen, (features, logits) = self._see(frames, task, self._strategy.see)
+        if routed(task):
+            check_frames(frames)
+            return self._with_routers([(frame, task) for frame in frames], self._by_task)
+        named: Any = task
+        loaded, seen, (features, logits) = self._see(frames, named, self._strategy.see)
         return self._predictions(loaded, logits, features, seen)
 
     def features(self, frames: Sequence[Frame], task: str | None = None) -> NDArray[np.float32]:
@@ -182,7 +190,7 @@ class Session(SwitchingSession):
 
         return self._see(frames, task, encode)[2]
 
-    def predict_many(self, pairs: Sequence[tuple[Frame, str]]) -> list[Prediction]:
+    def predict_many(self, pairs: Sequence[tuple[Frame, TaskChoice]]) -> list[Prediction]:
         """Classify each frame by its own task; the order is kept.
 
         Frames are grouped so that the session switches least. The same array under several tasks
@@ -190,12 +198,17 @@ class Session(SwitchingSession):
         the current one afterwards.
 
         Args:
-            pairs: Pairs of a frame, as for `predict`, and the id of a task.
+            pairs: Pairs of a frame, as for `predict`, and the id of a task or a router.
 
         Raises:
             UdaError: As `predict`.
         """
         pairs = checked(pairs)
+        if any(routed(task) for _, task in pairs):
+            return self._with_routers(pairs, self._many)
+        return self._many(pairs)
+
+    def _many(self, pairs: Sequence[tuple[Frame, str]]) -> list[Prediction]:
         tasks = [task for _, task in pairs]
         view = self._opened()
         shares = {task: view.share(task) for task in tasks}
@@ -226,7 +239,7 @@ class Session(SwitchingSession):
                 return True
 
             if not self._run(classify, *batch.heads):  # a refresh came between
-                return self.predict_many(pairs)
+                return self._many(pairs)
         return [found[position] for position in range(len(pairs))]
 
     def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -251,6 +264,17 @@ class Session(SwitchingSession):
             return self._logits(loaded, np.ascontiguousarray(pixels))
 
         return self._run(classify)
+
+    def _by_task(self, pairs: Sequence[tuple[Frame, str]]) -> list[Prediction]:
+        """Classify frames task by task, each as `predict_batch` does for one task."""
+        positions: dict[str, list[int]] = {}
+        for position, (_, task) in enumerate(pairs):
+            positions.setdefault(task, []).append(position)
+        found: dict[int, Prediction] = {}
+        for task, own in positions.items():
+            made = self.predict_batch([pairs[position][0] for position in own], task)
+            found.update(zip(own, made, strict=True))
+        return [found[position] for position in range(len(pairs))]
 
     def _spec(self, task: str | None) -> Preprocess:
         view, current = self._opened(), self._held.task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.backends.base import Backend, Engine, FeaturesAndLogits
 from runtime.bundles.bundle import Bundle
-from runtime.bundles.entries import TaskEntry
+from runtime.bundles.entries import Encoder, TaskEntry
 from runtime.bundles.task import Task
 from runtime.bundles.task_checks import check_head_names
 from runtime.errors import FormatError
@@ -96,6 +96,18 @@ class Strategy(ABC, Generic[R]):
         """Return the engine that computes a task's features once it was switched to."""
 
     @abstractmethod
+    def base_encoder(self, spec: Preprocess) -> Engine:
+        """Return the engine of the untouched base; removes the task, see `switch`.
+
+        Args:
+            spec: Preprocessing of the frames.
+
+        Raises:
+            FormatError: The bundle has no graph for it.
+            BackendError: The engine cannot be opened, or the device failed.
+        """
+
+    @abstractmethod
     def base_sha256(self) -> str:
         """Return the digest of the base in memory; removes the task, see `switch`."""
 
@@ -151,6 +163,26 @@ class Strategy(ABC, Generic[R]):
         """
         return self.encoder(loaded).run({"pixels": self.backend.memory.ready(pixels)})
 
+    def base_features(self, pixels: Pixels, spec: Preprocess) -> NDArray[np.float32]:
+        """Return features (N, D) of the untouched base for frames; removes the task, see `switch`.
+
+        Args:
+            pixels: As for `features`.
+            spec: Preprocessing of the frames.
+
+        Raises:
+            FormatError: The bundle has no graph for it, or the features are not finite.
+            BackendError: The engine cannot be opened, or the device failed.
+        """
+        encoder = self.base_encoder(spec)
+        found = encoder.run({"pixels": self.backend.memory.ready(pixels)})
+        if not np.isfinite(found).all():
+            raise FormatError(
+                "the base gives features that are not finite; export the bundle again, with "
+                "--precision fp32 if it was fp16"
+            )
+        return found
+
     def infer(self, loaded: R, pixels: Pixels) -> NDArray[np.float32]:
         """Return logits (N, K) for frames; the features stay where they are computed.
 
@@ -198,6 +230,21 @@ class Strategy(ABC, Generic[R]):
         for engine in self._heads.values():
             engine.close()
         self.backend.memory.close()
+
+
+def bare(encoders: Iterable[Encoder], spec: Preprocess) -> Encoder:
+    """Return the encoder of the base alone that takes frames preprocessed in a way.
+
+    Raises:
+        FormatError: There is none.
+    """
+    for encoder in encoders:
+        if not encoder.tokens and encoder.preprocess(spec.resize, spec.interpolation) == spec:
+            return encoder
+    raise FormatError(
+        "the bundle has no graph of the base without tokens, through which the task of a frame is "
+        "chosen; export it again, or name a task"
+    )
 
 
 def _checked(loaded: LoadedTask, count: int, logits: NDArray[np.float32]) -> NDArray[np.float32]:

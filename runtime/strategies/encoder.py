@@ -24,7 +24,9 @@ class EncoderEngine:
         self.engine = engine
         self.names = tuple(content.tokens)
         """Names of the tokens."""
-        self._content, self._backend = content, backend
+        self.content = content
+        """The manifest's entry."""
+        self._backend = backend
         self._tokens: Tensors | None = None
 
     def bind(self, weights: PlacedWeights, precision: Precision) -> None:
@@ -39,7 +41,7 @@ class EncoderEngine:
         self.engine.bind(handles)
         zeros: dict[str, NDArray[Any]] = {
             name: np.zeros(shape, token_type(precision))
-            for name, shape in self._content.tokens.items()
+            for name, shape in self.content.tokens.items()
         }
         self._tokens = self.upload(zeros)
         if self._tokens is not None:

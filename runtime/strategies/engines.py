@@ -24,7 +24,7 @@ from runtime.models import Preprocess, TensorSpec
 from runtime.monitoring import confidence
 from runtime.monitoring.statistics import read
 from runtime.mutex import Mutex
-from runtime.strategies.base import LoadedTask, Strategy
+from runtime.strategies.base import LoadedTask, Strategy, bare
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ class EnginesStrategy(Strategy[EngineTask]):
         with ExitStack() as stack:
             head = self.backend.memory.tensors(task.head_tensors)
             stack.callback(head.close)
-            engine = self._shared(task) if untouched else self._engine(task)
+            engine = self._base(task.encoder) if untouched else self._engine(task)
             stack.pop_all()
         # A patch is its task's own; without one, the tokens alone tell two encoders apart.
         state = object() if task.patch else sha256(tokens).digest()
@@ -151,6 +151,15 @@ class EnginesStrategy(Strategy[EngineTask]):
         """Return the task's engine, which holds its own weights."""
         return loaded.engine
 
+    def base_encoder(self, spec: Preprocess) -> Engine:
+        """Return the engine of the untouched base, which the first call opens.
+
+        Raises:
+            FormatError: The bundle has none, or its base is damaged.
+            BackendError: The engine cannot be opened, or the engines are closed.
+        """
+        return self._base(bare(self._bundle.manifest.encoders, spec).graph.sha256)
+
     def base_sha256(self) -> str:
         """Return the digest of the base in its file, since none is in memory.
 
@@ -168,13 +177,15 @@ class EnginesStrategy(Strategy[EngineTask]):
                 engine.close()
         super().close()
 
-    def _shared(self, task: Task) -> Engine:
+    def _base(self, encoder: str) -> Engine:
+        """Return the engine of an encoder over the untouched base, opened once."""
         with self._opening:
             if self.closed:
                 raise BackendError("the engines are closed; open a new session")
-            if task.encoder not in self._untouched:
-                self._untouched[task.encoder] = self._engine(task)
-            return self._untouched[task.encoder]
+            if encoder not in self._untouched:
+                baked = constants(self._bundle)
+                self._untouched[encoder] = self.backend.open(self._graphs[encoder], baked=baked)
+            return self._untouched[encoder]
 
     def _engine(self, task: Task) -> Engine:
         return self.backend.open(self._graphs[task.encoder], baked=constants(self._bundle, task))

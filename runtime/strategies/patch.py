@@ -23,7 +23,7 @@ from runtime.memory.weights import Weights
 from runtime.models import Preprocess, TensorSpec
 from runtime.monitoring import confidence
 from runtime.monitoring.statistics import read
-from runtime.strategies.base import LoadedTask, Strategy
+from runtime.strategies.base import LoadedTask, Strategy, bare
 from runtime.strategies.encoder import EncoderEngine
 from runtime.workers import Job
 
@@ -173,6 +173,17 @@ class PatchStrategy(Strategy[PatchTask]):
     def encoder(self, loaded: PatchTask) -> Engine:
         """Return the engine that all tasks of an encoder share."""
         return self.encoders[loaded.encoder].engine
+
+    def base_encoder(self, spec: Preprocess) -> Engine:
+        """Return the engine of an encoder without tokens, over the bare base.
+
+        Raises:
+            FormatError: The bundle has none.
+            BackendError: The engines are closed, or the device takes no work.
+        """
+        content = bare([encoder.content for encoder in self.encoders.values()], spec)
+        self.switch(None)
+        return self.encoders[content.graph.sha256].engine
 
     def base_sha256(self) -> str:
         """Return the digest of the base in memory; removes the patch.
