@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.harvest import refusal
 from adapt.artifacts.merge import base_text, same_base
 from adapt.artifacts.store import find, variant
 from export.record import TaskRecord
@@ -30,8 +31,11 @@ class Source:
 
         Raises:
             FormatError: The artifact is missing or damaged.
+            VerifyError: Labels show that it is worse than zero-shot CLIP, see `refusal`.
         """
         artifact = Artifact.load(path)
+        if refused := refusal(path, artifact):
+            raise refused
         name = variant(artifact.method, artifact.config)
         return cls(artifact, name, sha256(path.read_bytes()))
 

@@ -101,7 +101,9 @@ def train(
     else:
         pair_of = pair_loader(dataset, task, data, source, target, test)
     from adapt import methods
+    from adapt.artifacts.harvest import refusal
     from adapt.artifacts.reproduce import export_command
+    from adapt.data.harvest import of_pair
     from adapt.settings.layers import resolve
     from adapt.settings.limits import check_startable
 
@@ -116,17 +118,22 @@ def train(
     resolved = resolved.with_data(cls.from_data, len(pair.source), len(pair.target))
     if show_settings:
         return _show(resolved)
+    harvest = of_pair(pair) if cls.trains else None
     run = _train(method, cls, pair, resolved, artifacts, device, resume, restart)
     if is_rank_zero():
         report_run(run, pair, trains=cls.trains)
         probe = baselines and cls.trains
         lines: Sequence[Line] = ()
-        if (probe or page) and is_only_process():
-            lines = with_baselines(pair, run, device, dataset, probe=probe)
+        if (probe or page or harvest) and is_only_process():
+            lines = with_baselines(pair, run, device, dataset, probe=probe, harvest=harvest)
         folder = run.path.parent
-        echo(f"\nnext       {export_command(pair.task, folder.name, artifacts)}")
+        refused = harvest and refusal(run.path)
+        if not refused:
+            echo(f"\nnext       {export_command(pair.task, folder.name, artifacts)}")
         if page:
             write_page(page, folder, pair, {folder.name: run.path}, lines, not no_images)
+        if refused:
+            raise refused
 
 
 def _check_usage(resume: bool, restart: bool, test: str | None, source: str | None) -> None:

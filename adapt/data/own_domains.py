@@ -1,4 +1,4 @@
-"""Read the user's own domains: folders of classes, with or without splits, and list files."""
+"""Read the user's own domains: folders of classes, perhaps with splits, harvests and list files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adapt.data import listfile, spelling
+from adapt.data import harvest, listfile, spelling
 from adapt.data.base import UNKNOWN, ImageSet
 from adapt.data.class_folders import domain_folder, folders, read_tree
 from adapt.data.splits import recognised
@@ -17,6 +17,7 @@ from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.inventory.left_out import LeftOut
 from runtime.inventory.walk import walk
+from runtime.monitoring.harvested import HELD_OUT, TRUSTED, is_harvest
 from runtime.storage import disk
 from runtime.storage.spelling import on_disk
 
@@ -69,7 +70,7 @@ def check_side(root: Path, name: str) -> None:
 
 
 def read_side(root: Path, name: str, *, lenient: bool = False) -> OwnDomain:
-    """Return the images of a domain folder or list file.
+    """Return the images of a domain folder, a harvest or a list file.
 
     Args:
         root: Folder of the data set.
@@ -86,6 +87,10 @@ def read_side(root: Path, name: str, *, lenient: bool = False) -> OwnDomain:
         return OwnDomain(images, train_name=name, left_out=left_out)
     folder = domain_folder(root, name)
     spelling.check_name(name, "domain folder", folder)
+    if is_harvest(folder):
+        seen = harvest.read(folder, name)
+        train_name, test_name = (f"{name}/{part}" for part in (TRUSTED, HELD_OUT))
+        return OwnDomain(seen.trusted, seen.held_out, train_name, test_name, seen.left_out)
     findings: list[str] | None = [] if lenient else None
     found = recognised(folders(folder))
     if found is None:

@@ -11,6 +11,7 @@ from typing import Any
 from adapt.artifacts import store
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.metrics import Metrics
+from adapt.data.harvest import MEMBER, verdict_of
 from adapt.data.inventory import INVENTORY, line_of
 from adapt.data.origin import IMAGES, Origin
 from adapt.settings.stored import sources_of
@@ -42,6 +43,8 @@ class ReportedRun:
     origin: Origin | None
     inventory: str | None
     """Line on the images of training."""
+    harvest: str | None
+    """Line on how it compares on a harvest's frames, if it was adapted to one."""
     changed: int
     """Number of encoder parameters that training changed."""
     parameters: int
@@ -96,6 +99,7 @@ class ReportedRun:
             sources=sources_of(found.optional),
             origin=Origin.of(found.optional.get(IMAGES)),
             inventory=line_of(found.optional.get(INVENTORY)),
+            harvest=verdict_of(found.optional.get(MEMBER)),
             changed=patch.size(found.residual),
             parameters=found.parameters,
             file_bytes=path.stat().st_size,

@@ -1,0 +1,161 @@
+"""Read a harvest of a camera as an unlabelled domain: `runtime.Harvester` made it.
+
+Its trusted images are trained on, its held-out images are tested on. A person may have sorted some
+of these, and of the unsure ones, into classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adapt.data import spelling
+from adapt.data.base import UNKNOWN, DomainPair, ImageSet
+from adapt.data.contents import contents
+from adapt.data.pairing import match
+from runtime.errors import DataError, StorageError
+from runtime.inventory.left_out import LeftOut
+from runtime.inventory.walk import reason_of
+from runtime.monitoring import harvested
+from runtime.monitoring.harvested import HELD_OUT, LOCK, NONE, SORTED, TRUSTED, UNSURE, Entry
+from runtime.storage import disk
+from runtime.storage.locks import exclusive
+from runtime.storage.spelling import composed, on_disk
+from runtime.text import printable
+
+MEMBER = "harvest"
+"""Optional member of an artifact: how its task compares on held-out frames."""
+BELOW = "below_zero_shot"
+"""Key of that member: whether labels show fewer right answers than zero-shot CLIP's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Harvest:
+    """The images of a harvest, and what the tasks that saw them said."""
+
+    trusted: ImageSet
+    held_out: ImageSet
+    """Labelled where a person has sorted them."""
+    unsure: ImageSet
+    """Those of the unsure images that a person has sorted."""
+    left_out: tuple[LeftOut, ...]
+    entries: dict[str, Entry]
+    """Entries of the manifest by name of the file."""
+
+
+def read(folder: Path, name: str) -> Harvest:
+    """Return the images of a harvest; nothing in it is trusted.
+
+    Args:
+        folder: Folder of the harvest.
+        name: Name of the domain.
+
+    Raises:
+        FormatError: The manifest is damaged.
+        DataError: It is being written, or has no trusted or no held-out images.
+        StorageError: Access is denied.
+    """
+    _check_ended(folder)
+    classes = harvested.sorted_classes(folder)
+    for each in classes:
+        spelling.check_name(each, "class folder", folder / SORTED / each)
+    taken: dict[str, list[tuple[Path, str]]] = {TRUSTED: [], HELD_OUT: [], UNSURE: []}
+    left_out: list[LeftOut] = []
+    entries = {entry.file: entry for entry in harvested.read(folder)}
+    for entry, path, where in _found(folder, entries.values(), classes, left_out):
+        label = where.removeprefix(f"{SORTED}/") if where.startswith(f"{SORTED}/") else ""
+        if where == TRUSTED or where == HELD_OUT or (label and entry.part in (HELD_OUT, UNSURE)):
+            taken[entry.part if label else where].append((path, composed(label)))
+        else:  # trusted images were chosen, so those that are sorted say nothing about the others
+            reason = {UNSURE: "unsure, not sorted", NONE: "of no class"}.get(where)
+            left_out.append(LeftOut(path, reason or "trusted, but sorted"))
+    if not taken[TRUSTED] or not taken[HELD_OUT]:
+        counts = ", ".join(
+            f"{part} {len(found)}" for part, found in taken.items() if part != UNSURE
+        )
+        raise DataError(
+            f"the harvest '{folder}' has too few images ({counts}); let the camera harvest longer"
+        )
+    sets = {part: _images(found, name) for part, found in taken.items()}
+    return Harvest(sets[TRUSTED], sets[HELD_OUT], sets[UNSURE], tuple(left_out), entries)
+
+
+def verdict_of(document: object) -> str | None:
+    """Return what an artifact's member says in one line; None if it says nothing.
+
+    Args:
+        document: Value from a file, of any shape.
+    """
+    if not isinstance(document, dict):
+        return None
+    words = [document.get(key) for key in ("verdict", "reason")]
+    if not all(isinstance(word, str) for word in words):
+        return None
+    return f"on held-out frames of the harvest, {printable(words[0])}: {printable(words[1])}"
+
+
+def of_pair(pair: DomainPair) -> Harvest | None:
+    """Return the harvest that a task is adapted to, its classes those of the task, if it is one.
+
+    Raises:
+        UdaError: As `read`.
+    """
+    if pair.origin is None or pair.origin.target is None or pair.given:
+        return None
+    folder = on_disk(Path(pair.origin.root) / pair.origin.target)
+    if not harvested.is_harvest(folder):
+        return None
+    found = read(folder, pair.target.domain)
+    unsure = match(pair.source, found.unsure, 0) if len(found.unsure) else found.unsure
+    return Harvest(pair.target, pair.test, unsure, found.left_out, found.entries)
+
+
+def _check_ended(folder: Path) -> None:
+    """Refuse a harvest that goes on: its images would vanish while they are trained on."""
+
+    def busy(holder: str) -> DataError:
+        return DataError(
+            f"{holder} is harvesting into '{folder}'; end it, or copy the folder (cp -r) and "
+            "train on the copy"
+        )
+
+    with suppress(StorageError):  # on a disk that cannot be written nobody harvests
+        if disk.exists(folder / LOCK):
+            with exclusive(folder / LOCK, required=False, keep=False, busy=busy):
+                pass
+
+
+def _found(
+    folder: Path, entries: Iterable[Entry], classes: list[str], left_out: list[LeftOut]
+) -> list[tuple[Entry, Path, str]]:
+    """Return the images that are there, unaltered, with their folders."""
+    found: list[tuple[Entry, Path, str]] = []
+    for entry in entries:
+        located = harvested.find(folder, entry, classes)
+        if located is None:
+            left_out.append(LeftOut(folder / entry.part / entry.file, "listed, but gone"))
+        elif reason := reason_of(str(located[0])):
+            left_out.append(LeftOut(located[0], reason))
+        else:
+            found.append((entry, *located))
+    sums = contents([path for _, path, _ in found])
+    good = [s.tobytes().hex() == e.sha256 for s, (e, _, _) in zip(sums, found, strict=True)]
+    for same, (_, path, _) in zip(good, found, strict=True):
+        if not same:
+            left_out.append(LeftOut(path, "altered since it was harvested"))
+    known = {path for _, path, _ in found}
+    for part in harvested.PARTS:
+        where = folder / part
+        others = [p for p in disk.matching(where, "*") if p not in known and p.name[0] != "."]
+        left_out += [LeftOut(path, "not in the manifest") for path in others]
+    return [each for same, each in zip(good, found, strict=True) if same]
+
+
+def _images(found: list[tuple[Path, str]], name: str) -> ImageSet:
+    classes = tuple(sorted({label for _, label in found if label}))
+    labels = [classes.index(label) if label else UNKNOWN for _, label in found]
+    return ImageSet(tuple(path for path, _ in found), np.array(labels, np.int64), classes, name)
