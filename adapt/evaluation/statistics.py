@@ -15,7 +15,7 @@ from adapt.compute.inference import predict
 from adapt.data.base import ImageSet
 from adapt.data.cache import pixels
 from runtime.errors import FormatError
-from runtime.monitoring.fit import FEWEST, task_statistics
+from runtime.monitoring.fit import FEWEST, base_limits, task_statistics
 from runtime.monitoring.gaussian import unit
 from runtime.monitoring.statistics import MEMBER
 
@@ -65,6 +65,7 @@ def with_statistics(artifact: Artifact, images: ImageSet, device: torch.device) 
     with torch.inference_mode():
         predicted = network.head(own.to(device)).argmax(-1).cpu().numpy()
     found = task_statistics(own.numpy(), predicted, classes)
+    found = replace(found, base_drift=base_limits(base.numpy(), predicted, classes))
     kept = np.unique(np.linspace(0, len(some) - 1, MOST_KEPT).round().astype(np.int64))
     tensors: dict[str, NDArray[np.generic]] = {
         **found.tensors(),

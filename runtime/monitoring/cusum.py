@@ -47,19 +47,19 @@ class Limits:
         """Frames after which a shift by `K + 1` deviations would have been noticed."""
         return math.ceil(self.threshold)
 
-    def step(self, level: float, distance: float, predicted: int) -> float:
-        """Return the sum after one more frame, in [0, threshold].
+    def rise(self, level: float, distance: float, predicted: int) -> float:
+        """Return the sum after one more frame, as a share of the threshold, in [0, 1].
 
         It goes no higher, so that a scene that comes back is noticed as fast as one that leaves.
 
         Args:
-            level: Sum before.
+            level: Share before.
             distance: Distance of the frame; one that is not finite counts as a far one.
             predicted: Class that was predicted for it.
         """
         away = (distance - float(self.means[predicted])) / float(self.deviations[predicted])
         rise = min(away, CLIP) if math.isfinite(away) else CLIP
-        return min(max(level + rise - K, 0.0), self.threshold)
+        return min(max(level + (rise - K) / self.threshold, 0.0), 1.0)
 
 
 def checked(means: Features, deviations: Features, threshold: object, classes: int) -> Limits:

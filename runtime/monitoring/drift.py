@@ -55,13 +55,15 @@ class _Watch:
     of: str
     """Digest of the task's limits: a task that was replaced is watched anew."""
     level: float = 0.0
+    base: float = 0.0
+    """Level under the untouched base, for frames that a router routed."""
     frames: int = 0
     alarms: int = 0
     drifting: bool = False
 
     def __post_init__(self) -> None:
-        if not (0 <= self.level <= 1):
-            raise ValueError(f"a level is {self.level:g}, expected 0 to 1")
+        if not (0 <= self.level <= 1 and 0 <= self.base <= 1):
+            raise ValueError(f"levels are {self.level:g} and {self.base:g}, expected 0 to 1")
         if not (0 <= self.alarms <= self.frames <= _MOST):
             raise ValueError(f"{self.frames} frames with {self.alarms} alarms")
         if self.drifting and not self.alarms:
@@ -89,8 +91,10 @@ class DriftMonitor:
 
     A CUSUM over the Mahalanobis distances of the features: it says `drifting` when frames have been
     farther from the task's own images than these are from each other, and `steady` again when they
-    have not been for as long. The threshold comes with the task: 2 false alarms in 100,000 frames
-    that are looked at, for streams that show a class for up to 30 of them in a row.
+    have not been for as long. Where a `Router` chose the task, what it saw through the untouched
+    base is watched too: it finds some changes sooner. The thresholds come with the task: 2 false
+    alarms in 100,000 frames that are looked at, for streams that show a class for up to 30 of them
+    in a row, drawn from images that the task was adapted to.
 
     Example:
         monitor = DriftMonitor()  # one for each camera
@@ -137,8 +141,7 @@ class DriftMonitor:
                 self._waiting -= 1
                 return _drift(prediction.task, watch, limits)
             self._waiting = self._every - 1
-            distance = float(statistics.gaussian.distances(unit(features)[None])[0])
-            watch = _after(watch, limits, distance, int(prediction.logits.argmax()))
+            watch = _after(watch, limits, statistics, prediction)
             self._tasks[prediction.task] = watch
             return _drift(prediction.task, watch, limits)
 
@@ -192,26 +195,37 @@ class DriftMonitor:
         return watch if watch is not None and watch.of == known[1] else _Watch(known[1])
 
 
-def _after(watch: _Watch, limits: Limits, distance: float, predicted: int) -> _Watch:
+def _after(
+    watch: _Watch, limits: Limits, statistics: TaskStatistics, prediction: Watched
+) -> _Watch:
     """Return the state of a task after one more frame."""
-    level = limits.step(watch.level * limits.threshold, distance, predicted) / limits.threshold
-    raised = not watch.drifting and level >= 1
+    predicted, base = int(prediction.logits.argmax()), watch.base
+    rows = unit(np.asarray(prediction.features))[None]
+    level = limits.rise(watch.level, float(statistics.gaussian.distances(rows)[0]), predicted)
+    route, base_limits = prediction.route, statistics.base_drift
+    if route is not None and route.task == prediction.task and base_limits is not None:
+        base = base_limits.rise(base, route.excess, predicted)
+    raised = not watch.drifting and max(level, base) >= 1
     return _Watch(
         of=watch.of,
         level=level,
+        base=base,
         frames=min(watch.frames + 1, _MOST),
         alarms=watch.alarms + raised,
-        drifting=raised or (watch.drifting and level > 0),
+        drifting=raised or (watch.drifting and max(level, base) > 0),
     )
 
 
 def _drift(task: str, watch: _Watch, limits: Limits) -> Drift:
     enough = watch.frames >= limits.enough
     state = DRIFTING if watch.drifting else STEADY if enough else NOT_ENOUGH
-    return Drift(task, state, watch.level, watch.frames, watch.alarms)
+    return Drift(task, state, max(watch.level, watch.base), watch.frames, watch.alarms)
 
 
 def _digest(statistics: TaskStatistics, limits: Limits) -> str:
-    arrays = (statistics.gaussian.mean, limits.means, limits.deviations)
+    arrays, thresholds = [statistics.gaussian.mean], []
+    for each in filter(None, (limits, statistics.base_drift)):
+        arrays += [each.means, each.deviations]
+        thresholds.append(each.threshold)
     content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
-    return hashlib.sha256(content + repr(limits.threshold).encode()).hexdigest()[:16]
+    return hashlib.sha256(content + repr(thresholds).encode()).hexdigest()[:16]

@@ -24,7 +24,7 @@ VERSION = 1
 MAX_QUANTILES = 512
 _NAMES = ("mean", "axes", "variances", "class_means", "distances", "affinities")
 _HALF = {"axes", "class_means"}
-_DRIFT, _LIMITS = "drift", ("means", "deviations")
+_DRIFTS, _LIMITS = ("drift", "base_drift"), ("means", "deviations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,8 @@ class TaskStatistics:
     """Number of images that the statistics were computed from."""
     drift: cusum.Limits | None = None
     """Limits of the distances' drift; None in files of earlier versions."""
+    base_drift: cusum.Limits | None = None
+    """Limits of what routes say under the untouched base, `Route.excess`; None likewise."""
 
     @property
     def nbytes(self) -> int:
@@ -95,7 +97,7 @@ class TaskStatistics:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of the member."""
-        drift = {} if self.drift is None else {_DRIFT: {"threshold": self.drift.threshold}}
+        drift = {name: {"threshold": each.threshold} for name, each in self._drift().items()}
         return {"version": VERSION, "images": self.images, "rest": self.gaussian.rest, **drift}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -107,9 +109,16 @@ class TaskStatistics:
 
     def _arrays(self) -> dict[str, Features]:
         own = {name: getattr(self.gaussian, name) for name in ("mean", "axes", "variances")}
-        drift = {} if self.drift is None else vars(self.drift)
-        limits = {f"{_DRIFT}_{name}": drift[name] for name in _LIMITS if drift}
+        limits = {
+            f"{name}_{each}": getattr(found, each)
+            for name, found in self._drift().items()
+            for each in _LIMITS
+        }
         return own | {name: getattr(self, name) for name in _NAMES if name not in own} | limits
+
+    def _drift(self) -> dict[str, cusum.Limits]:
+        found = {name: getattr(self, name) for name in _DRIFTS}
+        return {name: limits for name, limits in found.items() if limits is not None}
 
 
 def read(
@@ -135,14 +144,14 @@ def read(
             raise ValueError(f"{images} images and a variance of {rest:g}")
         wide = {name: _checked(name, array) for name, array in arrays.items()}
         _check_shapes(wide, classes)
-        drift = _limits(found.get(_DRIFT), tensors, classes)
+        drifts = {name: _limits(name, found.get(name), tensors, classes) for name in _DRIFTS}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(
             f"the statistics of the task are damaged ({error}); export the task again"
         ) from error
     gaussian = Gaussian(wide["mean"], wide["axes"], wide["variances"], rest)
     return TaskStatistics(
-        gaussian, wide["class_means"], wide["distances"], wide["affinities"], images, drift
+        gaussian, wide["class_means"], wide["distances"], wide["affinities"], images, **drifts
     )
 
 
@@ -159,10 +168,12 @@ def nearest_cosine(features: Features, means: Features) -> Features:
     return found
 
 
-def _limits(found: Any, tensors: Mapping[str, NDArray[Any]], classes: int) -> cusum.Limits | None:
+def _limits(
+    drift: str, found: Any, tensors: Mapping[str, NDArray[Any]], classes: int
+) -> cusum.Limits | None:
     if found is None:
         return None
-    names = (f"{_DRIFT}_{name}" for name in _LIMITS)
+    names = (f"{drift}_{name}" for name in _LIMITS)
     means, deviations = (_checked(name, tensors.get(f"{MEMBER}.{name}")) for name in names)
     return cusum.checked(means, deviations, found["threshold"], classes)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.monitoring.statistics import TaskStatistics
+from runtime.monitoring.table import Route
 
 
 class Watched(Protocol):
@@ -40,3 +41,7 @@ class Watched(Protocol):
     @property
     def blank(self) -> bool:
         """Whether the frame shows nothing."""
+
+    @property
+    def route(self) -> Route | None:
+        """How well the task fits the last frames; None where no router chose it."""

@@ -10,7 +10,8 @@ import pytest
 from runtime import DriftMonitor, Prediction
 from runtime.errors import ConfigError, FormatError, StorageError, TaskError
 from runtime.monitoring import cusum, statistics
-from runtime.monitoring.fit import task_statistics
+from runtime.monitoring.fit import base_limits, task_statistics
+from runtime.monitoring.table import Route
 
 CLASSES, SIZE = 4, 6
 
@@ -49,8 +50,8 @@ def test_the_sum_is_that_of_a_plain_loop():
         away = {0: (distance - 2) / 1, 1: (distance - 3) / 0.5}[predicted]
         away = 5 if away != away else min(away, 5)
         expected = min(max(expected + away - 0.5, 0), 8)
-        level = limits.step(level, distance, predicted)
-        levels.append(level)
+        level = limits.rise(level, distance, predicted)
+        levels.append(8 * level)
         sums.append(expected)
     assert levels == pytest.approx(sums)
     assert levels == pytest.approx([0, 1.5, 3, 7.5, 8, 6.5, 8])
@@ -64,8 +65,8 @@ def test_false_alarms_are_as_rare_as_stated_where_a_class_is_shown_for_a_while(o
     while frames < 200_000:
         predicted = int(random.integers(CLASSES))
         for image in random.choice(np.flatnonzero(labels == predicted), 15):
-            level = limits.step(0.0 if on else level, distances[image], predicted)
-            on = level >= limits.threshold
+            level = limits.rise(0.0 if on else level, distances[image], predicted)
+            on = level >= 1
             alarms, frames = alarms + on, frames + 1
     assert alarms <= 4  # 20 in 100,000 would be 40
 
@@ -113,6 +114,24 @@ def test_tasks_are_watched_apart(own):
     monitor.reset("a-c")
     (again,) = seen(monitor, predictions(own, *images(1, 3), "a-c"))
     assert again.frames == 1
+
+
+def test_what_a_router_saw_through_the_base_is_watched_too(own):
+    both = replace(own, base_drift=base_limits(*images(1000, 0), CLASSES))
+    found = predictions(both, *images(60, 3))
+
+    def routed(excess, task="a-c"):
+        route = Route(task, 1.0, None, excess, True)
+        return [replace(prediction, route=route) for prediction in found]
+
+    assert {d.state for d in seen(DriftMonitor(1), routed(0.0))} <= {
+        "not enough frames yet",
+        "steady",
+    }
+    states = [d.state for d in seen(DriftMonitor(1), routed(4.0))]
+    assert "drifting" in states[:15]
+    for unwatched in (routed(4.0, "a-p"), predictions(own, *images(60, 3))):
+        assert "drifting" not in [d.state for d in seen(DriftMonitor(1), unwatched)]
 
 
 def test_a_saved_state_goes_on_as_if_it_had_not_stopped(own, tmp_path):
@@ -210,11 +229,14 @@ def test_threads_lose_no_frame(own):
 
 
 def test_limits_travel_with_the_statistics(own):
+    own = replace(own, base_drift=base_limits(*images(500, 2), CLASSES))
     document, tensors = own.document(), own.tensors()
     read = statistics.read({"statistics": json.loads(json.dumps(document))}, tensors, CLASSES)
-    assert read.drift.threshold == own.drift.threshold
-    np.testing.assert_array_equal(read.drift.means, own.drift.means)
-    np.testing.assert_array_equal(read.drift.deviations, own.drift.deviations)
+    for found, limits in ((read.drift, own.drift), (read.base_drift, own.base_drift)):
+        assert found.threshold == limits.threshold
+        np.testing.assert_array_equal(found.means, limits.means)
+        np.testing.assert_array_equal(found.deviations, limits.deviations)
+    assert read.drift.threshold != read.base_drift.threshold
     del document["drift"]
     assert statistics.read({"statistics": document}, tensors, CLASSES).drift is None
 
