@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,18 +134,33 @@ def load_merged(clip: Clip, artifact: Artifact) -> nn.Module:
         BaseModelError: The artifact belongs to another base.
         FormatError: The artifact does not fit the base it names.
     """
-    tensors = merged(clip, artifact)
-    encoder = copy.deepcopy(clip.visual)
-    own = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
-    with torch.no_grad():
-        for name, array in tensors.items():
-            own[name].copy_(torch.from_numpy(array))
+    encoder = _with_tensors(clip.visual, merged(clip, artifact))
     if artifact.tokens:
         from adapt.clip.prompts import Prompted
 
         tokens = {name: torch.from_numpy(token) for name, token in artifact.tokens.items()}
         return Prompted(encoder, tokens).eval()
     return encoder.eval()
+
+
+def untouched(clip: Clip, reference: Mapping[str, NDArray[np.float32]]) -> Clip:
+    """Return a base model whose encoder was trained, with its encoder as it was before.
+
+    Args:
+        clip: Base model, which stays as it is.
+        reference: `encoder_tensors` of the encoder before it was trained.
+    """
+    return replace(clip, visual=_with_tensors(clip.visual, reference).eval())
+
+
+def _with_tensors(encoder: nn.Module, tensors: Mapping[str, NDArray[np.float32]]) -> nn.Module:
+    """Return a copy of an encoder with other values of its parameters and buffers."""
+    made = copy.deepcopy(encoder)
+    own = {**dict(made.named_parameters()), **dict(made.named_buffers())}
+    with torch.no_grad():
+        for name, array in tensors.items():
+            own[name].copy_(torch.from_numpy(array))
+    return made
 
 
 class Network(nn.Module):

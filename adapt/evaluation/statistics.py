@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network, load_base
+from adapt.clip.model import Clip
 from adapt.compute.inference import predict
 from adapt.data.base import ImageSet
 from adapt.data.cache import pixels
@@ -32,15 +33,19 @@ _MOST, _PER_CLASS, _LIMIT = 1024, 16, 8192
 _log = logging.getLogger(__name__)
 
 
-def with_statistics(artifact: Artifact, images: ImageSet, device: torch.device) -> Artifact:
-    """Return an artifact with the statistics of its target images; without, if they are too few.
+def with_statistics(
+    artifact: Artifact, images: ImageSet, device: torch.device, clip: Clip | None = None
+) -> Artifact:
+    """Return an artifact with the statistics of its target images.
 
-    No label is used. Of many images, some are taken evenly.
+    Without them, if the images are too few, or their features not finite. No label is used. Of many
+    images, some are taken evenly.
 
     Args:
         artifact: Trained artifact.
         images: Target images that it was trained on.
         device: Device to compute on.
+        clip: Base of the artifact on that device, its encoder untouched; None loads it.
 
     Raises:
         BaseModelError: The base of the artifact cannot be loaded.
@@ -53,20 +58,25 @@ def with_statistics(artifact: Artifact, images: ImageSet, device: torch.device) 
         return artifact
     most = min(max(_MOST, _PER_CLASS * classes), _LIMIT)
     chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
-    some = np.stack([content.images[int(row)] for row in chosen])
-    clip = load_base(artifact, device=str(device))
+    clip = clip or load_base(artifact, device=str(device))
     network = Network.of(clip, artifact).to(device)
 
     def run(encoder: torch.nn.Module) -> torch.Tensor:
-        size = artifact.config["eval_batch_size"]
-        return predict(encoder, some, size, device, mean=spec.mean, std=spec.std)
+        size, parts = artifact.config["eval_batch_size"], []
+        for start in range(0, len(chosen), size):  # thousands of images may not fit into memory
+            some = np.stack([content.images[int(row)] for row in chosen[start : start + size]])
+            parts.append(predict(encoder, some, size, device, mean=spec.mean, std=spec.std))
+        return torch.cat(parts)
 
     own, base = run(network.encoder), run(clip.visual)
+    if not bool(own.isfinite().all() and base.isfinite().all()):
+        _log.warning("features of the target images are not finite; the artifact has no statistics")
+        return artifact
     with torch.inference_mode():
         predicted = network.head(own.to(device)).argmax(-1).cpu().numpy()
     found = task_statistics(own.numpy(), predicted, classes)
     found = replace(found, base_drift=base_limits(base.numpy(), predicted, classes))
-    kept = np.unique(np.linspace(0, len(some) - 1, MOST_KEPT).round().astype(np.int64))
+    kept = np.unique(np.linspace(0, len(chosen) - 1, MOST_KEPT).round().astype(np.int64))
     tensors: dict[str, NDArray[np.generic]] = {
         **found.tensors(),
         f"{BASE_MEMBER}.features": base.numpy()[kept].astype(np.float16),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from adapt.artifacts.artifact import Artifact
+from adapt.artifacts.merge import untouched
 from adapt.artifacts.run import RunDescription
 from adapt.clip import model as base_models
 from adapt.clip.captions import class_prompts, fitted
@@ -163,15 +164,18 @@ class Loop:
             else:
                 self._end_epoch(journal)
         with self.average.applied():
-            artifact = self.best_epoch.finish(
-                self.history, lambda made: with_statistics(made, pair.target, self.device)
-            )
+            artifact = self.best_epoch.finish(self.history, self._complete)
         if parallel.rank() == 0:
             with storage_errors(self.checkpoint):
                 self.checkpoint.unlink(missing_ok=True)
         if parallel.any_process(asked()):  # too late to save time here, but not in what follows
             raise self._interrupted()
         return Run(artifact, self.path, len(self.skipped))
+
+    def _complete(self, artifact: Artifact) -> Artifact:
+        """Return the artifact of the chosen weights with what those who watch it need."""
+        clip = untouched(self.clip, self.base)
+        return with_statistics(artifact, self.pair.target, self.device, clip)
 
     def _estimate(self, source: Stream, target: Stream, journal: Journal) -> None:
         step = seconds_per_step(self.method, source, target, self.iteration)

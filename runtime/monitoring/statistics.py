@@ -25,6 +25,8 @@ MAX_QUANTILES = 512
 _NAMES = ("mean", "axes", "variances", "class_means", "distances", "affinities")
 _HALF = {"axes", "class_means"}
 _DRIFTS, _LIMITS = ("drift", "base_drift"), ("means", "deviations")
+_TINY = 1e-30
+"""Least variance: the square of a distance along it still fits float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +142,12 @@ def read(
     arrays = {name: tensors.get(f"{MEMBER}.{name}") for name in _NAMES}
     try:
         images, rest = found["images"], float(found["rest"])
-        if type(images) is not int or images < 2 or not (0 < rest < math.inf):
+        if type(images) is not int or images < 2 or not _TINY <= rest < math.inf:
             raise ValueError(f"{images} images and a variance of {rest:g}")
         wide = {name: _checked(name, array) for name, array in arrays.items()}
         _check_shapes(wide, classes)
         drifts = {name: _limits(name, found.get(name), tensors, classes) for name in _DRIFTS}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(
             f"the statistics of the task are damaged ({error}); export the task again"
         ) from error
@@ -197,8 +199,11 @@ def _check_shapes(arrays: Mapping[str, Features], classes: int) -> None:
             raise ValueError(f"'{name}' has shape {arrays[name].shape}, expected {shape}")
     if count > min(size, AXES):
         raise ValueError(f"{count} axes of {size} dimensions")
-    if not bool((arrays["variances"] > 0).all()):
+    if not bool((arrays["variances"] >= _TINY).all()):
         raise ValueError("a variance is not positive")
+    for name in ("mean", "axes", "class_means"):
+        if bool((np.linalg.norm(arrays[name].astype(np.float64), axis=-1) > 1.01).any()):
+            raise ValueError(f"'{name}' is longer than features of unit length")
     for name in ("distances", "affinities"):
         rising = arrays[name].ndim == 1 and bool((np.diff(arrays[name]) >= 0).all())
         if not rising or len(arrays[name]) > MAX_QUANTILES:
