@@ -23,6 +23,7 @@ from runtime.memory.form import Form
 from runtime.models import Precision
 from tests.runtime.conftest import SIZE
 from tests.runtime.interrupts import Checker, interrupted
+from tests.runtime.routed import COLOURS, base_features, pixels_of, with_routing
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-2}
 """Of logits of a size of 1e3: the order of additions is each library's own."""
@@ -129,6 +130,23 @@ class BackendContract:
                     )
                     apart = strategy.logits(loaded, features)
                     np.testing.assert_allclose(session.infer(pixels), apart, **where.tolerance)
+
+    @pytest.mark.parametrize("strategy", ["patch", "engines"])
+    def test_a_look_through_the_base_leaves_no_trace(self, where, mixed, strategy):
+        with_routing(mixed)
+        with where.session(mixed.path, strategy) as session:
+            for task in session.tasks:
+                pixels = random_pixels(3, seed=3)
+                session.switch(task)
+                found = session.base_features(list(pixels))
+                np.testing.assert_allclose(found, base_features(mixed, pixels), **TOLERANCE)
+                np.testing.assert_allclose(
+                    session.infer(pixels), mixed.logits(task, pixels), **TOLERANCE
+                )
+            for number, task in enumerate(mixed.tasks):
+                frame = pixels_of(COLOURS[number], 1)[0]
+                assert session.route(frame)[0].task == task
+                assert session.predict(frame, runtime.Router()).task == task
 
     def test_closing_twice_is_harmless_and_nothing_runs_after_it(self, where, world):
         session = where.session(world.path)

@@ -100,7 +100,8 @@ def graphs_of(bundle: Bundle) -> list[EngineGraph]:
 def baked_graphs(bundle: Bundle) -> Iterator[EngineGraph]:
     """Yield the graphs of strategy `engines`: an encoder with constant weights for each task.
 
-    Tasks that change nothing of the base share one. Each holds a whole base in memory.
+    Tasks that change nothing of the base share one, and frames are looked at through it where the
+    bundle can choose tasks. Each holds a whole base in memory.
 
     Raises:
         FormatError: The bundle is damaged.
@@ -121,6 +122,17 @@ def baked_graphs(bundle: Bundle) -> Iterator[EngineGraph]:
             entry,
             constants(bundle, task),
         )
+    for encoder in bundle.manifest.encoders if bundle.manifest.optional_files() else ():
+        own = encoder.graph.sha256
+        if not encoder.tokens and own not in shared:
+            yield EngineGraph(
+                "encoder-base",
+                bundle.graph(encoder.graph),
+                own,
+                _pixels(encoder),
+                None,
+                constants(bundle),
+            )
     yield from (graph for graph in graphs_of(bundle) if graph.stem.startswith("head"))
 
 
