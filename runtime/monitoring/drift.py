@@ -204,7 +204,8 @@ def _after(
     level = limits.rise(watch.level, float(statistics.gaussian.distances(rows)[0]), predicted)
     route, base_limits = prediction.route, statistics.base_drift
     if route is not None and route.task == prediction.task and base_limits is not None:
-        base = base_limits.rise(base, route.excess, predicted)
+        if route.frame_excess is not None:
+            base = base_limits.rise(base, route.frame_excess, predicted)
     raised = not watch.drifting and max(level, base) >= 1
     return _Watch(
         of=watch.of,

@@ -159,11 +159,14 @@ class Router:
         if state.choice is None and 0 not in looked_at:
             return None
         for position in range(count):
+            frame = None
             if position in looked_at:
                 state = self._with(state, table, looked_at[position])
+                frame = state.scores[-1]
             else:
                 state = replace(state, since=state.since + 1)
-            routes.append(_route(state, table))
+            own = table.index(state.choice) or 0
+            routes.append(table.route(state.mean, own, state.known, frame))
         self._state = state
         return routes
 
@@ -242,8 +245,3 @@ def _chosen(state: State, table: RoutingTable) -> State:
             own = best
     known = bool(excess[own] <= most)
     return replace(state, mean=mean, choice=table.tasks[own], known=known)
-
-
-def _route(state: State, table: RoutingTable) -> Route:
-    own = table.index(state.choice)
-    return table.route(state.mean, 0 if own is None else own, state.known)

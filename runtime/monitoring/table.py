@@ -37,6 +37,8 @@ class Route(NamedTuple):
     deviations."""
     known: bool
     """Whether that is within what the task's own images show."""
+    frame_excess: float | None
+    """The excess of this frame alone; None where only others were looked at."""
 
 
 class Placed(NamedTuple):
@@ -141,21 +143,25 @@ class RoutingTable:
         """Return the standard deviation of the scores of a task's own images."""
         return float(self._spread[index])
 
-    def route(self, scores: Features, index: int, known: bool) -> Route:
+    def route(
+        self, scores: Features, index: int, known: bool, frame: Features | None = None
+    ) -> Route:
         """Return how well a task fits frames.
 
         Args:
             scores: Mean scores (T,) of the frames.
             index: Position of the task.
             known: Whether the frames are of the task's domain.
+            frame: Scores (T,) of the last frame, if it was looked at.
         """
         own, margin = float(scores[index]), None
         distance = max(own, 0.0) ** 0.5
         if len(scores) > 1:
             first, second = np.partition(scores, 1)[:2].tolist()
             margin = max(second if own <= first else first, 0.0) ** 0.5 - distance
-        excess = (own - float(self._mean[index])) / float(self._spread[index])
-        return Route(self.tasks[index], distance, margin, excess, known)
+        mean, spread = float(self._mean[index]), float(self._spread[index])
+        alone = None if frame is None else (float(frame[index]) - mean) / spread
+        return Route(self.tasks[index], distance, margin, (own - mean) / spread, known, alone)
 
     def ranking(self, scores: Features, frames: int) -> list[Route]:
         """Return how well every task fits frames, best first.
@@ -170,10 +176,11 @@ class RoutingTable:
         if len(order) > 1:
             margins = [*(distances[1:2] - distances[0]).tolist()]
             margins += (distances[0] - distances[1:]).tolist()
-        excess = self.excess(scores)[order]
+        above = self.excess(scores)[order]
+        known, excess = (above <= limit(frames)).tolist(), above.tolist()
         tasks = map(self.tasks.__getitem__, order.tolist())
-        known = (excess <= limit(frames)).tolist()
-        return list(map(Route, tasks, distances.tolist(), margins, excess.tolist(), known))
+        alone = excess if frames == 1 else [None] * len(order)
+        return list(map(Route, tasks, distances.tolist(), margins, excess, known, alone))
 
 
 def limit(frames: int) -> float:

@@ -121,7 +121,7 @@ def test_what_a_router_saw_through_the_base_is_watched_too(own):
     found = predictions(both, *images(60, 3))
 
     def routed(excess, task="a-c"):
-        route = Route(task, 1.0, None, excess, True)
+        route = Route(task, 1.0, None, 9.0, True, excess)
         return [replace(prediction, route=route) for prediction in found]
 
     assert {d.state for d in seen(DriftMonitor(1), routed(0.0))} <= {
@@ -130,7 +130,8 @@ def test_what_a_router_saw_through_the_base_is_watched_too(own):
     }
     states = [d.state for d in seen(DriftMonitor(1), routed(4.0))]
     assert "drifting" in states[:15]
-    for unwatched in (routed(4.0, "a-p"), predictions(own, *images(60, 3))):
+    # Of frames that were not looked at alone, the router says what the ones before were like.
+    for unwatched in (routed(4.0, "a-p"), routed(None), predictions(own, *images(60, 3))):
         assert "drifting" not in [d.state for d in seen(DriftMonitor(1), unwatched)]
 
 

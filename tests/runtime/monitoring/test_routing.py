@@ -160,7 +160,9 @@ def test_the_ranking_goes_by_distance_and_margins_are_to_the_nearest_other(share
         other = distances[0 if rank else 1]
         assert route.margin == pytest.approx(other - route.distance, abs=1e-4)
         index = table.index(route.task)
-        assert route == pytest.approx(table.route(scores, index, route.known), abs=1e-4)
+        alone = table.route(scores, index, route.known, scores)
+        assert route.frame_excess == route.excess
+        assert alone == pytest.approx(route, abs=1e-4)
     assert routes[0].margin > 0 > routes[1].margin
 
 

@@ -64,8 +64,12 @@ def test_each_scene_is_recognised_from_the_first_frame_on(table):
 
 
 def test_it_looks_at_each_frame_at_first_then_at_every_nth(table):
-    _, looked = watch(Router(frames=5, every=4), table, rows(0, 21))
+    routes, looked = watch(Router(frames=5, every=4), table, rows(0, 21))
     assert looked == [True] * 5 + [False, False, False, True] * 4
+    assert [route.frame_excess is not None for route in routes] == looked
+    alone = table.excess(table.scores(rows(0, 21)))[:, 0]
+    found = [route.frame_excess for route in routes if route.frame_excess is not None]
+    np.testing.assert_allclose(found, alone[looked], rtol=1e-3, atol=1e-4)
     _, looked = watch(Router(every=1), table, rows(0, 30))
     assert all(looked)
 
