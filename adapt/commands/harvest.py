@@ -41,5 +41,5 @@ def compare_harvest(
     if not found.sorted:
         echo(
             "           to know it, move frames of held-out/ and unsure/ into sorted/CLASS/ and "
-            "none-of-these/, and train with --restart"
+            "none-of-these/, and repeat the command with --resume: it does not train again"
         )

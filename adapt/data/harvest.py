@@ -1,7 +1,8 @@
 """Read a harvest of a camera as an unlabelled domain: `runtime.Harvester` made it.
 
-Its trusted images are trained on, its held-out images are tested on. A person may have sorted some
-of these, and of the unsure ones, into classes.
+Its trusted images are trained on, its held-out images are tested on. A person may sort some of
+these, and of the unsure ones, into classes, also when training is over: a run does not depend on
+it, so it need not be repeated.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Harvest:
 
     trusted: ImageSet
     held_out: ImageSet
-    """Labelled where a person has sorted them."""
+    """Labelled where a person has sorted them, wherever they are now."""
     unsure: ImageSet
     """Those of the unsure images that a person has sorted."""
     left_out: tuple[LeftOut, ...]
@@ -67,12 +68,13 @@ def read(folder: Path, name: str) -> Harvest:
     left_out: list[LeftOut] = []
     entries = {entry.file: entry for entry in harvested.read(folder)}
     for entry, path, where in _found(folder, entries.values(), classes, left_out):
-        label = where.removeprefix(f"{SORTED}/") if where.startswith(f"{SORTED}/") else ""
-        if where == TRUSTED or where == HELD_OUT or (label and entry.part in (HELD_OUT, UNSURE)):
-            taken[entry.part if label else where].append((path, composed(label)))
-        else:  # trusted images were chosen, so those that are sorted say nothing about the others
-            reason = {UNSURE: "unsure, not sorted", NONE: "of no class"}.get(where)
-            left_out.append(LeftOut(path, reason or "trusted, but sorted"))
+        label = composed(where.removeprefix(f"{SORTED}/")) if where.startswith(SORTED) else ""
+        moved = where not in harvested.PARTS
+        part = entry.part if moved else where
+        if (where == NONE and part != HELD_OUT) or (part == UNSURE and not label):
+            left_out.append(LeftOut(path, "of no class" if where == NONE else "unsure, not sorted"))
+        else:
+            taken[part].append((path, label))
     if not taken[TRUSTED] or not taken[HELD_OUT]:
         counts = ", ".join(
             f"{part} {len(found)}" for part, found in taken.items() if part != UNSURE
@@ -110,8 +112,10 @@ def of_pair(pair: DomainPair) -> Harvest | None:
     if not harvested.is_harvest(folder):
         return None
     found = read(folder, pair.target.domain)
-    unsure = match(pair.source, found.unsure, 0) if len(found.unsure) else found.unsure
-    return Harvest(pair.target, pair.test, unsure, found.left_out, found.entries)
+    if found.held_out.paths != pair.test.paths:
+        raise DataError(f"the harvest '{folder}' has just changed; start again")
+    held_out, unsure = (match(pair.source, each, 0) for each in (found.held_out, found.unsure))
+    return Harvest(pair.target, held_out, unsure, found.left_out, found.entries)
 
 
 def _check_ended(folder: Path) -> None:
@@ -153,6 +157,11 @@ def _found(
         others = [p for p in disk.matching(where, "*") if p not in known and p.name[0] != "."]
         left_out += [LeftOut(path, "not in the manifest") for path in others]
     return [each for same, each in zip(good, found, strict=True) if same]
+
+
+def unlabelled(images: ImageSet) -> ImageSet:
+    """Return images without their labels."""
+    return ImageSet(images.paths, np.full(len(images), UNKNOWN), (), images.domain)
 
 
 def _images(found: list[tuple[Path, str]], name: str) -> ImageSet:

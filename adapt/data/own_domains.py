@@ -90,7 +90,8 @@ def read_side(root: Path, name: str, *, lenient: bool = False) -> OwnDomain:
     if is_harvest(folder):
         seen = harvest.read(folder, name)
         train_name, test_name = (f"{name}/{part}" for part in (TRUSTED, HELD_OUT))
-        return OwnDomain(seen.trusted, seen.held_out, train_name, test_name, seen.left_out)
+        train, test = harvest.unlabelled(seen.trusted), harvest.unlabelled(seen.held_out)
+        return OwnDomain(train, test, train_name, test_name, seen.left_out)
     findings: list[str] | None = [] if lenient else None
     found = recognised(folders(folder))
     if found is None:

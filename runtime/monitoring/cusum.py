@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from runtime.monitoring.gaussian import Features
 
-K = 0.5
+K = 0.4
 """Deviations above the mean that a distance must have to raise the sum."""
-CLIP = 5.0
+CLIP = 4.0
 """Largest deviations of one frame, so that no single frame raises the alarm."""
 RATE = 2e-5
 """False alarms per frame that a threshold is computed for."""

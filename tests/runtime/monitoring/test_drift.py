@@ -48,13 +48,13 @@ def test_the_sum_is_that_of_a_plain_loop():
     level, expected, levels, sums = 0.0, 0.0, [], []
     for distance, predicted in steps:
         away = {0: (distance - 2) / 1, 1: (distance - 3) / 0.5}[predicted]
-        away = 5 if away != away else min(away, 5)
-        expected = min(max(expected + away - 0.5, 0), 8)
+        away = 4 if away != away else min(away, 4)
+        expected = min(max(expected + away - 0.4, 0), 8)
         level = limits.rise(level, distance, predicted)
         levels.append(8 * level)
         sums.append(expected)
     assert levels == pytest.approx(sums)
-    assert levels == pytest.approx([0, 1.5, 3, 7.5, 8, 6.5, 8])
+    assert levels == pytest.approx([0, 1.6, 3.2, 6.8, 8, 6.6, 8])
 
 
 def test_false_alarms_are_as_rare_as_stated_where_a_class_is_shown_for_a_while(own):
