@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network, load_base
@@ -16,8 +16,12 @@ from adapt.artifacts.store import artifact_file
 from adapt.compute.device import exact_float32, select
 from adapt.data.transforms import normalise
 from runtime.errors import DataError
+from runtime.frames.blank import blank
 from runtime.frames.preprocess import Frame, as_frame, check_frames, preprocess
 from runtime.models import Preprocess, TaskInfo
+from runtime.monitoring import confidence, statistics
+from runtime.monitoring.confidence import Calibration
+from runtime.monitoring.statistics import TaskStatistics
 from runtime.prediction import Prediction
 
 Images: TypeAlias = "Sequence[Frame] | Tensor"
@@ -37,7 +41,15 @@ class AdaptedModel:
     """Domains and classes that it was trained for."""
 
     def __init__(
-        self, network: Network, task: TaskInfo, pixels: Preprocess, device: torch.device, batch: int
+        self,
+        network: Network,
+        task: TaskInfo,
+        pixels: Preprocess,
+        device: torch.device,
+        batch: int,
+        *,
+        statistics: TaskStatistics | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """Move a network to its device.
 
@@ -47,9 +59,12 @@ class AdaptedModel:
             pixels: Size, resizing, background, mean and std of the images.
             device: Device to compute on.
             batch: Images per pass.
+            statistics: Statistics of the task's own images, if there are some.
+            calibration: Temperature of the logits, if there is one.
         """
         self.network, self.task, self.device = network.to(device).eval(), task, device
         self._pixels, self._batch = pixels, batch
+        self._statistics, self._calibration = statistics, calibration
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -91,12 +106,40 @@ class AdaptedModel:
         Raises:
             DataError: `images` is empty, or one of them cannot be used.
         """
-        rows = self.logits(images).cpu().numpy()
-        return [Prediction(self.task.id, self.task.classes, row) for row in rows]
+        if not isinstance(images, Tensor):
+            check_frames(images)
+        found: list[Prediction] = []
+        for start in range(0, max(len(images), 1), self._batch):
+            found += self._classify(images[start : start + self._batch])
+        return found
+
+    def _classify(self, images: Images) -> list[Prediction]:
+        """Return a prediction for each image of a batch."""
+        own, blanks = self._statistics, [False] * len(images)
+        if own is not None and not isinstance(images, Tensor):
+            images = [as_frame(image, self._pixels.background) for image in images]
+            blanks = [blank(image) for image in images]
+
+        def encode_and_classify(some: Tensor) -> Tensor:
+            features = self.network.encoder(some).float()
+            return torch.cat([features, self.network.head(features)], 1)
+
+        rows = self._run(encode_and_classify, images).cpu().numpy()
+        features, logits = np.split(rows, [-len(self.task.classes)], 1)
+        return [
+            Prediction(
+                *(self.task.id, self.task.classes, row),
+                features=None if own is None else seen,
+                statistics=own,
+                blank=is_blank,
+                calibrated=self._calibration,
+            )
+            for row, seen, is_blank in zip(logits, features, blanks, strict=True)
+        ]
 
     @exact_float32()
     @torch.no_grad()
-    def _run(self, network: nn.Module, images: Images) -> Tensor:
+    def _run(self, network: Callable[[Tensor], Tensor], images: Images) -> Tensor:
         size = self._pixels.size
         if isinstance(images, Tensor) and (
             images.shape[1:] != (3, size, size) or images.dtype != torch.float32
@@ -135,4 +178,9 @@ def load(
     where, found = select(device), Artifact.load(artifact_file(artifact))
     clip = load_base(found, pretrained, advice="pretrained=PATH")
     size = found.config["eval_batch_size"]
-    return AdaptedModel(Network.of(clip, found), found.task, found.preprocess, where, size)
+    classes = len(found.task.classes)
+    return AdaptedModel(
+        *(Network.of(clip, found), found.task, found.preprocess, where, size),
+        statistics=statistics.read(found.optional, found.optional_tensors, classes),
+        calibration=confidence.read(found.optional),
+    )

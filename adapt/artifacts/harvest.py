@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adapt.artifacts.artifact import Artifact
 from adapt.data.harvest import BELOW, MEMBER
 from runtime.errors import VerifyError
+
+if TYPE_CHECKING:
+    from adapt.artifacts.artifact import Artifact
 
 
 def refusal(path: Path, artifact: Artifact | None = None) -> VerifyError | None:
@@ -19,6 +22,8 @@ def refusal(path: Path, artifact: Artifact | None = None) -> VerifyError | None:
     Raises:
         FormatError: The artifact is damaged.
     """
+    from adapt.artifacts.artifact import Artifact  # imports torch
+
     found = (artifact or Artifact.load(path)).optional.get(MEMBER)
     if not isinstance(found, dict) or found.get(BELOW) is not True:
         return None

@@ -168,6 +168,11 @@ def test_training_writes_statistics_that_a_device_answers_from(every, files, nam
         step = 1.5 / found.images  # of two that are nearly equal, either may be the nearer
         assert [a.novelty for a in answers] == pytest.approx(found.novelty(seen), abs=step)
         assert [a.affinity for a in answers] == pytest.approx(found.affinity(seen), abs=1e-3)
+    for here, there in zip(model.classify(files), answers, strict=True):
+        assert here.novelty == pytest.approx(there.novelty, abs=step)
+        assert here.known in (True, False)
+        assert here.affinity == pytest.approx(there.affinity, abs=1e-3)
+    assert not model.classify([np.zeros((40, 50, 3), np.uint8)])[0].known
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.02), ("bf16", 0.08)])
