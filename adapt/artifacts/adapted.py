@@ -117,8 +117,8 @@ class AdaptedModel:
         """Return a prediction for each image of a batch."""
         own, blanks = self._statistics, [False] * len(images)
         if own is not None and not isinstance(images, Tensor):
-            images = [as_frame(image, self._pixels.background) for image in images]
-            blanks = [blank(image) for image in images]
+            frames = [as_frame(image, self._pixels.background) for image in images]
+            images, blanks = frames, [blank(frame) for frame in frames]
 
         def encode_and_classify(some: Tensor) -> Tensor:
             features = self.network.encoder(some).float()

@@ -30,7 +30,7 @@ class Closable(LoadedTask):
 def make(key: str, nbytes: int | None = None) -> Closable:
     info = TaskInfo(key, "toy", "a", "b", ("x", "y"))
     nbytes = SIZES[key] if nbytes is None else nbytes
-    return Closable(info, Preprocess(16), nbytes, key, "head", {}, None)
+    return Closable(info, Preprocess(16), nbytes, key, "head", {}, None, None)
 
 
 def ids(cache: TaskCache) -> list[str]:
