@@ -79,11 +79,14 @@ class _Document:
     every: int
     waiting: int
     """Frames to skip before the next one is looked at."""
+    base_waiting: int
+    """Likewise under the untouched base, where a router has looked through it."""
     tasks: dict[str, _Watch]
 
     def __post_init__(self) -> None:
-        if not (1 <= self.every <= _MOST and 0 <= self.waiting < self.every):
-            raise ValueError(f"it waits for {self.waiting} of {self.every} frames")
+        waiting = (self.waiting, self.base_waiting)
+        if not (1 <= self.every <= _MOST and all(0 <= each < self.every for each in waiting)):
+            raise ValueError(f"it waits for {waiting} of {self.every} frames")
 
 
 class DriftMonitor:
@@ -114,7 +117,7 @@ class DriftMonitor:
         """
         if type(every) is not int or not 1 <= every <= _MOST:
             raise ConfigError(f"every must be a whole number of at least 1, found {every!r:.40}")
-        self._every, self._waiting = every, 0
+        self._every, self._waiting, self._base_waiting = every, 0, 0
         self._tasks: dict[str, _Watch] = {}
         self._digests: dict[str, tuple[Limits, str]] = {}
         self._lock = threading.Lock()
@@ -137,12 +140,14 @@ class DriftMonitor:
         limits = statistics.drift
         with self._lock:
             watch = self._watch(prediction.task, statistics, limits)
-            if self._waiting:
-                self._waiting -= 1
-                return _drift(prediction.task, watch, limits)
-            self._waiting = self._every - 1
-            watch = _after(watch, limits, statistics, prediction)
-            self._tasks[prediction.task] = watch
+            excess = None if self._base_waiting else _excess(prediction)
+            if not self._waiting or excess is not None:
+                looks = not self._waiting
+                watch = _after(watch, statistics, limits, prediction, looks, excess)
+                self._tasks[prediction.task] = watch
+            self._waiting = (self._waiting or self._every) - 1
+            base_waiting = self._base_waiting if excess is None else self._every
+            self._base_waiting = max(base_waiting - 1, 0)
             return _drift(prediction.task, watch, limits)
 
     def reset(self, task: str | None = None) -> None:
@@ -162,7 +167,8 @@ class DriftMonitor:
             StorageError: The file cannot be written.
         """
         with self._lock:
-            found = _Document("uda-drift", 1, self._every, self._waiting, dict(self._tasks))
+            waiting = self._waiting, self._base_waiting
+            found = _Document("uda-drift", 1, self._every, *waiting, dict(self._tasks))
         write_bytes(Path(path), json.dumps(asdict(found)).encode())
 
     @classmethod
@@ -183,7 +189,8 @@ class DriftMonitor:
             ) from error
         found = build(_Document, content, f"'{path}'")
         monitor = cls(found.every)
-        monitor._waiting, monitor._tasks = found.waiting, dict(found.tasks)
+        monitor._waiting, monitor._base_waiting = found.waiting, found.base_waiting
+        monitor._tasks = dict(found.tasks)
         return monitor
 
     def _watch(self, task: str, statistics: TaskStatistics, limits: Limits) -> _Watch:
@@ -195,23 +202,44 @@ class DriftMonitor:
         return watch if watch is not None and watch.of == known[1] else _Watch(known[1])
 
 
+def _excess(prediction: Watched) -> float | None:
+    """Return how far a frame is under the base, if a router looked at it; see `Route`."""
+    route = prediction.route
+    return route.frame_excess if route is not None and route.task == prediction.task else None
+
+
 def _after(
-    watch: _Watch, limits: Limits, statistics: TaskStatistics, prediction: Watched
+    watch: _Watch,
+    statistics: TaskStatistics,
+    limits: Limits,
+    prediction: Watched,
+    looks: bool,
+    excess: float | None,
 ) -> _Watch:
-    """Return the state of a task after one more frame."""
-    predicted, base = int(prediction.logits.argmax()), watch.base
-    rows = unit(np.asarray(prediction.features))[None]
-    level = limits.rise(watch.level, float(statistics.gaussian.distances(rows)[0]), predicted)
-    route, base_limits = prediction.route, statistics.base_drift
-    if route is not None and route.task == prediction.task and base_limits is not None:
-        if route.frame_excess is not None:
-            base = base_limits.rise(base, route.frame_excess, predicted)
+    """Return the state of a task after one more frame.
+
+    Args:
+        watch: State before.
+        statistics: Statistics of the task.
+        limits: Its limits of drift.
+        prediction: Prediction for the frame.
+        looks: Whether to look at its features.
+        excess: How far it is under the base; None to leave that out.
+    """
+    predicted, level, base = int(prediction.logits.argmax()), watch.level, watch.base
+    if looks:
+        rows = unit(np.asarray(prediction.features))[None]
+        level = limits.rise(level, float(statistics.gaussian.distances(rows)[0]), predicted)
+    if prediction.route is None:  # nothing would ever lower it
+        base = 0.0
+    elif excess is not None and statistics.base_drift is not None:
+        base = statistics.base_drift.rise(base, excess, predicted)
     raised = not watch.drifting and max(level, base) >= 1
     return _Watch(
         of=watch.of,
         level=level,
         base=base,
-        frames=min(watch.frames + 1, _MOST),
+        frames=min(watch.frames + looks, _MOST),
         alarms=watch.alarms + raised,
         drifting=raised or (watch.drifting and max(level, base) > 0),
     )

@@ -57,7 +57,7 @@ def task_statistics(
 def base_limits(
     features: NDArray[np.floating], predicted: NDArray[np.integer], classes: int
 ) -> Limits:
-    """Return the limits of drift under the untouched base, for `Route.excess`.
+    """Return the limits of drift under the untouched base, for `Route.frame_excess`.
 
     The whitening here is the task's own, that of a route is its bundle's: on the demo's tasks the
     two correlate by 0.91 to 0.94, and the limits are kept.

@@ -46,7 +46,7 @@ class TaskStatistics:
     drift: cusum.Limits | None = None
     """Limits of the distances' drift; None in files of earlier versions."""
     base_drift: cusum.Limits | None = None
-    """Limits of what routes say under the untouched base, `Route.excess`; None likewise."""
+    """Limits under the untouched base, of `Route.frame_excess`; None likewise."""
 
     @property
     def nbytes(self) -> int:

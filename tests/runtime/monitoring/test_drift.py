@@ -130,6 +130,13 @@ def test_what_a_router_saw_through_the_base_is_watched_too(own):
     }
     states = [d.state for d in seen(DriftMonitor(1), routed(4.0))]
     assert "drifting" in states[:15]
+    # A router looks when it wants to: those frames count, but one in `every` at most.
+    apart = [p for pair in zip(routed(None), routed(4.0), strict=True) for p in pair]
+    drifted = [d.state == "drifting" for d in seen(DriftMonitor(4), apart)]
+    assert not any(drifted[:25]) and any(drifted[:60])
+    monitor = DriftMonitor(1)
+    assert seen(monitor, routed(4.0))[-1].state == "drifting"
+    assert seen(monitor, found)[-1].state == "steady"  # no router any more
     # Of frames that were not looked at alone, the router says what the ones before were like.
     for unwatched in (routed(4.0, "a-p"), routed(None), predictions(own, *images(60, 3))):
         assert "drifting" not in [d.state for d in seen(DriftMonitor(1), unwatched)]
@@ -166,9 +173,10 @@ DAMAGED = {
     "an unknown key": {"more": 1},
     "no frames between": {"every": 0},
     "waiting too long": {"waiting": 3},
+    "waiting too long for the base": {"base_waiting": -1},
     "a level above 1": {"level": 1.5},
     "a level of infinity": b'{"kind": "uda-drift", "schema": 1, "every": 3, "waiting": 0, '
-    b'"tasks": {"a-c": {"of": "x", "level": 1e999, "frames": 1}}}',
+    b'"base_waiting": 0, "tasks": {"a-c": {"of": "x", "level": 1e999, "frames": 1}}}',
     "a negative count": {"frames": -1},
     "more alarms than frames": {"alarms": 99},
     "a huge count": {"frames": 1 << 60},
