@@ -25,6 +25,8 @@ _MAX_TASK_ID = 128
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 REJECT = 0.01
 """Share of a task's own images that may be taken for unknown, unless another is chosen."""
+AUTO = "auto"
+"""What is said in place of a task's id where the task is to be chosen; it cannot be an id."""
 MAX_CLASSES = 100_000
 MAX_AXES = 8
 """Most axes of a tensor."""

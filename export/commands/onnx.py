@@ -39,7 +39,11 @@ def onnx(out: Path, baked: bool, **selection: Any) -> None:
 
     Every task is compared with PyTorch on real images first. If one disagrees, nothing is written.
     """
+    from runtime.bundles.bundle import Bundle
+    from runtime.commands.info import routing_text
+
     rows = export_and_show(out, baked=baked, **selection)
+    echo(f"\nrouting    {routing_text(Bundle.open(out))}")
     words = ["uda-runtime", "predict", str(out)]
     words += ["--task", rows[0].comparison.task] if len(rows) > 1 else []
     echo(f"\nnext       {shell_command(words)} IMAGES...")

@@ -62,6 +62,8 @@ def _damaged(opened: Bundle, check: bool) -> dict[FileRef, str]:
         opened: Bundle to look at.
         check: Whether to read the base too, and to check that graphs and tasks can be used.
     """
+    from runtime.monitoring.whitening import MEMBER
+
     manifest = opened.manifest
     found: dict[FileRef, str] = {}
     for ref in manifest.files():
@@ -72,6 +74,9 @@ def _damaged(opened: Bundle, check: bool) -> dict[FileRef, str]:
         weights = _use(found, manifest.tensors, opened.weights)
         for task in (*manifest.tasks, *manifest.former) if weights else ():
             _use(found, task.file, _check_task, opened, weights, task)
+        shared = opened.optional_file(MEMBER)
+        if shared is not None:
+            _use(found, shared, _check_whitening, opened, shared)
     return found
 
 
@@ -87,7 +92,17 @@ def _use(
 
 
 def _check_task(opened: Bundle, weights: Weights, task: TaskEntry) -> None:
-    weights.prepare(opened.read(task, weights.layout).patch)
+    from runtime.monitoring import routing
+
+    content = opened.read(task, weights.layout)
+    weights.prepare(content.patch)
+    routing.read(content.optional, content.optional_tensors)
+
+
+def _check_whitening(opened: Bundle, ref: FileRef) -> None:
+    from runtime.monitoring.whitening import Whitening
+
+    Whitening.decode(opened.optional(ref), opened.path / ref.path)
 
 
 def _show(opened: Bundle, damaged: Collection[FileRef]) -> None:
@@ -105,7 +120,8 @@ def _show(opened: Bundle, damaged: Collection[FileRef]) -> None:
     echo(f"format    schema {manifest.schema}, requires {', '.join(features) or 'no feature'}")
     graphs = manifest.graphs()
     size = bytes_text(sum(ref.bytes for ref in graphs))
-    echo(f"graphs    {len(graphs)} without weights, {size}\n")
+    echo(f"graphs    {len(graphs)} without weights, {size}")
+    echo(f"routing   {routing_text(opened, damaged)}\n")
     former = {task.id: task for task in manifest.former}
     rows = [
         [
@@ -134,6 +150,25 @@ def _show(opened: Bundle, damaged: Collection[FileRef]) -> None:
         echo(f"\nremoved   {', '.join(sorted(removed))}; uda-runtime rollback brings it back")
     if damaged:
         echo("")
+
+
+def routing_text(opened: Bundle, damaged: Collection[FileRef] = ()) -> str:
+    """Return, for people, which tasks of a bundle can be chosen for a frame.
+
+    Args:
+        opened: Bundle to look at.
+        damaged: Files that cannot be used.
+    """
+    from runtime.monitoring.whitening import MEMBER
+    from runtime.sessions.tables import routable
+
+    if opened.optional_file(MEMBER) is None:
+        return "no task can be chosen for a frame; train and export again for `--task auto`"
+    tasks = [task for task in opened.manifest.tasks if task.file not in damaged]
+    found = [task.id for task in tasks if _use({}, task.file, routable, opened, task)]
+    others = [task.id for task in tasks if task.id not in found]
+    text = f"{_some(found, len(tasks)) or 'no task'} can be chosen for a frame, `--task auto`"
+    return f"{text}; train again: {_some(others, len(tasks))}" if others else text
 
 
 def _some(tasks: list[str], total: int) -> str:

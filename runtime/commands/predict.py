@@ -11,7 +11,7 @@ import click
 
 from runtime.commands.options import BUNDLE, output_options, session_options
 from runtime.console import STDOUT, echo
-from runtime.models import REJECT
+from runtime.models import AUTO, REJECT
 from runtime.text import printable
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @BUNDLE
 @click.argument("images", nargs=-1, required=True)
 @click.option(
-    "--task", help="Task to use, see `uda-runtime info`; default: the only one of the bundle."
+    "--task",
+    help="Task to use, see `uda-runtime info`, or `auto` to choose one for each image and for the "
+    "scenes of a video; default: the only one of the bundle.",
 )
 @click.option("--recursive", is_flag=True, help="Also search subfolders.")
 @click.option(
@@ -71,11 +73,13 @@ def predict(
     from runtime.sources.select import select
 
     with Session.open(bundle, **settings) as session:
-        top = min(top, session.bundle.entry(_choose(session, task)).classes)
+        auto = task == AUTO
+        tasks = session.tasks if auto else (_choose(session, task),)
+        top = min(top, *(session.bundle.entry(each).classes for each in tasks))
         selection = select(images, recursive)
         read = [*(given.name for given in selection.inputs), *selection.lists]
         check_targets(targets, read, bundle)
-        run(session, selection, targets, top, batch)
+        run(session, selection, targets, top, batch, auto=auto)
 
 
 def _choose(session: Session, task: str | None) -> str:
@@ -97,9 +101,23 @@ def _choose(session: Session, task: str | None) -> str:
 
 
 def run(
-    session: Session, selection: Selection, targets: dict[str, Path], top: int, batch: int
+    session: Session,
+    selection: Selection,
+    targets: dict[str, Path],
+    top: int,
+    batch: int,
+    *,
+    auto: bool = False,
 ) -> None:
     """Classify a selection, and say what came of it.
+
+    Args:
+        session: Session that classifies, by its current task unless `auto`.
+        selection: Images and videos.
+        targets: Files to write, by output.
+        top: Number of classes to show.
+        batch: Largest number of images to classify at once.
+        auto: Whether to choose the task of each image, and of the scenes of a video.
 
     Raises:
         UdaError: An image could not be classified, or nothing more can; what was is written.
@@ -119,9 +137,12 @@ def run(
         echo(f"found     {printable(selection.summary)}\n", err=printed)
     files = [path for path in targets.values() if path != STDOUT]
     accuracy, tally = Accuracy(), Tally(files)
+    if auto:  # all images are read in one way, and the first task's is as good as another's
+        session.switch(session.tasks[0])
+    background = session.preprocess.background
     started = time.monotonic()
     with tally.explained(), ExitStack() as stack:  # outputs are finished when they are closed
-        source = stack.enter_context(open_inputs(selection.inputs, session.preprocess.background))
+        source = stack.enter_context(open_inputs(selection.inputs, background))
         sinks: list[Output] = []
         for name in outputs.OUTPUTS:
             if name in targets:
@@ -130,7 +151,7 @@ def run(
         terminal = Terminal(top, source, predictions=not printed)
         stack.callback(terminal.close)
         sinks += [terminal, accuracy, tally]
-        for result in classify(session, source, batch):
+        for result in classify(session, source, batch, auto=auto):
             for sink in sinks:
                 sink.write(result)
     for note in source.notes:
@@ -138,6 +159,9 @@ def run(
     report, seconds = accuracy.report(), time.monotonic() - started
     if tally.good and (selection.summary or report):
         lines = [f"done      {tally.classified} in {seconds:.1f} s"]
+        if tally.tasks:
+            named = ", ".join(f"{task} {count:,}" for task, count in tally.tasks.most_common())
+            lines.append(f"tasks     {printable(named)}")
         if tally.unknown:
             lines.append(f"unknown   {tally.unknown:,} of {tally.classified}")
         lines += [*(f"wrote     {printable(path)}" for path in files), report]

@@ -16,8 +16,6 @@ from runtime.errors import ConfigError
 from runtime.monitoring.gaussian import Features
 from runtime.monitoring.table import Route, RoutingTable, limit
 
-AUTO = "auto"
-"""What stands for a session's own router where a task is named; no task id."""
 MOST = 1000
 """Most frames that a router sums over, or lets pass between two looks."""
 _RECENT = 3

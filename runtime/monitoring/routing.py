@@ -110,10 +110,11 @@ def _checked(name: str, array: NDArray[Any] | None) -> Features:
         or array.ndim != 2
         or not least <= len(array) <= most
         or not 1 <= array.shape[1] <= MAX_SIZE
+        or not bool(np.isfinite(array).all())
     ):
-        raise ValueError(f"'{name}' is {array.dtype}{array.shape}")
+        raise ValueError(f"'{name}' is {array.dtype}{array.shape}, or not finite")
     found = array.astype(np.float32)
     lengths = np.linalg.norm(found.astype(np.float64), axis=1)
-    if not bool((lengths <= 1.01).all()):  # means of unit vectors; of NaN, this is false as well
+    if float(lengths.max()) > 1.01:  # means of unit vectors are shorter
         raise ValueError(f"'{name}' is not of unit-length features")
     return found

@@ -103,9 +103,11 @@ def _unpacked(packed: NDArray[np.generic], size: int, scale: float) -> Features:
         raise ValueError(f"found {packed.dtype}{packed.shape}, expected float16({count},)")
     if not 0 < scale < math.inf:
         raise ValueError(f"a scale of {scale:g}")
-    values = packed.astype(np.float64) * scale
-    if not bool((np.abs(values) <= _MOST).all()):  # of NaN, this is false as well
-        raise ValueError(f"a value is above {_MOST:g} or not finite")
+    if not bool(np.isfinite(packed).all()):
+        raise ValueError("a value is not finite")
+    wide = packed.astype(np.float64)
+    if float(np.abs(wide).max()) > _MOST / scale:
+        raise ValueError(f"a value is above {_MOST:g}")
     factor = np.zeros((size, size), np.float32)
-    factor[np.triu_indices(size)] = values
+    factor[np.triu_indices(size)] = wide * scale
     return factor

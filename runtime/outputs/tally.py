@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ class Tally(Output):
             paths: Paths of the outputs that keep them, for messages.
         """
         self.good = self.failed = self.unknown = 0
+        self.tasks: Counter[str] = Counter()
+        """Predictions by task, where tasks were chosen and the frame is of their domain."""
         self._noun, self._paths = "image", paths
         self._error: UdaError | None = None
 
@@ -30,6 +33,9 @@ class Tally(Output):
         if result.error is None:
             self.good += 1
             self.unknown += result.prediction is not None and result.prediction.known is False
+            route = None if result.prediction is None else result.prediction.route
+            if route is not None:
+                self.tasks[result.task if route.known else "none"] += 1
         else:
             self.failed, self._error = self.failed + 1, result.error
         if result.item.number is not None:

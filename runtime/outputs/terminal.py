@@ -74,9 +74,10 @@ def _text(prediction: Prediction, top: int) -> str:
     text = ", ".join(f"{label} {score:.1%}" for label, score in prediction.top(top))
     if prediction.confidence is not None:
         text += f"; confidence {prediction.confidence:.1%}"
+    if prediction.route is not None:
+        text += f"; task {prediction.task}"
     if prediction.known is not None:
-        text += (
-            f"; {'known' if prediction.known else 'unknown'}, novelty {prediction.novelty:.2f}, "
-            f"affinity {prediction.affinity:.2f}"
-        )
+        text += f"; {'known' if prediction.known else 'unknown'}"
+    if prediction.novelty is not None and prediction.affinity is not None:
+        text += f", novelty {prediction.novelty:.2f}, affinity {prediction.affinity:.2f}"
     return text

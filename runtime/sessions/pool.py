@@ -13,8 +13,8 @@ from runtime.bundles.bundle import Bundle
 from runtime.closing import Closing
 from runtime.errors import ConfigError, UdaError
 from runtime.frames.preprocess import Frame
-from runtime.models import REJECT
-from runtime.monitoring.router import AUTO, Router
+from runtime.models import AUTO, REJECT
+from runtime.monitoring.router import Router
 from runtime.monitoring.table import Route
 from runtime.mutex import Mutex
 from runtime.prediction import Prediction
@@ -22,7 +22,7 @@ from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, spread
 from runtime.sessions.lending import Lending
 from runtime.sessions.origin import ProcessBound
-from runtime.sessions.routing import Chosen, TaskChoice
+from runtime.sessions.routing import Chosen, TaskChoice, answered
 from runtime.sessions.session import Session
 from runtime.sessions.settings import Verify, check_number, check_settings
 from runtime.sessions.sharing import SharedBase, encoding
@@ -178,8 +178,7 @@ class SessionPool(ProcessBound, Closing):
         self._check_process()
         pairs = [(frame, self._router_of(task) or task) for frame, task in checked(pairs)]
         if any(isinstance(task, Router) for _, task in pairs):
-            chosen = self._choose(pairs)
-            return chosen.noted(self._many(chosen.pairs))
+            return answered(pairs, self._choose, self._many, lambda: self.tasks)
         return self._many(pairs)
 
     def _many(self, pairs: Sequence[tuple[Frame, Any]]) -> list[Prediction]:

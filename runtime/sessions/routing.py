@@ -7,7 +7,7 @@ changes or not, and an exception in between leaves nothing to mend.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from runtime.bundles.bundle import Bundle
 from runtime.errors import FormatError, TaskError
 from runtime.frames.preprocess import Frame, as_frame, check_frames
-from runtime.models import Preprocess
-from runtime.monitoring.router import AUTO, Router, Seen
+from runtime.models import AUTO, Preprocess
+from runtime.monitoring.router import Router, Seen
 from runtime.monitoring.table import Route, RoutingTable
 from runtime.prediction import Prediction
 from runtime.sessions.cache import TaskCache
@@ -54,8 +54,8 @@ class Chosen:
             routes: Routes of those with a router, by position.
             looked_at: Positions of the frames that were looked at.
         """
-        self.pairs: list[tuple[Frame, str]] = [
-            (frame, routes[position].task if position in routes else str(task))
+        self.pairs: list[tuple[Frame, Any]] = [
+            (frame, routes[position].task if position in routes else task)
             for position, (frame, task) in enumerate(pairs)
         ]
         """The frames, each with the id of a task."""
@@ -78,6 +78,32 @@ class Chosen:
         for router, own in seen.items():
             router.note(self._table, own)
         return found
+
+
+def answered(
+    pairs: Sequence[tuple[Frame, TaskChoice]],
+    choose: Callable[[Sequence[tuple[Frame, TaskChoice]]], Chosen],
+    predict: Callable[[list[tuple[Frame, str]]], list[Prediction]],
+    tasks: Callable[[], Collection[str]],
+) -> list[Prediction]:
+    """Choose tasks for frames, and return the predictions of these tasks.
+
+    Args:
+        pairs: Frames, each with a task's id or a router.
+        choose: Function that chooses.
+        predict: Function that classifies frames by tasks that are named.
+        tasks: Function that returns the tasks that there are now.
+    """
+    while True:
+        chosen = choose(pairs)
+        try:
+            return chosen.noted(predict(chosen.pairs))
+        except TaskError:
+            there = tasks()
+            gone = [n for n, (_, task) in enumerate(chosen.pairs) if task not in there]
+            # A refresh may have removed one after it was chosen; one that is named is an error.
+            if not gone or any(not routed(pairs[number][1]) for number in gone):
+                raise
 
 
 class RoutingSession(SwitchingSession):
@@ -135,7 +161,10 @@ class RoutingSession(SwitchingSession):
             UdaError: As `route`.
         """
         table = self._table()
-        pairs = [(frame, self._router if task == AUTO else task) for frame, task in pairs]
+        pairs = [
+            (frame, self._router if isinstance(task, str) and task == AUTO else task)
+            for frame, task in pairs
+        ]
         cameras: dict[Router, list[int]] = {}
         for position, (_, task) in enumerate(pairs):
             if isinstance(task, Router):
@@ -162,17 +191,7 @@ class RoutingSession(SwitchingSession):
         predict: Callable[[list[tuple[Frame, str]]], list[Prediction]],
     ) -> list[Prediction]:
         """Choose tasks for frames, and return what a function predicts for the pairs."""
-        while True:
-            chosen = self.choose(pairs)
-            try:
-                return chosen.noted(predict(chosen.pairs))
-            except TaskError:
-                keys = self._opened().keys
-                if all(task in keys for _, task in chosen.pairs):
-                    raise
-                # A refresh removed a task after it was chosen; named ones are errors.
-                if any(not routed(task) and task not in keys for _, task in pairs):
-                    raise
+        return answered(pairs, self.choose, predict, lambda: self._opened().keys)
 
     def _table(self) -> RoutingTable:
         return self._cache.tables.of(self._opened().bundle)

@@ -79,6 +79,18 @@ class Tables:
         return RoutingTable(whitening, tasks, [task for task in tasks if _untouched(bundle, task)])
 
 
+def routable(bundle: Bundle, entry: TaskEntry) -> bool:
+    """Return whether a task of a bundle carries what it takes to choose it for a frame.
+
+    Raises:
+        FormatError: The task's file is missing or damaged.
+    """
+    if not FEATURES.issuperset(entry.requires):
+        return False
+    optional, tensors, _ = bundle.members(entry)
+    return routing.read(optional, tensors) is not None
+
+
 def _place(
     bundle: Bundle, entry: TaskEntry, whitening: Whitening
 ) -> tuple[Placed | None, Preprocess]:

@@ -1,17 +1,24 @@
 """Sessions and pools that choose the task of a frame."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 import runtime
 from runtime.bundles import bundle, manifest
 from runtime.bundles.bundle import Bundle
+from runtime.classify import classify
+from runtime.cli import main
 from runtime.errors import BackendError, DataError, FormatError, TaskError
 from runtime.monitoring import routing, whitening
+from runtime.sources.base import Input, Item
 from tests.runtime.helpers import rewrite, smuggle
 from tests.runtime.interrupts import Checker, elsewhere, interrupted
 from tests.runtime.routed import (
@@ -389,3 +396,50 @@ def test_a_frame_that_is_none_is_refused(routable):
             with pytest.raises(DataError):
                 call(np.zeros((4, 4), np.float32))
         assert session.predict(frames_of(0)[0], "auto").task == "a-b"
+
+
+def test_a_command_chooses_the_task_of_each_image(routable, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("shop").mkdir()
+    colours = [*COLOURS[:3], FOREIGN]
+    for number, colour in enumerate(colours):
+        for index, pixels in enumerate(pixels_of(colour, 3)):
+            Image.fromarray(pixels).save(f"shop/{number}-{index}.png")
+    command = ["predict", str(routable.path), "shop", "--task", "auto", "--jsonl", "out.jsonl"]
+    done = CliRunner().invoke(main, [*command, "--csv", "out.csv", "--top", "9"])
+    assert done.exit_code == 0, done.output
+    assert "tasks     a-b 3, a-c 3, a-d 3, none 3" in done.output
+    assert "unknown   3 of 12 images" in done.output and "0-0.png: " in done.output
+    assert "; task a-c\n" in done.output and "; unknown\n" in done.output
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    for row in rows:
+        number = int(Path(row["image"]).name[0])
+        assert row["route"]["known"] == (number < 3)
+        if number < 3:
+            assert row["task"] == row["route"]["task"] == f"a-{'bcd'[number]}"
+            with runtime.Session.open(routable.path, threads=1) as session:
+                want = session.predict(row["image"], row["task"])
+            assert row["label"] == want.label and row["score"] == pytest.approx(want.score)
+    known = [line.split(",")[3] for line in Path("out.csv").read_text().splitlines()[1:]]
+    assert known[:9] == [f"a-{name}" for name in "bcd" for _ in range(3)]
+
+
+def test_a_video_is_one_stream_and_images_stand_alone(routable):
+    def items(frames, given, video):
+        return [
+            Item(given, frame, number=number if video else None)
+            for number, frame in enumerate(frames)
+        ]
+
+    frames = [*frames_of(0, 30), *frames_of(2, 1), *frames_of(0, 9, seed=8)]
+    with runtime.Session.open(routable.path, threads=1) as session:
+        stream = list(classify(session, items(frames, Input("v", "v"), True), 7, auto=True))
+        alone = list(classify(session, items(frames, Input("i", "i"), False), 7, auto=True))
+    assert {result.task for result in stream} == {"a-b"}
+    assert [result.task for result in alone] == ["a-b"] * 30 + ["a-d"] + ["a-b"] * 9
+    broken = Item(Input("x", "x"), np.zeros((2, 2), np.uint8))
+    with runtime.Session.open(routable.path, threads=1) as session:
+        mixed = [*items(frames[:2], Input("v", "v"), True), broken]
+        found = list(classify(session, mixed, 9, auto=True))
+    assert [result.task for result in found] == ["a-b", "a-b", ""]
+    assert [result.error is None for result in found] == [True, True, False]
