@@ -76,7 +76,23 @@ def _lines(found: Artifact, metrics: Metrics) -> dict[str, str]:
         "epoch": f"{saved.epoch}, {f'chosen by {chosen.by}' if chosen else 'the last'}",
         "accuracy": accuracy,
         "tested": f"on {count_of(metrics.test_images, f'{held_out}image')}",
+        **_watching(found),
         "versions": ", ".join(f"{name} {version}" for name, version in found.versions.items()),
+    }
+
+
+def _watching(found: Artifact) -> dict[str, str]:
+    """Return what a device will know of the task beside its answers, a line by name."""
+    from runtime.monitoring import confidence, statistics
+
+    own = statistics.read(found.optional, found.optional_tensors, len(found.task.classes))
+    calibration = confidence.read(found.optional)
+    known = "none; train again, on at least 20 target images, to tell unknown frames"
+    return {
+        "monitored": known if own is None else f"by statistics of {own.images:,} target images",
+        "scores": confidence.UNCALIBRATED
+        if calibration is None
+        else f"temperature {calibration.temperature:.2f}, from {calibration}",
     }
 
 

@@ -17,7 +17,8 @@ from adapt.commands.options import (
 )
 from adapt.commands.stored_images import stored_images
 from runtime.console import UserPath, count_of, echo, table, write_json
-from runtime.text import shell_command
+from runtime.errors import StorageError
+from runtime.text import printable, shell_command
 
 if TYPE_CHECKING:
     from adapt.evaluation.spot_score import Report
@@ -143,12 +144,18 @@ def _calibrate(report: Report, artifacts: Path, task: TaskInfo, count: int) -> N
     from adapt.evaluation.calibrate import keep
     from runtime.monitoring.confidence import FEWEST
 
+    echo("")
     if count < FEWEST:
-        echo(f"\nconfidence none: it takes {FEWEST} sorted images, {count} are")
-    for number, found in enumerate(report.temperatures):
-        kept = keep(found, artifacts, task)
+        echo(f"calibrated none: it takes {FEWEST} sorted images, {count} are")
+    stored = False
+    for found in report.temperatures:
+        try:
+            kept = keep(found, artifacts, task)
+        except StorageError as error:  # the accuracies were what was asked for
+            echo(f"not stored {printable(error)}", err=True)
+            continue
         older = "" if kept.images == found.images else ", which it had"
-        said = f"{found.variant}: temperature {kept.temperature:.2f} of {kept}{older}"
-        echo(f"{'' if number else chr(10)}calibrated {said}")
-    if report.temperatures:
+        echo(f"calibrated {found.variant}: temperature {kept.temperature:.2f} of {kept}{older}")
+        stored = True
+    if stored:
         echo("           export again what a device is to know of it")

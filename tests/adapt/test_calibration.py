@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from runtime.storage.files import sha256
 from runtime.storage.locks import exclusive
 from tests.adapt.conftest import draw as draw_images
 from tests.adapt.test_spot_check import call, sort
+from tests.users import in_child
 
 SHORT = {"model": "demo-rn32", "pretrained": "demo"}
 
@@ -156,6 +159,20 @@ def test_an_artifact_that_was_trained_again_or_is_being_trained_is_left_alone(
     assert path.read_bytes() == content
 
 
+def test_a_full_disk_leaves_an_artifact_as_it_was(many: DomainPair, trained: Path) -> None:
+    path = files_of(trained, many)["cmkd-rst"]
+    content = path.read_bytes()
+    found = Temperature("cmkd-rst", 1.5, 60, sha256(content))
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    assert in_child(limit, lambda: keep(found, trained, many.task)).startswith("StorageError: ")
+    assert path.read_bytes() == content
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []
+
+
 def test_eval_says_how_far_scores_can_be_trusted(
     many: DomainPair, trained: Path, tmp_path: Path
 ) -> None:
@@ -178,6 +195,10 @@ def test_eval_says_how_far_scores_can_be_trusted(
     done = call("eval", *words)
     assert done.exit_code == 0, done.output
     assert "calibrated cmkd-rst (60 sorted images)" in done.stdout
+    shown = call("inspect", files["cmkd-rst"]).stdout
+    assert "scores    temperature 4.00, from 60 sorted images" in shown
+    assert "monitored by statistics of 60 target images" in shown
+    assert "scores    uncalibrated" in call("inspect", files["zero_shot"]).stdout
     assert "cmkd-rst, if only the surest predictions count:" in done.stdout
     rows = {row["variant"]: row for row in json.loads(out.read_text())["variants"]}
     assert rows["cmkd-rst"]["trust"]["ece"] == pytest.approx(new.trust.ece)
