@@ -33,9 +33,9 @@ import click
 import numpy as np
 
 from benchmarks._latencies import WINDOWS, Latencies
+from benchmarks._resident import resident
 from benchmarks._soak_report import render, verdict
 from benchmarks._soak_world import BATCH, FRAMES, World
-from benchmarks._resident import resident
 from runtime.benchmark.latency import machine, timed
 from runtime.bundles.install import install
 from runtime.console import write_json
