@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_GLANCE, _LOOK = 64, 256
-"""Pixels along each side that are looked at, evenly spread: at first, and to make sure."""
+_FEW, _GLANCE, _LOOK = 24, 64, 256
+"""Pixels along each side that are looked at, evenly spread: at first, if these may be blank, and to
+make sure."""
 _CELLS = 16
 """Cells along each side."""
 _FLAT = 2.0
@@ -26,6 +27,10 @@ def blank(frame: NDArray[np.uint8]) -> bool:
     A frame is flat if it has one colour apart from a little noise, and broken off if a decoder
     filled its lower part, a quarter or more.
     """
+    rows, columns = (max(1, n // _FEW) for n in frame.shape[:2])
+    varied = frame[::rows, ::columns, 1].std() > 2 * _NOISE  # green, most of the brightness
+    if varied and not any(_is_filled(frame[-1, :1], np.array(fill, np.int16)) for fill in _FILLS):
+        return False
     return _is_blank(_spread(frame, _GLANCE)) and _is_blank(_spread(frame, _LOOK))
 
 
