@@ -21,7 +21,7 @@ from runtime.frames.preprocess import Frame, as_frame, check_frames
 from runtime.memory.base import Pixels
 from runtime.models import REJECT, Preprocess
 from runtime.prediction import Prediction
-from runtime.sessions.cache import TaskCache
+from runtime.sessions.cache import Lease, TaskCache
 from runtime.sessions.grouping import checked, plan
 from runtime.sessions.routing import RoutingSession, TaskChoice, routed
 from runtime.sessions.settings import Verify, check_settings
@@ -212,7 +212,8 @@ class Session(RoutingSession):
         tasks = [task for _, task in pairs]
         view = self._opened()
         shares = {task: view.share(task) for task in tasks}
-        backgrounds = {task: self._spec(task).background for task in shares}
+        shown = [frame for frame, _ in pairs]
+        backgrounds = {task: self._spec(task, shown).background for task in shares}
         decoded = {
             (id(frame), backgrounds[task]): as_frame(frame, backgrounds[task])
             for frame, task in pairs
@@ -276,11 +277,20 @@ class Session(RoutingSession):
             found.update(zip(own, made, strict=True))
         return [found[position] for position in range(len(pairs))]
 
-    def _spec(self, task: str | None) -> Preprocess:
+    def _spec(self, task: str | None, frames: Sequence[Frame] = ()) -> Preprocess:
+        """Return a task's preprocessing, with its background if a frame may be transparent."""
         view, current = self._opened(), self._held.task
-        if task is None and current is not None and current.info.id in view.keys:
+        named = view.current(current) if task is None else task
+        if current is not None and current.info.id == named in view.keys:
             return current.preprocess
-        return view.preprocess(view.current(current) if task is None else task)
+        if all(isinstance(frame, np.ndarray) for frame in frames):
+            return view.preprocess(named)
+        lease = Lease()  # the background is in the task's own file
+        self._cache.lease(lease)
+        try:
+            return view.load(named, lease, beside=False).preprocess
+        finally:
+            self._cache.end(lease)
 
     def _see(
         self,
@@ -294,7 +304,7 @@ class Session(RoutingSession):
             The task, the frames as it saw them, and the function's result.
         """
         check_frames(frames)
-        spec = self._spec(task)
+        spec = self._spec(task, frames)
         images, pixels = self._pixels(frames, spec)
 
         def see(loaded: LoadedTask) -> tuple[LoadedTask, Sequence[Image], T]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import runtime
 from runtime.bundles import bundle, task
@@ -19,6 +20,7 @@ from runtime.frames.preprocess import preprocess
 from runtime.models import Preprocess
 from runtime.storage import checksummed
 from tests.images import BACKGROUNDS, TRANSPARENT, laid_on
+from tests.runtime.conftest import SIZE
 from tests.runtime.helpers import answers, smuggle
 
 PLAIN = {"info", "method", "resize", "interpolation", "base_sha256", "encoder", "head", "patch"}
@@ -168,3 +170,19 @@ def test_schema_2_refuses_a_background_by_name_with_the_remedy(three, tmp_path):
     ):
         bundle.write(tmp_path / "old.bundle", **{**three.parts, "tasks": tasks}, schema=2)
     assert not (tmp_path / "old.bundle").exists()
+
+
+def test_a_named_task_lays_a_file_on_its_background_as_the_current_one_does(three, tmp_path):
+    image = np.zeros((SIZE, SIZE, 4), np.uint8)
+    image[..., 0], image[:8, :, 3] = 200, 255
+    Image.fromarray(image).save(tmp_path / "x.png")
+    with runtime.Session.open(three.path, threads=1) as session:
+        want = {}
+        for name in session.tasks:
+            session.switch(name)
+            want[name] = session.predict(tmp_path / "x.png").logits
+        for name in session.tasks:
+            found = session.predict(tmp_path / "x.png", name)
+            np.testing.assert_array_equal(found.logits, want[name])
+        for found in session.predict_many([(tmp_path / "x.png", name) for name in want]):
+            np.testing.assert_allclose(found.logits, want[found.task], rtol=1e-5, atol=1e-3)
