@@ -139,9 +139,9 @@ class BackendContract:
                 pixels = random_pixels(3, seed=3)
                 session.switch(task)
                 found = session.base_features(list(pixels))
-                np.testing.assert_allclose(found, base_features(mixed, pixels), **TOLERANCE)
+                np.testing.assert_allclose(found, base_features(mixed, pixels), **where.tolerance)
                 np.testing.assert_allclose(
-                    session.infer(pixels), mixed.logits(task, pixels), **TOLERANCE
+                    session.infer(pixels), mixed.logits(task, pixels), **where.tolerance
                 )
             for number, task in enumerate(mixed.tasks):
                 frame = pixels_of(COLOURS[number], 1)[0]
