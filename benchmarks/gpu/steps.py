@@ -68,7 +68,7 @@ PARTS = {
             (
                 *(
                     f"{CUDA}/test_{n}.py"
-                    for n in ("device_session", "device_interrupted", "ort_graphs")
+                    for n in ("device_session", "device_interrupted", "ort_features", "ort_graphs")
                 ),
                 *(f"tests/runtime/test_{n}.py" for n in ("devices", "session")),
             ),
@@ -92,7 +92,7 @@ PARTS = {
                 f"{CUDA}/test_backends.py",
                 *(
                     f"{CUDA}/test_trt_{n}.py"
-                    for n in ("builds", "graphs", "interrupted", "session", "threads")
+                    for n in ("builds", "features", "graphs", "interrupted", "session", "threads")
                 ),
             ),
         ),

@@ -209,8 +209,9 @@ def test_train_ends_with_the_number_of_unreadable_images(cache: Path, tmp_path: 
 def test_eval_without_artifacts_shows_zero_shot(tmp_path: Path) -> None:
     result = call("eval", "--dataset", "demo-digits", "--task", "f-h", "--artifacts", tmp_path)
     assert result.exit_code == 0, result.output
-    names = [line.split()[0] for line in result.stdout.splitlines()[-2:]]
-    assert names == ["zero_shot", "linear_probe"]
+    *_, zero_shot, probe, _, calibrated = result.stdout.splitlines()
+    assert [line.split()[0] for line in (zero_shot, probe)] == ["zero_shot", "linear_probe"]
+    assert calibrated == "calibrated none"
     assert "797 held-out target images" in result.stdout
 
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
+from adapt.artifacts import store
 from adapt.artifacts.artifact import Artifact
 from adapt.cli import main
 from adapt.sweep.jobs import check, plan
 from adapt.sweep.run import Outcome, collect, in_turn, run
-from adapt.training.train import LOCK
 from runtime.errors import BackendError, ConfigError, DataError, StorageError, TrainingError
 from runtime.storage.locks import exclusive
 from tests.adapt.offices import TINY, arguments, office31
@@ -213,7 +213,7 @@ def test_one_failure_is_told_at_the_end_and_stops_no_other(root, cache, tmp_path
 
 def test_a_run_that_is_trained_by_somebody_else_is_told_and_stops_no_other(root, cache, tmp_path):
     found = jobs(root, tmp_path, seeds=[0])
-    with exclusive(found[0].path.with_name(LOCK)):
+    with exclusive(found[0].path.with_name(store.LOCK)):
         outcomes = list(collect(in_turn(found, lambda job: None), 2))
     assert f"process {os.getpid()} on this machine is training in '" in outcomes[0].error
     assert outcomes[1].error is None and outcomes[1].fresh

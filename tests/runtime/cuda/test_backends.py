@@ -36,10 +36,10 @@ def where(request, library, monkeypatch):
     else:
         real = backends.load
 
-        def load(name, device, *others):
+        def load(name, device, *others, **settings):
             if name == "ort" and device == "cuda":
                 return Backend(device, *others)
-            return real(name, device, *others)
+            return real(name, device, *others, **settings)
 
         monkeypatch.setattr(backends, "load", load)
         monkeypatch.setitem(sys.modules, "tensorrt", stand_in_builder)
