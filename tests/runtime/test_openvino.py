@@ -213,3 +213,18 @@ class TestInBf16(BackendContract):
                 session.switch("a-b" if odd_in == "patch" else "a-c")
             assert session.task == "a-d"
             assert session.base_sha256() == session.bundle.manifest.tensors.sha256
+
+
+def test_threads_that_come_at_once_share_one_core():
+    code = (
+        "from threading import Barrier, Thread\n"
+        "from runtime.backends.openvino import library\n"
+        "cores, start = [], Barrier(8)\n"
+        "def take():\n    start.wait()\n    cores.append(library.core())\n"
+        "threads = [Thread(target=take) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "print(len(cores), len({id(core) for core in cores}))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["8", "1"]

@@ -12,7 +12,7 @@ from runtime.backends.imports import import_library
 from runtime.mutex import Mutex
 
 _TELEMETRY = "openvino_telemetry"
-_importing = Mutex()
+_importing, _starting = Mutex(), Mutex()
 """Sessions may be opened in several threads."""
 
 
@@ -26,7 +26,6 @@ def openvino() -> Any:
         return import_library("openvino", "openvino", "run: pip install '.[openvino]'")
 
 
-@cache
 def core() -> Any:
     """Return the one core of this process, which lives as long as it does.
 
@@ -37,6 +36,12 @@ def core() -> Any:
     Raises:
         BackendError: OpenVINO is not installed, or broken.
     """
+    with _starting:  # threads that came at once would each make one, `cache` or not
+        return _core()
+
+
+@cache
+def _core() -> Any:
     return openvino().Core()
 
 
