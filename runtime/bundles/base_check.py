@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from runtime.bundles.entries import FileRef
 from runtime.bundles.weights_file import check_weights
@@ -36,6 +37,7 @@ class BaseCheck:
         self._path, self._ref = path, ref
         self._stamp = Stamp(path, ref.sha256)
         self._verified: os.stat_result | None = None
+        self._file: BinaryIO | None = None
         self._worker: Worker | None = None
         self._unstarted = [True]  # taken once: a list, since its `pop` is atomic
         self._users = 0
@@ -44,12 +46,16 @@ class BaseCheck:
         self.error: FormatError | None = None
         """Error of the file, once damage was found."""
 
-    def holds(self, found: os.stat_result) -> bool:
-        """Return whether the open file of this status need not be verified before it is used.
+    def holds(self, file: int, found: os.stat_result) -> bool:
+        """Return whether an open file of this status need not be verified before it is used.
 
-        If so, it is verified in the background.
+        If so, this very file is verified in the background, whatever comes to lie at its path.
         """
-        return self._ref.bytes >= SMALL and self._stamp.holds(found) and self._start()
+        if self._ref.bytes < SMALL or not self._stamp.holds(found):
+            return False
+        if self._file is None:  # else it is this file: the stamp names its inode
+            self._file = open(os.dup(file), "rb")
+        return self._start()
 
     def remember(self, found: os.stat_result) -> None:
         """Note that the open file of this status was verified."""
@@ -87,16 +93,22 @@ class BaseCheck:
         lower_priority()
         if self._verified is not None:
             self._stamp.write(self._verified)
-        self._stamp.mark()
+        self._stamp.mark(checked=self._verified is not None)
         if self._verified is not None:
             return
+        with self._file or nullcontext():
+            self._check()
+
+    def _check(self) -> None:
+        """Verify the file once the first prediction has surely been made."""
         start = time.monotonic() + DELAY
         while not self._closed and time.monotonic() < start:
             time.sleep(0.01)  # an event's lock would stay held after an interrupt
         try:
             file = self._path, self._ref.bytes, self._ref.sha256
-            if not check_weights(*file, lambda: self._closed):
-                # Else damage would never be found where processes end soon.
+            if check_weights(*file, lambda: self._closed, self._file):
+                self._stamp.mark(checked=True)
+            else:  # else damage would never be found where processes end soon
                 self._stamp.remove()
         except FormatError as error:
             self._stamp.remove()

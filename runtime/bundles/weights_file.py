@@ -26,8 +26,8 @@ _DTYPES: dict[str, Literal["float32", "float16"]] = {"F32": "float32", "F16": "f
 class Known(Protocol):
     """Knowledge of a file from earlier starts."""
 
-    def holds(self, found: os.stat_result) -> bool:
-        """Return whether the open file of this status need not be verified before it is used."""
+    def holds(self, file: int, found: os.stat_result) -> bool:
+        """Return whether an open file of this status need not be verified before it is used."""
 
     def remember(self, found: os.stat_result) -> None:
         """Note that the open file of this status was verified."""
@@ -69,7 +69,9 @@ def read_weights(
     return weights
 
 
-def check_weights(path: Path, size: int, sha256: str, stopped: Callable[[], bool]) -> bool:
+def check_weights(
+    path: Path, size: int, sha256: str, stopped: Callable[[], bool], opened: BinaryIO | None = None
+) -> bool:
     """Check the digest of base weights, a tensor at a time; return whether it came to an end.
 
     Args:
@@ -77,14 +79,15 @@ def check_weights(path: Path, size: int, sha256: str, stopped: Callable[[], bool
         size: As for `read_weights`.
         sha256: As for `read_weights`.
         stopped: Whether to end without a result, asked before each tensor.
+        opened: The file, if it is open already: at its path there may be another one by now.
 
     Raises:
         FormatError: The file is missing, damaged, or not the expected one.
     """
-    layout, start = read_layout(path, size)
     lines = []
     try:
-        with open_regular(path) as file:
+        with open_regular(path) if opened is None else opened as file:
+            layout, start = _read_layout(file, path, size)
             for spec in layout:
                 if stopped():
                     return False
@@ -112,11 +115,16 @@ def read_layout(path: Path, size: int) -> tuple[list[TensorSpec], int]:
     """
     try:
         with open_regular(path) as file:
-            if (found := os.fstat(file.fileno()).st_size) != size:
-                raise FormatError(f"'{path}' has {found} bytes, expected {size}; copy it again")
-            return _layout(file, size)
+            return _read_layout(file, path, size)
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _read_layout(file: BinaryIO, path: Path, size: int) -> tuple[list[TensorSpec], int]:
+    if (found := os.fstat(file.fileno()).st_size) != size:
+        raise FormatError(f"'{path}' has {found} bytes, expected {size}; copy it again")
+    try:
+        return _layout(file, size)
     except (ValueError, TypeError, KeyError) as error:
         raise FormatError(f"'{path}' is damaged ({error}); copy the bundle again") from error
 
@@ -197,7 +205,7 @@ def read_all(
         with open_regular(path) as file:
             number = file.fileno()
             found = os.fstat(number)
-            verify = known is None or not known.holds(found)
+            verify = known is None or not known.holds(number, found)
             tensors = zip(layout, offsets, strict=False)
             lines = on_threads(lambda tensor: take(number, *tensor, verify), tensors, 4)
             same = os.fstat(number).st_ctime_ns == found.st_ctime_ns

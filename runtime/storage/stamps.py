@@ -4,8 +4,9 @@ A stamp says that a file had a digest when the file system described it in a cer
 is written to the file changes that description, its change time above all, which no program can
 set. Stamps lie in a private folder: nobody else can make a file pass for verified.
 
-While a process uses a file that it did not verify itself, a marker with the boot's id lies beside
-the stamp. A marker of an earlier boot means a power cut or a crash: then no stamp is trusted.
+While a process uses a file, a marker with the boot's id lies beside the stamp. One of an earlier
+boot means a power cut or a crash, and an empty one of a process that is gone, that it was killed
+before it had verified the file: then no stamp is trusted.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _MOST = 1 << 12
 """Bytes of a stamp, at most."""
 _SETTLED_NS = 2_000_000_000
 """Age of a change from which a later one has another time, on every file system."""
+_CHECKED = b"checked"
+"""Content of the marker of a process that verified the file."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -62,7 +65,7 @@ class Stamp:
         self._sha = sha
         self._name = sha256(os.fsencode(disk.real(path)))[:32]
         self._boot = _boot_id()
-        self._marker: Path | None = None
+        self._markers: list[Path] = []
         try:
             self._folder: Path | None = cache_folder("UDA_RUNTIME_CACHE") / "verified"
         except StorageError:  # no home
@@ -79,7 +82,12 @@ class Stamp:
         described = asdict(_Description.of(self._sha, found))
         try:
             content = json_text.parse(read_code(self._path(self._folder), _MOST, lambda: ""))
-            return bool(content == described) and not self._crashed(self._folder)
+            if content != described or not os.access(self._folder, os.W_OK):
+                return False  # a stamp that cannot be removed would hide damage for ever
+            if self._crashed(self._folder):
+                self.remove()  # its marker is gone: the next start has to verify it too
+                return False
+            return True
         except (OSError, ValueError, FormatError, StorageError):
             return False
 
@@ -102,36 +110,49 @@ class Stamp:
             with contextlib.suppress(OSError):
                 self._path(self._folder).unlink()
 
-    def mark(self) -> None:
-        """Leave a marker until `unmark`, so that the next boot can tell that this one crashed."""
-        if self._folder is None or self._boot is None or self._marker is not None:
+    def mark(self, *, checked: bool) -> None:
+        """Leave a marker until `unmark`, so that a later start can tell that this one crashed.
+
+        Args:
+            checked: Whether this process has verified the file, so that only a crash of the machine
+                counts; else its own does too.
+        """
+        if self._folder is None or self._boot is None:
             return
         name = f"{self._name}.{self._boot}.{os.getpid()}.{secrets.token_hex(4)}"
+        marker = self._folder / name
         with contextlib.suppress(OSError):
-            marker = self._folder / name
-            os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._marker = marker
+            handle = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            self._markers.append(marker)
+            with os.fdopen(handle, "wb") as file:
+                file.write(_CHECKED if checked else b"")
             sync(marker)
+            for former in self._markers[:-1]:
+                former.unlink()
+            del self._markers[:-1]
             sync(self._folder)
 
     def unmark(self) -> None:
-        """Remove the marker. Safe to call more than once."""
-        if self._marker is not None:
+        """Remove the markers. Safe to call more than once."""
+        for marker in self._markers:
             with contextlib.suppress(OSError):
-                self._marker.unlink()
-            self._marker = None
+                marker.unlink()
+        self._markers.clear()
 
     def _path(self, folder: Path) -> Path:
         return folder / f"{self._name}.json"
 
     def _crashed(self, folder: Path) -> bool:
-        """Return whether there are markers of earlier boots; removes those of dead processes."""
+        """Return whether a process ended before it had verified the file, or the machine did.
+
+        Removes the markers of processes that ended.
+        """
         crashed = False
         for marker in disk.matching(folder, f"{self._name}.*.*.*"):
             _, boot, process, _ = marker.name.split(".")
             earlier = boot != self._boot
-            crashed |= earlier
             if earlier or not disk.exists(f"/proc/{process}"):
+                crashed |= earlier or not marker.stat().st_size
                 with contextlib.suppress(OSError):
                     marker.unlink()
         return crashed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -143,16 +145,73 @@ def test_after_a_crash_of_the_machine_the_base_is_verified(world):
     assert not earlier.exists()
 
 
-def test_the_marker_of_a_killed_process_of_this_boot_is_no_crash(world):
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_process_that_was_killed_had_to_have_verified_the_base(world, checked):
     first = started(world.path)
     (marker,) = (world.path.parent / "cache" / "verified").glob("*.*.*.*")
     first.close()
     name, boot, _, token = marker.name.split(".")
     dead = marker.with_name(f"{name}.{boot}.99999999.{token}")
-    dead.touch()
+    dead.write_bytes(b"checked" if checked else b"")
     with started(world.path) as session:
-        assert session.bundle.base_check._verified is None
+        assert (session.bundle.base_check._verified is None) == checked
     assert not dead.exists()
+
+
+def test_a_process_that_is_killed_before_it_verified_the_base_makes_the_next_do_so(world):
+    started(world.path).close()
+    code = (
+        "import os, sys, time, pathlib, runtime\n"
+        "from runtime.bundles import base_check\n"
+        "base_check.SMALL, base_check.DELAY = 0, 3600\n"
+        "session = runtime.Session.open(sys.argv[1], threads=1)\n"
+        "assert session.bundle.base_check._verified is None\n"
+        "while not list(pathlib.Path(sys.argv[2]).glob('*.*.*.*')):\n    time.sleep(0.01)\n"
+        "os._exit(9)\n"
+    )
+    folder = stamp_of(world.path).parent
+    killed = subprocess.run([sys.executable, "-c", code, str(world.path), str(folder)])
+    assert killed.returncode == 9
+    rot(world.path)
+    for _ in range(2):  # a start that fails is no reason to believe the stamp either
+        with pytest.raises(FormatError, match="was altered"):
+            runtime.Session.open(world.path)
+
+
+@pytest.mark.parametrize("rotten", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_is_verified_is_what_was_read_wherever_it_lies_by_then(
+    world, monkeypatch, replaced, rotten
+):
+    started(world.path).close()
+    if rotten:
+        rot(world.path)
+    monkeypatch.setattr(base_check, "DELAY", 0.5)
+    with runtime.Session.open(world.path) as session:
+        check = session.bundle.base_check
+        base = base_of(world.path)
+        if replaced:
+            other = base.with_name("other")
+            other.write_bytes(b"another export")
+            other.replace(base)
+        else:
+            base.unlink()
+        check._worker.join()
+        if rotten:
+            with pytest.raises(FormatError, match="was altered"):
+                session.predict(FRAME, "a-b")
+        else:
+            session.predict(FRAME, "a-b")
+        assert check._file.closed
+
+
+def test_a_stamp_that_could_not_be_removed_is_not_believed(world, monkeypatch):
+    """Else a program that ends soon would never find damage."""
+    started(world.path).close()
+    # Of a mount that is read-only, `access` says so even to root.
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    with started(world.path) as session:
+        assert session.bundle.base_check._verified is not None
 
 
 def test_a_stamp_that_others_could_have_written_is_not_believed(world):
