@@ -20,7 +20,7 @@ from export.verification.verifier import Verifier
 from runtime.backends import DEFAULT
 from runtime.bundles import manifest
 from runtime.console import ProgressCallback
-from runtime.errors import ConfigError
+from runtime.errors import BackendError, ConfigError
 from runtime.models import Precision
 from runtime.sessions.session import Session
 from runtime.storage.files import storage_errors
@@ -189,9 +189,20 @@ def _sessions(path: Path, blocked: bool, backends: Sequence[str]) -> Iterator[li
     ways: list[dict[str, Any]] = [{"blocked": False}]
     if blocked:
         ways.insert(0, {"blocked": True})
-    ways += [{"backend": name} for name in dict.fromkeys(backends) if name != DEFAULT]
     with ExitStack() as stack:
-        yield [stack.enter_context(Session.open(path, **way)) for way in ways]
+        sessions = [stack.enter_context(Session.open(path, **way)) for way in ways]
+        for name in dict.fromkeys(backends):
+            if name != DEFAULT:
+                sessions.append(stack.enter_context(_other(path, name)))
+        yield sessions
+
+
+def _other(path: Path, backend: str) -> Session:
+    """Open a bundle with another backend, in the way in which it can run there."""
+    try:
+        return Session.open(path, backend=backend)
+    except BackendError:  # OpenVINO takes no ResNet whose weights are inputs
+        return Session.open(path, backend=backend, strategy="engines")
 
 
 def _check(verifier: Verifier, session: Session) -> Comparison:

@@ -2,6 +2,7 @@ import pytest
 from click.testing import CliRunner
 
 from export.cli import main
+from runtime.backends.openvino.engine import OpenvinoEngine
 from runtime.bundles.bundle import Bundle
 from runtime.sessions.session import Session
 
@@ -39,18 +40,26 @@ def test_onnx_writes_a_bundle_and_baked_files_and_says_what_it_found(world, tmp_
     assert wrong.exit_code == 1 and "unknown device 'tpu'" in wrong.output
 
 
-def test_another_backend_must_agree_too(world, tmp_path):
+def test_another_backend_must_agree_too(world, tmp_path, monkeypatch):
+    run = OpenvinoEngine.run
+
+    def wrong(engine, inputs):
+        return -run(engine, inputs)
+
     root, out = tmp_path / "artifacts", tmp_path / "o.bundle"
     world.train("c-r", base="demo-vit32", root=root)
     world.train("p-a", root=root)
     options = ("--artifacts", root, "--images", world.images, "--max-images", 3, "--out", out)
-    result = invoke("onnx", "--task", "p-a", "--backend", "openvino", *options)
-    assert result.exit_code == 1 and "convolves many times slower" in result.output
-    assert not out.exists()
-    result = invoke("onnx", "--task", "c-r", "--backend", "openvino", *options)
-    assert result.exit_code == 0, result.output
-    with Session.open(out, backend="openvino") as session:
-        assert session.task == "c-r"
+    for task, strategy in (("p-a", "engines"), ("c-r", "patch")):  # a ResNet, a transformer
+        result = invoke("onnx", "--task", task, "--backend", "openvino", *options)
+        assert result.exit_code == 0, result.output
+        with Session.open(out, backend="openvino", strategy=strategy) as session:
+            assert session.task == task
+    monkeypatch.setattr(OpenvinoEngine, "run", lambda engine, inputs: wrong(engine, inputs))
+    wrong_out = tmp_path / "wrong.bundle"
+    result = invoke("onnx", "--task", "c-r", "--backend", "openvino", *options[:-1], wrong_out)
+    assert result.exit_code == 1 and "the engine differs by" in result.output
+    assert not wrong_out.exists()
 
 
 def test_each_task_may_name_its_own_variant(world, tmp_path):
