@@ -1,0 +1,147 @@
+"""Measure what tells tasks, unknown frames, honest scores and drift, on the demo world.
+
+    python -m benchmarks.monitoring --unknown --json FILE.json --plot FILE.png
+
+trains the demo's tasks for three seeds and two base models, and anew without three classes, which
+take about 35 CPU seconds each; a run that is there is not repeated. `--artifacts FOLDER`, repeated
+for other seeds, looks at tasks that were trained before.
+
+Statistics come from training images alone, through the files' precision; everything is measured on
+test images. Chosen while looking at test images of the three tasks of seed 0 were: the number of
+centres, the softness of their distance, the router's limits, and the constants of the CUSUM and of
+the prior of temperatures.
+
+What a drawn world cannot show: the images of a domain come from one program, with one palette and
+one way to draw a line, so a domain is recognised by its texture, and 24 pixel statistics without
+any network tell the domains apart about as well as every feature. Real scenes differ by degrees: by
+weather, lamps, dirt, the place of the camera. Foreign content here is as foreign as a digit among
+photographs, a change of scene is complete, and streams are put together from independent images:
+no video has been measured. 32 x 32 pixels and 96 features say little about the tails of 512. So a
+rule that fails here will hardly do better outside; one that holds here must be measured again
+where it is used.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks._monitoring_figures import Figure, summary, text
+from benchmarks.switches import commit
+from runtime.benchmark.latency import machine
+from runtime.console import UdaGroup, write_json
+
+MODELS = ("demo-rn32", "demo-vit32")
+
+
+def measure(artifacts: list[Any]) -> tuple[list[Figure], Any]:
+    """Return the figures of one seed's tasks, and the world that they were measured in."""
+    from benchmarks import _monitoring_confidence as confidence
+    from benchmarks import _monitoring_drift as drift
+    from benchmarks import _monitoring_routing as routing
+    from benchmarks import _monitoring_unknown as unknown
+    from benchmarks import _monitoring_world as worlds
+
+    world = worlds.load(artifacts)
+    table, found = routing.tasks_table(world), []
+    for name, part in (
+        ("routing", lambda: routing.measure(world, world.seed)),
+        ("unknown", lambda: unknown.measure(world, table, world.seed)),
+        ("confidence", lambda: confidence.measure(world, world.seed)),
+        ("drift", lambda: drift.measure(world, table, world.seed)),
+    ):
+        found += part()
+        click.echo(f"{artifacts[0].config['model']} seed {world.seed}: {name}", err=True)
+    return found, world
+
+
+def all_figures(groups: Sequence[list[Any]], without: Path | None) -> list[dict[str, Any]]:
+    """Return the figures of each seed's tasks.
+
+    Args:
+        groups: Artifacts, one group for each base model and seed.
+        without: Folder of tasks to train without three classes; None leaves these out.
+    """
+    from benchmarks import _monitoring_classes as classes
+    from benchmarks import _monitoring_confidence as confidence
+
+    found, logits, labels = [], defaultdict(list), {}
+    for group in groups:
+        figures, world = measure(group)
+        model = group[0].config["model"]
+        if without:
+            figures += classes.measure(world, model, without)
+            click.echo(f"{model} seed {world.seed}: unknown classes", err=True)
+        found.append({"model": model, "seed": world.seed, "figures": figures})
+        for view in world.views:
+            own = world.domains[view.own]
+            logits[model, view.id].append(view.look(own.test)[1])
+            labels[view.id] = own.labels
+    for (model, task), each in logits.items():
+        mine = [run for run in found if run["model"] == model]
+        for position, run in enumerate(mine):
+            run["figures"] += confidence.of_seeds(each, labels[task], task, position)
+    return found
+
+
+@click.group(cls=UdaGroup, invoke_without_command=True)
+@click.option("--artifacts", multiple=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--task", "tasks", multiple=True, default=("f-h", "p-a", "c-r"), show_default=True)
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1, 2), show_default=True)
+@click.option("--model", "models", multiple=True, default=MODELS, show_default=True)
+@click.option("--unknown", is_flag=True, help="Also train every task without three classes.")
+@click.option("--runs", type=click.Path(file_okay=False, path_type=Path),
+              default="benchmarks/results/monitoring", show_default=True)  # fmt: skip
+@click.option("--threads", type=int, default=1, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw the tables.")
+def main(
+    artifacts: tuple[Path, ...],
+    tasks: tuple[str, ...],
+    seeds: tuple[int, ...],
+    models: tuple[str, ...],
+    unknown: bool,
+    runs: Path,
+    threads: int,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Print the tables of each base model."""
+    import torch
+
+    from benchmarks import _monitoring_confidence as confidence
+    from benchmarks import _monitoring_cost as cost
+    from benchmarks import _monitoring_runs as trainer
+
+    torch.set_num_threads(threads)
+    groups = [trainer.found(folder, tasks) for folder in artifacts] or [
+        [trainer.trained(model, task, seed, runs) for task in tasks]
+        for model in models
+        for seed in seeds
+    ]
+    found = all_figures(groups, runs if unknown else None)
+    costs = cost.measure(0)
+    tables = {
+        model: summary([*(run for run in found if run["model"] == model), {"figures": costs}])
+        for model in dict.fromkeys(run["model"] for run in found)
+    }
+    for model, rows in tables.items():
+        own = ", ".join(str(run["seed"]) for run in found if run["model"] == model)
+        passed = ", ".join(confidence.passing(rows)) or "none"
+        click.echo(f"\n{model}, seeds {own}\n\n{text(rows)}\n")
+        click.echo(f"Calibration without labels that passes: {passed}.")
+    if json_file:
+        content = {"commit": commit(), "machine": machine(), "summary": tables}
+        write_json(json_file, {**content, "runs": found, "cost": costs})
+    if plot:
+        from benchmarks._monitoring_plot import draw
+
+        draw(tables, plot)
+
+
+if __name__ == "__main__":
+    main()
