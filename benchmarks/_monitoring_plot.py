@@ -35,11 +35,11 @@ def draw(models: dict[str, Sequence[dict[str, Any]]], path: Path) -> None:
         for number, rows in enumerate(models.values()):
             for row in (row for row in rows if row["table"] == table.name):
                 height = 0.8 / len(models)
-                place = rules.index(row["rule"]) + (number + 0.5) * height - 0.4
+                position = rules.index(row["rule"]) + (number + 0.5) * height - 0.4
                 colour = colours[number % len(colours)]
-                panel.barh(place, row["mean"], height, color=colour, alpha=0.35)
+                panel.barh(position, row["mean"], height, color=colour, alpha=0.35)
                 cases = list(row["cases"].values())
-                panel.plot(cases, [place] * len(cases), "o", color=colour, markersize=3)
+                panel.plot(cases, [position] * len(cases), "o", color=colour, markersize=3)
         for goal, style in ((table.mean, "--"), (table.worst, ":")):
             if goal is not None:
                 panel.axvline(goal, color="#c0392b", linewidth=1, linestyle=style)

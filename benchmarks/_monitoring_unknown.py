@@ -1,4 +1,4 @@
-"""How well frames that a task does not know are told from its own."""
+"""How well frames that a task does not know are distinguished from its own."""
 
 from __future__ import annotations
 
