@@ -51,10 +51,12 @@ def tasks_table(world: World) -> RoutingTable:
 
 
 def measure(world: World, seed: int) -> list[Figure]:
-    """Return the figures of bundles for the tasks' own domains, and for all domains."""
+    """Return the figures of bundles for the tasks' own domains, if several, and for all domains."""
     own = list(dict.fromkeys(view.own for view in world.views))
     found = []
     for bundle, shorts in zip(ROUTED, (own, list(world.domains)), strict=True):
+        if len(shorts) < 2:
+            continue
         domains = {short: world.domains[short] for short in shorts}
         ours = routing_table({s: d.base_train for s, d in domains.items()}, world.spec)
         rules = {OURS: lambda d, t=ours: t.scores(d.base_test[:, None]), **_simpler(domains)}
@@ -94,6 +96,7 @@ def _simpler(domains: Mapping[str, Domain]) -> dict[str, Score]:
     drawn = [pixel_statistics(domain.train) for domain in domains.values()]
     middle = np.concatenate(drawn).mean(0)
     scale = np.concatenate([rows - rows.mean(0) for rows in drawn]).std(0)
+    scale = np.maximum(scale, 1e-6)  # some do not vary, as the border of digits
     lda, plain = _lda(trained), _lda([(rows - middle) / scale for rows in drawn])
     means = np.stack([rows.mean(0) for rows in trained])
     return {

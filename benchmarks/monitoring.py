@@ -133,7 +133,9 @@ def main(
         own = ", ".join(str(run["seed"]) for run in found if run["model"] == model)
         passed = ", ".join(confidence.passing(rows)) or "none"
         click.echo(f"\n{model}, seeds {own}\n\n{text(rows)}\n")
+        missed = [row["table"] for row in rows if not row.get("met", True)]
         click.echo(f"Calibration without labels that passes: {passed}.")
+        click.echo(f"Targets that are not met: {'; '.join(missed) or 'none'}.")
     if json_file:
         content = {"commit": commit(), "machine": machine(), "summary": tables}
         write_json(json_file, {**content, "runs": found, "cost": costs})
