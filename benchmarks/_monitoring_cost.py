@@ -30,7 +30,7 @@ SIZES, CLASSES, IMAGES = (512, 768), 65, 1024
 """Dimensions of features, classes, and images of a task."""
 BUNDLES = {3: "distances to 3 tasks", 20: "distances to 20 tasks", 200: MANY}
 REJECT = 0.01
-ROUNDS, FRAMES = 7, 200
+ROUNDS, FRAMES = 25, 50
 
 
 def measure(seed: int) -> list[Figure]:

@@ -95,8 +95,8 @@ def _simpler(domains: Mapping[str, Domain]) -> dict[str, Score]:
     trained = [unit(domain.base_train) for domain in domains.values()]
     drawn = [pixel_statistics(domain.train) for domain in domains.values()]
     middle = np.concatenate(drawn).mean(0)
-    scale = np.concatenate([rows - rows.mean(0) for rows in drawn]).std(0)
-    scale = np.maximum(scale, 1e-6)  # some do not vary, as the border of digits
+    apart = np.concatenate([rows - rows.mean(0) for rows in drawn])
+    scale = np.maximum(apart.std(0), 1e-6)  # some do not vary, as the border of digits
     lda, plain = _lda(trained), _lda([(rows - middle) / scale for rows in drawn])
     means = np.stack([rows.mean(0) for rows in trained])
     return {
@@ -113,8 +113,7 @@ def _lda(groups: Sequence[Features]) -> Callable[[Features], Features]:
 
 
 def _squares(rows: Features, means: Features) -> Features:
-    found: Features = ((rows[:, None] - means) ** 2).sum(-1)
-    return found
+    return ((rows[:, None] - means) ** 2).sum(-1)
 
 
 def pixel_statistics(images: Pixels) -> Features:
@@ -136,7 +135,7 @@ def _router(
     ours: RoutingTable, domains: Mapping[str, Domain], bundle: str, seed: int
 ) -> list[Figure]:
     """Return how often a `Router` that looks at each frame is right, from its first frame."""
-    found = []
+    found, name = [], f"router, {bundle}, frames of the right task, %"
     for short, domain in domains.items():
         orders = {
             "random order": np.random.default_rng(seed).permutation(len(domain.labels)),
@@ -147,6 +146,5 @@ def _router(
             for row in domain.base_test[order]:
                 (route,) = router.decide(ours, 1, {0: row[None]}) or [None]
                 right += route is not None and route.known and route.task == short
-            name = f"router, {bundle}, frames of the right task, %"
             found.append(Figure(name, rule, domain.name, 100 * right / len(order)))
     return found
