@@ -23,6 +23,7 @@ from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import FEATURES, KIND, OLDEST, SCHEMA, decode_task
 from runtime.bundles.weights_file import read_weights
 from runtime.errors import FormatError
+from runtime.frames.decode import MAX_PIXELS
 from runtime.frames.preprocess import read_image
 from runtime.graphs.check import Kind, check_graph
 from runtime.models import Preprocess
@@ -35,6 +36,7 @@ from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 from tests.fuzz.damage import damage_json
 from tests.fuzz.reading import Draw, Reader, from_file, rehash_checksummed, rehash_json
+from tests.fuzz.workers import TIMES
 from tests.runtime.conftest import SIZE, World, _make_world
 
 MOST_VALUES = 1 << 20
@@ -118,7 +120,12 @@ def _others(place: Path) -> list[Reader]:
             from_file(place / "p.json", lambda file: profile.load(str(file))),
             rehash_json,
         ),
-        Reader("image", list(_pictures()), from_file(place / "image", _read_image)),
+        Reader(
+            "image",
+            list(_pictures()),
+            from_file(place / "image", _read_image),
+            base=4 * MAX_PIXELS // TIMES,  # a few bytes can be as many pixels as are allowed
+        ),
     ]
 
 
