@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from runtime.errors import DataError
 from runtime.monitoring.router import Router
 from runtime.outputs.base import Result
-from runtime.prediction import Prediction
+from runtime.prediction import Prediction, compare_at_once
 from runtime.sessions.session import Session
 from runtime.sources.ahead import ROOM
 from runtime.sources.base import Input, Item
@@ -77,7 +77,9 @@ def _predictions(
         return []
     try:
         if routers is None:
-            return session.predict_batch(frames)
+            found = session.predict_batch(frames)
+            compare_at_once(found)
+            return found
         chosen = [routers.of(item) for item in items]
         return session.predict_many(list(zip(frames, chosen, strict=True)))
     except DataError as error:

@@ -10,6 +10,7 @@ from PIL import Image
 import runtime
 from runtime.cli import main
 from runtime.errors import ConfigError, FormatError
+from runtime.prediction import compare_at_once
 from tests.runtime.helpers import smuggle
 from tests.runtime.test_outputs import rows
 from tests.runtime.watched import CALIBRATION, foreign_pixels, own_pixels, statistics_of, watch
@@ -157,3 +158,16 @@ def test_predict_writes_what_it_knows_everywhere(world, tmp_path):
         )
     refused = CliRunner().invoke(main, [*words, "--reject", "1"])
     assert refused.exit_code == 2 and "0<=x<1" in refused.stderr
+
+
+def test_many_are_compared_at_once_as_one_by_one(pair):
+    with runtime.Session.open(pair[1].path, threads=1) as session:
+        task = session.tasks[0]
+        alone = session.predict_batch(OWN[:7] + FOREIGN[:2], task)
+        together = session.predict_batch(OWN[:7] + FOREIGN[:2], task)
+    compare_at_once(together)
+    assert all("novelty" in vars(each) for each in together)
+    for name in ("novelty", "affinity"):
+        want, found = ([getattr(each, name) for each in side] for side in (alone, together))
+        np.testing.assert_allclose(found, want, atol=1e-6)
+    compare_at_once([])
