@@ -3,6 +3,9 @@
 Measured on the demo world: the images that the old task is surest of adapt best, random ones of its
 surer half nearly as well, and those that it is least sure of much worse than none. So the surer
 half is collected, spread out; the others are kept apart for a person.
+
+Longer than most files: it is a public class, and a third of it says what its calls take and raise.
+What lies on the disk is in `runtime.monitoring.store`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A pool of sessions over one bundle, for many cores or several GPUs."""
+"""A pool of sessions over one bundle, for many cores or several GPUs.
+
+Longer than most files: it is a public class, and half of it says what its calls take and raise.
+"""
 
 from __future__ import annotations
 
