@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from runtime.errors import DataError, UdaError
+from runtime.signals import TERMINATED, Terminated
 from runtime.startup import INTERRUPTED
 from runtime.storage import disk
 from runtime.storage.writing import write_bytes
@@ -59,7 +60,8 @@ class UdaGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:  # Python's own says nothing
-            message, status = str(error) or "interrupted", INTERRUPTED
+            message = str(error) or "interrupted"
+            status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
         except UdaError as error:
             message = str(error)
         except click.NoSuchOption as error:

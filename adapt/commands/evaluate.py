@@ -113,6 +113,7 @@ def _print(
 ) -> None:
     """Print a table of the variants, and one of the classes of the variant `method`."""
     from adapt.evaluation import compare, confusion, trust
+    from runtime.monitoring.confidence import UNCALIBRATED
 
     tested = (
         f"accuracy on {_tested(pair, lines[0].images)}, in % (overall / mean per class)"
@@ -123,8 +124,10 @@ def _print(
     echo(table(compare.HEADER, compare.rows(lines)))
     trusts = {line.variant: line.trust for line in lines if line.trust is not None}
     calibrated = [f"{name} ({one.calibration})" for name, one in trusts.items() if one.calibrated]
-    if trusts:
-        echo(f"\ncalibrated {', '.join(map(printable, calibrated)) or 'none'}")
+    if calibrated:
+        echo(f"\ncalibrated {', '.join(map(printable, calibrated))}")
+    elif trusts:
+        echo(f"\nscores     {UNCALIBRATED}")
     if left_out:
         echo(f"\nleft out, of another set of target classes: {', '.join(map(printable, left_out))}")
     for line in lines:

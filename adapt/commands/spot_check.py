@@ -142,11 +142,11 @@ def score(
 def _calibrate(report: Report, artifacts: Path, task: TaskInfo, count: int) -> None:
     """Store the temperatures, and say what the artifacts have."""
     from adapt.evaluation.calibrate import keep
-    from runtime.monitoring.confidence import FEWEST
+    from runtime.monitoring.confidence import FEWEST, UNCALIBRATED
 
     echo("")
     if count < FEWEST:
-        echo(f"calibrated none: it takes {FEWEST} sorted images, {count} are")
+        echo(f"scores     {UNCALIBRATED}: it takes {FEWEST} sorted images, {count} are")
     stored = False
     for found in report.temperatures:
         try:

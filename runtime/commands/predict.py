@@ -66,13 +66,15 @@ def predict(
 
     IMAGES are image files, videos, folders, patterns in quotes such as 'shop/**/*.jpg', and list
     files (.txt): one path per line, relative to the list's folder, optionally with a label. An
-    unreadable image does not stop the others. A file that is named twice is classified once.
+    unreadable image does not stop the others. A file that is named twice is classified once. Ctrl-C
+    and SIGTERM end it early; what was classified until then is written.
     """
     from runtime.outputs.targets import check_targets
     from runtime.sessions.session import Session
+    from runtime.signals import terminable
     from runtime.sources.select import select
 
-    with Session.open(bundle, **settings) as session:
+    with terminable(), Session.open(bundle, **settings) as session:
         auto = task == AUTO
         tasks = session.tasks if auto else (_choose(session, task),)
         top = min(top, *(session.bundle.entry(each).classes for each in tasks))
@@ -121,7 +123,7 @@ def run(
 
     Raises:
         UdaError: An image could not be classified, or nothing more can; what was is written.
-        KeyboardInterrupt: It was interrupted; what was classified is written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; what was classified is written.
     """
     from runtime import outputs
     from runtime.classify import classify

@@ -54,8 +54,8 @@ class Tally(Output):
         """Let an error or an interrupt that ends the block say how many results there are."""
         try:
             yield
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted{self._so_far()}") from None
+        except KeyboardInterrupt as error:
+            raise type(error)(f"{str(error) or 'interrupted'}{self._so_far()}") from None
         except UdaError as error:
             if not self.good + self.failed:
                 raise

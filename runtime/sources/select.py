@@ -82,15 +82,17 @@ def _take(word: str, recursive: bool, home: str, only: bool) -> tuple[Found, boo
         error = DataError("expected a path, found an empty word; check the command")
         return failed(word, error), True
     saved_as = Path(os.path.relpath(os.path.abspath(word), home)).as_posix()
-    folder, there = False, False
+    folder, there, denied = False, False, True
     with contextlib.suppress(StorageError):  # access is denied: reading it will say so
-        folder, there = disk.is_folder(word), disk.exists(word)
+        folder, there, denied = disk.is_folder(word), disk.exists(word), False
     if folder:
         return take_folder(word, recursive, "" if only else f"{saved_as}/"), False
     if word.lower().endswith(_LIST):
         return take_list(word), False
     if not there and is_pattern(word):
         return take_pattern(word, recursive), False
+    if not there and not denied and kind_of(word) == "image":
+        return failed(word, DataError(f"'{word}' does not exist; check the path")), True
     labels = parent(word) if there else ()  # a camera lies in no folder
     return Found([Input(word, saved_as, labels)]), kind_of(word) == "image"
 

@@ -211,7 +211,7 @@ def test_eval_without_artifacts_shows_zero_shot(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     *_, zero_shot, probe, _, calibrated = result.stdout.splitlines()
     assert [line.split()[0] for line in (zero_shot, probe)] == ["zero_shot", "linear_probe"]
-    assert calibrated == "calibrated none"
+    assert calibrated == "scores     uncalibrated"
     assert "797 held-out target images" in result.stdout
 
 

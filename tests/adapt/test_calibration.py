@@ -125,7 +125,7 @@ def test_fewer_sorted_images_leave_the_artifacts_alone(
     sort(tmp_path / "check", many, 49)
     done = call("spot-check", "score", tmp_path / "check", "--artifacts", trained)
     assert done.exit_code == 0, done.output
-    assert "none: it takes 50 sorted images, 49 are" in done.stdout
+    assert "uncalibrated: it takes 50 sorted images, 49 are" in done.stdout
     assert all(path.read_bytes() == content for path, content in contents.items())
 
 

@@ -188,6 +188,7 @@ def test_the_only_image_is_one_line_and_its_error_is_kept(world, tmp_path):
         (("empty", "--recursive"), "'empty' holds no images or videos"),
         (("shop",), "'shop' holds no images or videos; it has 4 folders, which --recursive enters"),
         (("*.gif",), "no file matches '*.gif'; check the pattern"),
+        (("nowhere",), "error: 'nowhere' does not exist; check the path"),
         (("gone.txt",), "cannot read the list 'gone.txt': No such file or directory"),
         (("pipe.png",), "cannot read the image 'pipe.png': not a regular file"),
         (("shop", "--recursive", "--save", "shop"), "'shop' is not empty; choose a new folder"),
@@ -272,7 +273,11 @@ def many(tmp_path):
     return folder
 
 
-def test_ctrl_c_keeps_the_results_so_far(world, many, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_ctrl_c_and_sigterm_keep_the_results_so_far(world, many, tmp_path, number, status, word):
     outs = {name: tmp_path / f"o.{name}" for name in ("csv", "jsonl", "json")}
     options = [word for name, path in outs.items() for word in (f"--{name}", str(path))]
     words = ["predict", world.path, many, "--task", TASK, "--batch", "4", *options]
@@ -281,12 +286,12 @@ def test_ctrl_c_keeps_the_results_so_far(world, many, tmp_path):
     while not outs["jsonl"].exists() or outs["jsonl"].read_bytes().count(b"\n") < 4:
         assert child.poll() is None, child.communicate()
         time.sleep(0.01)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     said = child.communicate(timeout=60)[1]
     rows, lines = table(outs["csv"]), outs["jsonl"].read_text().splitlines()
     document = json.loads(outs["json"].read_text())
-    assert child.returncode == 130
-    assert said.startswith("error: interrupted; ") and said.count("\n") == 1
+    assert child.returncode == status
+    assert said.startswith(f"error: {word}; ") and said.count("\n") == 1
     assert f"see '{outs['csv']}', '{outs['jsonl']}' and '{outs['json']}'" in said
     assert 4 <= len(document) < 3000
     assert abs(len(rows) - len(document)) <= 1 and abs(len(lines) - len(document)) <= 1

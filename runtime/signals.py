@@ -1,0 +1,38 @@
+"""End a command that SIGTERM asks to end as Ctrl-C does, so that its files are finished."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+TERMINATED = 143
+"""Exit status after SIGTERM, as shells know it."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raise `Terminated` in the block when SIGTERM comes; further ones wait until it ends.
+
+    Nothing changes outside the main thread, or where the program's starter ignores SIGTERM.
+    """
+    main = threading.current_thread() is threading.main_thread()  # the others may handle no signals
+    if not main or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` sends two
+        raise Terminated("terminated")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
