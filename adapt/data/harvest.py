@@ -112,7 +112,8 @@ def of_pair(pair: DomainPair) -> Harvest | None:
     if not harvested.is_harvest(folder):
         return None
     found = read(folder, pair.target.domain)
-    if found.held_out.paths != pair.test.paths:
+    # By name, since the pair's paths may be relative.
+    if [path.name for path in found.held_out.paths] != [path.name for path in pair.test.paths]:
         raise DataError(f"the harvest '{folder}' has just changed; start again")
     held_out, unsure = (match(pair.source, each, 0) for each in (found.held_out, found.unsure))
     return Harvest(pair.target, held_out, unsure, found.left_out, found.entries)

@@ -115,6 +115,14 @@ def test_sorting_labels_for_comparisons_and_leaves_the_task_as_it_is(root: Path)
     assert "of no class 1" in pair.inventory.line()
 
 
+def test_a_harvest_may_be_named_from_the_current_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root.parent)
+    harvest = of_pair(load_own(Path(root.name), "day", "gate"))
+    assert sorted(path.name for path in harvest.held_out.paths) == names(root, "held-out")
+
+
 def test_moving_to_another_part_is_obeyed(root: Path) -> None:
     name = names(root, "unsure")[0]
     sort(root, "unsure", name, "trusted")
