@@ -106,6 +106,7 @@ def train(
     from adapt.data.harvest import of_pair
     from adapt.settings.layers import resolve
     from adapt.settings.limits import check_startable
+    from runtime.errors import ConfigError
 
     settings = changed(**given) + ([] if seed is None else [f"seed={seed}"])
     config = methods.get_config(method)
@@ -119,6 +120,11 @@ def train(
     if show_settings:
         return _show(resolved)
     harvest = of_pair(pair) if cls.trains else None
+    if harvest and not is_only_process():
+        raise ConfigError(
+            "a run on a harvest is compared with the old task at its end, which torchrun's "
+            "processes do not share; start `uda-adapt train` without torchrun"
+        )
     run = _train(method, cls, pair, resolved, artifacts, device, resume, restart)
     if is_rank_zero():
         report_run(run, pair, trains=cls.trains)

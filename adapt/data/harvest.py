@@ -108,8 +108,8 @@ def of_pair(pair: DomainPair) -> Harvest | None:
     """
     if pair.origin is None or pair.origin.target is None or pair.given:
         return None
-    folder = on_disk(Path(pair.origin.root) / pair.origin.target)
-    if not harvested.is_harvest(folder):
+    folder = folder_of(Path(pair.origin.root), pair.origin.target)
+    if folder is None:
         return None
     found = read(folder, pair.target.domain)
     # By name, since the pair's paths may be relative.
@@ -117,6 +117,16 @@ def of_pair(pair: DomainPair) -> Harvest | None:
         raise DataError(f"the harvest '{folder}' has just changed; start again")
     held_out, unsure = (match(pair.source, each, 0) for each in (found.held_out, found.unsure))
     return Harvest(pair.target, held_out, unsure, found.left_out, found.entries)
+
+
+def folder_of(root: Path, target: str) -> Path | None:
+    """Return the folder of a domain of own images; None where it is not a harvest.
+
+    Raises:
+        StorageError: Access is denied.
+    """
+    folder = on_disk(root / target)
+    return folder if harvested.is_harvest(folder) else None
 
 
 def _check_ended(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adapt.data import DomainPair, spelling
 from adapt.data.folder import load_own
+from adapt.data.harvest import folder_of
 from adapt.data.origin import named
 from adapt.evaluation.stored import PROBE, ZERO_SHOT
 from adapt.settings import text
@@ -20,6 +21,7 @@ from adapt.sweep.jobs import Job, OwnImages, Sweep, check_once, quiet
 from adapt.sweep.own_settings import resolve_each, with_images, zero_shot
 from runtime.errors import ConfigError
 from runtime.storage.files import sha256
+from runtime.text import shell_command
 
 _FIRST = (ZERO_SHOT, PROBE, "source_only")
 """Methods that come first, as people read baselines first."""
@@ -70,13 +72,16 @@ def plan_own(
         restart: Whether to train again what was trained before.
 
     Raises:
-        ConfigError: A setting is unknown, something is given twice, or two tasks have one id.
+        ConfigError: A setting is unknown, something is given twice, two tasks have one id, or a
+            target is a harvest, without `test`.
         DataError: A domain is missing or unusable, or too small for a batch.
         UdaError: No run could start with such settings.
     """
     sources = [spelling.inside(root, name) for name in sources]
     targets = [spelling.inside(root, name) for name in targets]
     check_once(method=names, source=sources, target=targets, seed=seeds)
+    for target in targets if test is None else ():
+        _check_no_harvest(root, sources[0], target)
     given = [(text.override(one)[0], one) for one in settings]
     resolved, notes = resolve_each(names, given, presets)
     first = resolved[next((name for name in resolved if name != ZERO_SHOT), ZERO_SHOT)]
@@ -94,6 +99,20 @@ def plan_own(
     images = {task: pair for task, (_, pair) in pairs.items()}
     by_task = {t: with_images(ranked, resolved, first.config, p) for t, p in images.items()}
     return OwnSweep(_jobs(job, folder, pairs, by_task, seeds), images, notes)
+
+
+def _check_no_harvest(root: Path, source: str, target: str) -> None:
+    """Refuse a harvest: on its frames, most without labels, a table of accuracies says nothing.
+
+    Raises:
+        ConfigError: The target is one.
+    """
+    if folder_of(root, target) is not None:
+        words = ["uda-adapt", "train", "--data", root, "--source", source, "--target", target]
+        raise ConfigError(
+            f"'{root / target}' is a harvest, and a sweep does not compare with the task that saw "
+            f"it; adapt to it alone, with: {shell_command(words)}"
+        )
 
 
 def _jobs(

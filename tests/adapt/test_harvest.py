@@ -177,6 +177,27 @@ def test_other_faults_are_named(root: Path) -> None:
         load_own(root, "day", "gate")
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_sweep_names_the_command_that_compares_instead(root: Path, absolute: bool) -> None:
+    draw(root, "night", 20)
+    gate = root / "gate" if absolute else "gate"
+    words = ("--data", root, "--source", "day", "--target", f"night,{gate}")
+    done = call(main, "sweep", *words, "--method", "cmkd", "--out", root / "out")
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert f"'{root / 'gate'}' is a harvest, and a sweep does not" in done.stderr
+    named = f"uda-adapt train --data {root} --source day --target gate\n"
+    assert done.stderr.endswith(named) and not (root / "out").exists()
+
+
+def test_processes_of_torchrun_refuse_a_harvest(root: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    done = train(root, "--method", "cmkd")
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert "start `uda-adapt train` without torchrun" in done.stderr
+    assert not (root / "artifacts").exists()
+
+
 def line(variant: str, answers: list[int]) -> Line:
     """Return an evaluated variant that gives these answers."""
     classes = np.array([[a, (a + 1) % 3] for a in answers], np.int64)
