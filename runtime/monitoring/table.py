@@ -87,10 +87,13 @@ class RoutingTable:
             tasks: For each task, at least one, its images and the preprocessing of its frames.
             untouched: Tasks whose encoder is the untouched base.
         """
-        specs = dict.fromkeys(spec for _, spec in tasks.values())
-        self.specs: tuple[Preprocess, ...] = tuple(specs)
-        """The tasks' ways to preprocess frames, each of which takes a pass of the encoder."""
-        groups = [[task for task in tasks if tasks[task][1] == spec] for spec in self.specs]
+        kinds: dict[tuple[Preprocess, str], list[str]] = {}
+        for task, (_, spec) in tasks.items():
+            kinds.setdefault((spec, spec.background), []).append(task)
+        self.specs: tuple[Preprocess, ...] = tuple(spec for spec, _ in kinds)
+        """The tasks' ways to preprocess frames, each of which takes a pass of the encoder; those
+        that differ in the background alone take one for frames without transparency."""
+        groups = list(kinds.values())
         self.tasks = tuple(task for group in groups for task in group)
         """Ids of the tasks, those of one preprocessing together."""
         self._index = {task: position for position, task in enumerate(self.tasks)}

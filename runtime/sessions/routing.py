@@ -21,7 +21,7 @@ from runtime.models import AUTO, Preprocess
 from runtime.monitoring.router import Router, Seen
 from runtime.monitoring.table import Route, RoutingTable
 from runtime.prediction import Prediction
-from runtime.sessions.cache import TaskCache
+from runtime.sessions.cache import Lease, TaskCache
 from runtime.sessions.switching import SwitchingSession
 from runtime.strategies.base import Strategy
 
@@ -34,6 +34,11 @@ _MOST = 32
 def routed(task: object) -> TypeGuard[TaskChoice]:
     """Return whether what stands for a task is to be chosen."""
     return isinstance(task, Router) or (isinstance(task, str) and task == AUTO)
+
+
+def opaque(frames: Sequence[Frame]) -> bool:
+    """Return whether no frame can have transparent pixels, as images and their files can."""
+    return all(isinstance(frame, np.ndarray) for frame in frames)
 
 
 class Chosen:
@@ -146,9 +151,8 @@ class RoutingSession(SwitchingSession):
             TaskError: No task is selected, or the bundle has no such task.
             UdaError: As `route`; also a DataError if there is no frame.
         """
-        view = self._opened()
-        spec = view.preprocess(view.current(self._held.task) if task is None else task)
-        return self._through_base(frames, spec)
+        check_frames(frames)
+        return self._through_base(frames, self._spec(task, frames))
 
     def choose(self, pairs: Sequence[tuple[Frame, TaskChoice]]) -> Chosen:
         """Choose a task for each frame that has a router in place of a task's id.
@@ -196,13 +200,33 @@ class RoutingSession(SwitchingSession):
     def _table(self) -> RoutingTable:
         return self._cache.tables.of(self._opened().bundle)
 
+    def _spec(self, task: str | None, frames: Sequence[Frame] = ()) -> Preprocess:
+        """Return a task's preprocessing, with its background if a frame may be transparent."""
+        view, current = self._opened(), self._held.task
+        named = view.current(current) if task is None else task
+        if current is not None and current.info.id == named in view.keys:
+            return current.preprocess
+        if opaque(frames):
+            return view.preprocess(named)
+        lease = Lease()  # the background is in the task's own file
+        self._cache.lease(lease)
+        try:
+            return view.load(named, lease, beside=False).preprocess
+        finally:
+            self._cache.end(lease)
+
     def _look(self, frames: Sequence[Frame], table: RoutingTable) -> NDArray[np.float32]:
         """Return features (N, G, D) of the untouched base, for each preprocessing of a table.
 
         Raises:
             FormatError: The base has features of another size than the bundle's whitening.
         """
-        found = np.stack([self._through_base(frames, spec) for spec in table.specs], 1)
+        passes: dict[object, NDArray[np.float32]] = {}
+        for spec in table.specs:
+            own = _pixels_key(spec, frames)
+            if own not in passes:
+                passes[own] = self._through_base(frames, spec)
+        found = np.stack([passes[_pixels_key(spec, frames)] for spec in table.specs], 1)
         if found.shape[2] != table.size:
             raise FormatError(
                 f"the base has features of {found.shape[2]} dimensions, the bundle's whitening "
@@ -224,3 +248,8 @@ class RoutingSession(SwitchingSession):
             finally:
                 self._close_if_asked()
         return np.concatenate(found)
+
+
+def _pixels_key(spec: Preprocess, frames: Sequence[Frame]) -> object:
+    """Return a value that is equal where frames become the same pixels."""
+    return spec if opaque(frames) else (spec, spec.background)

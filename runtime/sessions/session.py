@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import backends, strategies
+from runtime.backends.base import FeaturesAndLogits
 from runtime.bundles.bundle import Bundle
 from runtime.errors import DataError
 from runtime.frames.blank import blank
@@ -21,7 +22,7 @@ from runtime.frames.preprocess import Frame, as_frame, check_frames
 from runtime.memory.base import Pixels
 from runtime.models import REJECT, Preprocess
 from runtime.prediction import Prediction
-from runtime.sessions.cache import Lease, TaskCache
+from runtime.sessions.cache import TaskCache
 from runtime.sessions.grouping import checked, plan
 from runtime.sessions.routing import RoutingSession, TaskChoice, routed
 from runtime.sessions.settings import Verify, check_settings
@@ -229,12 +230,12 @@ class Session(RoutingSession):
                 first = loaded[0]
                 if first.preprocess != spec or any(each.share != first.share for each in loaded):  # noqa: B023
                     return False
-                features = self._strategy.features(first, pixels)  # noqa: B023
-                for each, positions in zip(loaded, batch.heads.values(), strict=True):  # noqa: B023
-                    rows = np.ascontiguousarray(features[[row for row, _ in positions]])
-                    logits = self._strategy.logits(each, rows)
+                heads = batch.heads.values()  # noqa: B023
+                rows = [[row for row, _ in positions] for positions in heads]
+                seen = self._by_heads(loaded, pixels, rows)  # noqa: B023
+                for each, positions, (features, logits) in zip(loaded, heads, seen, strict=True):
                     own = [wanted[row] for row, _ in positions]  # noqa: B023
-                    made = self._predictions(each, logits, rows, own)
+                    made = self._predictions(each, logits, features, own)
                     for (_, position), prediction in zip(positions, made, strict=True):
                         found[position] = prediction
                 return True
@@ -242,6 +243,26 @@ class Session(RoutingSession):
             if not self._run(classify, *batch.heads):  # a refresh came between
                 return self._many(pairs)
         return [found[position] for position in range(len(pairs))]
+
+    def _by_heads(
+        self, loaded: Sequence[LoadedTask], pixels: Pixels, rows: Sequence[Sequence[int]]
+    ) -> list[FeaturesAndLogits]:
+        """Return features and logits for frames that are encoded once, of each task's own rows.
+
+        Args:
+            loaded: Tasks of one share; one alone takes the one pass of `predict_batch`.
+            pixels: Frames.
+            rows: Rows of the frames for each task.
+        """
+        if len(loaded) == 1:
+            features, logits = self._strategy.see(loaded[0], pixels)
+            return [(None if features is None else features[rows[0]], logits[rows[0]])]
+        encoded = self._strategy.features(loaded[0], pixels)
+        found: list[FeaturesAndLogits] = []
+        for each, own in zip(loaded, rows, strict=True):
+            some = np.ascontiguousarray(encoded[own])
+            found.append((some, self._strategy.logits(each, some)))
+        return found
 
     def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the current task's logits (N, K) for preprocessed pixels (N, S, S, 3) uint8.
@@ -276,21 +297,6 @@ class Session(RoutingSession):
             made = self.predict_batch([pairs[position][0] for position in own], task)
             found.update(zip(own, made, strict=True))
         return [found[position] for position in range(len(pairs))]
-
-    def _spec(self, task: str | None, frames: Sequence[Frame] = ()) -> Preprocess:
-        """Return a task's preprocessing, with its background if a frame may be transparent."""
-        view, current = self._opened(), self._held.task
-        named = view.current(current) if task is None else task
-        if current is not None and current.info.id == named in view.keys:
-            return current.preprocess
-        if all(isinstance(frame, np.ndarray) for frame in frames):
-            return view.preprocess(named)
-        lease = Lease()  # the background is in the task's own file
-        self._cache.lease(lease)
-        try:
-            return view.load(named, lease, beside=False).preprocess
-        finally:
-            self._cache.end(lease)
 
     def _see(
         self,

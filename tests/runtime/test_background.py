@@ -16,12 +16,13 @@ from runtime.bundles.install import install, remove, rollback
 from runtime.bundles.task import encode_task
 from runtime.cli import main
 from runtime.errors import FormatError
-from runtime.frames.preprocess import preprocess
+from runtime.frames.preprocess import preprocess, read_image
 from runtime.models import Preprocess
 from runtime.storage import checksummed
 from tests.images import BACKGROUNDS, TRANSPARENT, laid_on
 from tests.runtime.conftest import SIZE
 from tests.runtime.helpers import answers, smuggle
+from tests.runtime.routed import with_routing
 
 PLAIN = {"info", "method", "resize", "interpolation", "base_sha256", "encoder", "head", "patch"}
 PLAIN |= {"facts", "requires", "optional"}
@@ -186,3 +187,33 @@ def test_a_named_task_lays_a_file_on_its_background_as_the_current_one_does(thre
             np.testing.assert_array_equal(found.logits, want[name])
         for found in session.predict_many([(tmp_path / "x.png", name) for name in want]):
             np.testing.assert_allclose(found.logits, want[found.task], rtol=1e-5, atol=1e-3)
+
+
+def test_looks_through_the_base_lay_a_file_on_each_tasks_background(three, tmp_path, monkeypatch):
+    """A video's frames have none, so that one look is enough for all tasks."""
+    with_routing(three)
+    image = np.zeros((SIZE, SIZE, 4), np.uint8)
+    image[..., 0], image[:8, :, 3] = 200, 255
+    file = tmp_path / "x.png"
+    Image.fromarray(image).save(file)
+    with runtime.Session.open(three.path, threads=1) as session:
+        laid = {}
+        for name in session.tasks:
+            session.switch(name)
+            laid[name] = read_image(file, background=session.preprocess.background)
+        assert len({frame.tobytes() for frame in laid.values()}) == 3
+        for name, frame in laid.items():
+            want = session.base_features([frame], name)
+            np.testing.assert_array_equal(session.base_features([file], name), want)
+            session.switch(name)
+            np.testing.assert_array_equal(session.base_features([file]), want)
+        found = {route.task: route.distance for route in session.route(file)}
+        for name, frame in laid.items():
+            want = {route.task: route.distance for route in session.route(frame)}
+            assert found[name] == pytest.approx(want[name], rel=1e-5)
+        passes, look = [], session._through_base
+        monkeypatch.setattr(session, "_through_base", lambda *a: passes.append(1) or look(*a))
+        session.route(laid["a-b"])
+        assert len(passes) == 1
+        session.predict(file, "auto")
+        assert len(passes) == 4

@@ -13,6 +13,7 @@ from runtime.errors import BackendError, DataError, TaskError
 from runtime.frames.preprocess import preprocess
 from runtime.sessions.grouping import plan
 from runtime.strategies.patch import PatchStrategy
+from tests.runtime.watched import watch
 
 
 class Counting(PatchStrategy):
@@ -25,6 +26,10 @@ class Counting(PatchStrategy):
     def features(self, resident, pixels):
         self.passes.append(len(pixels))
         return super().features(resident, pixels)
+
+    def see(self, resident, pixels):
+        self.passes.append(len(pixels))
+        return super().see(resident, pixels)
 
     def switch(self, new):
         self.switches.append(new and new.info.id)
@@ -143,6 +148,20 @@ def test_tasks_with_equal_tokens_share_a_pass_unless_their_frames_are_resized_ot
             pixels = preprocess(frame, session.bundle.preprocess(result.task))[None]
             exact = mixed.logits(result.task, pixels)[0]
             np.testing.assert_allclose(result.logits, exact, rtol=1e-4, atol=0.1)
+
+
+@pytest.mark.parametrize("strategy", ["patch", "engines"])
+def test_frames_of_one_task_are_answered_as_by_predict_batch_to_the_bit(world, strategy):
+    watch(world, tasks=["a-c"])  # a-b has no statistics
+    frames = frames_of(20)
+    with runtime.Session.open(world.path, strategy=strategy, threads=1) as session:
+        for task in ("a-b", "a-c"):
+            want = session.predict_batch(frames, task)
+            found = session.predict_many([(f, task) for f in (*frames, *reversed(frames))])
+            for one, other in zip(found, want + want[::-1], strict=True):
+                np.testing.assert_array_equal(one.logits, other.logits)
+                np.testing.assert_array_equal(one.features, other.features)
+                assert (one.features is None) == (task == "a-b")
 
 
 def test_a_group_runs_in_batches_of_32(world):

@@ -28,6 +28,8 @@ def test_features_come_with_the_logits_that_there_are_without(
                 frames = list(own_pixels(count, seed=count))
                 before, after = (s.predict_batch(frames, task) for s in (want, found))
                 assert before == after
+                many = found.predict_many([(frame, task) for frame in frames])
+                assert many == after
                 features = np.stack([each.features for each in after])
                 expected = watched.features(task, np.stack(frames))
                 np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-2)

@@ -26,6 +26,8 @@ def test_features_come_with_the_logits_that_there_are_without(make_world, build,
                 frames = list(own_pixels(count, seed=count))
                 before, after = (s.predict_batch(frames, task) for s in (want, found))
                 assert before == after
+                many = found.predict_many([(frame, task) for frame in frames])
+                assert many == after
                 features = np.stack([each.features for each in after])
                 close(features, watched.features(task, np.stack(frames)))
 
