@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -125,7 +127,12 @@ def test_other_and_altered_files_are_no_whitening(shared):
         Whitening.decode(bytes(content), Path("w"))
 
 
-def test_scores_are_soft_squared_distances(shared, carried):
+@pytest.mark.parametrize("fewer", [0, 5])
+def test_scores_are_soft_squared_distances(shared, carried, fewer):
+    """Also where one task has fewer centres than the others."""
+    second = list(carried)[1]
+    own = carried[second]
+    carried = {**carried, second: replace(own, centres=own.centres[fewer:])}
     table = table_of(shared, carried)
     rows = features(2, 30, seed=4)
     found = table.scores(rows[:, None])
