@@ -88,8 +88,8 @@ class Harvester:
 
         Args:
             folder: Folder of the harvest; a new or empty one, or an earlier harvest.
-            budget: Bytes of all images and their lines in the manifest. Half are for trusted
-                images, a quarter each for unsure and held-out ones.
+            budget: Bytes of all images and their lines in the manifest, and for a moment one image
+                more. Half are for trusted images, a quarter each for unsure and held-out ones.
             images: Number of images, divided likewise.
             days: Age at which an image is removed.
             every: Number of offered frames of which one is looked at.

@@ -145,7 +145,9 @@ class Store:
         return not full or draws.random() < len(self._kept[part]) / self.seen[part]
 
     def keep(self, entry: Entry, content: bytes, draws: random.Random) -> None:
-        """Write an image, after others have left so that it fits.
+        """Write an image, then remove others so that all fit.
+
+        If it cannot be written, as on a full disk, none is removed for it.
 
         Args:
             entry: Image that is wanted.
@@ -161,8 +163,8 @@ class Store:
         if entry.file in known or size > self._bytes[part]:
             return
         self._expire()
-        while self._kept[part] and self._is_over(part, size, one_more=True):
-            self._remove(part, self._victim(part, draws, entry))
+        while self._kept[part] and self._is_over(part, 0):  # an earlier removal has failed
+            self._remove(part, self._victim(part, draws))
         path = self.folder / part / entry.file
         write_bytes(path, content)
         try:
@@ -170,7 +172,13 @@ class Store:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        self._add(entry, size)
+        try:
+            while self._kept[part] and self._is_over(part, size, one_more=True):
+                self._remove(part, self._victim(part, draws, entry))
+        finally:
+            self._add(entry, size)
+        if self._manifest.lines > 2 * len(self.entries) + _SLACK:
+            self._manifest.rewrite(self.entries)
 
     def close(self) -> None:
         """Close the manifest. Safe to call more than once."""
@@ -205,8 +213,6 @@ class Store:
         if part == TRUSTED:
             self._coverage.remove(file)
         self._manifest.remove(file)
-        if self._manifest.lines > 2 * len(self.entries) + _SLACK:
-            self._manifest.rewrite(self.entries)
 
     def _victim(self, part: Part, draws: random.Random, entry: Entry | None = None) -> str:
         if part != TRUSTED:

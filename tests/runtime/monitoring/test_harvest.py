@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -343,6 +344,35 @@ def test_a_folder_that_vanishes_is_told_and_later_frames_are_taken(own, tmp_path
         harvester.flush()
         assert sum(harvester.counts().values()) > sum(before.values())
     assert len(harvested.read(folder)) == sum(map(len, files(folder).values()))
+
+
+@pytest.mark.parametrize("fails", ["image", "line"])
+def test_a_full_disk_removes_nothing_that_was_there(own, whole, fails):
+    """A limit of a file's size stands for the disk: images are smaller than the manifest."""
+    before, listed = files(whole), {e.file for e in harvested.read(whole)}
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    failed = 0
+    with Harvester(whole, images=40, every=1) as harvester:
+        most = 100 if fails == "image" else (whole / "manifest.jsonl").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        try:
+            for frame, prediction in stream(own, 120, seed=1):
+                try:
+                    harvester.offer(frame, prediction, wait=True)
+                    harvester.flush()
+                except StorageError:
+                    failed += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            signal.signal(signal.SIGXFSZ, handler)
+        assert failed > 5 and files(whole) == before
+        assert {e.file for e in harvested.read(whole)} == listed
+        for frame, prediction in stream(own, 60, seed=2):
+            harvester.offer(frame, prediction, wait=True)
+        harvester.flush()
+        assert harvester.counts() == COUNTS and files(whole) != before
+    assert {e.file for e in harvested.read(whole)} == set(sum(files(whole).values(), []))
 
 
 KILLED = """

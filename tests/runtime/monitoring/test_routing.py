@@ -1,8 +1,7 @@
 """Whitening, clusters and tables, against computations in double precision."""
 
-from pathlib import Path
-
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
