@@ -24,7 +24,7 @@ from export.record import Survival, TaskRecord
 from export.routing import routable, whitening_of, with_routing
 from export.sources import Source
 from runtime import backends
-from runtime.bundles import bundle
+from runtime.bundles import bundle, manifest
 from runtime.bundles.graphs import EncoderGraph, HeadGraph
 from runtime.bundles.task import Task
 from runtime.console import ProgressCallback
@@ -73,11 +73,14 @@ class BundleContents:
             FormatError: A value is not finite, or the schema lacks what a task requires.
             StorageError: The disk is full or not writable, or `path` is a folder of other files.
         """
+        routed = self.whitening is not None and schema == manifest.SCHEMA
+        used = {task.encoder for task in self.tasks}
         bundle.write(
             path,
             base=self.base,
             precision=self.precision,
-            encoders=list(self.encoders.values()),
+            # The one of the bare base may serve routing alone, of which schema 2 knows nothing.
+            encoders=[e for key, e in self.encoders.items() if routed or key in used],
             tensors=self.tensors,
             heads=list(self.heads.values()),
             tasks=self.tasks,

@@ -119,6 +119,16 @@ def test_a_bundle_of_tasks_with_tokens_alone_has_the_bare_encoder_too(world, tra
             assert (route.task, route.margin) == ("k-l", None)
 
 
+def test_schema_2_which_cannot_route_has_the_encoder_with_tokens_alone(trained, tmp_path):
+    for tasks, counts in ((["k-l"], [2]), (["k-l", "a-c"], [0, 2])):
+        sources = [Source.read(trained[task]) for task in tasks]
+        contents = make_contents(load_base(sources[0].artifact), sources, "fp32", print)
+        contents.write(tmp_path / "old.bundle", manifest.WRITTEN[0], {})
+        found = Bundle.open(tmp_path / "old.bundle").manifest
+        assert (found.schema, found.optional) == (2, {})
+        assert sorted(len(encoder.tokens) for encoder in found.encoders) == counts
+
+
 def test_tokens_need_no_second_bare_encoder_beside_a_task_without(world, trained, tmp_path):
     out, _ = bundle_of([trained["k-l"], trained["a-c"]], tmp_path)
     assert len(Bundle.open(out).manifest.encoders) == 2
