@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from adapt.clip.model import Clip
 from adapt.compute.inference import predict
 from adapt.data.base import ImageSet
 from adapt.data.cache import pixels
+from adapt.data.rows import Rows
 from runtime.errors import FormatError
 from runtime.monitoring.fit import FEWEST, base_limits, task_statistics
 from runtime.monitoring.gaussian import unit
@@ -39,7 +41,7 @@ def with_statistics(
     """Return an artifact with the statistics of its target images.
 
     Without them, if the images are too few, or their features not finite. No label is used. Of many
-    images, some are taken evenly.
+    images, some are taken evenly; of equal ones the first.
 
     Args:
         artifact: Trained artifact.
@@ -53,11 +55,12 @@ def with_statistics(
     spec = artifact.preprocess
     content = pixels(images, spec.size, spec.resize, spec.interpolation, spec.background)
     count, classes = len(content.images), len(artifact.task.classes)
-    if count < FEWEST:
-        _log.info("%d target images are too few for statistics, which need %d", count, FEWEST)
-        return artifact
     most = min(max(_MOST, _PER_CLASS * classes), _LIMIT)
-    chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+    chosen = _different(content.images, _evenly(count, most))
+    if len(chosen) < FEWEST:
+        shown = f"{len(chosen)} different" if len(chosen) < count else f"{count}"
+        _log.info("%s target images are too few for statistics, which need %d", shown, FEWEST)
+        return artifact
     clip = clip or load_base(artifact, device=str(device))
     network = Network.of(clip, artifact).to(device)
 
@@ -69,17 +72,20 @@ def with_statistics(
         return torch.cat(parts)
 
     own, base = run(network.encoder), run(clip.visual)
-    if not bool(own.isfinite().all() and base.isfinite().all()):
-        _log.warning("features of the target images are not finite; the artifact has no statistics")
+    if not all(bool(found.isfinite().all() and found.any(1).all()) for found in (own, base)):
+        _log.warning(
+            "features of the target images are not finite, or 0; the artifact has no statistics"
+        )
         return artifact
     with torch.inference_mode():
         predicted = network.head(own.to(device)).argmax(-1).cpu().numpy()
     found = task_statistics(own.numpy(), predicted, classes)
     found = replace(found, base_drift=base_limits(base.numpy(), predicted, classes))
-    kept = np.unique(np.linspace(0, len(chosen) - 1, MOST_KEPT).round().astype(np.int64))
+    kept = _evenly(len(chosen), MOST_KEPT)
     tensors: dict[str, NDArray[np.generic]] = {
         **found.tensors(),
-        f"{BASE_MEMBER}.features": base.numpy()[kept].astype(np.float16),
+        # At unit length, since half precision has none above 65,504.
+        f"{BASE_MEMBER}.features": unit(base.numpy()[kept]).astype(np.float16),
         f"{BASE_MEMBER}.predicted": predicted[kept].astype(np.int32),
     }
     members = {MEMBER: found.document(), BASE_MEMBER: {"version": _BASE_VERSION}}
@@ -88,6 +94,23 @@ def with_statistics(
         optional={**artifact.optional, **members},
         optional_tensors={**artifact.optional_tensors, **tensors},
     )
+
+
+def _evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most so many of the positions in [0, count), spread evenly."""
+    found: NDArray[np.int64] = np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
+    return found
+
+
+def _different(images: Rows, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the positions of different images among chosen ones.
+
+    An image and its copy would be in different folds, and as near as one that was fitted.
+    """
+    first: dict[bytes, int] = {}
+    for row in chosen.tolist():
+        first.setdefault(hashlib.sha256(images[row].tobytes()).digest(), row)
+    return np.array(list(first.values()), np.int64)
 
 
 def base_features(artifact: Artifact) -> NDArray[np.float32] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import DataError
 from runtime.monitoring.cusum import Limits, fit_limits
-from runtime.monitoring.gaussian import Features, fit, unit
+from runtime.monitoring.gaussian import Features, Gaussian, fit, unit
 from runtime.monitoring.statistics import MAX_QUANTILES, TaskStatistics, nearest_cosine
 
 FEWEST = 20
@@ -38,14 +39,14 @@ def task_statistics(
     rows = unit(features)
 
     def distances(seen: NDArray[np.bool_]) -> Features:
-        return fit(rows[seen]).distances(rows[~seen])
+        return _stored(fit(rows[seen])).distances(rows[~seen])
 
     def affinities(seen: NDArray[np.bool_]) -> Features:
         return nearest_cosine(rows[~seen], class_means(rows[seen], predicted[seen], classes))
 
     own = cross_fitted(len(rows), distances)
     return TaskStatistics(
-        gaussian=fit(rows),
+        gaussian=_stored(fit(rows)),
         class_means=class_means(rows, predicted, classes),
         distances=quantiles(own),
         affinities=quantiles(cross_fitted(len(rows), affinities)),
@@ -98,11 +99,19 @@ def cross_fitted(
 def class_means(features: Features, predicted: NDArray[np.integer], classes: int) -> Features:
     """Return the unit-length means (K, D) of unit-length features by predicted class.
 
-    A class that was never predicted has 0.
+    A class that was never predicted has 0. They are rounded as a file holds them.
     """
     sums = np.zeros((classes, features.shape[1]), np.float64)
     np.add.at(sums, predicted, features)
-    return unit(sums)
+    return unit(unit(sums).astype(np.float16))
+
+
+def _stored(found: Gaussian) -> Gaussian:
+    """Return a distribution as a file holds it: what is near for one is near for the other.
+
+    Features that vary in a few directions only are farther from rounded axes than from exact ones.
+    """
+    return replace(found, axes=found.axes.astype(np.float16).astype(np.float32))
 
 
 def quantiles(values: Features) -> Features:

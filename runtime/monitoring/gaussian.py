@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 AXES = 128
 """Most axes that are kept."""
 Features = NDArray[np.float32]
+_ROUNDING = 1e-3
+"""Length by which features of unit length differ from one precision of an encoder to another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,8 @@ class Gaussian:
 def unit(features: NDArray[np.floating]) -> Features:
     """Return features (N, D), or one (D,), at unit length; those of length 0 stay as they are."""
     wide = np.asarray(features, np.float32)
-    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    # In double precision: squares of long features overflow, and those of short ones are 0.
+    lengths = np.linalg.norm(wide.astype(np.float64), axis=-1, keepdims=True)
     lengths[lengths == 0] = 1
     found: Features = (wide / lengths).astype(np.float32)
     return found
@@ -82,6 +85,7 @@ def fit(features: Features, most: int = AXES) -> Gaussian:
     mean = wide.mean(0)
     covariance = shrunk(wide - mean)
     variances, vectors = np.linalg.eigh(covariance)
+    variances = np.maximum(variances, least_variance(len(mean)))
     kept = min(most, len(variances))
     rest = variances[: len(variances) - kept]
     return Gaussian(
@@ -90,6 +94,11 @@ def fit(features: Features, most: int = AXES) -> Gaussian:
         variances[::-1][:kept].astype(np.float32),
         float(rest.mean()) if len(rest) else float(variances[0]),
     )
+
+
+def least_variance(size: int) -> float:
+    """Return the variance along each of `size` directions that rounding alone leaves."""
+    return _ROUNDING**2 / size
 
 
 def shrunk(centred: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,8 @@ MAX_QUANTILES = 512
 _NAMES = ("mean", "axes", "variances", "class_means", "distances", "affinities")
 _HALF = {"axes", "class_means"}
 _DRIFTS, _LIMITS = ("drift", "base_drift"), ("means", "deviations")
+_EQUAL = 1e-6
+"""Difference of two affinities that rounding leaves of none."""
 _TINY = 1e-30
 """Least variance: the square of a distance along it still fits float32."""
 
@@ -94,7 +96,7 @@ class TaskStatistics:
     ) -> NDArray[np.bool_]:
         """Return what `known` does for novelties and affinities (N,), or for one of each."""
         near = np.asarray(novelty) <= 1 - reject / 2
-        alike = share_below(self.affinities, np.asarray(affinity)) >= reject / 2
+        alike = share_below(self.affinities, np.asarray(affinity) + _EQUAL) >= reject / 2
         return np.asarray(near & alike)
 
     def document(self) -> dict[str, Any]:
@@ -152,9 +154,8 @@ def read(
             f"the statistics of the task are damaged ({error}); export the task again"
         ) from error
     gaussian = Gaussian(wide["mean"], wide["axes"], wide["variances"], rest)
-    return TaskStatistics(
-        gaussian, wide["class_means"], wide["distances"], wide["affinities"], images, **drifts
-    )
+    means = unit(wide["class_means"])  # half precision makes them a little longer or shorter
+    return TaskStatistics(gaussian, means, wide["distances"], wide["affinities"], images, **drifts)
 
 
 def share_below(sorted_values: Features, values: NDArray[np.floating]) -> Features:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FormatError
-from runtime.monitoring.gaussian import Features, shrunk
+from runtime.monitoring.gaussian import Features, least_variance, shrunk
 from runtime.storage import checksummed
 
 MEMBER = "whitening"
@@ -92,7 +92,9 @@ def fit(groups: Sequence[Features]) -> Whitening:
     """
     wide = [np.asarray(group, np.float64) for group in groups]
     centred = np.concatenate([group - group.mean(0) for group in wide])
-    inverse = np.linalg.inv(shrunk(centred))
+    variances, axes = np.linalg.eigh(shrunk(centred))
+    # Images that are all alike would be infinitely far from others.
+    inverse = (axes / np.maximum(variances, least_variance(len(axes)))) @ axes.T
     lower = np.linalg.cholesky((inverse + inverse.T) / 2)
     return Whitening(lower.T.astype(np.float32))
 

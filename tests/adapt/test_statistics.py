@@ -11,12 +11,13 @@ import torch
 
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network, load_base
+from adapt.clip.model import Clip
 from adapt.compute.inference import predict
 from adapt.data import DomainPair
 from adapt.data.base import UNKNOWN
 from adapt.data.cache import pixels
 from adapt.evaluation import statistics
-from adapt.evaluation.statistics import BASE_MEMBER, with_statistics
+from adapt.evaluation.statistics import BASE_MEMBER, base_features, with_statistics
 from adapt.methods.cmkd import CMKDConfig
 from adapt.training.train import train
 from runtime.monitoring.fit import task_statistics
@@ -68,7 +69,8 @@ def test_they_are_of_the_encoder_in_the_artifact_and_of_the_untouched_base(
         found = made.optional_tensors[name].astype(np.float64)
         np.testing.assert_allclose(found, array, rtol=1e-3, atol=1e-3, err_msg=name)
     kept = made.optional_tensors[f"{BASE_MEMBER}.features"]
-    np.testing.assert_allclose(kept, base.numpy(), rtol=2e-3, atol=1e-3)
+    lengths = np.linalg.norm(base.numpy(), axis=1, keepdims=True)
+    np.testing.assert_allclose(kept, base.numpy() / lengths, rtol=2e-3, atol=1e-3)
     assert np.abs(base.numpy() - own.numpy()).max() > 1e-3
     np.testing.assert_array_equal(made.optional_tensors[f"{BASE_MEMBER}.predicted"], predicted)
 
@@ -92,6 +94,37 @@ def test_too_few_images_leave_an_artifact_without(
     assert "19 target images are too few for statistics, which need 20" in caplog.text
 
 
+def test_equal_images_count_once(
+    made: Artifact, pair: DomainPair, caplog: pytest.LogCaptureFixture
+) -> None:
+    twice = pair.target.subset(np.repeat(np.arange(len(pair.target)), 3))
+    found = with_statistics(bare(made), twice, CPU)
+    assert found.optional == made.optional
+    for name, array in made.optional_tensors.items():
+        np.testing.assert_array_equal(found.optional_tensors[name], array, err_msg=name)
+    few = pair.target.subset(np.arange(60) % 15)
+    with caplog.at_level(logging.INFO, "adapt"):
+        found = with_statistics(bare(made), few, CPU)
+    assert found.optional_tensors == {} and MEMBER not in found.optional
+    assert "15 different target images are too few for statistics, which need 20" in caplog.text
+
+
+def scaled(artifact: Artifact, length: float) -> Clip:
+    """Return the base with features of another length."""
+    clip = load_base(artifact)
+    clip.visual.register_forward_hook(
+        lambda _, __, features: torch.nn.functional.normalize(features, dim=-1) * length
+    )
+    return clip
+
+
+def test_long_features_of_the_base_are_kept_as_well(made: Artifact, pair: DomainPair) -> None:
+    plain = bare(replace(made, residual={}))
+    found = with_statistics(plain, pair.target, CPU, scaled(plain, 1e6))
+    expected = with_statistics(plain, pair.target, CPU, scaled(plain, 1.0))
+    np.testing.assert_allclose(base_features(found), base_features(expected), atol=1e-3)
+
+
 def test_of_many_images_some_are_taken_evenly(
     made: Artifact, pair: DomainPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,4 +142,9 @@ def test_features_that_are_not_finite_leave_an_artifact_without(
     with caplog.at_level(logging.WARNING, "adapt"):
         found = with_statistics(replace(bare(made), residual=far), pair.target, CPU)
     assert found.optional_tensors == {} and MEMBER not in found.optional
-    assert "features of the target images are not finite" in caplog.text
+    assert "features of the target images are not finite, or 0" in caplog.text
+
+
+def test_features_of_no_length_leave_an_artifact_without(made: Artifact, pair: DomainPair) -> None:
+    plain = bare(replace(made, residual={}))
+    assert MEMBER not in with_statistics(plain, pair.target, CPU, scaled(plain, 0.0)).optional

@@ -66,6 +66,17 @@ def test_equal_rows_make_fewer_centres():
     assert found.centres.shape == (1, SIZE) and found.sample.shape == (10, SIZE)
 
 
+@pytest.mark.parametrize("size", [8, 512])
+def test_images_that_are_all_alike_have_a_whitening_that_can_be_read(size):
+    rows = unit(np.random.default_rng(0).normal(1, 0.3, (1, size)))
+    for group in (np.repeat(rows, 30, 0), unit(rows + 1e-7 * np.arange(30)[:, None])):
+        found = whitening.fit([group])
+        again = Whitening.decode(found.encode(), Path("whitening"))
+        np.testing.assert_allclose(again.factor, found.factor, rtol=1e-3, atol=1)
+        own = place("a-b", routing.fit(group, found), found)
+        assert np.isfinite([own.mean, own.spread]).all()
+
+
 def test_whitened_features_vary_by_one_in_every_direction_within_tasks(shared):
     groups = [features(number).astype(np.float64) for number in range(4)]
     covariance = shrunk(np.concatenate([group - group.mean(0) for group in groups]))
