@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.errors import ConfigError, TaskError
+from runtime.errors import ConfigError, DataError, TaskError
 from runtime.frames.preprocess import Frame, as_frame
 from runtime.monitoring.gaussian import unit
 from runtime.monitoring.harvested import (
@@ -39,8 +39,8 @@ from runtime.monitoring.harvested import (
     Entry,
     Part,
     encoded,
-    fits,
 )
+from runtime.monitoring.manifest_file import fits
 from runtime.monitoring.store import Store
 from runtime.monitoring.watched import Watched
 from runtime.storage.locks import exclusive
@@ -56,6 +56,8 @@ RECENT, FEWEST = 512, 20
 """Most and fewest frames that tell what a sure one is."""
 _WAITING = 4
 """Frames that wait to be written."""
+_PATIENCE = 0.1
+"""Seconds after which a call looks whether another thread has closed the harvest."""
 
 
 class Harvester:
@@ -154,7 +156,8 @@ class Harvester:
             DataError: The frame is not an RGB image.
             ConfigError: The harvest is closed, or the process was forked since it was opened.
             StorageError: An earlier frame could not be written, as on a full disk; this one is not
-                taken, later ones are.
+                taken, later ones are. Likewise a ConfigError where no image fits into the budget,
+                and a DataError where a prediction has no finite score.
         """
         self._check()
         if prediction.statistics is None or prediction.features is None:
@@ -170,10 +173,11 @@ class Harvester:
             return
         pixels = as_frame(frame, "white")
         item = pixels.copy() if pixels is frame else pixels, prediction
-        try:
-            self._queue.put(item, block=wait)
-        except queue.Full:
-            self.skipped += 1
+        while not self._put(item, wait):
+            if not wait:
+                self.skipped += 1
+                return
+            self._check()  # another thread may have closed it
 
     def flush(self) -> None:
         """Wait until all frames that were taken up are on the disk.
@@ -182,8 +186,10 @@ class Harvester:
             UdaError: As `offer`.
         """
         self._check()
-        self._queue.join()
-        self._check()
+        with self._queue.all_tasks_done:
+            while self._queue.unfinished_tasks and self._thread is not None:
+                self._queue.all_tasks_done.wait(_PATIENCE)
+        self._raise()
 
     def counts(self) -> dict[Part, int]:
         """Return the number of images of each part."""
@@ -198,9 +204,10 @@ class Harvester:
         thread = self._thread
         if thread is None or os.getpid() != self._process:
             return
-        self._queue.put(None)
-        thread.join()
-        self._thread = None  # only now: whoever was interrupted may close again
+        while thread.is_alive():  # whoever was interrupted, or is not the only one, ends as well
+            self._put(None, wait=True)
+            thread.join(_PATIENCE)
+        self._thread = None
         self._stack.close()
         self._raise()
 
@@ -214,6 +221,14 @@ class Harvester:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _put(self, item: tuple[NDArray[np.uint8], Watched] | None, wait: bool) -> bool:
+        """Hand something to the thread; return whether that had room for it."""
+        try:
+            self._queue.put(item, wait, _PATIENCE)
+        except queue.Full:
+            return False
+        return True
 
     def _check(self) -> None:
         if os.getpid() != self._process:
@@ -239,7 +254,9 @@ class Harvester:
 
     def _take(self, frame: NDArray[np.uint8], prediction: Watched) -> None:
         """Keep a frame, or not."""
-        score = min(max(float(prediction.score), 0.0), 1.0)
+        score = min(float(prediction.score), 1.0)
+        if not score >= 0:
+            raise DataError(f"a prediction of task '{prediction.task}' has a score of {score:g}")
         recent = list(self._scores)
         self._scores.append(score)
         held_out = self._looked // BLOCK % HELD_OUT_EACH == HELD_OUT_EACH - 1

@@ -16,9 +16,9 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -27,9 +27,8 @@ from runtime.models import check_sha256
 from runtime.monitoring.gaussian import Features
 from runtime.storage import disk
 from runtime.storage.fields import build
-from runtime.storage.files import open_regular, read_bytes, storage_errors
+from runtime.storage.files import open_regular, read_bytes
 from runtime.storage.json_text import parse
-from runtime.storage.writing import write_bytes
 
 MANIFEST, LOCK = "manifest.jsonl", "harvest.lock"
 SORTED, NONE = "sorted", "none-of-these"
@@ -45,7 +44,10 @@ MAX_LINE = 1 << 14
 MAX_IMAGES = 4000
 """Most images of a harvest."""
 NAME = re.compile(r"[0-9a-f]{16}\.png")
-_HEAD = {"kind": "uda-harvest", "schema": 1}
+HEAD = {"kind": "uda-harvest", "schema": 1}
+"""First line of the manifest."""
+_LATEST = 1e11
+"""Latest time that an image may be of, in seconds since 1970."""
 _LIMIT = 6e4
 """Largest value of a whitened feature that is kept: half precision has no larger ones."""
 
@@ -81,6 +83,8 @@ class Entry:
             raise ValueError(f"a file is named {self.file!r:.60}")
         if not 0 <= self.score <= 1 or self.seen < 0:
             raise ValueError(f"it has a score of {self.score:g} and was frame {self.seen}")
+        if not 0 <= self.time <= _LATEST:
+            raise ValueError(f"it was taken {self.time:g} seconds after 1970")
         self.features()
 
     def features(self) -> Features:
@@ -121,7 +125,7 @@ def is_harvest(folder: Path) -> bool:
             found = parse(stream.readline(MAX_LINE))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and found.get("kind") == _HEAD["kind"]
+    return isinstance(found, dict) and found.get("kind") == HEAD["kind"]
 
 
 def read(folder: Path) -> list[Entry]:
@@ -142,8 +146,8 @@ def read(folder: Path) -> list[Entry]:
         except ValueError as error:
             raise FormatError(f"{where} is not JSON ({error}); move the folder away") from error
         if number == 1:
-            if content != _HEAD:
-                raise FormatError(f"{where}: expected {json.dumps(_HEAD)}; update uda-edge")
+            if content != HEAD:
+                raise FormatError(f"{where}: expected {json.dumps(HEAD)}; update uda-edge")
         elif isinstance(content, dict) and content.keys() == {"removed"}:
             found.pop(str(content["removed"]), None)
         else:
@@ -191,71 +195,3 @@ def sorted_classes(folder: Path) -> list[str]:
     except OSError as error:
         raise disk.refused(where, error) from error
     return [name for name in names if not name.startswith(".") and disk.is_folder(where / name)]
-
-
-class ManifestFile:
-    """The manifest of a harvest that is being written: whole lines, appended and flushed."""
-
-    def __init__(self, folder: Path, entries: Iterable[Entry]) -> None:
-        """Write a manifest of these images, atomically, and open it to append to it.
-
-        Raises:
-            StorageError: The file cannot be written.
-        """
-        self._path = folder / MANIFEST
-        self._file, self._size = -1, 0
-        self.lines = 0
-        self.rewrite(entries)
-
-    def rewrite(self, entries: Iterable[Entry]) -> None:
-        """Replace the manifest by one without lines of what was removed.
-
-        Raises:
-            StorageError: The file cannot be written; the former stays.
-        """
-        lines = [_line(_HEAD), *(_line(asdict(entry)) for entry in entries)]
-        content = b"".join(lines)
-        write_bytes(self._path, content)
-        self.close()
-        with storage_errors(self._path):
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        self._size, self.lines = len(content), len(lines)
-
-    def add(self, entry: Entry) -> None:
-        """Append an image.
-
-        Raises:
-            StorageError: The line cannot be written; nothing of it is.
-        """
-        self._append(_line(asdict(entry)))
-
-    def remove(self, file: str) -> None:
-        """Append that an image was removed; raises like `add`."""
-        self._append(_line({"removed": file}))
-
-    def close(self) -> None:
-        """Close the file. Safe to call more than once."""
-        file, self._file = self._file, -1
-        if file >= 0:
-            os.close(file)
-
-    def _append(self, line: bytes) -> None:
-        rest = memoryview(line)
-        try:
-            with storage_errors(self._path):
-                while rest:
-                    rest = rest[os.write(self._file, rest) :]
-                os.fsync(self._file)
-        except BaseException:
-            os.ftruncate(self._file, self._size)
-            raise
-        self._size, self.lines = self._size + len(line), self.lines + 1
-
-
-def fits(entry: Entry) -> bool:
-    """Return whether an image's line is as short as it must be."""
-    return len(_line(asdict(entry))) <= MAX_LINE
-
-
-def _line(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, allow_nan=False).encode() + b"\n"

@@ -7,7 +7,6 @@ import random
 import stat
 import threading
 import time
-from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +16,16 @@ from runtime.monitoring.gaussian import Features
 from runtime.monitoring.harvested import (
     LOCK,
     MANIFEST,
-    NAME,
     PARTS,
     TRUSTED,
     Entry,
-    ManifestFile,
     Part,
     find,
     is_harvest,
     read,
     sorted_classes,
 )
+from runtime.monitoring.manifest_file import ManifestFile
 from runtime.storage import disk
 from runtime.storage.files import make_folder, storage_errors
 from runtime.storage.writing import remove_leftovers, write_bytes
@@ -98,10 +96,11 @@ class Store:
             for part in PARTS:
                 make_folder(folder / part, _MODE)
                 remove_leftovers(folder / part)
-        found = read(folder)
-        self._restore(found)
+        with storage_errors(folder):
+            self._restore(read(folder))
+        newest = max((entry.time for entry in self.entries), default=0.0)
+        self._ahead = newest - time.monotonic()
         self._manifest = ManifestFile(folder, self.entries)
-        self._remove_unlisted({entry.file for entry in found})
         self._expire()
         for part in PARTS:
             while self._kept[part] and self._is_over(part, 0):
@@ -110,10 +109,10 @@ class Store:
     def now(self) -> float:
         """Return the time for a new image: no earlier than the newest, whatever the clock says.
 
-        A camera without a clock of its own starts in 1970 until it has asked for the time.
+        A camera without a clock of its own starts in 1970 until it has asked for the time. Where a
+        clock was ahead, there are images of the future; they age while the harvest is open.
         """
-        newest = max((e.time for kept in self._kept.values() for e, _ in kept.values()), default=0)
-        return max(time.time(), newest)
+        return max(time.time(), self._ahead + time.monotonic())
 
     @property
     def entries(self) -> list[Entry]:
@@ -155,23 +154,29 @@ class Store:
             draws: Random numbers.
 
         Raises:
+            ConfigError: It is larger than all images of its part together may be.
             StorageError: It cannot be written.
         """
         part, size = entry.part, len(content) + _LINE
         known = {e.file for kept in self._kept.values() for e, _ in kept.values()}
         known |= {e.file for e in self._elsewhere}
-        if entry.file in known or size > self._bytes[part]:
+        if entry.file in known:
             return
+        if size > self._bytes[part]:
+            if self._kept[part]:
+                return
+            raise ConfigError(
+                f"an image takes {size} bytes, but all {part} ones together may take "
+                f"{self._bytes[part]}; give a larger budget, or a smaller side"
+            )
         self._expire()
         while self._kept[part] and self._is_over(part, 0):  # an earlier removal has failed
             self._remove(part, self._victim(part, draws))
         path = self.folder / part / entry.file
-        write_bytes(path, content)
-        try:
-            self._manifest.add(entry)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        # Listed before it is written: what is not listed is somebody's own, and stays.
+        with self._manifest.adding(entry), storage_errors(path):
+            path.parent.mkdir(_MODE, exist_ok=True)
+            write_bytes(path, content)
         try:
             while self._kept[part] and self._is_over(part, size, one_more=True):
                 self._remove(part, self._victim(part, draws, entry))
@@ -229,16 +234,8 @@ class Store:
         return used + size > self._bytes[part] or len(kept) + one_more > self._most[part]
 
     def _expire(self) -> None:
-        oldest = time.time() - self._seconds
+        oldest = self.now() - self._seconds
         for part in PARTS:
             for file, (entry, _) in list(self._kept[part].items()):
                 if entry.time < oldest:
                     self._remove(part, file)
-
-    def _remove_unlisted(self, listed: Set[str]) -> None:
-        """Remove images that a process which was killed had not listed yet."""
-        for part in PARTS:
-            with storage_errors(self.folder):
-                for name in os.listdir(self.folder / part):
-                    if NAME.fullmatch(name) and name not in listed:
-                        (self.folder / part / name).unlink()

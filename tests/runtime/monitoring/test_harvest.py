@@ -1,5 +1,6 @@
 """A harvest: what is kept where, within which bounds, and what a kill or a hostile file leaves."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -375,6 +377,128 @@ def test_a_full_disk_removes_nothing_that_was_there(own, whole, fails):
     assert {e.file for e in harvested.read(whole)} == set(sum(files(whole).values(), []))
 
 
+def test_a_disk_without_room_for_images_does_not_fill_with_lines(own, whole):
+    """Images have no room, lines have."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    manifest = whole / "manifest.jsonl"
+    with Harvester(whole, images=40, every=1) as harvester:
+        before, most = manifest.read_bytes(), 1 << 16
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        try:
+            for frame, prediction in stream(own, 60, seed=1, size=(160, 200)):
+                with contextlib.suppress(StorageError):
+                    harvester.offer(frame, prediction, wait=True)
+                    harvester.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            signal.signal(signal.SIGXFSZ, handler)
+        assert manifest.read_bytes() == before
+        with contextlib.suppress(StorageError):
+            harvester.flush()
+
+
+def test_a_folder_that_is_moved_or_removed_is_not_made_again(own, tmp_path):
+    for number, end in enumerate((shutil.rmtree, lambda folder: folder.rename(tmp_path / "old"))):
+        folder, frames = tmp_path / f"{number}", stream(own, 80)
+        harvester = Harvester(folder, every=1)
+        for _ in range(30):
+            harvester.offer(*next(frames), wait=True)
+        harvester.flush()
+        end(folder)
+        with pytest.raises(StorageError, match=r"manifest\.jsonl"):
+            for frame, prediction in frames:
+                harvester.offer(frame, prediction, wait=True)
+        with contextlib.suppress(StorageError):
+            harvester.close()
+        assert not folder.exists()
+
+
+def test_a_manifest_that_was_replaced_is_not_written_to(own, whole):
+    harvester = Harvester(whole, every=1)
+    content = (whole / "manifest.jsonl").read_bytes()
+    (whole / "new").write_bytes(content)
+    (whole / "new").replace(whole / "manifest.jsonl")
+    with pytest.raises(StorageError, match="replaced while it was being written"):
+        for frame, prediction in stream(own, 60, seed=1):
+            harvester.offer(frame, prediction, wait=True)
+    with contextlib.suppress(StorageError):
+        harvester.close()
+    assert (whole / "manifest.jsonl").read_bytes() == content
+
+
+def test_what_is_not_listed_is_not_removed(own, whole):
+    others = {"0123456789abcdef.png": b"x", "mine.png": b"y"}
+    for name, content in others.items():
+        (whole / "trusted" / name).write_bytes(content)
+    (whole / "unsure/fedcba9876543210.png").mkdir()
+    fill(whole, own, 60, seed=1, images=40)
+    assert {name: (whole / "trusted" / name).read_bytes() for name in others} == others
+    assert (whole / "unsure/fedcba9876543210.png").is_dir()
+
+
+def test_an_image_larger_than_the_budget_is_told(own, tmp_path):
+    with Harvester(tmp_path / "gate", 1 << 20, every=1) as harvester:
+        with pytest.raises(ConfigError, match="give a larger budget, or a smaller side"):
+            for frame, prediction in stream(own, 40, size=(600, 600)):
+                harvester.offer(frame, prediction, wait=True)
+                harvester.flush()
+        with contextlib.suppress(ConfigError):
+            harvester.flush()
+
+
+def test_a_score_that_is_not_finite_is_refused(own, tmp_path):
+    with Harvester(tmp_path / "gate", every=1) as harvester:
+        frame, prediction = next(stream(own, 1))
+        prediction.logits[:] = np.nan
+        harvester.offer(frame, prediction, wait=True)
+        with pytest.raises(DataError, match="'a-c' has a score of nan"):
+            harvester.flush()
+        harvester.offer(*next(stream(own, 1)), wait=True)
+        harvester.flush()
+
+
+def test_closing_ends_the_calls_of_other_threads(own, tmp_path):
+    harvester, ended = Harvester(tmp_path / "gate", every=1), []
+
+    def offer():
+        with contextlib.suppress(ConfigError):
+            for frame, prediction in stream(own, 10**6, size=(200, 200)):
+                harvester.offer(frame, prediction, wait=True)
+        ended.append("offer")
+
+    def flush():
+        with contextlib.suppress(ConfigError):
+            while True:
+                harvester.flush()
+        ended.append("flush")
+
+    threads = [threading.Thread(target=each, daemon=True) for each in (offer, flush) * 4]
+    for thread in threads:
+        thread.start()
+    closing = [threading.Thread(target=harvester.close) for _ in range(3)]
+    for thread in (*closing, *threads):
+        if thread in closing:
+            thread.start()
+        thread.join(60)
+    assert len(ended) == 8
+
+
+def test_images_of_the_future_age_while_the_harvest_is_open(own, tmp_path, monkeypatch):
+    folder = tmp_path / "gate"
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: 4e9)
+        fill(folder, own, 125, images=24)
+    before = files(folder)
+    with Harvester(folder, every=1, images=24, days=10.0) as harvester:
+        later = time.monotonic() + 11 * 86400
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        for frame, prediction in stream(own, 125, seed=1):
+            harvester.offer(frame, prediction, wait=True)
+    for part, found in files(folder).items():
+        assert found and not {*before[part]} & {*found}
+
+
 KILLED = """
 import sys, numpy as np
 from runtime import Harvester, Prediction, read_image
@@ -435,6 +559,7 @@ DAMAGED = {
     "an unknown key": HEAD + line(more=1),
     "a score of 2": HEAD + line(score=2.0),
     "a negative count": HEAD + line(seen=-1),
+    "a time far away": HEAD + line(time=1e12),
     "an infinite time": HEAD + line().replace(b'"time": 1.0', b'"time": 1e999'),
     "features of infinity": HEAD + line(whitened="AHw="),
     "features cut off": HEAD + line(whitened="AA=="),
