@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from adapt.artifacts import base_features
 from adapt.artifacts.artifact import Artifact
-from adapt.evaluation.statistics import base_features
 from runtime.bundles.task import Task
 from runtime.errors import FormatError
 from runtime.monitoring import routing, whitening
@@ -27,7 +27,7 @@ def routable(artifacts: Sequence[Artifact]) -> Features:
     """
     found: Features = {}
     for artifact in artifacts:
-        features = base_features(artifact)
+        features = base_features.read(artifact)
         if features is not None:
             found[artifact.task.id] = features
     if len({features.shape[1] for features in found.values()}) > 1:

@@ -83,16 +83,21 @@ def _lines(found: Artifact, metrics: Metrics) -> dict[str, str]:
 
 def _watching(found: Artifact) -> dict[str, str]:
     """Return what a device will know of the task beside its answers, a line by name."""
-    from runtime.monitoring import confidence, statistics
+    from adapt.artifacts import base_features
+    from runtime.monitoring.carried import RATE, read
 
-    own = statistics.read(found.optional, found.optional_tensors, len(found.task.classes))
-    calibration = confidence.read(found.optional)
+    own = read(found.optional, found.optional_tensors, len(found.task.classes))
+    base = base_features.read(found)
     known = "none; train again, on at least 20 target images, to tell unknown frames"
     return {
-        "monitored": known if own is None else f"by statistics of {own.images:,} target images",
-        "scores": confidence.UNCALIBRATED
-        if calibration is None
-        else f"temperature {calibration.temperature:.2f}, from {calibration}",
+        "monitored": known
+        if own.statistics is None
+        else f"by statistics of {own.statistics:,} target images",
+        "drift": "none" if own.drift is None else f"threshold {own.drift:.1f}, for {RATE}",
+        "routing": "none" if base is None else f"from {len(base):,} target images",
+        "scores": own.scores
+        if own.temperature is None
+        else f"temperature {own.temperature:.2f}, from {own.scores}",
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adapt.artifacts import base_features
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network, load_base
 from adapt.clip.model import Clip
@@ -17,18 +18,13 @@ from adapt.compute.inference import predict
 from adapt.data.base import ImageSet
 from adapt.data.cache import pixels
 from adapt.data.rows import Rows
-from runtime.errors import FormatError
 from runtime.monitoring.fit import FEWEST, base_limits, task_statistics
 from runtime.monitoring.gaussian import unit
 from runtime.monitoring.statistics import MEMBER
 
-BASE_MEMBER = "base_features"
-"""Optional member of an artifact: features of the untouched base, from which the export computes
-what tells the tasks of a bundle apart."""
 MOST_KEPT = 1024
 """Most rows of base features that are kept. With 512 the demo's hardest domain is recognised in
 81.6 % of single frames, with 1024 in 84.3 %."""
-_BASE_VERSION = 1
 _MOST, _PER_CLASS, _LIMIT = 1024, 16, 8192
 """Most images, or a number per class if that is more, and the most in any case."""
 
@@ -85,10 +81,10 @@ def with_statistics(
     tensors: dict[str, NDArray[np.generic]] = {
         **found.tensors(),
         # At unit length, since half precision has none above 65,504.
-        f"{BASE_MEMBER}.features": unit(base.numpy()[kept]).astype(np.float16),
-        f"{BASE_MEMBER}.predicted": predicted[kept].astype(np.int32),
+        f"{base_features.MEMBER}.features": unit(base.numpy()[kept]).astype(np.float16),
+        f"{base_features.MEMBER}.predicted": predicted[kept].astype(np.int32),
     }
-    members = {MEMBER: found.document(), BASE_MEMBER: {"version": _BASE_VERSION}}
+    members = {MEMBER: found.document(), base_features.MEMBER: {"version": base_features.VERSION}}
     return replace(
         artifact,
         optional={**artifact.optional, **members},
@@ -111,31 +107,3 @@ def _different(images: Rows, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     for row in chosen.tolist():
         first.setdefault(hashlib.sha256(images[row].tobytes()).digest(), row)
     return np.array(list(first.values()), np.int64)
-
-
-def base_features(artifact: Artifact) -> NDArray[np.float32] | None:
-    """Return features (N, D) of the untouched base for target images, at unit length.
-
-    None where the artifact has none, or of another version.
-
-    Raises:
-        FormatError: The member is damaged.
-    """
-    member = artifact.optional.get(BASE_MEMBER)
-    if not isinstance(member, dict) or member.get("version") != _BASE_VERSION:
-        return None
-    found = artifact.optional_tensors.get(f"{BASE_MEMBER}.features")
-    if (
-        found is None
-        or found.dtype not in (np.float16, np.float32)
-        or found.ndim != 2
-        or len(found) < FEWEST
-        or not bool(np.isfinite(found).all())
-        or not bool(found.any(1).all())
-    ):
-        shown = "nothing" if found is None else f"{found.dtype}{found.shape}"
-        raise FormatError(
-            f"member '{BASE_MEMBER}' of the artifact of task '{artifact.task.id}' is damaged "
-            f"(found {shown}, expected at least {FEWEST} finite rows); train the task again"
-        )
-    return unit(found)

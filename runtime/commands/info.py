@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from runtime.commands.carried import carried, document, show_carried
 from runtime.commands.engines import show_engines
 from runtime.commands.options import BUNDLE, ENGINES
-from runtime.console import bytes_text, count_of, echo, table
+from runtime.console import (
+    STDOUT,
+    UserPath,
+    as_json,
+    bytes_text,
+    count_of,
+    echo,
+    publish,
+    table,
+    write_json,
+)
 from runtime.errors import FormatError, StorageError
 from runtime.text import printable
 
@@ -32,8 +43,14 @@ _SHOWN = 6
     help="Also read the base and the engines, and check that every task fits; exits 1 if one is "
     "damaged.",
 )
+@click.option(
+    "--json",
+    "json_file",
+    type=UserPath(dir_okay=False, allow_dash=True),
+    help="Also write JSON, without the engines; - prints it instead of the tables.",
+)
 @ENGINES
-def info(bundle: Path, check: bool, engines: str | None) -> None:
+def info(bundle: Path, check: bool, json_file: Path | None, engines: str | None) -> None:
     """Show what a bundle holds, and its TensorRT engines if there are some.
 
     Files that are missing or damaged are marked.
@@ -42,12 +59,22 @@ def info(bundle: Path, check: bool, engines: str | None) -> None:
 
     opened = Bundle.open(bundle)
     damaged = _damaged(opened, check)
-    _show(opened, damaged)
-    for problem in damaged.values():
-        echo(f"damaged   {printable(problem)}")
-    if check and not damaged:
-        echo(f"\nchecked   {count_of(len(opened.manifest.files()), 'file')}, all intact")
-    show_engines(opened, engines, check)
+    found = carried(opened, damaged)
+    if json_file == STDOUT:
+        publish("", {STDOUT: as_json(document(opened, damaged, found))})
+    else:
+        _show(opened, damaged)
+        show_carried(found)
+        if damaged:
+            echo("")
+        for problem in damaged.values():
+            echo(f"damaged   {printable(problem)}")
+        if check and not damaged:
+            echo(f"\nchecked   {count_of(len(opened.manifest.files()), 'file')}, all intact")
+        if json_file is not None:
+            write_json(json_file, document(opened, damaged, found))
+            echo(f"\nwrote     {printable(json_file)}")
+        show_engines(opened, engines, check)
     if check and damaged:
         raise FormatError(
             f"{count_of(len(damaged), 'file')} of '{bundle}' cannot be used, see above; copy the "
@@ -92,11 +119,11 @@ def _use(
 
 
 def _check_task(opened: Bundle, weights: Weights, task: TaskEntry) -> None:
-    from runtime.monitoring import routing
+    from runtime.monitoring import carried as members
 
     content = opened.read(task, weights.layout)
     weights.prepare(content.patch)
-    routing.read(content.optional, content.optional_tensors)
+    members.read(content.optional, content.optional_tensors, task.classes)
 
 
 def _check_whitening(opened: Bundle, ref: FileRef) -> None:
@@ -148,8 +175,6 @@ def _show(opened: Bundle, damaged: Collection[FileRef]) -> None:
     removed = former.keys() - set(opened.tasks)
     if removed:
         echo(f"\nremoved   {', '.join(sorted(removed))}; uda-runtime rollback brings it back")
-    if damaged:
-        echo("")
 
 
 def routing_text(opened: Bundle, damaged: Collection[FileRef] = ()) -> str:

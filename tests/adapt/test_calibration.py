@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 from dataclasses import replace
@@ -198,7 +199,10 @@ def test_eval_says_how_far_scores_can_be_trusted(
     shown = call("inspect", files["cmkd-rst"]).stdout
     assert "scores    temperature 4.00, from 60 sorted images" in shown
     assert "monitored by statistics of 60 target images" in shown
-    assert "scores    uncalibrated" in call("inspect", files["zero_shot"]).stdout
+    assert "routing   from 60 target images" in shown
+    assert re.search(r"^drift     threshold \d+\.\d, for 2 false alarms in 100,000", shown, re.M)
+    plain = call("inspect", files["zero_shot"]).stdout
+    assert "scores    uncalibrated" in plain
     assert "cmkd-rst, if only the surest predictions count:" in done.stdout
     rows = {row["variant"]: row for row in json.loads(out.read_text())["variants"]}
     assert rows["cmkd-rst"]["trust"]["ece"] == pytest.approx(new.trust.ece)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from adapt.artifacts import base_features
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network, load_base
 from adapt.clip.model import Clip
@@ -17,7 +18,7 @@ from adapt.data import DomainPair
 from adapt.data.base import UNKNOWN
 from adapt.data.cache import pixels
 from adapt.evaluation import statistics
-from adapt.evaluation.statistics import BASE_MEMBER, base_features, with_statistics
+from adapt.evaluation.statistics import with_statistics
 from adapt.methods.cmkd import CMKDConfig
 from adapt.training.train import train
 from runtime.monitoring.fit import task_statistics
@@ -40,7 +41,7 @@ def made(uda_cache, images, tmp_path_factory) -> Artifact:
 
 
 def bare(artifact: Artifact) -> Artifact:
-    kept = {k: v for k, v in artifact.optional.items() if k not in (MEMBER, BASE_MEMBER)}
+    kept = {k: v for k, v in artifact.optional.items() if k not in (MEMBER, base_features.MEMBER)}
     return replace(artifact, optional=kept, optional_tensors={})
 
 
@@ -68,11 +69,13 @@ def test_they_are_of_the_encoder_in_the_artifact_and_of_the_untouched_base(
             continue
         found = made.optional_tensors[name].astype(np.float64)
         np.testing.assert_allclose(found, array, rtol=1e-3, atol=1e-3, err_msg=name)
-    kept = made.optional_tensors[f"{BASE_MEMBER}.features"]
+    kept = made.optional_tensors[f"{base_features.MEMBER}.features"]
     lengths = np.linalg.norm(base.numpy(), axis=1, keepdims=True)
     np.testing.assert_allclose(kept, base.numpy() / lengths, rtol=2e-3, atol=1e-3)
     assert np.abs(base.numpy() - own.numpy()).max() > 1e-3
-    np.testing.assert_array_equal(made.optional_tensors[f"{BASE_MEMBER}.predicted"], predicted)
+    np.testing.assert_array_equal(
+        made.optional_tensors[f"{base_features.MEMBER}.predicted"], predicted
+    )
 
 
 def test_no_label_is_used_and_a_base_may_be_given(made: Artifact, pair: DomainPair) -> None:
@@ -122,7 +125,7 @@ def test_long_features_of_the_base_are_kept_as_well(made: Artifact, pair: Domain
     plain = bare(replace(made, residual={}))
     found = with_statistics(plain, pair.target, CPU, scaled(plain, 1e6))
     expected = with_statistics(plain, pair.target, CPU, scaled(plain, 1.0))
-    np.testing.assert_allclose(base_features(found), base_features(expected), atol=1e-3)
+    np.testing.assert_allclose(base_features.read(found), base_features.read(expected), atol=1e-3)
 
 
 def test_of_many_images_some_are_taken_evenly(
@@ -132,7 +135,7 @@ def test_of_many_images_some_are_taken_evenly(
         monkeypatch.setattr(statistics, name, value)
     found = with_statistics(bare(made), pair.target, CPU)
     assert found.optional[MEMBER]["images"] == 20
-    assert len(found.optional_tensors[f"{BASE_MEMBER}.features"]) == 7
+    assert len(found.optional_tensors[f"{base_features.MEMBER}.features"]) == 7
 
 
 def test_features_that_are_not_finite_leave_an_artifact_without(

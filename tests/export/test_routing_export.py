@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import runtime
+from adapt.artifacts import base_features
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import load_base
-from adapt.evaluation.statistics import BASE_MEMBER, base_features
 from export.contents import make_contents
 from export.pipeline import export_bundle
 from export.routing import routable, whitening_of
@@ -41,8 +41,10 @@ def carrying(world, path, folder, images=None):
     clip = load_base(artifact)
     pixels = tinted(world, artifact.task.id) if images is None else images
     features = torch_features(clip.visual, pixels)
-    tensors = {f"{BASE_MEMBER}.features": features.astype(np.float16)}
-    made = replace(artifact, optional={BASE_MEMBER: {"version": 1}}, optional_tensors=tensors)
+    tensors = {f"{base_features.MEMBER}.features": features.astype(np.float16)}
+    made = replace(
+        artifact, optional={base_features.MEMBER: {"version": 1}}, optional_tensors=tensors
+    )
     file = folder / artifact.task.id / path.parent.name / "artifact.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
     made.save(file)
@@ -169,17 +171,20 @@ def test_a_published_bundle_agrees_with_pytorch_as_before(world, trained, tmp_pa
 )
 def test_damaged_base_features_are_refused(trained, array):
     artifact = Artifact.load(trained["p-a"])
-    tensors = {} if array is None else {f"{BASE_MEMBER}.features": array}
+    tensors = {} if array is None else {f"{base_features.MEMBER}.features": array}
     with pytest.raises(FormatError, match="'base_features' of the artifact of task 'p-a' is damag"):
-        base_features(replace(artifact, optional_tensors=tensors))
+        base_features.read(replace(artifact, optional_tensors=tensors))
 
 
 def test_other_versions_are_ignored_and_sizes_must_agree(trained):
     artifact = Artifact.load(trained["p-a"])
-    assert base_features(replace(artifact, optional={BASE_MEMBER: {"version": 2}})) is None
+    assert (
+        base_features.read(replace(artifact, optional={base_features.MEMBER: {"version": 2}}))
+        is None
+    )
     other = replace(
         Artifact.load(trained["c-r"]),
-        optional_tensors={f"{BASE_MEMBER}.features": np.ones((30, 4), np.float16)},
+        optional_tensors={f"{base_features.MEMBER}.features": np.ones((30, 4), np.float16)},
     )
     with pytest.raises(FormatError, match="features of different sizes"):
         routable([artifact, other])

@@ -169,7 +169,7 @@ def test_bench_measures_as_many_switches_as_asked(world, tmp_path, tasks):
         (["predict", "nowhere", "x.png"], "the bundle 'nowhere' does not exist; check the path"),
         (
             ["predict", "BUNDLE", "missing.png", "--task", "a-b"],
-            "file or directory; check the path",
+            "error: 'missing.png' does not exist; check the path",
         ),
         (["predict", "BUNDLE", "*.png", "--task", "a-b"], "no file matches '*.png'; check the pa"),
         (["bench", "BUNDLE", "--task", "x-y"], "unknown task 'x-y'"),
