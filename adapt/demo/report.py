@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adapt.demo.loop_page import AREA, story
+from adapt.demo.seen import BIN
 from adapt.report.album import Album
 from adapt.report.cards import Card, Cards
 from adapt.report.runs import ReportedRun
@@ -63,6 +65,7 @@ def write(
     chapters: Sequence[Chapter],
     bench: Mapping[str, Any],
     summary: str,
+    loop: tuple[Mapping[str, Any], Path] | None = None,
     on_progress: ProgressCallback = lambda what, done, total: None,
 ) -> Path:
     """Write `report.html` into `out`; return its path.
@@ -72,6 +75,7 @@ def write(
         chapters: Sections, one per task.
         bench: Measurements, from `uda-runtime bench --json`.
         summary: Table that the demo printed.
+        loop: Figures of `adapt.demo.loop.run` and the folder that it ran in; None leaves it out.
         on_progress: Progress callback.
 
     Raises:
@@ -94,6 +98,9 @@ def write(
         summary=summary.split("\n"),
         devices=[device(chapter) for chapter in chapters],
         timings=timings(bench),
+        story=None if loop is None else story(*loop),
+        story_area=AREA,
+        loop_bin=BIN,
         machine=f"{bench['backend']} on {machine['processor']}, {machine['cores']} cores; frame "
         f"{bench['frame']}, {bench['precision']}",
     )

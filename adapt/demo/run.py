@@ -6,11 +6,9 @@ report with pictures.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import subprocess
-import sys
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +18,14 @@ import click
 
 from adapt.artifacts import store
 from adapt.data import drawn
-from adapt.demo import report
+from adapt.demo import loop, report
+from adapt.demo.shell import Shell
 from adapt.progress import progress_bar
 from runtime.console import UdaGroup, UserPath, bytes_text, echo, table
-from runtime.errors import UdaError
 
-BUNDLE = "demo.bundle"
+BUNDLE, LOOP = "demo.bundle", "loop"
+SHORT = loop.Schedule(usual=150, drift=100, after=150, back=50, epochs=5)
+"""The loop's, with fewer frames and epochs than `python -m benchmarks.loop` takes."""
 VARIANTS = ("source_only", "cmkd-rst")
 """Variants that the demo trains."""
 
@@ -48,26 +48,6 @@ DEMOS = (
 )
 
 
-class _Shell:
-    """Runs commands in one folder and times them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, command: str) -> None:
-        name, *arguments = shlex.split(command)
-        program = Path(sys.executable).parent / name
-        click.secho(f"\n$ {command}", bold=True)
-        started = time.monotonic()
-        done = subprocess.run([program, *arguments], cwd=self.folder, check=False)
-        if done.returncode:
-            raise UdaError(f"'{command}' failed with exit code {done.returncode}; see above")
-        click.secho(f"({time.monotonic() - started:.0f} s)", dim=True)
-
-    def json(self, name: str) -> Any:
-        return json.loads((self.folder / name).read_text())
-
-
 def samples(demo: Demo, split: str, domain: str) -> list[Path]:
     """Return the first image of each class of a domain."""
     root = drawn.render(demo.dataset) / split / domain
@@ -86,7 +66,7 @@ def main(out: Path) -> None:
     """Adapt, export, run, switch and measure on the embedded demo world."""
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    shell = _Shell(out)
+    shell = Shell(out)
     for demo in DEMOS:
         where = f"--dataset {demo.dataset} --task {demo.task}"
         click.secho(f"\n== {demo.task}: {demo.story}", bold=True)
@@ -104,6 +84,8 @@ def main(out: Path) -> None:
             f"uda-runtime predict {BUNDLE} --task {demo.task} --json seen-{demo.task}.json {files}"
         )
     shell(f"uda-runtime bench {BUNDLE} --samples 200 --batch 1 --batch 8 --json bench.json")
+    click.secho("\n== the scene changes, and the camera adapts", bold=True)
+    found = _loop(out, shell)
     echo("\n" + _summary(shell))
     with progress_bar() as on_progress:
         page = report.write(
@@ -111,13 +93,28 @@ def main(out: Path) -> None:
             [_chapter(demo, out, shell) for demo in DEMOS],
             shell.json("bench.json"),
             _summary(shell),
+            (found, out / LOOP),
             on_progress,
         )
     echo(f"\nreport     {page}")
     echo(f"took       {time.monotonic() - started:.0f} s")
 
 
-def _chapter(demo: Demo, out: Path, shell: _Shell) -> report.Chapter:
+def _loop(out: Path, shell: Shell) -> Any:
+    """Run the short form of the loop in a folder of its own; return its figures."""
+    shell(
+        f"uda-adapt train --dataset {loop.DATASET} --task {loop.OLD} --method cmkd --rst "
+        f"--set epochs={SHORT.epochs} --no-baselines --restart"
+    )
+    folder, root = out / LOOP, out / store.ROOT
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    tasks = [store.find(root, task, method="cmkd-rst") for task in (loop.OLD, loop.OTHER)]
+    return loop.run(Shell(folder), tasks, SHORT, seed=0)
+
+
+def _chapter(demo: Demo, out: Path, shell: Shell) -> report.Chapter:
     root = out / store.ROOT
     return report.Chapter(
         demo.task,
@@ -129,7 +126,7 @@ def _chapter(demo: Demo, out: Path, shell: _Shell) -> report.Chapter:
     )
 
 
-def _summary(shell: _Shell) -> str:
+def _summary(shell: Shell) -> str:
     bench = shell.json("bench.json")
     rows = []
     for demo in DEMOS:

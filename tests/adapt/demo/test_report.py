@@ -13,6 +13,7 @@ from adapt.demo import report
 from adapt.methods.zero_shot import ZeroShot
 from adapt.training.train import train
 from tests.adapt.conftest import draw
+from tests.adapt.demo.figures import loop_figures
 
 TIMES = {"p50": 1.0, "p90": 2.0, "p99": 3.0, "mean": 1.2, "min": 0.5, "samples": 9}
 
@@ -71,11 +72,16 @@ def test_the_page_has_the_demos_own_sections_and_those_of_every_report(
     config = ZeroShot.Config(model="demo-rn32", pretrained="demo")
     run = train("zero_shot", pair, config, out=tmp_path / "artifacts")
     chapter = report.Chapter("p-a", "a <story>", [run.path], chapter.source, chapter.seen, tmp_path)
-    page = report.write(tmp_path / "out", [chapter], bench, "a < b\n  c").read_text()
+    page = report.write(
+        tmp_path / "out", [chapter], bench, "a < b\n  c", (loop_figures(), tmp_path)
+    ).read_text()
     text = " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
     assert "<pre>a &lt; b\n  c\n</pre>" in page and "<story>" not in page
     assert "Target as the device sees it: 2 of 3 right" in text and "a <story>" in text
     assert "p-a, batch 1 1 3" in text and "switch 0.25 0.75" in text
     assert "ort on a chip, 2 cores; frame 8x8, fp32." in text
+    assert "before clip art p-c 100.0 during paintings p-c 45.5" in text
+    assert "Without labels: cannot tell. With 9 held-out frames sorted: better." in text
+    assert "+1 to +2 % &lt;against&gt;" in page and page.count('class="drifting"') == 1
     for title in ("Comparison", "street day-night: day to night", "Confusion", "Commands"):
         assert title in text
