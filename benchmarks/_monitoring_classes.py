@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from adapt import data
 from benchmarks._monitoring_figures import Figure
 from benchmarks._monitoring_routing import routing_table
 from benchmarks._monitoring_runs import retrained, without
 from benchmarks._monitoring_scores import Scorer, auroc
 from benchmarks._monitoring_world import View, World
-from benchmarks.demo_accuracy import DATASETS
 
 ABLE = 0.8
 """Accuracy from which a task is expected to tell unknown classes."""
@@ -24,12 +22,12 @@ def measure(world: World, model: str, root: Path) -> list[Figure]:
 
 
 def _task(world: World, model: str, task: str, root: Path) -> list[Figure]:
-    artifact, kept = retrained(model, task, world.seed, root)
-    whole = data.load(DATASETS[task[0]], task).target
+    artifact, kept = retrained(world.sets, model, task, world.seed, root)
+    whole = world.sets.pair(task).target
     seen = kept[whole.labels]
     base = {view.id: world.domains[view.own].base_train for view in world.views}
     base[task] = base[task][seen]
-    view = View(artifact, world.clip, without(whole, kept))
+    view = View(artifact, world.clip, without(whole, kept), world.sets.own(task))
     own = world.domains[view.own]
     known = kept[own.labels]
     scores = Scorer(world, view, routing_table(base, world.spec), seen).of(own.test)

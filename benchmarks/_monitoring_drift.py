@@ -22,7 +22,6 @@ CHANGES, BEFORE, MOST, GRADUAL = 100, 50, 1000, 300
 """Streams with a change, frames before it, most frames after it, and frames that a gradual one
 takes."""
 RUN = (15, 15)
-HARD = {"p-a": "r", "c-r": "a"}
 KINDS = {
     "runs of 1 to 30": ((1, 30), 1),
     "runs of 15": ((15, 15), 1),
@@ -83,7 +82,7 @@ def _changes(
     sudden = np.where(time < 0, usual, new)
     gradual = np.where(draw.random(usual.shape) * GRADUAL > time, usual, new)
     case = f"{view.id}: {world.domains[short].name}"
-    pairs = "hard" if HARD.get(view.id) == short else "easy"
+    pairs = "hard" if (view.id, short) in world.sets.hard else "easy"
     found = []
     for rule, levels in _levels(view, both, sudden).items():
         delays = _delays(levels)

@@ -39,10 +39,11 @@ class Table:
 
 
 OURS = "k-means in the whitened space"
-ROUTED = ("a bundle of the tasks", "all six domains")
+ROUTED = ("a bundle of the tasks", "all domains")
 SHOWN = "novelty, or blank"
 WATCHED, MANY = "all without base passes", "distances to 200 tasks"
 STORED = "in half precision"
+HARVESTED = "accuracy after training on 200 harvested frames, %"
 TABLES = (
     *(
         Table(f"routing, {bundle}, {frames}, %", OURS, mean, worst)
@@ -57,7 +58,7 @@ TABLES = (
     Table("foreign content, AUROC", "novelty", None, 0.995, digits=3),
     Table("flat, covered and broken frames, AUROC", SHOWN, None, 0.95, digits=3),
     Table("taken for unknown at reject=0.01, %"),
-    Table("other domain, same classes, AUROC", "distance + base distance", 0.93, 0.68, digits=3),
+    Table("other domain, same classes, AUROC", "novelty", 0.93, 0.68, digits=3),
     Table("unknown classes, tasks of 80 % and more, AUROC", "affinity", None, 0.90, digits=3),
     Table("unknown classes, tasks below 80 %, AUROC", digits=3),
     Table("right or wrong, AUROC", digits=3),
@@ -70,6 +71,7 @@ TABLES = (
     Table("frames until a sudden change is found, hard pairs", "both", None, 100.0, lower=True),
     Table("frames until a gradual change is found", lower=True),
     Table("sudden changes that are not found, %", lower=True),
+    Table(HARVESTED),
     Table("cost at D = 512, microseconds a frame", MANY, None, 200.0, lower=True),
     Table("cost at D = 512, % of a ViT-B/16 frame", WATCHED, None, 1.0, lower=True, digits=3),
     Table("cost at D = 768, microseconds a frame", lower=True),
@@ -79,11 +81,12 @@ TABLES = (
 )  # fmt: skip
 
 
-def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(runs: Sequence[dict[str, Any]], targets: bool = True) -> list[dict[str, Any]]:
     """Return, for each table and rule, the mean over seeds of each case, and over the cases.
 
     Args:
         runs: Runs of one base model, each with `figures`.
+        targets: Whether to say if the targets are reached, which are for the demo world.
     """
     values: dict[tuple[str, str, str], list[float]] = {}
     for run in runs:
@@ -98,7 +101,7 @@ def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             single = choose(value for each in own.values() for value in each)
             row = {"table": table.name, "rule": rule, "cases": cases, "worst_run": single}
             row |= {"mean": statistics.mean(cases.values()), "worst": choose(cases.values())}
-            found.append(row | _targets(table, row))
+            found.append(row | (_targets(table, row) if targets else {}))
     return found
 
 

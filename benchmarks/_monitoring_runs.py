@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt import data, methods
+from adapt import methods
 from adapt.artifacts.artifact import Artifact
 from adapt.data.base import DomainPair, ImageSet
 from adapt.settings.layers import resolve
 from adapt.training.train import train
+from benchmarks._monitoring_sets import Sets
 from benchmarks.demo_accuracy import DATASETS
 from runtime.errors import DataError
 
@@ -23,23 +24,27 @@ LEFT_OUT = 3
 """Classes that tasks are retrained without."""
 
 
-def trained(model: str, task: str, seed: int, root: Path) -> Artifact:
-    """Return a task of the demo, trained below a folder unless it is there."""
-    return _train(model, _load(task), seed, root / model / f"seed{seed}")
+def trained(sets: Sets, model: str, task: str, seed: int, root: Path) -> Artifact:
+    """Return a task, trained below a folder unless it is there."""
+    settings = (f"model={model}", *sets.settings)
+    return trained_on(sets.pair(task), settings, seed, root / model / f"seed{seed}")
 
 
-def retrained(model: str, task: str, seed: int, root: Path) -> tuple[Artifact, NDArray[np.bool_]]:
+def retrained(
+    sets: Sets, model: str, task: str, seed: int, root: Path
+) -> tuple[Artifact, NDArray[np.bool_]]:
     """Return a task that never saw some classes, and which (K,) of the whole task's it knows.
 
     Neither source nor target images show these classes. Other seeds leave out others.
     """
-    pair = _load(task)
+    pair = sets.pair(task)
     kept = np.ones(len(pair.task.classes), np.bool_)
     kept[np.random.default_rng(seed).choice(len(kept), LEFT_OUT, replace=False)] = False
     names = tuple(np.array(pair.task.classes)[kept].tolist())
     some = {name: without(getattr(pair, name), kept) for name in ("source", "target", "test")}
     smaller = replace(pair, task=replace(pair.task, classes=names), **some)
-    return _train(model, smaller, seed, root / model / f"seed{seed}-without"), kept
+    settings = (f"model={model}", *sets.settings)
+    return trained_on(smaller, settings, seed, root / model / f"seed{seed}-without"), kept
 
 
 def without(images: ImageSet, kept: NDArray[np.bool_]) -> ImageSet:
@@ -64,13 +69,18 @@ def found(root: Path, tasks: Sequence[str]) -> list[Artifact]:
     return artifacts
 
 
-def _load(task: str) -> DomainPair:
-    return data.load(DATASETS[task[0]], task)
+def trained_on(pair: DomainPair, own: Sequence[str], seed: int, out: Path) -> Artifact:
+    """Return the task of a pair, trained below a folder unless it is there.
 
-
-def _train(model: str, pair: DomainPair, seed: int, out: Path) -> Artifact:
+    Args:
+        pair: Images.
+        own: Settings beside those of the benchmark.
+        seed: Seed.
+        out: Folder of artifacts.
+    """
     method = methods.get(METHOD)
-    settings: list[Any] = ["rst=true", f"model={model}", f"seed={seed}", "select=last"]
-    resolved = resolve(method.Config, pair.task.dataset, METHOD, settings)
+    settings: list[Any] = ["rst=true", *own, f"seed={seed}", "select=last"]
+    dataset = pair.task.dataset if pair.task.dataset in DATASETS.values() else "folder"
+    resolved = resolve(method.Config, dataset, METHOD, settings)
     config = resolved.with_data(method.from_data, len(pair.source), len(pair.target)).config
     return train(METHOD, pair, config, out=out, resume=True).artifact

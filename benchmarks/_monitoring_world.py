@@ -1,4 +1,4 @@
-"""What `benchmarks.monitoring` looks at: domains of the demo world, tasks and their features."""
+"""What `benchmarks.monitoring` looks at: domains, tasks and their features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapt import data
 from adapt.artifacts.artifact import Artifact
 from adapt.artifacts.merge import Network, load_base
 from adapt.clip.model import Clip
@@ -17,6 +16,7 @@ from adapt.compute.inference import predict
 from adapt.data.base import ImageSet
 from adapt.data.cache import pixels
 from adapt.evaluation.statistics import with_statistics
+from benchmarks._monitoring_sets import Sets
 from runtime.errors import DataError
 from runtime.models import Preprocess
 from runtime.monitoring import statistics
@@ -24,8 +24,6 @@ from runtime.monitoring.gaussian import Features
 from runtime.monitoring.statistics import TaskStatistics
 
 BATCH = 256
-DATASETS = {"demo-digits": "fh", "demo-objects": "acpr"}
-DIGITS = DATASETS["demo-digits"]
 Pixels = NDArray[np.uint8]
 
 
@@ -45,13 +43,18 @@ class Domain:
 class View:
     """A task, and what it says of any images."""
 
-    def __init__(self, artifact: Artifact, clip: Clip, target: ImageSet) -> None:
-        """Load a task; statistics are computed from its training images if it has none."""
-        if statistics.MEMBER not in artifact.optional:
-            artifact = with_statistics(artifact, target, torch.device("cpu"), clip)
+    def __init__(self, artifact: Artifact, clip: Clip, target: ImageSet, own: str) -> None:
+        """Load a task, and compute its statistics anew from its training images.
+
+        Args:
+            artifact: The task.
+            clip: Its base model.
+            target: Its training images.
+            own: Key of the domain that it was adapted to.
+        """
+        artifact = with_statistics(artifact, target, torch.device("cpu"), clip)
         self.artifact, self.id = artifact, artifact.task.id
-        self.own = self.id[-1]
-        """Short name of the domain that it was adapted to."""
+        self.own = own
         self._network = Network.of(clip, artifact)
         found = statistics.read(
             artifact.optional, artifact.optional_tensors, len(artifact.task.classes)
@@ -80,10 +83,11 @@ class View:
 class World:
     """The domains under one base model, and one seed's tasks."""
 
+    sets: Sets
     clip: Clip
     spec: Preprocess
     domains: Mapping[str, Domain]
-    """By their short names, which differ between the two data sets."""
+    """By their keys in `sets`."""
     views: Sequence[View]
     seed: int
     _looked: dict[int, tuple[Pixels, Features]] = field(default_factory=dict)
@@ -96,18 +100,18 @@ class World:
 
     def others(self, view: View) -> list[str]:
         """Return the other domains that show the classes of a task."""
-        kind = self._kind(view)
-        return [short for short in kind if short != view.own]
+        return [key for key in self._group(view) if key != view.own]
 
     def foreign(self, view: View) -> list[str]:
         """Return the domains that show nothing of what a task knows."""
-        return [short for short in self.domains if short not in self._kind(view)]
+        return [key for key in self.domains if key not in self._group(view)]
 
-    def _kind(self, view: View) -> str:
-        return DATASETS[view.artifact.task.dataset]
+    def _group(self, view: View) -> Sequence[str]:
+        (group,) = (group for group in self.sets.groups if view.own in group)
+        return group
 
 
-def load(artifacts: Sequence[Artifact]) -> World:
+def load(artifacts: Sequence[Artifact], sets: Sets) -> World:
     """Return the world as one seed's tasks see it, its images drawn if need be.
 
     Raises:
@@ -119,15 +123,15 @@ def load(artifacts: Sequence[Artifact]) -> World:
             raise DataError(f"tasks {first.task.id} and {artifact.task.id} differ in their base")
     clip, spec = load_base(first), first.preprocess
     domains, targets = {}, {}
-    for dataset, shorts in DATASETS.items():
-        for short in shorts:
-            pair = data.load(dataset, f"{short}-{short}")
-            train, test = _images(pair.target, spec), _images(pair.test, spec)
-            looked = (base_features(clip, spec, each) for each in (train, test))
-            domains[short] = Domain(pair.target.domain, train, test, pair.test.labels, *looked)
-            targets[short] = pair.target
-    views = [View(artifact, clip, targets[artifact.task.id[-1]]) for artifact in artifacts]
-    world = World(clip, spec, domains, views, int(first.config["seed"]))
+    for key in (key for group in sets.groups for key in group):
+        target, held_out = sets.images(key)
+        train, test = _images(target, spec), _images(held_out, spec)
+        looked = (base_features(clip, spec, each) for each in (train, test))
+        domains[key] = Domain(target.domain, train, test, held_out.labels, *looked)
+        targets[key] = target
+    keys = [sets.own(artifact.task.id) for artifact in artifacts]
+    views = [View(a, clip, targets[key], key) for a, key in zip(artifacts, keys, strict=True)]
+    world = World(sets, clip, spec, domains, views, int(first.config["seed"]))
     for domain in domains.values():
         world._looked[id(domain.test)] = (domain.test, domain.base_test)
     return world
