@@ -36,16 +36,20 @@ def main(
     loads: int, minutes: float | None, only: str | None, seed: int | None, json_file: Path | None
 ) -> None:
     """Damage files at random; fail if a reader neither accepts nor refuses one."""
-    from tests.fuzz import of_runtime, of_training
+    from tests.fuzz import of_monitoring, of_runtime, of_training
     from tests.fuzz.workers import fuzz
 
     seed = time.time_ns() % 2**32 if seed is None else seed
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        places = [Path(folder) / name for name in ("runtime", "training")]
+        places = [Path(folder) / name for name in ("runtime", "training", "monitoring")]
         for place in places:
             place.mkdir()
-        readers = [*of_runtime.readers(places[0]), *of_training.readers(places[1])]
+        readers = [
+            *of_runtime.readers(places[0]),
+            *of_training.readers(places[1]),
+            *of_monitoring.readers(places[2]),
+        ]
         found = fuzz(
             [reader for reader in readers if only is None or only in reader.name],
             seed,

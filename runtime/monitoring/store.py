@@ -34,6 +34,8 @@ _SHARES: dict[Part, int] = {"trusted": 2, "unsure": 4, "held-out": 4}
 """One part of so many for each."""
 _MODE = 0o700
 _OTHERS = 0o077
+_SET = 1704067200
+"""Time, that of January 2024, before which a clock has not been set."""
 _LINE = 1024
 """Bytes of an image's line in the manifest, about, with that of its removal."""
 _SLACK = 256
@@ -96,10 +98,11 @@ class Store:
             for part in PARTS:
                 make_folder(folder / part, _MODE)
                 remove_leftovers(folder / part)
-        with storage_errors(folder):
-            self._restore(read(folder))
-        newest = max((entry.time for entry in self.entries), default=0.0)
+        found = read(folder)
+        newest = max((entry.time for entry in found), default=0.0)
         self._ahead = newest - time.monotonic()
+        with storage_errors(folder):
+            self._restore(found)
         self._manifest = ManifestFile(folder, self.entries)
         self._expire()
         for part in PARTS:
@@ -107,12 +110,13 @@ class Store:
                 self._remove(part, self._victim(part, random.Random(0)))
 
     def now(self) -> float:
-        """Return the time for a new image: no earlier than the newest, whatever the clock says.
+        """Return the time for a new image, in seconds since 1970.
 
-        A camera without a clock of its own starts in 1970 until it has asked for the time. Where a
-        clock was ahead, there are images of the future; they age while the harvest is open.
+        A camera without a clock of its own starts in 1970 until it has asked for the time; until
+        then, time goes on from the newest image.
         """
-        return max(time.time(), self._ahead + time.monotonic())
+        found = time.time()
+        return found if found >= _SET else self._ahead + time.monotonic()
 
     @property
     def entries(self) -> list[Entry]:
@@ -197,6 +201,7 @@ class Store:
             if found_at is None:
                 continue
             path, where = found_at
+            entry = replace(entry, time=min(entry.time, self.now()))  # a clock was ahead
             part = next((part for part in PARTS if part == where), None)
             if part is None:
                 self._elsewhere.append(entry)

@@ -107,9 +107,11 @@ def _unpacked(packed: NDArray[np.generic], size: int, scale: float) -> Features:
         raise ValueError(f"a scale of {scale:g}")
     if not bool(np.isfinite(packed).all()):
         raise ValueError("a value is not finite")
-    wide = packed.astype(np.float64)
-    if float(np.abs(wide).max()) > _MOST / scale:
+    if float(np.abs(packed).max()) > _MOST / scale:
         raise ValueError(f"a value is above {_MOST:g}")
-    factor = np.zeros((size, size), np.float32)
-    factor[np.triu_indices(size)] = wide * scale
+    factor, start = np.zeros((size, size), np.float32), 0
+    for row in range(size):  # positions of all values would take eight times their bytes
+        stop = start + size - row
+        factor[row, row:] = packed[start:stop].astype(np.float64) * scale
+        start = stop
     return factor

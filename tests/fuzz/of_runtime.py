@@ -22,16 +22,9 @@ from runtime.bundles import install, manifest
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import FEATURES, KIND, OLDEST, SCHEMA, decode_task
 from runtime.bundles.weights_file import read_weights
-from runtime.errors import FormatError
 from runtime.frames.decode import MAX_PIXELS
 from runtime.frames.preprocess import read_image
 from runtime.graphs.check import Kind, check_graph
-from runtime.models import Preprocess
-from runtime.monitoring import routing, whitening
-from runtime.monitoring.gaussian import unit
-from runtime.monitoring.table import RoutingTable, place
-from runtime.monitoring.whitening import Whitening
-from runtime.storage import checksummed
 from runtime.storage.digest import tensors_sha256
 from runtime.storage.files import sha256
 from tests.fuzz.damage import damage_json
@@ -93,7 +86,6 @@ def readers(place: Path) -> list[Reader]:
             )
         ),
         *_others(place),
-        *_routing(path),
     ]
 
 
@@ -127,42 +119,6 @@ def _others(place: Path) -> list[Reader]:
             base=4 * MAX_PIXELS // TIMES,  # a few bytes can be as many pixels as are allowed
         ),
     ]
-
-
-def _routing(path: Path) -> list[Reader]:
-    """Return the readers of what routes frames to tasks."""
-    rows = unit(2 + np.random.default_rng(0).standard_normal((80, 12)))
-    shared = whitening.fit([rows])
-    own = routing.fit(rows, shared)
-    member = {routing.MEMBER: own.document()}
-
-    def put(content: bytes) -> None:
-        file = checksummed.read(path, "member", 1, content=content)
-        found = routing.read(file.document, file.tensors)
-        if found is None:
-            raise FormatError("another version, which is ignored")
-        table = RoutingTable(shared, {"a-b": (place("a-b", found, shared), Preprocess(32))})
-        assert np.isfinite(table.scores(rows[:, None])).all()
-
-    return [
-        Reader(
-            "whitening",
-            [shared.encode()],
-            lambda content: _whiten(Whitening.decode(content, path)),
-            rehash_checksummed(whitening.KIND, whitening.SCHEMA),
-        ),
-        Reader(
-            "routing of a task",
-            [checksummed.encode("member", 1, member, own.tensors())],
-            put,
-            rehash_checksummed("member", 1),
-        ),
-    ]
-
-
-def _whiten(found: Whitening) -> None:
-    rows = unit(np.ones((1, found.size), np.float32))
-    assert np.isfinite((found.apply(rows) ** 2).sum())
 
 
 def _engine() -> engine_file.EngineFile:

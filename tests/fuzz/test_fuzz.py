@@ -13,16 +13,20 @@ import numpy as np
 import pytest
 
 from runtime.errors import FormatError, UdaError
-from tests.fuzz import of_runtime, of_training, workers
+from tests.fuzz import of_monitoring, of_runtime, of_training, workers
 from tests.fuzz.reading import Reader
 
 
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory):
-    places = [tmp_path_factory.mktemp(name) for name in ("runtime", "training")]
+    places = [tmp_path_factory.mktemp(name) for name in ("runtime", "training", "monitoring")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UDA_CACHE", str(places[1] / "cache"))
-        yield [*of_runtime.readers(places[0]), *of_training.readers(places[1])]
+        yield [
+            *of_runtime.readers(places[0]),
+            *of_training.readers(places[1]),
+            *of_monitoring.readers(places[2]),
+        ]
 
 
 def test_every_seed_is_accepted(readers):

@@ -484,19 +484,18 @@ def test_closing_ends_the_calls_of_other_threads(own, tmp_path):
     assert len(ended) == 8
 
 
-def test_images_of_the_future_age_while_the_harvest_is_open(own, tmp_path, monkeypatch):
-    folder = tmp_path / "gate"
+def test_images_of_the_future_age_like_others_and_make_none_older(own, tmp_path, monkeypatch):
+    folder, start = tmp_path / "gate", time.time()
+    fill(folder, own, 40)
     with monkeypatch.context() as ahead:
         ahead.setattr(time, "time", lambda: 4e9)
-        fill(folder, own, 125, images=24)
-    before = files(folder)
-    with Harvester(folder, every=1, images=24, days=10.0) as harvester:
-        later = time.monotonic() + 11 * 86400
-        monkeypatch.setattr(time, "monotonic", lambda: later)
-        for frame, prediction in stream(own, 125, seed=1):
-            harvester.offer(frame, prediction, wait=True)
-    for part, found in files(folder).items():
-        assert found and not {*before[part]} & {*found}
+        fill(folder, own, 40, seed=1, days=1e5)
+    before = sum(map(len, files(folder).values()))
+    assert sum(fill(folder, own, 0).values()) == before > 30
+    assert all(start <= entry.time <= time.time() for entry in harvested.read(folder))
+    later = start + 11 * 86400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert sum(fill(folder, own, 0, days=10).values()) == 0
 
 
 KILLED = """
