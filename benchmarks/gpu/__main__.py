@@ -9,8 +9,9 @@ cannot run is named with the reason, never replaced. torch.compile comes last, b
 
 A switch is timed twice: what the caller waits for, and until the device is done with it. Its bound
 is the memory it has to move; targets per device are in `targets.py`. Camera frames are resized on
-the GPU. Memory per task is what the driver says is gone after loading tasks, divided by their
-number.
+the GPU. A watched frame is one with its novelty, affinity and drift, beside the same without them;
+a look is a frame through the untouched base, with the switches there and back. Memory per task is
+what the driver says is gone after loading tasks, divided by their number.
 
 With `--json` the file is written again after every row. `--device cpu` tries the benchmark itself
 out on a machine without a GPU; its numbers mean nothing, and there is no bound.
@@ -41,6 +42,7 @@ from benchmarks.gpu.needs import unseen
 from benchmarks.gpu.peers import GMACS, roofline
 from benchmarks.gpu.tables import show
 from benchmarks.gpu.targets import frame_ratios
+from benchmarks.gpu.watched import measure_watching
 from runtime.benchmark.latency import machine
 from runtime.console import write_json
 from runtime.models import Precision
@@ -85,7 +87,9 @@ def main(
         engines: list[dict[str, Any]] = []
         switches: list[dict[str, Any]] = []
         frames: list[dict[str, Any]] = []
-        document[name] = {"engines": engines, "switches": switches, "frames": frames}
+        watching: list[dict[str, Any]] = []
+        document[name] = {"engines": engines, "switches": switches, "watching": watching}
+        document[name]["frames"] = frames
         for label, (backend, strategy) in FORMS.items():
             with _reasons(engines, label):
                 engines.append(measure_engines(models, label, device))
@@ -93,13 +97,14 @@ def main(
                     switches.append(
                         measure_switches(models["patch"], backend, samples, device, roof)
                     )
+                    watching.append(measure_watching(models["patch"], backend, samples, device))
             save(json_file, document)
         for row in measure_frames(name, models, batches, samples, device, roof, compiled):
             frames.append(row)
             save(json_file, document)
         document[name]["ratios"] = frame_ratios(frames)
         save(json_file, document)
-        show(name, frames, switches, engines, document[name]["ratios"])
+        show(name, frames, switches, engines, document[name]["ratios"], watching)
 
 
 def save(path: Path | None, document: dict[str, Any]) -> None:

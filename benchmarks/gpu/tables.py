@@ -15,6 +15,7 @@ def show(
     switches: list[dict[str, Any]],
     engines: list[dict[str, Any]],
     ratios: list[dict[str, Any]],
+    watching: list[dict[str, Any]],
 ) -> None:
     """Print the tables of one model."""
     bounds = ["bound_ms"] if any(r.get("bound_ms") for r in frames) else []
@@ -47,6 +48,14 @@ def show(
         )
         stay, change = (f"{r[key]['p50']:.3f} ms" for key in ("camera", "camera_and_switch"))
         click.echo(f"{r['backend']} frame of 1920 x 1080: {stay}, with a switch before it {change}")
+    for r in watching:
+        frame, watched, look = (
+            f"{r[key]['p50']:.3f} ms" for key in ("frame", "watched", "base_look")
+        )
+        click.echo(
+            f"{r['backend']} frame of 1920 x 1080: {frame}, watched {watched} "
+            f"({r['ratio']:.3f} x); a look through the base {look}"
+        )
     for r in engines:
         if "reason" not in r:
             build = "" if r["build_s"] is None else f"built in {r['build_s']:.1f} s, "

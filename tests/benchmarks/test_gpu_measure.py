@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks._models import Model
+from benchmarks._models import Model, make_model
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import measure
 from benchmarks.gpu.measure import WARMUP, interleaved
 from benchmarks.gpu.targets import frame_ratios, switch_bound, switch_target
+from benchmarks.gpu.watched import WATCHED, measure_watching
+from runtime import Session
 
 
 def test_targets_go_by_the_name_that_the_driver_gives():
@@ -103,3 +105,15 @@ def test_an_error_of_any_kind_costs_its_own_rows_alone(tmp_path, monkeypatch):
     found = json.loads(out.read_text())["RN50"]["engines"]
     assert [row["side"] for row in found] == list(measure.FORMS)
     assert {row["reason"] for row in found} == {"no attribute 'set_device_memory'"}
+
+
+def test_watching_is_timed_beside_the_same_task_without_statistics(tmp_path):
+    model = make_model("demo-vit32", tmp_path, (0.005,), 1, baked=False)
+    row = measure_watching(model, "ort", 3, "cpu")
+    assert [row[key]["samples"] for key in ("frame", "watched", "base_look")] == [3, 3, 3]
+    assert 0 < row["ratio"] and measure_watching(model, "ort", 2, "cpu")  # also a second time
+    frame = np.zeros((32, 32, 3), np.uint8)
+    with Session.open(model.bundle) as session:
+        plain, watched = (session.predict(frame, task) for task in (*model.tasks, WATCHED))
+    np.testing.assert_array_equal(plain.logits, watched.logits)
+    assert plain.known is None and watched.known is not None

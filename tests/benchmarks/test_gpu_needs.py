@@ -158,9 +158,9 @@ def test_the_benchmark_without_a_gpu_is_one_sentence():
 
 def test_a_reason_is_told_once(capsys):
     rows = [{"side": side, "reason": "no GPU"} for side in ("trt session", "trt baked")]
-    show("RN50", rows, [], rows, [])
+    show("RN50", rows, [], rows, [], [])
     assert capsys.readouterr().out.count("not measured") == 1
-    show("RN50", rows, [], [{"side": "trt baked", "reason": "build failed"}], [])
+    show("RN50", rows, [], [{"side": "trt baked", "reason": "build failed"}], [], [])
     said = capsys.readouterr().out
     assert "not measured: trt session: no GPU\nnot measured: trt baked: build failed\n" in said
     assert "bound" not in said
