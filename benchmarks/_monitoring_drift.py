@@ -82,11 +82,11 @@ def _changes(
     sudden = np.where(time < 0, usual, new)
     gradual = np.where(draw.random(usual.shape) * GRADUAL > time, usual, new)
     case = f"{view.id}: {world.domains[short].name}"
-    pairs = "hard" if (view.id, short) in world.sets.hard else "easy"
+    pairs = world.sets.pairs(view.id, short)
     found = []
     for rule, levels in _levels(view, both, sudden).items():
         delays = _delays(levels)
-        name = f"frames until a sudden change is found, {pairs} pairs"
+        name = f"frames until a sudden change is found, {pairs}"
         found.append(Figure(name, rule, case, float(delays.mean())))
         missed = 100 * float((delays >= MOST).mean())
         found.append(Figure("sudden changes that are not found, %", rule, case, missed))

@@ -69,6 +69,7 @@ TABLES = (
     Table("false alarms in 100,000 frames with runs", "both", None, 20.0, lower=True),
     Table("frames until a sudden change is found, easy pairs", "both", None, 10.0, lower=True),
     Table("frames until a sudden change is found, hard pairs", "both", None, 100.0, lower=True),
+    Table("frames until a sudden change is found, own folders", lower=True),
     Table("frames until a gradual change is found", lower=True),
     Table("sudden changes that are not found, %", lower=True),
     Table(HARVESTED),

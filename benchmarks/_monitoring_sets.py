@@ -30,10 +30,6 @@ class Sets(Protocol):
         """Ids of the tasks."""
 
     @property
-    def hard(self) -> frozenset[tuple[str, str]]:
-        """Tasks and domains that are known to be hard to tell apart."""
-
-    @property
     def settings(self) -> Sequence[str]:
         """Settings of every training, beside the model's."""
 
@@ -46,6 +42,9 @@ class Sets(Protocol):
     def images(self, domain: str) -> tuple[ImageSet, ImageSet]:
         """Return the training and the test images of a domain."""
 
+    def pairs(self, task: str, domain: str) -> str:
+        """Return the kind of the change from a task's domain to another one."""
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -53,7 +52,6 @@ class Demo:
 
     tasks: Sequence[str]
     groups: Sequence[Sequence[str]] = (DIGITS, ("a", "c", "p", "r"))
-    hard: frozenset[tuple[str, str]] = frozenset({("p-a", "r"), ("c-r", "a")})
     settings: Sequence[str] = ()
 
     def own(self, task: str) -> str:
@@ -69,25 +67,28 @@ class Demo:
         pair = self.pair(f"{domain}-{domain}")
         return pair.target, pair.test
 
+    def pairs(self, task: str, domain: str) -> str:
+        """Return whether paintings and photographs are to be told apart, or others."""
+        return "hard pairs" if (task, domain) in {("p-a", "r"), ("c-r", "a")} else "easy pairs"
+
 
 @dataclass(frozen=True)
 class Own:
     """Folders of one's own; the demo's digits are what is foreign to them."""
 
     root: Path
-    pairs: Sequence[tuple[str, str]]
-    """Source and target folders."""
-    hard: frozenset[tuple[str, str]] = frozenset()
+    sides: Sequence[tuple[str, str]]
+    """Source and target folder of each task."""
     settings: Sequence[str] = ("pretrained=demo",)
 
     @cached_property
     def groups(self) -> Sequence[Sequence[str]]:
         """The folders, and the digits."""
-        return tuple(dict.fromkeys(name for pair in self.pairs for name in pair)), DIGITS
+        return tuple(dict.fromkeys(name for pair in self.sides for name in pair)), DIGITS
 
     @cached_property
     def _named(self) -> dict[str, tuple[str, str]]:
-        return {self._load(*pair).task.id: pair for pair in self.pairs}
+        return {self._load(*pair).task.id: pair for pair in self.sides}
 
     @property
     def tasks(self) -> Sequence[str]:
@@ -109,6 +110,10 @@ class Own:
             return Demo(()).images(domain)
         pair = self._load(domain, domain)
         return pair.target, pair.test
+
+    def pairs(self, task: str, domain: str) -> str:
+        """Return one kind for all: nobody knows which are hard."""
+        return "own folders"
 
     def _load(self, source: str, target: str) -> DomainPair:
         return load_folders(self.root, source, target, holdout=HELD_OUT)

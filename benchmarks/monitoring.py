@@ -1,11 +1,12 @@
 r"""Measure what tells tasks, unknown frames, honest scores, drift and what to harvest.
 
-    python -m benchmarks.monitoring --unknown --harvest --json FILE.json --plot FILE.png
+    python -m benchmarks.monitoring --unknown --json FILE.json --plot FILE.png
+    python -m benchmarks.monitoring --harvest --model demo-rn32 --json FILE.json
     python -m benchmarks.monitoring --unknown --data emoji --pair google twitter \
         --pair twitter google --model demo-rn32 --json FILE.json
 
 trains the demo's tasks, or those of own folders (`benchmarks.emoji`), for three seeds and two base
-models; anew without three classes; and anew on 200 frames that another task chose. Each training
+models; anew without three classes; or anew on 200 frames that another task chose. Each training
 takes about 35 CPU seconds; a run that is there is not repeated. `--artifacts FOLDER`, repeated for
 other seeds, looks at tasks of the demo that were trained before.
 
@@ -43,53 +44,56 @@ from runtime.console import UdaGroup, write_json
 MODELS = ("demo-rn32", "demo-vit32")
 
 
-def measure(artifacts: list[Any], sets: Any) -> tuple[list[Figure], Any]:
-    """Return the figures of one seed's tasks, and the world that they were measured in."""
+def measure(artifacts: list[Any], sets: Any, runs: Path, unknown: bool) -> tuple[list[Figure], Any]:
+    """Return the figures of one seed's tasks, and the world that they were measured in.
+
+    Args:
+        artifacts: The tasks.
+        sets: Their images.
+        runs: Folder of tasks that are trained in addition.
+        unknown: Whether to train every task without three classes.
+    """
+    from benchmarks import _monitoring_classes as classes
     from benchmarks import _monitoring_confidence as confidence
     from benchmarks import _monitoring_drift as drift
     from benchmarks import _monitoring_routing as routing
-    from benchmarks import _monitoring_unknown as unknown
+    from benchmarks import _monitoring_unknown as strange
     from benchmarks import _monitoring_world as worlds
 
     world = worlds.load(artifacts, sets)
-    table, found = routing.tasks_table(world), []
-    for name, part in (
-        ("routing", lambda: routing.measure(world, world.seed)),
-        ("unknown", lambda: unknown.measure(world, table, world.seed)),
-        ("confidence", lambda: confidence.measure(world, world.seed)),
-        ("drift", lambda: drift.measure(world, table, world.seed)),
-    ):
+    model, found = artifacts[0].config["model"], []
+    table = routing.tasks_table(world)
+    parts = {
+        "routing": lambda: routing.measure(world, world.seed),
+        "unknown": lambda: strange.measure(world, table, world.seed),
+        "confidence": lambda: confidence.measure(world, world.seed),
+        "drift": lambda: drift.measure(world, table, world.seed),
+    }
+    if unknown:
+        parts["unknown classes"] = lambda: classes.measure(world, model, runs)
+    for name, part in parts.items():
         found += part()
-        click.echo(f"{artifacts[0].config['model']} seed {world.seed}: {name}", err=True)
+        click.echo(f"{model} seed {world.seed}: {name}", err=True)
     return found, world
 
 
 def all_figures(
-    groups: Sequence[list[Any]], sets: Any, runs: Path, unknown: bool, harvest: bool
+    groups: Sequence[list[Any]], sets: Any, runs: Path, unknown: bool
 ) -> list[dict[str, Any]]:
     """Return the figures of each seed's tasks.
 
     Args:
         groups: Artifacts, one group for each base model and seed.
         sets: Their images.
-        runs: Folder of what is trained in addition.
-        unknown: Whether to train every task without three classes.
-        harvest: Whether to train the first model's tasks on harvested frames.
+        runs: As for `measure`.
+        unknown: As for `measure`.
     """
-    from benchmarks import _monitoring_classes as classes
     from benchmarks import _monitoring_confidence as confidence
-    from benchmarks import _monitoring_harvest as harvesting
 
     found, logits, labels = [], defaultdict(list), {}
     for group in groups:
-        figures, world = measure(group, sets)
+        figures, world = measure(group, sets, runs, unknown)
         model = group[0].config["model"]
-        if unknown:
-            figures += classes.measure(world, model, runs)
-            click.echo(f"{model} seed {world.seed}: unknown classes", err=True)
-        if harvest and model == groups[0][0].config["model"]:
-            figures += harvesting.measure(world, model, runs)
-            click.echo(f"{model} seed {world.seed}: harvest", err=True)
         found.append({"model": model, "seed": world.seed, "figures": figures})
         for view in world.views:
             own = world.domains[view.own]
@@ -99,6 +103,20 @@ def all_figures(
         mine = [run for run in found if run["model"] == model]
         for position, run in enumerate(mine):
             run["figures"] += confidence.of_seeds(each, labels[task], task, position)
+    return found
+
+
+def harvested(groups: Sequence[list[Any]], sets: Any, runs: Path) -> list[dict[str, Any]]:
+    """Return what tasks learn from harvested frames, for each seed's tasks."""
+    from benchmarks import _monitoring_harvest as harvesting
+    from benchmarks import _monitoring_world as worlds
+
+    found = []
+    for group in groups:
+        model, world = group[0].config["model"], worlds.load(group, sets)
+        figures = harvesting.measure(world, model, runs)
+        found.append({"model": model, "seed": world.seed, "figures": figures})
+        click.echo(f"{model} seed {world.seed}: harvest", err=True)
     return found
 
 
@@ -112,7 +130,7 @@ def all_figures(
 @click.option("--pair", "pairs", nargs=2, multiple=True, metavar="SOURCE TARGET",
               help="Two of these folders.")  # fmt: skip
 @click.option("--unknown", is_flag=True, help="Also train every task without three classes.")
-@click.option("--harvest", is_flag=True, help="Also train tasks on harvested frames.")
+@click.option("--harvest", is_flag=True, help="Only train tasks on harvested frames.")
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path),
               default="benchmarks/results/monitoring", show_default=True)  # fmt: skip
 @click.option("--threads", type=int, default=1, show_default=True)
@@ -135,7 +153,6 @@ def main(
     """Print the tables of each base model."""
     import torch
 
-    from benchmarks import _monitoring_confidence as confidence
     from benchmarks import _monitoring_cost as cost
     from benchmarks import _monitoring_runs as trainer
     from benchmarks import _monitoring_sets as collections
@@ -149,8 +166,8 @@ def main(
         for model in models
         for seed in seeds
     ]
-    found = all_figures(groups, sets, runs, unknown, harvest)
-    costs = [] if root else cost.measure(0)
+    found = harvested(groups, sets, runs) if harvest else all_figures(groups, sets, runs, unknown)
+    costs = [] if root or harvest else cost.measure(0)
     tables = {
         model: summary(
             [*(run for run in found if run["model"] == model), {"figures": costs}], targets=not root
@@ -158,13 +175,7 @@ def main(
         for model in dict.fromkeys(run["model"] for run in found)
     }
     for model, rows in tables.items():
-        own = ", ".join(str(run["seed"]) for run in found if run["model"] == model)
-        passed = ", ".join(confidence.passing(rows)) or "none"
-        click.echo(f"\n{model}, seeds {own}\n\n{text(rows)}\n")
-        click.echo(f"Calibration without labels that passes: {passed}.")
-        if not root:
-            missed = [row["table"] for row in rows if not row.get("met", True)]
-            click.echo(f"Targets that are not met: {'; '.join(missed) or 'none'}.")
+        show(model, rows, [run["seed"] for run in found if run["model"] == model], not root)
     if json_file:
         content = {"commit": commit(), "machine": machine(), "summary": tables}
         write_json(json_file, {**content, "runs": found, "cost": costs})
@@ -172,6 +183,19 @@ def main(
         from benchmarks._monitoring_plot import draw
 
         draw(tables, plot)
+
+
+def show(model: str, rows: Sequence[dict[str, Any]], seeds: list[int], targets: bool) -> None:
+    """Print the tables of a base model, and what they say of the targets."""
+    from benchmarks import _monitoring_confidence as confidence
+
+    click.echo(f"\n{model}, seeds {', '.join(map(str, seeds))}\n\n{text(rows)}\n")
+    if any(row["table"] == "ECE, points" for row in rows):
+        passed = ", ".join(confidence.passing(rows)) or "none"
+        click.echo(f"Calibration without labels that passes: {passed}.")
+    if targets:
+        missed = [row["table"] for row in rows if not row.get("met", True)]
+        click.echo(f"Targets that are not met: {'; '.join(missed) or 'none'}.")
 
 
 if __name__ == "__main__":
