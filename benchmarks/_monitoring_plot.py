@@ -40,8 +40,10 @@ def draw(models: dict[str, Sequence[dict[str, Any]]], path: Path) -> None:
                 panel.barh(position, row["mean"], height, color=colour, alpha=0.35)
                 cases = list(row["cases"].values())
                 panel.plot(cases, [position] * len(cases), "o", color=colour, markersize=3)
+        judged = any(row["table"] == table.name and "met" in row
+                     for rows in models.values() for row in rows)  # fmt: skip
         for goal, style in ((table.mean, "--"), (table.worst, ":")):
-            if goal is not None:
+            if goal is not None and judged:
                 panel.axvline(goal, color="#c0392b", linewidth=1, linestyle=style)
         panel.set_yticks(range(len(rules)), rules, fontsize=7)
         panel.invert_yaxis()
