@@ -20,6 +20,11 @@ from runtime.backends.trt.store import store_of
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.task import encode_task
 from runtime.cli import main as runtime
+from runtime.errors import FormatError
+from runtime.monitoring import harvested
+from runtime.monitoring.fit import task_statistics
+from runtime.monitoring.harvest import Harvester
+from runtime.prediction import Prediction
 from runtime.storage.files import sha256
 from tests.adapt.conftest import draw
 from tests.adapt.digit_originals import write_mnist, write_usps
@@ -73,6 +78,9 @@ def prepare(root: Path, start: str) -> None:
         write_usps(root / "digits" / "usps")
     if start == "device":
         _device(root / start)
+    elif start == "watched":
+        # Without what was held out, which tells what a sure frame is, another number would be kept.
+        _call(_harvest, ("gate", "--frames", "125"), root / start)
     elif start != "empty":
         for task in TASKS:
             _call(adapt, _train(root, task, "zero_shot", "--restart"), root / start)
@@ -93,7 +101,7 @@ def commands(root: Path) -> dict[str, Command]:
     check = ("data", "check", "--data", images, "--json", "check.json")
     return {
         "export": Command(
-            100, "exported", export, (*_ONE, "--task", "night-day", "--precision", "fp16"),
+            80, "exported", export, (*_ONE, "--task", "night-day", "--precision", "fp16"),
             _bundle,
         ),
         "build": Command(80, "device", runtime, built, _engines),
@@ -116,6 +124,9 @@ def commands(root: Path) -> dict[str, Command]:
         "install": Command(
             80, "device", runtime, ("install", "new.safetensors", "--bundle", BUNDLE),
             _bundle,
+        ),
+        "harvest": Command(
+            20, "watched", _harvest, ("gate", "--frames", "30", "--seed", "1"), _images
         ),
     }  # fmt: skip
 
@@ -148,6 +159,37 @@ def _device(folder: Path) -> None:
     content = encode_task(replace(task, head_tensors=head))
     (folder / "new.safetensors").write_bytes(content)
     _call(runtime, ("build", BUNDLE, "--target", "sm86", "--profile", "orin"), folder)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--frames", type=int)
+@click.option("--seed", type=int, default=0)
+def _harvest(folder: Path, frames: int, seed: int) -> None:
+    """Harvest frames of a drawn camera; every second prediction is sure."""
+    draw = np.random.default_rng(seed)
+    own = task_statistics(draw.normal(1, 0.3, (40, 8)), np.arange(40) % 2, 2)
+    with Harvester(folder, every=1) as harvester:
+        for number in range(frames):
+            frame = draw.integers(0, 256, (24, 32, 3), np.uint8)
+            logits = np.array([5 * (number % 2), 0], np.float32)
+            features = draw.normal(1, 0.3, 8).astype(np.float32)
+            seen = Prediction("day-night", ("cup", "key"), logits, features, own)
+            harvester.offer(frame, seen, wait=True)
+
+
+def _images(work: Path) -> Any:
+    """Read every image of a harvest, and return its part."""
+    folder = work / "gate"
+    found = {}
+    for entry in harvested.read(folder):
+        there = harvested.find(folder, entry, ())
+        if there is not None:  # a line comes before its image
+            path, part = there
+            if sha256(path.read_bytes()) != entry.sha256:
+                raise FormatError(f"'{path}' is damaged")
+            found[entry.file] = part
+    return sorted(found.items())
 
 
 def _bundle(work: Path) -> Any:

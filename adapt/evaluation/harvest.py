@@ -198,8 +198,8 @@ def _verdict(against: Sequence[Against]) -> tuple[Verdict, str]:
     if not labelled:
         apart = ", ".join(f"{100 * each.differs:.0f} % from {each.other}" for each in against)
         return "cannot tell", (
-            f"no frame is sorted, and without labels nobody knows which is right where they differ "
-            f"({apart} of the held-out frames)"
+            "no frame is sorted into a class, and without labels nobody knows which is right where "
+            f"they differ ({apart} of the held-out frames)"
         )
     frames = count_of(labelled, "sorted frame")
     if lost := [
