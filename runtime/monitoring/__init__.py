@@ -1,1 +1,1 @@
-"""When to trust a prediction: which domain a frame is of, what is unknown, how sure a task is."""
+"""When to trust a prediction: task choice, unknown frames, confidence, drift and harvests."""

@@ -1,8 +1,8 @@
 """Calibrated probabilities: a temperature of a task's logits, from images that a person sorted.
 
 Optional member `calibration` of artifacts and task files: `version`, `temperature`, `images`.
-Without sorted images there is none: of the methods that need no labels, none that we know keeps
-from making some task worse.
+Without sorted images there is none. Methods that need no labels, such as PseudoCal (Hu et al. 2024,
+PMLR 235:19304), made some of the demo's tasks worse; `benchmarks.monitoring` measures them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ UNCALIBRATED = "uncalibrated"
 LEAST, MOST = 0.05, 20.0
 """Range of temperatures."""
 _SPREAD = 0.5
-"""Standard deviation of the logarithm of temperatures, before any image is seen. Without it, images
-that are all right would have a temperature of 0."""
+"""Standard deviation of log T before any image is seen. Without this prior, T would go to 0 where
+all sorted images are classified correctly."""
 _STEPS = 60
+"""Halvings of the range of log T."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def fit(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Calibratio
     """Return the most probable temperature of logits (N, K) with labels (N,), N at least 50.
 
     Args:
-        logits: Logits of sorted images.
-        labels: Classes of these.
+        logits: Logits of the sorted images.
+        labels: Their classes.
 
     Raises:
         DataError: There are too few images.

@@ -1,4 +1,4 @@
-"""Keep a spread set of points while they come one by one."""
+"""Keep a well-spread subset of points that arrive one at a time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _ALIKE = 1e-3
 
 
 class Coverage:
-    """Points far from each other: of the two nearest, one leaves for a point that is farther off.
+    """Points far from each other: one of the two nearest is replaced by a point farther away.
 
-    The greedy choice of k-centres (Gonzalez 1985; Sener and Savarese 2018, arXiv:1708.00489) for
-    points that are seen once. Points of different bases, as whitened by different tasks, cannot be
-    compared and are infinitely far from each other.
+    After the greedy choice of k-centres (Gonzalez 1985; Sener and Savarese 2018, arXiv:1708.00489),
+    for points that are seen only once. Points of different bases, as whitened by different tasks,
+    cannot be compared and count as infinitely far from each other.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Coverage:
         return len(self._points)
 
     def distances(self, basis: str, point: Features) -> NDArray[np.float64]:
-        """Return the distances (N,) of a point to all that are kept, in the order they came."""
+        """Return the distances (N,) of a point to all N that are kept, oldest first."""
         found = np.full(len(self._points), np.inf)
         same = [
             i
@@ -59,7 +59,7 @@ class Coverage:
         return list(self._points)[victim] if away > nearest else None
 
     def closest(self) -> str:
-        """Return the name of the point whose absence is missed least.
+        """Return the name of a point of the nearest pair.
 
         Raises:
             KeyError: There is no point.
@@ -84,7 +84,7 @@ class Coverage:
         self._apart, self._points[name] = grown, (basis, point)
 
     def remove(self, name: str) -> None:
-        """Let a point leave.
+        """Remove a point.
 
         Raises:
             KeyError: There is none of that name.

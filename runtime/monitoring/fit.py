@@ -23,8 +23,8 @@ def task_statistics(
 ) -> TaskStatistics:
     """Return the statistics of a task.
 
-    Distances and affinities are cross-fitted: each image's come from the statistics of the other
-    folds, since those of images that were fitted are too small.
+    Distances and affinities are cross-fitted: images are nearer to statistics that were fitted to
+    them than new images are, so each is compared with statistics of the other folds.
 
     Args:
         features: Features (N, D) of the task's unlabelled target images, under its encoder.
@@ -60,8 +60,8 @@ def base_limits(
 ) -> Limits:
     """Return the limits of drift under the untouched base, for `Route.frame_excess`.
 
-    The whitening here is the task's own, that of a route is its bundle's: on the demo's tasks the
-    two correlate by 0.91 to 0.94, and the limits are kept.
+    Distances here are under the task's own covariance, a route's under that of its bundle, which a
+    training does not know. On the demo's tasks the two correlate by 0.91 to 0.94.
 
     Args:
         features: Features (N, D) of the task's own images under the base.
@@ -99,7 +99,7 @@ def cross_fitted(
 def class_means(features: Features, predicted: NDArray[np.integer], classes: int) -> Features:
     """Return the unit-length means (K, D) of unit-length features by predicted class.
 
-    A class that was never predicted has 0. They are rounded as a file holds them.
+    The mean of a class that was never predicted is 0. Values are rounded as in a file.
     """
     sums = np.zeros((classes, features.shape[1]), np.float64)
     np.add.at(sums, predicted, features)
@@ -107,15 +107,15 @@ def class_means(features: Features, predicted: NDArray[np.integer], classes: int
 
 
 def _stored(found: Gaussian) -> Gaussian:
-    """Return a distribution as a file holds it: what is near for one is near for the other.
+    """Return a distribution as it will be read from a file, so that distances are the same.
 
-    Features that vary in a few directions only are farther from rounded axes than from exact ones.
+    Where features vary in few directions only, rounded axes make distances larger.
     """
     return replace(found, axes=found.axes.astype(np.float16).astype(np.float32))
 
 
 def quantiles(values: Features) -> Features:
-    """Return values, rising; of more than are kept, as many quantiles, the extremes among them."""
+    """Return values (N,), rising; if there are more than `MAX_QUANTILES`, that many quantiles."""
     ordered = np.sort(values)
     if len(ordered) <= MAX_QUANTILES:
         return ordered

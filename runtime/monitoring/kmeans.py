@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.float64]
 _STARTS, _STEPS = 8, 100
+"""Starts, and most steps from each."""
 
 
 def kmeans(rows: Rows, count: int, seed: int = 0) -> NDArray[np.intp]:
-    """Return the cluster (N,), in [0, count), of each row, with the least spread that was found.
+    """Return the cluster (N,), in [0, count), of each row: the best of several starts.
 
-    Lloyd's algorithm from several starts of k-means++ (Arthur and Vassilvitskii 2007).
+    Lloyd's algorithm from starts of k-means++ (Arthur and Vassilvitskii 2007).
 
     Args:
         rows: Rows (N, D), N at least `count`.
@@ -28,12 +29,12 @@ def kmeans(rows: Rows, count: int, seed: int = 0) -> NDArray[np.intp]:
     return best
 
 
-def means(rows: Rows, clusters: NDArray[np.intp], instead: Rows) -> Rows:
-    """Return the mean (K, D) of each cluster's rows; of an empty one, the row of `instead`."""
-    counts = np.bincount(clusters, minlength=len(instead))
-    sums = np.zeros_like(instead)
+def means(rows: Rows, clusters: NDArray[np.intp], fallback: Rows) -> Rows:
+    """Return the mean (K, D) of each cluster's rows; for an empty one, its row of `fallback`."""
+    counts = np.bincount(clusters, minlength=len(fallback))
+    sums = np.zeros_like(fallback)
     np.add.at(sums, clusters, rows)
-    found: Rows = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], instead)
+    found: Rows = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], fallback)
     return found
 
 

@@ -25,7 +25,7 @@ class Bin:
 
 
 def bins(scores: NDArray[np.floating], right: NDArray[np.bool_], count: int = BINS) -> list[Bin]:
-    """Return predictions by intervals of equal width of their scores.
+    """Return predictions, grouped by their scores into intervals of equal width.
 
     Args:
         scores: Scores (N,) of the predicted classes, in [0, 1].
@@ -50,8 +50,8 @@ def calibration_error(
 ) -> float:
     """Return the expected calibration error (ECE) in [0, 1] (Guo et al. 2017, arXiv:1706.04599).
 
-    The mean distance between score and accuracy, over `bins`. Of few predictions it is well above 0
-    even for true probabilities.
+    The mean distance between score and accuracy over `bins`, weighted by their counts. For few
+    predictions it is well above 0 even if the scores are true probabilities.
 
     Args:
         scores: As for `bins`, N at least 1.
@@ -65,7 +65,7 @@ def calibration_error(
 def risks(scores: NDArray[np.floating], right: NDArray[np.bool_]) -> Floats:
     """Return the share of errors (N,) among the 1, 2, ... N predictions with the highest scores.
 
-    Equal scores have no order: of some of them, the mean over all orders is taken.
+    Equal scores have no order: the mean over all orders is taken.
 
     Args:
         scores: As for `bins`.

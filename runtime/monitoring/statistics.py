@@ -1,7 +1,7 @@
-"""What a task carries to be watched: statistics of its own images, under its own encoder.
+"""Statistics of a task's own images, which tell its frames from unknown ones.
 
-Optional member `statistics` of artifacts and task files: `version`, `images` and `rest` are in the
-document, the arrays are tensors `statistics.<name>`, of half precision where they are large.
+Optional member `statistics` of artifacts and task files: JSON with `version`, `images`, `rest` and
+thresholds of drift; the arrays are tensors `statistics.<name>`, the large ones in half precision.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ MEMBER = "statistics"
 VERSION = 1
 """Version of the member; others are ignored."""
 MAX_QUANTILES = 512
+"""Most distances, and most affinities, that are kept."""
 _NAMES = ("mean", "axes", "variances", "class_means", "distances", "affinities")
 _HALF = {"axes", "class_means"}
 _DRIFTS, _LIMITS = ("drift", "base_drift"), ("means", "deviations")
 _EQUAL = 1e-6
-"""Difference of two affinities that rounding leaves of none."""
+"""Affinities that differ by less are equal but for rounding."""
 _TINY = 1e-30
-"""Least variance: the square of a distance along it still fits float32."""
+"""Least variance: squared distances along it still fit into float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ class TaskStatistics:
     drift: cusum.Limits | None = None
     """Limits of the distances' drift; None in files of earlier versions."""
     base_drift: cusum.Limits | None = None
-    """Limits under the untouched base, of `Route.frame_excess`; None likewise."""
+    """Limits of `Route.frame_excess`, under the untouched base; None likewise."""
 
     @property
     def nbytes(self) -> int:
@@ -56,10 +57,10 @@ class TaskStatistics:
         return sum(array.nbytes for array in self._arrays().values())
 
     def check_size(self, size: int) -> None:
-        """Check that the statistics are of features of a size.
+        """Check that the statistics are of features of `size` dimensions.
 
         Raises:
-            FormatError: They are of others.
+            FormatError: They are not.
         """
         own = self.gaussian.mean.size
         if own != size:
@@ -71,7 +72,8 @@ class TaskStatistics:
     def novelty(self, features: NDArray[np.floating]) -> Features:
         """Return how far features (N, D) are from the task's own images, (N,) in [0, 1].
 
-        It is the share of the task's own images that are nearer to their mean.
+        It is the share of the task's own images that are nearer to their mean, by Mahalanobis
+        distance (Lee et al. 2018, arXiv:1807.03888).
         """
         return share_below(self.distances, self.gaussian.distances(unit(features)))
 
@@ -84,7 +86,8 @@ class TaskStatistics:
 
         Args:
             features: Features of frames.
-            reject: Share of the task's own images that may be taken for unknown, in (0, 1).
+            reject: Share of the task's own images that may be taken for unknown, in (0, 1): half
+                for their novelty, half for their affinity.
         """
         return self.accepts(self.novelty(features), self.affinity(features), reject)
 

@@ -1,7 +1,7 @@
 """The whitening of a bundle: how far apart two features of its untouched base are.
 
 Distances are those under the covariance of the base's features within a task's own images, pooled
-over the tasks of the bundle: directions in which frames of one scene differ anyway count little.
+over the tasks of the bundle: directions in which frames of one domain differ anyway count little.
 Optional member `whitening` of the manifest, a file reference.
 """
 
@@ -26,15 +26,15 @@ MAX_SIZE = 8192
 MAX_BYTES = 80 << 20
 """Largest file."""
 _MOST = 1e6
-"""Largest absolute value in a factor: squares of distances stay far from what overflows."""
+"""Largest absolute value in a factor, so that squared distances do not overflow."""
 _TENSOR = "triangle"
 _TOP = 1024.0
-"""Largest absolute value of the stored halves."""
+"""Largest absolute value as stored: half precision ends at 65,504 and loses digits below 6e-5."""
 
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """The linear map after which features vary by 1 in every direction within a task."""
+    """The linear map after which features within a task have variance 1 in every direction."""
 
     factor: Features
     """(D, D), upper triangular."""
@@ -52,7 +52,6 @@ class Whitening:
     def encode(self) -> bytes:
         """Return the bytes of the file: the triangle, row by row, in half precision."""
         packed = self.factor[np.triu_indices(self.size)]
-        # Halves end at 65,504, and lose digits below 6e-5.
         scale = float(np.abs(packed).max()) / _TOP
         document = {"dimensions": self.size, "scale": scale}
         return checksummed.encode(
@@ -93,7 +92,7 @@ def fit(groups: Sequence[Features]) -> Whitening:
     wide = [np.asarray(group, np.float64) for group in groups]
     centred = np.concatenate([group - group.mean(0) for group in wide])
     variances, axes = np.linalg.eigh(shrunk(centred))
-    # Images that are all alike would be infinitely far from others.
+    # Without a least variance, equal images would be infinitely far from all others.
     inverse = (axes / np.maximum(variances, least_variance(len(axes)))) @ axes.T
     lower = np.linalg.cholesky((inverse + inverse.T) / 2)
     return Whitening(lower.T.astype(np.float32))
@@ -110,7 +109,7 @@ def _unpacked(packed: NDArray[np.generic], size: int, scale: float) -> Features:
     if float(np.abs(packed).max()) > _MOST / scale:
         raise ValueError(f"a value is above {_MOST:g}")
     factor, start = np.zeros((size, size), np.float32), 0
-    for row in range(size):  # positions of all values would take eight times their bytes
+    for row in range(size):  # np.triu_indices would take eight times the bytes of the values
         stop = start + size - row
         factor[row, row:] = packed[start:stop].astype(np.float64) * scale
         start = stop
