@@ -13,7 +13,7 @@ from adapt.report.album import Album
 from adapt.report.cards import Card, Cards
 from runtime.console import count_of
 
-AREA = {"width": 480, "height": 164, "left": 48, "top": 16, "bottom": 116}
+AREA = {"width": 480, "height": 164, "left": 62, "top": 16, "bottom": 116}
 """Size of the chart, and where its curve may be, in its own units."""
 STRIPS = {"drifting": 124, "no task": 137, "new task": 150}
 """Bands below the curve, with their tops."""
@@ -58,8 +58,8 @@ class Story:
     marks: Sequence[Mark]
     events: Sequence[str]
     """What happened, one for each mark."""
-    epochs: int
-    """Epochs of each training."""
+    epochs: str
+    """Length of each training."""
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
     trusted: Cards
@@ -80,7 +80,7 @@ def story(found: Mapping[str, Any], folder: Path) -> Story:
         strips=strips,
         marks=marks,
         events=events(found),
-        epochs=found["schedule"]["epochs"],
+        epochs=count_of(found["schedule"]["epochs"], "epoch"),
         rows=rows(found),
         notes=[each["reason"] for each in found["comparisons"]],
         trusted=_cards(pictures["trusted"], folder, album),
