@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,6 +12,8 @@ from matplotlib.figure import Figure
 from adapt.demo.loop_page import widths
 from runtime.storage.writing import replacing
 
+AROUND = 2
+"""Points on each side that are averaged, since a class shows for up to 25 frames in a row."""
 COLOURS = ("#33506b", "#2a7f4f", "#d9a441")
 NOTE = "Drawn images: they show that the parts fit together, not what a street camera will give."
 
@@ -30,7 +33,7 @@ def draw(
     for run, colour in zip(runs, COLOURS, strict=False):
         _over_time(over_time, run["loop"], colour, f"seed {run['seed']}")
     over_time.set_ylim(0, 104)
-    over_time.set_ylabel("accuracy of the session's answers, %", fontsize=8)
+    over_time.set_ylabel("accuracy of the session's answers, % (mean of 125 frames)", fontsize=8)
     over_time.set_xlabel(
         "frames, from the begin of the drift (the training is drawn as 75); dotted: alarm, "
         "dashed: installed",
@@ -66,8 +69,11 @@ def _over_time(panel: Any, loop: Mapping[str, Any], colour: str, name: str) -> N
     phases = [point["phase"] for point in timeline]
     zero = begins[phases.index("drift")]
     middles = [(a + b) / 2 - zero for a, b in zip(begins, ends, strict=True)]
-    accuracies = [point["accuracy"] for point in timeline]
-    panel.plot(middles, accuracies, color=colour, linewidth=1.3, label=name)
+    smooth = []
+    for place, phase in enumerate(phases):
+        near = range(max(place - AROUND, 0), min(place + AROUND + 1, len(phases)))
+        smooth.append(fmean(timeline[i]["accuracy"] for i in near if phases[i] == phase))
+    panel.plot(middles, smooth, color=colour, linewidth=1.3, label=name)
     if loop["frames_until_alarm"]:
         panel.axvline(loop["frames_until_alarm"], color=colour, linewidth=1, linestyle=":")
     if loop["installed"]:
