@@ -152,7 +152,8 @@ def events(found: Mapping[str, Any]) -> list[str]:
         "A task is trained on them, compared, exported and "
         f"{'installed' if found['installed'] else 'refused'}. Meanwhile the session classified "
         f"{frames[ADAPTING]}. Better than before? Without labels: {without['verdict']}. With "
-        f"{with_labels['sorted']} held-out frames sorted: {with_labels['verdict']}."
+        f"{with_labels['sorted']} held-out frames sorted: {with_labels['verdict']}. It is refused "
+        "where these show it below zero-shot CLIP."
     )
     tasks = phases["after"]["tasks"]
     lines.append(

@@ -10,7 +10,7 @@ from adapt.demo.camera import Camera, Shown
 from adapt.demo.seen import Seen
 from runtime import DriftMonitor, Harvester, Router, Session
 
-PAUSE = 0.05
+PAUSE = 0.1
 """Seconds between the frames of a camera that goes on while something else is computed."""
 
 
