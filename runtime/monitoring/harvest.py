@@ -1,8 +1,8 @@
 """Collect frames of a scene that a task should be adapted to, within bounds of space and age.
 
-Measured on the demo world: the images that the old task is surest of adapt best, random ones of its
-surer half nearly as well, and those that it is least sure of much worse than none. So the surer
-half is collected, spread out; the others are kept apart for a person.
+Measured on the demo world (`benchmarks.monitoring --harvest`): images of the half that the old task
+is surer of, spread out, adapt about as well as random ones. Those that it is surest of can be much
+worse, and so can those that it is least sure of, which are kept apart for a person.
 
 Longer than most files: it is a public class, and a third of it says what its calls take and raise.
 What lies on the disk is in `runtime.monitoring.store`.
