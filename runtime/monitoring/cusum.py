@@ -1,8 +1,9 @@
 """A CUSUM over how far frames are from a task's own images, and the threshold of its alarm.
 
-Page 1954 (doi:10.1093/biomet/41.1-2.100). A distance counts in deviations from the mean of the
-class that was predicted, since some classes are farther than others and a video shows one for a
-while. The sum rises by what exceeds `K`.
+Page 1954 (doi:10.1093/biomet/41.1-2.100). A distance counts in standard deviations from the mean of
+the class that was predicted, since some classes are farther than others and a video shows one for a
+while. The sum rises by what exceeds `K`. The constants were chosen on test images of three tasks of
+the demo, seed 0; see `benchmarks.monitoring`.
 """
 
 from __future__ import annotations
@@ -16,45 +17,48 @@ from numpy.typing import NDArray
 from runtime.monitoring.gaussian import Features
 
 K = 0.4
-"""Deviations above the mean that a distance must have to raise the sum."""
+"""Deviations above the mean from which a distance raises the sum."""
 CLIP = 4.0
-"""Largest deviations of one frame, so that no single frame raises the alarm."""
+"""Most deviations of one frame, so that no single frame raises the alarm."""
 RATE = 2e-5
 """False alarms per frame that a threshold is computed for."""
 RUN = 30
-"""Frames of one class in a row, at most, that a threshold is computed for; on the mean half."""
+"""Longest run of frames of one class that thresholds are computed for; on average, half of it."""
 SHIFT = 0.3
-"""Deviation of the mean of a class between what a camera sees of it and the training images."""
+"""Standard deviation by which a run's mean is off that of its class: a camera shows one object of a
+class for a while, training showed many."""
 _SHRINK = 20
-"""Images of the whole task that the statistics of a class are mixed with."""
+"""Number of images that the whole task counts for in the mean and deviation of a class."""
 _STREAMS, _FRAMES = 1024, 1024
+"""Drawn streams, and frames of each: `RATE` allows 20 alarms in all of them."""
 _LEAST, _MOST = CLIP, 1e4
+"""Range of thresholds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """What distances of a task's own images are like, and when their sum is an alarm."""
+    """Means and deviations of the distances of a task's own images, and the alarm's threshold."""
 
     means: Features
     """(K,), by predicted class."""
     deviations: Features
     """(K,), positive."""
     threshold: float
-    """Of the sum, in deviations."""
+    """Sum that raises the alarm, in deviations."""
 
     @property
     def enough(self) -> int:
-        """Frames after which a shift by `K + 1` deviations would have been noticed."""
+        """Number of frames in which a shift by `K + 1` deviations raises the alarm."""
         return math.ceil(self.threshold)
 
     def rise(self, level: float, distance: float, predicted: int) -> float:
         """Return the sum after one more frame, as a share of the threshold, in [0, 1].
 
-        It goes no higher, so that a scene that comes back is noticed as fast as one that leaves.
+        It goes no higher, so that the alarm does not outlast a long change by as many frames.
 
         Args:
-            level: Share before.
-            distance: Distance of the frame; one that is not finite counts as a far one.
+            level: Share before this frame.
+            distance: Distance of the frame; one that is not finite counts as `CLIP` deviations.
             predicted: Class that was predicted for it.
         """
         away = (distance - float(self.means[predicted])) / float(self.deviations[predicted])
@@ -85,8 +89,8 @@ def fit_limits(
 
     Frames of a video are not independent: an unusual class raises the sum frame by frame. So
     streams are drawn from the task's own images in runs of 1 to `RUN` frames of one predicted
-    class, whose mean has moved by `SHIFT`, and the threshold is what their sums exceed as often as
-    the rate says.
+    class, each run off its mean by about `SHIFT`, and the threshold is what their sums exceed at
+    that rate.
 
     Args:
         distances: Cross-fitted distances (N,) of the task's own images.

@@ -1,4 +1,7 @@
-"""Tell whether what a camera sees still is what a task was adapted to."""
+"""Tell whether a camera still sees what its task was adapted to.
+
+Longer than most files: a public class, with the file that its state is saved in.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ NOT_ENOUGH: State = "not enough frames yet"
 STEADY: State = "steady"
 DRIFTING: State = "drifting"
 EVERY = 10
-"""Frames of which one is looked at: those of a video are nearly alike."""
+"""One frame in so many is looked at: those of a video are nearly alike."""
 MAX_BYTES = 16 << 20
 """Largest file of a state."""
 _MOST = 1 << 53
@@ -41,7 +44,7 @@ class Drift:
     task: str
     state: State
     level: float
-    """Sum of what the distances had too much, as a share of what raises the alarm, in [0, 1]."""
+    """Sum of the CUSUM, as a share of what raises the alarm, in [0, 1]."""
     frames: int
     """Number of frames that were looked at."""
     alarms: int
@@ -53,7 +56,7 @@ class _Watch:
     """State of one task."""
 
     of: str
-    """Digest of the task's limits: a task that was replaced is watched anew."""
+    """Digest of the task's limits: a replaced task is watched anew."""
     level: float = 0.0
     base: float = 0.0
     """Level under the untouched base, for frames that a router routed."""
@@ -92,13 +95,13 @@ class _Document:
 class DriftMonitor:
     """Watches one camera, under whatever tasks classify its frames. Safe to use from threads.
 
-    A CUSUM over the Mahalanobis distances of the features: it says `drifting` when frames have been
-    farther from the task's own images than these are from each other, and `steady` again when they
-    have not been for as long. Where a `Router` chose the task, what it saw through the untouched
-    base is watched too: it finds some changes sooner. The thresholds come with the task: 2 false
-    alarms in 100,000 frames that are looked at, for streams that show a class for up to 30 of them
-    in a row, drawn from images that the task was adapted to. Held-out images of the demo gave up
-    to 16 there, and 36 where every run has 30 frames.
+    A CUSUM (Page 1954) over the Mahalanobis distances of the features: `drifting` is said when they
+    have been unusually far from the task's own images for long enough, and `steady` again when its
+    sum is back at 0. Where a `Router` chose the task, what it saw through the untouched base is
+    watched too: it finds some changes sooner. The thresholds come with the task: 2 false alarms in
+    100,000 frames that are looked at, for streams that show a class for up to 30 of them in a row,
+    drawn from images that the task was adapted to. Held-out images of the demo gave up to 16 there,
+    and 36 where every run has 30 frames.
 
     Example:
         monitor = DriftMonitor()  # one for each camera
@@ -111,7 +114,7 @@ class DriftMonitor:
         """Start without having seen a frame.
 
         Args:
-            every: Number of frames of which one is looked at; 1 for images that come one by one.
+            every: Looks at one frame in so many; 1 suits images that come one by one.
 
         Raises:
             ConfigError: It is below 1.
@@ -152,7 +155,7 @@ class DriftMonitor:
             return _drift(prediction.task, watch, limits)
 
     def reset(self, task: str | None = None) -> None:
-        """Forget what was seen under a task, or under all: after the camera was moved, say.
+        """Forget what was seen under a task, or under all, for example after the camera was moved.
 
         Args:
             task: Id of a task; None for all.
@@ -195,7 +198,7 @@ class DriftMonitor:
         return monitor
 
     def _watch(self, task: str, statistics: TaskStatistics, limits: Limits) -> _Watch:
-        """Return the state of a task, a new one where its statistics are others."""
+        """Return the state of a task, a new one if its statistics have changed."""
         known = self._digests.get(task)
         if known is None or known[0] is not limits:
             known = self._digests[task] = limits, _digest(statistics, limits)
@@ -204,7 +207,7 @@ class DriftMonitor:
 
 
 def _excess(prediction: Watched) -> float | None:
-    """Return how far a frame is under the base, if a router looked at it; see `Route`."""
+    """Return the frame's excess under the base, see `Route`; None if no router looked at it."""
     route = prediction.route
     return route.frame_excess if route is not None and route.task == prediction.task else None
 
@@ -225,13 +228,13 @@ def _after(
         limits: Its limits of drift.
         prediction: Prediction for the frame.
         looks: Whether to look at its features.
-        excess: How far it is under the base; None to leave that out.
+        excess: Its excess under the base; None to leave that out.
     """
     predicted, level, base = int(prediction.logits.argmax()), watch.level, watch.base
     if looks:
         rows = unit(np.asarray(prediction.features))[None]
         level = limits.rise(level, float(statistics.gaussian.distances(rows)[0]), predicted)
-    if prediction.route is None:  # nothing would ever lower it
+    if prediction.route is None:  # without a router, nothing would ever lower it
         base = 0.0
     elif excess is not None and statistics.base_drift is not None:
         base = statistics.base_drift.rise(base, excess, predicted)

@@ -1,7 +1,8 @@
-"""Follow the scene of one camera: which task its last frames belong to, or that they fit none.
+"""Follow the scene of one camera: which task its last frames fit, or that they fit none.
 
-Distances are summed over the last frames, as one frame alone is wrong now and then. When the last
-few contradict what all say together, the scene has changed, and the older ones are dropped.
+Distances are averaged over the last frames, since single frames mislead now and then. When the last
+few contradict the average, the scene has changed, and the older ones are dropped. The constants
+were chosen on test images of three tasks of the demo, seed 0; see `benchmarks.monitoring`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from runtime.monitoring.gaussian import Features
 from runtime.monitoring.table import Route, RoutingTable, limit
 
 MOST = 1000
-"""Most frames that a router sums over, or lets pass between two looks."""
+"""Most frames that a router averages, or lets pass between two looks."""
 _RECENT = 3
-"""Frames that show a change of scene."""
+"""Number of last frames that tell a change of scene."""
 _CHANGED = 1.5
-"""How far beyond its limit the current task must be in these, as a factor."""
+"""Factor by which the current task must exceed its limit in these for the scene to have changed."""
 _BACK = 0.8
-"""Share of the limit that frames must come below to be of a task again, after they were of none."""
+"""Share of the limit below which frames are of a task again, after they were of none."""
 _WRONG = 0.98
 """Novelty under the current task from which a frame looks wrong."""
 
@@ -34,14 +35,15 @@ class State:
 
     table: RoutingTable | None = None
     rows: Features = field(default_factory=lambda: np.empty((0, 0, 0), np.float32))
-    """Features (N, G, D) of the frames that are summed over, oldest first."""
+    """Features (N, G, D) of the frames that are averaged, oldest first, as the table takes them."""
     scores: Features = field(default_factory=lambda: np.empty((0, 0), np.float32))
     """Their scores (N, T) in `table`."""
     mean: Features = field(default_factory=lambda: np.empty(0, np.float32))
     """(T,), the mean of these."""
     choice: str | None = None
-    """Task that classifies the frames, the nearest one where none is known."""
+    """Task that classifies the frames: the one they fit, or the nearest one."""
     known: bool = False
+    """Whether the frames fit that task."""
     since: int = 0
     """Frames since the last one that was looked at."""
     wrong: int = 0
@@ -67,8 +69,8 @@ class Router:
     Give it in place of a task's id to `predict`, `predict_batch` and `predict_many` of sessions and
     pools over one bundle. It looks at a frame through the untouched base, which takes another pass
     of the encoder and two switches unless the current task leaves the encoder alone. So it looks at
-    every n-th frame, and at each one while it starts, after a change of scene, and when frames look
-    wrong under the current task.
+    every n-th frame, and at each one while it starts, after a change of scene, and, for as many
+    frames as it averages, when frames look wrong under the current task.
 
     Example:
         router = runtime.Router()
@@ -82,8 +84,8 @@ class Router:
         """Start without a task.
 
         Args:
-            frames: Number of frames to sum distances over, of those that it looks at.
-            every: It looks at one frame in so many at least; 1 looks at each.
+            frames: Number of looked-at frames whose distances are averaged.
+            every: Looks at no fewer than one frame in so many; 1 looks at each.
 
         Raises:
             ConfigError: A number is out of range.
@@ -120,7 +122,7 @@ class Router:
         self._state = State()
 
     def due(self, table: RoutingTable, count: int) -> list[int]:
-        """Return which of the next frames to look at, positions in [0, count).
+        """Return which of the next frames to look at, as positions in [0, count).
 
         Args:
             table: Tasks to choose from.
@@ -131,6 +133,7 @@ class Router:
         if settled and state.free:
             return []
         missing = self.frames - len(state.rows) if settled else self.frames
+        # Not for longer: frames that stay wrong would cost a pass of the encoder each.
         suspicious = settled and 0 < state.wrong <= self.frames
         found: list[int] = []
         since = state.since
@@ -146,7 +149,7 @@ class Router:
     ) -> list[Route] | None:
         """Take in what was looked at of the next frames, and return each one's route.
 
-        None where `due` must be asked again, as another call has reset the router.
+        None if `due` must be called again, because another call has reset the router.
 
         Args:
             table: Tasks to choose from.
@@ -169,7 +172,12 @@ class Router:
         return routes
 
     def note(self, table: RoutingTable, seen: Sequence[Seen]) -> None:
-        """Take in what the chosen tasks said of frames, in their order."""
+        """Take in what the chosen tasks said of frames.
+
+        Args:
+            table: Tasks that were chosen from.
+            seen: What they said, in the order of the frames.
+        """
         state = self._state
         if state.table is not table:  # another call took in a change of the bundle, or a reset
             return
@@ -217,7 +225,7 @@ def _in(state: State, table: RoutingTable) -> State:
 
 
 def _changed(state: State, table: RoutingTable, scores: Features) -> bool:
-    """Return whether the last of some scores (N, T) are of another scene than all together."""
+    """Return whether the last of the scores (N, T) are of another scene than the others."""
     own = table.index(state.choice)
     if own is None or len(scores) <= _RECENT:
         return False

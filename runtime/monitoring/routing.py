@@ -1,4 +1,4 @@
-"""What a task carries so that a device can tell whether a frame is of its domain.
+"""What a task carries so that a device can choose it for frames of its domain.
 
 Optional member `routing` of a task file: `version` in the document; tensors `routing.centres` and
 `routing.sample`, features of the untouched base at unit length, of half precision. They are not
@@ -37,7 +37,7 @@ class TaskRouting:
     centres: Features
     """(C, D), means of clusters of the task's own images."""
     sample: Features
-    """(M, D), features of own images that the clusters were made without."""
+    """(M, D), features of own images that are in no cluster, to which distances are usual."""
 
     @staticmethod
     def document() -> dict[str, Any]:
@@ -50,9 +50,9 @@ class TaskRouting:
 
 
 def sampled(count: int) -> NDArray[np.bool_]:
-    """Return which of a task's images (N,) are kept out of whitening and clusters, as a sample.
+    """Return which of a task's images (N,) are its sample; whitening and clusters use the others.
 
-    Those are spread evenly, since images often come class by class.
+    They are spread evenly, since images often come class by class.
 
     Args:
         count: Number of images, at least `FEWEST`.

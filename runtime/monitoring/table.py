@@ -17,10 +17,10 @@ from runtime.monitoring.routing import TaskRouting
 from runtime.monitoring.whitening import Whitening
 
 _SOFT = 8.0
-"""Squared distance within which several near centres count together; the nearest one alone would
-tell the demo's domains apart a little less well."""
+"""Difference of squared distances within which several near centres count together; the nearest one
+alone tells the demo's domains apart a little less well."""
 _FOREIGN = 10.0
-"""Excess over every task from which a frame is foreign to all of them."""
+"""Excess from which a frame is foreign to a task."""
 
 
 class Route(NamedTuple):
@@ -31,19 +31,19 @@ class Route(NamedTuple):
     distance: float
     """Distance to the task's own images, in the whitened features of the untouched base."""
     margin: float | None
-    """How much nearer it is than the nearest other task, in distance; negative where another one is
-    nearer, None where there is no other."""
+    """Distance of the nearest other task less this one's; negative if that is nearer, None without
+    another task."""
     excess: float
     """How far the squared distance is above the mean of the task's own images, in their standard
     deviations."""
     known: bool
-    """Whether that is within what the task's own images show."""
+    """Whether the excess is usual for the task's own images."""
     frame_excess: float | None
-    """The excess of this frame alone; None where only others were looked at."""
+    """The excess of this frame alone; None if the router did not look at it."""
 
 
 class Placed(NamedTuple):
-    """The images of a task in the whitened space of a bundle."""
+    """A task in the whitened space of a bundle."""
 
     centres: Features
     """(C, D), whitened."""
@@ -69,7 +69,7 @@ def place(task: str, routing: TaskRouting, whitening: Whitening) -> Placed:
     squares = kmeans.squares(_wide(sample), _wide(centres))
     own = _soft(squares[:, :, None], np.array([len(centres)], np.float32))[:, 0]
     mean = float(own.mean())
-    # A few equal images have no spread, and then nothing else would be known.
+    # Equal images have no spread, and then no other image would be known.
     return Placed(centres, mean, max(float(own.std()), 0.05 * abs(mean), 1e-6))
 
 
@@ -129,9 +129,9 @@ class RoutingTable:
         return found[0] if len(found) == 1 else np.concatenate(found, 1)
 
     def bounded(self, scores: Features) -> Features:
-        """Return scores (N, T) in which no single frame outweighs all others.
+        """Return scores (N, T) in which a frame that is foreign to all tasks does not count much.
 
-        A frame that is foreign to all tasks does not say which one is meant.
+        It would outweigh the other frames of an average, and says nothing of which task fits them.
         """
         foreign = self.excess(scores).min(1, keepdims=True) > _FOREIGN
         found: Features = np.where(foreign, self._mean + _FOREIGN * self._spread, scores)
@@ -191,9 +191,10 @@ class RoutingTable:
 
 
 def limit(frames: int) -> float:
-    """Return the largest excess of the mean of some frames that a task's own images may have.
+    """Return the largest excess, of the mean of so many frames, that is usual for a task.
 
-    Frames that follow each other show the same things, so that their mean varies as well.
+    It does not fall to 0, since frames in a row show the same things, so that their mean varies as
+    well. Chosen like the constants of `runtime.monitoring.router`.
     """
     return float(1.5 + 2.5 / np.sqrt(frames))
 
@@ -205,9 +206,10 @@ class _Group:
         counts = np.array([len(task.centres) for task in tasks])
         self._most = int(counts.max())
         centres = np.concatenate([task.centres for task in tasks])
-        self._middle = centres.mean(0)  # else differences would be small beside what all share
-        # The first centres of all tasks, then the second ones, and so on: over these NumPy reduces
-        # some times faster than over those of one task after another.
+        # Subtracted, since small differences of large numbers would lose their digits.
+        self._middle = centres.mean(0)
+        # The first centres of all tasks, then the second ones, and so on: NumPy reduces these
+        # several times faster than the centres of one task after another.
         rank = np.concatenate([np.arange(count) for count in counts])
         order = np.argsort(rank, kind="stable")
         apart = (centres - self._middle)[order]

@@ -1,4 +1,4 @@
-"""What watching needs of a prediction: `runtime.Prediction` is one."""
+"""What monitors and harvests need of a prediction; `runtime.Prediction` has it."""
 
 from __future__ import annotations
 
