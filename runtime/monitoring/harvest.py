@@ -1,11 +1,11 @@
 """Collect frames of a scene that a task should be adapted to, within bounds of space and age.
 
-Measured on the demo world (`benchmarks.monitoring --harvest`): images of the half that the old task
-is surer of, spread out, adapt about as well as random ones. Those that it is surest of can be much
-worse, and so can those that it is least sure of, which are kept apart for a person.
+On the demo world (`benchmarks.monitoring --harvest`), a task learns about as much from spread-out
+images of the half that the old task is surer of as from random ones. The surest ones alone can be
+much worse, and so can the least sure ones, which are kept apart for a person.
 
 Longer than most files: it is a public class, and a third of it says what its calls take and raise.
-What lies on the disk is in `runtime.monitoring.store`.
+Files are kept by `runtime.monitoring.store`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import io
 import os
 import queue
 import random
-import statistics as middle
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 
 import numpy as np
@@ -50,12 +50,14 @@ BUDGET = 500 << 20
 SIDE = 512
 """Pixels of the shorter side of an image, at most."""
 EVERY = 10
+"""One offered frame in so many is looked at: those of a video are nearly alike."""
 BLOCK, HELD_OUT_EACH = 25, 5
-"""Of so many blocks of frames that are looked at, one is held out: neighbours are alike."""
+"""Frames of a block, and blocks of which one is held out. Single held-out frames would be nearly
+equal to their neighbours that are trained on."""
 RECENT, FEWEST = 512, 20
-"""Most and fewest frames that tell what a sure one is."""
+"""Most and fewest recent frames whose median score separates sure frames from unsure ones."""
 _WAITING = 4
-"""Frames that wait to be written."""
+"""Most frames that wait to be written."""
 _PATIENCE = 0.1
 """Seconds after which a call looks whether another thread has closed the harvest."""
 
@@ -63,9 +65,9 @@ _PATIENCE = 0.1
 class Harvester:
     """Collects a camera's frames in a folder of this user alone. Safe to use from threads.
 
-    Nothing is collected unless a program makes one. Frames are taken up in a thread of its own, and
-    skipped while that is busy, so that a camera does not wait for a disk. A process that is killed
-    leaves whole files, with which the next one goes on.
+    Nothing is collected unless a program makes one. A thread of its own writes the frames, and some
+    are skipped while it is busy, so that a camera does not wait for a disk. A killed process leaves
+    whole files, and the next one continues with them.
 
     Example:
         with Harvester("harvest") as harvester:
@@ -94,13 +96,13 @@ class Harvester:
                 more. Half are for trusted images, a quarter each for unsure and held-out ones.
             images: Number of images, divided likewise.
             days: Age at which an image is removed.
-            every: Number of offered frames of which one is looked at.
-            side: Largest shorter side of an image, in pixels; larger frames are reduced.
+            every: Looks at one offered frame in so many.
+            side: Most pixels of an image's shorter side; larger frames are reduced.
             seed: Seed of the draws of unsure and held-out images.
 
         Raises:
-            ConfigError: A number is out of range, another process harvests there, or the folder is
-                something else, or others than this user may look into it.
+            ConfigError: A number is out of range, another process harvests there, the folder holds
+                something else, or other users have access to it.
             FormatError: The manifest is damaged.
             StorageError: The folder cannot be written.
         """
@@ -116,7 +118,7 @@ class Harvester:
         if type(days) not in (int, float) or not 0 < days < 1e6:
             raise ConfigError(f"days must be above 0, found {days!r:.40}")
         self.skipped = 0
-        """Frames that were to be looked at while the thread was busy."""
+        """Number of frames that were skipped because the thread was busy."""
         self._every, self._side, self._offered = every, side, 0
         self._random, self._process = random.Random(seed), os.getpid()
         self._queue: queue.Queue[tuple[NDArray[np.uint8], Watched] | None]
@@ -156,8 +158,8 @@ class Harvester:
             DataError: The frame is not an RGB image.
             ConfigError: The harvest is closed, or the process was forked since it was opened.
             StorageError: An earlier frame could not be written, as on a full disk; this one is not
-                taken, later ones are. Likewise a ConfigError where no image fits into the budget,
-                and a DataError where a prediction has no finite score.
+                taken, later ones are. Likewise a ConfigError if an earlier frame exceeds the budget, and
+                a DataError if its prediction has no finite score.
         """
         self._check()
         if prediction.statistics is None or prediction.features is None:
@@ -180,7 +182,7 @@ class Harvester:
             self._check()  # another thread may have closed it
 
     def flush(self) -> None:
-        """Wait until all frames that were taken up are on the disk.
+        """Wait until all frames that were taken are on the disk.
 
         Raises:
             UdaError: As `offer`.
@@ -196,7 +198,7 @@ class Harvester:
         return self._store.counts()
 
     def close(self) -> None:
-        """Write what was taken up, and end. Safe to call more than once.
+        """Write the frames that were taken, and end. Safe to call more than once.
 
         Raises:
             StorageError: A frame could not be written.
@@ -204,7 +206,8 @@ class Harvester:
         thread = self._thread
         if thread is None or os.getpid() != self._process:
             return
-        while thread.is_alive():  # whoever was interrupted, or is not the only one, ends as well
+        # Repeated, as an earlier call may have been interrupted, and others may run at once.
+        while thread.is_alive():
             self._put(None, wait=True)
             thread.join(_PATIENCE)
         self._thread = None
@@ -223,7 +226,7 @@ class Harvester:
         self.close()
 
     def _put(self, item: tuple[NDArray[np.uint8], Watched] | None, wait: bool) -> bool:
-        """Hand something to the thread; return whether that had room for it."""
+        """Hand something to the thread; return whether its queue had room."""
         try:
             self._queue.put(item, wait, _PATIENCE)
         except queue.Full:
@@ -261,9 +264,9 @@ class Harvester:
         self._scores.append(score)
         held_out = self._looked // BLOCK % HELD_OUT_EACH == HELD_OUT_EACH - 1
         self._looked += 1
-        if len(recent) < FEWEST:  # nothing tells yet what a sure one is
+        if len(recent) < FEWEST:  # too few to tell sure frames from unsure ones
             return
-        sure = score >= middle.median(recent)
+        sure = score >= median(recent)
         part = HELD_OUT if held_out else TRUSTED if sure else UNSURE
         basis, point = _whitened(prediction) if part == TRUSTED else ("", None)
         if not self._store.wants(part, basis, point, self._random):

@@ -1,4 +1,4 @@
-"""The files of a harvest, and its manifest, which is written line by line and never trusted.
+"""Read the files of a harvest by its manifest; nothing in it is trusted.
 
 FOLDER/manifest.jsonl        one line for the kind, then one per image kept or removed
 FOLDER/trusted/              images to adapt to, on which the task that saw them was sure
@@ -40,16 +40,16 @@ PARTS = (TRUSTED, UNSURE, HELD_OUT)
 MAX_BYTES = 64 << 20
 """Largest manifest."""
 MAX_LINE = 1 << 14
-"""Largest line of it, in bytes; an image that needs more is not kept."""
+"""Longest line of a manifest, in bytes; an image that needs more is not kept."""
 MAX_IMAGES = 4000
 """Most images of a harvest."""
 NAME = re.compile(r"[0-9a-f]{16}\.png")
 HEAD = {"kind": "uda-harvest", "schema": 1}
 """First line of the manifest."""
 _LATEST = 1e11
-"""Latest time that an image may be of, in seconds since 1970."""
+"""Latest time of an image, in seconds since 1970."""
 _LIMIT = 6e4
-"""Largest value of a whitened feature that is kept: half precision has no larger ones."""
+"""Largest value of a stored whitened feature: half precision ends at 65,504."""
 
 
 @dataclass(frozen=True)

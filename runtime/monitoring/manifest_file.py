@@ -20,7 +20,7 @@ class ManifestFile:
     """The manifest of a harvest that is being written: whole lines, appended and flushed."""
 
     def __init__(self, folder: Path, entries: Iterable[Entry]) -> None:
-        """Write a manifest of these images, atomically, and open it to append to it.
+        """Write a manifest of these images, atomically, and open it for appending.
 
         Raises:
             StorageError: The file cannot be written.
@@ -31,10 +31,10 @@ class ManifestFile:
         self.rewrite(entries)
 
     def rewrite(self, entries: Iterable[Entry]) -> None:
-        """Replace the manifest by one without lines of what was removed.
+        """Replace the manifest by one that lists these images alone.
 
         Raises:
-            StorageError: The file cannot be written; the former stays.
+            StorageError: The file cannot be written; the former one stays.
         """
         lines = [_line(HEAD), *(_line(asdict(entry)) for entry in entries)]
         content = b"".join(lines)
@@ -46,12 +46,12 @@ class ManifestFile:
 
     @contextmanager
     def adding(self, entry: Entry) -> Iterator[None]:
-        """Append an image before the block that writes it; take it back if that fails.
+        """Append an image's line, then run the block that writes the image; undo it if that fails.
 
         A process that is killed leaves a line without a file, which readers leave out.
 
         Raises:
-            StorageError: The line cannot be written; nothing of it is.
+            StorageError: The line cannot be written; no part of it stays.
         """
         before = self._size, self.lines
         self._append(_line(asdict(entry)))
@@ -63,7 +63,11 @@ class ManifestFile:
             raise
 
     def remove(self, file: str) -> None:
-        """Append that an image was removed; raises like `adding`."""
+        """Append that an image was removed.
+
+        Raises:
+            StorageError: As `adding`.
+        """
         self._append(_line({"removed": file}))
 
     def close(self) -> None:
@@ -84,7 +88,7 @@ class ManifestFile:
             if not os.path.samestat(there, os.fstat(self._file)):
                 raise OSError(errno.ESTALE, "it was replaced while it was being written")
             try:
-                if there.st_size != self._size:  # `_cut` has failed
+                if there.st_size != self._size:  # an earlier `_cut` failed
                     os.ftruncate(self._file, self._size)
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
@@ -95,13 +99,13 @@ class ManifestFile:
         self._size, self.lines = self._size + len(line), self.lines + 1
 
     def _cut(self) -> None:
-        """Take back what was appended last."""
+        """Take back an unfinished line, if the file system lets us."""
         with suppress(OSError):
             os.ftruncate(self._file, self._size)
 
 
 def fits(entry: Entry) -> bool:
-    """Return whether an image's line is as short as it must be."""
+    """Return whether an image's line is short enough for readers."""
     return len(_line(asdict(entry))) <= MAX_LINE
 
 

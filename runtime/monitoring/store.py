@@ -31,13 +31,14 @@ from runtime.storage.files import make_folder, storage_errors
 from runtime.storage.writing import remove_leftovers, write_bytes
 
 _SHARES: dict[Part, int] = {"trusted": 2, "unsure": 4, "held-out": 4}
-"""One part of so many for each."""
+"""Divisors of the bounds: half for trusted images, a quarter for each other part."""
 _MODE = 0o700
 _OTHERS = 0o077
+"""Permissions of other users."""
 _SET = 1704067200
-"""Time, that of January 2024, before which a clock has not been set."""
+"""Start of 2024: a clock that shows an earlier time has not been set."""
 _LINE = 1024
-"""Bytes of an image's line in the manifest, about, with that of its removal."""
+"""Bytes that an image's two lines in the manifest are taken to need: it is added, then removed."""
 _SLACK = 256
 """Lines about removed images that the manifest may have."""
 
@@ -50,7 +51,7 @@ class Store:
         """Make the folder of a harvest, or check that it may be one.
 
         Raises:
-            ConfigError: It is something else, or others than this user may look into it.
+            ConfigError: It holds something else, or other users have access to it.
             StorageError: It cannot be made.
         """
         with storage_errors(folder):
@@ -60,8 +61,8 @@ class Store:
             found = folder.stat()
             if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & _OTHERS:
                 raise ConfigError(
-                    f"others may look into '{folder}', where frames of a camera would lie; make it "
-                    "yours alone (chmod 700), or choose another folder"
+                    f"'{folder}' is to hold frames of a camera, but other users have access to it; "
+                    "run `chmod 700` on it, or choose another folder"
                 )
             names = {name for name in os.listdir(folder) if not name.startswith(".")} - {LOCK}
         if names and not is_harvest(folder):
@@ -112,15 +113,15 @@ class Store:
     def now(self) -> float:
         """Return the time for a new image, in seconds since 1970.
 
-        A camera without a clock of its own starts in 1970 until it has asked for the time; until
-        then, time goes on from the newest image.
+        A device without a battery-backed clock starts in 1970. Until its clock is set, time
+        continues from the newest image.
         """
         found = time.time()
         return found if found >= _SET else self._ahead + time.monotonic()
 
     @property
     def entries(self) -> list[Entry]:
-        """All images, those that a person has moved among them."""
+        """All images, oldest first, with those that a person has moved."""
         kept = [entry for part in PARTS for entry, _ in self._kept[part].values()]
         return sorted(kept + self._elsewhere, key=lambda entry: entry.time)
 
@@ -136,7 +137,8 @@ class Store:
             part: Part of the harvest.
             basis: Digest of what the point is whitened by.
             point: Whitened features of a trusted frame.
-            draws: Random numbers; of the other parts each frame has the same chance.
+            draws: Random numbers; in the other parts every frame has the same chance to be kept
+                (reservoir sampling, Vitter 1985).
         """
         self.seen[part] += 1
         sizes = [size for _, size in self._kept[part].values()]
@@ -201,7 +203,8 @@ class Store:
             if found_at is None:
                 continue
             path, where = found_at
-            entry = replace(entry, time=min(entry.time, self.now()))  # a clock was ahead
+            # A clock that was ahead would keep its images for too long.
+            entry = replace(entry, time=min(entry.time, self.now()))
             part = next((part for part in PARTS if part == where), None)
             if part is None:
                 self._elsewhere.append(entry)

@@ -257,7 +257,7 @@ def test_only_this_user_may_look_into_it(own, tmp_path):
     for path in (tmp_path / "gate", *(tmp_path / "gate" / part for part in PARTS)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     (tmp_path / "open").mkdir(0o755)
-    with pytest.raises(ConfigError, match=r"others may look into .*chmod 700"):
+    with pytest.raises(ConfigError, match=r"other users have access .*chmod 700"):
         Harvester(tmp_path / "open")
 
 
