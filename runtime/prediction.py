@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from runtime.errors import ConfigError
 from runtime.models import REJECT
-from runtime.monitoring.confidence import UNCALIBRATED, Calibration
+from runtime.monitoring.confidence import Calibration, described
 from runtime.monitoring.statistics import TaskStatistics
 from runtime.monitoring.table import Route
 
 WATCHED = ("confidence", "calibration", "novelty", "affinity", "known")
-"""Properties that are None where the task does not carry what they need."""
+"""Properties that come from what a task carries; a row leaves out those that are None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,8 @@ class Prediction:
     def confidence(self) -> float | None:
         """The probability that the label is right, in [0, 1], as sorted images calibrated it.
 
-        It is for frames like the sorted ones: of the task's domain, and of one of its classes. None
-        where the task has no sorted images; the score is not a probability then.
+        It holds for frames like the sorted ones: of the task's domain, and of one of its classes.
+        None for an uncalibrated task, whose scores are not probabilities.
         """
         if self.calibrated is None:
             return None
@@ -69,7 +69,7 @@ class Prediction:
     @property
     def calibration(self) -> str:
         """What `confidence` is from: `50 sorted images`, or `uncalibrated`."""
-        return UNCALIBRATED if self.calibrated is None else str(self.calibrated)
+        return described(self.calibrated)
 
     @property
     def label(self) -> str:
@@ -96,8 +96,7 @@ class Prediction:
     def affinity(self) -> float | None:
         """Cosine of the features to the nearest mean of a class, in [-1, 1].
 
-        Low for things of a class that the task does not know. None where the task has no
-        statistics.
+        It is low for classes that the task does not know. None where the task has no statistics.
         """
         if self.statistics is None or self.features is None:
             return None
@@ -105,11 +104,11 @@ class Prediction:
 
     @property
     def known(self) -> bool | None:
-        """Whether the frame is of the task's domain, and of one of its classes, as far as it shows.
+        """Whether the frame seems to be of the task's domain, and of one of its classes.
 
-        Of the task's own images the share `reject` is taken for unknown; a blank frame is always
-        unknown, and so is one that a router found to be of no task's domain. Else None where the
-        task has no statistics.
+        A blank frame is unknown, and so is one that a router found to be of no task's domain. Of
+        the task's own images, the share `reject` is taken for unknown. None where the task has no
+        statistics, unless a router found the frame to be of no task's domain.
         """
         if self.route is not None and not self.route.known:
             return False
@@ -157,7 +156,7 @@ class Prediction:
 
 
 def compare_at_once(predictions: Sequence[Prediction]) -> None:
-    """Hold predictions of one task against its statistics, in a tenth of the time of one by one."""
+    """Compute novelty and affinity of one task's predictions, ten times as fast as one by one."""
     statistics = predictions[0].statistics if predictions else None
     rows = [each.features for each in predictions if each.features is not None]
     if statistics is None or len(rows) < len(predictions):

@@ -96,8 +96,8 @@ def _watching(found: Artifact) -> dict[str, str]:
         "drift": "none" if own.drift is None else f"threshold {own.drift:.1f}, for {RATE}",
         "routing": "none" if base is None else f"from {len(base):,} target images",
         "scores": own.scores
-        if own.temperature is None
-        else f"temperature {own.temperature:.2f}, from {own.scores}",
+        if own.calibration is None
+        else f"temperature {own.calibration.temperature:.2f}, from {own.scores}",
     }
 
 

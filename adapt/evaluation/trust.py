@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from adapt.data.base import UNKNOWN
 from adapt.evaluation.predictions import Predictions
-from runtime.monitoring.confidence import UNCALIBRATED, Calibration
+from runtime.monitoring.confidence import UNCALIBRATED, Calibration, described
 from runtime.monitoring.reliability import Bin, area, bins, calibration_error, risks
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Shares of the predictions, the surest ones, whose accuracy is shown."""
+"""Shares of the predictions, surest first, whose accuracy is shown."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Trust:
     """Area under the risk-coverage curve, risk in percent."""
     bins: tuple[Bin, ...]
     accuracies: tuple[tuple[float, float], ...]
-    """Pairs of a coverage and the accuracy of so many of the surest predictions."""
+    """Pairs of a coverage and the accuracy of that share of the predictions, the surest ones."""
 
     @property
     def calibrated(self) -> bool:
@@ -49,7 +49,7 @@ def trust(
 
     Args:
         found: Predictions of the test images.
-        labels: Classes (M,) of these, UNKNOWN (-1) ones do not count.
+        labels: Their classes (M,); images of class UNKNOWN (-1) do not count.
         calibration: Temperature that the confidences are from, if there is one.
     """
     known = labels != UNKNOWN
@@ -59,7 +59,7 @@ def trust(
     risk = risks(sure, right)
     counts = [max(round(share * len(risk)), 1) for share in COVERAGES]
     return Trust(
-        calibration=UNCALIBRATED if calibration is None else str(calibration),
+        calibration=described(calibration),
         ece=100 * calibration_error(sure, right),
         aurc=100 * area(sure, right),
         bins=tuple(bins(sure, right)),

@@ -1,4 +1,4 @@
-"""What a task carries so that a device can tell when to trust its answers, for people to read."""
+"""Sum up what a task carries for monitoring, for `uda-runtime info` and `uda-adapt inspect`."""
 
 from __future__ import annotations
 
@@ -9,45 +9,44 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.monitoring import confidence, cusum, routing, statistics
+from runtime.monitoring.confidence import Calibration
 
 RATE = f"{1e5 * cusum.RATE:.0f} false alarms in 100,000 frames"
-"""What thresholds of drift are computed for."""
+"""Rate of false alarms that drift thresholds are computed for."""
 
 
 @dataclass(frozen=True)
 class Carried:
-    """The optional members of a task, in short."""
+    """A summary of a task's optional members."""
 
     statistics: int | None
     """Number of target images that the statistics are from; None without any."""
     drift: float | None
-    """Threshold of the alarm; None without one."""
+    """Threshold of the alarm of drift; None without one."""
     routing: bool
     """Whether the task can be chosen for a frame, in a bundle with a whitening."""
-    calibration: int | None
-    """Number of sorted images that the temperature is from; None where it is uncalibrated."""
-    temperature: float | None
+    calibration: Calibration | None
+    """Temperature of the logits; None where the task is uncalibrated."""
 
     @property
     def scores(self) -> str:
         """Where the confidence is from, as `Prediction.calibration` says it."""
-        if self.calibration is None:
-            return confidence.UNCALIBRATED
-        return f"{self.calibration} sorted images"
+        return confidence.described(self.calibration)
 
     def document(self) -> dict[str, Any]:
         """Return this as JSON for programs."""
+        own = self.calibration
         return {
             "statistics_images": self.statistics,
             "drift_threshold": self.drift,
             "routing": self.routing,
             "calibration": self.scores,
-            "calibration_images": self.calibration,
-            "temperature": self.temperature,
+            "calibration_images": None if own is None else own.images,
+            "temperature": None if own is None else own.temperature,
         }
 
     def cells(self) -> list[str]:
-        """Return the cells of `HEADER`."""
+        """Return a row of cells, headed by `HEADER`."""
         return [
             "none" if self.statistics is None else f"{self.statistics:,} images",
             "none" if self.drift is None else f"{self.drift:.1f}",
@@ -56,12 +55,12 @@ class Carried:
         ]
 
 
-NOTHING = Carried(None, None, False, None, None)
+NOTHING = Carried(None, None, False, None)
 HEADER = ("statistics", "drift threshold", "routing", "scores")
 
 
 def read(optional: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], classes: int) -> Carried:
-    """Return what the optional members of an artifact or a task file are.
+    """Return a summary of the optional members of an artifact or a task file.
 
     Args:
         optional: Optional members of the file.
@@ -72,11 +71,9 @@ def read(optional: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], class
         FormatError: A member is damaged.
     """
     own = statistics.read(optional, tensors, classes)
-    calibration = confidence.read(optional)
     return Carried(
         statistics=None if own is None else own.images,
         drift=None if own is None or own.drift is None else own.drift.threshold,
         routing=routing.read(optional, tensors) is not None,
-        calibration=None if calibration is None else calibration.images,
-        temperature=None if calibration is None else calibration.temperature,
+        calibration=confidence.read(optional),
     )

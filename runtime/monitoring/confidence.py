@@ -52,6 +52,11 @@ class Calibration:
         return {"version": VERSION, "temperature": self.temperature, "images": self.images}
 
 
+def described(calibration: Calibration | None) -> str:
+    """Return what confidences are from: `50 sorted images`, or `uncalibrated`."""
+    return UNCALIBRATED if calibration is None else str(calibration)
+
+
 def read(optional: Mapping[str, Any]) -> Calibration | None:
     """Return the calibration that a file carries; None where it has none, or of another version.
 
