@@ -18,11 +18,11 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise `Terminated` in the block when SIGTERM comes; further ones wait until it ends.
+    """Raise `Terminated` in the block when SIGTERM comes; further ones are ignored until it ends.
 
-    Nothing changes outside the main thread, or where the program's starter ignores SIGTERM.
+    Does nothing outside the main thread, or in a process that was started to ignore SIGTERM.
     """
-    main = threading.current_thread() is threading.main_thread()  # the others may handle no signals
+    main = threading.current_thread() is threading.main_thread()  # others cannot set handlers
     if not main or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         yield
         return

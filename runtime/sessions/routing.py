@@ -1,8 +1,10 @@
-"""Choose the task of frames, which are looked at through the untouched base.
+"""Choose the task of frames by a look at them through the untouched base.
 
-For such a look the current patch comes off. It is not put back at once: as after an interrupted
-switch, the next call writes the task that it needs. So a look costs two switches, whether the task
-changes or not, and an exception in between leaves nothing to mend.
+For a look the current patch comes off. It is not put back at once: as after an interrupted switch,
+the next call writes the task that it needs. So a look costs two switches, whether the task changes
+or not, and an exception in between needs no repair.
+
+Longer than most files: a public class, with what sessions and pools share of choosing.
 """
 
 from __future__ import annotations
@@ -32,17 +34,17 @@ _MOST = 32
 
 
 def routed(task: object) -> TypeGuard[TaskChoice]:
-    """Return whether what stands for a task is to be chosen."""
+    """Return whether an argument asks for a task to be chosen."""
     return isinstance(task, Router) or (isinstance(task, str) and task == AUTO)
 
 
 def opaque(frames: Sequence[Frame]) -> bool:
-    """Return whether no frame can have transparent pixels, as images and their files can."""
+    """Return whether no frame can have transparent pixels: all are arrays, not images or files."""
     return all(isinstance(frame, np.ndarray) for frame in frames)
 
 
 class Chosen:
-    """Frames with the tasks that were chosen for them, and those that tell their routers."""
+    """Frames with the tasks that were chosen for them, and their routers."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Chosen:
         routes: dict[int, Route],
         looked_at: Sequence[int],
     ) -> None:
-        """Put routes in the place of routers.
+        """Replace routers by the tasks of their routes.
 
         Args:
             table: Tasks that were chosen from.
@@ -68,7 +70,7 @@ class Chosen:
         self._routers = [task if isinstance(task, Router) else None for _, task in pairs]
 
     def noted(self, predictions: Sequence[Prediction]) -> list[Prediction]:
-        """Tell the routers what the tasks say, and return the predictions with their routes."""
+        """Tell the routers what their tasks predicted, and return the predictions with routes."""
         found: list[Prediction] = []
         seen: dict[Router, list[Seen]] = {}
         for position, prediction in enumerate(predictions):
@@ -106,7 +108,8 @@ def answered(
         except TaskError:
             there = tasks()
             gone = [n for n, (_, task) in enumerate(chosen.pairs) if task not in there]
-            # A refresh may have removed one after it was chosen; one that is named is an error.
+            # A refresh may have removed a task after it was chosen: choose again. A missing task
+            # that the caller named is an error.
             if not gone or any(not routed(pairs[number][1]) for number in gone):
                 raise
 
@@ -124,7 +127,7 @@ class RoutingSession(SwitchingSession):
     def route(self, frame: Frame) -> list[Route]:
         """Return how well each task fits one frame, best first, by a look through the base.
 
-        Tasks that do not carry what it takes are left out. The current task stays.
+        Tasks that do not carry routing are left out. The current task stays.
 
         Args:
             frame: As for `predict`.
