@@ -100,8 +100,8 @@ class DriftMonitor:
     sum is back at 0. Where a `Router` chose the task, what it saw through the untouched base is
     watched too: it finds some changes sooner. The thresholds come with the task: 2 false alarms in
     100,000 frames that are looked at, for streams that show a class for up to 30 of them in a row,
-    drawn from images that the task was adapted to. Held-out images of the demo gave up to 16 there,
-    and 36 where every run has 30 frames.
+    drawn from images that the task was adapted to. Held-out images of the demo gave up to 19 there,
+    and 37 where every run has 30 frames (`python -m benchmarks.monitoring`, three seeds).
 
     Example:
         monitor = DriftMonitor()  # one for each camera

@@ -158,8 +158,8 @@ class Harvester:
             DataError: The frame is not an RGB image.
             ConfigError: The harvest is closed, or the process was forked since it was opened.
             StorageError: An earlier frame could not be written, as on a full disk; this one is not
-                taken, later ones are. Likewise a ConfigError if an earlier frame exceeds the budget, and
-                a DataError if its prediction has no finite score.
+                taken, later ones are. Likewise a ConfigError if an earlier frame exceeds the
+                budget, and a DataError if its prediction has no finite score.
         """
         self._check()
         if prediction.statistics is None or prediction.features is None:
