@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from runtime.monitoring.cusum import Limits
 from runtime.monitoring.gaussian import unit
 from runtime.monitoring.statistics import TaskStatistics
 from runtime.monitoring.watched import Watched
+from runtime.mutex import Mutex
 from runtime.storage.fields import build
 from runtime.storage.files import read_bytes
 from runtime.storage.json_text import parse
@@ -124,7 +124,7 @@ class DriftMonitor:
         self._every, self._waiting, self._base_waiting = every, 0, 0
         self._tasks: dict[str, _Watch] = {}
         self._digests: dict[str, tuple[Limits, str]] = {}
-        self._lock = threading.Lock()
+        self._mutex = Mutex()
 
     def see(self, prediction: Watched) -> Drift:
         """Take the next frame's prediction, and say what its task's state is.
@@ -142,7 +142,7 @@ class DriftMonitor:
                 "20 target images and this version, and export it again"
             )
         limits = statistics.drift
-        with self._lock:
+        with self._mutex:
             watch = self._watch(prediction.task, statistics, limits)
             excess = None if self._base_waiting else _excess(prediction)
             if not self._waiting or excess is not None:
@@ -160,7 +160,7 @@ class DriftMonitor:
         Args:
             task: Id of a task; None for all.
         """
-        with self._lock:
+        with self._mutex:
             for name in list(self._tasks) if task is None else [task]:
                 self._tasks.pop(name, None)
 
@@ -170,7 +170,7 @@ class DriftMonitor:
         Raises:
             StorageError: The file cannot be written.
         """
-        with self._lock:
+        with self._mutex:
             waiting = self._waiting, self._base_waiting
             found = _Document("uda-drift", 1, self._every, *waiting, dict(self._tasks))
         write_bytes(Path(path), json.dumps(asdict(found)).encode())

@@ -16,6 +16,7 @@ import os
 import queue
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -188,9 +189,8 @@ class Harvester:
             UdaError: As `offer`.
         """
         self._check()
-        with self._queue.all_tasks_done:
-            while self._queue.unfinished_tasks and self._thread is not None:
-                self._queue.all_tasks_done.wait(_PATIENCE)
+        while self._queue.unfinished_tasks and self._thread is not None:
+            time.sleep(_PATIENCE / 50)
         self._raise()
 
     def counts(self) -> dict[Part, int]:
@@ -210,8 +210,8 @@ class Harvester:
         while thread.is_alive():
             self._put(None, wait=True)
             thread.join(_PATIENCE)
-        self._thread = None
         self._stack.close()
+        self._thread = None
         self._raise()
 
     def __enter__(self) -> Harvester:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import stat
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from runtime.monitoring.harvested import (
     sorted_classes,
 )
 from runtime.monitoring.manifest_file import ManifestFile
+from runtime.mutex import Mutex
 from runtime.storage import disk
 from runtime.storage.files import make_folder, storage_errors
 from runtime.storage.writing import remove_leftovers, write_bytes
@@ -91,7 +91,7 @@ class Store:
         """Images that a person has moved."""
         self.seen: dict[Part, int] = dict.fromkeys(PARTS, 0)
         """Number of frames that were looked at for each part."""
-        self._coverage, self._lock = Coverage(), threading.Lock()
+        self._coverage, self._mutex = Coverage(), Mutex()
         remove_leftovers(folder)
         if not disk.exists(folder / MANIFEST):  # first, since it makes the folder a harvest
             ManifestFile(folder, ()).close()
@@ -127,7 +127,7 @@ class Store:
 
     def counts(self) -> dict[Part, int]:
         """Return the number of images of each part."""
-        with self._lock:
+        with self._mutex:
             return {part: len(self._kept[part]) for part in PARTS}
 
     def wants(self, part: Part, basis: str, point: Features | None, draws: random.Random) -> bool:
@@ -212,7 +212,7 @@ class Store:
                 self._add(replace(entry, part=part), path.stat().st_size + _LINE)
 
     def _add(self, entry: Entry, size: int) -> None:
-        with self._lock:
+        with self._mutex:
             self._kept[entry.part][entry.file] = entry, size
         if entry.part == TRUSTED:
             self._coverage.add(entry.file, entry.basis or entry.file, entry.features())
@@ -221,7 +221,7 @@ class Store:
         """Remove an image, its file first: that frees space, and a line needs some."""
         with storage_errors(self.folder):
             (self.folder / part / file).unlink(missing_ok=True)
-        with self._lock:
+        with self._mutex:
             del self._kept[part][file]
         if part == TRUSTED:
             self._coverage.remove(file)

@@ -12,6 +12,7 @@ from runtime.errors import ConfigError, FormatError, StorageError, TaskError
 from runtime.monitoring import cusum, statistics
 from runtime.monitoring.fit import base_limits, task_statistics
 from runtime.monitoring.table import Route
+from tests.runtime.interrupts import elsewhere, interrupted
 
 CLASSES, SIZE = 4, 6
 
@@ -225,6 +226,22 @@ def test_a_task_without_limits_is_refused(own):
     for prediction in (plain, replace(plain, statistics=None), replace(plain, features=None)):
         with pytest.raises(TaskError, match="'a-c' has no limits of drift"):
             DriftMonitor().see(prediction)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_whatever_interrupts_it_the_next_frame_is_taken(own, tmp_path):
+    monitor, (first, second) = DriftMonitor(every=1), predictions(own, *images(2, 3))
+    path = tmp_path / "gate.json"
+
+    def call():
+        monitor.see(first)
+        monitor.save(path)
+        monitor.reset("a-b")
+
+    for _ in interrupted(lambda: monitor.see(first), call, step=7, sample=400):
+        before = elsewhere(lambda: monitor.see(second)).frames
+        assert elsewhere(lambda: monitor.see(second)).frames == before + 1
+        DriftMonitor.load(path)
 
 
 def test_threads_lose_no_frame(own):

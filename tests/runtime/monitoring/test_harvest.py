@@ -22,6 +22,7 @@ from runtime.errors import ConfigError, DataError, FormatError, StorageError, Ta
 from runtime.monitoring import harvested
 from runtime.monitoring.coverage import Coverage
 from runtime.monitoring.fit import task_statistics
+from tests.runtime.interrupts import elsewhere, interrupted
 
 SIZE, CLASSES = 4, ("x", "y")
 PARTS = ("trusted", "unsure", "held-out")
@@ -498,15 +499,45 @@ def test_images_of_the_future_age_like_others_and_make_none_older(own, tmp_path,
     assert sum(fill(folder, own, 0, days=10).values()) == 0
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_whatever_interrupts_its_calls_it_goes_on_and_ends(own, tmp_path):
+    frames = stream(own, 10**6)
+    harvester = Harvester(tmp_path / "gate", every=1, images=8)
+
+    def call():
+        harvester.offer(*next(frames), wait=True)
+        harvester.counts()
+        harvester.flush()
+
+    for _ in interrupted(lambda: None, call, step=7, sample=100):
+        elsewhere(lambda: harvester.offer(*next(frames), wait=True), 20)
+        elsewhere(harvester.counts, 20)
+        elsewhere(harvester.flush, 20)
+    number = 0
+
+    def again():
+        nonlocal harvester, number
+        number += 1
+        harvester = Harvester(tmp_path / f"{number}", every=1)
+
+    for _ in interrupted(again, lambda: harvester.close(), step=5, sample=100):
+        elsewhere(harvester.close, 20)
+        Harvester(tmp_path / f"{number}").close()
+
+
 KILLED = """
 import sys, numpy as np
 from runtime import Harvester, Prediction, read_image
 from runtime.monitoring.fit import task_statistics
+from tests.runtime.interrupts import elsewhere, interrupted
 random = np.random.default_rng(int(sys.argv[2]))
 own = task_statistics(random.normal(1, 0.3, (40, 4)).astype(np.float32), np.arange(40) % 2, 2)
+ready = False
 with Harvester(sys.argv[1], every=1, images=24) as harvester:
-    print("ready", flush=True)
     while True:
+        if not ready and any(harvester.counts().values()):
+            ready = True
+            print("ready", flush=True)
         logits = np.array([5 * random.random(), 0], np.float32)
         features = random.normal(1, 0.3, 4).astype(np.float32)
         frame = random.integers(0, 256, (60, 80, 3), np.uint8)
