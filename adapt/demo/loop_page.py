@@ -20,11 +20,12 @@ STRIPS = {"drifting": 124, "no task": 137, "new task": 150}
 _ADAPTING = 3 * BIN
 """Frames that the part whose number of frames depends on the machine is drawn as."""
 _SIDE = 144
+"""Longest side of a picture in pixels."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of a band; its strength is a share in [0, 1]."""
+    """Part of a band; its strength is in [0, 1]."""
 
     x: float
     width: float
@@ -42,7 +43,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Mark:
-    """Begin of a part of the story."""
+    """Start of a part of the story."""
 
     number: int
     x: float
@@ -126,7 +127,7 @@ def chart(
 
 
 def widths(timeline: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return the frames that the points of a chart over time are drawn as."""
+    """Return the number of frames as which each point of a chart over time is drawn."""
     return [_ADAPTING if p["phase"] == ADAPTING else p["frames"] for p in timeline]
 
 
@@ -146,7 +147,7 @@ def events(found: Mapping[str, Any]) -> list[str]:
     if "harvest" in phases:
         lines.append(
             f"{frames['harvest']} later {trusted['images']} are harvested to train on; {OLD} named "
-            f"{trusted['old_task_right']} of them rightly."
+            f"{trusted['old_task_right']} of them correctly."
         )
     lines.append(
         "A task is trained on them, compared, exported and "

@@ -1,4 +1,4 @@
-"""Do what a person would do with a harvest of drawn frames, by their labels."""
+"""Sort a harvest of drawn frames by their labels, in place of a person."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.monitoring.harvested import HELD_OUT, PARTS, SORTED
 
 
 def look(folder: Path, offered: Iterable[Shown]) -> dict[str, Shown]:
-    """Return the frames that a harvest's files are of, by name of the file.
+    """Return the frame that each file of a harvest shows, by name of the file.
 
     Args:
         folder: Folder of the harvest.
@@ -33,7 +33,7 @@ def sort(folder: Path, frames: Mapping[str, Shown]) -> None:
 
 
 def contents(folder: Path, frames: Mapping[str, Shown], scene: str) -> dict[str, dict[str, Any]]:
-    """Return the number of images of each part, of those of a scene, and of rightly named ones.
+    """Return for each part its numbers of images, of those of a scene, and of correctly named ones.
 
     Args:
         folder: Folder of the harvest.

@@ -1,4 +1,4 @@
-"""What a session said of a camera's frames, and its figures by part of the story and over time."""
+"""What a session predicted for a camera's frames, summed up by part of the story and over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADAPTING = "adapting"
 
 @dataclass(frozen=True)
 class Seen:
-    """What the session said of one frame."""
+    """What the session predicted for one frame."""
 
     phase: str
     """Part of the story."""

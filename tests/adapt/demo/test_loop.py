@@ -167,7 +167,7 @@ def test_the_page_tells_what_happened(found, tmp_path):
     text = " ".join(story.events)
     assert "p-c is right for 100 % of 50 frames, with 0 false alarms." in text
     assert "The alarm comes after 7 frames, and 'auto' finds no task that fits: never." in text
-    assert "25 frames later 2 are harvested to train on; p-c named 1 of them rightly." in text
+    assert "25 frames later 2 are harvested to train on; p-c named 1 of them correctly." in text
     assert "exported and installed. Meanwhile the session classified 1,000 frames." in text
     assert "Without labels: cannot tell. With 9 held-out frames sorted: better." in text
     assert story.rows == [
