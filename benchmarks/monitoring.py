@@ -1,4 +1,4 @@
-r"""Measure what tells tasks, unknown frames, honest scores, drift and what to harvest.
+r"""Measure task choice, unknown frames, calibration, drift and harvests.
 
     python -m benchmarks.monitoring --unknown --json FILE.json --plot FILE.png
     python -m benchmarks.monitoring --harvest --model demo-rn32 --json FILE.json
@@ -11,9 +11,9 @@ takes about 35 CPU seconds; a run that is there is not repeated. `--artifacts FO
 other seeds, looks at tasks of the demo that were trained before.
 
 Statistics come from training images alone, through the files' precision; everything is measured on
-test images. Chosen while looking at test images of the three tasks of seed 0 (demo-rn32) were: the
-number of centres, the softness of their distance, the router's limits, and the constants of the
-CUSUM and of the prior of temperatures. Seeds 1 and 2, demo-vit32 and own folders were not looked at
+test images. These were chosen on test images of the three tasks of seed 0 (demo-rn32): the number
+of centres, the softness of their distance, the router's limits, and the constants of the CUSUM and
+of the prior of temperatures. Seeds 1 and 2, demo-vit32 and own folders were not looked at
 for any choice; but the images of the demo are the same for all seeds, and what looks through the
 untouched base does not depend on a seed at all.
 
