@@ -29,6 +29,7 @@ from adapt.demo.shell import Shell
 from adapt.demo.watch import Watch, accuracy
 from runtime.errors import UdaError
 from runtime.monitoring.harvested import TRUSTED
+from runtime.storage import disk
 
 DATASET, OLD, OTHER = "demo-objects", "p-c", "f-h"
 """The task of the camera, product shots to clip art, and another one, which reads handwriting."""
@@ -78,7 +79,7 @@ def train_command(target: str, schedule: Schedule, words: str) -> str:
 
 def export(shell: Shell, artifacts: Sequence[Path], name: str) -> Path:
     """Export artifacts of one root as a bundle in the shell's folder; return its path."""
-    root = shlex.quote(str(artifacts[0].parents[3].resolve()))
+    root = shlex.quote(str(disk.real(artifacts[0].parents[3])))
     named = " ".join(f"--task {path.parents[1].name}={path.parent.name}" for path in artifacts)
     shell(f"uda-export onnx {named} --artifacts {root} --out {name}")
     return shell.folder / name

@@ -22,6 +22,7 @@ from adapt.demo import loop, report
 from adapt.demo.shell import Shell
 from adapt.progress import progress_bar
 from runtime.console import UdaGroup, UserPath, bytes_text, echo, table
+from runtime.storage import disk
 
 BUNDLE, LOOP = "demo.bundle", "loop"
 SHORT = loop.Schedule(usual=150, drift=100, after=150, back=50, epochs=5)
@@ -107,7 +108,7 @@ def _loop(out: Path, shell: Shell) -> Any:
         f"--set epochs={SHORT.epochs} --no-baselines --restart"
     )
     folder, root = out / LOOP, out / store.ROOT
-    if folder.exists():
+    if disk.exists(folder):
         shutil.rmtree(folder)
     folder.mkdir()
     tasks = [store.find(root, task, method="cmkd-rst") for task in (loop.OLD, loop.OTHER)]
