@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks._monitoring_world import Domain, Pixels, View, World
 from runtime.monitoring.confidence import softmax
-from runtime.monitoring.fit import cross_fitted
+from runtime.monitoring.folds import cross_fitted
 from runtime.monitoring.gaussian import Features, fit, unit
 from runtime.monitoring.table import RoutingTable
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.monitoring.folds import cross_fitted
 from runtime.monitoring.gaussian import Features
 
 K = 0.4
@@ -100,13 +101,15 @@ def fit_limits(
     """
     wide = distances.astype(np.float64)
     means, deviations = _by_class(wide, predicted, classes)
-    away = np.empty(len(wide))
-    for fold in range(5):  # as for the distances: those that were averaged would be too small
-        left_out = np.arange(len(wide)) % 5 == fold
-        mean, deviation = _by_class(wide[~left_out], predicted[~left_out], classes)
-        group = predicted[left_out]
-        away[left_out] = (wide[left_out] - mean[group]) / deviation[group]
-    peaks = _peaks(away, predicted, np.random.default_rng(seed))
+
+    def away(seen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        mean, deviation = _by_class(wide[seen], predicted[seen], classes)
+        group = predicted[~seen]
+        found: NDArray[np.float64] = (wide[~seen] - mean[group]) / deviation[group]
+        return found
+
+    # Deviations from means of the same images would be too small, as distances would.
+    peaks = _peaks(cross_fitted(len(wide), away), predicted, np.random.default_rng(seed))
     allowed = int(RATE * _STREAMS * _FRAMES)
     highest = float(peaks[-allowed - 1]) if len(peaks) > allowed else 0.0
     threshold = min(max(highest, _LEAST), _MOST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +9,12 @@ from numpy.typing import NDArray
 
 from runtime.errors import DataError
 from runtime.monitoring.cusum import Limits, fit_limits
+from runtime.monitoring.folds import cross_fitted
 from runtime.monitoring.gaussian import Features, Gaussian, fit, unit
 from runtime.monitoring.statistics import MAX_QUANTILES, TaskStatistics, nearest_cosine
 
 FEWEST = 20
 """Fewest images that statistics can be computed from."""
-FOLDS = 5
 
 
 def task_statistics(
@@ -76,24 +75,6 @@ def base_limits(
     found = cross_fitted(len(rows), squares)
     excess = (found - found.mean()) / max(float(found.std()), 1e-6)
     return fit_limits(excess.astype(np.float32), predicted, classes)
-
-
-def cross_fitted(
-    count: int, score: Callable[[NDArray[np.bool_]], Features], folds: int = FOLDS
-) -> Features:
-    """Return a score (N,) for each of N images, from a fit that did not see it.
-
-    Args:
-        count: Number N of the images.
-        score: Function of the mask (N,) of the images to fit, which returns the scores of the
-            others, in their order.
-        folds: Number of folds.
-    """
-    found = np.empty(count, np.float32)
-    for fold in range(folds):
-        left_out = np.arange(count) % folds == fold
-        found[left_out] = score(~left_out)
-    return found
 
 
 def class_means(features: Features, predicted: NDArray[np.integer], classes: int) -> Features:

@@ -9,7 +9,8 @@ import runtime
 from runtime.bundles.task import encode_task
 from runtime.errors import DataError, FormatError
 from runtime.monitoring import statistics
-from runtime.monitoring.fit import FEWEST, class_means, cross_fitted, quantiles, task_statistics
+from runtime.monitoring.fit import FEWEST, class_means, quantiles, task_statistics
+from runtime.monitoring.folds import cross_fitted
 from runtime.monitoring.gaussian import AXES, fit, unit
 from runtime.monitoring.statistics import MAX_QUANTILES, MEMBER, read, share_below
 from tests.runtime.helpers import smuggle
