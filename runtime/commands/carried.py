@@ -1,4 +1,4 @@
-"""What `uda-runtime info` says of tasks beside their weights, as a table and as JSON."""
+"""Show what tasks carry for monitoring, in the table and the JSON of `uda-runtime info`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def carried(opened: Bundle, damaged: Collection[FileRef]) -> dict[str, Carried | None]:
-    """Return what each task carries so that one can tell when to trust it.
+    """Return a summary of what each task carries for monitoring.
 
     Args:
         opened: Bundle to look at.
@@ -34,7 +34,7 @@ def carried(opened: Bundle, damaged: Collection[FileRef]) -> dict[str, Carried |
             try:
                 optional, tensors, _ = opened.members(task)
                 found[task.id] = members.read(optional, tensors, task.classes)
-            except (FormatError, StorageError):  # `--check` says so
+            except (FormatError, StorageError):  # `--check` prints it
                 continue
     return found
 
@@ -48,7 +48,7 @@ def show_carried(found: Mapping[str, Carried | None]) -> None:
         return
     missing = ["damaged", *[""] * (len(HEADER) - 1)]
     rows = [[task, *(missing if each is None else each.cells())] for task, each in found.items()]
-    echo(f"\nmonitored by what tasks carry; thresholds of drift are for {RATE}\n")
+    echo(f"\nmonitored with what tasks carry; drift thresholds are for {RATE}\n")
     echo(table(("task", *HEADER), rows))
 
 

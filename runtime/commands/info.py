@@ -110,7 +110,7 @@ def _damaged(opened: Bundle, check: bool) -> dict[FileRef, str]:
 def _use(
     found: dict[FileRef, str], ref: FileRef, call: Callable[..., T], *arguments: Any
 ) -> T | None:
-    """Call a function, and add the error of a file that cannot be used to `found`."""
+    """Return what a function returns; if the file cannot be used, add the error to `found`."""
     try:
         return call(*arguments)
     except (FormatError, StorageError) as error:
@@ -192,7 +192,7 @@ def routing_text(opened: Bundle, damaged: Collection[FileRef] = ()) -> str:
     tasks = [task for task in opened.manifest.tasks if task.file not in damaged]
     found = [task.id for task in tasks if _use({}, task.file, routable, opened, task)]
     others = [task.id for task in tasks if task.id not in found]
-    text = f"{_some(found, len(tasks)) or 'no task'} can be chosen for a frame, `--task auto`"
+    text = f"{_some(found, len(tasks)) or 'no task'} can be chosen for a frame (`--task auto`)"
     return f"{text}; train again: {_some(others, len(tasks))}" if others else text
 
 

@@ -16,6 +16,7 @@ from runtime.text import printable
 
 if TYPE_CHECKING:
     from runtime.outputs.base import Output
+    from runtime.outputs.tally import Tally
     from runtime.sessions.session import Session
     from runtime.sources.select import Selection
 
@@ -111,7 +112,7 @@ def run(
     *,
     auto: bool = False,
 ) -> None:
-    """Classify a selection, and say what came of it.
+    """Classify a selection, write its outputs, and print a summary.
 
     Args:
         session: Session that classifies, by its current task unless `auto`.
@@ -139,7 +140,7 @@ def run(
         echo(f"found     {printable(selection.summary)}\n", err=printed)
     files = [path for path in targets.values() if path != STDOUT]
     accuracy, tally = Accuracy(), Tally(files)
-    if auto:  # all images are read in one way, and the first task's is as good as another's
+    if auto:  # all images are laid on one background; the first task's is as good as another's
         session.switch(session.tasks[0])
     background = session.preprocess.background
     started = time.monotonic()
@@ -160,14 +161,19 @@ def run(
         echo(printable(note), err=True)
     report, seconds = accuracy.report(), time.monotonic() - started
     if tally.good and (selection.summary or report):
-        lines = [f"done      {tally.classified} in {seconds:.1f} s"]
-        if tally.tasks:
-            named = ", ".join(f"{task} {count:,}" for task, count in tally.tasks.most_common())
-            lines.append(f"tasks     {printable(named)}")
-        if tally.unknown:
-            lines.append(f"unknown   {tally.unknown:,} of {tally.classified}")
-        lines += [*(f"wrote     {printable(path)}" for path in files), report]
+        lines = [*_counts(tally, seconds), *(f"wrote     {printable(path)}" for path in files)]
         if not printed:
             echo()
-        echo("\n".join(filter(None, lines)), err=printed)
+        echo("\n".join(filter(None, [*lines, report])), err=printed)
     tally.check()
+
+
+def _counts(tally: Tally, seconds: float) -> list[str]:
+    """Return lines of how many frames were classified, by which tasks, and how many are unknown."""
+    lines = [f"done      {tally.classified} in {seconds:.1f} s"]
+    if tally.tasks:
+        named = ", ".join(f"{task} {count:,}" for task, count in tally.tasks.most_common())
+        lines.append(f"tasks     {printable(named)}")
+    if tally.unknown:
+        lines.append(f"unknown   {tally.unknown:,} of {tally.classified}")
+    return lines

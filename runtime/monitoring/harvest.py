@@ -107,17 +107,7 @@ class Harvester:
             FormatError: The manifest is damaged.
             StorageError: The folder cannot be written.
         """
-        for name, value, least in (
-            ("every", every, 1),
-            ("side", side, 32),
-            ("budget", budget, 1 << 20),
-        ):
-            if type(value) is not int or value < least:
-                raise ConfigError(f"{name} must be at least {least}, found {value!r:.40}")
-        if type(images) is not int or not 4 <= images <= MAX_IMAGES:
-            raise ConfigError(f"images must be 4 to {MAX_IMAGES}, found {images!r:.40}")
-        if type(days) not in (int, float) or not 0 < days < 1e6:
-            raise ConfigError(f"days must be above 0, found {days!r:.40}")
+        _check_bounds(budget, images, days, every, side)
         self.skipped = 0
         """Number of frames that were skipped because the thread was busy."""
         self._every, self._side, self._offered = every, side, 0
@@ -288,6 +278,19 @@ class Harvester:
         )
         if fits(entry):
             self._store.keep(entry, content, self._random)
+
+
+def _check_bounds(budget: int, images: int, days: float, every: int, side: int) -> None:
+    whole = (("every", every, 1), ("side", side, 32), ("budget", budget, 1 << 20))
+    for name, value, least in whole:
+        if type(value) is not int or value < least:
+            wanted = f"must be a whole number of at least {least}"
+            raise ConfigError(f"{name} {wanted}, found {value!r:.40}")
+    if type(images) is not int or not 4 <= images <= MAX_IMAGES:
+        wanted = f"must be a whole number from 4 to {MAX_IMAGES}"
+        raise ConfigError(f"images {wanted}, found {images!r:.40}")
+    if type(days) not in (int, float) or not 0 < days < 1e6:
+        raise ConfigError(f"days must be above 0 and below 1,000,000, found {days!r:.40}")
 
 
 def _busy(folder: Path) -> Callable[[str], ConfigError]:

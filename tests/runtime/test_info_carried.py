@@ -31,7 +31,7 @@ def test_a_table_and_json_say_what_each_task_carries(some, tmp_path):
     assert done.exit_code == 0, done.output
     assert round(1e5 * RATE) == 2
     title, _, header, _, *rows, _, wrote = done.stdout.split("\nmonitored ")[1].splitlines()
-    assert title.endswith("thresholds of drift are for 2 false alarms in 100,000 frames")
+    assert title.endswith("drift thresholds are for 2 false alarms in 100,000 frames")
     assert header.split("  ")[0] == "task" and wrote == f"wrote     {tmp_path / 'x.json'}"
     threshold = statistics_of(some, "a-b").drift.threshold
     assert [row.split() for row in rows] == [

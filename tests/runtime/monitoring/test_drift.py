@@ -97,7 +97,7 @@ def test_states_follow_the_scene(own):
     assert back[0].state == "drifting" and back[-1].state == "steady" and back[-1].alarms == 1
 
 
-def test_a_camera_that_starts_in_another_scene_is_told_so_at_once(own):
+def test_a_camera_that_starts_in_another_scene_drifts_at_once(own):
     found = seen(DriftMonitor(every=1), predictions(own, *images(12, 4, away=3.0)))
     assert found[-1].state == "drifting" and found[-1].frames < own.drift.enough
 

@@ -320,7 +320,7 @@ def test_unusable_frames_and_tasks_are_refused(own, tmp_path):
             harvester.offer(frame, Prediction("a-c", CLASSES, prediction.logits))
 
 
-def test_a_folder_that_vanishes_is_told_and_later_frames_are_taken(own, tmp_path):
+def test_a_folder_that_vanishes_is_reported_and_later_frames_are_taken(own, tmp_path):
     folder, frames = tmp_path / "gate", stream(own, 200)
     with Harvester(folder, every=1) as harvester:
         for _ in range(30):
@@ -438,7 +438,7 @@ def test_what_is_not_listed_is_not_removed(own, whole):
     assert (whole / "unsure/fedcba9876543210.png").is_dir()
 
 
-def test_an_image_larger_than_the_budget_is_told(own, tmp_path):
+def test_an_image_larger_than_the_budget_is_reported(own, tmp_path):
     with Harvester(tmp_path / "gate", 1 << 20, every=1) as harvester:
         with pytest.raises(ConfigError, match="give a larger budget, or a smaller side"):
             for frame, prediction in stream(own, 40, size=(600, 600)):
@@ -619,7 +619,7 @@ def test_a_last_line_that_was_not_finished_is_left_out(tmp_path):
     assert harvested.is_harvest(tmp_path)
 
 
-def test_what_is_no_harvest_is_not_taken_for_one(tmp_path):
+def test_what_is_not_a_harvest_is_not_taken_for_one(tmp_path):
     assert not harvested.is_harvest(tmp_path)
     os.mkfifo(tmp_path / "manifest.jsonl")
     assert not harvested.is_harvest(tmp_path)

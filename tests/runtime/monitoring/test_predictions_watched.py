@@ -63,7 +63,7 @@ def test_what_is_not_like_the_tasks_own_images_is_unknown_at_the_chosen_rate(wor
 
 
 @pytest.mark.parametrize("value", [-0.1, 1, "0.1", True, None, float("nan")])
-def test_a_rate_that_is_no_share_is_refused(world, value):
+def test_a_rate_that_is_not_a_share_is_refused(world, value):
     for kind in (runtime.Session, runtime.SessionPool):
         with pytest.raises(ConfigError, match="reject must be a share from 0 and below 1"):
             kind.open(world.path, reject=value)

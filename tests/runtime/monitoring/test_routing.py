@@ -128,7 +128,7 @@ def test_a_file_that_is_not_a_whitening_is_refused(document, tensors, message):
         Whitening.decode(content, Path("w"))
 
 
-def test_other_and_altered_files_are_no_whitening(shared):
+def test_other_and_altered_files_are_refused_as_a_whitening(shared):
     with pytest.raises(FormatError, match="is not a uda-whitening file"):
         Whitening.decode(checksummed.encode("uda-task", 1, {}, {}), Path("w"))
     content = bytearray(shared.encode())
