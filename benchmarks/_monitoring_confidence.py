@@ -1,9 +1,9 @@
-"""How honest scores are: as they are, with temperatures of sorted images, and without labels.
+"""How well calibrated scores are: as they are, with sorted images, and with methods without labels.
 
-The methods without labels: PseudoCal (Hu et al., ICML 2024) takes images mixed of two for sorted
-ones, each with the label that the task gives to the larger share. Mixing features does so behind
-the encoder. The others choose the temperature at which the mean score is the share of images on
-which two predictions agree: before and after a shift by two pixels, or the task's and zero-shot's.
+Of these methods, PseudoCal (Hu et al., ICML 2024, PMLR 235:19304) treats mixtures of two images as
+sorted ones, with the label that the task gives to the larger share; mixing features does the same
+behind the encoder. The others choose the temperature at which the mean score is the share of images
+on which two predictions agree: before and after a shift, or the task's and zero-shot CLIP's.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from runtime.monitoring.confidence import softmax
 from runtime.monitoring.gaussian import Features, unit
 
 SORTED = (50, 100)
+"""Numbers of sorted images."""
 DRAWS = 60
+"""Draws of sorted images, whose errors are averaged."""
 SHARE = 0.65
 """Share of the image that gives a mixed one its label, as in the paper."""
 SHIFT = 2
+"""Pixels to the right and down."""
 AFTER = "50 sorted images"
 WITHOUT = ("PseudoCal", "mixed features", "agreement after a shift", "agreement with zero-shot")
 SEEDS = "mean of two seeds"

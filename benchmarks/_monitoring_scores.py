@@ -1,4 +1,8 @@
-"""Scores of how strange a frame is, of the packages and of others; higher is stranger."""
+"""Scores of how strange a frame is, those of the packages beside others; higher is stranger.
+
+Energy: Liu et al. 2020, arXiv:2010.03759. kNN: Sun et al. 2022, arXiv:2204.06507. MCM: Ming et al.
+2022, arXiv:2211.13445. Mahalanobis distance: Lee et al. 2018, arXiv:1807.03888.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from runtime.monitoring.gaussian import Features, fit, unit
 from runtime.monitoring.table import RoutingTable
 
 NEIGHBOURS = 10
+"""The k of kNN, for about a thousand training images."""
 Scores = dict[str, NDArray[np.floating]]
 
 
@@ -43,7 +48,8 @@ class Scorer:
         self._neighbours = unit(view.look(own.train)[0][chosen])
         rows = unit(own.base_train[chosen])
         self._gaussian = fit(rows, rows.shape[1])
-        usual = cross_fitted(len(rows), lambda seen: fit(rows[seen], 512).distances(rows[~seen]))
+        axes = rows.shape[1]
+        usual = cross_fitted(len(rows), lambda seen: fit(rows[seen], axes).distances(rows[~seen]))
         self._mean, self._spread = float(usual.mean()), float(usual.std())
         with torch.inference_mode():
             text = world.clip.text_features(view.artifact.prompts).float().numpy()

@@ -119,14 +119,14 @@ def text(runs: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [row["row"], _number(row["mean"]), *map(_number, row["seeds"])] for row in summary(runs)
     ]
-    every = [_told(run) for run in runs]
-    told = [[name, *(str(each[name]) for each in every)] for name in every[0]]
+    every = [_events(run) for run in runs]
+    events = [[name, *(str(each[name]) for each in every)] for name in every[0]]
     accuracy = table(("accuracy, %", "mean", *seeds), rows)
-    return f"{accuracy}\n\n{table(('what happened', *seeds), told)}"
+    return f"{accuracy}\n\n{table(('what happened', *seeds), events)}"
 
 
-def _told(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what happened with one seed, for people."""
+def _events(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what happened with one seed, as rows of a table."""
     loop, beside = run["loop"], run["beside"]
     trusted = loop["harvested"]["trusted"]
     without, with_labels = loop["comparisons"]
@@ -136,7 +136,7 @@ def _told(run: Mapping[str, Any]) -> dict[str, Any]:
         "frames until 'auto' finds no task": loop["frames_until_no_task"],
         "trusted frames": trusted["images"],
         "of these, of the new scene": trusted["of_the_scene"],
-        "of these, named rightly by the old task": trusted["old_task_right"],
+        "of these, named correctly by the old task": trusted["old_task_right"],
         "compared without labels": without["verdict"],
         "compared with sorted frames": with_labels["verdict"],
         "installed": loop["installed"],
