@@ -1,4 +1,4 @@
-"""Statistics of a task's unlabelled target images, for those who watch it on the device."""
+"""Add the statistics of its unlabelled target images to an artifact, for monitoring on devices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ MOST_KEPT = 1024
 """Most rows of base features that are kept. With 512 the demo's hardest domain is recognised in
 81.6 % of single frames, with 1024 in 84.3 %."""
 _MOST, _PER_CLASS, _LIMIT = 1024, 16, 8192
-"""Most images, or a number per class if that is more, and the most in any case."""
+"""Images that statistics are computed from, at most: the first number, or the second per class if
+that is more, and never more than the third."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ def with_statistics(
 ) -> Artifact:
     """Return an artifact with the statistics of its target images.
 
-    Without them, if the images are too few, or their features not finite. No label is used. Of many
-    images, some are taken evenly; of equal ones the first.
+    It is returned as it is if the images are too few, or their features not finite. No label is
+    used. Many images are thinned evenly; of equal ones, the first is taken.
 
     Args:
         artifact: Trained artifact.
@@ -80,9 +81,8 @@ def with_statistics(
     kept = _evenly(len(chosen), MOST_KEPT)
     tensors: dict[str, NDArray[np.generic]] = {
         **found.tensors(),
-        # At unit length, since half precision has none above 65,504.
+        # At unit length, since half precision ends at 65,504.
         f"{base_features.MEMBER}.features": unit(base.numpy()[kept]).astype(np.float16),
-        f"{base_features.MEMBER}.predicted": predicted[kept].astype(np.int32),
     }
     members = {MEMBER: found.document(), base_features.MEMBER: {"version": base_features.VERSION}}
     return replace(
@@ -101,7 +101,7 @@ def _evenly(count: int, most: int) -> NDArray[np.int64]:
 def _different(images: Rows, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the positions of different images among chosen ones.
 
-    An image and its copy would be in different folds, and as near as one that was fitted.
+    In cross-fitting, an image whose copy is in another fold would be as near as a fitted one.
     """
     first: dict[bytes, int] = {}
     for row in chosen.tolist():
