@@ -1,4 +1,4 @@
-"""Features of the untouched base that an artifact carries, for the export."""
+"""Read the features of the untouched base that an artifact carries for the export."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VERSION = 1
 def read(artifact: Artifact) -> NDArray[np.float32] | None:
     """Return features (N, D) of the untouched base for target images, at unit length.
 
-    None where the artifact has none, or of another version.
+    None if the artifact has none, or those of another version.
 
     Raises:
         FormatError: The member is damaged.

@@ -28,7 +28,7 @@ def refusal(path: Path, artifact: Artifact | None = None) -> VerifyError | None:
     if not isinstance(found, dict) or found.get(BELOW) is not True:
         return None
     return VerifyError(
-        f"'{path}' is not to be published: on frames of the harvest that a person has sorted, "
-        f"zero-shot CLIP is right more often ({found.get('reason')}); keep the task that is there, "
-        "or harvest or sort more and train again"
+        f"'{path}' must not be published: on frames of the harvest that a person has sorted, "
+        f"zero-shot CLIP is right more often ({found.get('reason')}); keep the task in use, or "
+        "harvest or sort more frames and train again"
     )

@@ -40,6 +40,6 @@ def compare_harvest(
     echo(f"\nharvest    {found.verdict}: {found.reason}")
     if not found.sorted:
         echo(
-            "           to know it, move frames of held-out/ and unsure/ into sorted/CLASS/ and "
-            "none-of-these/, and repeat the command with --resume: it does not train again"
+            "           to find out, move frames of held-out/ and unsure/ into sorted/CLASS/ or "
+            "none-of-these/, and repeat the command with --resume, which does not train again"
         )

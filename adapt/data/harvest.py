@@ -1,8 +1,8 @@
-"""Read a harvest of a camera as an unlabelled domain: `runtime.Harvester` made it.
+"""Read a camera's harvest, made by `runtime.Harvester`, as an unlabelled domain.
 
-Its trusted images are trained on, its held-out images are tested on. A person may sort some of
-these, and of the unsure ones, into classes, also when training is over: a run does not depend on
-it, so it need not be repeated.
+Training takes the trusted images, tests take the held-out ones. A person may sort some of the
+held-out and of the unsure images into classes, even after training: a run does not depend on their
+labels, so it need not be repeated.
 """
 
 from __future__ import annotations
@@ -31,25 +31,26 @@ from runtime.text import printable
 MEMBER = "harvest"
 """Optional member of an artifact: how its task compares on held-out frames."""
 BELOW = "below_zero_shot"
-"""Key of that member: whether labels show fewer right answers than zero-shot CLIP's."""
+"""Key of that member: whether labels show the task to be right less often than zero-shot CLIP."""
 
 
 @dataclass(frozen=True, eq=False)
 class Harvest:
-    """The images of a harvest, and what the tasks that saw them said."""
+    """The images of a harvest, and what was predicted for them when they were harvested."""
 
     trusted: ImageSet
     held_out: ImageSet
-    """Labelled where a person has sorted them, wherever they are now."""
+    """Labelled if a person has sorted them."""
     unsure: ImageSet
-    """Those of the unsure images that a person has sorted."""
+    """The unsure images that a person has sorted."""
     left_out: tuple[LeftOut, ...]
+    """Images that are not taken, and why."""
     entries: dict[str, Entry]
     """Entries of the manifest by name of the file."""
 
 
 def read(folder: Path, name: str) -> Harvest:
-    """Return the images of a harvest; nothing in it is trusted.
+    """Return the images of a harvest, after checking every file against the manifest.
 
     Args:
         folder: Folder of the harvest.
@@ -130,7 +131,7 @@ def folder_of(root: Path, target: str) -> Path | None:
 
 
 def _check_ended(folder: Path) -> None:
-    """Refuse a harvest that goes on: its images would vanish while they are trained on."""
+    """Refuse a harvest that is still being written: images would vanish during training."""
 
     def busy(holder: str) -> DataError:
         return DataError(
@@ -152,7 +153,7 @@ def _found(
     for entry in entries:
         located = harvested.find(folder, entry, classes)
         if located is None:
-            left_out.append(LeftOut(folder / entry.part / entry.file, "listed, but gone"))
+            left_out.append(LeftOut(folder / entry.part / entry.file, "listed, but missing"))
         elif reason := reason_of(str(located[0])):
             left_out.append(LeftOut(located[0], reason))
         else:

@@ -17,7 +17,7 @@ from runtime.storage.locks import exclusive
 
 
 def keep(found: Temperature, root: Path, task: TaskInfo) -> Calibration:
-    """Store a temperature in its artifact, unless that has one of more images; return what it has.
+    """Store a temperature in its artifact, unless it has one of more images; return the stored one.
 
     Args:
         found: Temperature from `adapt.evaluation.spot_score.score`.
@@ -26,7 +26,7 @@ def keep(found: Temperature, root: Path, task: TaskInfo) -> Calibration:
 
     Raises:
         ConfigError: The task is being trained.
-        DataError: The artifact has been written since it was scored.
+        DataError: The artifact has changed since it was scored.
         UdaError: The artifact is damaged, or cannot be written.
     """
     path = store.find(root, task.id, task.dataset, found.variant)
@@ -36,7 +36,7 @@ def keep(found: Temperature, root: Path, task: TaskInfo) -> Calibration:
 
     with exclusive(path.parent / store.LOCK, required=False, keep=False, busy=busy):
         if sha256(path) != found.artifact:
-            raise DataError(f"'{path}' has been written since it was scored; score again")
+            raise DataError(f"'{path}' has changed since it was scored; score again")
         artifact = Artifact.load(path)
         there = confidence.read(artifact.optional)
         if there is not None and there.images > found.images:

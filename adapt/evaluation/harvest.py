@@ -1,10 +1,10 @@
-"""Compare a task with others on held-out frames of a harvest, which mostly have no labels.
+"""Compare a task with others on held-out frames of a harvest, of which few have labels.
 
-Without labels nobody can say which of two is better: scores of confidence are higher on easier
-domains, whoever is right. What is known is on how many frames two disagree, which bounds by how
-much their accuracies differ. With labels of a person the difference is estimated, apart for frames
-that the old task was sure of and for the others, since mostly the latter are sorted; where one
-kind has no labels, it counts with its bound.
+Without labels nobody can say which of two tasks is better: scores are higher on easier domains,
+whoever is right. The share of frames on which two disagree only bounds how much their accuracies
+differ. With labels of a person the difference is estimated: separately for frames that the old task
+was sure of and for the others, since people mostly sort the latter. A kind without labels counts
+with its bound.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Against:
 
     other: str
     differs: float
-    """Share of the held-out frames that the two give different classes."""
+    """Share of the held-out frames on which the two differ."""
     sorted: int
     """Number of frames that a person has sorted."""
     better: int
@@ -43,22 +43,23 @@ class Against:
     worse: int
     """Number of these that only the other gets right."""
     gain: float
-    """Accuracy of the task less the other's, as far as labels show it."""
+    """Accuracy of the task less the other's, estimated from labels; 0 without any."""
     low: float
-    """Lower end of its 95 % interval; without labels, the least that it can be."""
+    """Lower end of the gain's 95 % interval; without labels, the least gain that is possible."""
     high: float
+    """Upper end; without labels, the largest gain that is possible."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A task and those it could replace."""
+    """A task compared with others on a harvest."""
 
     held_out: int
     sorted: int
     verdict: Verdict
     reason: str
     below_zero_shot: bool
-    """Whether labels show fewer right answers than zero-shot CLIP's."""
+    """Whether labels show the task to be right less often than zero-shot CLIP."""
     against: tuple[Against, ...]
 
     def document(self) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class _Frames:
-    """The answers of all variants for some frames: positions of classes (N,), -1 for others."""
+    """The answers of all variants for some frames: classes (N,), UNKNOWN (-1) for other ones."""
 
     sure: NDArray[np.bool_]
     """Whether the old task was among its surer half."""
@@ -96,7 +97,7 @@ class _Frames:
 def compare(
     harvest: Harvest, lines: Sequence[Line], sorted_lines: Sequence[Line], variant: str
 ) -> Comparison:
-    """Return how a variant compares with the other ones and with the task that was watched.
+    """Return how a variant compares with the others and with the task that saw the frames.
 
     Args:
         harvest: Images of the harvest.
@@ -154,7 +155,7 @@ def _against(held_out: _Frames, unsure: _Frames | None, variant: str, other: str
             gain, deviation = _bonett_price(n, more, less)
             middle += weight * gain
             spread += (weight * deviation) ** 2
-        else:  # the two are equal where they agree
+        else:  # where answers agree, accuracies do
             bound += weight * _differs(part, variant, other)
         count, better, worse = count + n, better + more, worse + less
     reach = bound + Z95 * math.sqrt(spread)
@@ -171,7 +172,7 @@ def _against(held_out: _Frames, unsure: _Frames | None, variant: str, other: str
 
 
 def _wins(frames: _Frames, variant: str, other: str) -> tuple[int, int, int]:
-    """Return the numbers of sorted frames, and of those that only one of two gets right."""
+    """Return the numbers of sorted frames, and of those that only one of the two gets right."""
     own, others, truth = frames.answers[variant], frames.answers[other], frames.labels
     known = truth != UNKNOWN
     better = known & (own == truth) & (others != truth)
@@ -205,10 +206,10 @@ def _verdict(against: Sequence[Against]) -> tuple[Verdict, str]:
     if lost := [
         each for each in against if each.high < 0 or (_is_zero_shot(each) and each.gain < 0)
     ]:
-        return "worse", f"{_gains(lost)}, by {frames}"
+        return "worse", f"{_gains(lost)}, on {frames}"
     if unclear := [each for each in against if each.low <= 0]:
-        return "cannot tell", f"{_gains(unclear)}, by {frames}; sort more"
-    return "better", f"{_gains(against)}, by {frames}"
+        return "cannot tell", f"{_gains(unclear)}, on {frames}; sort more"
+    return "better", f"{_gains(against)}, on {frames}"
 
 
 def _is_zero_shot(each: Against) -> bool:

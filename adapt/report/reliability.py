@@ -43,7 +43,7 @@ class Chart:
     line: str = ""
     """Value of the attribute `d` of an SVG path."""
     ideal: str = ""
-    """The same, of what would be perfect."""
+    """Likewise, for perfectly calibrated scores."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Reliability:
 
 
 def reliability(found: Trust) -> Reliability:
-    """Return the charts of a variant's scores, and a sentence.
+    """Return the charts of a variant's scores, and a sentence about them.
 
     Args:
-        found: How far they can be trusted.
+        found: Calibration, and risk against coverage, of the scores.
     """
     calibrated = f"The confidences are calibrated on {found.calibration}."
     text = (
@@ -91,7 +91,7 @@ def _by_score(found: Trust) -> Chart:
     ]
     return Chart(
         name=f"accuracy by {'confidence' if found.calibrated else 'score'}, %",
-        hint="dashed: probabilities",
+        hint="dashed: perfectly calibrated",
         label=f"accuracy by score; expected calibration error {found.ece:.1f} %",
         low="0",
         high="100",
@@ -115,7 +115,7 @@ def _by_coverage(found: Trust) -> Chart:
     drawn = "L".join(point(*one) for one in points)
     return Chart(
         name="accuracy of the surest, %",
-        hint="by the share that is kept",
+        hint="by share of predictions kept",
         label=(
             f"accuracy of the surest predictions, from {values[0]:.1f} % of {first:.0f} % to "
             f"{values[-1]:.1f} % of all"

@@ -149,7 +149,7 @@ def test_an_artifact_that_was_trained_again_or_is_being_trained_is_left_alone(
     path = files_of(trained, many)["cmkd-rst"]
     content = path.read_bytes()
     found = Temperature("cmkd-rst", 1.5, 60, "0" * 64)
-    with pytest.raises(DataError, match="has been written since it was scored; score again"):
+    with pytest.raises(DataError, match="has changed since it was scored; score again"):
         keep(found, trained, many.task)
     found = replace(found, artifact=sha256(content))
     with (

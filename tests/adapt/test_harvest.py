@@ -143,7 +143,7 @@ def test_what_is_not_as_it_was_harvested_is_left_out(root: Path) -> None:
     }  # fmt: skip
     counts = {left.reason: left.files for left in pair.inventory.left_out}
     assert counts["altered since it was harvested"] == counts["not in the manifest"] == 1
-    assert sum(left.reason == "listed, but gone" for left in pair.inventory.left_out) == 2
+    assert sum(left.reason == "listed, but missing" for left in pair.inventory.left_out) == 2
 
 
 def test_a_harvest_outside_of_the_data_set_is_named_by_its_path(root: Path, tmp_path: Path) -> None:
@@ -325,11 +325,11 @@ def test_a_run_below_zero_shot_is_not_published(root: Path, tmp_path: Path) -> N
     assert "epoch 1:" not in done.stderr and path.stat().st_mtime_ns > before  # not trained again
     assert done.exit_code == 1 and "next " not in done.stdout
     assert "harvest    worse: " in done.stdout
-    assert "is not to be published" in done.stderr and "zero-shot CLIP is right more" in done.stderr
+    assert "must not be published" in done.stderr and "zero-shot CLIP is right more" in done.stderr
     assert Artifact.load(path).optional["harvest"]["below_zero_shot"] is True
     words = ("onnx", "--task", "day-gate", "--artifacts", root / "artifacts")
     refused = call(exporting, *words, "--out", tmp_path / "x.bundle")
-    assert refused.exit_code == 1 and "is not to be published" in refused.stderr
+    assert refused.exit_code == 1 and "must not be published" in refused.stderr
     assert not (tmp_path / "x.bundle").exists()
 
 
