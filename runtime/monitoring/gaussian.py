@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 AXES = 128
 """Most axes that are kept; in half precision 0.13 MB at D = 512."""
 Features = NDArray[np.float32]
+_SHORT, _LONG = 1e-15, 1e18
+"""Lengths between which squares neither vanish nor overflow in single precision."""
 _ROUNDING = 1e-3
 """Distance between unit-length features of one image from encoders of different precision."""
 
@@ -66,9 +68,11 @@ class Gaussian:
 def unit(features: NDArray[np.floating]) -> Features:
     """Return features (N, D), or one (D,), at unit length; those of length 0 stay as they are."""
     wide = np.asarray(features, np.float32)
-    # In double precision: squares of long features overflow, and those of short ones are 0.
-    lengths = np.linalg.norm(wide.astype(np.float64), axis=-1, keepdims=True)
-    lengths[lengths == 0] = 1
+    with np.errstate(over="ignore", under="ignore"):
+        lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    if not _SHORT < lengths.min(initial=1) <= lengths.max(initial=1) < _LONG:
+        lengths = np.linalg.norm(wide.astype(np.float64), axis=-1, keepdims=True)
+        lengths[lengths == 0] = 1
     found: Features = (wide / lengths).astype(np.float32)
     return found
 

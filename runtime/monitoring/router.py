@@ -66,11 +66,11 @@ class Seen(NamedTuple):
 class Router:
     """Chooses the task of a camera's frames. Make one for each camera; any thread may use it.
 
-    Give it in place of a task's id to `predict`, `predict_batch` and `predict_many` of sessions and
-    pools over one bundle. It looks at a frame through the untouched base, which takes another pass
-    of the encoder and two switches unless the current task leaves the encoder alone. So it looks at
-    every n-th frame, and at each one while it starts, after a change of scene, and, for as many
-    frames as it averages, when frames look wrong under the current task.
+    Give it in place of a task's id to `predict` and `predict_many` of sessions and pools over one
+    bundle, or to `predict_batch` of sessions. It looks at a frame through the untouched base, which
+    takes another pass of the encoder and two switches unless the current task leaves the encoder
+    alone. So it looks at every n-th frame, and at each one while it starts, after a change of
+    scene, and, for as many frames as it averages, when frames look wrong under the current task.
 
     Example:
         router = runtime.Router()
