@@ -28,7 +28,7 @@ def references(shell: Shell, schedule: loop.Schedule, seed: int, words: str) -> 
     """Train on other frames of the new scene as on the harvest, and return the accuracies.
 
     Args:
-        shell: Runs commands in the folder of the seed's loop.
+        shell: Runs commands in a folder.
         schedule: Schedule of the loop.
         seed: Seed of the random frames.
         words: Further options of the training.
@@ -36,6 +36,7 @@ def references(shell: Shell, schedule: loop.Schedule, seed: int, words: str) -> 
     paintings, root = data.load(loop.DATASET, "p-a").target, shell.folder / store.ROOT
     some = np.random.default_rng(seed).permutation(len(paintings))[: schedule.harvest]
     found: dict[str, Any] = {"frames": {RANDOM: len(some), ALL: len(paintings)}}
+    loop.copy_source(shell)
     for name, images in ((RANDOM, paintings.subset(some)), (ALL, paintings)):
         _copy(images, shell.folder / loop.IMAGES / name)
         shell(loop.train_command(name, schedule, f"{words} --no-baselines --resume"))

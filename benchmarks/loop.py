@@ -3,10 +3,10 @@
     python -m benchmarks.loop --json FILE.json --plot FILE.png
 
 For each seed, `adapt.demo.loop`: a camera watches clip art with task p-c (labelled product shots to
-clip art), the scene drifts to paintings, an alarm, 'auto' finds no task, 200 frames are harvested,
-a task is trained on them, compared, exported and installed while the session predicts. Beside it,
-the same training on 200 random frames of the new scene and on all 1,200 of them, and zero-shot
-CLIP. What was finished for a seed below `--runs` is not repeated.
+clip art), the scene drifts to paintings, an alarm, 'auto' finds no task, 200 of the next 1,000
+frames are harvested, a task is trained on them, compared, exported and installed while the session
+predicts. Beside it, the same training on 200 random ones of the scene's 1,200 frames, on all of
+them, and zero-shot CLIP. What was finished for a seed below `--runs` is not repeated.
 
 Figures are from 600 held-out images of each scene, which nothing is trained on, as the session of
 an exported bundle answers. Trainings on the new scene take 10 epochs instead of the 20 that own
@@ -41,7 +41,7 @@ SHORT = "--set epochs=5"
 KINDS = ("harvested", "random", "all", "zero_shot")
 
 
-def one_seed(seed: int, root: Path, threads: int) -> dict[str, Any]:
+def one_seed(seed: int, root: Path, threads: int, frames: int) -> dict[str, Any]:
     """Return the figures of one seed, doing what is missing below its folder."""
     from adapt.artifacts import store
     from adapt.demo import loop
@@ -49,6 +49,7 @@ def one_seed(seed: int, root: Path, threads: int) -> dict[str, Any]:
     from benchmarks import _loop_references as others
 
     root.mkdir(parents=True, exist_ok=True)
+    schedule = loop.Schedule(frames=frames)
     shell, words = Shell(root), f"--seed {seed} --threads {threads}"
 
     def trained(task: str) -> Path:
@@ -60,20 +61,25 @@ def one_seed(seed: int, root: Path, threads: int) -> dict[str, Any]:
         return store.find(root / store.ROOT, task, DATASETS[task])
 
     def looped() -> Any:
-        folder = root / "loop"
+        folder = root / "camera"
         shutil.rmtree(folder, ignore_errors=True)  # of an interrupted one
         folder.mkdir()
         tasks = [trained(loop.OLD), trained(loop.OTHER)]
-        found = loop.run(Shell(folder), tasks, loop.Schedule(), seed, words)
+        found = loop.run(Shell(folder), tasks, schedule, seed, words)
         return {key: value for key, value in found.items() if key != "pictures"}
+
+    def referred() -> Any:
+        folder = root / "references"
+        folder.mkdir(exist_ok=True)
+        return others.references(Shell(folder), schedule, seed, words)
 
     def beside() -> Any:
         tasks = [trained(loop.OLD), trained(others.BESIDE)]
-        return others.beside(shell, tasks, loop.Schedule(), seed)
+        return others.beside(shell, tasks, schedule, seed)
 
     steps: dict[str, Callable[[], Any]] = {
         "loop": looped,
-        "references": lambda: others.references(Shell(root / "loop"), loop.Schedule(), seed, words),
+        "references": referred,
         "beside": beside,
     }
     found = {name: _remembered(root / f"{name}.json", make) for name, make in steps.items()}
@@ -156,13 +162,20 @@ def _number(value: float | None) -> str:
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path),
               default="benchmarks/results/loop", show_default=True)  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--frames", type=click.IntRange(min=1), default=1000, show_default=True,
+              help="Frames of paintings to harvest from, after the drift.")  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw the seeds.")
 def main(
-    seeds: tuple[int, ...], runs: Path, threads: int, json_file: Path | None, plot: Path | None
+    seeds: tuple[int, ...],
+    runs: Path,
+    threads: int,
+    frames: int,
+    json_file: Path | None,
+    plot: Path | None,
 ) -> None:
     """Print what happens in the loop."""
-    found = [one_seed(seed, runs / f"seed{seed}", threads) for seed in seeds]
+    found = [one_seed(seed, runs / f"seed{seed}", threads, frames) for seed in seeds]
     click.echo(f"\n{text(found)}")
     if json_file:
         content = {"commit": commit(), "machine": machine(), "summary": summary(found)}

@@ -28,7 +28,6 @@ from adapt.demo.seen import ADAPTING, alarms, first, phases, timeline
 from adapt.demo.shell import Shell
 from adapt.demo.watch import Watch, accuracy
 from runtime.errors import UdaError
-from runtime.monitoring.harvested import TRUSTED
 from runtime.storage import disk
 
 DATASET, OLD, OTHER = "demo-objects", "p-c", "f-h"
@@ -51,10 +50,10 @@ class Schedule:
     """Frames of clip art."""
     drift: int = 200
     """Frames in which paintings become more frequent."""
+    frames: int = 1000
+    """Frames of paintings to harvest from, after the drift; fewer may not show every class."""
     harvest: int = 200
-    """Trusted frames that are wanted."""
-    most: int = 2400
-    """Most frames of paintings to wait for them."""
+    """Frames to train on, at most."""
     after: int = 300
     """Frames of paintings after the installation."""
     back: int = 100
@@ -85,6 +84,12 @@ def export(shell: Shell, artifacts: Sequence[Path], name: str) -> Path:
     return shell.folder / name
 
 
+def copy_source(shell: Shell) -> None:
+    """Copy the labelled product shots into the folder of a user's images."""
+    source = drawn.render(DATASET) / "train" / SOURCE
+    shutil.copytree(source, shell.folder / IMAGES / SOURCE, dirs_exist_ok=True)
+
+
 def run(
     shell: Shell, artifacts: Sequence[Path], schedule: Schedule, seed: int, words: str = ""
 ) -> Any:
@@ -102,7 +107,7 @@ def run(
     """
     out, scenes = shell.folder, Scenes(seed)
     bundle = export(shell, artifacts, BUNDLE)
-    shutil.copytree(drawn.render(DATASET) / "train" / SOURCE, out / IMAGES / SOURCE)
+    copy_source(shell)
     with runtime.Session.open(bundle) as session:
         watch = Watch(session)
         found = {"seed": seed, "schedule": asdict(schedule), "old": scenes.accuracies(session, OLD)}
@@ -138,16 +143,13 @@ class Scenes:
 def _until_harvested(
     watch: Watch, scenes: Scenes, schedule: Schedule, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """Watch until enough frames of the new scene are harvested, and return what happened."""
+    """Watch until the new scene is harvested, and return what happened."""
     watch.see_all("usual", scenes.clip_art.show(schedule.usual))
     with runtime.Harvester(folder, every=1, images=2 * schedule.harvest) as harvester:
         for frame in drifting(scenes.clip_art, scenes.paintings, schedule.drift, seed):
             watch.see("drift", frame, harvester)
-        for _ in range(schedule.most):
-            harvester.flush()
-            if harvester.counts()[TRUSTED] >= schedule.harvest:
-                break
-            watch.see("harvest", scenes.paintings.show(1)[0], harvester)
+        for frame in scenes.paintings.show(schedule.frames):
+            watch.see("harvest", frame, harvester)
     labels = person.look(folder, watch.offered)
     return {
         "false_alarms": alarms(watch.seen[: schedule.usual]),

@@ -144,11 +144,10 @@ def events(found: Mapping[str, Any]) -> list[str]:
         f"{_after(found['frames_until_alarm'], 'The alarm comes')}, and "
         f"{_after(found['frames_until_no_task'], no_task)}.",
     ]
-    if "harvest" in phases:
-        lines.append(
-            f"{frames['harvest']} later {trusted['images']} are harvested to train on; {OLD} named "
-            f"{trusted['old_task_right']} of them correctly."
-        )
+    lines.append(
+        f"{frames['harvest']} later {trusted['images']} are harvested to train on; {OLD} named "
+        f"{trusted['old_task_right']} of them correctly."
+    )
     lines.append(
         "A task is trained on them, compared, exported and "
         f"{'installed' if found['installed'] else 'refused'}. Meanwhile the session classified "

@@ -25,7 +25,7 @@ from runtime.console import UdaGroup, UserPath, bytes_text, echo, table
 from runtime.storage import disk
 
 BUNDLE, LOOP = "demo.bundle", "loop"
-SHORT = loop.Schedule(usual=150, drift=100, after=150, back=50, epochs=5)
+SHORT = loop.Schedule(usual=150, drift=100, frames=600, after=150, back=50, epochs=5)
 """The loop's, with fewer frames and epochs than `python -m benchmarks.loop` takes."""
 VARIANTS = ("source_only", "cmkd-rst")
 """Variants that the demo trains."""
