@@ -1,0 +1,1 @@
+"""Sources that may have no end: cameras, streams, folders that are being filled."""

@@ -1,0 +1,1 @@
+"""Watch cameras for a long time: predict, choose tasks, notice drift, tell others."""

@@ -1,0 +1,1 @@
+"""Where observations go while sources are watched."""
