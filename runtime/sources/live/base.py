@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,23 @@ class LiveFrame:
     """The same as a reading of `time.perf_counter`, to tell latencies."""
     name: str | None = None
     """Path of the image file that it was read from, if any."""
+
+
+class Counts(NamedTuple):
+    """Where the frames of a camera are, all read at one moment.
+
+    `Camera.counts()` returns them, and what is called as `Camera(..., wake=...)` hears, without
+    arguments and from the camera's thread, that a frame came into the queue or the state changed.
+    """
+
+    captured: int
+    """All of them; those that are none of the others were taken out of the queue."""
+    skipped: int
+    """Left out because of `every`."""
+    dropped: int
+    """Dropped from the queue, also when it was closed."""
+    waiting: int
+    """In the queue."""
 
 
 class Connection(Closing):
