@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
+from runtime.suggest import did_you_mean
 
 
 class MethodEntry(NamedTuple):

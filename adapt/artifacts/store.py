@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from adapt.registry import DATASETS, METHODS
-from adapt.suggest import did_you_mean
 from runtime.errors import FormatError, TaskError
 from runtime.storage import disk
+from runtime.suggest import did_you_mean
 
 FILE = "artifact.safetensors"
 LOCK = "train.lock"

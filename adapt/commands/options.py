@@ -11,8 +11,8 @@ from adapt.artifacts import store
 from adapt.methods import METHODS
 from adapt.settings.names import check_device
 from adapt.settings.selectors import SELECTORS
-from adapt.suggest import did_you_mean
 from runtime.console import UserPath
+from runtime.suggest import did_you_mean
 
 BUDGETS = (
     "on 713 drawings per domain, 1.5% reached 61.2% accuracy in a file of 97 kB, 0.5% reached "

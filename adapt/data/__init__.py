@@ -9,9 +9,9 @@ from adapt.data.base import Dataset, DomainPair, ImageSet, pick
 from adapt.data.folder import load_folders
 from adapt.data.origin import Origin, absolute
 from adapt.registry import DATASETS
-from adapt.suggest import did_you_mean
 from runtime.errors import DataError
 from runtime.lookup import imported
+from runtime.suggest import did_you_mean
 
 __all__ = [
     "DATASETS",

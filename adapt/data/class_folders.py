@@ -9,7 +9,6 @@ import numpy as np
 
 from adapt.data.base import UNKNOWN, ImageSet, some
 from adapt.data.spelling import check_name
-from adapt.suggest import did_you_mean
 from runtime.console import count_of
 from runtime.errors import DataError
 from runtime.frames import formats
@@ -18,6 +17,7 @@ from runtime.inventory.names import folder_reason
 from runtime.inventory.walk import Tree, walk
 from runtime.storage import disk
 from runtime.storage.spelling import composed, on_disk, spellings
+from runtime.suggest import did_you_mean
 
 _LISTS = (".csv", ".tsv", ".lst", ".list", ".json")
 """Endings that other programs give to lists of images."""

@@ -11,11 +11,11 @@ from typing import Any, get_args
 
 from adapt.settings.model_config import Architecture, is_file
 from adapt.settings.towers import ResnetTower
-from adapt.suggest import did_you_mean
 from runtime.errors import BaseModelError
 from runtime.models import Interpolation
 from runtime.storage import disk
 from runtime.storage.files import expanded
+from runtime.suggest import did_you_mean
 
 QUICKGELU = "-quickgelu"
 """Suffix of architectures whose activation is x * sigmoid(1.702 x), as OpenAI trained them."""

@@ -15,9 +15,9 @@ from adapt.settings import text
 from adapt.settings.architectures import QUICKGELU, image_size, train_size
 from adapt.settings.config import TrainConfig
 from adapt.settings.model_config import Architecture, is_file
-from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
 from runtime.lookup import imported
+from runtime.suggest import did_you_mean
 
 FOLDER = "base_models"
 

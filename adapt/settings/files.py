@@ -10,10 +10,10 @@ from typing import Any
 from adapt.registry import DATASETS, METHODS
 from adapt.settings import base_models, text
 from adapt.settings.config import TaskHeadConfig, TrainConfig
-from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
 from runtime.lookup import imported
 from runtime.storage import disk
+from runtime.suggest import did_you_mean
 
 PAPER = "paper"
 PRESET = ", preset "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapt.suggest import did_you_mean
 from runtime.errors import ConfigError
+from runtime.suggest import did_you_mean
 
 LAST = "last"
 """Selector that takes the last epoch."""
