@@ -15,6 +15,8 @@ from runtime.storage.files import open_regular
 
 _SLACK = 0.02
 """Share of frames, or of seconds, by which a header may be wrong without a warning."""
+MISSES = 50
+"""Failed reads in a row that end a video: a damaged frame is one, at the end there is no other."""
 _MAX_COUNT, _MAX_RATE = 1e9, 1000.0
 Frame = tuple["NDArray[np.uint8] | None", float]
 """(H, W, 3) RGB, or None where there is none, and the time in seconds."""

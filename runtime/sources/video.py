@@ -10,10 +10,7 @@ from runtime.errors import UdaError
 from runtime.models import Background
 from runtime.sources.ahead import Ahead
 from runtime.sources.base import Input, Item, Source
-from runtime.sources.capture import Capture, Frame
-
-_MISSES = 50
-"""Failed reads in a row that end a video: a damaged frame is one, at the end there is no other."""
+from runtime.sources.capture import MISSES, Capture, Frame
 
 
 class Video(Source):
@@ -68,7 +65,7 @@ class Video(Source):
         for number, (frame, seconds) in enumerate(ahead):
             if frame is None:
                 misses += 1
-                if misses == _MISSES:
+                if misses == MISSES:
                     break
                 continue
             damaged, misses, good = damaged + misses, 0, good + 1

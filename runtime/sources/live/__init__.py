@@ -1,1 +1,52 @@
-"""Sources that may have no end: cameras, streams, folders that are being filled."""
+"""Sources that may have no end: cameras, streams, folders that are being filled.
+
+A new kind is one file and one line in `CONNECTIONS`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from runtime.lookup import imported
+
+if TYPE_CHECKING:
+    from runtime.sources.live.base import Connection, Settings
+
+
+class Entry(NamedTuple):
+    """A kind of connection as it is known before its module is imported."""
+
+    connection: str
+    """`module:Class`, see `Connection`."""
+    takes: Callable[[str], bool]
+    """Whether an address is of the kind; the first kind that says so has it."""
+
+
+CONNECTIONS: Mapping[str, Entry] = {
+    "demo": Entry("runtime.sources.live.demo:Demo", lambda where: where.startswith("demo:")),
+    "folder": Entry("runtime.sources.live.folder:Folder", os.path.isdir),
+    "video": Entry("runtime.sources.live.film:Film", lambda where: True),
+}
+"""By the name of the kind."""
+
+
+def kind_of(where: str) -> str:
+    """Return the kind of connection, a key of `CONNECTIONS`, that an address is of."""
+    return next(kind for kind, entry in CONNECTIONS.items() if entry.takes(where))
+
+
+def connection_to(where: str, settings: Settings) -> Connection:
+    """Return a connection that is not open yet.
+
+    Args:
+        where: Address of a camera, see `Camera`.
+        settings: How files are read.
+
+    Raises:
+        ConfigError: The address is not one, or what it needs is not installed.
+        DataError: There is no such file.
+    """
+    connection: Connection = imported(CONNECTIONS[kind_of(where)].connection)(where, settings)
+    return connection
