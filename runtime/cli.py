@@ -9,6 +9,7 @@ from runtime.commands.build import build
 from runtime.commands.info import info
 from runtime.commands.predict import predict
 from runtime.commands.tasks import install, remove, rollback
+from runtime.commands.watch import watch
 from runtime.console import UdaGroup
 
 
@@ -18,7 +19,7 @@ def main() -> None:
     """Run adapted vision models and switch their task in place."""
 
 
-for _command in (info, predict, bench, build, install, remove, rollback):
+for _command in (info, predict, watch, bench, build, install, remove, rollback):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -104,6 +104,15 @@ class SwitchingSession(ProcessBound, Closing):
         """The base's deploy tensors by name."""
         return self._strategy.layout
 
+    def check_open(self) -> None:
+        """Check that frames can be classified.
+
+        Raises:
+            BackendError: The session is closed.
+            FormatError: The base, verified in the background, is damaged.
+        """
+        self._opened()
+
     def switch(self, task: str) -> None:
         """Make `task` the current one, in place; does nothing when it already is.
 

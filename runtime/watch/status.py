@@ -36,6 +36,10 @@ class SourceStatus:
     """Frames in the queue, and the one that is being classified; these are captured as well."""
     switches: int = 0
     reconnects: int = 0
+    p50: float | None = None
+    """Median of the latencies in milliseconds, see `Observation`; None before the first frame."""
+    p99: float | None = None
+    """The latency that 99 % of the frames do not exceed."""
     drifts: dict[str, Drift] = field(default_factory=dict)
     """By the ids of tasks whose drift is watched."""
     harvested: dict[str, int] | None = None

@@ -1,0 +1,230 @@
+"""`uda-runtime watch`: classify cameras for as long as they run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from runtime.commands.options import BUNDLE, session_options
+from runtime.commands.watch_config import SOURCES, read_config
+from runtime.commands.watch_options import sink_options
+from runtime.console import STDOUT, UserPath, echo
+from runtime.errors import ConfigError
+from runtime.models import REJECT
+from runtime.startup import INTERRUPTED
+
+if TYPE_CHECKING:
+    from runtime.sessions.pool import SessionPool
+    from runtime.sessions.session import Session
+    from runtime.watch.settings import Monitoring, SourceSettings
+
+DEMO = "demo"
+"""Name of the drawn street, and its address with a colon."""
+_COMMAND_LINE = ParameterSource.COMMANDLINE
+
+
+@click.command(short_help="Watch cameras and classify their frames.")
+@BUNDLE
+@click.option(
+    "--source",
+    multiple=True,
+    metavar="NAME=WHERE",
+    help="Source to watch; repeatable. WHERE is a camera's number, a device, an RTSP or HTTP "
+    "address, a GStreamer pipeline, a video file or a folder that is being filled.",
+)
+@click.option(
+    "--config",
+    type=UserPath(dir_okay=False, exists=True),
+    is_eager=True,
+    callback=read_config,
+    metavar="FILE",
+    help="TOML file with options by their names, and with a table such as [sources.door] for each "
+    "source: where, task, every, queue, smooth, fast. Options on the command line win.",
+)
+@click.option("--demo", is_flag=True, help="Also watch a drawn street, for trying it out.")
+@click.option(
+    "--task",
+    help="Task to use, see `uda-runtime info`, or `auto` to choose one for each source's scene; "
+    "default: the only one of the bundle.",
+)
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Classify one frame in so many.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(1, 1000),
+    default=2,
+    show_default=True,
+    help="Largest number of frames of a source that wait; the oldest is dropped.",
+)
+@click.option(
+    "--fast",
+    is_flag=True,
+    help="Read video files as fast as their frames are classified, and drop none.",
+)
+@click.option(
+    "--smooth",
+    type=click.IntRange(1, 10000),
+    default=1,
+    show_default=True,
+    help="Also give the label by the mean of the scores of so many frames under one task.",
+)
+@click.option(
+    "--reject",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=REJECT,
+    show_default=True,
+    help="Share of a task's own images that may be taken for unknown, if it has statistics.",
+)
+@click.option("--drift", is_flag=True, help="Watch whether frames still are like the task's own.")
+@click.option(
+    "--state",
+    type=UserPath(file_okay=False),
+    metavar="DIR",
+    help="Folder that keeps the state of --drift until the next start.",
+)
+@click.option(
+    "--harvest",
+    type=UserPath(file_okay=False),
+    metavar="DIR",
+    help="Collect frames to adapt a task to, in a folder that only you may read.",
+)
+@click.option(
+    "--budget",
+    type=click.IntRange(1, 1 << 20),
+    default=500,
+    show_default=True,
+    metavar="MIB",
+    help="Largest size of a source's harvest.",
+)
+@click.option(
+    "--max-age",
+    type=click.FloatRange(0, 1e5, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="DAYS",
+    help="Age at which a harvested image is removed.",
+)
+@click.option(
+    "--sessions",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Number of frames to classify at once.",
+)
+@sink_options
+@session_options
+@click.pass_context
+def watch(
+    context: click.Context, /, bundle: Path, config: Path | None, sessions: int, **values: Any
+) -> None:
+    """Classify the frames of cameras by the tasks of BUNDLE, until they end or a signal comes.
+
+    Cameras that fail are connected again. Tasks that are installed, replaced or removed meanwhile
+    are noticed within a second, or at once on SIGHUP. SIGTERM and Ctrl-C end it within two seconds;
+    a second one ends it at once.
+    """
+    from runtime.watch import sinks
+    from runtime.watch.run import run
+    from runtime.watch.signals import Signals
+    from runtime.watch.summary import summary
+    from runtime.watch.watcher import Watcher
+
+    given = {name: context.get_parameter_source(name) for name in values}
+    settings = _sources(values, given, context.meta.get(SOURCES, {}))
+    monitoring = _monitoring(values, given)
+    by_user = {name: source is not ParameterSource.DEFAULT for name, source in given.items()}
+    names = sinks.wanted(values, by_user)
+    printed = any(values[option] == STDOUT for option in values)
+    with Signals().taken() as signals:
+        model = _open(bundle, sessions, values)
+        hanging = False
+        try:
+            opened = [sinks.load(name, values) for name in names]
+            with Watcher(model, settings, opened, monitoring) as watcher:
+                run(watcher, signals)
+            hanging = watcher.hanging
+            echo(summary(watcher.status()), err=printed)
+        finally:
+            if not hanging:
+                model.close()
+        status = 0 if signals.stop in (None, signal.SIGTERM) else 128 + int(signals.stop or 0)
+        if hanging:  # a driver or a disk must not delay the end
+            sys.stdout.flush()
+            os._exit(status)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    sys.exit(status)
+
+
+def _open(bundle: Path, sessions: int, values: Mapping[str, Any]) -> Session | SessionPool:
+    from runtime.sessions.pool import SessionPool
+    from runtime.sessions.session import Session
+
+    names = ("backend", "threads", "strategy", "engines", "verify", "reject")
+    settings = {name: values[name] for name in names}
+    if sessions == 1:
+        return Session.open(bundle, device=values["device"], **settings)
+    return SessionPool.open(bundle, sessions=sessions, devices=(values["device"],), **settings)
+
+
+def _sources(
+    values: Mapping[str, Any],
+    given: Mapping[str, ParameterSource | None],
+    tables: Mapping[str, Mapping[str, Any]],
+) -> list[SourceSettings]:
+    """Return the settings of all sources; options on the command line win over those of a file.
+
+    Raises:
+        ConfigError: A source is not NAME=WHERE, two have one name, or there is none.
+    """
+    from runtime.watch.settings import SourceSettings, split_source
+
+    named = [split_source(text) for text in values["source"]]
+    if values["demo"]:
+        named.append((DEMO, f"{DEMO}:"))
+    names = [name for name, _ in named]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two sources are named '{twice}'; give each a name of its own")
+    merged: dict[str, dict[str, Any]] = {name: dict(table) for name, table in tables.items()}
+    for name, where in named:
+        merged.setdefault(name, {})["where"] = where
+    found = []
+    for name, own in merged.items():
+        for key in ("task", "every", "queue", "smooth", "fast"):
+            if key not in own or given[key] is _COMMAND_LINE:
+                own[key] = values[key]
+        found.append(SourceSettings(name, **own))
+    return found
+
+
+def _monitoring(
+    values: Mapping[str, Any], given: Mapping[str, ParameterSource | None]
+) -> Monitoring:
+    """Return what is to be noticed and kept.
+
+    Raises:
+        ConfigError: An option was given without the one that it goes with.
+    """
+    from runtime.watch.settings import Harvest, Monitoring
+
+    for option, other in (("state", "drift"), ("budget", "harvest"), ("max_age", "harvest")):
+        if given[option] is not ParameterSource.DEFAULT and not values[other]:
+            dashed = option.replace("_", "-")
+            raise ConfigError(f"--{dashed} goes with --{other}; add that, or leave out --{dashed}")
+    harvest = None
+    if values["harvest"] is not None:
+        harvest = Harvest(values["harvest"], values["budget"] << 20, values["max_age"])
+    return Monitoring(values["drift"], values["state"], harvest)

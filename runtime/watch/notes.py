@@ -1,0 +1,39 @@
+"""Say on stderr what goes wrong again and again, each thing once a minute at most."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from runtime.console import echo
+from runtime.text import printable
+
+MINUTE = 60.0
+"""Seconds between two lines about one thing."""
+
+
+class Notes:
+    """Prints lines about things that have names. Safe to use from threads."""
+
+    def __init__(self) -> None:
+        """Start without having said anything."""
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+
+    def say(self, about: str, text: object) -> bool:
+        """Print a line, unless one about the same was printed within a minute.
+
+        Args:
+            about: Name of the thing; there must not be ever new ones.
+            text: Line for people.
+
+        Returns:
+            Whether it was printed.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if now - self._last.get(about, -MINUTE) < MINUTE:
+                return False
+            self._last[about] = now
+        echo(printable(text), err=True)
+        return True
