@@ -20,11 +20,11 @@ class Notes:
         self._lock = threading.Lock()
         self._last: dict[str, float] = {}
 
-    def say(self, about: str, text: object) -> bool:
+    def say(self, topic: str, text: object) -> bool:
         """Print a line, unless one about the same was printed within a minute.
 
         Args:
-            about: Name of the thing; there must not be ever new ones.
+            topic: Name of the thing; there must not be ever new ones.
             text: Line for people.
 
         Returns:
@@ -32,8 +32,8 @@ class Notes:
         """
         now = time.monotonic()
         with self._lock:
-            if now - self._last.get(about, -MINUTE) < MINUTE:
+            if now - self._last.get(topic, -MINUTE) < MINUTE:
                 return False
-            self._last[about] = now
+            self._last[topic] = now
         echo(printable(text), err=True)
         return True

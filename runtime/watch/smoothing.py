@@ -14,7 +14,7 @@ from runtime.watch.observation import Smoothed
 class Smoother:
     """Means of the softmax scores of the last frames under one task. Used by one thread at a time.
 
-    It starts anew with another task, and when it is told that frames no longer belong together.
+    It starts anew with another task, and on `reset`.
     """
 
     def __init__(self, frames: int) -> None:

@@ -43,9 +43,9 @@ class Turns:
     def _claim(self) -> tuple[WatchedSource, LiveFrame] | None:
         with self._turn:
             for step in range(len(self._sources)):
-                place = (self._first + step) % len(self._sources)
-                frame = self._sources[place].claim()
+                index = (self._first + step) % len(self._sources)
+                frame = self._sources[index].claim()
                 if frame is not None:
-                    self._first = place + 1
-                    return self._sources[place], frame
+                    self._first = index + 1
+                    return self._sources[index], frame
         return None
