@@ -9,7 +9,7 @@ from PIL import Image
 
 from runtime.errors import ConfigError
 from runtime.outputs.base import Output, Result
-from runtime.outputs.drawing import annotate, check_text
+from runtime.outputs.drawing import annotate, captions, check_text
 from runtime.outputs.video_file import SUFFIX, VideoFile
 from runtime.sources.base import Input
 from runtime.storage import disk
@@ -60,10 +60,7 @@ class Annotated(Output):
         item, prediction = result.item, result.prediction
         if item.frame is None or prediction is None:
             return
-        lines = [f"{label} {score:.1%}" for label, score in prediction.top(self._top)]
-        if prediction.known is False:
-            lines[0] = f"unknown, {lines[0]}"  # in front, where a narrow frame does not cut it off
-        image = annotate(item.frame, lines)
+        image = annotate(item.frame, captions(prediction, self._top))
         if item.number is None:
             result.saved = self._picture(item.input, image)
             return

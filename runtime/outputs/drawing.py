@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, features
 
 from runtime.errors import ConfigError
+from runtime.prediction import Prediction
 from runtime.text import printable
 
 _WIDTH = 320
@@ -42,6 +43,19 @@ def check_text() -> None:
             "drawing text needs FreeType, which this Pillow was built without; install a wheel of "
             "Pillow: pip install --force-reinstall pillow"
         )
+
+
+def captions(prediction: Prediction, top: int) -> list[str]:
+    """Return the lines to draw for a prediction: a class with its score each, best first.
+
+    Args:
+        prediction: Prediction of a session.
+        top: Number of most likely classes.
+    """
+    lines = [f"{label} {score:.1%}" for label, score in prediction.top(top)]
+    if prediction.known is False:
+        lines[0] = f"unknown, {lines[0]}"  # in front, where a narrow frame does not cut it off
+    return lines
 
 
 def annotate(frame: NDArray[np.uint8], lines: Sequence[str]) -> Image.Image:

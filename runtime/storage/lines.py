@@ -30,7 +30,7 @@ class LineFile:
                 self._file = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
                 self._new = True
             except FileExistsError:
-                self._file = _opened(path, flags)
+                self._file = opened(path, flags)
 
     def write(self, text: str) -> None:
         """Write a line, which ends with a line break, or nothing of it.
@@ -75,8 +75,8 @@ class LineFile:
             os.close(file)
 
 
-def _opened(path: Path, flags: int) -> int:
-    """Open an earlier file.
+def opened(path: Path, flags: int) -> int:
+    """Open an earlier file and return its descriptor.
 
     Raises:
         OSError: It cannot be opened, or is something else, such as a device.
