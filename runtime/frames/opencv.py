@@ -16,8 +16,11 @@ def available() -> bool:
     return importlib.util.find_spec("cv2") is not None
 
 
-def opencv() -> Any:
+def opencv(what: str = "videos need") -> Any:
     """Return the module `cv2`, whose libraries print nothing unless the environment asks for it.
+
+    Args:
+        what: Subject and verb of the message if it cannot be imported.
 
     Raises:
         ConfigError: OpenCV cannot be imported.
@@ -29,7 +32,7 @@ def opencv() -> Any:
         import cv2
     except ImportError as error:
         raise ConfigError(
-            f"videos need OpenCV, which cannot be imported ({error}); {ADVICE}, for example: pip "
+            f"{what} OpenCV, which cannot be imported ({error}); {ADVICE}, for example: pip "
             "install '.[camera]'"
         ) from error
     return cv2

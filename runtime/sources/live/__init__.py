@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.lookup import imported
+from runtime.sources.live.address import has_scheme
 
 if TYPE_CHECKING:
     from runtime.sources.live.base import Connection, Settings
@@ -24,9 +25,22 @@ class Entry(NamedTuple):
     """Whether an address is of the kind; the first kind that says so has it."""
 
 
+def _is_device(where: str) -> bool:
+    if where.isascii() and where.isdecimal():
+        return True
+    return where.startswith("/dev/") and not os.path.isfile(where)  # /dev/shm holds files
+
+
+def _is_pipeline(where: str) -> bool:
+    return "!" in where and not os.path.lexists(where)
+
+
 CONNECTIONS: Mapping[str, Entry] = {
     "demo": Entry("runtime.sources.live.demo:Demo", lambda where: where.startswith("demo:")),
+    "stream": Entry("runtime.sources.live.stream:Stream", has_scheme),
     "folder": Entry("runtime.sources.live.folder:Folder", os.path.isdir),
+    "device": Entry("runtime.sources.live.device:Device", _is_device),
+    "pipeline": Entry("runtime.sources.live.pipeline:Pipeline", _is_pipeline),
     "video": Entry("runtime.sources.live.film:Film", lambda where: True),
 }
 """By the name of the kind."""

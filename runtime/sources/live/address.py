@@ -1,16 +1,18 @@
-"""Show addresses without their passwords."""
+"""Recognise addresses in the network, and show any without its password."""
 
 from __future__ import annotations
 
 import re
 
-from runtime.text import printable
-
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#\s\"']*@", re.IGNORECASE)
+# Up to the last @: a password may hold any letter, although it should not.
+_USER = re.compile(r"([a-z][a-z0-9+.-]*:/+)[^\s\"']*@", re.IGNORECASE)
+_BARE_USER = re.compile(r"(?<![^\s\"'=])[^\s\"'/:=]+:[^\s\"'/]+@")
 _SECRET = re.compile(
-    r"((?:user-pw|password|passwd|passphrase|pwd|pass|pw|secret|token|auth|key|sig\w*)[\w-]*=)"
-    r"(\"[^\"]*\"|'[^']*'|[^&\s!#;]*)",
+    r"(?<![\w-])"
+    r"((?:[\w-]*(?:pas|pw|secret|token|auth|cred|header)[\w-]*|(?:api)?[_-]?key|sig(?:nature)?)"
+    r"\s*=\s*)"
+    r"(\"(?:\\.|[^\"\\])*\"?|'[^']*'?|[^&\s!#;]+)",
     re.IGNORECASE,
 )
 
@@ -20,10 +22,10 @@ def has_scheme(where: str) -> bool:
     return _SCHEME.match(where) is not None
 
 
-def redacted(where: str) -> str:
-    """Return an address, or a text that quotes one, as people may see it.
+def redacted(text: str) -> str:
+    """Return an address, or a text with addresses in it, as people may see it.
 
-    User and password of an address are `***`, and so are values of parameters, and of properties
-    of a pipeline, that are called like a password or a token.
+    User and password before an @ become `***`, and so do values of parameters, and of properties of
+    a pipeline, that are called like a password or a token.
     """
-    return printable(_SECRET.sub(r"\1***", _USER.sub(r"\1***@", where)))
+    return _BARE_USER.sub("***@", _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text)))

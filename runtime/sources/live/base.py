@@ -50,8 +50,10 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """How sources are read that are not cameras."""
+    """How sources are read."""
 
+    stall: float = 10.0
+    """Seconds without a frame after which a camera is connected again."""
     fast: bool = False
     """Whether a video file is read as fast as its frames are taken, without dropping any, instead
     of being played at its own rate."""

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -16,12 +17,11 @@ from runtime.errors import ConfigError, DataError, UdaError
 from runtime.sources.live import connection_to
 from runtime.sources.live.address import redacted
 from runtime.sources.live.backoff import STEADY, Backoff
-from runtime.sources.live.base import Counts, LiveFrame, Settings
+from runtime.sources.live.base import Connection, Counts, LiveFrame, Settings
 from runtime.sources.live.latest import Latest
 from runtime.sources.live.reader import Reader
 
 State = Literal["connecting", "running", "stalled", "reconnecting", "ended"]
-STALL = 10.0
 _OPENING = 20.0
 """Seconds that opening and the first frame may take, at least: network cameras may need ten."""
 _MOST_LEFT = 4
@@ -44,7 +44,7 @@ class Camera(Closing):
         room: int = 2,
         *,
         every: int = 1,
-        stall: float = STALL,
+        stall: float = Settings.stall,
         settings: Settings | None = None,
         wake: Callable[[], object] | None = None,
         on_error: Callable[[Camera, UdaError], object] | None = None,
@@ -74,7 +74,7 @@ class Camera(Closing):
                 f"and {stall:g}"
             )
         self.name, self.every = name, every
-        self._where, self._settings = where, settings or Settings()
+        self._where, self._settings = where, replace(settings or Settings(), stall=stall)
         self.shown = redacted(where)
         """Where the frames come from, without passwords."""
         self.frames = Latest(room, wake)
@@ -86,11 +86,11 @@ class Camera(Closing):
         self.unreadable = 0
         """Files of a folder that could not be read."""
         self._stall, self._wake_other, self._on_error = stall, wake, on_error
-        self._numbers = 0
+        self._numbers, self._ran = 0, False
         self._wake, self._stopping = threading.Event(), False
         self._left: list[Reader] = []
         self._reader: Reader | None = None
-        self._next = connection_to(where, self._settings)
+        self._next = self._connection()
         self._backoff = Backoff()
         self._thread = threading.Thread(target=self._run, name="uda-camera", daemon=True)
         self._thread.start()
@@ -162,6 +162,12 @@ class Camera(Closing):
             self._backoff.reset()
         return self._renew(reader)
 
+    def _connection(self) -> Connection:
+        try:
+            return connection_to(self._where, self._settings)
+        except UdaError as error:  # may quote the address, mistyped so that it is taken for a file
+            raise type(error)(redacted(str(error))) from None
+
     def _watch(self, reader: Reader) -> None:
         """Wait until a reader has ended, has stalled, or the camera is closed."""
         started, known = time.monotonic(), False
@@ -178,8 +184,8 @@ class Camera(Closing):
             self._wake.clear()
 
     def _running(self) -> None:
-        if self.state not in ("connecting", "running"):
-            self.reconnects += 1
+        self.reconnects += self._ran
+        self._ran = True
         self.error = None
         self._change("running")
 
@@ -199,7 +205,7 @@ class Camera(Closing):
     def _renew(self, reader: Reader) -> bool:
         """Make the next connection; return whether there can be one."""
         try:
-            self._next = connection_to(self._where, self._settings)
+            self._next = self._connection()
         except UdaError as error:  # as where a file or folder has vanished
             self._fail(error, "reconnecting")
             return True

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import DataError, UdaError
+from runtime.sources.live.address import redacted
 from runtime.sources.live.base import Connection, UnreadableFile
 from runtime.sources.live.latest import Latest
 
@@ -67,7 +68,8 @@ class Reader:
         except UdaError as error:
             self.error = error
         except Exception as error:  # a library's own, of whatever class
-            self.error = DataError(f"cannot read the camera: {type(error).__name__}: {error}")
+            why = redacted(f"{type(error).__name__}: {error}")
+            self.error = DataError(f"cannot read the camera: {why}")
         finally:
             try:
                 self.connection.close()
