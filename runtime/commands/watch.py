@@ -135,6 +135,7 @@ def watch(
     are noticed within a second, or at once on SIGHUP. SIGTERM and Ctrl-C end it within two seconds;
     a second one ends it at once.
     """
+    from runtime.outputs.targets import check_targets
     from runtime.watch import sinks
     from runtime.watch.run import run
     from runtime.watch.signals import Signals
@@ -146,7 +147,9 @@ def watch(
     monitoring = _monitoring(values, given)
     by_user = {name: source is not ParameterSource.DEFAULT for name, source in given.items()}
     names = sinks.wanted(values, by_user)
-    printed = any(values[option] == STDOUT for option in values)
+    paths = {name: values[name] for name in names if isinstance(values.get(name), Path)}
+    check_targets(paths, [source.where for source in settings], bundle)
+    printed = values[sinks.PRINTED] = STDOUT in paths.values()
     with Signals().taken() as signals:
         model = _open(bundle, sessions, values)
         hanging = False

@@ -15,22 +15,34 @@ if TYPE_CHECKING:
     from runtime.watch.sinks.base import Sink
 
 
+PRINTED = "printed"
+"""Stands among the options for whether an output has the standard output for itself."""
+
+
 class Entry(NamedTuple):
     """A sink as it is known before its module is imported."""
 
     sink: str
-    """`module:Class`, called with the values of its options as keywords."""
-    options: tuple[str, ...] = ()
-    """Its options by the names of the command's arguments, such as `max_age`. The first one asks
-    for the sink; the others go with it, or with another sink that has them too. A sink without
-    options is always there."""
+    """`module:Class`."""
+    options: Mapping[str, str]
+    """The class's parameter for each option, by the name of the command's argument, such as
+    `max_age`. The first option asks for the sink; the others go with it, or with another sink that
+    has them too. `printed`, which is not an option, says whether the standard output is taken."""
     extra: str | None = None
     """The extra of the project that its packages are in."""
-    standard_output: bool = False
-    """Whether the first option may be `-`, for the standard output."""
+    always: bool = False
+    """Whether it is there without being asked for."""
 
 
-SINKS: Mapping[str, Entry] = {}
+SINKS: Mapping[str, Entry] = {
+    "terminal": Entry("runtime.watch.sinks.terminal:Terminal", {PRINTED: "err"}, always=True),
+    "jsonl": Entry("runtime.watch.sinks.files:JsonLines", {"jsonl": "path", "top": "top"}),
+    "csv": Entry("runtime.watch.sinks.files:Csv", {"csv": "path", "top": "top"}),
+    "save": Entry(
+        "runtime.watch.sinks.pictures:Pictures",
+        {"save": "folder", "save_budget": "budget", "save_every": "every", "top": "top"},
+    ),
+}
 """By name; each takes an observation in this order."""
 
 
@@ -44,18 +56,18 @@ def wanted(values: Mapping[str, Any], given: Mapping[str, bool]) -> tuple[str, .
     Raises:
         ConfigError: An option was given without the one that it goes with.
     """
+    asked = {name: next(iter(entry.options), "") for name, entry in SINKS.items()}
     found = tuple(
         name
-        for name, entry in SINKS.items()
-        if not entry.options or values[entry.options[0]] not in (None, False)
+        for name, option in asked.items()
+        if SINKS[name].always or values[option] not in (None, False)
     )
     for option in [option for option, by_user in given.items() if by_user]:
-        with_it = [entry.options[0] for entry in SINKS.values() if option in entry.options]
-        used = any(option in SINKS[name].options for name in found)
-        if with_it and not used:
-            names = " or ".join(f"--{first}" for first in with_it)
-            dashed = option.replace("_", "-")
-            raise ConfigError(f"--{dashed} goes with {names}; add that, or leave out --{dashed}")
+        first = [asked[name] for name, entry in SINKS.items() if option in entry.options]
+        if first and not any(option in SINKS[name].options for name in found):
+            flag = _flag(option)
+            others = ", ".join(_flag(each) for each in first)
+            raise ConfigError(f"{flag} goes with {others}; add one, or leave out {flag}")
     return found
 
 
@@ -64,20 +76,25 @@ def load(name: str, values: Mapping[str, Any]) -> Sink:
 
     Args:
         name: A key of `SINKS`.
-        values: Values of all options by the names of their arguments.
+        values: Values of all options by the names of their arguments, and `printed`.
 
     Raises:
         ConfigError: Its packages are not installed.
         UdaError: A value cannot be used.
     """
     entry = SINKS[name]
+    arguments = {parameter: values[option] for option, parameter in entry.options.items()}
     try:
-        sink: Sink = imported(entry.sink)(**{option: values[option] for option in entry.options})
+        sink: Sink = imported(entry.sink)(**arguments)
     except ModuleNotFoundError as error:
         if entry.extra is None or (error.name or "").partition(".")[0] == "runtime":
             raise
         raise ConfigError(
-            f"--{entry.options[0]} needs '{error.name}', which is not installed; run "
+            f"{_flag(next(iter(entry.options)))} needs '{error.name}', which is not installed; run "
             f"pip install '.[{entry.extra}]'"
         ) from error
     return sink
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
