@@ -18,19 +18,21 @@ SINK_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
         "--jsonl",
         type=_FILE,
         metavar="FILE",
-        help="Also append to a file of JSON lines, one for each frame; - prints them.",
+        help="Also write JSON lines, one for each frame, after those of an earlier file; - prints "
+        "them.",
     ),
     "csv": click.option(
         "--csv",
         type=_FILE,
         metavar="FILE",
-        help="Also append to a CSV file; - prints it.",
+        help="Also write CSV, after the rows of an earlier file; - prints it.",
     ),
     "save": click.option(
         "--save",
         type=UserPath(file_okay=False),
         metavar="DIR",
-        help="Save pictures with labels and scores in a folder; the oldest make room for new ones.",
+        help="Also save JPEG pictures with labels and scores, a folder for each source and ten "
+        "minutes (UTC); the oldest make room for new ones.",
     ),
     "save_budget": click.option(
         "--save-budget",
@@ -38,7 +40,7 @@ SINK_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
         default=1000.0,
         show_default=True,
         metavar="MB",
-        help="Largest size of the pictures of --save.",
+        help="Largest size of the pictures of --save, those of earlier runs included.",
     ),
     "save_every": click.option(
         "--save-every",
@@ -48,6 +50,39 @@ SINK_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
         metavar="SECONDS",
         help="Save a picture of a source so often at most, unless its label or task changes; 0 "
         "saves every frame.",
+    ),
+    "mqtt": click.option(
+        "--mqtt",
+        metavar="URL",
+        help="Also publish to an MQTT broker, below the topic of mqtt://USER@HOST:1883/TOPIC; "
+        "mqtts:// for TLS. The password comes from UDA_MQTT_PASSWORD or --mqtt-password-file, or "
+        "stands behind USER: where others on this machine may see it.",
+    ),
+    "mqtt_every": click.option(
+        "--mqtt-every",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Publish a prediction of a source so often at most, unless its label or task changes; "
+        "0 publishes each.",
+    ),
+    "mqtt_password_file": click.option(
+        "--mqtt-password-file",
+        type=UserPath(dir_okay=False, exists=True),
+        metavar="FILE",
+        help="File whose first line is the password of --mqtt.",
+    ),
+    "mqtt_ca": click.option(
+        "--mqtt-ca",
+        type=UserPath(dir_okay=False, exists=True),
+        metavar="FILE",
+        help="Certificates (PEM) to trust instead of the system's, for mqtts://.",
+    ),
+    "metrics": click.option(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="Also serve metrics to Prometheus; on the loopback address unless a host is named.",
     ),
     "top": click.option(
         "--top",

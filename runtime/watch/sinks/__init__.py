@@ -42,6 +42,18 @@ SINKS: Mapping[str, Entry] = {
         "runtime.watch.sinks.pictures:Pictures",
         {"save": "folder", "save_budget": "budget", "save_every": "every", "top": "top"},
     ),
+    "mqtt": Entry(
+        "runtime.watch.sinks.mqtt:Mqtt",
+        {
+            "mqtt": "url",
+            "mqtt_every": "every",
+            "mqtt_password_file": "password_file",
+            "mqtt_ca": "authority",
+            "top": "top",
+        },
+        extra="mqtt",
+    ),
+    "metrics": Entry("runtime.watch.sinks.metrics:Metrics", {"metrics": "where"}, extra="metrics"),
 }
 """By name; each takes an observation in this order."""
 

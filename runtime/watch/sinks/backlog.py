@@ -13,7 +13,9 @@ from runtime.watch.sinks.trouble import Trouble
 T = TypeVar("T")
 
 SECOND = 1.0
-"""Seconds between two attempts, between two calls of `tick`, and to the end of `close`."""
+"""Seconds between two attempts, and between two calls of `tick`."""
+LAST, END = 0.5, 0.8
+"""Seconds after `close` in which things are still delivered, and after which it ends."""
 
 
 class Backlog(Generic[T]):
@@ -66,17 +68,17 @@ class Backlog(Generic[T]):
             self._changed.notify()
 
     def close(self) -> None:
-        """Deliver for a second at most, report what is lost, and end.
+        """Deliver for half a second at most, report what is lost, and end.
 
         Safe to call more than once.
         """
         with self._changed:
             if self._until is not None:
                 return
-            self._until = time.monotonic() + SECOND
+            self._until = time.monotonic() + LAST
             self._changed.notify()
         if self._thread.ident is not None:
-            self._thread.join(1.5 * SECOND)
+            self._thread.join(END)
         with self._changed:  # a thread that hangs in a disk takes no more
             self._trouble.lose(len(self._items))
             self._items.clear()

@@ -14,7 +14,6 @@ from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 from runtime.errors import ConfigError, StorageError
 from runtime.outputs.drawing import annotate, captions, check_text
@@ -54,15 +53,15 @@ class Pictures(Sink):
     """A folder of annotated pictures; what an earlier run left in it counts for the budget."""
 
     def __init__(
-        self, folder: Path, *, budget: float = BUDGET, every: float = EVERY, top: int = 1
+        self, folder: Path, budget: float = BUDGET, every: float = EVERY, top: int = 1
     ) -> None:
         """Choose the folder; `start` opens it.
 
         Args:
             folder: Folder to write to. Of what it holds, only pictures of this kind are removed.
             budget: Megabytes of all pictures.
-            every: Least number of seconds between two pictures of a source, unless its label or
-                task changes; 0 for every frame.
+            every: Seconds between two pictures of a source whose label and task stay the same;
+                0 for every frame.
             top: Number of most likely classes to draw.
 
         Raises:
@@ -152,9 +151,7 @@ class Pictures(Sink):
         size, when = content.tell(), time.gmtime(max(observation.frame.time, 0))
         self._mount.check()
         self._make_room(size)
-        folder = (
-            self._folder / _name(observation.source) / f"{time.strftime('%Y%m%d-%H%M', when)[:-1]}0"
-        )
+        folder = self._folder / observation.source / f"{time.strftime('%Y%m%d-%H%M', when)[:-1]}0"
         thousandths = int(observation.frame.time % 1 * 1000)
         stamp = time.strftime("%Y%m%d-%H%M%S", when)
         name = f"{stamp}.{thousandths:03}-{observation.frame.number}.jpg"
@@ -184,9 +181,3 @@ class Pictures(Sink):
 
     def _busy(self, holder: str) -> ConfigError:
         return ConfigError(f"{holder} saves to '{self._folder}'; choose another folder for --save")
-
-
-def _name(source: str) -> str:
-    """Return a source's name as that of a folder, different for different sources."""
-    name = quote(source, safe=" ()[]@,;=+")
-    return f"%2E{name[1:]}" if name.startswith(".") else name

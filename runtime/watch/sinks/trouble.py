@@ -8,9 +8,7 @@ import time
 
 from runtime.console import count_of, echo
 from runtime.text import printable
-
-MINUTE = 60.0
-"""Seconds between two lines of one sink."""
+from runtime.watch.notes import MINUTE
 
 
 class Trouble:
