@@ -52,13 +52,13 @@ class Counts(NamedTuple):
 class Settings:
     """How sources are read."""
 
-    stall: float = 10.0
-    """Seconds without a frame after which a camera is connected again."""
     fast: bool = False
     """Whether a video file is read as fast as its frames are taken, without dropping any, instead
     of being played at its own rate."""
     background: Background = "white"
     """Colour behind transparent pixels of pictures in a folder."""
+    stall: float = 10.0
+    """Seconds without a frame after which a camera is connected again."""
 
 
 class UnreadableFile(DataError):

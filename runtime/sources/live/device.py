@@ -31,7 +31,7 @@ class Device(Opened):
         kind = self._cv2.CAP_V4L2 if sys.platform == "linux" else self._cv2.CAP_ANY
         if number or _fault(self.where) is None:
             capture.open(int(self.where) if number else self.where, kind)
-            capture.set(self._cv2.CAP_PROP_BUFFERSIZE, 1)  # an older frame is of no use
+            capture.set(self._cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not an older one
         return capture
 
     def _reason(self) -> str:
