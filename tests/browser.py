@@ -30,7 +30,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Page:
-    """One page, opened from a file."""
+    """One page, opened from a file or an address."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser, self._session = browser, session
@@ -107,15 +107,16 @@ class Browser:
                 return answer["result"]
             self.seen.append(answer)
 
-    def open(self, path: Path, width: int = 1280, scheme: str = "light") -> Page:
-        """Open a file, and wait until it is loaded."""
+    def open(self, where: Path | str, width: int = 1280, scheme: str = "light") -> Page:
+        """Open a file or an address, and wait until it is loaded."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         page = Page(self, attached["sessionId"])
         for domain in ("Page", "Network", "Log", "Runtime"):
             page.call(f"{domain}.enable")
         page.show(width, scheme)
-        page.call("Page.navigate", url=path.resolve().as_uri())
+        url = where.resolve().as_uri() if isinstance(where, Path) else where
+        page.call("Page.navigate", url=url)
         while not page.events("Page.loadEventFired"):
             self.seen.append(self._next())
         return page

@@ -91,6 +91,28 @@ SINK_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
         show_default=True,
         help="Number of classes in these outputs, most likely first.",
     ),
+    "web": click.option(
+        "--web",
+        type=click.IntRange(0, 65535),
+        metavar="PORT",
+        help="Show a live page at http://localhost:PORT; 0 takes a free port.",
+    ),
+    "host": click.option(
+        "--host",
+        default="127.0.0.1",
+        show_default=True,
+        metavar="ADDRESS",
+        help="Address of this machine to serve at; 0.0.0.0 is all of them, which needs a --token.",
+    ),
+    "token": click.option(
+        "--token",
+        metavar="TEXT",
+        help="Secret of those who may see the page, at least 16 characters; in the file of "
+        "--config other users of this machine do not see it.",
+    ),
+    "control": click.option(
+        "--control", is_flag=True, help="Let those who see the page choose tasks."
+    ),
 }
 """Declarations by the name of the argument, for every option that `SINKS` names."""
 

@@ -54,6 +54,11 @@ SINKS: Mapping[str, Entry] = {
         extra="mqtt",
     ),
     "metrics": Entry("runtime.watch.sinks.metrics:Metrics", {"metrics": "where"}, extra="metrics"),
+    "web": Entry(
+        "runtime.watch.web.sink:WebPage",
+        {"web": "port", "host": "host", "token": "token", "control": "control"},
+        extra="web",
+    ),
 }
 """By name; each takes an observation in this order."""
 
@@ -70,9 +75,7 @@ def wanted(values: Mapping[str, Any], given: Mapping[str, bool]) -> tuple[str, .
     """
     asked = {name: next(iter(entry.options), "") for name, entry in SINKS.items()}
     found = tuple(
-        name
-        for name, option in asked.items()
-        if SINKS[name].always or values[option] not in (None, False)
+        name for name, option in asked.items() if SINKS[name].always or not _unset(values[option])
     )
     for option in [option for option, by_user in given.items() if by_user]:
         first = [asked[name] for name, entry in SINKS.items() if option in entry.options]
@@ -81,6 +84,10 @@ def wanted(values: Mapping[str, Any], given: Mapping[str, bool]) -> tuple[str, .
             others = ", ".join(_flag(each) for each in first)
             raise ConfigError(f"{flag} goes with {others}; add one, or leave out {flag}")
     return found
+
+
+def _unset(value: object) -> bool:
+    return value is None or value is False  # 0 is a port
 
 
 def load(name: str, values: Mapping[str, Any]) -> Sink:

@@ -1,0 +1,83 @@
+"""Encode frames as JPEG, each once for all viewers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.watch.observation import Observation
+from runtime.watch.web.cameras import Camera
+from runtime.watch.web.messages import frame, message
+
+ALONE, AMONG = 960, 640
+"""Longest side of a picture in pixels: of the only camera, and of one among several."""
+_QUALITY = 80
+
+
+class Pictures:
+    """The messages of the cameras' last frames. For one event loop; a thread of its own encodes."""
+
+    def __init__(self, cameras: int) -> None:
+        """Encode nothing yet.
+
+        Args:
+            cameras: Number of cameras.
+        """
+        self._edge = ALONE if cameras == 1 else AMONG
+        self._thread = ThreadPoolExecutor(1, "web-pictures")
+        self._encoded: dict[Camera, tuple[Observation, asyncio.Future[bytes]]] = {}
+        self.count = 0
+        """Number of frames that were encoded."""
+
+    async def of(self, camera: Camera, observation: Observation) -> bytes:
+        """Return the message of an observation, encoded for whoever asks first.
+
+        Args:
+            camera: Camera of the observation.
+            observation: Its latest one.
+        """
+        known = self._encoded.get(camera)
+        if known is None or known[0] is not observation:
+            loop = asyncio.get_running_loop()
+            future = loop.run_in_executor(self._thread, encode, observation, self._edge)
+            known = self._encoded[camera] = observation, future
+            self.count += 1
+        return await asyncio.shield(known[1])  # a viewer who leaves takes it from nobody
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def encode(observation: Observation, edge: int) -> bytes:
+    """Return the message of an observation.
+
+    Args:
+        observation: Observation.
+        edge: Longest side of the picture, in pixels.
+    """
+    return message(frame(observation), jpeg(observation.frame.image, edge))
+
+
+def jpeg(pixels: NDArray[np.uint8], edge: int) -> bytes:
+    """Return a frame as JPEG.
+
+    Args:
+        pixels: (H, W, 3), RGB.
+        edge: Longest side, in pixels; smaller frames keep their size.
+    """
+    # Of a frame that is much larger, one pixel in some is enough, and cheap.
+    step = max(1, max(pixels.shape[:2]) // (2 * edge))
+    image = Image.fromarray(np.ascontiguousarray(pixels[::step, ::step]))
+    if max(image.size) > edge:
+        factor = edge / max(image.size)
+        width, height = (max(1, round(factor * side)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BOX)
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=_QUALITY)
+    return written.getvalue()
