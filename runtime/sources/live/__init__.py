@@ -51,16 +51,17 @@ def kind_of(where: str) -> str:
     return next(kind for kind, entry in CONNECTIONS.items() if entry.takes(where))
 
 
-def connection_to(where: str, settings: Settings) -> Connection:
+def connection_to(where: str, settings: Settings, kind: str) -> Connection:
     """Return a connection that is not open yet.
 
     Args:
         where: Address of a camera, see `Camera`.
-        settings: How files are read.
+        settings: How it is read.
+        kind: A key of `CONNECTIONS`.
 
     Raises:
         ConfigError: The address is not one, or what it needs is not installed.
         DataError: There is no such file.
     """
-    connection: Connection = imported(CONNECTIONS[kind_of(where)].connection)(where, settings)
+    connection: Connection = imported(CONNECTIONS[kind].connection)(where, settings)
     return connection

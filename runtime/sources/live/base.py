@@ -83,7 +83,7 @@ class Connection(Closing):
 
         Args:
             where: Address of the source.
-            settings: How files are read.
+            settings: How it is read.
 
         Raises:
             ConfigError: The address is not one, or what it needs is not installed.

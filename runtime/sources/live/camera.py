@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.closing import Closing
 from runtime.errors import ConfigError, DataError, UdaError
-from runtime.sources.live import connection_to
+from runtime.sources.live import connection_to, kind_of
 from runtime.sources.live.address import redacted
 from runtime.sources.live.backoff import STEADY, Backoff
 from runtime.sources.live.base import Connection, Counts, LiveFrame, Settings
@@ -74,7 +74,8 @@ class Camera(Closing):
                 f"and {stall:g}"
             )
         self.name, self.every = name, every
-        self._where, self._settings = where, replace(settings or Settings(), stall=stall)
+        self._where = os.path.expanduser(where)  # no shell does it after NAME=
+        self._settings = replace(settings or Settings(), stall=stall)
         self.shown = redacted(where)
         """Where the frames come from, without passwords."""
         self.frames = Latest(room, wake)
@@ -90,7 +91,10 @@ class Camera(Closing):
         self._wake, self._stopping = threading.Event(), False
         self._left: list[Reader] = []
         self._reader: Reader | None = None
-        self._next = self._connection()
+        self._kind = kind_of(
+            self._where
+        )  # once: a folder that has vanished is one that will come back
+        self._connection = self._connected()
         self._backoff = Backoff()
         self._thread = threading.Thread(target=self._run, name="uda-camera", daemon=True)
         self._thread.start()
@@ -112,11 +116,12 @@ class Camera(Closing):
         self._stopping = True
         end = time.monotonic() + _END
         self._wake.set()
-        reader = self._reader
+        if self._reader is not None:
+            self._reader.stop()
+        self._thread.join(_END)
+        reader = self._reader  # another one, if the thread had just begun with it
         if reader is not None:
             reader.stop()
-        self._thread.join(_END)
-        if reader is not None:
             reader.thread.join(max(0.0, end - time.monotonic()))
             if reader.thread.is_alive() and reader not in self._left:
                 self._left.append(reader)
@@ -135,55 +140,71 @@ class Camera(Closing):
         """Read a connection until it ends; return whether to connect again."""
         self._left = [reader for reader in self._left if reader.thread.is_alive()]
         if len(self._left) >= _MOST_LEFT:
-            self._fail(
-                DataError(
-                    f"{len(self._left)} earlier connections hang in the camera's driver; unplug "
-                    "the camera, or restart the program"
-                ),
-                "stalled",
-            )
+            self._fail(_hanging(len(self._left)), "stalled")
             return True
-        connection = self._next
-        reader = Reader(connection, self.frames, self._give, self._unreadable, self._wake)
+        if self._reader is not None:
+            try:
+                self._connection = self._connected(self._reader.connection)
+            except UdaError as error:
+                self._fail(error, "reconnecting")
+                return True
+        try:
+            reader = Reader(
+                *(self._connection, self.frames),
+                begin=self._begin,
+                give=self._give,
+                on_unreadable=self._unreadable,
+                wake=self._wake,
+            )
+        except RuntimeError as error:
+            self._fail(DataError(f"the system refuses a thread: {error}"), "reconnecting")
+            return True
         self._reader = reader
         self._watch(reader)
         if self._stopping:
-            reader.stop()
             return False
         if not reader.ended:
             self._leave(reader)
         elif reader.error is not None:
-            self._fail(reader.error, "reconnecting" if connection.live else "ended")
-        elif not connection.live:
-            return False
-        if not connection.live and reader.ended:
-            return False
+            self._fail(reader.error, "reconnecting" if reader.connection.live else "ended")
         if reader.first is not None and reader.alive - reader.first >= STEADY:
             self._backoff.reset()
-        return self._renew(reader)
+        return reader.connection.live
 
-    def _connection(self) -> Connection:
+    def _connected(self, earlier: Connection | None = None) -> Connection:
+        """Return a connection that is not open yet.
+
+        Args:
+            earlier: The one that it follows, if any.
+
+        Raises:
+            UdaError: There cannot be one now.
+        """
         try:
-            return connection_to(self._where, self._settings)
+            connection = connection_to(self._where, self._settings, self._kind)
         except UdaError as error:  # may quote the address, mistyped so that it is taken for a file
             raise type(error)(redacted(str(error))) from None
+        if earlier is not None:
+            connection.resume(earlier)
+        return connection
 
     def _watch(self, reader: Reader) -> None:
         """Wait until a reader has ended, has stalled, or the camera is closed."""
-        started, known = time.monotonic(), False
+        started = time.monotonic()
         while not (self._stopping or reader.ended):
-            if reader.first is not None and not known:
-                known = True
-                self._running()
+            known = reader.first is not None
             limit = self._stall if known else max(self._stall, _OPENING)
             since = max(started, reader.alive) if known else started
             left = since + limit - time.monotonic()
-            if left <= 0:
+            if not reader.connection.live:
+                left = threading.TIMEOUT_MAX  # a file has no stalls, and may be slow by intent
+            elif left <= 0:
                 return
             self._wake.wait(left)
             self._wake.clear()
 
-    def _running(self) -> None:
+    def _begin(self) -> None:
+        """Note that a connection works, before it gives its first frame."""
         self.reconnects += self._ran
         self._ran = True
         self.error = None
@@ -201,16 +222,6 @@ class Camera(Closing):
             ),
             "stalled",
         )
-
-    def _renew(self, reader: Reader) -> bool:
-        """Make the next connection; return whether there can be one."""
-        try:
-            self._next = self._connection()
-        except UdaError as error:  # as where a file or folder has vanished
-            self._fail(error, "reconnecting")
-            return True
-        self._next.resume(reader.connection)
-        return True
 
     def _fail(self, error: UdaError, state: State) -> None:
         new = str(error) != str(self.error)
@@ -230,8 +241,7 @@ class Camera(Closing):
 
     def _report(self, error: UdaError) -> None:
         if self._on_error is not None:
-            with contextlib.suppress(Exception):  # must not end the camera
-                self._on_error(self, error)
+            self._on_error(self, error)
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -246,3 +256,10 @@ class Camera(Closing):
             self.frames.skip()
         else:
             self.frames.put(LiveFrame(image, number, time.time(), time.perf_counter(), name))
+
+
+def _hanging(count: int) -> DataError:
+    return DataError(
+        f"{count} earlier connections hang in the camera's driver; unplug the camera, or restart "
+        "the program"
+    )

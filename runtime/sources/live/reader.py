@@ -27,6 +27,8 @@ class Reader:
         self,
         connection: Connection,
         frames: Latest,
+        *,
+        begin: Callable[[], object],
         give: Give,
         on_unreadable: Callable[[UnreadableFile], object],
         wake: threading.Event,
@@ -36,13 +38,15 @@ class Reader:
         Args:
             connection: Connection that is not open yet; the thread closes it.
             frames: Queue that has room, before a lossless connection is read.
-            give: Takes each frame; not called any more once `stop` has returned.
+            begin: Called once, before the first frame.
+            give: Takes each frame; neither is called any more once `stop` has returned.
             on_unreadable: Called with the error of each file that cannot be read.
             wake: Set when the first frame has come, and when the thread has ended.
         """
         self.connection = connection
-        self._frames, self._give, self._on_unreadable = frames, give, on_unreadable
-        self._wake, self._giving = wake, threading.Lock()
+        self._frames, self._begin, self._give = frames, begin, give
+        self._on_unreadable, self._wake = on_unreadable, wake
+        self._giving, self._given_up = threading.Lock(), False
         self.alive = time.monotonic()
         """When it last showed that it does not hang."""
         self.opened = self.ended = False
@@ -57,7 +61,7 @@ class Reader:
         """Let it give no more frames, and end as soon as it can. Does not wait for that."""
         self.connection.stop()
         with self._giving:  # held for as long as a frame is put into a queue
-            self._give = _ignore
+            self._given_up = True
 
     def _run(self) -> None:
         try:
@@ -83,27 +87,25 @@ class Reader:
             self.alive = time.monotonic()
             if self.connection.stopping.is_set():
                 return False
+        error, found = None, None
         try:
             found = self.connection.read()
-        except UnreadableFile as error:
-            self._seen()
-            self._on_unreadable(error)
-            return True
-        if found is None:
-            if self.connection.idle:
-                self._seen()
-            return self.connection.live
+        except UnreadableFile as unreadable:
+            error = unreadable
         with self._giving:
-            self._give(*found)
-        self._seen()
-        return True
+            if self._given_up:
+                return False
+            if found is not None or error is not None or self.connection.idle:
+                self._seen()
+            if found is not None:
+                self._give(*found)
+        if error is not None:
+            self._on_unreadable(error)
+        return found is not None or error is not None or self.connection.live
 
     def _seen(self) -> None:
         self.alive = time.monotonic()
         if self.first is None:
+            self._begin()
             self.first = self.alive
             self._wake.set()
-
-
-def _ignore(image: NDArray[np.uint8], name: str | None) -> None:
-    """Take a frame of a connection that was given up."""
