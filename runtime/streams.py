@@ -35,6 +35,19 @@ class Output(io.FileIO):
             return memoryview(data).nbytes
 
 
+def takes_more(stream: TextIO, seconds: float) -> bool:
+    """Return whether a few kilobytes can be written to a stream without waiting for its reader.
+
+    Args:
+        stream: Standard stream.
+        seconds: Time to wait until it can.
+    """
+    try:
+        return bool(select.select([], [stream], [], seconds)[1])
+    except (OSError, ValueError):  # no descriptor, or a system that cannot tell
+        return True
+
+
 @contextlib.contextmanager
 def lasting() -> Iterator[Output | None]:
     """Keep stdout and stderr usable while the block runs, and yield the raw stream of stdout.

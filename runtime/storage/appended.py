@@ -82,8 +82,10 @@ class AppendedFile:
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
             except BaseException:
-                with contextlib.suppress(OSError):
+                try:
                     os.ftruncate(self._file, size)
+                except OSError:  # a part of the line stays until the file is opened again
+                    self._release()
                 raise
         self._empty = False
 

@@ -48,6 +48,8 @@ class Backlog(Generic[T]):
         self._changed = threading.Condition()
         self._until: float | None = None
         """When to end, once it is closed."""
+        self._in_hand = 0
+        """Number of things, 0 or 1, that the thread is delivering."""
         self._thread = threading.Thread(
             target=self._work, name=self.__class__.__name__, daemon=True
         )
@@ -80,7 +82,7 @@ class Backlog(Generic[T]):
         if self._thread.ident is not None:
             self._thread.join(END)
         with self._changed:  # a thread that hangs in a disk takes no more
-            self._trouble.lose(len(self._items))
+            self._trouble.lose(len(self._items) + self._in_hand)
             self._items.clear()
         self._trouble.say(last=True)
 
@@ -93,9 +95,13 @@ class Backlog(Generic[T]):
             found = self._next()
             if found:
                 self._handle(found[0])
+                self._in_hand = 0
             self._trouble.say()
-        if self._finish is not None:
-            self._attempt(self._finish)
+        try:
+            if self._finish is not None:
+                self._finish()
+        except Exception as error:  # as in `_attempt`, and a failure before stays one
+            self._trouble.failed(error)
 
     def _goes_on(self) -> bool:
         with self._changed:
@@ -108,6 +114,7 @@ class Backlog(Generic[T]):
         with self._changed:
             if not self._items and self._until is None:
                 self._changed.wait(SECOND)
+            self._in_hand = min(len(self._items), 1)
             return [self._items.popleft()] if self._items else []
 
     def _handle(self, item: T) -> None:
@@ -116,6 +123,7 @@ class Backlog(Generic[T]):
             with self._changed:
                 ends = not self._retry or self._until is not None
             if ends:
+                self._in_hand = 0
                 self._trouble.lose()
                 return
             self._trouble.say()

@@ -7,13 +7,16 @@ are written when there is room again; if there are too many, the oldest are lost
 from __future__ import annotations
 
 import json
+import sys
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
 from runtime.console import STDOUT, echo
+from runtime.errors import StorageError
 from runtime.outputs.csv_file import csv_columns, csv_line, csv_row
 from runtime.storage.appended import AppendedFile
+from runtime.streams import takes_more
 from runtime.text import printable
 from runtime.watch.observation import Observation
 from runtime.watch.sinks.backlog import Backlog
@@ -22,6 +25,8 @@ from runtime.watch.sinks.trouble import Trouble
 
 ROOM = 5000
 """Lines that wait while they cannot be written: minutes of a camera, in about 2 MB."""
+_PATIENCE = 0.2
+"""Seconds to wait for the reader of the standard output; `close` waits as well."""
 
 
 class _Lines(Sink):
@@ -76,6 +81,8 @@ class _Lines(Sink):
 
     def _deliver(self, line: str) -> None:
         if self._file is None:
+            if not takes_more(sys.stdout, _PATIENCE):
+                raise StorageError("nobody reads the standard output; read it or write to a file")
             echo(f"{self._printed_first}{line}".removesuffix("\n"))
             self._printed_first = ""
         else:

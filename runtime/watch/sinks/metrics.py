@@ -93,8 +93,8 @@ class Metrics(Sink):
             return
         self._latency.labels(source).observe(observation.milliseconds / 1000)
         self._waited.labels(source).observe(observation.waited / 1000)
-        if prediction.novelty is not None:
-            self._novelty.labels(source).set(prediction.novelty)
+        novelty = float("nan") if prediction.novelty is None else prediction.novelty
+        self._novelty.labels(source).set(novelty)
         self._unknown.labels(source).inc(prediction.known is False)
 
     def close(self) -> None:

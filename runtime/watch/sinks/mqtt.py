@@ -116,7 +116,7 @@ class Mqtt(Sink):
 
     def _finish(self) -> None:
         try:
-            for source in list(self._states):
+            for source in list(self._states) if self._broker.connected else ():
                 self._publish_state(source, {"state": "offline"})
         finally:
             self._broker.close()

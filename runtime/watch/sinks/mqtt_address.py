@@ -59,16 +59,15 @@ def parse(
         host, port = parts.hostname, parts.port
         (host or "").encode("idna")  # as the name's look-up does
     except ValueError as error:  # UnicodeError is one
-        raise _malformed("its host or port is none") from error
+        raise _malformed("its host or port is invalid") from error
     if parts.scheme not in _PORTS or not host:
         raise _malformed("it has no host" if parts.scheme in _PORTS else "it begins otherwise")
     if parts.query or parts.fragment:
         raise _malformed("it has a '?' or '#'; write %3F or %23 in a password")
     prefix = unquote(parts.path).strip("/") or PREFIX
-    if set("+#\0") & set(prefix) or prefix.startswith("$"):
+    if set("+#") & set(prefix) or prefix.startswith("$") or not prefix.isprintable():
         raise ConfigError(
-            f"the topics of --mqtt cannot begin with '{prefix}'; choose one without '+', '#' and a "
-            "'$' at its start"
+            f"the topics of --mqtt cannot begin with '{prefix}'; choose letters, digits and '/'"
         )
     user = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)

@@ -51,15 +51,20 @@ class Broker:
         self.connections = 0
         """Number of times that the connection was made."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._client is not None and bool(self._client.is_connected())
+
     def connect(self) -> None:
         """Connect if there is no connection, and it is time to try.
 
         Raises:
             UdaError: There is none.
         """
+        if self.connected:
+            return
         if self._client is not None:
-            if self._client.is_connected():
-                return
             self._drop()
             self._problem = f"the connection to {self._address.shown} is lost"
         if self._problem is not None and time.monotonic() < self._next:
@@ -93,10 +98,11 @@ class Broker:
 
     def close(self) -> None:
         """Say `offline` and disconnect. Safe to call more than once."""
-        client = self._client
-        if client is not None and client.is_connected():
-            client.publish(self._status, "offline", 1, True).wait_for_publish(1)
-        self._drop()
+        try:
+            if self.connected:
+                self._publish(self._status, "offline", 1, True)
+        finally:
+            self._drop()
 
     def _open(self) -> None:
         """Connect.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from typing import NamedTuple
 
 from runtime.console import echo
+from runtime.streams import takes_more
 from runtime.text import printable
 from runtime.watch.observation import Observation
 from runtime.watch.sinks.base import Sink, Watched
@@ -87,7 +89,9 @@ class Terminal(Sink):
 
     def _say(self, text: str) -> None:
         try:
-            echo(printable(text), err=self._err)
+            # A terminal that is held (Ctrl-S) or a pipe that nobody reads: the next change is said.
+            if takes_more(sys.stderr if self._err else sys.stdout, 0):
+                echo(printable(text), err=self._err)
         except (OSError, ValueError):  # the terminal is gone
             self._closed.set()
 

@@ -313,6 +313,34 @@ def test_closing_with_a_disk_that_takes_nothing_says_what_is_lost(tmp_path, kind
     assert "5 lines lost so far" in capfd.readouterr().err.splitlines()[-1]
 
 
+def test_a_reader_of_the_standard_output_that_stops_makes_nobody_wait(monkeypatch, capfd):
+    monkeypatch.setattr(backlog, "SECOND", 0.02)
+    monkeypatch.setattr(files, "_PATIENCE", 0.02)
+    reading, writing = os.pipe()
+    with open(writing, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", pipe)
+        sink = started(JsonLines(STDOUT))
+        count = 0
+        while not sink._trouble.failing:
+            sink.take(observation(count))
+            count += 1
+            time.sleep(0.0001)
+        text = b""
+        while f'"frame": {count - 1},'.encode() not in text:
+            text += os.read(reading, 4096)  # the last line comes although there was no room for it
+        assert not sink.lost
+        while not sink._trouble.failing:
+            sink.take(observation(count))
+            count += 1
+            time.sleep(0.0001)
+        sink.close()
+        assert sink.lost > 0
+    os.close(reading)
+    said = capfd.readouterr().err.splitlines()
+    assert "nobody reads the standard output" in said[0]
+    assert f"{sink.lost} lines lost so far" in said[-1] or sink.lost == 1
+
+
 def test_dash_prints_lines(capfd):
     sink = started(Csv(STDOUT))
     for number in range(2):

@@ -1,6 +1,7 @@
 """Figures for Prometheus, asked for over HTTP and read by its own parser."""
 
 import dataclasses
+import math
 import socket
 import urllib.error
 import urllib.request
@@ -91,6 +92,7 @@ def test_latencies_are_counted_in_seconds(sink):
     assert found["uda_latency_seconds_bucket", ("le", "0.02"), gate] == 3
     assert found["uda_queue_seconds_sum", gate] == pytest.approx(0.0045)
     assert found["uda_frames_unknown_total", gate] == 0
+    assert math.isnan(found["uda_novelty_ratio", gate])  # the task has no statistics
 
 
 def test_a_task_that_changes_leaves_no_series_behind(sink, program):

@@ -25,7 +25,13 @@ def test_an_address_is_read(url, found):
     [
         *("", "box", "http://box", "mqtt://", "mqtt:///topic", "mqtt://me:secret@", "mqtt://box:x"),
         *("mqtt://box:99999", "mqtt://me:secret#1@box", "mqtt://me:secret?@box", "mqtt://[::1"),
-        *("mqtt://box/a/+/b", "mqtt://box/%23", "mqtt://box/$SYS", f"mqtt://{'a' * 70}.lan"),
+        *(
+            "mqtt://box/a/+/b",
+            "mqtt://box/%23",
+            "mqtt://box/$SYS",
+            "mqtt://box/a%0Ab",
+            f"mqtt://{'a' * 70}.lan",
+        ),
     ],
 )
 def test_other_addresses_are_refused_without_showing_a_password(url):
