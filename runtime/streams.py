@@ -19,6 +19,8 @@ class Output(io.FileIO):
 
     failure: OSError | None = None
     """Reason why something was not written."""
+    unread = False
+    """Whether it is a pipe that its reader has closed."""
 
     def write(self, data: Any) -> int:
         """Write bytes, or discard them."""
@@ -27,7 +29,8 @@ class Output(io.FileIO):
                 select.select([], [self], [])
             return written
         except OSError as error:
-            if not isinstance(error, BrokenPipeError):
+            self.unread = isinstance(error, BrokenPipeError)
+            if not self.unread:
                 self.failure = error
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self.fileno())
@@ -70,6 +73,11 @@ def lasting() -> Iterator[Output | None]:
         for stream in own:
             stream.flush()
         sys.stdout, sys.stderr = former
+
+
+def unread() -> bool:
+    """Return whether the standard output is a pipe that its reader has closed."""
+    return getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "unread", False)
 
 
 def _lasting(stream: TextIO | None) -> TextIO:

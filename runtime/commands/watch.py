@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from runtime.commands.options import BUNDLE, session_options
 from runtime.commands.watch_config import SOURCES, read_config
 from runtime.commands.watch_options import sink_options
 from runtime.console import STDOUT, UserPath, echo
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, DataError
 from runtime.models import REJECT
 from runtime.startup import INTERRUPTED
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runtime.sessions.pool import SessionPool
     from runtime.sessions.session import Session
     from runtime.watch.settings import Monitoring, SourceSettings
+    from runtime.watch.status import SourceStatus
 
 DEMO = "demo"
 """Name of the drawn street, and its address with a colon."""
@@ -150,24 +151,42 @@ def watch(
     paths = {name: values[name] for name in names if isinstance(values.get(name), Path)}
     check_targets(paths, [source.where for source in settings], bundle)
     printed = values[sinks.PRINTED] = STDOUT in paths.values()
-    with Signals().taken() as signals:
-        model = _open(bundle, sessions, values)
-        hanging = False
-        try:
-            opened = [sinks.load(name, values) for name in names]
-            with Watcher(model, settings, opened, monitoring) as watcher:
-                run(watcher, signals)
-            hanging = watcher.hanging
-            echo(summary(watcher.status()), err=printed)
-        finally:
-            if not hanging:
-                model.close()
-        status = 0 if signals.stop in (None, signal.SIGTERM) else 128 + int(signals.stop or 0)
-        if hanging:  # a driver or a disk must not delay the end
-            sys.stdout.flush()
-            os._exit(status)
+    asked = [name for name in names if not sinks.SINKS[name].always]
+    # Whoever reads it may have had enough, as with `| head`, and then nothing is left to do.
+    alone = printed and len(asked) == 1 and monitoring.harvest is None
+    model, hanging = _open(bundle, sessions, values), False
+    try:
+        opened = [sinks.load(name, values) for name in names]
+        with Signals().taken() as signals:
+            watcher = Watcher(model, settings, opened, monitoring)
+            try:
+                run(watcher, signals, until_unread=alone)
+            finally:
+                watcher.close()
+                hanging = watcher.hanging
+                echo(summary(watcher.status()), err=printed)
+    finally:
+        if not hanging:
+            model.close()
+    _finish(watcher.status(), signals.stop, hanging=hanging)
+
+
+def _finish(sources: Sequence[SourceStatus], stop: int | None, *, hanging: bool) -> None:
+    """Exit with 0 where sources have ended or SIGTERM came; Ctrl-C exits with 130 as ever.
+
+    Raises:
+        DataError: A source has ended with an error.
+        KeyboardInterrupt: Ctrl-C ended it.
+    """
+    status = 0 if stop in (None, signal.SIGTERM) else 128 + int(stop or 0)
+    if hanging:  # a driver or a disk must not delay the end
+        sys.stdout.flush()
+        os._exit(status)
     if status == INTERRUPTED:
         raise KeyboardInterrupt
+    failed = [source for source in sources if source.error is not None]
+    if stop is None and failed:
+        raise DataError(f"source '{failed[0].name}': {failed[0].error}")
     sys.exit(status)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runtime.streams import unread
 from runtime.watch.signals import Signals
 from runtime.watch.systemd import Notifier, status_line
 from runtime.watch.watcher import Watcher
@@ -10,7 +11,7 @@ _TICK = 0.2
 """Seconds between two looks at the watcher; signals are heard at once."""
 
 
-def run(watcher: Watcher, signals: Signals) -> None:
+def run(watcher: Watcher, signals: Signals, *, until_unread: bool = False) -> None:
     """Wait, take over tasks when SIGHUP asks for it, and keep systemd informed.
 
     systemd hears that the program is alive while every worker makes progress; a source that gives
@@ -19,6 +20,7 @@ def run(watcher: Watcher, signals: Signals) -> None:
     Args:
         watcher: Watcher that runs.
         signals: Signals that are being heard.
+        until_unread: Whether it also ends when nobody reads the standard output any more.
 
     Raises:
         Exception: What ended a worker.
@@ -26,7 +28,7 @@ def run(watcher: Watcher, signals: Signals) -> None:
     notifier = Notifier()
     notifier.send("READY=1", status_line(watcher.status()))
     try:
-        while signals.stop is None and not watcher.ended:
+        while not (signals.stop is not None or watcher.ended or (until_unread and unread())):
             signals.wait(_TICK)
             watcher.check()
             if signals.refresh():
