@@ -19,6 +19,7 @@ from runtime.console import STDOUT, UserPath, echo
 from runtime.errors import ConfigError, DataError
 from runtime.models import REJECT
 from runtime.startup import INTERRUPTED
+from runtime.streams import takes_more
 
 if TYPE_CHECKING:
     from runtime.sessions.pool import SessionPool
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 DEMO = "demo"
 """Name of the drawn street, and its address with a colon."""
+_PATIENCE = 0.1
+"""Seconds to wait for whoever reads the last lines."""
 _COMMAND_LINE = ParameterSource.COMMANDLINE
 
 
@@ -164,7 +167,8 @@ def watch(
             finally:
                 watcher.close()
                 hanging = watcher.hanging
-                echo(summary(watcher.status()), err=printed)
+                if takes_more(sys.stderr if printed else sys.stdout, _PATIENCE):
+                    echo(summary(watcher.status()), err=printed)
     finally:
         if not hanging:
             model.close()

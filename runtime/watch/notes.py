@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
 from runtime.console import echo
+from runtime.streams import takes_more
 from runtime.text import printable
 
 MINUTE = 60.0
@@ -35,5 +37,6 @@ class Notes:
             if now - self._last.get(topic, -MINUTE) < MINUTE:
                 return False
             self._last[topic] = now
-        echo(printable(text), err=True)
+        if takes_more(sys.stderr, 0):  # a camera must not wait for whoever reads it
+            echo(printable(text), err=True)
         return True
