@@ -18,7 +18,7 @@ from typing import NamedTuple
 from runtime.errors import ConfigError, StorageError
 from runtime.outputs.drawing import annotate, captions, check_text
 from runtime.storage import disk
-from runtime.storage.files import make_folder, storage_errors
+from runtime.storage.files import make_folder, no_empty_folder, storage_errors
 from runtime.storage.locks import exclusive
 from runtime.storage.mounts import Mount
 from runtime.storage.writing import remove_leftovers, write_bytes
@@ -155,7 +155,8 @@ class Pictures(Sink):
         thousandths = int(observation.frame.time % 1 * 1000)
         stamp = time.strftime("%Y%m%d-%H%M%S", when)
         name = f"{stamp}.{thousandths:03}-{observation.frame.number}.jpg"
-        write_bytes(folder / name, content.getvalue())
+        with no_empty_folder(folder):
+            write_bytes(folder / name, content.getvalue())
         self._saved.append(_Saved(name, folder, size))
         self._bytes += size
 

@@ -2,7 +2,9 @@
 
 import io
 import os
+import resource
 import shutil
+import signal
 
 import pytest
 
@@ -11,6 +13,7 @@ from runtime.outputs.drawing import annotate
 from runtime.watch.sinks import pictures
 from runtime.watch.sinks.pictures import Pictures
 from tests.runtime.watch.observed import FRAME, Program, failure, observation, until
+from tests.users import in_child
 
 
 def started(folder, **options):
@@ -122,6 +125,21 @@ def test_a_file_in_place_of_the_folder_is_an_error_at_the_start(tmp_path):
 def test_numbers_out_of_range_are_refused(tmp_path, options):
     with pytest.raises(ConfigError, match="--save-.* must be at least"):
         Pictures(tmp_path, **options)
+
+
+def test_a_picture_that_does_not_fit_leaves_nothing(tmp_path):
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    def save():
+        sink = started(tmp_path)
+        sink.take(observation())
+        sink.close()
+        assert sink.lost == 1
+
+    assert in_child(limit, save) == ""
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written_loses_pictures_and_nothing_else(tmp_path, capfd):
