@@ -1,4 +1,4 @@
-"""Methods, data sets, backends, sources and outputs are one file and one line each."""
+"""Methods, data sets, backends, sources, cameras and outputs are one file and one line each."""
 
 from __future__ import annotations
 
@@ -79,6 +79,26 @@ class Grey(Source):
     def close(self):
         pass
 """,
+    "runtime/sources/live/clock.py": """
+import time
+
+import numpy as np
+
+from runtime.sources.live.base import Connection
+
+
+class Clock(Connection):
+    def open(self):
+        self.count = int(self.where.partition(":")[2])
+
+    def read(self):
+        time.sleep(0.01)
+        self.count -= 1
+        return np.full((4, 4, 3), self.count, np.uint8), None
+
+    def close(self):
+        pass
+""",
     "runtime/outputs/count.py": """
 from runtime.outputs.base import Output
 
@@ -110,6 +130,11 @@ LINES = {
     "runtime/sources/__init__.py": {
         "SOURCES: Mapping[str, Entry] = {\n": (
             '    "grey": Entry("runtime.sources.grey:Grey", lambda n: n.startswith("grey:")),\n'
+        ),
+    },
+    "runtime/sources/live/__init__.py": {
+        "CONNECTIONS: Mapping[str, Entry] = {\n": (
+            '    "clock": Entry("runtime.sources.live.clock:Clock", lambda w: w[:6] == "clock:"),\n'
         ),
     },
     "runtime/outputs/__init__.py": {
@@ -193,3 +218,13 @@ def test_a_new_source_and_a_new_output_are_used_by_predict(copy: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert out.read_text() == "70" and "done      70 frames in" in done.stdout
     assert done.stdout.count("grey:70#") == 70
+
+
+def test_a_new_kind_of_camera_is_read(copy: Path) -> None:
+    code = (
+        "from runtime.sources.live.camera import Camera\n"
+        "with Camera('c', 'clock:9', 5) as camera:\n"
+        "    print([int(camera.frames.get(30).image.max()) for _ in range(3)])"
+    )
+    done = run(copy, "-c", code)
+    assert done.stdout == "[8, 7, 6]\n", done.stderr

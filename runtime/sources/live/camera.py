@@ -26,7 +26,7 @@ _OPENING = 20.0
 """Seconds that opening and the first frame may take, at least: network cameras may need ten."""
 _MOST_LEFT = 4
 """Threads of one camera that hang in a driver, at most; then no other one is started."""
-_END = 1.5
+_END = 1.0
 """Seconds that `close` waits for the threads."""
 
 
@@ -120,10 +120,10 @@ class Camera(Closing):
             self._reader.stop()
         self._thread.join(_END)
         reader = self._reader  # another one, if the thread had just begun with it
-        if reader is not None:
+        if reader is not None and reader not in self._left:
             reader.stop()
             reader.thread.join(max(0.0, end - time.monotonic()))
-            if reader.thread.is_alive() and reader not in self._left:
+            if reader.thread.is_alive():
                 self._left.append(reader)
         self.state = "ended"
         self.frames.close(drop=True)

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from runtime.errors import ConfigError
 from runtime.sources.live.address import redacted
-from runtime.sources.live.base import Settings
+from runtime.sources.live.base import Connection, Settings
 from runtime.sources.live.opened import Opened
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
@@ -31,6 +31,20 @@ class Stream(Opened):
         """Check the address, see `Connection`."""
         self._parts = _split(where)
         super().__init__(where, settings)
+        self._worked = False
+
+    def resume(self, earlier: Connection) -> None:
+        """Remember whether the address has ever been right."""
+        self._worked = isinstance(earlier, Stream) and earlier._worked
+
+    def open(self) -> None:
+        """Connect, see `Connection`.
+
+        Raises:
+            DataError: It cannot be opened now.
+        """
+        super().open()
+        self._worked = True
 
     def _opened(self) -> Any:
         cv2 = self._cv2
@@ -43,6 +57,8 @@ class Stream(Opened):
 
     def _reason(self) -> str:
         """Return why, as far as the network knows: OpenCV does not say."""
+        if self._worked:  # a camera may serve one visitor at a time: let the question not be it
+            return "it does not answer, or not with a video; check that the camera is on"
         parts = self._parts
         port = parts.port or _PORTS[parts.scheme]
         there = f"{parts.hostname}:{port}"
