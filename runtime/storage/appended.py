@@ -14,6 +14,8 @@ from runtime.storage.mounts import Mount
 
 _LONGEST = 1 << 20
 """Bytes of the longest line that is looked for at the end of an earlier file."""
+_SHOWN = 200
+"""Bytes of another file's first line that an error shows."""
 
 
 class AppendedFile:
@@ -126,10 +128,10 @@ class AppendedFile:
             return
         begin = _read(file, 0, len(self._start))
         if begin != self._start[: len(begin)]:
-            other = "begins with another line" if self._header else "has lines of another kind"
+            found = _read(file, 0, _SHOWN).partition(b"\n")[0].decode(errors="replace")
             raise ConfigError(
-                f"'{self._path}' {other} than what is to be added, expected "
-                f"'{self._start.decode().strip()}'; choose another file"
+                f"'{self._path}' begins with '{found}', expected '{self._start.decode().strip()}'; "
+                "choose another file"
             )
         last = max(0, size - _LONGEST)
         end = _read(file, last, size - last).rfind(b"\n") + 1

@@ -126,7 +126,7 @@ def test_csv_with_other_columns_is_refused(tmp_path):
     sink = started(Csv(tmp_path / "out"))
     sink.take(observation())
     sink.close()
-    with pytest.raises(ConfigError, match="begins with another line"):
+    with pytest.raises(ConfigError, match="begins with 'source,.*, expected 'source,.*label_3"):
         Csv(tmp_path / "out", 3).start(Program())
 
 
