@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from runtime.prediction import Prediction
     from runtime.sessions.pool import SessionPool
     from runtime.sessions.session import Session
+    from runtime.watch.observation import Observation
+    from runtime.watch.settings import Harvest, Monitoring, SourceSettings
+    from runtime.watch.sinks.base import Sink
+    from runtime.watch.status import SourceStatus
+    from runtime.watch.watcher import Watcher
 
 __all__ = [
     "BackendError",
@@ -47,18 +52,25 @@ __all__ = [
     "DriftMonitor",
     "FormatError",
     "Frame",
+    "Harvest",
     "Harvester",
     "Interrupted",
+    "Monitoring",
+    "Observation",
     "Prediction",
     "Route",
     "Router",
     "Session",
     "SessionPool",
+    "Sink",
+    "SourceSettings",
+    "SourceStatus",
     "StorageError",
     "TaskError",
     "TrainingError",
     "UdaError",
     "VerifyError",
+    "Watcher",
     "changes",
     "install",
     "read_image",
@@ -73,12 +85,19 @@ _MODULES = {
     "Drift": "runtime.monitoring.drift",
     "DriftMonitor": "runtime.monitoring.drift",
     "Frame": "runtime.frames.preprocess",
+    "Harvest": "runtime.watch.settings",
     "Harvester": "runtime.monitoring.harvest",
+    "Monitoring": "runtime.watch.settings",
+    "Observation": "runtime.watch.observation",
     "Prediction": "runtime.prediction",
     "Route": "runtime.monitoring.table",
     "Router": "runtime.monitoring.router",
     "Session": "runtime.sessions.session",
     "SessionPool": "runtime.sessions.pool",
+    "Sink": "runtime.watch.sinks.base",
+    "SourceSettings": "runtime.watch.settings",
+    "SourceStatus": "runtime.watch.status",
+    "Watcher": "runtime.watch.watcher",
     "changes": "runtime.bundles.changes",
     "install": "runtime.bundles.install",
     "read_image": "runtime.frames.preprocess",

@@ -151,7 +151,8 @@ def watch(
     monitoring = _monitoring(values, given)
     by_user = {name: source is not ParameterSource.DEFAULT for name, source in given.items()}
     names = sinks.wanted(values, by_user)
-    paths = {name: values[name] for name in names if isinstance(values.get(name), Path)}
+    written = (*names, "harvest", "state")
+    paths = {name: values[name] for name in written if isinstance(values.get(name), Path)}
     check_targets(paths, [source.where for source in settings], bundle)
     printed = values[sinks.PRINTED] = STDOUT in paths.values()
     asked = [name for name in names if not sinks.SINKS[name].always]

@@ -14,7 +14,7 @@ from runtime.prediction import Prediction
 from runtime.sessions.pool import SessionPool
 from runtime.sessions.routing import TaskChoice
 from runtime.sessions.session import Session
-from runtime.sources.live.base import Counts, LiveFrame
+from runtime.sources.live.base import Counts, LiveFrame, UnreadableFile
 from runtime.sources.live.base import Settings as Reading
 from runtime.sources.live.camera import Camera
 from runtime.watch.latencies import Latencies
@@ -55,7 +55,7 @@ class WatchedSource:
             settings: Name, address and so on.
             task: Id of the first task, or `auto`.
             monitoring: What is noticed and kept of its frames.
-            notes: Where it is said why no frames come.
+            notes: Where it is said which files of a folder cannot be read.
             wake: Called when a frame came.
             background: Colour behind transparent pixels of pictures.
             alone: Whether there is no other source.
@@ -200,7 +200,8 @@ class WatchedSource:
         self._monitors.close()
 
     def _explain(self, camera: Camera, error: UdaError) -> None:
-        self._notes.say(f"camera {self.name}", f"warning: {self.name}: {error}")
+        if isinstance(error, UnreadableFile):  # others are in the status
+            self._notes.say(f"file {self.name}", f"warning: {self.name}: {error}")
 
     def _smooth(self, prediction: Prediction) -> Smoothed | None:
         if self._smoother is None:

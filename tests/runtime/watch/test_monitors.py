@@ -97,7 +97,7 @@ def test_a_single_source_is_collected_in_the_folder_itself(seen, tmp_path):
     kept = [file.parent.name for file in (tmp_path / "harvest").rglob("*.png")]
     assert {part: kept.count(part) for part in found["own"].harvested} == found["own"].harvested
     assert len(kept) > 0
-    with pytest.raises(ConfigError, match="is not a harvest"):
+    with pytest.raises(ConfigError, match="not empty and not a harvest"):
         run(seen, {"own": path}, Monitoring(harvest=Harvest(tmp_path)))
 
 
