@@ -8,6 +8,7 @@ from runtime.errors import StorageError, TaskError, UdaError
 from runtime.monitoring.drift import EVERY, Drift, DriftMonitor
 from runtime.monitoring.harvest import Harvester
 from runtime.prediction import Prediction
+from runtime.sources.live import kind_of
 from runtime.sources.live.base import LiveFrame
 from runtime.storage import disk
 from runtime.storage.files import make_folder, storage_errors
@@ -37,7 +38,8 @@ class Monitors:
         """Tasks that lack what a monitor needs, and of which that was said."""
         self.drifts: dict[str, Drift] = {}
         """The last by the id of each task; replaced as a whole, as others read it."""
-        every = max(1, EVERY // source.every)
+        # Frames of a video are nearly alike; pictures of a folder come one by one.
+        every = 1 if kind_of(source.where) == "folder" else max(1, EVERY // source.every)
         self._drift: DriftMonitor | None = None
         self._path: Path | None = None
         if monitoring.drift:

@@ -24,6 +24,7 @@ class Upkeep:
         notes: Notes,
         on_change: Callable[[tuple[str, ...]], object],
         keep: Callable[[], object],
+        on_failure: Callable[[BaseException], object],
     ) -> None:
         """Start the thread.
 
@@ -32,9 +33,10 @@ class Upkeep:
             notes: Where errors go.
             on_change: Called with the ids of tasks that have changed.
             keep: Called once a minute, to save states.
+            on_failure: Called with what ends the thread before its time.
         """
         self._refresher, self._notes = refresher, notes
-        self._on_change, self._keep = on_change, keep
+        self._on_change, self._keep, self._on_failure = on_change, keep, on_failure
         self._wake, self._closed, self._asked = threading.Event(), False, False
         self._kept = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="uda-upkeep", daemon=True)
@@ -52,6 +54,12 @@ class Upkeep:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._look_after()
+        except BaseException as error:  # nobody else would hear of it
+            self._on_failure(error)
+
+    def _look_after(self) -> None:
         while not self._closed:
             self._wake.wait(_SECOND)
             self._wake.clear()

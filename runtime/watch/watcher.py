@@ -93,7 +93,9 @@ class Watcher(Closing):
         self._turns.join(tuple(self._sources.values()))
         for sink in self._sinks:
             sink.start(self)
-        self._upkeep = Upkeep(TaskRefresher(self._model), self._notes, self._replaced, self._keep)
+        self._upkeep = Upkeep(
+            TaskRefresher(self._model), self._notes, self._replaced, self._keep, self._fail
+        )
         for number in range(len(self._sessions)):
             name = f"uda-watch-{number}"
             worker = threading.Thread(target=self._work, args=(number,), name=name, daemon=True)
@@ -242,8 +244,11 @@ class Watcher(Closing):
                 if observation.error is not None:
                     self._check_sessions()
         except BaseException as error:  # nobody else would hear of it
-            self._failure = error
-            self._closing.set()
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._closing.set()
 
     def _check_sessions(self) -> None:
         """Check that frames can be classified at all: a device that failed may be one of several.

@@ -3,9 +3,11 @@
 import random
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from runtime.errors import BackendError, ConfigError, DataError, TaskError
 from runtime.sessions.pool import SessionPool
@@ -229,3 +231,31 @@ def test_it_ends_in_time_where_a_prediction_hangs_and_counts_its_frame_as_droppe
         eventually(lambda: "uda-watch-0" not in [t.name for t in threading.enumerate()])
         assert watcher.status()[0] == status, "what ends later is not counted twice"
         assert len(sink.seen) == status.predicted
+
+
+def test_sources_take_turns_however_many_frames_wait(world, sources):
+    full = threading.Event()
+    sink = Collect(lambda each: full.wait(WAIT))
+    queued = [replace(source, queue=10) for source in sources]
+    with Session.open(world.path) as session, Watcher(session, queued, [sink]) as watcher:
+        eventually(lambda: sum(each.waiting for each in watcher.status()) == 30)
+        full.set()
+        assert watcher.wait(WAIT)
+    turns = [each.source for each in sink.seen[1:31]]
+    assert all(set(turns[n : n + 3]) == {each.name for each in sources} for n in range(28))
+
+
+def test_the_pictures_of_a_folder_are_predicted_once_each_with_their_paths(world, tmp_path):
+    for number in range(30):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number:02}.png")
+    sink = Collect()
+    source = SourceSettings("inbox", str(tmp_path), task="a-b", queue=1)
+    with Session.open(world.path) as session, Watcher(session, [source], [sink]) as watcher:
+        eventually(lambda: len(sink.seen) == 30)
+        (status,) = watcher.status()
+    check_answers(world, sink.seen)
+    assert sorted(each.frame.name for each in sink.seen) == [
+        str(tmp_path / f"{number:02}.png") for number in range(30)
+    ]
+    assert (status.predicted, status.dropped, status.state) == (30, 0, "running")
