@@ -107,8 +107,8 @@ SINK_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "token": click.option(
         "--token",
         metavar="TEXT",
-        help="Secret of those who may see the page, at least 16 characters; in the file of "
-        "--config other users of this machine do not see it.",
+        help="Secret of those who may see the page, at least 16 characters. Other users of this "
+        "machine do not see it in UDA_WEB_TOKEN, or in the file of --config.",
     ),
     "control": click.option(
         "--control", is_flag=True, help="Let those who see the page choose tasks."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from runtime.console import echo
@@ -17,6 +18,8 @@ from runtime.watch.web.server import Server, listen
 from runtime.watch.web.viewers import Viewers
 
 HOST = "127.0.0.1"
+TOKEN = "UDA_WEB_TOKEN"
+"""Environment variable with the token: a command line is seen by other users."""
 
 
 class WebPage(Sink):
@@ -31,11 +34,13 @@ class WebPage(Sink):
             port: Port; 0 takes a free one.
             host: Address or name of this machine to listen at.
             token: Secret of those who may see the page; needed unless `host` is this machine alone.
+                None takes it from the environment, if it is there.
             control: Whether those who see it may choose tasks.
 
         Raises:
             ConfigError: A token is missing or short.
         """
+        token = os.environ.get(TOKEN) or None if token is None else token
         check_token(token, host, is_loopback(host))
         self._port, self._host, self._token, self._control = port, host, token, control
         self._cameras: dict[str, Camera] = {}

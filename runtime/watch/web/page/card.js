@@ -2,7 +2,7 @@
 
 import { Points, draw, value } from "./strips.js";
 import { Choice } from "./tasks.js";
-import { STATES, number, percent, placeholder, seconds } from "./words.js";
+import { STATES, number, percent, placeholder, seconds, sentence } from "./words.js";
 
 const OLD = 3; // seconds from which a picture says how old it is
 
@@ -103,7 +103,7 @@ export class Card {
 
   #trouble(camera) {
     const wrong = this.choice.wrong || camera.error || this.#frame?.error || "";
-    show(this.$(".trouble"), wrong);
+    show(this.$(".trouble"), sentence(wrong));
   }
 
   #drift(camera) {

@@ -2,7 +2,7 @@
 
 import { Card } from "./card.js";
 import { Stream, post } from "./stream.js";
-import { number } from "./words.js";
+import { number, sentence } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const cards = new Map();
@@ -82,7 +82,7 @@ function onStatus(status, text) {
   $("link-text").textContent = LINK[status];
   document.body.dataset.link = status;
   if (status !== "live") opened = false;
-  const notice = { lost: "The program does not answer. Trying again.", full: text }[status];
+  const notice = { lost: "The program does not answer. Trying again.", full: sentence(text) }[status];
   if (notice && $("notice").textContent !== notice) say(notice);
   if (status === "live" && !$("notice").hidden) say("Live again");
   $("notice").hidden = !notice;
@@ -106,7 +106,7 @@ $("pause").addEventListener("click", () => {
 
 async function enter(token) {
   const wrong = await post("enter", { token });
-  $("wrong").textContent = wrong;
+  $("wrong").textContent = sentence(wrong);
   if (wrong) { onStatus("token", ""); return; }
   $("token").value = "";
   stream.start();

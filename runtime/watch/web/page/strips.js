@@ -76,6 +76,7 @@ export function draw(card, points) {
   latency.querySelector(".line").setAttribute("d", path(all, MEDIAN, left, top));
   novelty.querySelector(".area").setAttribute("d", path(all, NOVELTY, left, 1, true));
   novelty.querySelector(".line").setAttribute("d", path(all, NOVELTY, left, 1));
+  card.querySelector(".scale").textContent = all.length ? milliseconds(top / 0.96) : "";
   const over = `over the last ${number(span * state.seconds / 60)} min`;
   const known = all.map((point) => point[NOVELTY]).filter((value) => value !== null);
   describe(latency, all.length ? `Latency ${over}: p50 ${milliseconds(median(all.map((p) => p[MEDIAN])))}, ` +
@@ -121,7 +122,7 @@ function band(element, points, left, span, over) {
     const shown = element.children[index] ?? element.appendChild(document.createElement("span"));
     if (shown.textContent !== part.task) shown.textContent = shown.title = part.task;
     shown.classList.toggle("now", part.task === now);
-    shown.classList.toggle("narrow", (part.end - part.start) / span < 0.09);
+    shown.classList.toggle("narrow", element.clientWidth * (part.end - part.start) / span < 8 * part.task.length + 12);
     shown.style.left = `${100 * part.start / span}%`;
     shown.style.width = `${100 * (part.end - part.start) / span}%`;
   });

@@ -16,6 +16,9 @@ export function seconds(value) {
   return `${Math.round(value / 3600)} h`;
 }
 
+/** A message of the program as a sentence of its own. */
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 export const STATES = {
   connecting: "connecting", running: "running", stalled: "stalled",
   reconnecting: "reconnecting", ended: "ended",

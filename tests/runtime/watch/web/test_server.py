@@ -1,6 +1,7 @@
 """The page's server over real sessions: what it sends, refuses and survives."""
 
 import contextlib
+import io
 import json
 import re
 import signal
@@ -10,11 +11,13 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("starlette", reason="the extra [web] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [web] is not installed")
 
 from runtime.errors import ConfigError
+from runtime.watch.web.pictures import jpeg
 from runtime.watch.web.sink import WebPage
 from runtime.watch.web.viewers import MOST
 from tests.runtime.watch.collecting import eventually
@@ -57,6 +60,21 @@ def test_frames_carry_their_own_predictions(world, look):
         pixels = observation.frame.image
         assert picture.size == (pixels.shape[1], pixels.shape[0])
         assert np.abs(np.asarray(picture, float) - pixels).mean() < 4, "another frame's picture"
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((480, 640), (640, 480)), ((540, 960), (480, 270)), ((1080, 1920), (640, 360)),
+        ((2160, 3840), (640, 360)), ((1920, 1080), (360, 640)), ((1, 4000), (667, 1)),
+        ((1, 1), (1, 1)),
+    ],
+)  # fmt: skip
+def test_large_frames_become_smaller_by_means_of_pixels(shape, size):
+    frame = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    picture = Image.open(io.BytesIO(jpeg(frame, 640)))
+    assert picture.size == size
+    assert np.abs(np.asarray(picture, float).mean((0, 1)) - frame.mean((0, 1))).max() < 3
 
 
 def test_a_state_a_second_has_counts_and_points(world, look):
@@ -176,6 +194,16 @@ def test_a_token_opens_the_page_until_it_is_another(world, look):
         assert look(page, cookie=cookie[:-1]).status == 401
 
 
+def test_a_token_may_come_from_the_environment(world, look, monkeypatch):
+    monkeypatch.setenv("UDA_WEB_TOKEN", TOKEN)
+    with watching(world) as (page, _, _):
+        assert look(page).status == 401
+        assert post(page, "/enter", {"token": TOKEN}) == (204, "")
+    monkeypatch.setenv("UDA_WEB_TOKEN", "short")
+    with pytest.raises(ConfigError, match="at least 16"):
+        WebPage(0)
+
+
 def test_one_viewer_too_many_is_refused_with_a_reason(world, look):
     with watching(world) as (page, _, _):
         viewers = [look(page) for _ in range(MOST)]
@@ -228,7 +256,7 @@ def test_closing_ends_viewers_threads_and_the_port(world, look):
         socket.create_connection(("127.0.0.1", page.port))
 
 
-def test_a_taken_port_is_one_clear_error(world):
+def test_a_taken_port_is_one_clear_error():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         page = WebPage(port)
