@@ -111,7 +111,7 @@ class Connection(Closing):
 
         Raises:
             UnreadableFile: One file has no frame; the next ones may.
-            DataError: The connection is lost.
+            UdaError: The connection is lost.
         """
 
     def resume(self, earlier: Connection) -> None:  # noqa: B027 - most have nothing to remember

@@ -20,12 +20,14 @@ from runtime.sources.live.backoff import STEADY, Backoff
 from runtime.sources.live.base import Connection, Counts, LiveFrame, Settings
 from runtime.sources.live.latest import Latest
 from runtime.sources.live.reader import Reader
+from runtime.text import printable
 
 State = Literal["connecting", "running", "stalled", "reconnecting", "ended"]
 _OPENING = 20.0
 """Seconds that opening and the first frame may take, at least: network cameras may need ten."""
 _MOST_LEFT = 4
 """Threads of one camera that hang in a driver, at most; then no other one is started."""
+_DAY = 86_400
 _END = 1.0
 """Seconds that `close` waits for the threads."""
 
@@ -68,15 +70,15 @@ class Camera(Closing):
             ConfigError: A setting is wrong, or what the source needs is not installed.
             DataError: There is no such file.
         """
-        if room < 1 or every < 1 or not stall > 0:
+        if room < 1 or every < 1 or not 0 < stall <= _DAY:
             raise ConfigError(
-                f"source '{name}': queue, every and stall must be positive, found {room}, {every} "
-                f"and {stall:g}"
+                f"source '{name}': queue and every must be positive, and stall at most {_DAY} "
+                f"seconds; found {room}, {every} and {stall:g}"
             )
         self.name, self.every = name, every
         self._where = os.path.expanduser(where)  # no shell does it after NAME=
         self._settings = replace(settings or Settings(), stall=stall)
-        self.shown = redacted(where)
+        self.shown = printable(redacted(where))
         """Where the frames come from, without passwords."""
         self.frames = Latest(room, wake)
         self.state: State = "connecting"

@@ -13,7 +13,7 @@ from stat import S_ISDIR, S_ISREG
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import DataError, UdaError
+from runtime.errors import DataError, StorageError, UdaError
 from runtime.frames import formats
 from runtime.frames.preprocess import read_image
 from runtime.inventory.names import file_reason
@@ -58,7 +58,7 @@ class Folder(Connection):
     """Gives each picture of a folder once, when it is whole; those that are there, oldest first.
 
     A picture that is written over is another one. What is remembered is a number for each picture
-    that is in the folder, about 100 bytes. Folders inside are not entered, links not followed.
+    that is in the folder, at most 300 bytes. Folders inside are not entered, links not followed.
     """
 
     idle = True
@@ -100,6 +100,7 @@ class Folder(Connection):
         Raises:
             UnreadableFile: A picture cannot be decoded.
             DataError: The folder is gone.
+            StorageError: Too many files are open.
         """
         if not self._ready:
             if self.stopping.wait(max(0.0, self._next_scan - time.monotonic())):
@@ -109,6 +110,8 @@ class Folder(Connection):
             file = self._ready.popleft()
             try:
                 image = read_image(file.path, background=self.settings.background)
+            except StorageError:  # too many files are open, which says nothing about this one
+                raise
             except UdaError as error:
                 if self._wait_for(file):
                     continue

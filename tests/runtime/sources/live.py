@@ -14,7 +14,7 @@ import pytest
 from runtime.sources.live.base import LiveFrame
 from runtime.sources.live.camera import Camera
 
-WAIT = 60.0
+WAIT = 120.0
 """Seconds, for a machine that is busy."""
 SIZE = (64, 48)
 

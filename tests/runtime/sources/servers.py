@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.sources.live import WAIT, program, system_python, until
+from tests.runtime.sources.live import WAIT, program, system_python
 
 RTSP = Path(__file__).with_name("rtsp_server.py")
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -49,21 +49,21 @@ def rtsp_server(port: int) -> subprocess.Popen:
 
 
 def mjpeg_server(port: int) -> subprocess.Popen:
-    """Start ffmpeg as a camera that sends Motion JPEG over HTTP to the first who connects."""
+    """Start ffmpeg as a camera that sends Motion JPEG over HTTP to the first who connects.
+
+    It listens no longer than until then, so it cannot be asked whether it does.
+    """
     source = ("-re", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=25")
     sink = ("-f", "mpjpeg", "-listen", "1", f"http://127.0.0.1:{port}/camera")
-    process = subprocess.Popen(
-        [program("ffmpeg"), *source, *sink], stdin=subprocess.DEVNULL, **QUIET
-    )
-    until(lambda: _listens(port) or process.poll() is not None)
-    return process
+    command = [program("ffmpeg"), *source, *sink]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, **QUIET)
 
 
-def _listens(port: int) -> bool:
-    """Return whether a port is taken, without connecting: ffmpeg serves one visitor alone."""
-    wanted = f":{port:04X} "
-    lines = Path("/proc/net/tcp").read_text().splitlines()
-    return any(wanted in line.split(maxsplit=2)[1] + " " and " 0A " in line for line in lines)
+def listens(port: int) -> bool:
+    """Return whether a port is taken, without connecting."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    rows = (line.split() for line in lines)
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
 @contextmanager

@@ -35,9 +35,8 @@ def clip(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    """Look into folders more often, and wait less for files that cannot be decoded."""
+    """Look into folders more often."""
     monkeypatch.setattr(folders, "SCAN", 0.05)
-    monkeypatch.setattr(folders, "PATIENCE", 0.8)
 
 
 def frame(number: int) -> LiveFrame:
@@ -86,13 +85,13 @@ def test_a_fast_video_gives_each_frame_once_however_slow_the_reader(clip):
 
 
 def test_a_video_is_played_at_its_own_rate_and_drops_what_is_not_taken(clip):
+    began = time.monotonic()
     with Camera("c", str(clip), 2) as camera:
-        began = time.monotonic()
-        first = camera.frames.get(60)
+        take(camera, 1)
         until(lambda: camera.state == "ended")
         assert time.monotonic() - began > 0.9 * 59 / 100
         last = rest(camera)
-    assert first.number < 10 and [found.number for found in last] == [58, 59]
+    assert [found.number for found in last] == [58, 59]
     assert camera.counts() == (60, 0, 57, 0)
 
 
@@ -134,8 +133,9 @@ def test_what_no_retry_mends_is_refused_at_once(tmp_path):
             Camera("c", str(where))
     with pytest.raises(ConfigError, match="expected 'demo:' or 'demo:NUMBER', found 'demo:x'"):
         Camera("c", "demo:x")
-    with pytest.raises(ConfigError, match="source 'c': queue, every and stall must be positive"):
-        Camera("c", "demo:", 0)
+    for wrong in ({"room": 0}, {"every": 0}, {"stall": 0}, {"stall": float("nan")}, {"stall": 1e9}):
+        with pytest.raises(ConfigError, match="source 'c': queue and every must be positive, and"):
+            Camera("c", "demo:", **wrong)
 
 
 def test_without_opencv_folders_and_the_street_work_and_videos_say_what_is_missing(
@@ -153,14 +153,14 @@ def test_without_opencv_folders_and_the_street_work_and_videos_say_what_is_missi
 
 
 def test_the_street_moves_changes_its_look_and_goes_on_where_it_was():
+    began = time.monotonic()
     with Camera("d", "demo:", 50) as camera:
         frames = take(camera, 8)
-        assert camera.state == "running"
+        assert time.monotonic() - began > 0.9 * 7 / RATE and camera.state == "running"
     assert [found.number for found in frames] == list(range(8))
     for found in frames:
         np.testing.assert_array_equal(found.image, Street(0).draw(found.number / RATE))
     assert frames[0].image.shape == (360, 640, 3) and frames[0].image.dtype == np.uint8
-    assert frames[7].time - frames[0].time > 0.9 * 7 / RATE
     looks = [Street(0).draw(SECONDS * number + 3).mean((0, 1)) for number in range(6)]
     gaps = [np.abs(a - b).max() for i, a in enumerate(looks) for b in looks[:i]]
     assert min(gaps) > 8 and np.abs(Street(0).draw(0) - Street(7).draw(0)).mean() > 1
@@ -222,7 +222,8 @@ def test_a_picture_that_is_being_written_is_waited_for(tmp_path, quick, ending):
     assert camera.unreadable == 0 and camera.counts().captured == 1
 
 
-def test_a_bad_file_is_one_error_and_the_next_ones_come(tmp_path, quick):
+def test_a_bad_file_is_one_error_and_the_next_ones_come(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(folders, "PATIENCE", 0.3)
     errors: list[str] = []
     picture(tmp_path / "whole.png", 5, (64, 64))
     content = (tmp_path / "whole.png").read_bytes()
@@ -287,6 +288,7 @@ def test_a_folder_waits_for_room_rather_than_dropping(tmp_path, quick):
     for number in range(6):
         aged(picture(tmp_path / f"{number}.png", number), 500 - number)
     with Camera("f", str(tmp_path), 1) as camera:
+        until(lambda: camera.counts().waiting)
         time.sleep(0.2)
         assert camera.counts() == (1, 0, 0, 1)
         assert greys(take(camera, 6)) == list(range(6))

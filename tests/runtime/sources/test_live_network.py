@@ -21,10 +21,11 @@ from runtime.sources.live.address import redacted
 from runtime.sources.live.backoff import FIRST, LONGEST, Backoff
 from runtime.sources.live.base import Connection
 from runtime.sources.live.camera import Camera
-from tests.runtime.sources.live import film, system_python, take, until
+from tests.runtime.sources.live import WAIT, film, system_python, take, until
 from tests.runtime.sources.servers import (
     ending,
     free_port,
+    listens,
     mjpeg_server,
     rtsp_server,
     tcp_server,
@@ -63,18 +64,21 @@ def test_the_wait_doubles_up_to_half_a_minute_with_jitter_and_starts_again():
 def test_a_motion_jpeg_camera_that_is_killed_comes_back(soon):
     port, errors = free_port(), []
     address = f"http://127.0.0.1:{port}/camera"
-    with ending(mjpeg_server(port)) as first, Camera("m", address) as camera:
-        camera._on_error = lambda camera, error: errors.append(str(error))
-        frames = take(camera, 5)
-        assert frames[0].image.shape == (48, 64, 3) and camera.state == "running"
-        first.kill()
-        until(lambda: camera.state == "reconnecting")
-        before = camera.counts().captured
-        with ending(mjpeg_server(port)):
-            until(lambda: camera.counts().captured > before + 2)
-            frames += take(camera, 2)
-            assert camera.state == "running" and camera.error is None
-            assert camera.reconnects == 1
+    with ending(mjpeg_server(port)) as first:
+        until(lambda: listens(port))
+        with Camera(
+            "m", address, on_error=lambda camera, error: errors.append(str(error))
+        ) as camera:
+            frames = take(camera, 5)
+            assert frames[0].image.shape == (48, 64, 3) and camera.state == "running"
+            first.kill()
+            until(lambda: camera.state == "reconnecting")
+            before = camera.counts().captured
+            with ending(mjpeg_server(port)):
+                until(lambda: camera.counts().captured > before + 2)
+                frames += take(camera, 2)
+                assert camera.state == "running" and camera.error is None
+                assert camera.reconnects == 1
     assert errors[0] == f"'{address}' gives no more frames; check the camera and its cable"
     numbers = [frame.number for frame in frames]
     assert numbers == sorted(set(numbers)) and adds_up(camera, 7)
@@ -141,7 +145,7 @@ def test_a_program_ends_without_waiting_though_a_server_never_answers():
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=2 * WAIT,
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, "None connecting\n1\n", "")
 
@@ -213,7 +217,7 @@ def test_a_pipeline_is_read_by_an_opencv_that_has_gstreamer():
                 print(camera.error if frame is None else (frame.image.shape, *frame.image[0, 0]))
     """
     done = subprocess.run(
-        [python, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+        [python, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=2 * WAIT
     )
     lines = done.stdout.splitlines()
     if lines and "this OpenCV has no GStreamer" in lines[0]:
