@@ -1,4 +1,8 @@
-"""A live source: connects, reads, notices stalls, and connects again, for months."""
+"""A live source: connects, reads, notices stalls, and connects again, for months.
+
+Longer than most files: a third of it says what a caller may ask of a camera, and the rest is the
+life of one thread.
+"""
 
 from __future__ import annotations
 
@@ -70,11 +74,7 @@ class Camera(Closing):
             ConfigError: A setting is wrong, or what the source needs is not installed.
             DataError: There is no such file.
         """
-        if room < 1 or every < 1 or not 0 < stall <= _DAY:
-            raise ConfigError(
-                f"source '{name}': queue and every must be positive, and stall at most {_DAY} "
-                f"seconds; found {room}, {every} and {stall:g}"
-            )
+        _check(name, room, every, stall)
         self.name, self.every = name, every
         self._where = os.path.expanduser(where)  # no shell does it after NAME=
         self._settings = replace(settings or Settings(), stall=stall)
@@ -258,6 +258,14 @@ class Camera(Closing):
             self.frames.skip()
         else:
             self.frames.put(LiveFrame(image, number, time.time(), time.perf_counter(), name))
+
+
+def _check(name: str, room: int, every: int, stall: float) -> None:
+    if room < 1 or every < 1 or not 0 < stall <= _DAY:
+        raise ConfigError(
+            f"source '{name}': queue and every must be positive, and stall at most {_DAY} "
+            f"seconds; found {room}, {every} and {stall:g}"
+        )
 
 
 def _hanging(count: int) -> DataError:
