@@ -16,7 +16,7 @@ from runtime.commands.options import BUNDLE, session_options
 from runtime.commands.watch_config import SOURCES, read_config
 from runtime.commands.watch_options import sink_options
 from runtime.console import STDOUT, UserPath, echo
-from runtime.errors import ConfigError, DataError
+from runtime.errors import DataError
 from runtime.models import REJECT
 from runtime.startup import INTERRUPTED
 from runtime.streams import takes_more
@@ -24,14 +24,10 @@ from runtime.streams import takes_more
 if TYPE_CHECKING:
     from runtime.sessions.pool import SessionPool
     from runtime.sessions.session import Session
-    from runtime.watch.settings import Monitoring, SourceSettings
     from runtime.watch.status import SourceStatus
 
-DEMO = "demo"
-"""Name of the drawn street, and its address with a colon."""
 _PATIENCE = 0.1
 """Seconds to wait for whoever reads the last lines."""
-_COMMAND_LINE = ParameterSource.COMMANDLINE
 
 
 @click.command(short_help="Watch cameras and classify their frames.")
@@ -50,7 +46,7 @@ _COMMAND_LINE = ParameterSource.COMMANDLINE
     callback=read_config,
     metavar="FILE",
     help="TOML file with options by their names, and with a table such as [sources.door] for each "
-    "source: where, task, every, queue, smooth, fast. Options on the command line win.",
+    "source: where, task, every, queue, smooth, stall, fast. Options on the command line win.",
 )
 @click.option("--demo", is_flag=True, help="Also watch a drawn street, for trying it out.")
 @click.option(
@@ -71,6 +67,14 @@ _COMMAND_LINE = ParameterSource.COMMANDLINE
     default=2,
     show_default=True,
     help="Largest number of frames of a source that wait; the oldest is dropped.",
+)
+@click.option(
+    "--stall",
+    type=click.FloatRange(0.1, 86400),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Connect a camera again that has sent nothing for so long.",
 )
 @click.option(
     "--fast",
@@ -139,6 +143,7 @@ def watch(
     are noticed within a second, or at once on SIGHUP. SIGTERM and Ctrl-C end it within two seconds;
     a second one ends it at once.
     """
+    from runtime.commands.watch_settings import monitoring_of, sources_of
     from runtime.outputs.targets import check_targets
     from runtime.watch import sinks
     from runtime.watch.run import run
@@ -147,8 +152,8 @@ def watch(
     from runtime.watch.watcher import Watcher
 
     given = {name: context.get_parameter_source(name) for name in values}
-    settings = _sources(values, given, context.meta.get(SOURCES, {}))
-    monitoring = _monitoring(values, given)
+    settings = sources_of(values, given, context.meta.get(SOURCES, {}))
+    monitoring = monitoring_of(values, given)
     by_user = {name: source is not ParameterSource.DEFAULT for name, source in given.items()}
     names = sinks.wanted(values, by_user)
     written = (*names, "harvest", "state")
@@ -204,54 +209,3 @@ def _open(bundle: Path, sessions: int, values: Mapping[str, Any]) -> Session | S
     if sessions == 1:
         return Session.open(bundle, device=values["device"], **settings)
     return SessionPool.open(bundle, sessions=sessions, devices=(values["device"],), **settings)
-
-
-def _sources(
-    values: Mapping[str, Any],
-    given: Mapping[str, ParameterSource | None],
-    tables: Mapping[str, Mapping[str, Any]],
-) -> list[SourceSettings]:
-    """Return the settings of all sources; options on the command line win over those of a file.
-
-    Raises:
-        ConfigError: A source is not NAME=WHERE, two have one name, or there is none.
-    """
-    from runtime.watch.settings import SourceSettings, split_source
-
-    named = [split_source(text) for text in values["source"]]
-    if values["demo"]:
-        named.append((DEMO, f"{DEMO}:"))
-    names = [name for name, _ in named]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"two sources are named '{twice}'; give each a name of its own")
-    merged: dict[str, dict[str, Any]] = {name: dict(table) for name, table in tables.items()}
-    for name, where in named:
-        merged.setdefault(name, {})["where"] = where
-    found = []
-    for name, own in merged.items():
-        for key in ("task", "every", "queue", "smooth", "fast"):
-            if key not in own or given[key] is _COMMAND_LINE:
-                own[key] = values[key]
-        found.append(SourceSettings(name, **own))
-    return found
-
-
-def _monitoring(
-    values: Mapping[str, Any], given: Mapping[str, ParameterSource | None]
-) -> Monitoring:
-    """Return what is to be noticed and kept.
-
-    Raises:
-        ConfigError: An option was given without the one that it goes with.
-    """
-    from runtime.watch.settings import Harvest, Monitoring
-
-    for option, other in (("state", "drift"), ("budget", "harvest"), ("max_age", "harvest")):
-        if given[option] is not ParameterSource.DEFAULT and not values[other]:
-            dashed = option.replace("_", "-")
-            raise ConfigError(f"--{dashed} goes with --{other}; add that, or leave out --{dashed}")
-    harvest = None
-    if values["harvest"] is not None:
-        harvest = Harvest(values["harvest"], values["budget"] << 20, values["max_age"])
-    return Monitoring(values["drift"], values["state"], harvest)

@@ -22,7 +22,7 @@ SOURCES = "sources"
 """Name of the table that has a table of settings for each source."""
 _MOST = 1 << 20
 """Bytes of a file, at most."""
-_OF_SOURCES = ("where", "task", "every", "queue", "smooth", "fast")
+_OF_SOURCES = ("where", "task", "every", "queue", "smooth", "stall", "fast")
 _LEFT_OUT = ("bundle", "config", "source", "help")
 """Arguments that a file cannot give."""
 

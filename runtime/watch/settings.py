@@ -10,6 +10,8 @@ from pathlib import Path
 from runtime.errors import ConfigError
 from runtime.monitoring.harvest import BUDGET
 
+STALL = 10.0
+"""Seconds without a frame after which a camera is connected again."""
 QUEUE = 2
 """Frames of a source that wait at most."""
 DAYS = 30.0
@@ -38,6 +40,8 @@ class SourceSettings:
     """Frames that wait at most; the oldest is dropped."""
     smooth: int = 1
     """Frames that the smoothed label is the mean of; 1 for none."""
+    stall: float = STALL
+    """Seconds without a frame after which a camera is connected again."""
     fast: bool = False
     """Whether a video file is read as fast as its frames are classified, instead of at its rate."""
 
@@ -47,6 +51,11 @@ class SourceSettings:
             raise ConfigError(
                 f"source '{self.name}' does not say where its frames come from; expected for "
                 f"example {_EXAMPLE}"
+            )
+        if type(self.stall) not in (int, float) or not 0 < self.stall < float("inf"):
+            raise ConfigError(
+                f"stall of source '{self.name}' must be a number of seconds above 0; found "
+                f"{str(self.stall)[:60]!r}"
             )
         for name, value in (("every", self.every), ("queue", self.queue), ("smooth", self.smooth)):
             if type(value) is not int or value < 1:

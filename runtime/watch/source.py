@@ -79,6 +79,7 @@ class WatchedSource:
             self.camera = Camera(
                 *(settings.name, settings.where, settings.queue),
                 every=settings.every,
+                stall=settings.stall,
                 settings=Reading(fast=settings.fast, background=background),
                 wake=wake,
                 on_error=self._explain,

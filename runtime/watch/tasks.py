@@ -8,9 +8,8 @@ from runtime.bundles import manifest
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.changes import changes
 from runtime.errors import StorageError
-from runtime.sessions.pool import SessionPool
-from runtime.sessions.session import Session
 from runtime.storage import disk
+from runtime.watch.model import Model
 
 _AGAIN = 10.0
 """Seconds after which a change that could not be taken over is tried again, as a copy may have been
@@ -22,15 +21,14 @@ Stamp = tuple[int, ...] | None
 class TaskRefresher:
     """Notices by the manifest's status that tasks have changed. Used by one thread at a time."""
 
-    def __init__(self, model: Session | SessionPool) -> None:
+    def __init__(self, model: Model) -> None:
         """Note the manifest as it is now.
 
         Args:
             model: Session or pool that takes the changes over.
         """
         self._model = model
-        self._session = model.sessions[0] if isinstance(model, SessionPool) else model
-        self._path = self._session.bundle.path / manifest.NAME
+        self._path = model.bundle().path / manifest.NAME
         self._seen: Stamp = None
         self._retry: float | None = 0.0  # it may have changed since the session was opened
 
@@ -55,14 +53,10 @@ class TaskRefresher:
                 continues with the tasks that it knows.
         """
         self._seen, self._retry = self._stamp(), time.monotonic() + _AGAIN
-        old = self._session.bundle
+        old = self._model.bundle()
         new = Bundle.open(old.path)
-        wanted = [task for task in changes(old, new) if task in new.tasks]
-        for task in wanted:
-            new.task(task, self._session.layout)
-        model = self._model
-        changed = model.refresh() if isinstance(model, SessionPool) else model.refresh(new)
-        self._session.prefetch(*[task for task in wanted if task in self._session.tasks])
+        added = [task for task in changes(old, new) if task in new.tasks]
+        changed = self._model.refresh(new, added)
         self._retry = None
         return changed
 

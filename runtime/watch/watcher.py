@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from runtime.closing import Closing
-from runtime.errors import ConfigError, TaskError, UdaError
-from runtime.models import AUTO
+from runtime.errors import ConfigError
 from runtime.sessions.pool import SessionPool
 from runtime.sessions.session import Session
 from runtime.watch.ending import end_at_once
+from runtime.watch.model import Model
 from runtime.watch.notes import Notes
 from runtime.watch.settings import Monitoring, SourceSettings, check_sources
 from runtime.watch.sinks.base import Sink
@@ -61,8 +61,7 @@ class Watcher(Closing):
             UdaError: A source, a harvest or a sink cannot begin.
         """
         check_sources(sources)
-        self._model, self._sinks = model, tuple(sinks)
-        self._sessions = model.sessions if isinstance(model, SessionPool) else (model,)
+        self._model, self._sinks = Model(model), tuple(sinks)
         self._notes = Notes()
         self._turns, self._closing = Turns(), threading.Event()
         self._failure: BaseException | None = None
@@ -80,14 +79,11 @@ class Watcher(Closing):
             raise
 
     def _start(self, sources: Sequence[SourceSettings], monitoring: Monitoring) -> None:
-        self._can_route = self._routes()
-        tasks = [self._checked(source.task) for source in sources]
+        tasks = [self._model.checked(source.task) for source in sources]
         for source, task in zip(sources, tasks, strict=True):
-            # The colour of one task is as good as another's where the task may change.
-            self._sessions[0].switch(self.tasks[0] if task == AUTO else task)
             self._sources[source.name] = WatchedSource(
                 *(source, task, monitoring, self._notes, self._turns.wake),
-                background=self._sessions[0].preprocess.background,
+                background=self._model.background(task),
                 alone=len(sources) == 1,
             )
         self._turns.join(tuple(self._sources.values()))
@@ -96,7 +92,7 @@ class Watcher(Closing):
         self._upkeep = Upkeep(
             TaskRefresher(self._model), self._notes, self._replaced, self._keep, self._fail
         )
-        for number in range(len(self._sessions)):
+        for number in range(len(self._model.sessions)):
             name = f"uda-watch-{number}"
             worker = threading.Thread(target=self._work, args=(number,), name=name, daemon=True)
             self._workers.append(worker)
@@ -110,7 +106,7 @@ class Watcher(Closing):
     @property
     def can_route(self) -> bool:
         """Whether `auto` can be chosen."""
-        return self._can_route
+        return self._model.can_route
 
     @property
     def ended(self) -> bool:
@@ -127,10 +123,11 @@ class Watcher(Closing):
         Raises:
             ConfigError: There is no such source.
             TaskError: The bundle has no such task, or cannot route frames.
+            FormatError: The task's file is damaged.
         """
         if source not in self._sources:
             raise ConfigError(f"unknown source '{source}'; available: {', '.join(self._sources)}")
-        self._sources[source].choose(self._checked(task))
+        self._sources[source].choose(self._model.checked(task))
 
     def wait(self, seconds: float) -> bool:
         """Wait until all sources have ended; return whether they have.
@@ -191,40 +188,13 @@ class Watcher(Closing):
         )
 
     def _replaced(self, tasks: Collection[str]) -> None:
-        self._can_route = self._routes()
+        self._model.look_again()
         for source in self._sources.values():
             source.replaced(tasks)
 
     def _keep(self) -> None:
         for source in self._sources.values():
             source.keep()
-
-    def _routes(self) -> bool:
-        try:
-            self._sessions[0].choose([])
-        except UdaError:
-            return False
-        return True
-
-    def _checked(self, task: str | None) -> str:
-        """Return the id of a task, or `auto`.
-
-        Raises:
-            TaskError: The bundle has no such task, or cannot route frames.
-        """
-        tasks = self.tasks
-        if task is None and len(tasks) == 1:
-            return tasks[0]
-        if task is None:
-            raise TaskError(
-                f"no task is selected; available: {', '.join(tasks)}; name one, for example "
-                f"--task {tasks[0]}, or --task auto"
-            )
-        if task == AUTO:
-            self._sessions[0].choose([])  # says why it cannot
-        else:
-            self._sessions[0].load(task)
-        return task
 
     def _work(self, number: int) -> None:
         try:
@@ -235,26 +205,17 @@ class Watcher(Closing):
                     continue
                 source, frame = turn
                 self._busy[number] = time.monotonic()
-                observation = source.observe(self._model, frame)
+                observation = source.observe(self._model.predicts, frame)
                 if observation is None:  # it took too long
                     return
                 for sink in self._sinks:
                     sink.take(observation)
                 source.release()
                 if observation.error is not None:
-                    self._check_sessions()
+                    self._model.check()
         except BaseException as error:  # nobody else would hear of it
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
         self._closing.set()
-
-    def _check_sessions(self) -> None:
-        """Check that frames can be classified at all: a device that failed may be one of several.
-
-        Raises:
-            UdaError: They cannot.
-        """
-        for session in [each for each in self._sessions if not each.closed] or self._sessions[:1]:
-            session.check_open()

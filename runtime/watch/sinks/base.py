@@ -30,6 +30,7 @@ class Watched(Protocol):
         Raises:
             ConfigError: There is no such source.
             TaskError: The bundle has no such task, or cannot route frames.
+            FormatError: The task's file is damaged.
         """
 
 

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 from runtime.cli import main
 from runtime.commands import watch as command
 from runtime.commands.watch_config import SOURCES
+from runtime.commands.watch_settings import sources_of
 from runtime.errors import ConfigError
 from runtime.watch.settings import SourceSettings, check_sources, split_source
 
@@ -37,6 +38,12 @@ def test_an_address_may_have_any_letter_behind_its_name(name):
 def test_numbers_that_are_none_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"{key} of source 'a' must be a whole number of at"):
         SourceSettings("a", "0", **{key: value})
+
+
+@pytest.mark.parametrize("value", [0, -1.5, float("nan"), float("inf"), True, "9"])
+def test_a_stall_that_is_no_time_is_refused(value):
+    with pytest.raises(ConfigError, match="stall of source 'a' must be a number of seconds"):
+        SourceSettings("a", "0", stall=value)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,7 @@ def given(world, *words):
     """Return the values of a command line, and the sources that follow from it."""
     context = command.watch.make_context("watch", [str(world.path), *words])
     by = {name: context.get_parameter_source(name) for name in context.params}
-    return context.params, command._sources(context.params, by, context.meta[SOURCES])
+    return context.params, sources_of(context.params, by, context.meta[SOURCES])
 
 
 def test_options_win_over_the_file_and_what_they_leave_out_stays(world, tmp_path):
