@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from runtime.errors import ConfigError
+from runtime.sources import open_inputs
+from runtime.sources.base import Input
 from runtime.sources.live import CONNECTIONS, Entry, camera
 from runtime.sources.live.address import redacted
 from runtime.sources.live.backoff import FIRST, LONGEST, Backoff
@@ -161,6 +163,19 @@ class Pipe(Connection):
 
     def close(self) -> None:
         pass
+
+
+def test_what_comes_over_the_network_is_what_the_file_holds(tmp_path, soon):
+    path = film(tmp_path / "film.avi", 20)
+    with open_inputs([Input(str(path), "f")], "white") as source:
+        want = [item.frame for item in source]
+    with web_server({"/film": ("video/x-msvideo", path.read_bytes())}, {}) as port:
+        address = f"http://127.0.0.1:{port}/film"
+        with Camera("f", address, 100) as camera:
+            for found, image in zip(take(camera, 20), want, strict=True):
+                np.testing.assert_array_equal(found.image, image)
+            until(lambda: camera.error)
+            assert str(camera.error).startswith(f"'{address}' gives no more frames; check")
 
 
 def test_threads_that_hang_are_few_and_are_found_again(tmp_path, monkeypatch, soon):

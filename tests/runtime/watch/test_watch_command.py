@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from runtime.bundles.install import install
+from runtime.watch.signals import Signals
 from tests.runtime.conftest import _make_world
 from tests.runtime.helpers import newer, under
 from tests.runtime.watch.collecting import WAIT, video
@@ -134,6 +135,26 @@ def test_on_sighup_it_takes_over_tasks_and_says_which(world, write_task):
         process.send_signal(signal.SIGTERM)
         finish(process)
     assert process.returncode == 0
+
+
+def test_a_terminal_that_is_closed_ends_it(shared):
+    main, terminal = os.openpty()
+    with watching(shared, "--demo", "--task", "a-b", stderr=terminal) as process:
+        predicting(process)
+        os.close(terminal)
+        os.close(main)
+        process.send_signal(signal.SIGHUP)  # as the system does to the terminal's own process
+        assert process.wait(WAIT) == 128 + signal.SIGHUP
+
+
+def test_where_there_is_no_sighup_other_signals_are_heard(monkeypatch):
+    monkeypatch.delattr(signal, "SIGHUP")
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals().taken() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signals.wait(WAIT)
+        assert signals.stop == signal.SIGTERM and not signals.refresh()
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_systemd_hears_that_it_is_ready_alive_and_ending(shared, tmp_path):
