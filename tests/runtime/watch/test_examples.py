@@ -14,6 +14,7 @@ import pytest
 
 from runtime.commands import watch as command
 from runtime.commands.watch_config import SOURCES
+from runtime.commands.watch_settings import sources_of
 from runtime.sessions.session import Session
 from runtime.sources import open_inputs
 from runtime.sources.base import Input
@@ -74,7 +75,7 @@ def settings(config):
     assert folder == str(config.parent / name)
     context = command.watch.make_context("watch", [*words[1:-1], str(config)])
     by = {name: context.get_parameter_source(name) for name in context.params}
-    return context.params, command._sources(context.params, by, context.meta[SOURCES])
+    return context.params, sources_of(context.params, by, context.meta[SOURCES])
 
 
 def test_the_unit_runs_the_command_with_the_examples_settings():
