@@ -26,7 +26,7 @@ _HEADERS = 16 << 10
 """Most bytes of a request's headers."""
 _UNSENT = 16 << 10
 """Bytes that the kernel takes before they can leave: what waits there gets old."""
-_LAST = 0.3
+_LAST = 0.15
 """Seconds that answers have to end, once the server ends."""
 
 
