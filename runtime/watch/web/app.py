@@ -114,7 +114,7 @@ class Requests:
 
 
 class _Stream(StreamingResponse):
-    """Messages for one viewer, until he leaves or the server ends."""
+    """Messages for one viewer, until the viewer leaves or the server ends."""
 
     def __init__(self, viewers: Viewers, only: str | None) -> None:
         super().__init__(viewers.messages(only), media_type=_KIND, headers=_NO_STORE)

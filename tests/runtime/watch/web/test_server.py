@@ -226,7 +226,7 @@ def test_a_slow_viewer_gets_the_latest_and_delays_nobody(world, look):
         late = [slow.frame()[0]["number"] for _ in range(8)]
         skipped = np.diff(late)
         assert late == sorted(late) and skipped.max() >= 10, late
-        assert late[-1] >= latest, "what had waited for him was thrown away"
+        assert late[-1] >= latest, "what had waited was thrown away"
 
 
 def test_closing_ends_viewers_threads_and_the_port(world, look):
@@ -237,8 +237,8 @@ def test_closing_ends_viewers_threads_and_the_port(world, look):
         idle = socket.create_connection(("127.0.0.1", page.port))
         half = socket.create_connection(("127.0.0.1", page.port))
         half.sendall(b"POST /choose HTTP/1.1\r\nHost: localhost\r\nContent-Len")
-        watching_him = look(page)
-        watching_him.frame()
+        leaving = look(page)
+        leaving.frame()
         assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
         began = time.monotonic()
         page.close()
@@ -248,7 +248,7 @@ def test_closing_ends_viewers_threads_and_the_port(world, look):
     assert not [each for each in threading.enumerate() if each.name == "web"]
     with pytest.raises(AssertionError, match="ended"):
         while True:
-            watching_him.message()
+            leaving.message()
     for each in (idle, half):
         assert each.recv(1) == b""
         each.close()
