@@ -53,7 +53,7 @@ class Metrics(Sink):
         """
         self._host, self._port = parse(where)
         self._registry = prometheus_client.CollectorRegistry()
-        labels = {"labelnames": ["source"], "registry": self._registry}
+        labels: dict[str, Any] = {"labelnames": ["source"], "registry": self._registry}
         self._latency = prometheus_client.Histogram(
             "uda_latency_seconds", "Time from a frame to its prediction", buckets=BUCKETS, **labels
         )

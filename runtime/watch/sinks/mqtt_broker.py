@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from runtime.errors import ConfigError, UdaError
 from runtime.watch.sinks.mqtt_address import Address
@@ -112,7 +113,7 @@ class Broker:
         """
         shown = self._address.shown
         client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2,
+            CallbackAPIVersion.VERSION2,
             client_id=f"uda-{secrets.token_hex(6)}",
             reconnect_on_failure=False,
         )
