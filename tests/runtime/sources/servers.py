@@ -48,12 +48,12 @@ def rtsp_server(port: int) -> subprocess.Popen:
     return process
 
 
-def mjpeg_server(port: int) -> subprocess.Popen:
+def mjpeg_server(port: int, size: str = "64x48") -> subprocess.Popen:
     """Start ffmpeg as a camera that sends Motion JPEG over HTTP to the first who connects.
 
     It listens no longer than until then, so it cannot be asked whether it does.
     """
-    source = ("-re", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=25")
+    source = ("-re", "-f", "lavfi", "-i", f"testsrc=size={size}:rate=25")
     sink = ("-f", "mpjpeg", "-listen", "1", f"http://127.0.0.1:{port}/camera")
     command = [program("ffmpeg"), *source, *sink]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, **QUIET)
