@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # The machine may be shared: threads that wait must not burn the other core.
 export OMP_WAIT_POLICY ?= passive
 
-# Of `make fuzz` and `make soak`; `make acceptance PART=fuzz` reads 10^5 files, and PART=soak takes
-# half an hour.
+# Of `make fuzz` and `make soak`; `make acceptance PART=fuzz` reads 10^5 files, and PART=soak and
+# PART=watch take half an hour.
 MINUTES ?= 1
 
 .PHONY: acceptance check clean constraints demo format fuzz gpu gpu-device imports lint \

@@ -117,13 +117,21 @@ def _delivered(found: dict[str, Any], predicted: int) -> list[str]:
     return [text for text, good in checks.items() if not good]
 
 
-def _memory(samples: list[tuple[float, int]]) -> dict[str, float]:
+def _memory(samples: list[tuple[float, int]]) -> dict[str, Any]:
+    """Return the growth, and the median of each minute in megabytes."""
     seconds, held = np.array(samples).T
+    minutes = [held[(seconds // 60) == minute] for minute in range(int(seconds[-1] // 60) + 1)]
     warm = max(_WARM, _SHARE * seconds[-1])
     after = held[seconds >= min(warm, seconds[-1] / 2)]
     third = max(1, len(after) // 3)
     first, last = (float(np.median(part)) for part in (after[:third], after[-third:]))
-    return {"warm_seconds": warm, "first": first, "last": last, "growth": last / first - 1}
+    return {
+        "warm_seconds": warm,
+        "first": first,
+        "last": last,
+        "growth": last / first - 1,
+        "minutes_mb": [round(float(np.median(part)) / 1e6, 2) for part in minutes if len(part)],
+    }
 
 
 def render(found: dict[str, Any]) -> str:
