@@ -1,61 +1,72 @@
 """examples/: a program of one's own around a camera, and `uda-runtime watch` as a service."""
 
 import configparser
+import itertools
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from runtime.commands import watch as command
 from runtime.commands.watch_config import SOURCES
 from runtime.commands.watch_settings import sources_of
 from runtime.sessions.session import Session
-from runtime.sources import open_inputs
-from runtime.sources.base import Input
 from tests.runtime.conftest import SIZE
 from tests.runtime.watch.collecting import WAIT
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+TURNS = ["a-b", "a-d", "a-b"]
 PROGRAM = "/opt/uda-edge/.venv/bin/uda-runtime"
 
 
+@contextmanager
 def camera(world, *words):
-    """Run examples/camera.py to its end."""
-    run = [sys.executable, EXAMPLES / "camera.py", world.path, *map(str, words)]
-    return subprocess.run(run, capture_output=True, text=True, timeout=WAIT)
+    """Run examples/camera.py."""
+    command = [sys.executable, EXAMPLES / "camera.py", world.path, *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, text=True, **pipes)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_the_task_follows_the_light_and_labels_are_the_sessions(world, tmp_path):
-    path, draw = tmp_path / "dusk.avi", np.random.default_rng(0)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, (SIZE, SIZE))
-    for number in range(60):
-        colour = draw.integers(0, 40, 3) if 20 <= number < 40 else draw.integers(120, 256, 3)
-        writer.write(np.full((SIZE, SIZE, 3), colour, np.uint8))
-    writer.release()
-    done = camera(world, path, "--day", "a-b", "--night", "a-d")
-    assert (done.returncode, done.stderr) == (0, "")
-    printed = re.findall(r"frame (\d+): (.+) \(task (.+)\)", done.stdout)
-    assert len(printed) == done.stdout.count("\n")
-    tasks = [task for _, _, task in printed]
-    turns = [task for n, task in enumerate(tasks) if n == 0 or tasks[n - 1] != task]
-    assert turns == ["a-b", "a-d", "a-b"]
-    with open_inputs([Input(str(path), "f")], "white") as source:
-        frames = [item.frame for item in source]
+    draw, frames = np.random.default_rng(0), []
+    for number in range(30):  # of a folder none is dropped
+        colour = draw.integers(0, 40, 3) if 10 <= number < 20 else draw.integers(120, 256, 3)
+        frames.append(np.full((SIZE, SIZE, 3), colour, np.uint8))
+        path = tmp_path / f"{number:02}.png"
+        Image.fromarray(frames[-1]).save(path)
+        os.utime(path, (number, number))
+    printed = []
+    with camera(world, tmp_path, "--day", "a-b", "--night", "a-d") as process:
+        while [task for task, _ in itertools.groupby(task for _, _, task in printed)] != TURNS:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            printed += re.findall(r"frame (\d+): (.+) \(task (.+)\)\n", line)
+    # The frame that it sees the change in still has the former task.
+    assert [int(number) // 10 for number, _, task in printed if task == "a-d"][0] == 1
+    assert printed[-1][0] == "21"
     with Session.open(world.path) as session:
         for number, label, task in printed:
             assert session.predict(frames[int(number)], task).label == label
 
 
 def test_a_wrong_task_is_one_line_before_the_first_frame(world):
-    done = camera(world, "--day", "a-b", "--night", "x-y")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: unknown task 'x-y'; available: a-b, a-c, a-d\n"
+    with camera(world, "--day", "a-b", "--night", "x-y") as process:
+        out, err = process.communicate(timeout=WAIT)
+    assert (process.returncode, out) == (1, "")
+    assert err == "error: unknown task 'x-y'; available: a-b, a-c, a-d\n"
 
 
 def unit():
