@@ -5,12 +5,12 @@ A new kind is one file and one line in `CONNECTIONS`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.lookup import imported
 from runtime.sources.live.address import has_scheme
+from runtime.storage import disk
 
 if TYPE_CHECKING:
     from runtime.sources.live.base import Connection, Settings
@@ -28,17 +28,17 @@ class Entry(NamedTuple):
 def _is_device(where: str) -> bool:
     if where.isascii() and where.isdecimal():
         return True
-    return where.startswith("/dev/") and not os.path.isfile(where)  # /dev/shm holds files
+    return where.startswith("/dev/") and not disk.is_file(where)  # /dev/shm holds files
 
 
 def _is_pipeline(where: str) -> bool:
-    return "!" in where and not os.path.lexists(where)
+    return "!" in where and disk.status(where, follow=False) is None
 
 
 CONNECTIONS: Mapping[str, Entry] = {
     "demo": Entry("runtime.sources.live.demo:Demo", lambda where: where.startswith("demo:")),
     "stream": Entry("runtime.sources.live.stream:Stream", has_scheme),
-    "folder": Entry("runtime.sources.live.folder:Folder", os.path.isdir),
+    "folder": Entry("runtime.sources.live.folder:Folder", disk.is_folder),
     "device": Entry("runtime.sources.live.device:Device", _is_device),
     "pipeline": Entry("runtime.sources.live.pipeline:Pipeline", _is_pipeline),
     "video": Entry("runtime.sources.live.film:Film", lambda where: True),

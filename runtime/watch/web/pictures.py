@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ _QUALITY = 80
 
 
 class Pictures:
-    """The messages of the cameras' last frames. For one event loop; a thread of its own encodes."""
+    """The messages of the last frames, for one event loop; threads encode, one at a time."""
 
     def __init__(self, cameras: int) -> None:
         """Encode nothing yet.
@@ -29,8 +28,8 @@ class Pictures:
             cameras: Number of cameras.
         """
         self._edge = ALONE if cameras == 1 else AMONG
-        self._thread = ThreadPoolExecutor(1, "web-pictures")
-        self._encoded: dict[Camera, tuple[Observation, asyncio.Future[bytes]]] = {}
+        self._turn = asyncio.Lock()
+        self._encoded: dict[Camera, tuple[Observation, asyncio.Task[bytes]]] = {}
         self.count = 0
         """Number of frames that were encoded."""
 
@@ -43,15 +42,14 @@ class Pictures:
         """
         known = self._encoded.get(camera)
         if known is None or known[0] is not observation:
-            loop = asyncio.get_running_loop()
-            future = loop.run_in_executor(self._thread, encode, observation, self._edge)
-            known = self._encoded[camera] = observation, future
+            task = asyncio.create_task(self._encode(observation))
+            known = self._encoded[camera] = observation, task
             self.count += 1
         return await asyncio.shield(known[1])  # a viewer who leaves takes it from nobody
 
-    def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+    async def _encode(self, observation: Observation) -> bytes:
+        async with self._turn:
+            return await asyncio.to_thread(encode, observation, self._edge)
 
 
 def encode(observation: Observation, edge: int) -> bytes:

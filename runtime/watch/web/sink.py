@@ -98,8 +98,6 @@ class WebPage(Sink):
         """End the page within a second, also while it is watched. Safe to call more than once."""
         if self._server is not None:
             self._server.close()
-        if self._pictures is not None:
-            self._pictures.close()
 
 
 def _shown(host: str) -> str:
