@@ -3,16 +3,21 @@
     python -m benchmarks._watch_check watch BUNDLE ... --check REPORT --check-bundle BUNDLE
 
 is `uda-runtime watch` with it. One frame in `EVERY` of each source is kept and classified again by
-the task that the observation names: not one logit may differ. Once a second the counts of each
-source must add up. The report is written when the output is closed, with the last counts.
+the task that the observation names: not one logit may differ. Several times a second the counts of
+each source must add up. The report is written every few seconds, and with the last counts at the
+end, for which a command that hangs leaves no time.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import dataclasses
 import queue
 import threading
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -30,6 +35,8 @@ from runtime.watch.status import SourceStatus
 EVERY = 5
 _ROOM = 8
 """Frames that wait to be checked; others are not."""
+_WRITE = 5.0
+"""Seconds between two reports."""
 
 
 class Check(Sink):
@@ -45,7 +52,7 @@ class Check(Sink):
         self._report, self._bundle = report, bundle
         self._watched: Watched | None = None
         self._waiting: queue.Queue[Observation] = queue.Queue(_ROOM)
-        self._closing = threading.Event()
+        self._closing, self._writing = threading.Event(), threading.Lock()
         self._numbers: dict[str, int] = {}
         self._seen: Counter[str] = Counter()
         self._checked: Counter[str] = Counter()
@@ -55,6 +62,7 @@ class Check(Sink):
     def start(self, watched: Watched) -> None:
         self._watched = watched
         self._thread.start()
+        atexit.register(self._thread.join)  # `close` may not wait for a prediction
 
     def take(self, observation: Observation) -> None:
         source, number = observation.source, observation.frame.number
@@ -76,10 +84,14 @@ class Check(Sink):
             self._add_up(status)
             if status.waiting or status.predicted != self._seen[status.name]:
                 self._blame(f"{self._seen[status.name]} predictions came, at the end: {status}")
-        rows = [{**dataclasses.asdict(status), "drifts": {}} for status in statuses]
-        found = {"sources": rows, "checked": self._checked, "wrong": self._wrong}
-        write_json(self._report, found)
-        self._thread.join(0.5)  # the program does not wait much longer
+        self._write(statuses, last=True)
+
+    def _write(self, statuses: Sequence[SourceStatus], *, last: bool) -> None:
+        with self._writing:
+            if last or not self._closing.is_set():
+                rows = [{**dataclasses.asdict(status), "drifts": {}} for status in statuses]
+                found = {"sources": rows, "checked": self._checked, "wrong": self._wrong}
+                write_json(self._report, {**found, "last": last})
 
     def _guarded(self) -> None:
         try:
@@ -88,14 +100,18 @@ class Check(Sink):
             self._blame(f"the check ended: {type(error).__name__}: {error}")
 
     def _work(self) -> None:
+        assert self._watched is not None
+        wrote = time.monotonic()
         with Session.open(self._bundle, threads=1) as session:
             while not self._closing.is_set():
-                try:
+                with contextlib.suppress(queue.Empty):
                     self._compare(session, self._waiting.get(timeout=0.2))
-                except queue.Empty:
-                    pass
-                for status in () if self._watched is None else self._watched.status():
+                statuses = self._watched.status()
+                for status in statuses:
                     self._add_up(status)
+                if time.monotonic() - wrote > _WRITE:
+                    self._write(statuses, last=False)
+                    wrote = time.monotonic()
 
     def _compare(self, session: Session, observation: Observation) -> None:
         found = observation.prediction

@@ -62,6 +62,8 @@ def verdict(ended: Ended) -> dict[str, Any]:
     failures = [*inside["wrong"], *wrong[:5], *_delivered(found, predicted)]
     # Pictures are left out where a disk or a processor is slow; lines and messages wait.
     lost = [line for line in ended.errors if " lost " in line and "--save:" not in line]
+    if not inside["last"]:
+        failures.append("something hung when the command was ended: the last counts are missing")
     failures += [*lost, *(line for line in ended.errors if "Traceback" in line)]
     if ended.status != 0:
         failures.append(f"SIGTERM ended the command with {ended.status}, expected 0")
