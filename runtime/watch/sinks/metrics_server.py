@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from socketserver import TCPServer, ThreadingMixIn
@@ -13,6 +14,8 @@ from runtime.errors import ConfigError
 LOOPBACK = "127.0.0.1"
 _PATIENCE = 10
 """Seconds that a client may be silent."""
+CONNECTIONS = 16
+"""Most connections at a time: each has a thread, and the cameras need files too."""
 
 
 def parse(where: str) -> tuple[str, int]:
@@ -64,6 +67,9 @@ class Server(ThreadingMixIn, WSGIServer):
                 f"--metrics cannot listen on '{host}' port {port}: {reason}; choose another"
             ) from error
         self.set_app(application)
+        self._lock = threading.Lock()
+        self._open: dict[Any, None] = {}
+        """Connections, the oldest first."""
         self._thread = threading.Thread(
             target=self.serve_forever, args=(0.1,), name="metrics", daemon=True
         )
@@ -73,6 +79,23 @@ class Server(ThreadingMixIn, WSGIServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread; where there are too many connections, the oldest ends."""
+        with self._lock:
+            self._open[request] = None
+            oldest = next(iter(self._open)) if len(self._open) > CONNECTIONS else None
+            self._open.pop(oldest, None)
+        if oldest is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                oldest.shutdown(socket.SHUT_RDWR)  # its thread closes it
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print nothing: the client went away."""

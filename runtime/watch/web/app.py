@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -140,7 +140,7 @@ async def _posted(request: Request, route: str) -> dict[str, str] | Response:
     try:
         await asyncio.wait_for(read(), _SECONDS)
         found = json.loads(body) if len(body) <= _BODY else None
-    except (asyncio.TimeoutError, ValueError, RecursionError):
+    except (asyncio.TimeoutError, ClientDisconnect, ValueError, RecursionError):
         found = None
     names = _SCHEMA[route]
     if not isinstance(found, dict) or not all(isinstance(found.get(n), str) for n in names):

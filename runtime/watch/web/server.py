@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from runtime.errors import ConfigError, UdaError
+from runtime.watch.web.connection import IDLE, Connection
 
-CONNECTIONS = 128
-"""Most connections at a time: the cameras need files too."""
-_FIRST, _IDLE, _DEAD = 10, 30, 20
-"""Seconds until a connection must have asked something, until one that asks nothing more is closed,
-and until a peer is given up that takes nothing."""
 _HEADERS = 16 << 10
 """Most bytes of a request's headers."""
-_UNSENT = 16 << 10
-"""Bytes that the kernel takes before they can leave: what waits there gets old."""
 _LAST = 0.15
 """Seconds that answers have to end, once the server ends."""
 
@@ -80,9 +71,9 @@ class Server:
             UdaError: It does not start.
         """
         config = uvicorn.Config(
-            app, http=_Connection, ws="none", lifespan="off", loop="asyncio",
+            app, http=Connection, ws="none", lifespan="off", loop="asyncio",
             log_config=None, log_level="error", access_log=False, proxy_headers=False,
-            server_header=False, timeout_keep_alive=_IDLE, h11_max_incomplete_event_size=_HEADERS,
+            server_header=False, timeout_keep_alive=IDLE, h11_max_incomplete_event_size=_HEADERS,
         )  # fmt: skip
         self._server = _Ending(config, on_close)
         self._ready = threading.Event()
@@ -124,24 +115,3 @@ class _Ending(uvicorn.Server):
     def _abort(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-
-
-class _Connection(H11Protocol):
-    """A connection within bounds."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            transport.abort()
-            return
-        transport.set_write_buffer_limits(0)  # the next picture is chosen when the last has left
-        options = {"TCP_NOTSENT_LOWAT": _UNSENT, "TCP_USER_TIMEOUT": 1000 * _DEAD}
-        opened = transport.get_extra_info("socket")
-        for name, value in options.items():
-            with contextlib.suppress(OSError, AttributeError):  # Linux has both
-                opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self.loop.call_later(_FIRST, self._end_if_silent)
-
-    def _end_if_silent(self) -> None:
-        if self.scope is None and not self.transport.is_closing():
-            self.transport.abort()

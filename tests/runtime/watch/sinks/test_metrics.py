@@ -1,8 +1,10 @@
 """Figures for Prometheus, asked for over HTTP and read by its own parser."""
 
+import contextlib
 import dataclasses
 import math
 import socket
+import threading
 import urllib.error
 import urllib.request
 
@@ -11,7 +13,7 @@ import pytest
 from runtime.errors import ConfigError
 from runtime.monitoring.drift import Drift
 from runtime.watch.status import SourceStatus
-from tests.runtime.watch.observed import Program, failure, observation, status
+from tests.runtime.watch.observed import Program, failure, observation, status, until
 
 parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is missing")
 from runtime.watch.sinks import metrics_server  # noqa: E402
@@ -151,6 +153,18 @@ def test_the_port_is_free_after_the_end_and_an_error_where_it_is_taken(program):
     second.start(program)
     assert samples(second)
     second.close()
+
+
+def test_many_slow_clients_cost_a_few_threads(sink):
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        for _ in range(4 * metrics_server.CONNECTIONS):
+            slow = socket.create_connection(("127.0.0.1", sink.port), 30)
+            stack.enter_context(slow)
+            slow.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        assert samples(sink)
+        until(lambda: threading.active_count() - before <= metrics_server.CONNECTIONS, 5)
+        assert samples(sink)
 
 
 def test_clients_that_are_silent_or_gone_hold_nobody_up(sink, capfd):

@@ -17,10 +17,12 @@ pytest.importorskip("starlette", reason="the extra [web] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [web] is not installed")
 
 from runtime.errors import ConfigError
+from runtime.watch.web import server
+from runtime.watch.web.connection import CONNECTIONS
 from runtime.watch.web.pictures import jpeg
 from runtime.watch.web.sink import WebPage
 from runtime.watch.web.viewers import MOST
-from tests.runtime.watch.collecting import eventually
+from tests.runtime.watch.collecting import WAIT, eventually
 from tests.runtime.watch.web.viewing import Viewer, ask, post, watching
 
 TOKEN = "correct horse battery"
@@ -278,6 +280,52 @@ def test_what_is_not_http_is_answered_or_closed(world):
                     opened.sendall(sent)
                     assert opened.recv(100).startswith((b"HTTP/1.1 400", b"HTTP/1.1 421"))
         assert ask(page, "GET", "/")[0] == 200
+
+
+def test_whoever_opens_many_connections_keeps_nobody_out(world, look):
+    with watching(world) as (page, _, _), contextlib.ExitStack() as stack:
+        viewer = look(page)
+        for number in range(CONNECTIONS + 20):
+            opened = socket.create_connection(("127.0.0.1", page.port), WAIT)
+            stack.enter_context(opened)
+            if number % 2:
+                opened.sendall(
+                    b"POST /enter HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+                )
+            else:
+                opened.sendall(b"GET /icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\nG")
+        assert ask(page, "GET", "/")[0] == 200
+        viewer.frame()
+        viewer.frame()
+
+
+def test_a_connection_is_not_kept_by_half_a_request(world, monkeypatch):
+    monkeypatch.setattr(server, "IDLE", 0.2)
+    with (
+        watching(world) as (page, _, _),
+        socket.create_connection(("127.0.0.1", page.port)) as opened,
+    ):
+        opened.sendall(b"GET /icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert opened.recv(1000).startswith(b"HTTP/1.1 200")
+        opened.sendall(b"GET /icon.svg HTTP/1.1\r\nX: ")
+        opened.settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            while opened.recv(1000):
+                pass
+
+
+def test_whoever_leaves_while_posting_leaves_no_traceback(world, caplog):
+    with watching(world, control=True) as (page, _, _):
+        head = (
+            "POST /choose HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
+            "Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
+        )
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", page.port)) as opened:
+                opened.sendall(head.encode())
+                assert ask(page, "GET", "/")[0] == 200
+        assert ask(page, "GET", "/")[0] == 200
+    assert not caplog.records
 
 
 class _nothing:
