@@ -61,7 +61,8 @@ class Connection(H11Protocol):
 
     def _make_room(self) -> None:
         """End the oldest connections that can make room for this one."""
-        held = [each for each in self.connections if not each.transport.is_closing()]
+        held = [each for each in self.connections if isinstance(each, Connection)]
+        held = [each for each in held if not each.transport.is_closing()]
         if len(held) > CONNECTIONS:
             others = [each for each in held if not each._streams]
             min(others, key=lambda each: each._began).transport.abort()
