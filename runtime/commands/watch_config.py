@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from runtime.errors import ConfigError
+from runtime.sources.live.address import redacted
 from runtime.storage.files import read_bytes
 from runtime.suggest import did_you_mean
 
@@ -67,14 +68,14 @@ def _sources(
     if not isinstance(tables, dict):
         raise ConfigError(f"'{path}': {SOURCES} must be tables such as [{SOURCES}.door]")
     for name, table in tables.items():
-        where = f"[{SOURCES}.{name}]"
+        where = f"[{SOURCES}.{redacted(name)}]"
         if not isinstance(table, dict):
             raise ConfigError(f"'{path}': {where} must be a table of settings")
         for key, value in table.items():
             if key not in _OF_SOURCES:
                 _refuse(path, f"unknown setting '{key}' in {where}", key, _OF_SOURCES)
             if key == "where" and not isinstance(value, str):
-                raise ConfigError(f"'{path}': where in {where} must be text, found {value!r:.60}")
+                raise ConfigError(f"'{path}': where in {where} must be text, found {_shown(key, value)}")
             if key != "where":
                 _convert(path, f"{key} in {where}", options[key], value, context)
         if "where" not in table:
@@ -103,11 +104,17 @@ def _convert(
         kinds = (str,)
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ConfigError(f"'{path}': {key} must be {names[kinds[-1]]}, found {str(value)[:60]!r}")
+        found = _shown(key, value)
+        raise ConfigError(f"'{path}': {key} must be {names[kinds[-1]]}, found {found}")
     try:
         option.type_cast_value(context, value)
     except click.BadParameter as error:
         raise ConfigError(f"'{path}': {key}: {error.message}") from error
+
+
+def _shown(key: str, value: Any) -> str:
+    """Return a value as an error may show it: without passwords, and not a token at all."""
+    return repr(redacted(f"{key}={value}").partition("=")[2][:60])
 
 
 def _refuse(path: Path, what: str, key: str, known: Collection[str]) -> None:

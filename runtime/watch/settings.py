@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runtime.errors import ConfigError
 from runtime.monitoring.harvest import BUDGET
+from runtime.sources.live.address import redacted
 
 STALL = 10.0
 """Seconds without a frame after which a camera is connected again."""
@@ -98,7 +99,7 @@ def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"the name of a source must have 1 to 64 letters (a-z), digits, '_', '-' and '.', and "
-            f"begin with a letter or digit; found '{name[:80]}'; write for example {_EXAMPLE}"
+            f"begin with a letter or digit; found '{redacted(name)[:80]}'; write for example {_EXAMPLE}"
         )
 
 
@@ -111,7 +112,7 @@ def split_source(text: str) -> tuple[str, str]:
     name, equals, where = text.partition("=")
     if not equals:
         raise ConfigError(
-            f"a source must be NAME=WHERE; found '{text[:200]}'; write for example {_EXAMPLE}"
+            f"a source must be NAME=WHERE; found '{redacted(text)[:200]}'; write for example {_EXAMPLE}"
         )
     check_name(name)
     return name, where
@@ -125,7 +126,10 @@ def check_sources(sources: Sequence[SourceSettings]) -> None:
     """
     if not sources:
         raise ConfigError(f"there is no source to watch; name one, for example {_EXAMPLE}")
-    names = [source.name for source in sources]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"two sources are named '{twice}'; give each a name of its own")
+    names = [source.name.lower() for source in sources]  # which name files, also on FAT
+    twice = [source.name for source in sources if names.count(source.name.lower()) > 1]
+    if twice:
+        raise ConfigError(
+            f"two sources are named '{twice[0]}', or alike but for upper and lower case: "
+            f"{', '.join(twice)}; give each a name of its own"
+        )

@@ -97,7 +97,7 @@ def test_an_output_in_the_bundle_or_over_a_source_is_refused(world, tmp_path):
         ("sources = 3", "sources must be tables such as [sources.door]"),
         ("[sources]\ndoor = 3", "[sources.door] must be a table of settings"),
         ("[sources.door]\nevery = 2", "[sources.door] does not say where its frames come from"),
-        ("[sources.door]\nwhere = 0", "where in [sources.door] must be text, found 0"),
+        ("[sources.door]\nwhere = 0", "where in [sources.door] must be text, found '0'"),
         ("[sources.door]\nwere = '0'", "unknown setting 'were' in [sources.door]; did you mean "),
         ("[sources.door]\nwhere = '0'\nsmooth = 0", "smooth in [sources.door]: 0 is not in the"),
         ("[sources.'a b']\nwhere = '0'", "the name of a source must have 1 to 64 letters"),
@@ -112,6 +112,35 @@ def test_a_file_with_a_mistake_is_one_line_that_names_it(world, tmp_path, text, 
     line = run(world, "--config", config)
     assert line.startswith("error: ") and message in line
     assert str(config) in line or "name of a source" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token = 75316420",
+        "mqtt = ['mqtt://me:75316420@h']",
+        "[sources.a]\nwhere = ['rtsp://me:75316420@h/']",
+        "[sources.a]\nwhere = {url = 'rtsp://me:75316420@h/'}",
+        "[sources.'rtsp://me:75316420@h/']\nwere = '0'",
+        "[sources.'rtsp://me:75316420@h/']\nwhere = '0'",
+    ],
+)
+def test_a_file_with_a_mistake_gives_no_secret_away(world, tmp_path, text):
+    config = tmp_path / "watch.toml"
+    config.write_text(text)
+    line = run(world, "--config", config)
+    assert line.startswith("error: ") and "75316420" not in line
+
+
+@pytest.mark.parametrize("text", ["rtsp://me:75316420@h/", "rtsp://me:75316420@h/?x=1"])
+def test_a_source_without_a_name_gives_no_password_away(text):
+    with pytest.raises(ConfigError, match=r"found 'rtsp://\*\*\*@h/"):
+        split_source(text)
+
+
+def test_names_that_are_one_on_some_disks_are_refused():
+    with pytest.raises(ConfigError, match="upper and lower case: Door, door; give each"):
+        check_sources([SourceSettings(name, "0") for name in ("Door", "yard", "door")])
 
 
 def given(world, *words):
