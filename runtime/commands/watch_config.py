@@ -75,7 +75,8 @@ def _sources(
             if key not in _OF_SOURCES:
                 _refuse(path, f"unknown setting '{key}' in {where}", key, _OF_SOURCES)
             if key == "where" and not isinstance(value, str):
-                raise ConfigError(f"'{path}': where in {where} must be text, found {_shown(key, value)}")
+                shown = _shown(key, value)
+                raise ConfigError(f"'{path}': where in {where} must be text, found {shown}")
             if key != "where":
                 _convert(path, f"{key} in {where}", options[key], value, context)
         if "where" not in table:

@@ -99,7 +99,8 @@ def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"the name of a source must have 1 to 64 letters (a-z), digits, '_', '-' and '.', and "
-            f"begin with a letter or digit; found '{redacted(name)[:80]}'; write for example {_EXAMPLE}"
+            f"begin with a letter or digit; found '{redacted(name)[:80]}'; write for example "
+            f"{_EXAMPLE}"
         )
 
 
@@ -112,7 +113,8 @@ def split_source(text: str) -> tuple[str, str]:
     name, equals, where = text.partition("=")
     if not equals:
         raise ConfigError(
-            f"a source must be NAME=WHERE; found '{redacted(text)[:200]}'; write for example {_EXAMPLE}"
+            f"a source must be NAME=WHERE; found '{redacted(text)[:200]}'; write for example "
+            f"{_EXAMPLE}"
         )
     check_name(name)
     return name, where
