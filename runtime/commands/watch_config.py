@@ -75,8 +75,9 @@ def _sources(
             if key not in _OF_SOURCES:
                 _refuse(path, f"unknown setting '{key}' in {where}", key, _OF_SOURCES)
             if key == "where" and not isinstance(value, str):
-                shown = _shown(key, value)
-                raise ConfigError(f"'{path}': where in {where} must be text, found {shown}")
+                raise ConfigError(
+                    f"'{path}': where in {where} must be text, found {_shown(key, value)}"
+                )
             if key != "where":
                 _convert(path, f"{key} in {where}", options[key], value, context)
         if "where" not in table:

@@ -90,6 +90,8 @@ class Connection(Closing):
             DataError: There is no such file.
         """
         self.where, self.settings = where, settings
+        self.began = 0.0
+        """When its turn came to connect, on the monotonic clock; infinite while it waits for it."""
         self.stopping = threading.Event()
         """Set when no more frames are wanted; `open` and `read` then return soon, if they can."""
 

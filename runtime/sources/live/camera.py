@@ -196,8 +196,8 @@ class Camera(Closing):
         while not (self._stopping or reader.ended):
             known = reader.first is not None
             limit = self._stall if known else max(self._stall, _OPENING)
-            since = max(started, reader.alive) if known else started
-            left = since + limit - time.monotonic()
+            since = max(started, reader.alive if known else reader.connection.began)
+            left = min(since + limit - time.monotonic(), limit)
             if not reader.connection.live:
                 left = threading.TIMEOUT_MAX  # a file has no stalls, and may be slow by intent
             elif left <= 0:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, DataError
 from runtime.sources.live.address import redacted
 from runtime.sources.live.base import Connection, Settings
 from runtime.sources.live.opened import Opened
+from runtime.sources.live.opening import OPENING, PORTS, ask, turn
 
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-OPENING = 15.0
-"""Seconds that connecting may take."""
 _GRACE = 2.0
 """Seconds more than a stall after which a read ends by itself, on a thread that was left behind."""
+_SLOW = 5.0
+"""Seconds after which an address that could not be opened is asked before it is opened again."""
 _ASKING = 3.0
 """Seconds that the question may take why a camera cannot be opened."""
 
@@ -31,11 +32,12 @@ class Stream(Opened):
         """Check the address, see `Connection`."""
         self._parts = _split(where)
         super().__init__(where, settings)
-        self._worked = False
+        self._worked = self._silent = False
 
     def resume(self, earlier: Connection) -> None:
-        """Remember whether the address has ever been right."""
-        self._worked = isinstance(earlier, Stream) and earlier._worked
+        """Remember whether the address has ever been right, and whether it did not answer."""
+        if isinstance(earlier, Stream):
+            self._worked, self._silent = earlier._worked, earlier._silent
 
     def open(self) -> None:
         """Connect, see `Connection`.
@@ -43,6 +45,11 @@ class Stream(Opened):
         Raises:
             DataError: It cannot be opened now.
         """
+        if self._silent:
+            try:
+                ask(self._parts)
+            except (OSError, UnicodeError) as error:
+                raise DataError(f"cannot open '{self.shown}': {self._unanswered(error)}") from error
         super().open()
         self._worked = True
 
@@ -53,21 +60,32 @@ class Stream(Opened):
             cv2.CAP_PROP_READ_TIMEOUT_MSEC: self.settings.stall + _GRACE,
         }
         flat = [int(number) for key, limit in limits.items() for number in (key, 1000 * limit)]
-        return cv2.VideoCapture(self.where, cv2.CAP_FFMPEG, flat)
+        with turn(self):
+            self._silent = True  # until it is known: the call may hang
+            capture = cv2.VideoCapture(self.where, cv2.CAP_FFMPEG, flat)
+            self._silent = not capture.isOpened() and time.monotonic() - self.began > _SLOW
+        return capture
 
     def _reason(self) -> str:
         """Return why, as far as the network knows: OpenCV does not say."""
         if self._worked:  # a camera may serve one visitor at a time: let the question not be it
             return "it does not answer, or not with a video; check that the camera is on"
         parts = self._parts
-        port = parts.port or _PORTS[parts.scheme]
-        there = f"{parts.hostname}:{port}"
+        port = parts.port or PORTS[parts.scheme]
         try:
             socket.create_connection((parts.hostname or "", port), _ASKING).close()
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            return f"{there}: {reason}; check that the camera is on, and its address"
+            return self._unanswered(error)
+        there = self._there
         return f"{there} answers, but with no video; check path, user and password of the address"
+
+    @property
+    def _there(self) -> str:
+        return f"{self._parts.hostname}:{self._parts.port or PORTS[self._parts.scheme]}"
+
+    def _unanswered(self, error: OSError | UnicodeError) -> str:
+        reason = getattr(error, "strerror", None) or str(error)
+        return f"{self._there}: {reason}; check that the camera is on, and its address"
 
 
 def _split(where: str) -> SplitResult:
@@ -79,13 +97,13 @@ def _split(where: str) -> SplitResult:
     shown = redacted(where)
     try:
         parts = urlsplit(where)
-        known = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+        known = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is not a number, half of an IPv6 address
         known = False
     if not known or not where.isprintable() or " " in where:
         raise ConfigError(
             f"'{shown}' is not an address that can be watched; expected one of "
-            f"{', '.join(f'{scheme}://' for scheme in _PORTS)} with a host, or the path of a file; "
+            f"{', '.join(f'{scheme}://' for scheme in PORTS)} with a host, or the path of a file; "
             "other protocols need a GStreamer pipeline"
         )
     return parts

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ from PIL import Image
 from runtime.errors import ConfigError
 from runtime.sources import open_inputs
 from runtime.sources.base import Input
-from runtime.sources.live import CONNECTIONS, Entry, camera
+from runtime.sources.live import CONNECTIONS, Entry, camera, opening, stream
 from runtime.sources.live.address import redacted
 from runtime.sources.live.backoff import FIRST, LONGEST, Backoff
 from runtime.sources.live.base import Connection
@@ -133,6 +135,37 @@ def test_a_camera_that_sends_nothing_more_is_stalled_and_connected_again(soon):
             assert camera.counts().captured > 30
             began = time.monotonic()
         assert time.monotonic() - began < 2 and adds_up(camera, 1)
+
+
+def test_a_camera_that_does_not_answer_holds_up_no_other(monkeypatch, soon):
+    monkeypatch.setattr(stream, "OPENING", 3.0)
+    monkeypatch.setattr(opening, "OPENING", 1.0)
+    monkeypatch.setattr(stream, "_SLOW", 0.5)
+    monkeypatch.setattr(camera, "_OPENING", 1.5)
+    picture, asked, on = io.BytesIO(), threading.Event(), threading.Event()
+    Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(picture, "JPEG")
+    sends = then_silent([picture.getvalue()] * 30)
+    errors: list[str] = []
+
+    def dead(link: socket.socket) -> None:
+        asked.set()
+        if on.is_set():
+            with contextlib.suppress(ConnectionError):  # whoever asks leaves soon
+                sends(link)
+
+    with tcp_server(dead) as off, tcp_server(sends) as port:
+        with Camera("dead", f"http://127.0.0.1:{off}/", 2, stall=1.5) as late:
+            assert asked.wait(WAIT)
+            with Camera(
+                *("good", f"http://127.0.0.1:{port}/", 2),
+                stall=1.5,
+                on_error=lambda camera, error: errors.append(str(error)),
+            ) as good:
+                take(good, 2)
+                assert errors == [], "it is not to blame that it had to wait"
+            until(lambda: "timed out; check that the camera is on" in str(late.error))
+            on.set()
+            take(late, 2)
 
 
 def test_a_program_ends_without_waiting_though_a_server_never_answers():
