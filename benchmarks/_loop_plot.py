@@ -35,8 +35,8 @@ def draw(
     over_time.set_ylim(0, 104)
     over_time.set_ylabel("accuracy of the session's answers, % (mean of 125 frames)", fontsize=8)
     over_time.set_xlabel(
-        "frames, from the begin of the drift (the training is drawn as 75); dotted: alarm, "
-        "dashed: installed",
+        "frames, from the start of the drift (the training is drawn as 75)\n"
+        "dotted: alarm (at 0: a false one, still on), dashed: installed",
         fontsize=8,
     )
     over_time.legend(fontsize=8, loc="lower right", frameon=False)

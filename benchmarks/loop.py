@@ -138,7 +138,7 @@ def _events(run: Mapping[str, Any]) -> dict[str, Any]:
     without, with_labels = loop["comparisons"]
     return {
         "false alarms in 300 frames": loop["false_alarms"],
-        "frames until the alarm": loop["frames_until_alarm"],
+        "frames until the alarm (1: false, still on)": loop["frames_until_alarm"],
         "frames until 'auto' finds no task": loop["frames_until_no_task"],
         "trusted frames": trusted["images"],
         "of these, of the new scene": trusted["of_the_scene"],

@@ -184,6 +184,8 @@ def _share(figures: Mapping[str, Any]) -> str:
 
 
 def _after(frames: int | None, what: str) -> str:
+    if frames == 1:  # one frame raises nothing: it was so before the scene began to drift
+        return f"{what} too early, before it drifts"
     return f"{what} after {count_of(frames, 'frame')}" if frames else f"{what}: never"
 
 

@@ -179,6 +179,8 @@ def test_the_page_tells_what_happened(found, tmp_path):
 
 
 def test_a_task_that_is_refused_has_no_accuracy_after(found):
-    refused = {**found, "installed": False, "new": None}
+    refused = {**found, "installed": False, "new": None, "frames_until_alarm": 1}
     assert len(loop_page.rows(refused)) == 2
-    assert any("exported and refused" in event for event in loop_page.events(refused))
+    events = loop_page.events(refused)
+    assert any("exported and refused" in event for event in events)
+    assert "The alarm comes too early, before it drifts" in events[1]
