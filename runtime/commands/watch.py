@@ -163,21 +163,23 @@ def watch(
     asked = [name for name in names if not sinks.SINKS[name].always]
     # Whoever reads it may have had enough, as with `| head`, and then nothing is left to do.
     alone = printed and len(asked) == 1 and monitoring.harvest is None
-    model, hanging = _open(bundle, sessions, values), False
-    try:
-        opened = [sinks.load(name, values) for name in names]
-        with Signals().taken() as signals:
-            watcher = Watcher(model, settings, opened, monitoring)
-            try:
-                run(watcher, signals, until_unread=alone)
-            finally:
-                watcher.close()
-                hanging = watcher.hanging
-                if takes_more(sys.stderr if printed else sys.stdout, _PATIENCE):
-                    echo(summary(watcher.status()), err=printed)
-    finally:
-        if not hanging:
-            model.close()
+    signals, hanging = Signals(), False
+    with signals.starting():
+        model = _open(bundle, sessions, values)
+        try:
+            opened = [sinks.load(name, values) for name in names]
+            with signals.taken():
+                watcher = Watcher(model, settings, opened, monitoring)
+                try:
+                    run(watcher, signals, until_unread=alone)
+                finally:
+                    watcher.close()
+                    hanging = watcher.hanging
+                    if takes_more(sys.stderr if printed else sys.stdout, _PATIENCE):
+                        echo(summary(watcher.status()), err=printed)
+        finally:
+            if not hanging:
+                model.close()
     _finish(watcher.status(), signals.stop, hanging=hanging)
 
 

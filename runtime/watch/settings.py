@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class SourceSettings:
                 f"source '{self.name}' does not say where its frames come from; expected for "
                 f"example {_EXAMPLE}"
             )
+        # No shell does it after NAME=, and the outputs are compared with it.
+        object.__setattr__(self, "where", os.path.expanduser(self.where))
         if type(self.stall) not in (int, float) or not 0 < self.stall < float("inf"):
             raise ConfigError(
                 f"stall of source '{self.name}' must be a number of seconds above 0; found "

@@ -54,6 +54,19 @@ class Signals:
                     signal.signal(number, handler)
                 signal.set_wakeup_fd(before)
 
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Let SIGHUP not end the program before it is heard: what is opened is new anyway."""
+        number = getattr(signal, "SIGHUP", None)
+        if number is None or self._terminal:  # which may be closed meanwhile
+            yield
+            return
+        former = signal.signal(number, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(number, former)
+
     def wait(self, seconds: float) -> None:
         """Wait until a signal comes, or for so many seconds."""
         assert self._woken is not None

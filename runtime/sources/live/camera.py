@@ -6,7 +6,6 @@ life of one thread.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -76,7 +75,7 @@ class Camera(Closing):
         """
         _check(name, room, every, stall)
         self.name, self.every = name, every
-        self._where = os.path.expanduser(where)  # no shell does it after NAME=
+        self._where = where
         self._settings = replace(settings or Settings(), stall=stall)
         self.shown = printable(redacted(where))
         """Where the frames come from, without passwords."""

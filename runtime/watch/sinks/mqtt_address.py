@@ -18,6 +18,8 @@ PREFIX = "uda"
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _MAX_PASSWORD = 65535
 """Bytes that the protocol allows."""
+_MAX_PREFIX = 1000
+"""Bytes of the begin of all topics: the protocol allows 65535 of a topic, and brokers less."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ def parse(
     if set("+#") & set(prefix) or prefix.startswith("$") or not prefix.isprintable():
         raise ConfigError(
             f"the topics of --mqtt cannot begin with '{prefix}'; choose letters, digits and '/'"
+        )
+    if len(prefix.encode(errors="replace")) > _MAX_PREFIX:
+        raise ConfigError(
+            f"the topics of --mqtt cannot begin with '{prefix[:60]}...', which is longer than "
+            f"{_MAX_PREFIX} bytes; choose a shorter begin"
         )
     user = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)

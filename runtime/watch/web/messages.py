@@ -24,7 +24,11 @@ _EVERY = 1.0
 
 def message(document: Mapping[str, Any], picture: bytes = b"") -> bytes:
     """Return a message: two lengths of four bytes (little-endian), JSON, and a picture."""
-    text = json.dumps(document, separators=(",", ":")).encode()
+    try:
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:  # an engine gave NaN, at which a browser would end the stream
+        known = json.loads(json.dumps(document), parse_constant=lambda _: None)
+        text = json.dumps(known, separators=(",", ":")).encode()
     return _LENGTHS.pack(len(text), len(picture)) + text + picture
 
 
@@ -48,7 +52,7 @@ def frame(observation: Observation) -> dict[str, Any]:
         label, score, frames = observation.smoothed
         row["smoothed"] = [printable(label), round(score, 4), frames]
     if observation.error is not None:
-        row["error"] = str(observation.error)
+        row["error"] = printable(observation.error)
     return row
 
 

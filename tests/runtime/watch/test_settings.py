@@ -33,6 +33,11 @@ def test_an_address_may_have_any_letter_behind_its_name(name):
     check_sources([SourceSettings(name, where)])
 
 
+def test_a_home_is_found_also_behind_a_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert SourceSettings("a", "~/pictures").where == str(tmp_path / "pictures")
+
+
 @pytest.mark.parametrize("key", ["every", "queue", "smooth"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "2", None])
 def test_numbers_that_are_none_are_refused(key, value):

@@ -137,6 +137,21 @@ def test_on_sighup_it_takes_over_tasks_and_says_which(world, write_task):
     assert process.returncode == 0
 
 
+def test_sighup_while_it_starts_does_not_end_it(shared):
+    code = (
+        "import os, signal; from runtime.commands import watch; from runtime.cli import main\n"
+        "opened = watch._open\n"
+        "def opens(*given): os.kill(os.getpid(), signal.SIGHUP); return opened(*given)\n"
+        "watch._open = opens; main()"
+    )
+    words = ["watch", str(shared.path), "--demo", "--task", "a-b"]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, *words], text=True, **pipes) as process:
+        predicting(process)
+        process.terminate()
+        assert finish(process)[2]["demo"]["predicted"] and process.returncode == 0
+
+
 def test_a_terminal_that_is_closed_ends_it(shared):
     main, terminal = os.openpty()
     with watching(shared, "--demo", "--task", "a-b", stderr=terminal) as process:

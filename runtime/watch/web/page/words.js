@@ -3,7 +3,7 @@
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
 export const number = (value) => grouped.format(value);
-export const percent = (value) => `${Math.round(100 * value)}%`;
+export const percent = (value) => (value === null ? "–" : `${Math.round(100 * value)}%`);
 
 export function milliseconds(value) {
   if (value >= 1000) return `${(value / 1000).toFixed(value < 10000 ? 1 : 0)} s`;

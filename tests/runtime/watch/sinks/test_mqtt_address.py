@@ -30,6 +30,7 @@ def test_an_address_is_read(url, found):
             "mqtt://box/%23",
             "mqtt://box/$SYS",
             "mqtt://box/a%0Ab",
+            "mqtt://box/" + "ö" * 501,
             f"mqtt://{'a' * 70}.lan",
         ),
     ],
